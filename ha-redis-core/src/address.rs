@@ -1,0 +1,100 @@
+//! Where a server listens.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Where a Redis server or a Sentinel listens.
+///
+/// `Display` and `FromStr` use the usual forms: `host:port`, `[::1]:6379` for IPv6, and a path that starts
+/// with `/` for a Unix socket.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Address {
+    /// A host name or IP address and a TCP port. The name is resolved anew on every connection attempt.
+    Tcp {
+        /// Host name, IPv4 or IPv6 address, without brackets.
+        host: String,
+        /// TCP port.
+        port: u16,
+    },
+    /// The path of a Unix domain socket.
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// An address of a host name (or IP address, without brackets) and a TCP port.
+    pub fn tcp(host: impl Into<String>, port: u16) -> Self {
+        Self::Tcp { host: host.into(), port }
+    }
+
+    /// An address of a Unix domain socket.
+    pub fn unix(path: impl Into<PathBuf>) -> Self {
+        Self::Unix(path.into())
+    }
+}
+
+/// A host name (or IP address, without brackets) and a TCP port.
+impl<H: Into<String>> From<(H, u16)> for Address {
+    fn from((host, port): (H, u16)) -> Self {
+        Self::tcp(host, port)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// A text that is no [`Address`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not an address: expected host:port, [ipv6]:port or the path of a Unix socket")]
+pub struct ParseAddressError {
+    text: String,
+}
+
+impl FromStr for Address {
+    type Err = ParseAddressError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let refused = || ParseAddressError { text: text.to_owned() };
+        if text.starts_with('/') {
+            return Ok(Self::unix(text));
+        }
+        let (host, port) = text.rsplit_once(':').ok_or_else(refused)?;
+        let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(refused)?;
+        let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        match bracketed {
+            Some(host) if !host.is_empty() => Ok(Self::tcp(host, port)),
+            None if !host.is_empty() && !host.contains([':', '[', ']', ' ', '/']) => {
+                Ok(Self::tcp(host, port))
+            }
+            _ => Err(refused()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_reads_back_as_it_prints() {
+        for text in ["localhost:6379", "10.0.0.1:1", "[::1]:26379", "[fe80::1]:7", "/run/redis.sock"] {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_by_name() {
+        for text in ["", "host", "host:", "host:0", "host:70000", ":6379", "::1:6379", "[]:1", "a b:1"] {
+            let error = text.parse::<Address>().unwrap_err();
+            assert!(error.to_string().starts_with(&format!("`{text}`")), "{error}");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Building a [`RedisConfig`] setting by setting.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::check::check;
+use super::password::Password;
+use super::{ConfigError, RedisConfig};
+use crate::address::Address;
+
+/// Builds a [`RedisConfig`]. What is not set keeps its default; the accessors of [`RedisConfig`] name units and
+/// defaults.
+///
+/// ```
+/// use ha_redis_core::config::RedisConfig;
+/// use std::time::Duration;
+///
+/// # fn main() -> Result<(), ha_redis_core::config::ConfigError> {
+/// let config = RedisConfig::builder()
+///     .use_sentinel(true)
+///     .sentinel_hosts([("s1.example", 26379), ("s2.example", 26379), ("s3.example", 26379)])
+///     .password("s3cret")
+///     .socket_timeout(Duration::from_secs(2))
+///     .build()?;
+/// assert_eq!(config.sentinel_hosts().len(), 3);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct RedisConfigBuilder {
+    config: RedisConfig,
+}
+
+impl From<RedisConfig> for RedisConfigBuilder {
+    fn from(config: RedisConfig) -> Self {
+        Self { config }
+    }
+}
+
+impl RedisConfigBuilder {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// Every mistake at once: values out of range, and settings that contradict each other.
+    pub fn build(self) -> Result<RedisConfig, ConfigError> {
+        let problems = check(&self.config);
+        if problems.is_empty() { Ok(self.config) } else { Err(ConfigError::new(problems)) }
+    }
+
+    /// Host name or IP address (IPv6 without brackets) of the server in direct mode.
+    pub fn host(mut self, host: impl Into<String>) -> Self {
+        self.config.host = host.into();
+        self
+    }
+
+    /// TCP port of the server in direct mode, not 0.
+    pub fn port(mut self, port: u16) -> Self {
+        self.config.port = port;
+        self
+    }
+
+    /// Absolute path of the server's Unix socket. Host, port and `ssl` then stay at their defaults.
+    pub fn unix_socket(mut self, path: impl Into<PathBuf>) -> Self {
+        self.config.unix_socket = Some(path.into());
+        self
+    }
+
+    /// ACL user name for the Redis servers; it needs a [`password`](Self::password).
+    pub fn username(mut self, username: impl Into<String>) -> Self {
+        self.config.username = Some(username.into());
+        self
+    }
+
+    /// Password for the Redis servers, not empty.
+    pub fn password(mut self, password: impl Into<String>) -> Self {
+        self.config.password = Some(Password::new(password));
+        self
+    }
+
+    /// Number of the database, in direct and in Sentinel mode.
+    pub fn db(mut self, db: u32) -> Self {
+        self.config.db = db;
+        self
+    }
+
+    /// Most connections to the server at a time, 1 to 10,000.
+    pub fn max_connections(mut self, max_connections: usize) -> Self {
+        self.config.max_connections = max_connections;
+        self
+    }
+
+    /// How long a reply may take: more than zero, up to 24 hours.
+    pub fn socket_timeout(mut self, timeout: Duration) -> Self {
+        self.config.socket_timeout = timeout;
+        self
+    }
+
+    /// How long connecting may take: more than zero, up to 24 hours.
+    pub fn socket_connect_timeout(mut self, timeout: Duration) -> Self {
+        self.config.socket_connect_timeout = timeout;
+        self
+    }
+
+    /// How often an idle connection is checked, up to 24 hours; zero turns the checks off.
+    pub fn health_check_interval(mut self, interval: Duration) -> Self {
+        self.config.health_check_interval = interval;
+        self
+    }
+
+    /// Whether to ask Sentinels for the master; needs [`sentinel_hosts`](Self::sentinel_hosts).
+    pub fn use_sentinel(mut self, use_sentinel: bool) -> Self {
+        self.config.use_sentinel = use_sentinel;
+        self
+    }
+
+    /// The Sentinels to ask first, as `(host, port)` or [`Address`]. They replace those set before and do not turn
+    /// [`use_sentinel`](Self::use_sentinel) on.
+    pub fn sentinel_hosts(mut self, hosts: impl IntoIterator<Item = impl Into<Address>>) -> Self {
+        self.config.sentinel_hosts = hosts.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The name under which the Sentinels watch the master, without spaces and control characters.
+    pub fn sentinel_master_name(mut self, name: impl Into<String>) -> Self {
+        self.config.sentinel_master_name = name.into();
+        self
+    }
+
+    /// ACL user name for the Sentinels; it needs a [`sentinel_password`](Self::sentinel_password).
+    pub fn sentinel_username(mut self, username: impl Into<String>) -> Self {
+        self.config.sentinel_username = Some(username.into());
+        self
+    }
+
+    /// Password for the Sentinels, not empty.
+    pub fn sentinel_password(mut self, password: impl Into<String>) -> Self {
+        self.config.sentinel_password = Some(Password::new(password));
+        self
+    }
+
+    /// How long a Sentinel's reply may take: more than zero, up to 24 hours.
+    pub fn sentinel_socket_timeout(mut self, timeout: Duration) -> Self {
+        self.config.sentinel_socket_timeout = timeout;
+        self
+    }
+
+    /// How long connecting to a Sentinel may take: more than zero, up to 24 hours.
+    pub fn sentinel_socket_connect_timeout(mut self, timeout: Duration) -> Self {
+        self.config.sentinel_socket_connect_timeout = timeout;
+        self
+    }
+
+    /// Whether connections use TLS.
+    pub fn ssl(mut self, ssl: bool) -> Self {
+        self.config.ssl = ssl;
+        self
+    }
+
+    /// Number of retries after the first attempt, 0 to 1000.
+    pub fn retry_attempts(mut self, attempts: u32) -> Self {
+        self.config.retry_attempts = attempts;
+        self
+    }
+
+    /// Delay before the first retry, which doubles for each further one; up to 24 hours.
+    pub fn retry_base_delay(mut self, delay: Duration) -> Self {
+        self.config.retry_base_delay = delay;
+        self
+    }
+
+    /// The name under which `CLIENT LIST` shows the connections: printable ASCII without spaces.
+    pub fn client_name(mut self, name: impl Into<String>) -> Self {
+        self.config.client_name = Some(name.into());
+        self
+    }
+
+    /// How long a call may wait for a usable connection, up to 24 hours; zero for not at all.
+    pub fn failover_wait(mut self, wait: Duration) -> Self {
+        self.config.failover_wait = wait;
+        self
+    }
+}

@@ -1,0 +1,66 @@
+//! What makes a configuration valid: each setting on its own, and the settings together.
+
+use super::RedisConfig;
+use super::error::Problem;
+use super::setting::SETTINGS;
+
+/// Every mistake in `config`, in the order of the settings.
+pub(super) fn check(config: &RedisConfig) -> Vec<Problem> {
+    let mut problems: Vec<Problem> = SETTINGS
+        .iter()
+        .filter(|setting| !(setting.valid)(config))
+        .map(|setting| setting.problem(config))
+        .collect();
+    check_credentials(config, &mut problems);
+    check_modes(config, &mut problems);
+    problems
+}
+
+fn check_credentials(config: &RedisConfig, problems: &mut Vec<Problem>) {
+    let credentials = [
+        ("password", "username", config.username(), config.password()),
+        ("sentinel_password", "sentinel_username", config.sentinel_username(), config.sentinel_password()),
+    ];
+    for (field, name, username, password) in credentials {
+        if username.is_some() && password.is_none() {
+            let remedy = format!(
+                "set it, or leave {name} out; in a URL, a password without a user name is written :password@host"
+            );
+            problems.push(Problem::new(field, format!("a password, because {name} is set"), remedy));
+        }
+    }
+}
+
+/// A server is reached in one of three ways: by host and port, by a Unix socket, or through Sentinels.
+fn check_modes(config: &RedisConfig, problems: &mut Vec<Problem>) {
+    if config.use_sentinel {
+        let allowed =
+            "no host, port or unix_socket together with use_sentinel, since the Sentinels know the master";
+        let remedy = "leave it out, or turn use_sentinel off";
+        refuse(&["host", "port", "unix_socket"], allowed, remedy, config, problems);
+        if config.sentinel_hosts.is_empty() {
+            let allowed = "the address of at least one Sentinel, because use_sentinel is on";
+            let remedy = "set sentinel_hosts, or turn use_sentinel off";
+            problems.push(Problem::new("sentinel_hosts", allowed, remedy));
+        }
+        return;
+    }
+    let remedy = "turn use_sentinel on, or leave sentinel_hosts out";
+    refuse(&["sentinel_hosts"], "no Sentinels while use_sentinel is off", remedy, config, problems);
+    if config.unix_socket.is_some() {
+        let allowed = "no host, port or ssl together with unix_socket";
+        let remedy = "leave it out, or leave unix_socket out to connect by TCP";
+        refuse(&["host", "port", "ssl"], allowed, remedy, config, problems);
+    }
+}
+
+/// Those of the named settings that are not at their default are mistakes.
+fn refuse(names: &[&str], allowed: &str, remedy: &str, config: &RedisConfig, problems: &mut Vec<Problem>) {
+    let default = RedisConfig::default();
+    for setting in SETTINGS.iter().filter(|setting| names.contains(&setting.name)) {
+        let value = (setting.text)(config);
+        if value != (setting.text)(&default) {
+            problems.push(Problem::new(setting.name, allowed, remedy).found(value.unwrap_or_default()));
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! A password that no output shows.
+
+use std::fmt;
+
+use secrecy::{ExposeSecret, SecretString};
+
+/// Wiped from memory on drop; `Debug` hides it.
+#[derive(Clone)]
+pub(super) struct Password(SecretString);
+
+impl Password {
+    pub(super) fn new(password: impl Into<String>) -> Self {
+        Self(SecretString::from(password.into()))
+    }
+
+    pub(super) fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl PartialEq for Password {
+    fn eq(&self, other: &Self) -> bool {
+        self.expose() == other.expose()
+    }
+}
+
+impl Eq for Password {}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}

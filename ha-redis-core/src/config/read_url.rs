@@ -1,0 +1,324 @@
+//! A configuration from a URL. The forms and their rules stand in the documentation of [`super`].
+//!
+//! A message must never repeat a password, not even of a URL that is not well-formed, where a password may stand
+//! anywhere: what can't be told from one is hidden.
+
+use percent_encoding::percent_decode_str;
+
+use super::check::check;
+use super::error::Problem;
+use super::setting::{HOST, Setting, is_host};
+use super::{ConfigError, RedisConfig};
+use crate::address::Address;
+
+pub(super) const DEFAULT_SENTINEL_PORT: u16 = 26379;
+
+#[derive(Clone, Copy, PartialEq)]
+enum Server {
+    Tcp,
+    Unix,
+    Sentinel,
+}
+
+struct Scheme {
+    name: &'static str,
+    server: Server,
+    ssl: bool,
+    /// The setting that a word without a colon before the `@` is.
+    lone_word: &'static str,
+}
+
+impl Scheme {
+    const fn new(name: &'static str, server: Server, ssl: bool, lone_word: &'static str) -> Self {
+        Self { name, server, ssl, lone_word }
+    }
+}
+
+static SCHEMES: [Scheme; 8] = [
+    Scheme::new("redis", Server::Tcp, false, "username"),
+    Scheme::new("rediss", Server::Tcp, true, "username"),
+    Scheme::new("unix", Server::Unix, false, "username"),
+    Scheme::new("redis+unix", Server::Unix, false, "username"),
+    Scheme::new("redis+sentinel", Server::Sentinel, false, "username"),
+    Scheme::new("rediss+sentinel", Server::Sentinel, true, "username"),
+    Scheme::new("redis-sentinel", Server::Sentinel, false, "password"),
+    Scheme::new("rediss-sentinel", Server::Sentinel, true, "password"),
+];
+
+/// What fred, Lettuce and redis-rs call a setting.
+const ALIASES: [(&str, &str); 8] = [
+    ("sentinelServiceName", "sentinel_master_name"),
+    ("sentinelMasterId", "sentinel_master_name"),
+    ("sentinelUsername", "sentinel_username"),
+    ("sentinelPassword", "sentinel_password"),
+    ("clientName", "client_name"),
+    ("database", "db"),
+    ("user", "username"),
+    ("pass", "password"),
+];
+
+pub(super) fn read(url: &str) -> Result<RedisConfig, ConfigError> {
+    let (scheme, parts) = split(url).map_err(|problem| ConfigError::new(vec![problem]))?;
+    let mut reader = Reader { config: RedisConfig::default(), problems: Vec::new(), seen: Vec::new() };
+    reader.config.ssl = scheme.ssl;
+    reader.config.use_sentinel = scheme.server == Server::Sentinel;
+    if let Some(credentials) = parts.credentials {
+        reader.credentials(scheme, credentials);
+    }
+    // Before the path, whose meaning depends on whether the service is named elsewhere.
+    reader.query(scheme, parts.query);
+    reader.fragment(scheme, parts.fragment);
+    match scheme.server {
+        Server::Tcp => reader.tcp(parts.hosts, parts.path),
+        Server::Unix => reader.unix(parts.hosts, parts.path),
+        Server::Sentinel => reader.sentinels(parts.hosts, parts.path),
+    }
+    reader.finish()
+}
+
+struct Parts<'a> {
+    credentials: Option<&'a str>,
+    hosts: &'a str,
+    path: &'a str,
+    query: &'a str,
+    fragment: Option<&'a str>,
+}
+
+fn split(url: &str) -> Result<(&'static Scheme, Parts<'_>), Problem> {
+    let (name, rest) = url.split_once("://").ok_or_else(|| scheme_problem().hidden())?;
+    let scheme = SCHEMES.iter().find(|scheme| scheme.name.eq_ignore_ascii_case(name)).ok_or_else(|| {
+        let is_scheme = name.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+        if is_scheme { scheme_problem().found(name) } else { scheme_problem().hidden() }
+    })?;
+    let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if tail.contains('@') {
+        let allowed = "no @ but the one before the host";
+        let remedy = "percent-encode special characters of user names, passwords, paths and parameters: \
+                      @ as %40, / as %2F, ? as %3F, # as %23";
+        // Any piece of this URL may be one of the password, so nothing more can be said of it.
+        return Err(Problem::new("authority", allowed, remedy).hidden());
+    }
+    let (tail, fragment) = split_off(tail, '#');
+    let (path, query) = split_off(tail, '?');
+    let (credentials, hosts) = match authority.rsplit_once('@') {
+        Some((credentials, hosts)) => (Some(credentials), hosts),
+        None => (None, authority),
+    };
+    Ok((scheme, Parts { credentials, hosts, path, query: query.unwrap_or_default(), fragment }))
+}
+
+fn split_off(text: &str, separator: char) -> (&str, Option<&str>) {
+    text.split_once(separator).map_or((text, None), |(before, after)| (before, Some(after)))
+}
+
+fn scheme_problem() -> Problem {
+    let allowed = SCHEMES.iter().map(|scheme| format!("{}://", scheme.name)).collect::<Vec<_>>().join(", ");
+    Problem::new("scheme", format!("one of {allowed}"), "begin the URL with one of them")
+}
+
+struct Reader {
+    config: RedisConfig,
+    problems: Vec<Problem>,
+    /// The settings read so far, and the part of the URL each stands in.
+    seen: Vec<(&'static str, &'static str)>,
+}
+
+impl Reader {
+    fn credentials(&mut self, scheme: &Scheme, text: &str) {
+        match text.split_once(':') {
+            Some(("", password)) => self.setting("password", password, "user information"),
+            Some((username, password)) => {
+                self.setting("username", username, "user information");
+                self.setting("password", password, "user information");
+            }
+            None => self.setting(scheme.lone_word, text, "user information"),
+        }
+    }
+
+    fn query(&mut self, scheme: &Scheme, query: &str) {
+        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+            match parameter.split_once('=') {
+                Some(("node", address)) if scheme.server == Server::Sentinel => {
+                    self.sentinel(address, "query");
+                }
+                Some((name, value)) => {
+                    let alias = ALIASES.iter().find(|(alias, _)| *alias == name);
+                    self.setting(alias.map_or(name, |(_, setting)| setting), value, "query");
+                }
+                None => self.problems.push(unknown_parameter().hidden()),
+            }
+        }
+    }
+
+    fn fragment(&mut self, scheme: &Scheme, fragment: Option<&str>) {
+        match (scheme.server, fragment) {
+            (_, None) => {}
+            (Server::Sentinel, Some(service)) => self.setting("sentinel_master_name", service, "fragment"),
+            (_, Some(_)) => {
+                let allowed = "no fragment, but in the URL of Sentinels, where it names the service";
+                let remedy = "remove it, or write # as %23";
+                self.problems.push(Problem::new("fragment", allowed, remedy).hidden());
+            }
+        }
+    }
+
+    fn tcp(&mut self, host: &str, path: &str) {
+        self.seen.push(("host", "authority"));
+        let default_port = self.config.port;
+        let Some(host_port) = self.host_port(host, default_port, ["host", "port"], "authority") else {
+            return; // this may be a password cut in two by a slash
+        };
+        (self.config.host, self.config.port) = host_port;
+        let db = path.trim_matches('/');
+        if !db.is_empty() {
+            self.setting("db", db, "path");
+        }
+    }
+
+    fn unix(&mut self, host: &str, path: &str) {
+        self.seen.push(("unix_socket", "path"));
+        if !host.is_empty() {
+            let allowed = "the absolute path of a socket and no host";
+            let problem =
+                Problem::new("unix_socket", allowed, "write three slashes, as in unix:///run/redis.sock");
+            self.problems.push(problem.hidden());
+        }
+        self.config.unix_socket = self.decode(path, "unix_socket", "path").map(Into::into);
+    }
+
+    /// The path is `/service[/db]`, but `/db` when the service stands elsewhere; a lone number is a db.
+    fn sentinels(&mut self, hosts: &str, path: &str) {
+        let unreadable = hosts.split(',').filter(|host| !self.sentinel(host, "authority")).count();
+        if unreadable > 0 {
+            return; // as in `tcp`
+        }
+        let service_is_named = self.part_of("sentinel_master_name").is_some();
+        let path = path.trim_matches('/');
+        match path.split_once('/') {
+            None if path.is_empty() => {}
+            None if service_is_named || is_number(path) => self.setting("db", path, "path"),
+            None => self.setting("sentinel_master_name", path, "path"),
+            Some((service, db)) => {
+                self.setting("sentinel_master_name", service, "path");
+                self.setting("db", db, "path");
+            }
+        }
+    }
+
+    /// False when the address can't be read at all.
+    fn sentinel(&mut self, address: &str, part: &'static str) -> bool {
+        if self.part_of("sentinel_hosts").is_none() {
+            self.seen.push(("sentinel_hosts", part));
+        }
+        let address = self.host_port(address, DEFAULT_SENTINEL_PORT, ["sentinel_hosts"; 2], part);
+        let readable = address.is_some();
+        self.config.sentinel_hosts.extend(address.map(Address::from));
+        readable
+    }
+
+    /// `host[:port]` or `[ipv6][:port]`, whose mistakes are named after `fields`; `None` when it can't be read.
+    fn host_port(
+        &mut self,
+        text: &str,
+        default_port: u16,
+        fields: [&'static str; 2],
+        part: &'static str,
+    ) -> Option<(String, u16)> {
+        let [host_field, port_field] = fields;
+        let host_problem =
+            || Problem::new(host_field, HOST, "write host:port or [ipv6]:port").in_part(Some(part));
+        let Some((host, port)) = split_host_port(text) else {
+            self.problems.push(host_problem().hidden());
+            return None;
+        };
+        let host = self.decode(host, host_field, part)?;
+        if !is_host(&host) {
+            self.problems.push(host_problem().found(host.as_str()));
+        }
+        let Some(port) = port else { return Some((host, default_port)) };
+        if let Some(port) = port.parse().ok().filter(|port| *port != 0) {
+            return Some((host, port));
+        }
+        let remedy = "correct it or leave it out; if it belongs to an IPv6 address, write [ipv6]:port; \
+                      if it is a password, write :password@host";
+        let problem = Problem::new(port_field, "a port from 1 to 65535", remedy).in_part(Some(part));
+        // `redis://user:secret` lacks its host, and what looks like a port is the password.
+        let is_number = port.len() <= 5 && is_number(port);
+        self.problems.push(if is_number { problem.found(port) } else { problem.hidden() });
+        is_number.then_some((host, default_port))
+    }
+
+    /// Sets the setting `name` from percent-encoded text.
+    fn setting(&mut self, name: &str, text: &str, part: &'static str) {
+        let Some((setting, read)) =
+            Setting::parameter(name).and_then(|setting| Some((setting, setting.read?)))
+        else {
+            // After a password in the query, a name may be what follows an `&` in that password.
+            let after_password =
+                self.seen.iter().any(|(name, part)| name.ends_with("password") && *part == "query");
+            let problem = unknown_parameter();
+            self.problems.push(if after_password { problem.hidden() } else { problem.found(name) });
+            return;
+        };
+        if let Some(first) = self.part_of(setting.name) {
+            let found = format!("a value in the {first} and one in the {part}");
+            self.problems.push(Problem::new(setting.name, "it once", "keep one of the two").found(found));
+            return;
+        }
+        self.seen.push((setting.name, part));
+        if let Some(text) = self.decode(text, setting.name, part)
+            && !read(&mut self.config, &text)
+        {
+            self.problems.push(setting.refuse(&text).in_part(Some(part)));
+        }
+    }
+
+    fn decode(&mut self, text: &str, field: &'static str, part: &'static str) -> Option<String> {
+        let decoded = percent_decode_str(text).decode_utf8().ok();
+        if decoded.is_none() {
+            let problem = Problem::new(field, "percent-encoded UTF-8", "encode the bytes of its UTF-8 form");
+            self.problems.push(problem.hidden().in_part(Some(part)));
+        }
+        decoded.map(Into::into)
+    }
+
+    fn part_of(&self, name: &str) -> Option<&'static str> {
+        self.seen.iter().find(|(seen, _)| *seen == name).map(|(_, part)| *part)
+    }
+
+    fn finish(mut self) -> Result<RedisConfig, ConfigError> {
+        for problem in check(&self.config) {
+            // What could not be read was reported and left at its default: no second word on it.
+            if self.problems.iter().any(|known| known.field() == problem.field()) {
+                continue;
+            }
+            let part = self.part_of(problem.field());
+            let problem = if part == Some("user information") { problem.hidden() } else { problem };
+            self.problems.push(problem.in_part(part));
+        }
+        if self.problems.is_empty() { Ok(self.config) } else { Err(ConfigError::new(self.problems)) }
+    }
+}
+
+pub(super) fn is_number(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// The host, without brackets, and the port, both as they stand in the URL.
+fn split_host_port(text: &str) -> Option<(&str, Option<&str>)> {
+    let Some(bracketed) = text.strip_prefix('[') else {
+        return Some(split_off(text, ':'));
+    };
+    let (host, rest) = bracketed.split_once(']').filter(|(host, _)| host.contains(':'))?;
+    match rest {
+        "" => Some((host, None)),
+        _ => Some((host, Some(rest.strip_prefix(':')?))),
+    }
+}
+
+fn unknown_parameter() -> Problem {
+    let names = Setting::parameters().map(|setting| setting.name).collect::<Vec<_>>().join(", ");
+    let remedy = "correct or remove it, and write & as %26 within a value; \
+                  hosts, ports and sockets stand before the ?, and the scheme decides on TLS and Sentinels";
+    Problem::new("query", format!("name=value with one of the names {names}"), remedy)
+}

@@ -1,0 +1,411 @@
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+use super::*;
+
+const SECRET: &str = "hunter2secret";
+
+fn read(url: &str) -> RedisConfig {
+    url.parse().unwrap_or_else(|error| panic!("{url}: {error}"))
+}
+
+/// The mistakes in a URL as (field, value).
+fn mistakes(url: &str) -> Vec<(String, String)> {
+    let error = url.parse::<RedisConfig>().expect_err(url);
+    error.problems().iter().map(|problem| (problem.field().into(), problem.value().into())).collect()
+}
+
+fn one_mistake(url: &str, field: &str, value: &str) {
+    assert_eq!(mistakes(url), [(field.to_owned(), value.to_owned())], "{url}");
+}
+
+fn fields(builder: RedisConfigBuilder) -> Vec<String> {
+    let error = builder.build().unwrap_err();
+    assert_eq!(error.to_string().lines().count(), error.problems().len(), "one line a problem");
+    error.problems().iter().map(|problem| problem.field().to_owned()).collect()
+}
+
+#[test]
+fn the_defaults_are_valid_and_have_the_shortest_url() {
+    let config = RedisConfig::builder().build().unwrap();
+    assert_eq!(config, RedisConfig::default());
+    assert_eq!(config.url(), "redis://localhost");
+    assert_eq!(config.address(), Address::tcp("localhost", 6379));
+}
+
+#[test]
+fn recommended_connections_stay_within_the_setting() {
+    assert_eq!(RedisConfig::recommended_max_connections(0), 10);
+    assert_eq!(RedisConfig::recommended_max_connections(4), 18);
+    for recommended in [
+        RedisConfig::recommended_max_connections(usize::MAX),
+        RedisConfig::recommended_max_connections_here(),
+    ] {
+        RedisConfig::builder().max_connections(recommended).build().unwrap();
+    }
+}
+
+#[test]
+fn every_mistake_is_reported_at_once() {
+    let builder = RedisConfig::builder()
+        .host("a b")
+        .port(0)
+        .username("")
+        .password("")
+        .max_connections(10_001)
+        .socket_timeout(Duration::ZERO)
+        .socket_connect_timeout(Duration::from_secs(86_401))
+        .health_check_interval(Duration::MAX)
+        .sentinel_hosts([("s1", 1)])
+        .sentinel_master_name("my master")
+        .sentinel_username("watcher")
+        .sentinel_socket_timeout(Duration::ZERO)
+        .sentinel_socket_connect_timeout(Duration::ZERO)
+        .retry_attempts(1001)
+        .retry_base_delay(Duration::MAX)
+        .client_name("naïve")
+        .failover_wait(Duration::MAX);
+    let expected = [
+        "host",
+        "port",
+        "username",
+        "password",
+        "max_connections",
+        "socket_timeout",
+        "socket_connect_timeout",
+        "health_check_interval",
+        "sentinel_master_name",
+        "sentinel_socket_timeout",
+        "sentinel_socket_connect_timeout",
+        "retry_attempts",
+        "retry_base_delay",
+        "client_name",
+        "failover_wait",
+        "sentinel_password",
+        "sentinel_hosts",
+    ];
+    assert_eq!(fields(builder), expected);
+}
+
+#[test]
+fn a_problem_says_what_was_found_what_is_allowed_and_what_to_do() {
+    let error = RedisConfig::builder().max_connections(0).client_name("a\nb").build().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "`max_connections`: found \"0\", expected a whole number from 1 to 10000; \
+         correct it, or leave it out for the default 50\n\
+         `client_name`: found \"a\\nb\", expected printable ASCII characters without spaces, at least one; \
+         correct it, or leave it out"
+    );
+    let error = "redis://host/two".parse::<RedisConfig>().unwrap_err();
+    assert!(error.to_string().starts_with("`db` in the path of the URL: found \"two\""), "{error}");
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_mistakes() {
+    let sentinel = || RedisConfig::builder().use_sentinel(true).sentinel_hosts([("s1", 26379)]);
+    assert_eq!(fields(RedisConfig::builder().use_sentinel(true)), ["sentinel_hosts"]);
+    assert_eq!(fields(RedisConfig::builder().sentinel_hosts([("s1", 26379)])), ["sentinel_hosts"]);
+    assert_eq!(fields(sentinel().host("h").port(1)), ["host", "port"]);
+    assert_eq!(fields(sentinel().unix_socket("/s")), ["unix_socket"]);
+    assert_eq!(fields(sentinel().sentinel_hosts([Address::unix("/s")])), ["sentinel_hosts"]);
+    assert_eq!(
+        fields(RedisConfig::builder().unix_socket("/s").host("h").port(1).ssl(true)),
+        ["host", "port", "ssl"]
+    );
+    assert_eq!(fields(RedisConfig::builder().username("app")), ["password"]);
+    sentinel().ssl(true).db(3).username("app").password("p").build().unwrap();
+}
+
+#[test]
+fn hosts_and_sockets_are_checked() {
+    for host in ["redis", "redis_1.svc.", "10.0.0.1", "::1", "fe80::1%eth0", "bücher.example"] {
+        RedisConfig::builder().host(host).build().unwrap();
+    }
+    for host in ["", "a b", "a/b", "a@b", "[::1]", "host:1", ":::1", "fe80::1%", "a,b", "a%b"] {
+        assert_eq!(fields(RedisConfig::builder().host(host)), ["host"], "{host}");
+    }
+    for path in ["", "relative.sock", "/run/", "/a\0b"] {
+        assert_eq!(fields(RedisConfig::builder().unix_socket(path)), ["unix_socket"], "{path}");
+    }
+}
+
+#[test]
+fn direct_urls() {
+    let config = read("redis://app:p%40ss%3A@redis.example:7000/2");
+    assert_eq!(config.address(), Address::tcp("redis.example", 7000));
+    assert_eq!((config.username(), config.password(), config.db()), (Some("app"), Some("p@ss:"), 2));
+
+    assert_eq!(read("redis://:a:b@h/").password(), Some("a:b"));
+    assert_eq!(read("redis://:a@b@h").password(), Some("a@b"));
+    assert_eq!(read("REDISS://h").url(), "rediss://h");
+    assert_eq!(read("redis://[fe80::1%25eth0]:7000").address(), Address::tcp("fe80::1%eth0", 7000));
+    assert_eq!(read("redis://app@h?password=a+b%26c").password(), Some("a+b&c"));
+    assert_eq!(RedisConfig::try_from("redis://h"), "redis://h".parse());
+}
+
+#[test]
+fn unix_urls() {
+    let config = read("unix://app:pw@/run/redis%401.sock?db=1");
+    assert_eq!(config.address(), Address::unix("/run/redis@1.sock"));
+    assert_eq!((config.username(), config.password(), config.db()), (Some("app"), Some("pw"), 1));
+    assert_eq!(read("redis+unix:///s?user=app&pass=pw").url(), "unix://app:pw@/s");
+}
+
+#[test]
+fn sentinel_urls_of_every_client_mean_the_same() {
+    let expected = RedisConfig::builder()
+        .use_sentinel(true)
+        .sentinel_hosts([("s1", 26379), ("s2", 7000), ("::1", 26379)])
+        .sentinel_master_name("orders")
+        .password("pw")
+        .db(2)
+        .build()
+        .unwrap();
+    for url in [
+        "redis+sentinel://:pw@s1,s2:7000,[::1]/orders/2",
+        "redis+sentinel://:pw@s1,s2:7000,[::1]/orders?db=2",
+        "redis-sentinel://:pw@s1,s2:7000,[::1]/orders/2",
+        "redis-sentinel://pw@s1,s2:7000,[::1]:26379/2#orders",
+        "redis-sentinel://pw@s1,s2:7000,[::1]?sentinelMasterId=orders&database=2",
+        "redis-sentinel://:pw@s1,s2:7000,[::1]/2?sentinelServiceName=orders",
+    ] {
+        assert_eq!(read(url), expected, "{url}");
+    }
+    assert_eq!(expected.url(), "redis+sentinel://:pw@s1,s2:7000,[::1]/orders/2");
+    assert!(read("rediss-sentinel://s1").ssl());
+    assert!(read("rediss+sentinel://s1").ssl());
+
+    let fred =
+        read("redis-sentinel://s1:1/0?sentinelServiceName=m&sentinelUsername=u&sentinelPassword=p&node=s2:2");
+    assert_eq!((fred.sentinel_username(), fred.sentinel_password()), (Some("u"), Some("p")));
+    assert_eq!(fred.sentinel_hosts().len(), 2);
+}
+
+#[test]
+fn the_path_of_a_sentinel_url() {
+    for (url, service, db) in [
+        ("redis+sentinel://s1", "mymaster", 0),
+        ("redis+sentinel://s1/", "mymaster", 0),
+        ("redis+sentinel://s1/a%2Fb", "a/b", 0),
+        ("redis+sentinel://s1/3", "mymaster", 3),
+        ("redis+sentinel://s1/3/0", "3", 0),
+        ("redis+sentinel://s1/3#orders", "orders", 3),
+    ] {
+        let config = read(url);
+        assert_eq!((config.sentinel_master_name(), config.db()), (service, db), "{url}");
+    }
+}
+
+#[test]
+fn a_word_before_the_at_is_a_user_name_but_in_the_schemes_of_lettuce() {
+    for scheme in ["redis", "rediss", "redis+sentinel", "rediss+sentinel"] {
+        assert_eq!(read(&format!("{scheme}://word@h?password=p")).username(), Some("word"));
+        one_mistake(&format!("{scheme}://word@h"), "password", "none");
+    }
+    assert_eq!(read("unix://word@/s?password=p").username(), Some("word"));
+    for scheme in ["redis-sentinel", "rediss-sentinel"] {
+        let config = read(&format!("{scheme}://word@h"));
+        assert_eq!((config.username(), config.password()), (None, Some("word")));
+    }
+}
+
+#[test]
+fn parameters_set_every_other_setting() {
+    let url = "redis://h?max_connections=7&socket_timeout=2.5&socket_connect_timeout=500ms\
+               &health_check_interval=0&retry_attempts=0&retry_base_delay=1s&client_name=api&failover_wait=2m";
+    let expected = RedisConfig::builder()
+        .host("h")
+        .max_connections(7)
+        .socket_timeout(Duration::from_millis(2500))
+        .socket_connect_timeout(Duration::from_millis(500))
+        .health_check_interval(Duration::ZERO)
+        .retry_attempts(0)
+        .retry_base_delay(Duration::from_secs(1))
+        .client_name("api")
+        .failover_wait(Duration::from_secs(120));
+    assert_eq!(read(url), expected.build().unwrap());
+}
+
+#[test]
+fn mistakes_in_a_url_name_its_part() {
+    one_mistake("http://h", "scheme", "http");
+    one_mistake("localhost:6379", "scheme", "<hidden>");
+    one_mistake("redis://", "host", "");
+    one_mistake("redis://h:70000", "port", "70000");
+    one_mistake("redis://h:", "port", "");
+    one_mistake("redis://h/-1", "db", "-1");
+    one_mistake("redis://h/1?db=1", "db", "a value in the query and one in the path");
+    one_mistake("redis://h?ssl=true", "query", "ssl");
+    one_mistake("redis://h#insecure", "fragment", "<hidden>");
+    one_mistake("redis://:@h", "password", "<hidden>");
+    one_mistake("redis://h?sentinel_password=", "sentinel_password", "<hidden>");
+    one_mistake("redis://:%FF@h", "password", "<hidden>");
+    one_mistake("redis://[::1", "host", "<hidden>");
+    one_mistake("redis://h?socket_timeout=0", "socket_timeout", "0s");
+    one_mistake("redis://h?socket_timeout=soon", "socket_timeout", "soon");
+    one_mistake("unix://run/redis.sock", "unix_socket", "<hidden>");
+    one_mistake("unix://", "unix_socket", "");
+    one_mistake("redis+sentinel:///orders", "sentinel_hosts", "");
+    one_mistake("redis+sentinel://s1/orders/x", "db", "x");
+    one_mistake("redis+sentinel://s1/orders#orders", "db", "orders");
+
+    let hosts = mistakes("redis+sentinel://s1:0,a b,s3,:1");
+    assert_eq!(hosts, ["0", "a b", ""].map(|value| ("sentinel_hosts".to_owned(), value.to_owned())));
+    let all = mistakes("redis://:@h:0/x?nonsense=1&db=2&db=3&retry_attempts=-1&max_connections=0");
+    let fields: Vec<_> = all.iter().map(|(field, _)| field.as_str()).collect();
+    assert_eq!(fields, ["query", "db", "retry_attempts", "port", "db", "password", "max_connections"]);
+
+    let error = "http://h".parse::<RedisConfig>().unwrap_err();
+    for scheme in ["redis://", "rediss://", "unix://", "redis+sentinel://", "rediss-sentinel://"] {
+        assert!(error.to_string().contains(scheme), "{error}");
+    }
+}
+
+#[test]
+fn no_error_shows_a_password() {
+    for url in [
+        "hunter2secret@h",
+        "x:hunter2secret@h",
+        "x:hunter2secret://h",
+        "http://:hunter2secret@h",
+        "redis://hunter2secret@h",
+        "redis://hunter2secret x@h",
+        "redis://user:hunter2secret",
+        "redis://user:a:hunter2secret",
+        "redis://:a/hunter2secret",
+        "redis://:a/hunter2secret@h",
+        "redis://:a?hunter2secret@h",
+        "redis://:a#hunter2secret@h",
+        "redis://:a#hunter2secret",
+        "redis://:a?hunter2secret",
+        "redis://:%FFhunter2secret@h",
+        "redis://h?password=a&hunter2secret=1",
+        "redis://:hunter2secret@h?password=hunter2secret",
+        "redis://h?pasword=hunter2secret",
+        "redis+sentinel://s1,user:hunter2secret",
+        "redis+sentinel://:a/b/hunter2secret",
+        "unix://:hunter2secret/path",
+    ] {
+        let error = url.parse::<RedisConfig>().expect_err(url);
+        assert!(!format!("{error} {error:?}").contains(SECRET), "{url}: {error}");
+    }
+}
+
+#[test]
+fn no_output_shows_a_password() {
+    let builder = RedisConfig::builder()
+        .username("app")
+        .password(SECRET)
+        .sentinel_username("watcher")
+        .sentinel_password(SECRET);
+    assert!(!format!("{builder:?}").contains(SECRET));
+    let config = builder.build().unwrap();
+    assert!(!format!("{config:?}").contains(SECRET));
+    let shown = "redis://app:***@localhost?sentinel_username=watcher&sentinel_password=***";
+    assert_eq!(config.to_string(), shown);
+    assert!(config.url().contains(SECRET));
+}
+
+fn any_host() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[a-z0-9][a-z0-9._-]{0,12}",
+        any::<std::net::Ipv4Addr>().prop_map(|ip| ip.to_string()),
+        any::<std::net::Ipv6Addr>().prop_map(|ip| ip.to_string()),
+        Just("fe80::1%eth0".to_owned()),
+        Just("bücher.example".to_owned()),
+    ]
+}
+
+fn any_secret() -> impl Strategy<Value = String> {
+    prop_oneof!["[ -~]{1,12}", "\\PC{1,12}", any::<String>()]
+        .prop_filter("not empty", |text| !text.is_empty())
+}
+
+fn any_name() -> impl Strategy<Value = String> {
+    prop_oneof!["[0-9]{1,3}", "[!-~]{1,12}", "[à-ÿ/%#?@:&=+,]{1,8}", Just("mymaster".to_owned())]
+}
+
+fn any_duration() -> impl Strategy<Value = Duration> {
+    let nanos =
+        prop_oneof![1..=86_400_000_000_000_u64, (1..=86_400_u64).prop_map(|seconds| seconds * 1_000_000_000)];
+    nanos.prop_map(Duration::from_nanos)
+}
+
+fn any_server() -> impl Strategy<Value = RedisConfigBuilder> {
+    let tcp = (any_host(), 1..=u16::MAX, any::<bool>())
+        .prop_map(|(host, port, ssl)| RedisConfig::builder().host(host).port(port).ssl(ssl));
+    let unix = "/[ -~à-ÿ]{0,12}[a-z@%]".prop_map(|path| RedisConfig::builder().unix_socket(path));
+    let sentinel = (vec((any_host(), prop_oneof![Just(26379), 1..=u16::MAX]), 1..4), any::<bool>())
+        .prop_map(|(hosts, ssl)| RedisConfig::builder().use_sentinel(true).sentinel_hosts(hosts).ssl(ssl));
+    prop_oneof![tcp, unix, sentinel]
+}
+
+prop_compose! {
+    fn any_config()(
+        server in any_server(),
+        credentials in option::of((option::of(any_name()), any_secret())),
+        sentinel_credentials in option::of((option::of(any_name()), any_secret())),
+        db in prop_oneof![Just(0), any::<u32>()],
+        master in any_name(),
+        client_name in option::of("[!-~]{1,12}"),
+        numbers in option::of((1..=MAX_CONNECTIONS, 0..=1000_u32)),
+        times in option::of(vec(any_duration(), 8)),
+    ) -> RedisConfig {
+        let mut builder = server.db(db).sentinel_master_name(master);
+        if let Some((username, password)) = credentials {
+            builder = builder.password(password);
+            builder = username.into_iter().fold(builder, RedisConfigBuilder::username);
+        }
+        if let Some((username, password)) = sentinel_credentials {
+            builder = builder.sentinel_password(password);
+            builder = username.into_iter().fold(builder, RedisConfigBuilder::sentinel_username);
+        }
+        if let Some((connections, retries)) = numbers {
+            builder = builder.max_connections(connections).retry_attempts(retries);
+        }
+        if let Some(times) = times {
+            builder = builder
+                .socket_timeout(times[0])
+                .socket_connect_timeout(times[1])
+                .health_check_interval(times[2])
+                .sentinel_socket_timeout(times[3])
+                .sentinel_socket_connect_timeout(times[4])
+                .retry_base_delay(times[5])
+                .failover_wait(times[6]);
+        }
+        client_name.into_iter().fold(builder, RedisConfigBuilder::client_name).build().unwrap()
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_url_reads_back_as_the_configuration_it_was_written_from(config in any_config()) {
+        let url = config.url();
+        prop_assert_eq!(read(&url), config);
+    }
+
+    #[test]
+    fn no_text_makes_reading_panic(
+        scheme in prop_oneof!["redis://", "unix://", "redis+sentinel://", "redis-sentinel://", ""],
+        rest in prop_oneof!["[a-z0-9:/?#@,&=%\\[\\]]{0,30}", any::<String>()],
+    ) {
+        if let Ok(config) = format!("{scheme}{rest}").parse::<RedisConfig>() {
+            prop_assert_eq!(config.url().parse::<RedisConfig>().unwrap(), config);
+        }
+    }
+
+    #[test]
+    fn no_error_shows_what_stands_before_the_at(
+        scheme in prop_oneof!["redis", "rediss", "unix", "redis+sentinel", "redis-sentinel", "http"],
+        before in "[!-~]{0,6}",
+        after in "[!-~]{0,6}",
+        rest in "[a-z0-9:/?#,&=%\\[\\]]{0,12}",
+    ) {
+        let url = format!("{scheme}://user:{before}{SECRET}{after}@{rest}");
+        if let Err(error) = url.parse::<RedisConfig>() {
+            prop_assert!(!format!("{error} {error:?}").contains(SECRET), "{}: {}", url, error);
+        }
+    }
+}

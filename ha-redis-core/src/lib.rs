@@ -1,0 +1,7 @@
+//! The runtime-agnostic core of ha-redis, a Redis client for services that must stay up.
+
+pub mod address;
+pub mod config;
+
+pub use address::Address;
+pub use config::{ConfigError, RedisConfig, RedisConfigBuilder};

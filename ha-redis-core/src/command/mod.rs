@@ -1,0 +1,81 @@
+//! What is known of Redis's commands before they are sent: whether one may run twice, and where it may run.
+//!
+//! Both are read off the command alone, without a server. [`safety()`] is asked when a reply was lost,
+//! [`placement()`] for every call.
+//!
+//! The names and flags of Redis's own command table are kept in `redis-7.0-commands.txt`, and a test holds
+//! [`safety()`] against them. With a running server of the version wanted, this renews the file:
+//!
+//! ```sh
+//! redis-cli --json COMMAND \
+//!   | jq -r '.[] | (., .[9][]) | "\(.[0]) \(.[2] | join(" "))"' \
+//!   | sed 's/ *$//' | LC_ALL=C sort > redis-7.0-commands.txt
+//! ```
+
+mod options;
+mod placement;
+mod safety;
+
+use std::ops::Deref;
+
+use redis::{Arg, Cmd};
+
+pub use placement::{
+    Placement, Refusal, pipeline_placement, pipeline_placement_on_dedicated, placement,
+    placement_on_dedicated,
+};
+pub use safety::{Safety, pipeline_safety, safety};
+
+/// The arguments of a command, or what is left of them.
+trait Args<'a>: Iterator<Item = &'a [u8]> + Clone {}
+
+impl<'a, T: Iterator<Item = &'a [u8]> + Clone> Args<'a> for T {}
+
+/// The command's name and what follows it. The cursor of a scan is given as an empty argument, since no
+/// option is spelled like that.
+fn arguments(cmd: &Cmd) -> impl Args<'_> {
+    cmd.args_iter().map(|argument| match argument {
+        Arg::Simple(bytes) => bytes,
+        _ => b"",
+    })
+}
+
+/// The longest name or option in the tables, `GET-MASTER-ADDR-BY-NAME`, has 23 letters.
+const LONGEST: usize = 24;
+
+/// A name or an option in upper case, on the stack. A longer one than any in the tables is left empty.
+struct Upper {
+    letters: [u8; LONGEST],
+    length: usize,
+}
+
+fn upper(word: &[u8]) -> Upper {
+    let mut letters = [0; LONGEST];
+    let length = if word.len() <= LONGEST { word.len() } else { 0 };
+    for (letter, byte) in letters.iter_mut().zip(&word[..length]) {
+        *letter = byte.to_ascii_uppercase();
+    }
+    Upper { letters, length }
+}
+
+impl Deref for Upper {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.letters[..self.length]
+    }
+}
+
+/// An argument read as a number, as far as the server would read one there too.
+fn number<T: std::str::FromStr>(argument: Option<&[u8]>) -> Option<T> {
+    std::str::from_utf8(argument?).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+fn command(text: &str) -> Cmd {
+    let mut cmd = Cmd::new();
+    for word in text.split_whitespace() {
+        cmd.arg(word);
+    }
+    cmd
+}

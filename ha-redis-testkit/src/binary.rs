@@ -1,0 +1,114 @@
+//! Where the Redis server program is.
+
+use std::env;
+use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The variable that names the server program to use, instead of looking for one.
+pub const VARIABLE: &str = "HA_REDIS_SERVER";
+
+const NAMES: [&str; 2] = ["redis-server", "valkey-server"];
+
+/// Where package managers put servers, although not every PATH has it.
+const MORE_FOLDERS: [&str; 6] = [
+    "/usr/sbin",
+    "/usr/local/bin",
+    "/usr/local/sbin",
+    "/opt/homebrew/bin",
+    "/opt/homebrew/opt/redis/bin",
+    "/opt/homebrew/opt/valkey/bin",
+];
+
+/// No Redis server was found.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoServer {
+    /// [`VARIABLE`] names something that is not a program.
+    #[error("HA_REDIS_SERVER is {}, which is not a program that can be run: correct it or unset it", .0.display())]
+    NotAProgram(PathBuf),
+    /// None is installed.
+    #[error(
+        "neither redis-server nor valkey-server was found on PATH. Install one:
+  Debian, Ubuntu   sudo apt-get install redis-server
+  Fedora           sudo dnf install /usr/bin/redis-server
+  Alpine           sudo apk add redis
+  macOS            brew install redis
+or name the program in HA_REDIS_SERVER"
+    )]
+    NotInstalled,
+}
+
+/// Finds the server program: what `HA_REDIS_SERVER` names, else `redis-server`, else `valkey-server`, on PATH or
+/// where package managers put them. The same program is a Sentinel when called with `--sentinel`.
+///
+/// # Errors
+///
+/// [`NoServer`], which says how to install one.
+pub fn redis_server() -> Result<PathBuf, NoServer> {
+    find(env::var_os(VARIABLE).as_deref(), env::var_os("PATH").as_deref())
+}
+
+/// What the program says about itself, such as `Redis server v=7.0.15 sha=00000000:0 …`.
+///
+/// # Errors
+///
+/// What the system says when the program cannot be run.
+pub fn version(server: &Path) -> std::io::Result<String> {
+    let output = Command::new(server).arg("--version").output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn find(named: Option<&OsStr>, path: Option<&OsStr>) -> Result<PathBuf, NoServer> {
+    if let Some(named) = named.filter(|named| !named.is_empty()) {
+        let named = PathBuf::from(named);
+        return if is_program(&named) { Ok(named) } else { Err(NoServer::NotAProgram(named)) };
+    }
+    let folders = env::split_paths(path.unwrap_or_default()).chain(MORE_FOLDERS.map(PathBuf::from));
+    let folders: Vec<PathBuf> = folders.collect();
+    let mut candidates = NAMES.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
+    candidates.find(|candidate| is_program(candidate)).ok_or(NoServer::NotInstalled)
+}
+
+fn is_program(path: &Path) -> bool {
+    path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn program(folder: &Path, name: &str, mode: u32) -> PathBuf {
+        let path = folder.join(name);
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    #[test]
+    fn redis_comes_before_valkey_wherever_they_are() {
+        let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let path = env::join_paths([first.path(), second.path()]).unwrap();
+        program(first.path(), "valkey-server", 0o755);
+        program(first.path(), "redis-server", 0o644);
+        let redis = program(second.path(), "redis-server", 0o755);
+        assert_eq!(find(None, Some(&path)), Ok(redis.clone()));
+        assert_eq!(find(Some(OsStr::new("")), Some(&path)), Ok(redis));
+    }
+
+    #[test]
+    fn the_variable_has_the_last_word() {
+        let folder = tempfile::tempdir().unwrap();
+        program(folder.path(), "redis-server", 0o755);
+        let mine = program(folder.path(), "mine", 0o755);
+        let path = folder.path().as_os_str();
+        assert_eq!(find(Some(mine.as_os_str()), Some(path)), Ok(mine));
+
+        let missing = folder.path().join("missing");
+        let error = find(Some(missing.as_os_str()), Some(path)).unwrap_err();
+        assert_eq!(error, NoServer::NotAProgram(missing));
+    }
+}

@@ -1,0 +1,114 @@
+//! Why a server could not be started, asked or waited for.
+
+use std::io;
+use std::time::Duration;
+
+use crate::binary::NoServer;
+
+/// Why a server could not be started, asked or waited for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No Redis server is installed.
+    #[error(transparent)]
+    NoServer(#[from] NoServer),
+    /// The operating system refused, or the server closed or did not answer a connection.
+    #[error("cannot {action}: {source}")]
+    Io {
+        /// What was tried.
+        action: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The port is held by another test or another program.
+    #[error("port {port} is in use")]
+    PortTaken {
+        /// The port.
+        port: u16,
+    },
+    /// The server ended when it should run.
+    #[error("the server on port {port} ended; the last lines of its log:\n{log}")]
+    Ended {
+        /// Its port.
+        port: u16,
+        /// The end of its log.
+        log: String,
+    },
+    /// The server answered a query with an error.
+    #[error("{command} was refused: {message}")]
+    Refused {
+        /// The command's name.
+        command: String,
+        /// The server's words.
+        message: String,
+    },
+    /// What was asked for is not so, or not yet.
+    #[error("{0}")]
+    NotReady(String),
+    /// A wait came to its end.
+    #[error("waited {bound:?} in vain: {last}")]
+    TimedOut {
+        /// How long was waited.
+        bound: Duration,
+        /// What was lacking at the end.
+        last: Box<Error>,
+    },
+}
+
+impl Error {
+    /// Says what was tried: `file.map_err(Error::io("open the log"))`.
+    pub(crate) fn io(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let action = action.into();
+        move |source| Self::Io { action, source }
+    }
+
+    /// Whether waiting longer can't help.
+    fn is_final(&self) -> bool {
+        matches!(self, Self::NoServer(_) | Self::PortTaken { .. } | Self::Ended { .. })
+    }
+}
+
+/// Repeats `attempt` until it succeeds, fails for good, or `bound` has passed.
+pub(crate) fn wait_for<T>(
+    bound: Duration,
+    mut attempt: impl FnMut() -> Result<T, Error>,
+) -> Result<T, Error> {
+    let longest_pause = Duration::from_millis(25);
+    let mut pause = Duration::from_millis(1);
+    let start = std::time::Instant::now();
+    loop {
+        match attempt() {
+            Ok(value) => return Ok(value),
+            Err(error) if error.is_final() => return Err(error),
+            Err(last) if start.elapsed() >= bound => {
+                return Err(Error::TimedOut { bound, last: Box::new(last) });
+            }
+            Err(_) => std::thread::sleep(pause),
+        }
+        pause = (pause * 2).min(longest_pause);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_goes_on_until_it_succeeds_or_cannot() {
+        let mut attempts = 0;
+        let outcome = wait_for(Duration::from_secs(5), || {
+            attempts += 1;
+            if attempts == 3 { Ok("done") } else { Err(Error::NotReady("not yet".into())) }
+        });
+        assert_eq!((outcome.unwrap(), attempts), ("done", 3));
+
+        let outcome = wait_for::<()>(Duration::from_secs(3600), || Err(Error::PortTaken { port: 1 }));
+        assert!(matches!(outcome, Err(Error::PortTaken { port: 1 })));
+    }
+
+    #[test]
+    fn a_wait_in_vain_says_what_was_lacking() {
+        let outcome = wait_for::<()>(Duration::ZERO, || Err(Error::NotReady("no replica".into())));
+        assert_eq!(outcome.unwrap_err().to_string(), "waited 0ns in vain: no replica");
+    }
+}

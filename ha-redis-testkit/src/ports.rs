@@ -1,0 +1,102 @@
+//! Ports that are this process's own for as long as it wants them.
+
+use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::{IpAddr, TcpListener};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::Error;
+
+/// Below the ports that Linux and macOS give to outgoing connections: one of those can never sit on the port
+/// of a server that is down and will be restarted.
+const FIRST: u16 = 15_000;
+const COUNT: u16 = 17_000;
+
+/// A port that no other test takes, in this or another process, while this value lives; not even when nothing
+/// listens there. The lock on a file of the port's name says so, and ends with the process.
+#[derive(Debug)]
+pub(crate) struct Port {
+    number: u16,
+    _lock: File,
+}
+
+impl Port {
+    /// Reserves a free port of `host`.
+    pub(crate) fn any(host: IpAddr) -> Result<Self, Error> {
+        // From a random place on, so that processes seldom look at the same ports.
+        let start = RandomState::new().hash_one(()) % u64::from(COUNT);
+        for offset in 0..u64::from(COUNT) {
+            let place = (start + offset) % u64::from(COUNT);
+            let number = FIRST + u16::try_from(place).unwrap_or(0);
+            if let Some(port) = Self::reserve(number)?
+                && port.is_free(host)
+            {
+                return Ok(port);
+            }
+        }
+        Err(Error::NotReady(format!("no port from {FIRST} to {} is free", FIRST + COUNT - 1)))
+    }
+
+    /// Reserves this very port of `host`.
+    pub(crate) fn exactly(number: u16, host: IpAddr) -> Result<Self, Error> {
+        match Self::reserve(number)? {
+            Some(port) if port.is_free(host) => Ok(port),
+            _ => Err(Error::PortTaken { port: number }),
+        }
+    }
+
+    pub(crate) fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// Whether nothing listens on the port.
+    pub(crate) fn is_free(&self, host: IpAddr) -> bool {
+        TcpListener::bind((host, self.number)).is_ok()
+    }
+
+    /// `None` when another holds the port.
+    fn reserve(number: u16) -> Result<Option<Self>, Error> {
+        // One folder a user: the files of another user could not be opened.
+        let user = rustix::process::getuid().as_raw();
+        let folder = std::env::temp_dir().join(format!("ha-redis-ports-{user}"));
+        let lock = fs::create_dir_all(&folder).and_then(|()| {
+            let path = folder.join(number.to_string());
+            OpenOptions::new().create(true).truncate(false).write(true).open(path)
+        });
+        let lock = lock.map_err(Error::io(format!("keep the locks of ports in {}", folder.display())))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Self { number, _lock: lock })),
+            Err(error) if io::Error::from(error).kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(Error::io(format!("lock port {number}"))(error.into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    #[test]
+    fn a_reserved_port_is_given_to_nobody_else() {
+        let port = Port::any(HOST).unwrap();
+        let number = port.number();
+        assert!(matches!(Port::exactly(number, HOST), Err(Error::PortTaken { .. })));
+        drop(port);
+        assert_eq!(Port::exactly(number, HOST).unwrap().number(), number);
+    }
+
+    #[test]
+    fn a_port_that_somebody_listens_on_is_not_free() {
+        let port = Port::any(HOST).unwrap();
+        let listener = TcpListener::bind((HOST, port.number())).unwrap();
+        assert!(!port.is_free(HOST));
+        drop(listener);
+        assert!(port.is_free(HOST));
+    }
+}

@@ -1,0 +1,490 @@
+//! One server process: its configuration, its life, its faults.
+
+use std::fmt::{self, Write};
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::binary;
+use crate::error::{Error, wait_for};
+use crate::guard::{Guard, Signal};
+use crate::ports::Port;
+use crate::resp::{Connection, Reply};
+
+/// How long a server may take to start or to end. It takes some 20 ms unless the machine is very busy.
+const BOUND: Duration = Duration::from_secs(20);
+
+/// How often a start is repeated with another port when a program took the port meanwhile.
+const ATTEMPTS: usize = 3;
+
+/// The user that queries log in as when ACL rules are given, since those may take the default user away.
+const OWN_USER: &str = "ha-redis-testkit";
+
+/// A running `redis-server`, or a Sentinel of a [`Topology`](crate::Topology). It ends when this value drops, and
+/// its folder goes with it.
+pub struct Server {
+    guard: Mutex<Guarded>,
+    folder: PathBuf,
+    address: SocketAddr,
+    port: Port,
+    password: Option<String>,
+    login: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Guarded {
+    guard: Guard,
+    pid: u32,
+    hangs: bool,
+}
+
+impl Server {
+    /// Starts a server with nothing but the defaults: no password, no persistence.
+    ///
+    /// # Errors
+    ///
+    /// As [`ServerBuilder::start`].
+    pub fn start() -> Result<Self, Error> {
+        Self::builder().start()
+    }
+
+    /// Configures a server before it starts.
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::new()
+    }
+
+    /// Where it accepts connections. A server bound to all addresses says the loopback one.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its port, which stays its own while it is down.
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// The URL a client connects to, with the password if it has one: `redis://:password@127.0.0.1:15001`.
+    pub fn url(&self) -> String {
+        format!("redis://{}{}", user_info(self.password.as_deref()), self.address)
+    }
+
+    /// Its Unix socket, which exists if [`ServerBuilder::unix_socket`] was called.
+    pub fn unix_socket(&self) -> PathBuf {
+        self.folder.join("redis.sock")
+    }
+
+    /// The temporary folder with its configuration, data and log.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// All that it has written to its log, in every run; empty if it can't be read.
+    pub fn log(&self) -> String {
+        fs::read(self.folder.join("log"))
+            .map(|log| String::from_utf8_lossy(&log).into_owned())
+            .unwrap_or_default()
+    }
+
+    /// Sends one command over a connection of its own, logged in as a user who may do anything.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if the server answers with an error, [`Error::Io`] if it does not answer within 2 s.
+    pub fn query(&self, command: &[&str]) -> Result<Reply, Error> {
+        let mut connection = Connection::open(self.address)?;
+        if !self.login.is_empty() {
+            let login: Vec<&str> = self.login.iter().map(String::as_str).collect();
+            connection.query(&login)?;
+        }
+        connection.query(command)
+    }
+
+    /// Its process id in its latest run.
+    pub fn pid(&self) -> u32 {
+        self.guarded().pid
+    }
+
+    /// Whether its process exists; a hanging one does.
+    pub fn is_running(&self) -> bool {
+        self.guarded().guard.is_running().unwrap_or(false)
+    }
+
+    /// Whether [`Server::hang`] stopped it.
+    pub fn is_hanging(&self) -> bool {
+        self.guarded().hangs
+    }
+
+    /// Ends it by SIGKILL, as a crash does, and returns when it is gone. Nothing happens if it is down already.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] or [`Error::TimedOut`] if that did not work.
+    pub fn kill(&self) -> Result<(), Error> {
+        self.signal(Signal::Kill)?;
+        self.wait_until_gone()
+    }
+
+    /// Lets it shut down in order, as an operator does, and returns when it is gone. A hanging one goes on first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] or [`Error::TimedOut`] if that did not work.
+    pub fn terminate(&self) -> Result<(), Error> {
+        self.signal(Signal::Terminate)?;
+        self.resume()?;
+        self.wait_until_gone()
+    }
+
+    /// Stops it by SIGSTOP: the system still accepts connections and data for it, and no answer comes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotReady`] if it is not running.
+    pub fn hang(&self) -> Result<(), Error> {
+        if !self.signal(Signal::Stop)? {
+            return Err(Error::NotReady(format!("the server on port {} is not running", self.port())));
+        }
+        self.guarded().hangs = true;
+        Ok(())
+    }
+
+    /// Lets it go on after [`Server::hang`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if that did not work.
+    pub fn resume(&self) -> Result<(), Error> {
+        self.signal(Signal::Continue)?;
+        self.guarded().hangs = false;
+        Ok(())
+    }
+
+    /// Starts it again with the same port and folder, after killing it if it runs, and returns when it answers.
+    /// It comes back with what it has on disk: with its keys only if [`ServerBuilder::appendonly`] is on, and with
+    /// the configuration that `CONFIG REWRITE` may have written, by which Sentinel makes failovers last.
+    ///
+    /// # Errors
+    ///
+    /// As [`ServerBuilder::start`].
+    pub fn restart(&self) -> Result<(), Error> {
+        self.kill()?;
+        self.launch()?;
+        self.wait_until_ready()
+    }
+
+    fn launch(&self) -> Result<(), Error> {
+        if !self.port.is_free(self.address.ip()) {
+            return Err(Error::PortTaken { port: self.port() });
+        }
+        let mut guarded = self.guarded();
+        guarded.pid = guarded.guard.start().map_err(Error::io("start the server"))?;
+        guarded.hangs = false;
+        Ok(())
+    }
+
+    pub(crate) fn wait_until_ready(&self) -> Result<(), Error> {
+        wait_for(BOUND, || {
+            if !self.is_running() {
+                return Err(self.ended());
+            }
+            self.query(&["PING"]).map(drop)
+        })
+    }
+
+    fn wait_until_gone(&self) -> Result<(), Error> {
+        wait_for(BOUND, || match self.is_running() {
+            true => Err(Error::NotReady(format!("the server on port {} still runs", self.port()))),
+            false => Ok(()),
+        })
+    }
+
+    fn ended(&self) -> Error {
+        let log = self.log();
+        if log.contains("Address already in use") {
+            return Error::PortTaken { port: self.port() };
+        }
+        let lines: Vec<&str> = log.lines().collect();
+        let tail = lines[lines.len().saturating_sub(20)..].join("\n");
+        Error::Ended { port: self.port(), log: tail }
+    }
+
+    fn signal(&self, signal: Signal) -> Result<bool, Error> {
+        self.guarded().guard.signal(signal).map_err(Error::io("reach the guard of the server"))
+    }
+
+    fn guarded(&self) -> MutexGuard<'_, Guarded> {
+        // A panic elsewhere must not keep a server from being looked at or killed.
+        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("address", &self.address)
+            .field("pid", &self.pid())
+            .field("folder", &self.folder)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a server is started with. From [`Server::builder`].
+#[derive(Clone)]
+pub struct ServerBuilder {
+    host: IpAddr,
+    port: Option<u16>,
+    password: Option<String>,
+    users: bool,
+    unix_socket: bool,
+    sentinel: bool,
+    lines: Vec<String>,
+}
+
+impl ServerBuilder {
+    fn new() -> Self {
+        Self {
+            host: Ipv4Addr::LOCALHOST.into(),
+            port: None,
+            password: None,
+            users: false,
+            unix_socket: false,
+            sentinel: false,
+            lines: Vec::new(),
+        }
+    }
+
+    pub(crate) fn sentinel() -> Self {
+        Self { sentinel: true, ..Self::new() }
+    }
+
+    /// The address it listens on; 127.0.0.1 by default.
+    #[must_use]
+    pub fn bind(mut self, host: IpAddr) -> Self {
+        self.host = host;
+        self
+    }
+
+    /// A port of the caller's choice. By default one that is free, and that no other test gets.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
+    /// The password of the default user.
+    #[must_use]
+    pub fn password(mut self, password: &str) -> Self {
+        self.password = Some(password.to_owned());
+        self
+    }
+
+    /// A user and its ACL rules, as `ACL SETUSER` takes them: `user("alice", "on >secret ~* +@all")`, or
+    /// `user("default", "off")`. [`Server::query`] then logs in as a user of its own.
+    #[must_use]
+    pub fn user(mut self, name: &str, rules: &str) -> Self {
+        self.users = true;
+        self.config(format!("user {name} {rules}"))
+    }
+
+    /// Keeps its keys on disk, so that they are there after a [`Server::restart`].
+    #[must_use]
+    pub fn appendonly(self) -> Self {
+        self.config("appendonly yes")
+    }
+
+    /// Listens also on [`Server::unix_socket`].
+    #[must_use]
+    pub fn unix_socket(mut self) -> Self {
+        self.unix_socket = true;
+        self
+    }
+
+    /// Makes it a replica of `master`, with that one's password. Being ready does not mean that it has the
+    /// master's data yet.
+    #[must_use]
+    pub fn replica_of(self, master: &Server) -> Self {
+        let replica = self.config(format!("replicaof {} {}", master.address.ip(), master.port()));
+        match &master.password {
+            Some(password) => replica.config(format!("masterauth {}", quoted(password))),
+            None => replica,
+        }
+    }
+
+    /// One more line of its configuration file, such as `maxmemory 10mb`.
+    #[must_use]
+    pub fn config(mut self, line: impl Into<String>) -> Self {
+        self.lines.push(line.into());
+        self
+    }
+
+    /// Starts the server and returns when it answers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoServer`] if none is installed, [`Error::PortTaken`], [`Error::Ended`] with the end of its log if
+    /// it did not like its configuration, [`Error::TimedOut`] after 20 s.
+    pub fn start(self) -> Result<Server, Error> {
+        let server = || {
+            let server = self.clone().launch(self.reserve_port()?)?;
+            server.wait_until_ready()?;
+            Ok(server)
+        };
+        if self.port.is_some() { server() } else { retry_taken_ports(server) }
+    }
+
+    fn reserve_port(&self) -> Result<Port, Error> {
+        self.port.map_or_else(|| Port::any(self.host), |port| Port::exactly(port, self.host))
+    }
+
+    /// Starts the server without waiting for it.
+    pub(crate) fn launch(self, port: Port) -> Result<Server, Error> {
+        let program = binary::redis_server()?;
+        let folder = tempfile::Builder::new()
+            .prefix("ha-redis-")
+            .tempdir()
+            .map_err(Error::io("make a temporary folder for the server"))?;
+        let config = folder.path().join("redis.conf");
+        fs::write(&config, self.config_file(port.number(), folder.path()))
+            .map_err(Error::io("write the server's configuration"))?;
+
+        let mut arguments = vec![config.into_os_string()];
+        arguments.extend(self.sentinel.then(|| "--sentinel".into()));
+        let guard =
+            Guard::new(folder, &program, arguments).map_err(Error::io("start the guard of the server"))?;
+        let server = Server {
+            folder: guard.folder().to_owned(),
+            guard: Mutex::new(Guarded { guard, pid: 0, hangs: false }),
+            address: SocketAddr::new(reachable(self.host), port.number()),
+            port,
+            login: self.login(),
+            password: self.password,
+        };
+        server.launch()?;
+        Ok(server)
+    }
+
+    fn config_file(&self, port: u16, folder: &Path) -> String {
+        let folder = folder.display().to_string();
+        let mut file =
+            format!("bind {}\nport {port}\nprotected-mode no\ndir {}\n", self.host, quoted(&folder));
+        // No snapshots; a replica gets its data at once, and notices a lost master soon.
+        let settings =
+            "save \"\"\nrepl-diskless-sync yes\nrepl-diskless-sync-delay 0\nrepl-ping-replica-period 1\n";
+        file.push_str(settings);
+        if let Some(password) = &self.password {
+            file.push_str(&format!("requirepass {}\n", quoted(password)));
+        }
+        if self.users {
+            file.push_str(&format!("user {OWN_USER} on nopass ~* &* +@all\n"));
+        }
+        if self.unix_socket {
+            file.push_str(&format!("unixsocket {}\n", quoted(&format!("{folder}/redis.sock"))));
+        }
+        for line in &self.lines {
+            file.push_str(line);
+            file.push('\n');
+        }
+        file
+    }
+
+    /// The command by which queries log in; empty if they need not.
+    fn login(&self) -> Vec<String> {
+        match &self.password {
+            _ if self.users => vec!["AUTH".into(), OWN_USER.into(), "any".into()],
+            Some(password) => vec!["AUTH".into(), password.clone()],
+            None => Vec::new(),
+        }
+    }
+}
+
+impl fmt::Debug for ServerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Configuration lines may hold passwords.
+        f.debug_struct("ServerBuilder")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Repeats a start whose port another program took between the look and the start.
+pub(crate) fn retry_taken_ports<T>(mut start: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+    let mut outcome = start();
+    for _ in 1..ATTEMPTS {
+        match outcome {
+            Err(Error::PortTaken { .. }) => outcome = start(),
+            outcome => return outcome,
+        }
+    }
+    outcome
+}
+
+/// `:password@` for a URL, or nothing.
+pub(crate) fn user_info(password: Option<&str>) -> String {
+    password.map(|password| format!(":{}@", url_encoded(password))).unwrap_or_default()
+}
+
+pub(crate) fn url_encoded(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut encoded, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a String can't fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+        encoded
+    })
+}
+
+/// An argument of a line of redis.conf.
+pub(crate) fn quoted(argument: &str) -> String {
+    format!("\"{}\"", argument.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+fn reachable(host: IpAddr) -> IpAddr {
+    match host {
+        IpAddr::V4(host) if host.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(host) if host.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        host => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_survive_urls_and_configuration_files() {
+        assert_eq!(user_info(Some("p@ss/wörd")), ":p%40ss%2Fw%C3%B6rd@");
+        assert_eq!(user_info(None), "");
+        assert_eq!(quoted(r#"a "b" \"#), r#""a \"b\" \\""#);
+    }
+
+    #[test]
+    fn debug_output_holds_no_secret() {
+        let builder =
+            Server::builder().password("secret").user("alice", "on >secret").config("masterauth secret");
+        assert!(!format!("{builder:?}").contains("secret"));
+    }
+
+    #[test]
+    fn a_start_is_repeated_only_for_a_taken_port() {
+        let mut starts = 0;
+        let outcome = retry_taken_ports(|| {
+            starts += 1;
+            if starts < 2 { Err(Error::PortTaken { port: 1 }) } else { Ok(()) }
+        });
+        assert!(outcome.is_ok());
+        assert_eq!(starts, 2);
+
+        let mut starts = 0;
+        let outcome = retry_taken_ports::<()>(|| {
+            starts += 1;
+            Err(Error::NotReady(String::new()))
+        });
+        assert!(outcome.is_err());
+        assert_eq!(starts, 1);
+    }
+}

@@ -1,0 +1,92 @@
+//! A topology: ready for a failover when it is returned, and what happens then.
+
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the answer")]
+
+use ha_redis_testkit::{Error, Reply, Server, Topology};
+
+fn role(server: &Server) -> String {
+    server.query(&["ROLE"]).unwrap().items()[0].text().unwrap().to_owned()
+}
+
+#[test]
+fn a_topology_is_complete_when_it_is_returned() {
+    let topology = Topology::start().unwrap();
+    assert_eq!(topology.servers().len(), 3);
+    assert_eq!(topology.master().unwrap().port(), topology.servers()[0].port());
+    for replica in topology.replicas().unwrap() {
+        assert_eq!(role(replica), "slave");
+    }
+    let [a, b, c] = topology.sentinel_addresses()[..] else { panic!("three Sentinels") };
+    assert_eq!(topology.url(), format!("redis+sentinel://{a},{b},{c}/mymaster"));
+    for sentinel in topology.sentinels() {
+        let quorum = sentinel.query(&["SENTINEL", "CKQUORUM", "mymaster"]).unwrap();
+        assert!(quorum.text().unwrap().starts_with("OK 3 usable Sentinels"), "{quorum:?}");
+    }
+}
+
+#[test]
+fn a_killed_master_is_replaced_and_comes_back_as_a_replica() {
+    let topology = Topology::start().unwrap();
+    let old = topology.kill_master().unwrap();
+    assert!(!old.is_running());
+    let new = topology.wait_for_new_master(old).unwrap();
+    assert_eq!(role(new), "master");
+    assert_eq!(topology.master().unwrap().port(), new.port());
+
+    old.restart().unwrap();
+    topology.wait_until_healthy().unwrap();
+    assert_eq!(role(old), "slave");
+    assert_eq!(topology.master().unwrap().port(), new.port());
+}
+
+#[test]
+fn a_hanging_master_is_replaced() {
+    let topology = Topology::start().unwrap();
+    let old = topology.hang_master().unwrap();
+    let new = topology.wait_for_new_master(old).unwrap();
+    assert_ne!(new.port(), old.port());
+    assert_eq!(topology.master().unwrap().port(), new.port());
+}
+
+#[test]
+fn a_planned_failover_succeeds_straight_after_the_start() {
+    let topology = Topology::start().unwrap();
+    let old = topology.planned_failover().unwrap();
+    let new = topology.wait_for_new_master(old).unwrap();
+    topology.wait_until_healthy().unwrap();
+    assert_eq!(topology.master().unwrap().port(), new.port());
+    assert_eq!(role(old), "slave");
+}
+
+#[test]
+fn passwords_and_names_are_used_everywhere() {
+    let topology = Topology::builder()
+        .replicas(1)
+        .master_name("main")
+        .password("data secret")
+        .sentinel_password("watch secret")
+        .config("maxmemory 20mb")
+        .start()
+        .unwrap();
+    assert_eq!(topology.master_name(), "main");
+    let url = topology.url();
+    assert!(url.starts_with("redis+sentinel://:data%20secret@"), "{url}");
+    assert!(url.ends_with("/main?sentinel_password=watch%20secret"), "{url}");
+    assert!(!format!("{topology:?} {:?}", Topology::builder().password("secret")).contains("secret"));
+    for server in topology.servers() {
+        let memory = server.query(&["CONFIG", "GET", "maxmemory"]).unwrap();
+        assert_eq!(memory.field("maxmemory"), Some("20971520"));
+    }
+
+    let old = topology.planned_failover().unwrap();
+    topology.wait_for_new_master(old).unwrap();
+    topology.wait_until_healthy().unwrap();
+}
+
+#[test]
+fn servers_can_do_without_sentinels() {
+    let topology = Topology::builder().replicas(1).sentinels(0).start().unwrap();
+    topology.master().unwrap().query(&["SET", "key", "value"]).unwrap();
+    assert_eq!(topology.master().unwrap().query(&["WAIT", "1", "1900"]).unwrap(), Reply::Integer(1));
+    assert!(matches!(topology.planned_failover(), Err(Error::NotReady(_))));
+}

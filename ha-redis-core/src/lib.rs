@@ -1,9 +1,39 @@
 //! The runtime-agnostic core of ha-redis, a Redis client for services that must stay up.
+//!
+//! Services use a runtime crate, such as `ha-redis-tokio`, which re-exports what they need from here. This crate
+//! knows Redis and high availability; it knows no runtime and opens no socket. To run the client on a runtime of
+//! your own, implement [`runtime::Runtime`] and give it to [`Client::new`].
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `sentinel` | follows the master that Sentinels name |
+//! | `aio` | `redis::aio::ConnectionLike` for [`Connection`]; runtime crates turn it on |
 
 pub mod address;
 pub mod command;
 pub mod config;
 pub mod proto;
+pub mod runtime;
+
+mod client;
+mod connection;
+mod dedicated;
+mod engine;
+mod error;
+mod health;
+mod pool;
+mod retry;
+#[cfg(feature = "sentinel")]
+mod sentinel;
+mod sync;
+mod topology;
 
 pub use address::Address;
+pub use client::Client;
 pub use config::{ConfigError, RedisConfig, RedisConfigBuilder};
+pub use connection::Connection;
+pub use dedicated::DedicatedConnection;
+pub use error::{Error, Outcome, RedisErrorExt};
+pub use health::Health;
+pub use redis;
+pub use topology::{Replica, Topology};

@@ -1,0 +1,137 @@
+//! The handle that callers send commands through.
+
+use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
+
+use crate::command::{Placement, Refusal, pipeline_placement, placement};
+use crate::engine::caller::Caller;
+use crate::engine::link::Call;
+use crate::error::{Error, Kind};
+use crate::proto::Reply;
+
+/// A connection to the master, whichever server that is: cheap to clone, and shared underneath.
+///
+/// With a runtime crate it implements [`redis::aio::ConnectionLike`], so that `redis::AsyncCommands`, `cmd`,
+/// `pipe`, `Script` and scans work on it.
+///
+/// A call waits for a connection as long as `failover_wait`, and for its reply as long as `socket_timeout`; it
+/// is sent again, up to `retry_attempts` times, when that can do no harm. A call that fails tells what became of
+/// it: see [`RedisErrorExt`](crate::RedisErrorExt).
+///
+/// Commands that wait on the server (`BLPOP`, `XREAD BLOCK`, `WAIT`, …) leave the shared connection by themselves
+/// for one of their own, and take their time limit from their own argument. Those that would change the
+/// connection for everybody (`WATCH`, `SELECT`, `SUBSCRIBE`, …) are refused before they are sent: see
+/// [`DedicatedConnection`](crate::DedicatedConnection).
+///
+/// # Cancellation safety
+/// A call that is dropped before its end may or may not run on the server. The connection stays in step: no
+/// other call ever sees its reply.
+#[derive(Debug)]
+pub struct Connection {
+    caller: Caller,
+}
+
+impl Clone for Connection {
+    fn clone(&self) -> Self {
+        Self { caller: self.caller.again() }
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(caller: Caller) -> Self {
+        Self { caller }
+    }
+
+    /// Sends a command. An error that the server answers with is a [`Value::ServerError`].
+    ///
+    /// # Errors
+    /// When no reply came, or none could come: see [`Error`].
+    pub async fn request(&mut self, command: &Cmd) -> RedisResult<Value> {
+        let call = Call::Command(command);
+        let reply = match placement(command) {
+            Placement::Shared => self.caller.call(call).await?,
+            Placement::Blocking { limit } => self.caller.call_blocking(call, limit).await?,
+            Placement::Refused(refusal) => return Err(refused(refusal).into()),
+        };
+        match reply {
+            Reply::One(value) => Ok(value),
+            Reply::Many(_) => Err(out_of_step()),
+        }
+    }
+
+    /// Sends a pipeline: one value a command, or, when it is atomic, the commands' values as EXEC gave them (or
+    /// nil), as one.
+    ///
+    /// # Errors
+    /// When no reply came, or none could come; and when the server discarded the transaction.
+    pub async fn request_pipeline(&mut self, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
+        if pipeline.is_empty() && !pipeline.is_transaction() {
+            return Ok(Vec::new());
+        }
+        let call = Call::Pipeline(pipeline);
+        let reply = match pipeline_placement(pipeline) {
+            Placement::Shared => self.caller.call(call).await?,
+            Placement::Blocking { limit } => self.caller.call_blocking(call, limit).await?,
+            Placement::Refused(refusal) => return Err(refused(refusal).into()),
+        };
+        values(pipeline, reply)
+    }
+}
+
+/// The values that a pipeline's caller gets.
+pub(crate) fn values(pipeline: &Pipeline, reply: Reply) -> RedisResult<Vec<Value>> {
+    match reply {
+        Reply::Many(replies) if pipeline.is_transaction() => Ok(vec![executed(replies)?]),
+        Reply::Many(replies) => Ok(replies),
+        Reply::One(_) => Err(out_of_step()),
+    }
+}
+
+/// The value of EXEC, the last of a transaction's replies.
+fn executed(mut replies: Vec<Value>) -> RedisResult<Value> {
+    let exec = replies.pop().ok_or_else(out_of_step)?;
+    let Value::ServerError(error) = exec else { return Ok(exec) };
+    // EXEC says only that something before it failed: name that, too. The first reply is MULTI's.
+    let refused = replies.iter().skip(1).enumerate().filter_map(|(index, reply)| match reply {
+        Value::ServerError(error) => Some(format!("command {index}: {error}")),
+        _ => None,
+    });
+    let refused = refused.collect::<Vec<_>>().join(", ");
+    if error.code() != "EXECABORT" || refused.is_empty() {
+        return Err(error.into());
+    }
+    let line = format!("-EXECABORT Transaction discarded because of: {refused}\r\n").into_bytes();
+    match redis::parse_redis_value(&line)? {
+        Value::ServerError(error) => Err(error.into()),
+        _ => Err(out_of_step()),
+    }
+}
+
+pub(crate) fn refused(refusal: Refusal) -> Error {
+    Error::new(Kind::Refused, refusal.to_string())
+}
+
+pub(crate) fn out_of_step() -> RedisError {
+    Error::new(Kind::Protocol, "a reply had another shape than its request").into()
+}
+
+#[cfg(feature = "aio")]
+impl redis::aio::ConnectionLike for Connection {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> redis::RedisFuture<'a, Value> {
+        Box::pin(self.request(cmd))
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        cmd: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> redis::RedisFuture<'a, Vec<Value>> {
+        // redis-rs asks for what `request_pipeline` returns: all replies, or EXEC's alone.
+        debug_assert!(cmd.is_transaction() || (offset == 0 && count == cmd.len()));
+        Box::pin(self.request_pipeline(cmd))
+    }
+
+    fn get_db(&self) -> i64 {
+        i64::from(self.caller.config().db())
+    }
+}

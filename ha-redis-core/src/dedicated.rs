@@ -1,0 +1,114 @@
+//! A connection for one caller.
+
+use std::sync::Arc;
+
+use redis::{Cmd, Pipeline, RedisResult, Value};
+
+use crate::command::{
+    Placement, pipeline_placement, pipeline_placement_on_dedicated, placement, placement_on_dedicated,
+};
+use crate::connection::{out_of_step, refused, values};
+use crate::engine::borrowed::{Borrowed, borrow};
+use crate::engine::caller::{Failure, exchange};
+use crate::engine::core::Keeper;
+use crate::engine::link::Call;
+use crate::engine::slot::Slot;
+use crate::error::{Error, Kind};
+use crate::proto::Reply;
+
+/// A connection to the master that nobody else uses, from [`Client::dedicated`](crate::Client::dedicated): for
+/// WATCH, for MULTI by hand, for another database.
+///
+/// It stays with the server it was made to. When that connection ends, by a failover for example, every further
+/// call fails, as not sent: what WATCH watched is gone, so nothing is tried again behind the caller's back. Drop
+/// it, and take another.
+///
+/// Dropping it gives the connection back, or closes it when its own state was changed.
+///
+/// # Cancellation safety
+/// A call that is dropped before its end may or may not run on the server; a later call never sees its reply.
+#[derive(Debug)]
+pub struct DedicatedConnection {
+    core: Arc<Keeper>,
+    borrowed: Borrowed,
+}
+
+impl DedicatedConnection {
+    pub(crate) async fn take(core: &Arc<Keeper>) -> Result<Self, Error> {
+        core.start()?;
+        let bound = core.runtime.now() + core.config.failover_wait();
+        Ok(Self { core: Arc::clone(core), borrowed: borrow(core, bound).await? })
+    }
+
+    /// Sends a command. An error that the server answers with is a [`Value::ServerError`].
+    ///
+    /// # Errors
+    /// When no reply came, or none could come: see [`Error`].
+    pub async fn request(&mut self, command: &Cmd) -> RedisResult<Value> {
+        let changes_state = matches!(placement(command), Placement::Refused(_));
+        let call = Call::Command(command);
+        match self.call(call, placement_on_dedicated(command), changes_state).await? {
+            Reply::One(value) => Ok(value),
+            Reply::Many(_) => Err(out_of_step()),
+        }
+    }
+
+    /// Sends a pipeline, as [`Connection::request_pipeline`](crate::Connection::request_pipeline) does.
+    ///
+    /// # Errors
+    /// When no reply came, or none could come; and when the server discarded the transaction.
+    pub async fn request_pipeline(&mut self, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
+        if pipeline.is_empty() && !pipeline.is_transaction() {
+            return Ok(Vec::new());
+        }
+        let changes_state = matches!(pipeline_placement(pipeline), Placement::Refused(_));
+        let call = Call::Pipeline(pipeline);
+        let placement = pipeline_placement_on_dedicated(pipeline);
+        values(pipeline, self.call(call, placement, changes_state).await?)
+    }
+
+    async fn call(
+        &mut self,
+        call: Call<'_>,
+        placement: Placement,
+        changes_state: bool,
+    ) -> Result<Reply, Error> {
+        let timeout = self.core.config.socket_timeout();
+        let limit = match placement {
+            Placement::Shared => Some(timeout),
+            Placement::Blocking { limit } => limit.map(|limit| limit.saturating_add(timeout)),
+            Placement::Refused(refusal) => return Err(refused(refusal)),
+        };
+        self.borrowed.tainted |= changes_state;
+        let slot = Arc::new(Slot::default());
+        match exchange(self.borrowed.link(), &slot, call, limit, false).await {
+            Ok(reply) => Ok(reply),
+            Err(Failure::Error(error)) => Err(error),
+            Err(Failure::NotTaken(_)) => {
+                let message = format!("the connection to {} has ended", self.borrowed.link().address);
+                Err(Error::new(Kind::Lost, message))
+            }
+        }
+    }
+}
+
+#[cfg(feature = "aio")]
+impl redis::aio::ConnectionLike for DedicatedConnection {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> redis::RedisFuture<'a, Value> {
+        Box::pin(self.request(cmd))
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        cmd: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> redis::RedisFuture<'a, Vec<Value>> {
+        debug_assert!(cmd.is_transaction() || (offset == 0 && count == cmd.len()));
+        Box::pin(self.request_pipeline(cmd))
+    }
+
+    fn get_db(&self) -> i64 {
+        i64::from(self.core.config.db())
+    }
+}

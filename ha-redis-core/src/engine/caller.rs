@@ -1,0 +1,252 @@
+//! One call from its first attempt to its end.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use futures_lite::future;
+use redis::ServerErrorKind;
+
+use crate::command::{Safety, pipeline_safety, safety};
+#[cfg(feature = "aio")]
+use crate::config::RedisConfig;
+use crate::engine::borrowed::borrow;
+use crate::engine::core::Keeper;
+use crate::engine::link::{Call, Link, NotTaken};
+use crate::engine::slot::Slot;
+use crate::engine::time::{Elapsed, sleep, until};
+use crate::error::{Error, Kind, Outcome};
+use crate::pool::Generation;
+use crate::proto::Reply;
+use crate::retry::{Decision, RetryPolicy, refusal};
+
+/// Sends calls, one at a time, over the connection that is in use now, and again where that is allowed.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    core: Arc<Keeper>,
+    lane: usize,
+    policy: RetryPolicy,
+    /// The connection of the last call: most likely that of the next.
+    link: Option<Arc<Link>>,
+    /// Kept from call to call. A call that is dropped on its way takes the slot with it.
+    slot: Option<Arc<Slot>>,
+}
+
+/// Which connection a call goes over.
+#[derive(Clone, Copy, Debug)]
+enum Route {
+    /// The one that all callers of a lane share.
+    Shared,
+    /// One of its own, since the server may let it wait: at most so long, or for ever.
+    Own(Option<Duration>),
+}
+
+/// What became of one attempt.
+pub(crate) type Attempt = Result<Reply, Failure>;
+
+#[derive(Debug)]
+pub(crate) enum Failure {
+    NotTaken(NotTaken),
+    Error(Error),
+}
+
+impl Caller {
+    pub(crate) fn new(core: Arc<Keeper>, lane: usize, policy: RetryPolicy) -> Self {
+        Self { core, lane, policy, link: None, slot: None }
+    }
+
+    pub(crate) fn again(&self) -> Self {
+        Self::new(Arc::clone(&self.core), self.lane, self.policy)
+    }
+
+    #[cfg(feature = "aio")]
+    pub(crate) fn config(&self) -> &RedisConfig {
+        &self.core.config
+    }
+
+    /// Runs a call to its end: at most one attempt and the policy's retries, each with the reply timeout, and
+    /// waits of at most `failover_wait` for a connection before each.
+    pub(crate) async fn call(&mut self, call: Call<'_>) -> Result<Reply, Error> {
+        let mut first = None;
+        let mut generation = None;
+        if let Some(link) = &self.link {
+            let slot = self.slot.take().unwrap_or_default();
+            generation = Some(link.generation);
+            match exchange(link, &slot, call, self.core.reply_timeout(), false).await {
+                Ok(reply) if refused(call, &reply).is_none() => {
+                    self.slot = Some(slot);
+                    return Ok(reply);
+                }
+                attempt => first = Some(attempt),
+            }
+        }
+        // All that is rare, in a future of its own: it would only make the common one larger.
+        let first = first.zip(generation);
+        Box::pin(self.persist(call, Route::Shared, first)).await
+    }
+
+    /// Runs a call that the server may let wait for `limit`, or for ever, on a connection of its own.
+    pub(crate) async fn call_blocking(
+        &mut self,
+        call: Call<'_>,
+        limit: Option<Duration>,
+    ) -> Result<Reply, Error> {
+        let limit = limit.map(|limit| limit.saturating_add(self.core.config.socket_timeout()));
+        Box::pin(self.persist(call, Route::Own(limit), None)).await
+    }
+
+    async fn persist(
+        &mut self,
+        call: Call<'_>,
+        route: Route,
+        mut first: Option<(Attempt, Generation)>,
+    ) -> Result<Reply, Error> {
+        self.core.start()?;
+        let mut session = self.policy.session();
+        let mut bound = self.wait_bound();
+        loop {
+            let (attempt, generation) = match first.take() {
+                Some(attempt) => attempt,
+                None => self.attempt(call, route, bound).await?,
+            };
+            let (outcome, ended) = match attempt {
+                Ok(reply) => match refused(call, &reply) {
+                    None => return Ok(reply),
+                    Some(why) => {
+                        self.heed(why, generation);
+                        (Outcome::NotApplied, Ok(reply))
+                    }
+                },
+                Err(Failure::NotTaken(NotTaken::Full)) => {
+                    first = Some((self.wait_for_room(call, bound).await?, generation));
+                    continue;
+                }
+                // Waiting for a connection is no attempt.
+                Err(Failure::NotTaken(NotTaken::NotOpen)) => {
+                    self.link = None;
+                    continue;
+                }
+                Err(Failure::Error(error)) => {
+                    self.link = None;
+                    if error.outcome() == Outcome::NotSent && self.core.runtime.now() < bound {
+                        continue;
+                    }
+                    (error.outcome(), Err(error))
+                }
+            };
+            match session.decide(outcome, safety_of(call), self.core.runtime.random()) {
+                Decision::GiveUp => return ended,
+                Decision::Retry(delay) => self.pause(delay, generation).await,
+            }
+            bound = self.wait_bound();
+        }
+    }
+
+    fn wait_bound(&self) -> Instant {
+        self.core.runtime.now() + self.core.config.failover_wait()
+    }
+
+    async fn attempt(
+        &mut self,
+        call: Call<'_>,
+        route: Route,
+        bound: Instant,
+    ) -> Result<(Attempt, Generation), Error> {
+        let slot = self.slot.take().unwrap_or_default();
+        let attempt = match route {
+            Route::Shared => {
+                let link = self.core.pool.link(self.lane, &*self.core.runtime, bound).await?;
+                let link = self.link.insert(link);
+                let attempt = exchange(link, &slot, call, self.core.reply_timeout(), false).await;
+                (attempt, link.generation)
+            }
+            Route::Own(limit) => {
+                let borrowed = borrow(&self.core, bound).await?;
+                let link = borrowed.link();
+                (exchange(link, &slot, call, limit, false).await, link.generation)
+            }
+        };
+        if attempt.0.is_ok() {
+            self.slot = Some(slot);
+        }
+        Ok(attempt)
+    }
+
+    /// The server refused: the pool may have to look for the master anew.
+    fn heed(&mut self, why: ServerErrorKind, generation: Generation) {
+        if why == ServerErrorKind::ReadOnly {
+            self.link = None;
+            self.core.on_not_master(generation);
+        }
+    }
+
+    /// Waits before the next attempt; news of another master ends the wait.
+    async fn pause(&self, delay: Duration, generation: Generation) {
+        let runtime = &*self.core.runtime;
+        future::or(sleep(runtime, delay), self.core.pool.superseded(generation)).await;
+    }
+
+    /// The connection carries as much as it may: waits in order for room.
+    async fn wait_for_room(&mut self, call: Call<'_>, bound: Instant) -> Result<Attempt, Error> {
+        let Some(link) = &self.link else { return Err(overloaded()) };
+        let slot = self.slot.take().unwrap_or_default();
+        let mut place = link.queue_for_room();
+        loop {
+            match exchange(link, &slot, call, self.core.reply_timeout(), true).await {
+                Err(Failure::NotTaken(NotTaken::Full)) => {
+                    let turn = until(&*self.core.runtime, bound, place.turn()).await;
+                    turn.map_err(|Elapsed| overloaded())?;
+                }
+                attempt => return Ok(attempt),
+            }
+        }
+    }
+}
+
+fn overloaded() -> Error {
+    Error::new(Kind::Overloaded, "too many commands were waiting for their replies")
+}
+
+fn safety_of(call: Call<'_>) -> Safety {
+    match call {
+        Call::Command(command) => safety(command),
+        Call::Pipeline(pipeline) => pipeline_safety(pipeline),
+    }
+}
+
+fn refused(call: Call<'_>, reply: &Reply) -> Option<ServerErrorKind> {
+    match (call, reply) {
+        (_, Reply::One(value)) => refusal::of_command(value),
+        (Call::Pipeline(pipeline), Reply::Many(replies)) if pipeline.is_transaction() => {
+            refusal::of_transaction(replies)
+        }
+        (Call::Pipeline(pipeline), Reply::Many(replies)) => refusal::of_pipeline(pipeline, replies),
+        (Call::Command(_), Reply::Many(_)) => None,
+    }
+}
+
+/// Sends a call over `link` and waits for its reply in `slot`.
+///
+/// Dropping the future leaves the connection in step: the reply goes to the slot, which nobody reads.
+pub(crate) async fn exchange(
+    link: &Link,
+    slot: &Arc<Slot>,
+    call: Call<'_>,
+    limit: Option<Duration>,
+    queued: bool,
+) -> Attempt {
+    let mut submitted = false;
+    poll_fn(|cx| {
+        if !submitted {
+            slot.arm(cx);
+            if let Err(not_taken) = link.submit(call, slot, limit, queued) {
+                return Poll::Ready(Err(Failure::NotTaken(not_taken)));
+            }
+            submitted = true;
+            return Poll::Pending;
+        }
+        slot.poll(cx).map(|result| result.map_err(Failure::Error))
+    })
+    .await
+}

@@ -1,0 +1,120 @@
+//! Making a connection ready for use: socket, handshake, role.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::address::Address;
+use crate::config::RedisConfig;
+use crate::engine::dialog::Dialog;
+use crate::engine::time::until;
+use crate::error::{Error, Kind};
+use crate::proto::{Answer, Handshake, Protocol, Role};
+use crate::runtime::{Runtime, Target};
+
+/// Opens connections of one kind: to the data, or to the Sentinels.
+#[derive(Clone, Debug)]
+pub(crate) struct Connector {
+    pub(crate) runtime: Arc<dyn Runtime>,
+    handshake: Handshake,
+    tls: bool,
+    /// The bound on everything from the look-up of the name to the last word of the handshake.
+    timeout: Duration,
+}
+
+impl Connector {
+    /// For connections to masters and replicas.
+    pub(crate) fn for_data(runtime: Arc<dyn Runtime>, config: &RedisConfig) -> Self {
+        let handshake = Handshake {
+            username: config.username().map(str::to_owned),
+            password: config.password().map(Into::into),
+            client_name: config.client_name().map(str::to_owned),
+            db: config.db(),
+            role: config.use_sentinel(),
+        };
+        Self { runtime, handshake, tls: config.ssl(), timeout: config.socket_connect_timeout() }
+    }
+
+    /// For connections to Sentinels, which have no databases and their own users.
+    #[cfg(feature = "sentinel")]
+    pub(crate) fn for_sentinels(runtime: Arc<dyn Runtime>, config: &RedisConfig) -> Self {
+        let handshake = Handshake {
+            username: config.sentinel_username().map(str::to_owned),
+            password: config.sentinel_password().map(Into::into),
+            client_name: config.client_name().map(str::to_owned),
+            db: 0,
+            role: false,
+        };
+        Self { runtime, handshake, tls: config.ssl(), timeout: config.sentinel_socket_connect_timeout() }
+    }
+
+    /// Connects to `address`. `given_by` says in errors where the address comes from.
+    pub(crate) async fn connect(
+        &self,
+        address: &Address,
+        given_by: &GivenBy,
+    ) -> Result<(Dialog, Option<Role>), Error> {
+        let bound = self.runtime.now() + self.timeout;
+        let failed = format!("cannot connect to {address} ({given_by})");
+        match until(&*self.runtime, bound, self.open(address)).await {
+            Ok(Ok(ready)) => Ok(ready),
+            Ok(Err(error)) => Err(error.during(failed)),
+            Err(_) => {
+                let message = format!("{failed}: no answer within {:?}", self.timeout);
+                Err(Error::new(Kind::Timeout, message))
+            }
+        }
+    }
+
+    async fn open(&self, address: &Address) -> Result<(Dialog, Option<Role>), Error> {
+        match self.introduce(address, Protocol::Resp3).await? {
+            (dialog, Answer::Ready { role }) => Ok((dialog, role)),
+            (mut dialog, Answer::OnlyResp2) => {
+                let replies = dialog.ask(&self.handshake.commands(Protocol::Resp2)).await?;
+                match self.handshake.read(Protocol::Resp2, replies)? {
+                    Answer::Ready { role } => Ok((dialog, role)),
+                    Answer::OnlyResp2 => Err(Error::new(Kind::Protocol, "it knows neither RESP3 nor RESP2")),
+                }
+            }
+        }
+    }
+
+    async fn introduce(&self, address: &Address, protocol: Protocol) -> Result<(Dialog, Answer), Error> {
+        let target = Target::new(address.clone()).with_tls(self.tls);
+        let transport = self.runtime.connect(&target).await.map_err(refused)?;
+        let mut dialog = Dialog::new(transport);
+        let replies = dialog.ask(&self.handshake.commands(protocol)).await?;
+        Ok((dialog, self.handshake.read(protocol, replies)?))
+    }
+}
+
+fn refused(error: std::io::Error) -> Error {
+    Error::new(Kind::Connect, error.to_string())
+}
+
+/// Who named an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum GivenBy {
+    /// The host and port, or the socket's path, in the configuration.
+    Configuration,
+    /// The Sentinels, as the master of this name.
+    #[cfg(feature = "sentinel")]
+    Sentinels { master_name: String },
+    /// The list of Sentinels in the configuration, or other Sentinels.
+    #[cfg(feature = "sentinel")]
+    SentinelList,
+}
+
+impl fmt::Display for GivenBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Configuration => f.write_str("the address in the configuration"),
+            #[cfg(feature = "sentinel")]
+            Self::Sentinels { master_name } => {
+                write!(f, "which the Sentinels name for `{master_name}`")
+            }
+            #[cfg(feature = "sentinel")]
+            Self::SentinelList => f.write_str("a Sentinel"),
+        }
+    }
+}

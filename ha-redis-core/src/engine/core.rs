@@ -1,0 +1,160 @@
+//! What all handles of one client share, and what it does on its own account.
+
+use std::ops::Deref;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::config::RedisConfig;
+use crate::engine::connector::{Connector, GivenBy};
+use crate::engine::driver::Patience;
+use crate::engine::lane;
+#[cfg(feature = "sentinel")]
+use crate::engine::supervisor::{self, Notice, Notices};
+use crate::error::{Error, Kind};
+use crate::pool::{Generation, Pool};
+use crate::retry::RetryPolicy;
+use crate::runtime::{Runtime, Task};
+use crate::sync::lock;
+
+/// How many connections the handles share.
+const LANES: usize = 1;
+/// Without Sentinels, a server that turned read-only may be behind a name that now leads elsewhere. Looking
+/// that up costs all callers a reconnect, so it is done no more often than this.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) config: RedisConfig,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) pool: Pool,
+    pub(crate) data: Connector,
+    #[cfg(feature = "sentinel")]
+    pub(crate) sentinels: Connector,
+    #[cfg(feature = "sentinel")]
+    pub(crate) notices: Notices,
+    started: Mutex<bool>,
+}
+
+impl Core {
+    pub(crate) fn new(config: RedisConfig, runtime: Arc<dyn Runtime>) -> Self {
+        Self {
+            pool: Pool::new(LANES, config.max_connections()),
+            data: Connector::for_data(Arc::clone(&runtime), &config),
+            #[cfg(feature = "sentinel")]
+            sentinels: Connector::for_sentinels(Arc::clone(&runtime), &config),
+            #[cfg(feature = "sentinel")]
+            notices: Notices::new(),
+            started: Mutex::new(false),
+            config,
+            runtime,
+        }
+    }
+
+    /// Starts the client's tasks, once.
+    pub(crate) fn start(self: &Arc<Self>) -> Result<(), Error> {
+        let mut started = lock(&self.started);
+        if *started {
+            return Ok(());
+        }
+        self.check_features()?;
+        if self.config.use_sentinel() {
+            #[cfg(feature = "sentinel")]
+            self.spawn(Box::pin(supervisor::run(Arc::clone(self))))?;
+        } else {
+            self.pool.follow(self.config.address(), GivenBy::Configuration);
+        }
+        for lane in 0..LANES {
+            self.spawn(Box::pin(lane::keep(Arc::clone(self), lane)))?;
+        }
+        *started = true;
+        Ok(())
+    }
+
+    pub(crate) fn spawn(&self, task: Task) -> Result<(), Error> {
+        let spawned = self.runtime.spawn(task);
+        spawned.map_err(|error| Error::caused(Kind::Config, "cannot start a task on the runtime", error))
+    }
+
+    /// A configuration may ask for what is not there.
+    fn check_features(&self) -> Result<(), Error> {
+        let cannot = |message: &str| Err(Error::new(Kind::Config, message));
+        if self.config.use_sentinel() && !cfg!(feature = "sentinel") {
+            return cannot(
+                "the configuration says use_sentinel = true, which needs the cargo feature `sentinel` of the \
+                 runtime crate (such as ha-redis-tokio)",
+            );
+        }
+        if self.config.ssl() {
+            return cannot(
+                "the configuration says ssl = true, and this version of ha-redis cannot do TLS yet",
+            );
+        }
+        Ok(())
+    }
+
+    pub(crate) fn reply_timeout(&self) -> Option<Duration> {
+        Some(self.config.socket_timeout())
+    }
+
+    pub(crate) fn patience(&self) -> Patience {
+        Patience { reply: self.config.socket_timeout(), health_check: self.config.health_check_interval() }
+    }
+
+    pub(crate) fn policy(&self) -> RetryPolicy {
+        RetryPolicy::new(self.config.retry_attempts(), self.config.retry_base_delay())
+    }
+
+    /// A server that was taken for the master says that it is none.
+    pub(crate) fn on_not_master(&self, generation: Generation) {
+        let age = if self.config.use_sentinel() { Duration::ZERO } else { LOOK_AGAIN };
+        self.pool.distrust(generation, self.runtime.now(), age);
+        #[cfg(feature = "sentinel")]
+        self.tell(Notice::NotMaster { generation });
+    }
+
+    /// There is a connection.
+    #[cfg_attr(not(feature = "sentinel"), expect(unused_variables, reason = "only Sentinels ask"))]
+    pub(crate) fn on_connected(&self, generation: Generation) {
+        #[cfg(feature = "sentinel")]
+        self.tell(Notice::Connected { generation });
+    }
+
+    /// A connection has ended.
+    #[cfg_attr(not(feature = "sentinel"), expect(unused_variables, reason = "only Sentinels ask"))]
+    pub(crate) fn on_lost(&self, generation: Generation) {
+        self.pool.announce();
+        #[cfg(feature = "sentinel")]
+        self.tell(Notice::Lost { generation });
+    }
+
+    #[cfg(feature = "sentinel")]
+    fn tell(&self, notice: Notice) {
+        if self.config.use_sentinel() {
+            self.notices.tell(notice);
+        }
+    }
+}
+
+/// Keeps a client going: when the last one is dropped, its tasks and connections end.
+#[derive(Debug)]
+pub(crate) struct Keeper(Arc<Core>);
+
+impl Keeper {
+    pub(crate) fn new(core: Core) -> Self {
+        Self(Arc::new(core))
+    }
+}
+
+impl Deref for Keeper {
+    type Target = Arc<Core>;
+
+    fn deref(&self) -> &Arc<Core> {
+        &self.0
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.0.pool.shut();
+    }
+}

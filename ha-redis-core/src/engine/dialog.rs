@@ -1,0 +1,102 @@
+//! Question and answer on a connection that one task has to itself: handshakes, Sentinel queries, events.
+
+use std::future::poll_fn;
+use std::io;
+use std::ops::Range;
+
+use redis::{Cmd, Value};
+
+use crate::error::{Error, Kind};
+use crate::proto::Decoder;
+use crate::runtime::Transport;
+
+const READ_BUFFER: usize = 4 << 10;
+
+/// A connection without a driver. It has no time bounds of its own: whoever asks sets one around it.
+pub(crate) struct Dialog {
+    transport: Box<dyn Transport>,
+    decoder: Decoder,
+    input: Vec<u8>,
+    unread: Range<usize>,
+}
+
+/// What a driver needs to go on where a dialog ends.
+pub(crate) struct Parts {
+    pub(crate) transport: Box<dyn Transport>,
+    pub(crate) decoder: Decoder,
+}
+
+impl Dialog {
+    pub(crate) fn new(transport: Box<dyn Transport>) -> Self {
+        Self { transport, decoder: Decoder::new(), input: vec![0; READ_BUFFER], unread: 0..0 }
+    }
+
+    /// Sends the commands at once and reads one reply to each. Pushes that come between are passed over.
+    ///
+    /// Dropping the future leaves the dialog out of step: drop the dialog as well.
+    pub(crate) async fn ask(&mut self, commands: &[Cmd]) -> Result<Vec<Value>, Error> {
+        self.say(commands).await?;
+        let mut replies = Vec::with_capacity(commands.len());
+        while replies.len() < commands.len() {
+            match self.next().await? {
+                Value::Push { .. } => {}
+                reply => replies.push(reply),
+            }
+        }
+        Ok(replies)
+    }
+
+    /// Sends the commands at once. Dropping the future leaves the dialog out of step.
+    pub(crate) async fn say(&mut self, commands: &[Cmd]) -> Result<(), Error> {
+        let mut bytes = Vec::new();
+        commands.iter().for_each(|command| command.write_packed_command(&mut bytes));
+        self.write(&bytes).await.map_err(lost)
+    }
+
+    /// Waits for the next value, a push or a reply. Dropping the future loses nothing.
+    pub(crate) async fn next(&mut self) -> Result<Value, Error> {
+        loop {
+            let mut bytes = &self.input[self.unread.clone()];
+            let before = bytes.len();
+            let value = self.decoder.decode(&mut bytes).map_err(broken)?;
+            self.unread.start += before - bytes.len();
+            if let Some(value) = value {
+                return Ok(value);
+            }
+            let (transport, input) = (&mut self.transport, &mut self.input);
+            let read = poll_fn(|cx| transport.poll_read(cx, input)).await.map_err(lost)?;
+            if read == 0 {
+                return Err(lost(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection")));
+            }
+            self.unread = 0..read;
+        }
+    }
+
+    async fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let transport = &mut self.transport;
+        while !bytes.is_empty() {
+            let taken = poll_fn(|cx| transport.poll_write(cx, bytes)).await?;
+            if taken == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            bytes = &bytes[taken..];
+        }
+        poll_fn(|cx| transport.poll_flush(cx)).await
+    }
+
+    /// Gives the connection to a driver. The server must have nothing more to say.
+    pub(crate) fn into_parts(self) -> Result<Parts, Error> {
+        if !self.unread.is_empty() || !self.decoder.is_idle() {
+            return Err(Error::new(Kind::Protocol, "it sent more replies than it was asked for"));
+        }
+        Ok(Parts { transport: self.transport, decoder: self.decoder })
+    }
+}
+
+fn lost(cause: io::Error) -> Error {
+    Error::caused(Kind::Lost, "the connection was lost", cause)
+}
+
+fn broken(error: impl std::fmt::Display) -> Error {
+    Error::new(Kind::Protocol, error.to_string())
+}

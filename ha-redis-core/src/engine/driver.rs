@@ -1,0 +1,331 @@
+//! The task that does a connection's I/O: writes what callers have staged, hands replies to their slots,
+//! and keeps the time.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use redis::Value;
+
+use crate::engine::dialog::Parts;
+use crate::engine::link::{Call, Link, Orders, Request};
+use crate::engine::slot::Slot;
+use crate::error::{Error, Kind, Outcome};
+use crate::proto::{Decoder, InFlight};
+use crate::runtime::{Runtime, Timer, Transport};
+
+/// How much a busy connection may read before other tasks get their turn.
+const READS_PER_POLL: usize = 16;
+const READ_BUFFER: usize = 64 << 10;
+
+/// The times a connection keeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// A server that owes replies and has sent nothing for so long is taken for dead.
+    pub(crate) reply: Duration,
+    /// A connection that has been idle for so long is asked whether it lives. Zero: never.
+    pub(crate) health_check: Duration,
+}
+
+/// Carries one connection until it ends; the output says why.
+pub(crate) struct Driver {
+    link: Arc<Link>,
+    transport: Box<dyn Transport>,
+    runtime: Arc<dyn Runtime>,
+    patience: Patience,
+
+    decoder: Decoder,
+    input: Vec<u8>,
+    in_flight: InFlight<Arc<Slot>>,
+    arrivals: Vec<Request>,
+
+    output: Vec<u8>,
+    /// How much of `output` the transport has taken, and of the whole stream.
+    output_taken: usize,
+    written: u64,
+    /// Whether the transport may hold back bytes until it is flushed.
+    unflushed: bool,
+    /// Whether other callers have had their chance to join the batch.
+    yielded: bool,
+
+    timer: Box<dyn Timer>,
+    timer_at: Instant,
+    /// When the server last showed a sign of life.
+    alive_at: Instant,
+    /// When it was last asked for one.
+    checked_at: Instant,
+}
+
+impl Driver {
+    pub(crate) fn new(link: Arc<Link>, parts: Parts, runtime: Arc<dyn Runtime>, patience: Patience) -> Self {
+        let now = runtime.now();
+        let timer_at = now + patience.reply;
+        Self {
+            link,
+            transport: parts.transport,
+            timer: runtime.timer(timer_at),
+            runtime,
+            patience,
+            decoder: parts.decoder,
+            input: vec![0; READ_BUFFER],
+            in_flight: InFlight::new(),
+            arrivals: Vec::new(),
+            output: Vec::new(),
+            output_taken: 0,
+            written: 0,
+            unflushed: false,
+            yielded: false,
+            timer_at,
+            alive_at: now,
+            checked_at: now,
+        }
+    }
+
+    fn step(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        let mut reads = 0;
+        loop {
+            // Replies come first: they free callers, whose next commands then join the batch below. And they
+            // are read even while a write is stuck, or client and server could block each other for ever.
+            let answered = match self.read(cx) {
+                Poll::Ready(Err(error)) => return Poll::Ready(error),
+                Poll::Ready(Ok(answered)) => Some(answered),
+                Poll::Pending => None,
+            };
+            let staged = match self.link.report(answered.unwrap_or(0), &mut self.arrivals) {
+                Orders::Carry { staged } => staged,
+                Orders::End(error) => return Poll::Ready(error),
+            };
+            self.admit();
+            let wrote = match self.write(cx, staged) {
+                Poll::Ready(Err(error)) => return Poll::Ready(error),
+                Poll::Ready(Ok(())) => true,
+                Poll::Pending => false,
+            };
+            if self.yielded {
+                return Poll::Pending;
+            }
+            reads += usize::from(answered.is_some());
+            if reads >= READS_PER_POLL {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if answered.is_some() || wrote {
+                continue;
+            }
+            match self.keep_time(cx) {
+                Poll::Ready(Err(error)) => return Poll::Ready(error),
+                Poll::Ready(Ok(())) => {}
+                Poll::Pending if self.link.park(cx) => return Poll::Pending,
+                Poll::Pending => {}
+            }
+        }
+    }
+
+    /// Reads once and hands out what has come; how many requests were answered.
+    fn read(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Error>> {
+        let read = match self.transport.poll_read(cx, &mut self.input) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(self.lost(error))),
+            Poll::Ready(Ok(0)) => {
+                return Poll::Ready(Err(self.lost(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "the server closed the connection",
+                ))));
+            }
+            Poll::Ready(Ok(read)) => read,
+        };
+        self.alive_at = self.runtime.now();
+        let mut bytes = &self.input[..read];
+        let mut answered = 0;
+        loop {
+            match self.decoder.decode(&mut bytes) {
+                Ok(None) => return Poll::Ready(Ok(answered)),
+                Ok(Some(Value::Push { kind, .. })) => tracing::trace!(?kind, "push ignored"),
+                Ok(Some(value)) => match self.in_flight.on_value(value) {
+                    Ok(None) => {}
+                    Ok(Some((slot, reply))) => {
+                        answered += 1;
+                        if let Some(slot) = slot {
+                            slot.complete(Ok(reply));
+                        }
+                    }
+                    Err(_) => {
+                        return Poll::Ready(Err(self.broken("it sent a reply that nothing asked for")));
+                    }
+                },
+                Err(error) => return Poll::Ready(Err(self.broken(&error.to_string()))),
+            }
+        }
+    }
+
+    /// Stamps what callers have staged with the time.
+    fn admit(&mut self) {
+        if !self.arrivals.is_empty() {
+            let now = self.runtime.now();
+            self.arrivals.drain(..).for_each(|request| self.in_flight.push(request, now));
+        }
+    }
+
+    /// Writes what there is. Ready when something was written.
+    fn write(&mut self, cx: &mut Context<'_>, staged: bool) -> Poll<Result<(), Error>> {
+        if self.output_taken == self.output.len() {
+            if staged && !std::mem::replace(&mut self.yielded, true) {
+                // More callers may be about to stage: going round once lets them share this write.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            self.yielded = false;
+            if staged {
+                self.link.take(&mut self.output, &mut self.arrivals);
+                self.output_taken = 0;
+                self.admit();
+            }
+        }
+        let taken_before = self.output_taken;
+        while self.output_taken < self.output.len() {
+            match self.transport.poll_write(cx, &self.output[self.output_taken..]) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(0)) => {
+                    return Poll::Ready(Err(self.lost(io::ErrorKind::WriteZero.into())));
+                }
+                Poll::Ready(Ok(taken)) => {
+                    self.output_taken += taken;
+                    self.written += taken as u64;
+                    self.unflushed = true;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.lost(error))),
+            }
+        }
+        if !self.unflushed {
+            return Poll::Pending;
+        }
+        if taken_before > 0 && self.output_taken > taken_before {
+            // After a jam the server takes bytes again. Without one, that shows no more than free buffers.
+            self.alive_at = self.runtime.now();
+        }
+        match self.transport.poll_flush(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.lost(error))),
+            Poll::Ready(Ok(())) => {
+                self.unflushed = false;
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    /// Does what is due and sets the timer for what comes next. Pending when nothing was due.
+    fn keep_time(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.next_due().is_some_and(|due| due < self.timer_at) {
+            self.set_timer();
+        }
+        if self.timer.poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        let now = self.runtime.now();
+        if self.in_flight.next_expiry().is_some_and(|at| at <= now) {
+            self.expire(now);
+        }
+        if self.dead_at().is_some_and(|at| at <= now) {
+            return Poll::Ready(Err(self.unresponsive()));
+        }
+        if self.check_at().is_some_and(|at| at <= now) {
+            self.check_health(now);
+        }
+        self.set_timer();
+        Poll::Ready(Ok(()))
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        [self.in_flight.next_expiry(), self.dead_at(), self.check_at()].into_iter().flatten().min()
+    }
+
+    fn set_timer(&mut self) {
+        // With nothing due the timer rests; the next request sets it anew.
+        let rest = self.runtime.now() + Duration::from_secs(3600);
+        self.timer_at = self.next_due().unwrap_or(rest);
+        self.timer.reset(self.timer_at);
+    }
+
+    fn dead_at(&self) -> Option<Instant> {
+        self.in_flight.dead_at(self.alive_at, self.patience.reply)
+    }
+
+    fn check_at(&self) -> Option<Instant> {
+        let idle = self.in_flight.is_empty() && !self.patience.health_check.is_zero();
+        idle.then(|| self.alive_at.max(self.checked_at) + self.patience.health_check)
+    }
+
+    /// Sends a PING, for whose reply nobody waits: without one, the server is found to be dead in time.
+    fn check_health(&mut self, now: Instant) {
+        self.checked_at = now;
+        let nobody = Arc::new(Slot::default());
+        let ping = redis::cmd("PING");
+        // A link that is held or at its end is not idle for long.
+        let _ = self.link.submit(Call::Command(&ping), &nobody, Some(self.patience.reply), true);
+    }
+
+    fn expire(&mut self, now: Instant) {
+        for slot in self.in_flight.expire(now) {
+            let message = format!("{} did not answer in time", self.link.address);
+            let error = Error::new(Kind::Timeout, message).with_outcome(Outcome::MaybeApplied);
+            slot.complete(Err(error));
+        }
+    }
+
+    fn unresponsive(&self) -> Error {
+        let message = format!("{} has sent nothing for {:?}", self.link.address, self.patience.reply);
+        Error::new(Kind::Timeout, message)
+    }
+
+    fn lost(&self, cause: io::Error) -> Error {
+        Error::caused(Kind::Lost, format!("lost the connection to {}", self.link.address), cause)
+    }
+
+    fn broken(&self, what: &str) -> Error {
+        Error::new(Kind::Protocol, format!("gave up the connection to {}: {what}", self.link.address))
+    }
+
+    /// Tells every caller that still waits what became of its command.
+    fn settle(&mut self, why: &Error) {
+        // The gate closes first, so that nobody can stage behind what is settled here.
+        let never_taken = self.link.end(why.clone());
+        let settled = self.in_flight.settle(self.written);
+        let unsent = self.arrivals.drain(..).chain(never_taken);
+        for (slot, outcome) in settled {
+            slot.complete(Err(why.clone().with_outcome(outcome)));
+        }
+        for request in unsent {
+            request.waiter.complete(Err(why.clone().with_outcome(Outcome::NotSent)));
+        }
+    }
+}
+
+impl Future for Driver {
+    type Output = Error;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Error> {
+        let driver = self.get_mut();
+        let end = driver.step(cx);
+        if let Poll::Ready(why) = &end {
+            driver.settle(why);
+        }
+        end
+    }
+}
+
+impl Drop for Driver {
+    /// However the driver ends, nobody is left waiting: also when its runtime shuts down under it.
+    fn drop(&mut self) {
+        let why = Error::new(Kind::Lost, format!("the connection to {} was dropped", self.link.address));
+        self.settle(&why);
+    }
+}
+
+impl std::fmt::Debug for Driver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Driver").field("link", &self.link).finish_non_exhaustive()
+    }
+}

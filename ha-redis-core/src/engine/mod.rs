@@ -1,0 +1,22 @@
+//! The async glue between the decisions and the sockets.
+//!
+//! A [`lane`] task keeps a connection to the master: it connects ([`connector`]), verifies the role on that
+//! connection, and then drives it ([`driver`]). Callers ([`caller`]) meet the driver in a [`link`]: they encode
+//! into its buffer and wait in a [`slot`].
+
+pub(crate) mod borrowed;
+pub(crate) mod caller;
+pub(crate) mod connector;
+pub(crate) mod core;
+pub(crate) mod dialog;
+#[cfg(feature = "sentinel")]
+pub(crate) mod discovery;
+pub(crate) mod driver;
+pub(crate) mod lane;
+pub(crate) mod link;
+#[cfg(feature = "sentinel")]
+pub(crate) mod sentinel_task;
+pub(crate) mod slot;
+#[cfg(feature = "sentinel")]
+pub(crate) mod supervisor;
+pub(crate) mod time;

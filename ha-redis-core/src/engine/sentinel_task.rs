@@ -1,0 +1,107 @@
+//! The tasks behind one Sentinel: one asks it when the bell rings, one listens to its events.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_channel::Receiver;
+use redis::cmd;
+
+use crate::address::Address;
+use crate::engine::connector::GivenBy;
+use crate::engine::core::Core;
+use crate::engine::dialog::Dialog;
+use crate::engine::supervisor::Notice;
+use crate::engine::time::{Elapsed, sleep, until};
+use crate::error::{Error, Kind};
+use crate::retry::Backoff;
+use crate::sentinel::{CHANNELS, Input, View, event_of, questions, read_view};
+
+/// A Sentinel that has published nothing for so long is asked whether it is there.
+const SILENCE: Duration = Duration::from_secs(5);
+const RECONNECT: Backoff = Backoff { base: Duration::from_millis(50), cap: Duration::from_secs(1) };
+
+/// Asks the Sentinel for its view whenever the bell rings.
+pub(crate) async fn answer(core: Arc<Core>, sentinel: Address, bell: Receiver<()>) {
+    let mut kept = None;
+    while bell.recv().await.is_ok() {
+        let mut answer = ask(&core, &sentinel, &mut kept).await;
+        if answer.is_err() && kept.take().is_some() {
+            // The kept connection may just have grown stale.
+            answer = ask(&core, &sentinel, &mut kept).await;
+        }
+        if answer.is_err() {
+            kept = None;
+        }
+        let answer = answer.map_err(|error| error.message().to_owned());
+        core.notices.tell(Notice::Heard(Input::Answer { sentinel: sentinel.clone(), answer }));
+    }
+}
+
+/// Asks a Sentinel once, on the connection that is kept or on a new one.
+pub(crate) async fn ask(core: &Core, sentinel: &Address, kept: &mut Option<Dialog>) -> Result<View, Error> {
+    if kept.is_none() {
+        *kept = Some(core.sentinels.connect(sentinel, &GivenBy::SentinelList).await?.0);
+    }
+    let Some(dialog) = kept else { return Err(silent(core, sentinel)) };
+    let bound = core.runtime.now() + core.config.sentinel_socket_timeout();
+    let questions = questions(core.config.sentinel_master_name());
+    let replies = until(&*core.runtime, bound, dialog.ask(&questions))
+        .await
+        .map_err(|Elapsed| silent(core, sentinel))??;
+    Ok(read_view(&replies))
+}
+
+/// Listens to the Sentinel's events, for ever.
+pub(crate) async fn listen(core: Arc<Core>, sentinel: Address) {
+    let mut failures = 0;
+    loop {
+        match subscribe(&core, &sentinel).await {
+            Ok(mut dialog) => {
+                failures = 0;
+                core.notices.tell(Notice::Heard(Input::Subscribed));
+                let error = hear(&core, &sentinel, &mut dialog).await;
+                tracing::debug!(%sentinel, %error, "the subscription ended");
+            }
+            Err(error) => tracing::debug!(%sentinel, %error, "no subscription"),
+        }
+        sleep(&*core.runtime, RECONNECT.jittered(failures, core.runtime.random())).await;
+        failures += 1;
+    }
+}
+
+async fn subscribe(core: &Core, sentinel: &Address) -> Result<Dialog, Error> {
+    let (mut dialog, _) = core.sentinels.connect(sentinel, &GivenBy::SentinelList).await?;
+    dialog.say(&[cmd("SUBSCRIBE").arg(&CHANNELS[..]).take()]).await?;
+    Ok(dialog)
+}
+
+/// Passes events on until the connection ends or the Sentinel falls silent.
+async fn hear(core: &Core, sentinel: &Address, dialog: &mut Dialog) -> Error {
+    let runtime = &*core.runtime;
+    let mut asked = false;
+    loop {
+        let patience = if asked { core.config.sentinel_socket_timeout() } else { SILENCE };
+        match until(runtime, runtime.now() + patience, dialog.next()).await {
+            Ok(Ok(message)) => {
+                asked = false;
+                if let Some(event) = event_of(&message, core.config.sentinel_master_name()) {
+                    tracing::debug!(%sentinel, ?event, "heard");
+                    core.notices.tell(Notice::Heard(Input::Heard(event)));
+                }
+            }
+            Ok(Err(error)) => return error,
+            Err(Elapsed) if asked => return silent(core, sentinel),
+            Err(Elapsed) => {
+                asked = true;
+                if let Err(error) = dialog.say(&[cmd("PING")]).await {
+                    return error;
+                }
+            }
+        }
+    }
+}
+
+fn silent(core: &Core, sentinel: &Address) -> Error {
+    let patience = core.config.sentinel_socket_timeout();
+    Error::new(Kind::Timeout, format!("the Sentinel {sentinel} did not answer within {patience:?}"))
+}

@@ -1,0 +1,27 @@
+//! Whether a client could serve a call now.
+
+use std::time::Duration;
+
+use crate::address::Address;
+use crate::error::Error;
+
+/// What a health check found.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Health {
+    /// The master that the client follows, when it knows one.
+    pub master: Option<Address>,
+    /// How long the master took to answer a PING; `None` when it did not.
+    pub latency: Option<Duration>,
+    /// How many connections to the master are open, and how many there are meant to be.
+    pub connections: (usize, usize),
+    /// Why the check failed.
+    pub error: Option<Error>,
+}
+
+impl Health {
+    /// Whether the master answered.
+    pub fn is_healthy(&self) -> bool {
+        self.latency.is_some()
+    }
+}

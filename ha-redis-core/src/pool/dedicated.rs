@@ -1,0 +1,95 @@
+//! Connections that serve one caller at a time: how many there are, and which are free.
+
+use std::sync::Arc;
+
+use crate::engine::link::Link;
+use crate::error::Error;
+use crate::pool::{Followed, Phase, Pool, State, closed, is_hopeless, wait_for};
+use crate::sync::lock;
+
+/// The connections outside the lanes. Every one, free or borrowed, takes a place.
+#[derive(Debug, Default)]
+pub(crate) struct Dedicated {
+    /// How many there may be, and how many there are or are being made.
+    pub(super) limit: usize,
+    pub(super) taken: usize,
+    /// All that are open, to end them together.
+    pub(super) open: Vec<Arc<Link>>,
+    /// Those of them that nobody uses.
+    pub(super) free: Vec<Arc<Link>>,
+}
+
+/// What a caller gets who asks for a connection of its own.
+#[derive(Debug)]
+pub(crate) enum Seat {
+    /// One that is open.
+    Free(Arc<Link>),
+    /// The right to open one to this master. It is given back with [`Pool::vacate`].
+    Place(Arc<Followed>),
+}
+
+impl Pool {
+    /// Waits for a free connection or the right to open one.
+    pub(crate) async fn seat(&self) -> Result<Seat, Error> {
+        wait_for(&self.state, &self.usable, State::seat).await
+    }
+
+    /// Counts a connection that was opened on a place. False when its generation is not the one followed now.
+    pub(crate) fn enlist(&self, link: &Arc<Link>) -> bool {
+        let mut state = lock(&self.state);
+        let current = state.admits(link);
+        if current {
+            state.dedicated.open.push(Arc::clone(link));
+        }
+        current
+    }
+
+    /// Takes a connection back from its borrower. One that is not fit for another is ended by the caller.
+    pub(crate) fn give_back(&self, link: Arc<Link>) {
+        let mut state = lock(&self.state);
+        if state.dedicated.open.iter().any(|open| Arc::ptr_eq(open, &link)) {
+            state.dedicated.free.push(link);
+        }
+        drop(state);
+        self.usable.notify(usize::MAX);
+    }
+
+    /// A connection has ended, or was not opened: its place is free.
+    pub(crate) fn vacate(&self, link: Option<&Arc<Link>>) {
+        let mut state = lock(&self.state);
+        let dedicated = &mut state.dedicated;
+        dedicated.taken -= 1;
+        if let Some(link) = link {
+            dedicated.open.retain(|open| !Arc::ptr_eq(open, link));
+            dedicated.free.retain(|free| !Arc::ptr_eq(free, link));
+        }
+        drop(state);
+        self.usable.notify(usize::MAX);
+    }
+}
+
+impl State {
+    fn seat(&mut self) -> Option<Result<Seat, Error>> {
+        if self.phase != Phase::Open {
+            return Some(Err(closed()));
+        }
+        let followed = self.followed.clone()?;
+        if self.held {
+            return None;
+        }
+        let dedicated = &mut self.dedicated;
+        while let Some(link) = dedicated.free.pop() {
+            if link.is_open() {
+                return Some(Ok(Seat::Free(link)));
+            }
+        }
+        // A lane that cannot connect has found out what a new connection would.
+        if let Some(hopeless) = self.failure.clone().filter(is_hopeless) {
+            return Some(Err(hopeless));
+        }
+        (dedicated.taken < dedicated.limit).then(|| {
+            dedicated.taken += 1;
+            Ok(Seat::Place(followed))
+        })
+    }
+}

@@ -1,0 +1,335 @@
+//! Which connections callers may use now.
+//!
+//! The pool does no I/O. Lane tasks put connections in, whoever knows the topology says which master they
+//! must belong to, and callers take them out or wait.
+
+mod dedicated;
+mod generation;
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use event_listener::Event;
+
+use crate::address::Address;
+use crate::engine::connector::GivenBy;
+use crate::engine::link::Link;
+use crate::engine::time::{Elapsed, until};
+use crate::error::{Error, Kind, Outcome};
+use crate::runtime::Runtime;
+use crate::sync::lock;
+
+pub(crate) use dedicated::Seat;
+pub(crate) use generation::Generation;
+
+use dedicated::Dedicated;
+
+/// The master that connections are made to.
+#[derive(Debug)]
+pub(crate) struct Followed {
+    pub(crate) generation: Generation,
+    pub(crate) address: Address,
+    pub(crate) given_by: GivenBy,
+}
+
+/// The connections that callers share, one a lane, all of one generation.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    state: Mutex<State>,
+    /// Callers wait here for a connection that takes commands.
+    usable: Event,
+    /// Tasks wait here for another master, for news of a connection attempt, or for the end.
+    changed: Event,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    followed: Option<Arc<Followed>>,
+    lanes: Vec<Option<Arc<Link>>>,
+    dedicated: Dedicated,
+    /// While a failover is under way nothing is sent to the old master.
+    held: bool,
+    /// Why there is no connection, and how many attempts have failed.
+    failure: Option<Error>,
+    failures: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// No new calls; those in flight may finish.
+    Closing,
+    Closed,
+}
+
+impl Pool {
+    /// A pool of so many lanes, and of connections for one caller each up to `connections` in all. There is
+    /// room for one of those, however few connections there may be.
+    pub(crate) fn new(lanes: usize, connections: usize) -> Self {
+        let state = State {
+            phase: Phase::Open,
+            followed: None,
+            lanes: vec![None; lanes],
+            dedicated: Dedicated { limit: connections.saturating_sub(lanes).max(1), ..Dedicated::default() },
+            held: false,
+            failure: None,
+            failures: 0,
+        };
+        Self { state: Mutex::new(state), usable: Event::new(), changed: Event::new() }
+    }
+
+    // For callers.
+
+    /// Waits until `bound` for a connection that takes commands; cheap when there is one.
+    pub(crate) async fn link(
+        &self,
+        lane: usize,
+        runtime: &dyn Runtime,
+        bound: Instant,
+    ) -> Result<Arc<Link>, Error> {
+        if let Some(ready) = lock(&self.state).usable(lane) {
+            return ready;
+        }
+        let wait = wait_for(&self.state, &self.usable, |state| state.usable(lane));
+        match until(runtime, bound, wait).await {
+            Ok(ready) => ready,
+            Err(Elapsed) => Err(self.nothing_usable()),
+        }
+    }
+
+    /// Why a wait for a connection was in vain.
+    pub(crate) fn nothing_usable(&self) -> Error {
+        let message = "no connection to the master could be used in time";
+        match &lock(&self.state).failure {
+            Some(cause) => cause.clone().with_outcome(Outcome::NotSent).during(message),
+            None => Error::new(Kind::Timeout, message),
+        }
+    }
+
+    /// Waits for the first connection, or for an attempt to fail. With `patient`, only a failure counts that
+    /// another attempt would not mend.
+    pub(crate) async fn settled(&self, patient: bool) -> Result<(), Error> {
+        let failures = lock(&self.state).failures;
+        wait_for(&self.state, &self.changed, |state| {
+            if state.phase != Phase::Open {
+                return Some(Err(closed()));
+            }
+            if state.lanes.iter().any(Option::is_some) {
+                return Some(Ok(()));
+            }
+            let failure = state.failure.as_ref().filter(|_| state.failures > failures)?;
+            let counts = !patient || is_hopeless(failure) || failure.kind() == Kind::Sentinel;
+            counts.then(|| Err(failure.clone()))
+        })
+        .await
+    }
+
+    /// The address of the master that is followed.
+    pub(crate) fn master(&self) -> Option<Address> {
+        lock(&self.state).followed.as_ref().map(|followed| followed.address.clone())
+    }
+
+    /// How many lanes have a connection that takes commands, and how many lanes there are.
+    pub(crate) fn open_lanes(&self) -> (usize, usize) {
+        let state = lock(&self.state);
+        (state.lanes.iter().flatten().filter(|link| link.is_open()).count(), state.lanes.len())
+    }
+
+    // For whoever knows the topology.
+
+    /// Follows another master: every connection to the one before ends now.
+    pub(crate) fn follow(&self, address: Address, given_by: GivenBy) -> Generation {
+        let mut state = lock(&self.state);
+        let generation = state.followed.as_ref().map(|old| old.generation).unwrap_or_default().next();
+        let why = Error::new(Kind::NotMaster, format!("{address} is the master now"));
+        state.followed = Some(Arc::new(Followed { generation, address, given_by }));
+        state.held = false;
+        let old = state.take_links();
+        drop(state);
+        old.iter().for_each(|link| link.shut(why.clone()));
+        self.changed.notify(usize::MAX);
+        generation
+    }
+
+    #[cfg(feature = "sentinel")]
+    /// Sends nothing more for now. What is in flight may finish.
+    pub(crate) fn hold(&self) {
+        let mut state = lock(&self.state);
+        state.held = true;
+        state.links().for_each(|link| link.hold());
+    }
+
+    #[cfg(feature = "sentinel")]
+    pub(crate) fn release(&self) {
+        let mut state = lock(&self.state);
+        state.held = false;
+        state.links().for_each(|link| link.release());
+        drop(state);
+        self.usable.notify(usize::MAX);
+    }
+
+    /// A server of this generation says that it is no master: its connections take nothing new, and are
+    /// made anew. Connections younger than `age` have just been, and are left alone.
+    pub(crate) fn distrust(&self, generation: Generation, now: Instant, age: Duration) {
+        let state = lock(&self.state);
+        state.links().filter(|link| link.generation == generation && link.opened + age <= now).for_each(
+            |link| {
+                link.drain(Error::new(Kind::NotMaster, format!("{} is no master any more", link.address)));
+            },
+        );
+    }
+
+    /// Says why there is no connection. Whoever waits for one goes on waiting, unless waiting cannot help.
+    pub(crate) fn fail(&self, error: Error) {
+        let mut state = lock(&self.state);
+        let hopeless = is_hopeless(&error);
+        state.failure = Some(error);
+        state.failures += 1;
+        drop(state);
+        self.changed.notify(usize::MAX);
+        if hopeless {
+            self.usable.notify(usize::MAX);
+        }
+    }
+
+    // For lane tasks.
+
+    /// Puts a connection in. False when its generation is not the one followed now.
+    pub(crate) fn install(&self, lane: usize, link: &Arc<Link>) -> bool {
+        let mut state = lock(&self.state);
+        if !state.admits(link) {
+            return false;
+        }
+        state.lanes[lane] = Some(Arc::clone(link));
+        state.failure = None;
+        drop(state);
+        self.usable.notify(usize::MAX);
+        self.changed.notify(usize::MAX);
+        true
+    }
+
+    pub(crate) fn remove(&self, lane: usize, link: &Arc<Link>, why: Error) {
+        let mut state = lock(&self.state);
+        if state.lanes[lane].as_ref().is_some_and(|current| Arc::ptr_eq(current, link)) {
+            state.lanes[lane] = None;
+            state.failure = Some(why);
+        }
+    }
+
+    /// The master to connect to; waits for one. `None` when the client is closed.
+    pub(crate) async fn followed(&self) -> Option<Arc<Followed>> {
+        wait_for(&self.state, &self.changed, |state| match state.phase {
+            Phase::Open => state.followed.clone().map(Some),
+            Phase::Closing | Phase::Closed => Some(None),
+        })
+        .await
+    }
+
+    /// Waits until another master than that of `generation` is followed, or the client is closed.
+    pub(crate) async fn superseded(&self, generation: Generation) {
+        wait_for(&self.state, &self.changed, |state| {
+            let current = state.followed.as_ref().is_some_and(|now| now.generation == generation);
+            (!current || state.phase != Phase::Open).then_some(())
+        })
+        .await;
+    }
+
+    // Closing.
+
+    /// Waits until the client begins to close.
+    #[cfg(feature = "sentinel")]
+    pub(crate) async fn closing(&self) {
+        wait_for(&self.state, &self.changed, |state| (state.phase != Phase::Open).then_some(())).await;
+    }
+
+    /// Takes no new calls; connections end when what is in flight has been answered.
+    pub(crate) fn close(&self) {
+        let mut state = lock(&self.state);
+        if state.phase == Phase::Open {
+            state.phase = Phase::Closing;
+            state.links().for_each(|link| link.drain(closed()));
+        }
+        drop(state);
+        self.changed.notify(usize::MAX);
+        self.usable.notify(usize::MAX);
+    }
+
+    /// Ends every connection now.
+    pub(crate) fn shut(&self) {
+        self.close();
+        let mut state = lock(&self.state);
+        state.phase = Phase::Closed;
+        let links = state.take_links();
+        drop(state);
+        links.iter().for_each(|link| link.shut(closed()));
+    }
+
+    /// Waits until no connection owes a reply.
+    pub(crate) async fn quiet(&self) {
+        wait_for(&self.state, &self.changed, |state| state.links().all(|link| link.is_quiet()).then_some(()))
+            .await;
+    }
+
+    /// Wakes those who wait for a change; a connection has ended, say.
+    pub(crate) fn announce(&self) {
+        self.changed.notify(usize::MAX);
+    }
+}
+
+impl State {
+    fn links(&self) -> impl Iterator<Item = &Arc<Link>> {
+        self.lanes.iter().flatten().chain(&self.dedicated.open)
+    }
+
+    /// All connections, to be ended. Dedicated ones keep their places until they have.
+    fn take_links(&mut self) -> Vec<Arc<Link>> {
+        self.dedicated.free.clear();
+        let lanes = self.lanes.iter_mut().filter_map(Option::take);
+        lanes.chain(self.dedicated.open.drain(..)).collect()
+    }
+
+    /// Whether a new connection belongs to the master that is followed now.
+    fn admits(&self, link: &Link) -> bool {
+        let current = self.followed.as_ref().is_some_and(|now| now.generation == link.generation);
+        if self.held {
+            link.hold();
+        }
+        current && self.phase == Phase::Open
+    }
+
+    /// A connection that takes commands, or the reason why waiting for one is in vain.
+    fn usable(&self, lane: usize) -> Option<Result<Arc<Link>, Error>> {
+        if self.phase != Phase::Open {
+            return Some(Err(closed()));
+        }
+        match &self.lanes[lane] {
+            Some(link) if link.is_open() => Some(Ok(Arc::clone(link))),
+            Some(_) => None,
+            None => self.failure.clone().filter(is_hopeless).map(Err),
+        }
+    }
+}
+
+/// Whether the next attempt will fail in the same way until somebody changes a setting.
+fn is_hopeless(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Authentication | Kind::Config)
+}
+
+pub(crate) fn closed() -> Error {
+    Error::new(Kind::Closed, "the client is closed")
+}
+
+/// Waits until `check` finds something, looking anew whenever `event` tells of a change.
+async fn wait_for<S, T>(state: &Mutex<S>, event: &Event, mut check: impl FnMut(&mut S) -> Option<T>) -> T {
+    loop {
+        let listener = {
+            let mut state = lock(state);
+            if let Some(found) = check(&mut state) {
+                return found;
+            }
+            event.listen()
+        };
+        listener.await;
+    }
+}

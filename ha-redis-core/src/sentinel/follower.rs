@@ -1,0 +1,323 @@
+//! The state machine that follows the master: what was heard goes in, what is to be done comes out.
+//!
+//! A failover, as it sees one: a Sentinel that leads it publishes which replica it has selected. From then on
+//! commands are held back, and that replica is asked for its role until it says master: it is followed at
+//! once, although the Sentinels agree on it only a second later (until then the switch is *provisional*). A
+//! failover whose events were missed is noticed in the Sentinels' answers, by its higher epoch.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use crate::address::Address;
+use crate::sentinel::{Event, View};
+
+/// Commands are held back for no longer than this while a replica is being promoted.
+const HOLD: Duration = Duration::from_secs(2);
+/// A selected replica that has not become master after this is not asked any more.
+const WATCH: Duration = Duration::from_secs(30);
+/// How often the Sentinels are asked, in case an event was missed, while all is well.
+const POLL: Duration = Duration::from_secs(2);
+/// How often they are asked while there is no connection to a master.
+const URGENT_POLL: Duration = Duration::from_millis(250);
+/// So many Sentinels are listened to at the most, however many they name.
+const MOST_SENTINELS: usize = 16;
+
+/// Something that was heard.
+#[derive(Clone, Debug)]
+pub(crate) enum Input {
+    /// What a Sentinel answered, or why it did not.
+    Answer { sentinel: Address, answer: Result<View, String> },
+    /// What a Sentinel published.
+    Heard(Event),
+    /// The subscription to a Sentinel's events has begun, maybe after a gap.
+    Subscribed,
+    /// There is a connection to the master.
+    Connected,
+    /// The connection to the master was lost.
+    Lost,
+    /// The server that is followed says that it is no master.
+    NotMaster,
+    /// A watched replica says that it is master.
+    Promoted(Address),
+    /// Time has passed.
+    Tick,
+}
+
+/// Something to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Ask every Sentinel.
+    Ask,
+    /// Listen to these Sentinels too.
+    Meet(Vec<Address>),
+    /// Connect to this master, and to no other any more. Ends a hold.
+    Follow(Address),
+    /// Send nothing more to the master for now.
+    Hold,
+    /// Go on sending.
+    Release,
+    /// Ask this replica for its role, again and again, until it is master.
+    Watch(Address),
+    /// Stop asking.
+    Unwatch,
+    /// Tell those who wait why there is no master.
+    Fail(String),
+}
+
+#[derive(Debug)]
+pub(crate) struct Follower {
+    master_name: String,
+    configured: usize,
+    sentinels: BTreeMap<Address, Said>,
+    master: Option<Master>,
+    promotion: Option<Promotion>,
+    connected: bool,
+    next_ask: Instant,
+}
+
+/// What a Sentinel said last, and whether it has answered since it was asked last.
+#[derive(Debug, Default)]
+struct Said {
+    answer: Option<Result<View, String>>,
+    current: bool,
+}
+
+#[derive(Debug)]
+struct Master {
+    address: Address,
+    epoch: u64,
+    /// It says that it is master, and the Sentinels do not say so yet.
+    provisional: bool,
+}
+
+#[derive(Debug)]
+struct Promotion {
+    candidate: Address,
+    /// `None` when commands are not held back any more.
+    held_until: Option<Instant>,
+    given_up: Instant,
+}
+
+/// A master that at least one Sentinel names.
+#[derive(Debug, PartialEq, Eq)]
+struct Candidate {
+    epoch: u64,
+    votes: usize,
+    address: Address,
+}
+
+impl Follower {
+    pub(crate) fn new(master_name: &str, sentinels: &[Address], now: Instant) -> Self {
+        let sentinels: BTreeMap<_, _> =
+            sentinels.iter().map(|address| (address.clone(), Said::default())).collect();
+        Self {
+            master_name: master_name.to_owned(),
+            configured: sentinels.len(),
+            sentinels,
+            master: None,
+            promotion: None,
+            connected: false,
+            next_ask: now,
+        }
+    }
+
+    /// When [`Input::Tick`] is due.
+    pub(crate) fn next_tick(&self) -> Instant {
+        let promotion = self.promotion.as_ref();
+        let promotion = promotion.map(|promotion| promotion.held_until.unwrap_or(promotion.given_up));
+        promotion.map_or(self.next_ask, |at| at.min(self.next_ask))
+    }
+
+    pub(crate) fn handle(&mut self, input: Input, now: Instant) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match input {
+            Input::Answer { sentinel, answer } => self.on_answer(sentinel, answer, &mut actions),
+            Input::Heard(Event::Selected(replica)) => self.on_selected(replica, now, &mut actions),
+            Input::Heard(Event::Aborted) => {
+                self.end_promotion(&mut actions);
+                self.doubt();
+                self.ask(now, &mut actions);
+            }
+            Input::Heard(Event::News) | Input::Subscribed => self.ask(now, &mut actions),
+            Input::Connected => self.connected = true,
+            Input::Lost => {
+                self.connected = false;
+                self.ask(now, &mut actions);
+            }
+            Input::NotMaster => {
+                self.connected = false;
+                self.doubt();
+                self.ask(now, &mut actions);
+            }
+            Input::Promoted(replica) => self.on_promoted(replica, now, &mut actions),
+            Input::Tick => self.on_tick(now, &mut actions),
+        }
+        actions
+    }
+
+    fn on_answer(&mut self, sentinel: Address, answer: Result<View, String>, actions: &mut Vec<Action>) {
+        let Some(said) = self.sentinels.get_mut(&sentinel) else { return };
+        let others = answer.as_ref().map(|view| view.sentinels.clone()).unwrap_or_default();
+        *said = Said { answer: Some(answer), current: true };
+        self.meet(others, actions);
+        self.decide(actions);
+        if self.master.is_none() && self.sentinels.values().all(|said| said.current) {
+            actions.push(Action::Fail(self.account()));
+        }
+    }
+
+    /// Learns of Sentinels that the configuration does not name.
+    fn meet(&mut self, others: Vec<Address>, actions: &mut Vec<Action>) {
+        // One that is configured by another name than its own is met twice; its id keeps it from voting twice.
+        let room = MOST_SENTINELS.saturating_sub(self.sentinels.len());
+        let new = others.into_iter().filter(|address| !self.sentinels.contains_key(address));
+        let new: Vec<_> = new.collect::<BTreeSet<_>>().into_iter().take(room).collect();
+        if !new.is_empty() {
+            self.sentinels.extend(new.iter().map(|address| (address.clone(), Said::default())));
+            actions.push(Action::Meet(new));
+        }
+    }
+
+    /// Follows what the Sentinels agree on. An epoch is given out by a majority of them, once a failover: so the
+    /// highest one is right, whoever tells it, and an answer of a lower one is old.
+    fn decide(&mut self, actions: &mut Vec<Action>) {
+        let voters = self.voters();
+        let majority = self.known_sentinels(&voters) / 2 + 1;
+        let Some(best) = self.best(&voters) else { return };
+        let follow = match &mut self.master {
+            None => {
+                let all_said = self.sentinels.values().all(|said| said.current);
+                voters.len() >= majority || all_said
+            }
+            Some(master) if master.address == best.address => {
+                master.provisional &= best.epoch <= master.epoch;
+                master.epoch = master.epoch.max(best.epoch);
+                false
+            }
+            Some(master) if best.epoch > master.epoch => true,
+            // The Sentinels' configuration was made anew by hand: epochs begin at zero again.
+            Some(master) => !master.provisional && best.votes >= majority && best.votes == voters.len(),
+        };
+        if follow {
+            self.follow(best.address, best.epoch, false, actions);
+        }
+    }
+
+    /// The answers that count, one a Sentinel.
+    fn voters(&self) -> Vec<View> {
+        let mut seen = BTreeSet::new();
+        let answers = self.sentinels.iter().filter_map(|(address, said)| match &said.answer {
+            Some(Ok(view)) if view.master.is_some() => Some((address, view)),
+            _ => None,
+        });
+        let distinct = answers
+            .filter(|(address, view)| seen.insert(view.id.clone().unwrap_or_else(|| address.to_string())));
+        distinct.map(|(_, view)| view.clone()).collect()
+    }
+
+    fn known_sentinels(&self, voters: &[View]) -> usize {
+        let masters = voters.iter().filter_map(|view| view.master.as_ref());
+        masters.map(|master| master.other_sentinels + 1).fold(self.configured, usize::max)
+    }
+
+    fn best(&self, voters: &[View]) -> Option<Candidate> {
+        let mut votes: BTreeMap<(u64, &Address), usize> = BTreeMap::new();
+        for master in voters.iter().filter_map(|view| view.master.as_ref()) {
+            *votes.entry((master.epoch, &master.address)).or_default() += 1;
+        }
+        let (&(epoch, address), &votes) = votes.iter().max_by_key(|((epoch, _), votes)| (*epoch, **votes))?;
+        Some(Candidate { epoch, votes, address: address.clone() })
+    }
+
+    fn follow(&mut self, address: Address, epoch: u64, provisional: bool, actions: &mut Vec<Action>) {
+        if self.promotion.take().is_some() {
+            actions.push(Action::Unwatch);
+        }
+        self.connected = false;
+        self.master = Some(Master { address: address.clone(), epoch, provisional });
+        actions.push(Action::Follow(address));
+    }
+
+    fn on_selected(&mut self, replica: Address, now: Instant, actions: &mut Vec<Action>) {
+        let followed = self.master.as_ref().is_some_and(|master| master.address == replica);
+        let watched = self.promotion.as_ref().is_some_and(|promotion| promotion.candidate == replica);
+        if followed || watched {
+            return;
+        }
+        if self.promotion.is_some() {
+            actions.push(Action::Unwatch);
+        }
+        actions.extend([Action::Hold, Action::Watch(replica.clone())]);
+        self.promotion =
+            Some(Promotion { candidate: replica, held_until: Some(now + HOLD), given_up: now + WATCH });
+    }
+
+    fn on_promoted(&mut self, replica: Address, now: Instant, actions: &mut Vec<Action>) {
+        if self.promotion.as_ref().is_some_and(|promotion| promotion.candidate == replica) {
+            let epoch = self.master.as_ref().map_or(0, |master| master.epoch);
+            self.follow(replica, epoch, true, actions);
+            self.ask(now, actions);
+        }
+    }
+
+    fn end_promotion(&mut self, actions: &mut Vec<Action>) {
+        if self.promotion.take().is_some() {
+            actions.extend([Action::Unwatch, Action::Release]);
+        }
+    }
+
+    /// A switch that the Sentinels have not confirmed may have been undone: their word counts again.
+    fn doubt(&mut self) {
+        if let Some(master) = &mut self.master {
+            master.provisional = false;
+        }
+    }
+
+    fn on_tick(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if let Some(promotion) = &mut self.promotion {
+            if promotion.held_until.is_some_and(|until| until <= now) {
+                promotion.held_until = None;
+                actions.push(Action::Release);
+            }
+            if promotion.given_up <= now {
+                self.promotion = None;
+                actions.push(Action::Unwatch);
+            }
+        }
+        if self.next_ask <= now {
+            self.ask(now, actions);
+        }
+    }
+
+    fn ask(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.next_ask = now + if self.connected { POLL } else { URGENT_POLL };
+        self.sentinels.values_mut().for_each(|said| said.current = false);
+        actions.push(Action::Ask);
+    }
+
+    /// Why there is no master: whom we asked, and what each said.
+    fn account(&self) -> String {
+        let said = self.sentinels.iter().map(|(address, said)| match &said.answer {
+            Some(Ok(view)) if view.master.is_none() => {
+                format!("{address} knows no master named `{}`", self.master_name)
+            }
+            Some(Ok(_)) => format!("{address} names a master"),
+            Some(Err(error)) => format!("{address} did not answer: {error}"),
+            None => format!("{address} has not answered yet"),
+        });
+        let said = said.collect::<Vec<_>>().join("; ");
+        let answered = self.sentinels.values().any(|said| matches!(said.answer, Some(Ok(_))));
+        if answered {
+            format!(
+                "the Sentinels know no master named `{}` (is sentinel_master_name right?): {said}",
+                self.master_name
+            )
+        } else {
+            format!("no Sentinel could be asked for the master `{}`: {said}", self.master_name)
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "follower_tests.rs"]
+mod tests;

@@ -1,0 +1,191 @@
+//! What one Sentinel knows.
+
+use redis::{Cmd, Value, cmd};
+
+use crate::address::Address;
+
+/// One Sentinel's account of a master.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct View {
+    /// The Sentinel's own id, by which one that has two addresses is counted once.
+    pub(crate) id: Option<String>,
+    /// `None` when it does not know a master of that name.
+    pub(crate) master: Option<MasterView>,
+    pub(crate) replicas: Vec<Instance>,
+    /// The other Sentinels that it knows.
+    pub(crate) sentinels: Vec<Address>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MasterView {
+    /// Where clients are to go: during a failover this is the new master before the rest of the view says so.
+    pub(crate) address: Address,
+    /// Grows with every failover.
+    pub(crate) epoch: u64,
+    /// `s_down`, `o_down`, `failover_in_progress`, …
+    pub(crate) flags: String,
+    pub(crate) quorum: usize,
+    pub(crate) other_sentinels: usize,
+}
+
+/// A replica, as a Sentinel describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Instance {
+    pub(crate) address: Address,
+    pub(crate) flags: String,
+    pub(crate) master_link_up: bool,
+}
+
+/// What to ask, all at once.
+pub(crate) fn questions(master_name: &str) -> Vec<Cmd> {
+    let ask = |what: &str| cmd("SENTINEL").arg(what).arg(master_name).take();
+    vec![
+        cmd("SENTINEL").arg("MYID").take(),
+        ask("GET-MASTER-ADDR-BY-NAME"),
+        ask("MASTER"),
+        ask("REPLICAS"),
+        ask("SENTINELS"),
+    ]
+}
+
+/// Reads the replies to [`questions`]. What cannot be read counts as not known.
+pub(crate) fn read_view(replies: &[Value]) -> View {
+    let [id, address, master, replicas, sentinels] = replies else { return View::default() };
+    View {
+        id: text(id),
+        master: read_master(address, master),
+        replicas: records(replicas).iter().filter_map(read_replica).collect(),
+        sentinels: records(sentinels).iter().filter_map(Record::address).collect(),
+    }
+}
+
+fn read_master(address: &Value, master: &Value) -> Option<MasterView> {
+    let Value::Array(parts) = address else { return None };
+    let [host, port] = parts.as_slice() else { return None };
+    let record = Record::read(master)?;
+    Some(MasterView {
+        address: Address::tcp(text(host)?, text(port)?.parse().ok()?),
+        epoch: record.number("config-epoch")?,
+        flags: record.field("flags").unwrap_or_default(),
+        quorum: record.number("quorum")? as usize,
+        other_sentinels: record.number("num-other-sentinels")? as usize,
+    })
+}
+
+fn read_replica(record: &Record) -> Option<Instance> {
+    Some(Instance {
+        address: record.address()?,
+        flags: record.field("flags").unwrap_or_default(),
+        master_link_up: record.field("master-link-status").as_deref() == Some("ok"),
+    })
+}
+
+/// The fields of one instance: a map in RESP3, a flat list in RESP2.
+struct Record(Vec<(String, String)>);
+
+impl Record {
+    fn read(value: &Value) -> Option<Self> {
+        let pairs = match value {
+            Value::Map(pairs) => pairs.iter().filter_map(|(k, v)| Some((text(k)?, text(v)?))).collect(),
+            Value::Array(flat) => {
+                flat.chunks_exact(2).filter_map(|pair| Some((text(&pair[0])?, text(&pair[1])?))).collect()
+            }
+            _ => return None,
+        };
+        Some(Self(pairs))
+    }
+
+    fn field(&self, name: &str) -> Option<String> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        self.field(name)?.parse().ok()
+    }
+
+    fn address(&self) -> Option<Address> {
+        let port = self.number("port").and_then(|port| u16::try_from(port).ok());
+        Some(Address::tcp(self.field("ip")?, port.filter(|port| *port != 0)?))
+    }
+}
+
+fn records(value: &Value) -> Vec<Record> {
+    match value {
+        Value::Array(items) => items.iter().filter_map(Record::read).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::BulkString(bytes) => String::from_utf8(bytes.clone()).ok(),
+        Value::SimpleString(text) => Some(text.clone()),
+        Value::Int(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bulk(text: &str) -> Value {
+        Value::BulkString(text.as_bytes().to_vec())
+    }
+
+    fn flat(fields: &[(&str, &str)]) -> Value {
+        Value::Array(fields.iter().flat_map(|(key, value)| [bulk(key), bulk(value)]).collect())
+    }
+
+    fn map(fields: &[(&str, &str)]) -> Value {
+        Value::Map(fields.iter().map(|(key, value)| (bulk(key), bulk(value))).collect())
+    }
+
+    const MASTER: [(&str, &str); 6] = [
+        ("ip", "10.0.0.1"),
+        ("port", "6379"),
+        ("flags", "master"),
+        ("config-epoch", "7"),
+        ("quorum", "2"),
+        ("num-other-sentinels", "2"),
+    ];
+    const REPLICA: [(&str, &str); 4] =
+        [("ip", "10.0.0.2"), ("port", "6380"), ("flags", "slave"), ("master-link-status", "ok")];
+
+    fn replies(shape: fn(&[(&str, &str)]) -> Value) -> Vec<Value> {
+        let sentinel = [("ip", "10.0.0.9"), ("port", "26379")];
+        vec![
+            bulk("abc"),
+            Value::Array(vec![bulk("10.0.0.1"), bulk("6379")]),
+            shape(&MASTER),
+            Value::Array(vec![shape(&REPLICA)]),
+            Value::Array(vec![shape(&sentinel)]),
+        ]
+    }
+
+    #[test]
+    fn both_protocols_say_the_same() {
+        let view = read_view(&replies(map));
+        assert_eq!(view, read_view(&replies(flat)));
+        let master = view.master.unwrap();
+        assert_eq!((master.epoch, master.quorum, master.other_sentinels), (7, 2, 2));
+        assert_eq!(master.address, Address::tcp("10.0.0.1", 6379));
+        assert_eq!(view.replicas[0].address, Address::tcp("10.0.0.2", 6380));
+        assert!(view.replicas[0].master_link_up);
+        assert_eq!(view.sentinels, [Address::tcp("10.0.0.9", 26379)]);
+    }
+
+    #[test]
+    fn a_name_that_a_sentinel_does_not_know_gives_no_master() {
+        let refused = redis::parse_redis_value(b"-ERR No such master with that name\r\n").unwrap();
+        let view = read_view(&[bulk("abc"), Value::Nil, refused.clone(), refused.clone(), refused]);
+        assert_eq!(view, View { id: Some("abc".to_owned()), ..View::default() });
+    }
+
+    #[test]
+    fn nonsense_is_not_known() {
+        assert_eq!(read_view(&[]), View::default());
+        assert_eq!(read_view(&vec![Value::Int(1); 5]).master, None);
+        assert_eq!(read_view(&vec![Value::Array(vec![Value::Nil]); 5]), View::default());
+    }
+}

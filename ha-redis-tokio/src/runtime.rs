@@ -1,0 +1,128 @@
+//! Tokio's sockets, timers and tasks behind the core's boundary.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::OnceLock;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use ha_redis_core::Address;
+use ha_redis_core::runtime::{Runtime, Target, Task, Timer, Transport};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::runtime::Handle;
+
+/// An idle peer is probed after this, and so often, before the system takes it for gone.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_PROBES: u32 = 3;
+/// Written bytes that a peer has not acknowledged for so long end the connection.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+
+/// [`Runtime`] on Tokio. Time is Tokio's, so a paused clock works.
+///
+/// It belongs to the Tokio runtime in which it was made or first used.
+#[derive(Debug, Default)]
+pub struct TokioRuntime {
+    handle: OnceLock<Handle>,
+}
+
+impl TokioRuntime {
+    /// The runtime of the current context, or else that in which the client is used first.
+    pub fn new() -> Self {
+        Handle::try_current().map(Self::from).unwrap_or_default()
+    }
+
+    fn handle(&self) -> io::Result<&Handle> {
+        if let Some(handle) = self.handle.get() {
+            return Ok(handle);
+        }
+        let current = Handle::try_current().map_err(io::Error::other)?;
+        Ok(self.handle.get_or_init(|| current))
+    }
+}
+
+impl From<Handle> for TokioRuntime {
+    fn from(handle: Handle) -> Self {
+        Self { handle: handle.into() }
+    }
+}
+
+#[async_trait]
+impl Runtime for TokioRuntime {
+    fn now(&self) -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+
+    fn timer(&self, at: Instant) -> Box<dyn Timer> {
+        // Tokio's timers belong to a runtime; a caller may wait on another executor.
+        let _context = self.handle.get().map(Handle::enter);
+        Box::new(Sleep(Box::pin(tokio::time::sleep_until(at.into()))))
+    }
+
+    fn spawn(&self, task: Task) -> io::Result<()> {
+        self.handle()?.spawn(task);
+        Ok(())
+    }
+
+    async fn connect(&self, target: &Target) -> io::Result<Box<dyn Transport>> {
+        if target.tls {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "TLS is not available"));
+        }
+        match &target.address {
+            Address::Tcp { host, port } => {
+                let socket = TcpStream::connect((host.as_str(), *port)).await?;
+                set_options(&socket)?;
+                Ok(Box::new(Socket(socket)))
+            }
+            Address::Unix(path) => Ok(Box::new(Socket(UnixStream::connect(path).await?))),
+            other => Err(io::Error::new(io::ErrorKind::Unsupported, format!("cannot connect to {other}"))),
+        }
+    }
+}
+
+fn set_options(socket: &TcpStream) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES);
+    let socket = SockRef::from(socket);
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    Ok(())
+}
+
+struct Sleep(Pin<Box<tokio::time::Sleep>>);
+
+impl Timer for Sleep {
+    fn reset(&mut self, at: Instant) {
+        self.0.as_mut().reset(at.into());
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+struct Socket<S>(S);
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for Socket<S> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buf = ReadBuf::new(buf);
+        Pin::new(&mut self.0).poll_read(cx, &mut buf).map_ok(|()| buf.filled().len())
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+}

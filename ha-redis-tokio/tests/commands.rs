@@ -1,0 +1,195 @@
+//! redis-rs's commands, pipelines, transactions, scripts and scans work on a connection.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod common;
+
+use std::collections::{HashMap, HashSet};
+
+use common::{calls, client_of};
+use futures_lite::StreamExt;
+use ha_redis_testkit::Server;
+use ha_redis_tokio::redis::{self, AsyncCommands, ErrorKind, RedisResult, Script, ServerErrorKind, Value};
+use ha_redis_tokio::{Outcome, RedisErrorExt};
+
+#[tokio::test]
+async fn commands_of_every_data_type() -> RedisResult<()> {
+    let server = Server::start().unwrap();
+    let mut redis = client_of(&server).await.connection();
+
+    redis.set_ex::<_, _, ()>("session", "data", 3600).await?;
+    assert_eq!(redis.get::<_, String>("session").await?, "data");
+    assert!((3590..=3600).contains(&redis.ttl::<_, i64>("session").await?));
+    assert_eq!(redis.incr::<_, _, i64>("counter", 5).await?, 5);
+
+    redis.hset_multiple::<_, _, _, ()>("user", &[("name", "Alice"), ("age", "30")]).await?;
+    let user: HashMap<String, String> = redis.hgetall("user").await?;
+    assert_eq!(user["age"], "30");
+
+    redis.rpush::<_, _, ()>("queue", &["a", "b", "c"]).await?;
+    assert_eq!(redis.lpop::<_, String>("queue", None).await?, "a");
+    assert_eq!(redis.lrange::<_, Vec<String>>("queue", 0, -1).await?, ["b", "c"]);
+
+    redis.sadd::<_, _, ()>("tags", &["x", "y"]).await?;
+    assert_eq!(redis.smembers::<_, HashSet<String>>("tags").await?.len(), 2);
+
+    redis.zadd_multiple::<_, _, _, ()>("board", &[(100, "alice"), (85, "bob")]).await?;
+    let best: Vec<(String, f64)> = redis.zrevrange_withscores("board", 0, 0).await?;
+    assert_eq!(best, [("alice".to_owned(), 100.0)]);
+
+    assert!(redis.exists::<_, bool>("user").await?);
+    assert_eq!(redis.del::<_, i64>(&["user", "tags"]).await?, 2);
+    assert_eq!(redis.get::<_, Option<String>>("user").await?, None);
+    Ok(())
+}
+
+#[tokio::test]
+async fn values_of_any_size_and_content_come_back_whole() -> RedisResult<()> {
+    let server = Server::start().unwrap();
+    let mut redis = client_of(&server).await.connection();
+    for size in [0, 1, 1 << 10, (64 << 10) + 1, 5 << 20] {
+        let value: Vec<u8> = (0..size).map(|index| (index * 31 % 251) as u8).collect();
+        redis.set::<_, _, ()>("value", &value).await?;
+        assert!(redis.get::<_, Vec<u8>>("value").await? == value, "{size} bytes");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pipeline_answers_command_by_command() -> RedisResult<()> {
+    let server = Server::start().unwrap();
+    let mut redis = client_of(&server).await.connection();
+    let mut pipeline = redis::pipe();
+    pipeline.set("text", "abc").ignore().incr("number", 2).get("text");
+    let (number, text): (i64, String) = pipeline.query_async(&mut redis).await?;
+    assert_eq!((number, text.as_str()), (2, "abc"));
+    assert_eq!(redis::pipe().query_async::<Vec<Value>>(&mut redis).await?, []);
+
+    let mut failing = redis::pipe();
+    failing.incr("text", 1).incr("number", 1);
+    let error = failing.query_async::<()>(&mut redis).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Server(ServerErrorKind::ResponseError));
+    assert_eq!(redis.get::<_, i64>("number").await?, 3, "the rest of the pipeline has run");
+    let partial: Vec<RedisResult<i64>> = failing.ignore_errors().query_async(&mut redis).await?;
+    assert!(partial[0].is_err() && partial[1] == Ok(4));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_transaction_runs_whole_or_not_at_all() -> RedisResult<()> {
+    let server = Server::start().unwrap();
+    let mut redis = client_of(&server).await.connection();
+    let mut transaction = redis::pipe();
+    transaction.atomic().incr("n", 1).ignore().incr("n", 1).get("n");
+    assert_eq!(transaction.query_async::<(i64, i64)>(&mut redis).await?, (2, 2));
+
+    let mut broken = redis::pipe();
+    broken.atomic().incr("n", 1).cmd("NOSUCHCOMMAND");
+    let error = broken.query_async::<()>(&mut redis).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Server(ServerErrorKind::ExecAbort));
+    assert_eq!(error.outcome(), Outcome::NotApplied);
+    assert!(error.to_string().contains("command 1"), "{error}");
+    assert_eq!(redis.get::<_, i64>("n").await?, 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn scripts_and_scans() -> RedisResult<()> {
+    let server = Server::start().unwrap();
+    let mut redis = client_of(&server).await.connection();
+    let script = Script::new("return redis.call('INCRBY', KEYS[1], ARGV[1])");
+    assert_eq!(script.key("n").arg(3).invoke_async::<i64>(&mut redis).await?, 3);
+    assert_eq!(script.key("n").arg(4).invoke_async::<i64>(&mut redis).await?, 7, "from the script cache");
+
+    let mut fill = redis::pipe();
+    (0..500).for_each(|number| _ = fill.set(format!("scan:{number}"), number).ignore());
+    fill.exec_async(&mut redis).await?;
+    let keys = redis.scan_match::<_, String>("scan:*").await?;
+    assert_eq!(keys.map(|key| key.unwrap()).collect::<HashSet<_>>().await.len(), 500);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_servers_error_is_told_as_redis_rs_tells_it() -> RedisResult<()> {
+    let server = Server::start().unwrap();
+    let mut redis = client_of(&server).await.connection();
+    redis.set::<_, _, ()>("text", "abc").await?;
+    let error = redis.lpush::<_, _, ()>("text", 1).await.unwrap_err();
+    assert_eq!(error.code(), Some("WRONGTYPE"));
+    assert_eq!(error.outcome(), Outcome::Applied);
+    Ok(())
+}
+
+#[tokio::test]
+async fn many_handles_share_one_connection_and_get_their_own_replies() {
+    let server = Server::start().unwrap();
+    let client = client_of(&server).await;
+    let tasks = (0..200).map(|task| {
+        let mut redis = client.connection();
+        tokio::spawn(async move {
+            for round in 0..20 {
+                let echo: String =
+                    redis::cmd("ECHO").arg(format!("{task}:{round}")).query_async(&mut redis).await.unwrap();
+                assert_eq!(echo, format!("{task}:{round}"));
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    assert_eq!(common::connections(&server), 1);
+    assert_eq!(calls(&server, "echo"), 4_000);
+}
+
+#[tokio::test]
+async fn what_would_change_the_connection_for_everybody_is_refused() {
+    let server = Server::start().unwrap();
+    let mut redis = client_of(&server).await.connection();
+    for command in ["SUBSCRIBE news", "SELECT 1", "MULTI", "WATCH k", "MONITOR", "CLIENT REPLY OFF", "QUIT"] {
+        let mut words = command.split(' ');
+        let mut cmd = redis::cmd(words.next().unwrap());
+        words.for_each(|word| _ = cmd.arg(word));
+        let error = cmd.exec_async(&mut redis).await.unwrap_err();
+        assert_eq!(error.outcome(), Outcome::NotSent, "{command}");
+        assert!(error.client_error().is_some_and(|error| error.is_refused_command()), "{command}: {error}");
+    }
+    assert_eq!(redis.ping::<String>().await.unwrap(), "PONG", "the connection is as before");
+}
+
+#[tokio::test]
+async fn a_dropped_call_leaves_everybody_in_step() {
+    let server = Server::start().unwrap();
+    let client = client_of(&server).await;
+    let mut seed = 7_u64;
+    let tasks = (0..64_u64).map(|task| {
+        let mut redis = client.connection();
+        // A small generator a task: the drops fall at other awaits in every task.
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let mut random = seed;
+        tokio::spawn(async move {
+            for round in 0..200 {
+                let text = format!("{task}:{round}");
+                let command = redis::cmd("ECHO").arg(&text).take();
+                let call = command.query_async::<String>(&mut redis);
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                match random >> 61 {
+                    0 => drop(futures_lite::future::poll_once(call).await),
+                    1 => {
+                        let mut call = std::pin::pin!(call);
+                        for _ in 0..(random >> 33) % 4 {
+                            if futures_lite::future::poll_once(&mut call).await.is_some() {
+                                break;
+                            }
+                            tokio::task::yield_now().await;
+                        }
+                    }
+                    _ => assert_eq!(call.await.unwrap(), text),
+                }
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    assert_eq!(common::connections(&server), 1);
+}

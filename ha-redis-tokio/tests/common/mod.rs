@@ -1,0 +1,51 @@
+//! What the tests share: a client of a server of their own, and waiting for a condition.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::time::{Duration, Instant};
+
+use ha_redis_testkit::{Server, Topology};
+use ha_redis_tokio::{RedisClient, RedisConfig};
+
+/// Longer than anything here takes, even on a busy machine.
+pub(crate) const BOUND: Duration = Duration::from_secs(30);
+
+pub(crate) fn config(url: &str) -> RedisConfig {
+    url.parse().unwrap()
+}
+
+pub(crate) async fn client_of(server: &Server) -> RedisClient {
+    RedisClient::connect(config(&server.url())).await.unwrap()
+}
+
+pub(crate) async fn client_of_topology(topology: &Topology) -> RedisClient {
+    RedisClient::connect(config(&topology.url())).await.unwrap()
+}
+
+/// Waits until `condition` holds.
+pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < BOUND, "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The connections that the server has from clients: not from replicas, Sentinels, or the one that asks.
+pub(crate) fn connections(server: &Server) -> usize {
+    let list = server.query(&["CLIENT", "LIST", "TYPE", "NORMAL"]).unwrap();
+    list.text()
+        .unwrap()
+        .lines()
+        .filter(|line| !line.contains("cmd=client") && !line.contains("name=sentinel-"))
+        .count()
+}
+
+/// How often the server has run a command.
+pub(crate) fn calls(server: &Server, command: &str) -> u64 {
+    let stats = server.query(&["INFO", "commandstats"]).unwrap();
+    let prefix = format!("cmdstat_{command}:calls=");
+    let line = stats.text().unwrap().lines().find_map(|line| line.strip_prefix(&prefix)).map(str::to_owned);
+    line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
+}

@@ -1,0 +1,220 @@
+//! Making connections: the handshake, errors, sharing, closing.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{client_of, config, connections, until};
+use ha_redis_testkit::Server;
+use ha_redis_tokio::redis::{self, AsyncCommands};
+use ha_redis_tokio::{Outcome, RedisClient, RedisConfig, RedisErrorExt};
+
+#[tokio::test]
+async fn a_refused_connection_names_the_address_and_who_gave_it() {
+    let error = RedisClient::connect(config("redis://127.0.0.1:1")).await.unwrap_err();
+    assert!(error.is_connection());
+    let text = error.to_string();
+    assert!(text.contains("127.0.0.1:1") && text.contains("configuration"), "{text}");
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_given_up_in_time() {
+    let server = Server::start().unwrap();
+    server.hang().unwrap();
+    let patient = RedisConfig::builder()
+        .host("127.0.0.1")
+        .port(server.port())
+        .socket_connect_timeout(Duration::from_millis(200));
+    let error = RedisClient::connect(patient.build().unwrap()).await.unwrap_err();
+    assert!(error.is_timeout(), "{error}");
+    assert!(error.to_string().contains(&server.address().to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn initializing_from_many_tasks_makes_one_connection() {
+    let server = Server::start().unwrap();
+    let client = RedisClient::new(config(&server.url()));
+    let tasks = (0..50).map(|_| {
+        let client = client.clone();
+        tokio::spawn(async move { client.initialize().await })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap().unwrap();
+    }
+    client.initialize().await.unwrap();
+    assert_eq!(connections(&server), 1);
+}
+
+#[tokio::test]
+async fn a_client_connects_with_its_first_command() {
+    let server = Server::start().unwrap();
+    let client = RedisClient::new(config(&server.url()));
+    assert_eq!(connections(&server), 0);
+    assert_eq!(client.connection().incr::<_, _, i64>("n", 1).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_could_not_connect_recovers_by_itself() {
+    let server = Server::start().unwrap();
+    server.kill().unwrap();
+    let client = RedisClient::new(config(&server.url()));
+    client.initialize().await.unwrap_err();
+    server.restart().unwrap();
+    client.connection().set::<_, _, ()>("key", 1).await.unwrap();
+    client.initialize().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_handshake_says_who_where_and_in_what_protocol() {
+    let server = Server::builder().user("ann", "on >s3cret~!@ ~* &* +@all").start().unwrap();
+    let settings = RedisConfig::builder()
+        .host("127.0.0.1")
+        .port(server.port())
+        .username("ann")
+        .password("s3cret~!@")
+        .client_name("billing")
+        .db(3);
+    let client = RedisClient::connect(settings.build().unwrap()).await.unwrap();
+    let mut redis = client.connection();
+    let info: String = redis::cmd("CLIENT").arg("INFO").query_async(&mut redis).await.unwrap();
+    for expected in ["user=ann", "name=billing", "db=3", "resp=3"] {
+        assert!(info.split_whitespace().any(|field| field == expected), "{expected} in {info}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_hello_is_spoken_to_in_resp2() {
+    let server = Server::builder().password("pw").config("rename-command HELLO \"\"").start().unwrap();
+    let settings =
+        RedisConfig::builder().host("127.0.0.1").port(server.port()).password("pw").client_name("old").db(1);
+    let client = RedisClient::connect(settings.build().unwrap()).await.unwrap();
+    let mut redis = client.connection();
+    let info: String = redis::cmd("CLIENT").arg("INFO").query_async(&mut redis).await.unwrap();
+    for expected in ["name=old", "db=1", "resp=2"] {
+        assert!(info.split_whitespace().any(|field| field == expected), "{expected} in {info}");
+    }
+    redis.hset::<_, _, _, ()>("hash", "field", 1).await.unwrap();
+    assert_eq!(redis.hgetall::<_, Vec<(String, i64)>>("hash").await.unwrap(), [("field".to_owned(), 1)]);
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_told_apart_and_told_at_once() {
+    let server = Server::builder().password("right").start().unwrap();
+    let settings = RedisConfig::builder().host("127.0.0.1").port(server.port()).password("wrong");
+    let client = RedisClient::new(settings.build().unwrap());
+    let error = client.initialize().await.unwrap_err();
+    assert!(error.is_authentication(), "{error}");
+    assert!(!error.to_string().contains("wrong"), "{error}");
+    // A call does not wait for what cannot come, and tells the same.
+    let error = client.connection().get::<_, Option<String>>("key").await.unwrap_err();
+    assert!(error.client_error().is_some_and(|error| error.is_authentication()), "{error}");
+    assert_eq!(error.outcome(), Outcome::NotSent);
+    // Once the password is right, nothing remembers that it was not.
+    server.query(&["CONFIG", "SET", "requirepass", "wrong"]).unwrap();
+    until("the password is accepted", || connections_with(&server, "wrong") == 1).await;
+    client.connection().set::<_, _, ()>("key", 1).await.unwrap();
+}
+
+fn connections_with(server: &Server, password: &str) -> usize {
+    let mut client = redis::Client::open(format!("redis://:{password}@{}", server.address())).unwrap();
+    let list: String = redis::cmd("CLIENT").arg("LIST").query(&mut client).unwrap();
+    list.lines().filter(|line| !line.contains("cmd=client")).count()
+}
+
+#[tokio::test]
+async fn a_unix_socket_will_do() {
+    let server = Server::builder().unix_socket().start().unwrap();
+    let client = RedisClient::connect(config(&format!("unix://{}", server.unix_socket().display())));
+    client.await.unwrap().connection().set::<_, _, ()>("key", 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_closed_client_says_so_and_leaves_nothing_behind() {
+    let server = Server::start().unwrap();
+    let client = client_of(&server).await;
+    let mut redis = client.connection();
+    redis.set::<_, _, ()>("key", 1).await.unwrap();
+    client.close().await;
+    client.close().await;
+    let error = redis.get::<_, i64>("key").await.unwrap_err();
+    assert!(error.client_error().is_some_and(|error| error.is_closed()), "{error}");
+    assert_eq!(error.outcome(), Outcome::NotSent);
+    assert!(client.initialize().await.unwrap_err().is_closed());
+    until("the connection is gone", || connections(&server) == 0).await;
+}
+
+#[tokio::test]
+async fn closing_lets_calls_in_flight_finish() {
+    let server = Server::builder().config("enable-debug-command yes").start().unwrap();
+    let client = client_of(&server).await;
+    let mut redis = client.connection();
+    let slow = tokio::spawn(async move {
+        redis::cmd("DEBUG").arg("SLEEP").arg(0.3).query_async::<String>(&mut redis).await
+    });
+    // The server sleeps with the command, so it cannot be asked whether it has it.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    client.close().await;
+    assert_eq!(slow.await.unwrap().unwrap(), "OK");
+}
+
+#[tokio::test]
+async fn dropping_the_last_handle_ends_everything() {
+    let server = Server::start().unwrap();
+    let client = client_of(&server).await;
+    let mut redis = client.connection();
+    drop(client);
+    redis.set::<_, _, ()>("key", 1).await.unwrap();
+    assert_eq!(connections(&server), 1, "a connection keeps its client going");
+    drop(redis);
+    until("the connection is gone", || connections(&server) == 0).await;
+}
+
+#[test]
+fn a_client_outside_of_a_runtime_gives_an_error() {
+    let client = RedisClient::new(RedisConfig::default());
+    let error = futures_lite::future::block_on(client.initialize()).unwrap_err();
+    assert!(error.is_config(), "{error}");
+}
+
+#[tokio::test]
+async fn a_configuration_that_needs_tls_is_refused_and_not_sent_in_the_clear() {
+    let config: RedisConfig = "rediss://127.0.0.1:1".parse().unwrap();
+    let error = RedisClient::connect(config).await.unwrap_err();
+    assert!(error.is_config() && error.to_string().contains("TLS"), "{error}");
+}
+
+#[tokio::test]
+async fn the_health_check_tells_whether_the_server_answers() {
+    let server = Server::start().unwrap();
+    let settings = RedisConfig::builder()
+        .host("127.0.0.1")
+        .port(server.port())
+        .socket_timeout(Duration::from_millis(300));
+    let client = RedisClient::connect(settings.build().unwrap()).await.unwrap();
+    let health = client.health_check().await;
+    assert!(health.is_healthy() && health.connections == (1, 1), "{health:?}");
+    server.hang().unwrap();
+    let health = client.health_check().await;
+    assert!(!health.is_healthy() && health.error.is_some(), "{health:?}");
+    server.resume().unwrap();
+    client.connection().set::<_, _, ()>("key", 1).await.unwrap();
+    assert!(client.health_check().await.is_healthy());
+}
+
+#[tokio::test]
+async fn the_topology_of_a_single_server() {
+    let server = Server::start().unwrap();
+    let replica = Server::builder().replica_of(&server).start().unwrap();
+    let client = client_of(&server).await;
+    assert!(!client.is_sentinel_mode());
+    assert_eq!(client.discover_master().await.unwrap().to_string(), server.address().to_string());
+    until("the replica is known", || {
+        server.query(&["ROLE"]).unwrap().items().get(2).is_some_and(|list| !list.items().is_empty())
+    })
+    .await;
+    let replicas = client.discover_replicas().await.unwrap();
+    assert_eq!(replicas.len(), 1);
+    assert_eq!(replicas[0].to_string(), replica.address().to_string());
+}

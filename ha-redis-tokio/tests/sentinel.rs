@@ -1,0 +1,111 @@
+//! Finding the master through Sentinels, and what they say of it.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![cfg(feature = "sentinel")]
+
+mod common;
+
+use common::{client_of_topology, config, connections, until};
+use ha_redis_testkit::Topology;
+use ha_redis_tokio::RedisClient;
+use ha_redis_tokio::redis::AsyncCommands;
+
+#[tokio::test]
+async fn the_master_is_found_and_the_topology_described() {
+    let topology = Topology::builder().password("data").sentinel_password("watch").start().unwrap();
+    let client = client_of_topology(&topology).await;
+    client.connection().set::<_, _, ()>("key", 1).await.unwrap();
+    assert!(client.is_sentinel_mode());
+    let master = topology.master().unwrap();
+    assert_eq!(client.discover_master().await.unwrap().to_string(), master.address().to_string());
+    assert_eq!(client.discover_replicas().await.unwrap().len(), 2);
+    let described = client.topology().await.unwrap();
+    assert!(described.is_healthy(), "{described}");
+    assert_eq!((described.sentinels, described.known_sentinels, described.quorum), (3, 3, 2));
+    topology.sentinels()[0].kill().unwrap();
+    topology.sentinels()[1].kill().unwrap();
+    let described = client.topology().await.unwrap();
+    assert!(!described.is_healthy(), "one Sentinel of three cannot fail over: {described}");
+}
+
+#[tokio::test]
+async fn an_unknown_name_is_told_apart_from_sentinels_out_of_reach() {
+    let topology = Topology::start().unwrap();
+    let hosts = topology.sentinel_addresses().iter().map(ToString::to_string).collect::<Vec<_>>();
+    let unknown = config(&format!("redis+sentinel://{}/nosuch", hosts.join(",")));
+    let unknown = RedisClient::connect(unknown).await.unwrap_err();
+    let unreachable = config("redis+sentinel://127.0.0.1:1,127.0.0.1:2/mymaster");
+    let unreachable = RedisClient::connect(unreachable).await.unwrap_err();
+    assert!(unknown.is_sentinel() && unreachable.is_sentinel());
+    let (unknown, unreachable) = (unknown.to_string(), unreachable.to_string());
+    assert!(unknown.contains("know no master named `nosuch`"), "{unknown}");
+    hosts.iter().for_each(|host| assert!(unknown.contains(host.as_str()), "{unknown}"));
+    assert!(unreachable.contains("no Sentinel could be asked"), "{unreachable}");
+    for address in ["127.0.0.1:1 did not answer", "127.0.0.1:2 did not answer"] {
+        assert!(unreachable.contains(address), "{unreachable}");
+    }
+}
+
+#[tokio::test]
+async fn dead_sentinels_in_the_list_do_no_harm() {
+    let topology = Topology::start().unwrap();
+    let alive = topology.sentinel_addresses()[1];
+    let client =
+        RedisClient::connect(config(&format!("redis+sentinel://127.0.0.1:1,{alive}/mymaster"))).await;
+    client.unwrap().connection().set::<_, _, ()>("key", 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn without_any_sentinel_the_master_is_used_on() {
+    let topology = Topology::start().unwrap();
+    let client = client_of_topology(&topology).await;
+    let mut redis = client.connection();
+    redis.set::<_, _, ()>("key", 1).await.unwrap();
+    topology.sentinels().iter().for_each(|sentinel| sentinel.kill().unwrap());
+    redis.set::<_, _, ()>("key", 2).await.unwrap();
+    // Even a lost connection is made again to the master that was known.
+    let master = topology.master().unwrap();
+    master.query(&["CLIENT", "KILL", "TYPE", "normal"]).unwrap();
+    redis.set::<_, _, ()>("key", 3).await.unwrap();
+    assert_eq!(redis.get::<_, i64>("key").await.unwrap(), 3);
+}
+
+#[tokio::test]
+async fn a_switch_ends_every_connection_to_the_old_master() {
+    let topology = Topology::start().unwrap();
+    let client = client_of_topology(&topology).await;
+    let mut own = client.dedicated().await.unwrap();
+    own.set::<_, _, ()>("key", 1).await.unwrap();
+    let old = topology.planned_failover().unwrap();
+    let new = topology.wait_for_new_master(old).unwrap();
+    client.connection().set::<_, _, ()>("key", 2).await.unwrap();
+    until("the client has left the old master", || connections(old) == 0).await;
+    assert!(own.get::<_, i64>("key").await.is_err(), "the borrowed connection serves nobody again");
+    assert!(connections(new) >= 1);
+}
+
+#[tokio::test]
+async fn a_master_that_restarts_in_place_is_a_slow_call() {
+    let topology = Topology::start().unwrap();
+    let client = client_of_topology(&topology).await;
+    let mut redis = client.connection();
+    redis.set::<_, _, ()>("key", 1).await.unwrap();
+    topology.master().unwrap().restart().unwrap();
+    redis.set::<_, _, ()>("key", 2).await.unwrap();
+    assert_eq!(redis.get::<_, i64>("key").await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn two_failovers_in_a_row_are_followed() {
+    let topology = Topology::start().unwrap();
+    let client = client_of_topology(&topology).await;
+    let mut redis = client.connection();
+    for round in 0..2 {
+        redis.set::<_, _, ()>("round", round).await.unwrap();
+        let old = topology.planned_failover().unwrap();
+        let new = topology.wait_for_new_master(old).unwrap();
+        topology.wait_until_healthy().unwrap();
+        redis.set::<_, _, ()>("after", round).await.unwrap();
+        assert_eq!(new.query(&["GET", "after"]).unwrap().text(), Some(round.to_string().as_str()));
+    }
+}

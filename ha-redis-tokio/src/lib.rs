@@ -28,3 +28,8 @@ pub use ha_redis_core::{
     RedisConfigBuilder, RedisErrorExt, Replica, Topology, config, redis,
 };
 pub use runtime::TokioRuntime;
+
+/// The programs in the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -1,0 +1,39 @@
+//! Every example runs to its end on a real server.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::process::Command;
+
+use ha_redis_testkit::{Server, Topology};
+
+fn output(example: &str, url: &str, arguments: &[&str]) -> String {
+    let output = Command::new(example).args(arguments).env("REDIS_URL", url).output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out}{err}");
+    out.into_owned()
+}
+
+#[test]
+fn operations() {
+    let server = Server::start().unwrap();
+    let out = output(env!("CARGO_BIN_EXE_operations"), &server.url(), &[]);
+    for expected in ["user:1:name = Alice", "counter = 1, then 6", "took job1", "deleted 4 keys"] {
+        assert!(out.contains(expected), "{expected} in:\n{out}");
+    }
+}
+
+#[test]
+fn worker() {
+    let server = Server::start().unwrap();
+    let out = output(env!("CARGO_BIN_EXE_worker"), &server.url(), &[]);
+    assert!(out.contains("3 jobs done"), "{out}");
+}
+
+#[test]
+fn failover() {
+    let topology = Topology::start().unwrap();
+    let out = output(env!("CARGO_BIN_EXE_failover"), &topology.url(), &["20"]);
+    assert!(out.contains("2 of 2 replicas healthy, 3 of 3 Sentinels answer"), "{out}");
+    let count = topology.master().unwrap().query(&["GET", "example:count"]).unwrap();
+    assert_eq!(count.text(), Some("20"));
+}

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis::{RedisResult, Value, cmd};
 
@@ -10,15 +11,18 @@ use crate::config::RedisConfig;
 use crate::connection::Connection;
 use crate::dedicated::DedicatedConnection;
 use crate::engine::caller::Caller;
-use crate::engine::core::{Core, Keeper};
+use crate::engine::core::{Core, Keeper, closed};
 #[cfg(feature = "sentinel")]
 use crate::engine::discovery;
-use crate::engine::time::{Elapsed, sleep, until};
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Outcome};
 use crate::health::Health;
 use crate::retry::{Decision, RetryPolicy};
 use crate::runtime::Runtime;
-use crate::topology::{Replica, Topology};
+use crate::time::{Elapsed, sleep, until};
+use crate::topology::Topology;
+
+/// How long [`Client::close`] waits for sockets to close that have nothing left to wait for.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// A client of one Redis master, or of a master that Sentinels watch over.
 ///
@@ -117,13 +121,26 @@ impl Client {
         let ping = cmd("PING");
         let answer = match until(runtime, bound, connection.request(&ping)).await {
             Ok(answer) => answer.and_then(Value::extract_error).map_err(Error::from_redis),
-            Err(Elapsed) => Err(self.core.pool.nothing_usable()),
+            Err(Elapsed) => Err(self.unanswered()),
         };
+        let (open_connections, lanes) = self.core.pool.open_lanes();
         Health {
             master: self.core.pool.master(),
             latency: answer.is_ok().then(|| runtime.now() - asked),
-            connections: self.core.pool.open_lanes(),
+            open_connections,
+            expected_connections: lanes,
             error: answer.err(),
+        }
+    }
+
+    fn unanswered(&self) -> Error {
+        match self.core.pool.master() {
+            Some(master) if self.core.pool.open_lanes().0 > 0 => {
+                let message =
+                    format!("{master} did not answer a PING within {:?}", self.config().socket_timeout());
+                Error::new(Kind::Timeout, message).with_outcome(Outcome::MaybeApplied)
+            }
+            _ => self.core.pool.nothing_usable(),
         }
     }
 
@@ -154,77 +171,28 @@ impl Client {
     /// Without Sentinels, when the server cannot be asked.
     pub async fn topology(&self) -> Result<Topology, Error> {
         self.core.start()?;
+        self.core.pool.check_open()?;
         if self.is_sentinel_mode() {
             #[cfg(feature = "sentinel")]
             return discovery::discover(&self.core).await;
         }
         let role = self.connection().request(&cmd("ROLE")).await;
         let role = role.and_then(Value::extract_error).map_err(Error::from_redis)?;
-        Ok(described_by(&role, self.core.config.address()))
+        Ok(Topology::from_role(&role, self.core.config.address()))
     }
 
     /// Closes the client: takes no new calls, waits up to `socket_timeout` for those in flight, and ends all
     /// connections. Calling it again does no harm.
     pub async fn close(&self) {
-        self.core.pool.close();
-        let bound = self.core.runtime.now() + self.core.config.socket_timeout();
-        if until(&*self.core.runtime, bound, self.core.pool.quiet()).await.is_err() {
+        let runtime = &*self.core.runtime;
+        self.core.pool.close(closed());
+        let bound = runtime.now() + self.core.config.socket_timeout();
+        if until(runtime, bound, self.core.pool.ended()).await.is_err() {
             tracing::warn!("closed with replies outstanding");
         }
-        self.core.pool.shut();
-    }
-}
-
-/// Reads a server's reply to ROLE.
-fn described_by(role: &Value, asked: Address) -> Topology {
-    let unknown = Topology::of(asked.clone());
-    let Value::Array(parts) = role else { return unknown };
-    let text = |value: &Value| redis::from_redis_value_ref::<String>(value).ok();
-    let address =
-        |host: &Value, port: &Value| Some(Address::tcp(text(host)?, redis::from_redis_value_ref(port).ok()?));
-    match (parts.first().and_then(text).as_deref(), parts.as_slice()) {
-        (Some("master"), [_, _, Value::Array(replicas), ..]) => {
-            let replica = |replica: &Value| match replica {
-                Value::Array(parts) => {
-                    Some(Replica { address: address(parts.first()?, parts.get(1)?)?, healthy: true })
-                }
-                _ => None,
-            };
-            Topology { replicas: replicas.iter().filter_map(replica).collect(), ..unknown }
-        }
-        (Some("slave"), [_, host, port, ..]) => {
-            let master = address(host, port).unwrap_or_else(|| asked.clone());
-            Topology { replicas: vec![Replica { address: asked, healthy: true }], ..Topology::of(master) }
-        }
-        _ => unknown,
-    }
-}
-
-impl Topology {
-    /// A master, and nothing else known.
-    pub(crate) fn of(master: Address) -> Self {
-        Self {
-            master,
-            replicas: Vec::new(),
-            sentinels: 0,
-            known_sentinels: 0,
-            quorum: 0,
-            epoch: 0,
-            master_healthy: true,
-        }
-    }
-}
-
-impl Error {
-    /// The client's own error inside, or one that says what the server said.
-    fn from_redis(error: redis::RedisError) -> Self {
-        use crate::error::RedisErrorExt;
-        match error.client_error() {
-            Some(ours) => ours.clone(),
-            None => {
-                let outcome = error.outcome();
-                Self::caused(Kind::Connect, "the server answered with an error", error).with_outcome(outcome)
-            }
-        }
+        self.core.pool.shut(closed());
+        // The sockets are closed by their own tasks, which have been woken.
+        let bound = runtime.now() + CLOSING;
+        let _ = until(runtime, bound, self.core.pool.ended()).await;
     }
 }

@@ -4,8 +4,8 @@ use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
 
 use crate::command::{Placement, Refusal, pipeline_placement, placement};
 use crate::engine::caller::Caller;
-use crate::engine::link::Call;
 use crate::error::{Error, Kind};
+use crate::link::Call;
 use crate::proto::Reply;
 
 /// A connection to the master, whichever server that is: cheap to clone, and shared underneath.

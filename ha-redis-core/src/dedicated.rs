@@ -9,12 +9,13 @@ use crate::command::{
 };
 use crate::connection::{out_of_step, refused, values};
 use crate::engine::borrowed::{Borrowed, borrow};
-use crate::engine::caller::{Failure, exchange};
+use crate::engine::caller::{Failure, exchange, overloaded};
 use crate::engine::core::Keeper;
-use crate::engine::link::Call;
-use crate::engine::slot::Slot;
-use crate::error::{Error, Kind};
+use crate::error::{Error, Outcome};
+use crate::link::Slot;
+use crate::link::{Call, NotTaken};
 use crate::proto::Reply;
+use crate::time::{Elapsed, until};
 
 /// A connection to the master that nobody else uses, from [`Client::dedicated`](crate::Client::dedicated): for
 /// WATCH, for MULTI by hand, for another database.
@@ -80,13 +81,21 @@ impl DedicatedConnection {
             Placement::Refused(refusal) => return Err(refused(refusal)),
         };
         self.borrowed.tainted |= changes_state;
+        let bound = self.core.runtime.now() + self.core.config.failover_wait();
         let slot = Arc::new(Slot::default());
-        match exchange(self.borrowed.link(), &slot, call, limit, false).await {
-            Ok(reply) => Ok(reply),
-            Err(Failure::Error(error)) => Err(error),
-            Err(Failure::NotTaken(_)) => {
-                let message = format!("the connection to {} has ended", self.borrowed.link().address);
-                Err(Error::new(Kind::Lost, message))
+        loop {
+            match exchange(self.borrowed.link(), &slot, call, limit).await {
+                Ok(reply) => return Ok(reply),
+                Err(Failure::Error(error)) => return Err(error),
+                Err(Failure::NotTaken(NotTaken::Ended(why))) => {
+                    return Err(why.with_outcome(Outcome::NotSent));
+                }
+                Err(Failure::NotTaken(NotTaken::Full)) => return Err(overloaded()),
+                // A failover is under way: it ends this connection, or is aborted.
+                Err(Failure::NotTaken(NotTaken::Held)) => {
+                    let released = until(&*self.core.runtime, bound, self.core.pool.released()).await;
+                    released.map_err(|Elapsed| overloaded())?;
+                }
             }
         }
     }

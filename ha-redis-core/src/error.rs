@@ -70,6 +70,7 @@ pub(crate) enum Kind {
     Protocol,
     NotMaster,
     Refused,
+    Server,
 }
 
 impl Error {
@@ -88,6 +89,15 @@ impl Error {
         let message = format!("{}: {cause}", message.into());
         let inner = Inner { kind, message, source: Some(Arc::new(cause)) };
         Self { outcome: Outcome::NotSent, inner: Arc::new(inner) }
+    }
+
+    /// The client's own error inside `error`, or one that says what the server said.
+    pub(crate) fn from_redis(error: RedisError) -> Self {
+        if let Some(ours) = error.client_error() {
+            return ours.clone();
+        }
+        let outcome = error.outcome();
+        Self::caused(Kind::Server, "the server answered with an error", error).with_outcome(outcome)
     }
 
     /// The same error, with what was being done when it came up.
@@ -172,7 +182,7 @@ impl Error {
             Kind::Authentication => io::ErrorKind::PermissionDenied,
             Kind::Config | Kind::Refused => io::ErrorKind::InvalidInput,
             Kind::Protocol => io::ErrorKind::InvalidData,
-            Kind::Sentinel | Kind::Overloaded => io::ErrorKind::Other,
+            Kind::Sentinel | Kind::Overloaded | Kind::Server => io::ErrorKind::Other,
         }
     }
 }

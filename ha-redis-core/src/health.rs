@@ -13,8 +13,10 @@ pub struct Health {
     pub master: Option<Address>,
     /// How long the master took to answer a PING; `None` when it did not.
     pub latency: Option<Duration>,
-    /// How many connections to the master are open, and how many there are meant to be.
-    pub connections: (usize, usize),
+    /// How many of the connections that the handles share are open.
+    pub open_connections: usize,
+    /// How many there are to be.
+    pub expected_connections: usize,
     /// Why the check failed.
     pub error: Option<Error>,
 }

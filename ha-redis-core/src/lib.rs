@@ -21,11 +21,13 @@ mod dedicated;
 mod engine;
 mod error;
 mod health;
+mod link;
 mod pool;
 mod retry;
 #[cfg(feature = "sentinel")]
 mod sentinel;
 mod sync;
+mod time;
 mod topology;
 
 pub use address::Address;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use redis::Value;
+
 use crate::address::Address;
 
 /// The servers behind a client, as the Sentinels (or, without them, the master itself) describe them.
@@ -25,6 +27,40 @@ pub struct Topology {
 }
 
 impl Topology {
+    /// A master, and nothing else known.
+    pub(crate) fn of(master: Address) -> Self {
+        Self {
+            master,
+            replicas: Vec::new(),
+            sentinels: 0,
+            known_sentinels: 0,
+            quorum: 0,
+            epoch: 0,
+            master_healthy: true,
+        }
+    }
+
+    /// What the server at `asked` says of itself in reply to ROLE.
+    pub(crate) fn from_role(role: &Value, asked: Address) -> Self {
+        let Value::Array(parts) = role else { return Self::of(asked) };
+        match (parts.first().and_then(text).as_deref(), parts.as_slice()) {
+            (Some("master"), [_, _, Value::Array(replicas), ..]) => {
+                let addresses = replicas.iter().filter_map(|replica| match replica {
+                    Value::Array(parts) => address(parts.first()?, parts.get(1)?),
+                    _ => None,
+                });
+                let replicas = addresses.map(|address| Replica { address, healthy: true }).collect();
+                Self { replicas, ..Self::of(asked) }
+            }
+            (Some("slave"), [_, host, port, link, ..]) => {
+                let Some(master) = address(host, port) else { return Self::of(asked) };
+                let healthy = text(link).as_deref() == Some("connected");
+                Self { replicas: vec![Replica { address: asked, healthy }], ..Self::of(master) }
+            }
+            _ => Self::of(asked),
+        }
+    }
+
     /// Whether the master is well, at least one replica could take its place (where Sentinels watch over it),
     /// and a majority of the Sentinels answers, so that a failover could happen.
     pub fn is_healthy(&self) -> bool {
@@ -44,6 +80,14 @@ impl fmt::Display for Topology {
         }
         Ok(())
     }
+}
+
+fn text(value: &Value) -> Option<String> {
+    redis::from_redis_value_ref(value).ok()
+}
+
+fn address(host: &Value, port: &Value) -> Option<Address> {
+    Some(Address::tcp(text(host)?, redis::from_redis_value_ref(port).ok()?))
 }
 
 /// A replica of the master.

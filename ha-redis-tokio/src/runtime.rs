@@ -60,7 +60,8 @@ impl Runtime for TokioRuntime {
 
     fn timer(&self, at: Instant) -> Box<dyn Timer> {
         // Tokio's timers belong to a runtime; a caller may wait on another executor.
-        let _context = self.handle.get().map(Handle::enter);
+        let elsewhere = Handle::try_current().is_err();
+        let _context = self.handle.get().filter(|_| elsewhere).map(Handle::enter);
         Box::new(Sleep(Box::pin(tokio::time::sleep_until(at.into()))))
     }
 

@@ -194,7 +194,7 @@ async fn the_health_check_tells_whether_the_server_answers() {
         .socket_timeout(Duration::from_millis(300));
     let client = RedisClient::connect(settings.build().unwrap()).await.unwrap();
     let health = client.health_check().await;
-    assert!(health.is_healthy() && health.connections == (1, 1), "{health:?}");
+    assert!(health.is_healthy() && health.open_connections == 1, "{health:?}");
     server.hang().unwrap();
     let health = client.health_check().await;
     assert!(!health.is_healthy() && health.error.is_some(), "{health:?}");
@@ -217,4 +217,35 @@ async fn the_topology_of_a_single_server() {
     let replicas = client.discover_replicas().await.unwrap();
     assert_eq!(replicas.len(), 1);
     assert_eq!(replicas[0].to_string(), replica.address().to_string());
+}
+
+#[tokio::test]
+async fn a_server_that_turns_clients_away_says_why() {
+    let server = Server::builder().config("maxclients 1").start().unwrap();
+    let _taken = std::net::TcpStream::connect(server.address()).unwrap();
+    let error = RedisClient::connect(config(&server.url())).await.unwrap_err();
+    assert!(error.to_string().contains("max number of clients reached"), "{error}");
+}
+
+#[tokio::test]
+async fn nothing_that_callers_send_is_shown_by_debug() {
+    let server = Server::start().unwrap();
+    let client = client_of(&server).await;
+    let mut redis = client.connection();
+    let call = redis.set::<_, _, ()>("key", "confidential");
+    drop(futures_lite::future::poll_once(call).await);
+    let shown = format!("{client:?} {redis:?}");
+    assert!(!shown.contains("confidential") && !shown.contains("99, 111, 110"), "{shown}");
+}
+
+#[test]
+fn a_client_whose_runtime_has_ended_says_so() {
+    let server = Server::start().unwrap();
+    let client = RedisClient::new(config(&server.url()));
+    let first = tokio::runtime::Runtime::new().unwrap();
+    first.block_on(client.initialize()).unwrap();
+    drop(first);
+    let second = tokio::runtime::Runtime::new().unwrap();
+    let error = second.block_on(client.connection().get::<_, Option<i64>>("key")).unwrap_err();
+    assert!(error.to_string().contains("the runtime on which the client was started has ended"), "{error}");
 }

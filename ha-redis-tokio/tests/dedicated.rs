@@ -115,3 +115,43 @@ async fn there_are_no_more_connections_than_allowed() {
     waiting.await.unwrap().unwrap();
     assert_eq!(connections(&server), 3, "the connection that came back was used again");
 }
+
+#[tokio::test]
+async fn nothing_is_slipped_into_a_callers_transaction() {
+    let server = Server::start().unwrap();
+    let settings = RedisConfig::builder()
+        .host("127.0.0.1")
+        .port(server.port())
+        .health_check_interval(Duration::from_millis(20));
+    let client = RedisClient::connect(settings.build().unwrap()).await.unwrap();
+    let mut own = client.dedicated().await.unwrap();
+    redis::cmd("MULTI").exec_async(&mut own).await.unwrap();
+    redis::cmd("INCR").arg("n").exec_async(&mut own).await.unwrap();
+    let checks = common::calls(&server, "ping");
+    until("the shared connection is checked", || common::calls(&server, "ping") > checks + 3).await;
+    let replies: Vec<i64> = redis::cmd("EXEC").query_async(&mut own).await.unwrap();
+    assert_eq!(replies, [1]);
+}
+
+#[tokio::test]
+async fn closing_waits_for_a_blocking_call_and_no_longer() {
+    let server = Server::start().unwrap();
+    let client = client_of(&server).await;
+    let mut own = client.dedicated().await.unwrap();
+    let popping = tokio::spawn({
+        let mut redis = client.connection();
+        async move { redis.blpop::<_, (String, String)>("queue", 0.0).await }
+    });
+    until("BLPOP waits", || blocked_clients(&server) == 1).await;
+    let closing = tokio::spawn({
+        let client = client.clone();
+        async move { client.close().await }
+    });
+    until("the client takes no more calls", || connections(&server) == 1).await;
+    server.query(&["RPUSH", "queue", "job"]).unwrap();
+    assert_eq!(popping.await.unwrap().unwrap().1, "job");
+    closing.await.unwrap();
+    assert_eq!(connections(&server), 0, "all sockets are closed when close() returns");
+    let error = own.get::<_, Option<i64>>("key").await.unwrap_err();
+    assert!(error.client_error().is_some_and(|error| error.is_closed()), "{error}");
+}

@@ -192,3 +192,38 @@ async fn a_replica_refuses_writes_and_the_schedule_is_kept() {
     let rejected = rejected.unwrap();
     assert!(rejected.contains("rejected_calls=4"), "one attempt and three retries: {rejected}");
 }
+
+#[tokio::test]
+async fn a_demoted_server_is_looked_up_anew_whatever_else_was_in_the_pipeline() {
+    let server = Server::start().unwrap();
+    let other = Server::start().unwrap();
+    let client = client_of(&server).await;
+    let id = |server: &Server| {
+        let list = server.query(&["CLIENT", "LIST", "TYPE", "NORMAL"]).unwrap();
+        list.text().unwrap().lines().find(|line| !line.contains("cmd=client")).map(first_word)
+    };
+    let first = id(&server);
+    server.query(&["REPLICAOF", "127.0.0.1", &other.port().to_string()]).unwrap();
+    until("the refused pipeline has the connection made anew", || {
+        let mut redis = client.connection();
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("PUBLISH").arg("news").arg(1).set("key", 1);
+        drop(tokio::spawn(async move { pipeline.exec_async(&mut redis).await }));
+        id(&server).is_some_and(|now| Some(now) != first)
+    })
+    .await;
+}
+
+fn first_word(line: &str) -> String {
+    line.split(' ').next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn a_script_that_returns_an_error_of_its_own_is_not_repeated() {
+    let server = Server::start().unwrap();
+    let mut redis = client_of(&server).await.connection();
+    let script = "redis.call('INCR', KEYS[1]) return redis.error_reply('TRYAGAIN later')";
+    let answer = redis::cmd("EVAL").arg(script).arg(1).arg("n").exec_async(&mut redis).await;
+    assert_eq!(answer.unwrap_err().code(), Some("TRYAGAIN"));
+    assert_eq!(redis.get::<_, i64>("n").await.unwrap(), 1);
+}

@@ -109,3 +109,26 @@ async fn two_failovers_in_a_row_are_followed() {
         assert_eq!(new.query(&["GET", "after"]).unwrap().text(), Some(round.to_string().as_str()));
     }
 }
+
+#[tokio::test]
+async fn one_sentinel_of_three_in_the_configuration_will_do() {
+    let topology = Topology::start().unwrap();
+    let one = topology.sentinel_addresses()[0];
+    let client = RedisClient::connect(config(&format!("redis+sentinel://{one}/mymaster"))).await.unwrap();
+    let described = client.topology().await.unwrap();
+    assert_eq!((described.sentinels, described.known_sentinels), (3, 3), "the others are learned");
+    topology.sentinels()[0].kill().unwrap();
+    let old = topology.kill_master().unwrap();
+    topology.wait_for_new_master(old).unwrap();
+    client.connection().set::<_, _, ()>("key", 1).await.unwrap();
+    client.close().await;
+    assert!(client.topology().await.unwrap_err().is_closed());
+}
+
+#[tokio::test]
+async fn a_server_in_the_list_that_is_no_sentinel_is_told_of() {
+    let server = ha_redis_testkit::Server::start().unwrap();
+    let url = format!("redis+sentinel://{}/mymaster", server.address());
+    let error = RedisClient::connect(config(&url)).await.unwrap_err();
+    assert!(error.to_string().contains("unknown command"), "{error}");
+}

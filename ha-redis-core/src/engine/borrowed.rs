@@ -1,18 +1,18 @@
 //! A connection that one caller has to itself for a while.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+use futures_lite::future;
 
 use crate::engine::core::Core;
 use crate::engine::driver::Driver;
 use crate::engine::lane;
-use crate::engine::link::Link;
-use crate::engine::time::{Elapsed, sleep, until};
 use crate::error::{Error, Kind};
+use crate::link::Link;
 use crate::pool::{Followed, Seat};
 use crate::retry::Backoff;
-
-const RECONNECT: Backoff = Backoff { base: Duration::from_millis(50), cap: Duration::from_secs(1) };
+use crate::time::{Elapsed, sleep, until};
 
 /// A borrowed connection: dropping it gives it back, or ends it when it is not fit for another caller.
 #[derive(Debug)]
@@ -24,6 +24,10 @@ pub(crate) struct Borrowed {
 }
 
 impl Borrowed {
+    fn new(core: &Arc<Core>, link: Arc<Link>) -> Self {
+        Self { core: Arc::clone(core), link, tainted: false }
+    }
+
     pub(crate) fn link(&self) -> &Arc<Link> {
         &self.link
     }
@@ -48,63 +52,60 @@ pub(crate) async fn borrow(core: &Arc<Core>, bound: Instant) -> Result<Borrowed,
         let mut failures = 0;
         loop {
             let followed = match core.pool.seat().await? {
-                Seat::Free(link) => return Ok(Borrowed { core: Arc::clone(core), link, tainted: false }),
+                Seat::Free(link) => return Ok(Borrowed::new(core, link)),
                 Seat::Place(followed) => followed,
             };
-            let place = Place { core, kept: false };
-            match open(place, &followed).await {
-                Ok(borrowed) => return Ok(borrowed),
-                Err(error) if error.is_authentication() || error.is_config() => return Err(error),
-                Err(error) => last = Some(error),
+            let place = Place { core: Arc::clone(core), link: None };
+            let switched = async {
+                core.pool.superseded(followed.generation).await;
+                None
+            };
+            match future::or(async { Some(open(place, &followed).await) }, switched).await {
+                None => continue,
+                Some(Ok(borrowed)) => return Ok(borrowed),
+                Some(Err(error)) if error.is_authentication() || error.is_config() => return Err(error),
+                Some(Err(error)) => last = Some(error),
             }
-            sleep(&*core.runtime, RECONNECT.jittered(failures, core.runtime.random())).await;
+            let pause = Backoff::RECONNECT.jittered(failures, core.runtime.random());
+            future::or(sleep(&*core.runtime, pause), core.pool.superseded(followed.generation)).await;
             failures += 1;
         }
     };
     match until(&*core.runtime, bound, borrowing).await {
         Ok(borrowed) => borrowed,
-        Err(Elapsed) => Err(match last {
-            Some(error) => error,
-            None => Error::new(
-                Kind::Overloaded,
-                "all connections of their own were taken, or there was no master (see max_connections)",
-            ),
-        }),
+        Err(Elapsed) => Err(last.unwrap_or_else(|| {
+            let message =
+                "all connections for one caller were taken, or there was no master (see max_connections)";
+            Error::new(Kind::Overloaded, message)
+        })),
     }
 }
 
-/// The right to open a connection, given back unless it is used.
-struct Place<'a> {
-    core: &'a Arc<Core>,
-    kept: bool,
+/// The right to have a connection, given back when it is not opened or has ended.
+struct Place {
+    core: Arc<Core>,
+    link: Option<Arc<Link>>,
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
-        if !self.kept {
-            self.core.pool.vacate(None);
-        }
+        self.core.pool.vacate(self.link.as_ref());
     }
 }
 
-async fn open(mut place: Place<'_>, followed: &Followed) -> Result<Borrowed, Error> {
-    let core = place.core;
-    let parts = lane::open(core, followed).await?;
+async fn open(mut place: Place, followed: &Followed) -> Result<Borrowed, Error> {
+    let core = Arc::clone(&place.core);
+    let parts = lane::open(&core, followed).await?;
     let link = Arc::new(Link::new(followed.generation, followed.address.clone(), core.runtime.now()));
     let driver = Driver::new(Arc::clone(&link), parts, Arc::clone(&core.runtime), core.patience());
     if !core.pool.enlist(&link) {
         return Err(Error::new(Kind::NotMaster, format!("{} is no master any more", followed.address)));
     }
-    let (pool_of, carried) = (Arc::clone(core), Arc::clone(&link));
-    place.kept = true;
-    let carry = async move {
+    place.link = Some(Arc::clone(&link));
+    let borrowed = Borrowed::new(&core, link);
+    core.spawn(Box::pin(async move {
         let why = driver.await;
-        tracing::debug!(address = %carried.address, %why, "a dedicated connection ended");
-        pool_of.pool.vacate(Some(&carried));
-    };
-    if let Err(error) = core.spawn(Box::pin(carry)) {
-        core.pool.vacate(Some(&link));
-        return Err(error);
-    }
-    Ok(Borrowed { core: Arc::clone(core), link, tainted: false })
+        tracing::debug!(address = ?place.link.as_ref().map(|link| &link.address), %why, "a connection ended");
+    }))?;
+    Ok(borrowed)
 }

@@ -12,14 +12,15 @@ use crate::command::{Safety, pipeline_safety, safety};
 #[cfg(feature = "aio")]
 use crate::config::RedisConfig;
 use crate::engine::borrowed::borrow;
-use crate::engine::core::Keeper;
-use crate::engine::link::{Call, Link, NotTaken};
-use crate::engine::slot::Slot;
-use crate::engine::time::{Elapsed, sleep, until};
+use crate::engine::core::{Core, Keeper};
 use crate::error::{Error, Kind, Outcome};
-use crate::pool::Generation;
+use crate::link::Generation;
+use crate::link::Slot;
+use crate::link::{Call, Link, NotTaken};
 use crate::proto::Reply;
-use crate::retry::{Decision, RetryPolicy, refusal};
+use crate::retry::refusal::{self, Refusal};
+use crate::retry::{Decision, RetryPolicy};
+use crate::time::{sleep, until};
 
 /// Sends calls, one at a time, over the connection that is in use now, and again where that is allowed.
 #[derive(Debug)]
@@ -69,20 +70,17 @@ impl Caller {
     /// waits of at most `failover_wait` for a connection before each.
     pub(crate) async fn call(&mut self, call: Call<'_>) -> Result<Reply, Error> {
         let mut first = None;
-        let mut generation = None;
         if let Some(link) = &self.link {
             let slot = self.slot.take().unwrap_or_default();
-            generation = Some(link.generation);
-            match exchange(link, &slot, call, self.core.reply_timeout(), false).await {
+            match exchange(link, &slot, call, self.core.reply_timeout()).await {
                 Ok(reply) if refused(call, &reply).is_none() => {
                     self.slot = Some(slot);
                     return Ok(reply);
                 }
-                attempt => first = Some(attempt),
+                attempt => first = Some((attempt, link.generation)),
             }
         }
         // All that is rare, in a future of its own: it would only make the common one larger.
-        let first = first.zip(generation);
         Box::pin(self.persist(call, Route::Shared, first)).await
     }
 
@@ -113,17 +111,19 @@ impl Caller {
             let (outcome, ended) = match attempt {
                 Ok(reply) => match refused(call, &reply) {
                     None => return Ok(reply),
-                    Some(why) => {
-                        self.heed(why, generation);
+                    Some(refusal) => {
+                        self.heed(refusal.kind, generation);
+                        if !refusal.repeatable {
+                            return Ok(reply);
+                        }
                         (Outcome::NotApplied, Ok(reply))
                     }
                 },
-                Err(Failure::NotTaken(NotTaken::Full)) => {
-                    first = Some((self.wait_for_room(call, bound).await?, generation));
-                    continue;
-                }
+                // The fast path has found no room; with a place in the queue, the wait has ended in vain.
+                Err(Failure::NotTaken(NotTaken::Full)) if self.core.runtime.now() < bound => continue,
+                Err(Failure::NotTaken(NotTaken::Full)) => return Err(overloaded()),
                 // Waiting for a connection is no attempt.
-                Err(Failure::NotTaken(NotTaken::NotOpen)) => {
+                Err(Failure::NotTaken(NotTaken::Held | NotTaken::Ended(_))) => {
                     self.link = None;
                     continue;
                 }
@@ -158,13 +158,12 @@ impl Caller {
             Route::Shared => {
                 let link = self.core.pool.link(self.lane, &*self.core.runtime, bound).await?;
                 let link = self.link.insert(link);
-                let attempt = exchange(link, &slot, call, self.core.reply_timeout(), false).await;
-                (attempt, link.generation)
+                (exchange_in_turn(link, &slot, call, &self.core, bound).await, link.generation)
             }
             Route::Own(limit) => {
                 let borrowed = borrow(&self.core, bound).await?;
                 let link = borrowed.link();
-                (exchange(link, &slot, call, limit, false).await, link.generation)
+                (exchange(link, &slot, call, limit).await, link.generation)
             }
         };
         if attempt.0.is_ok() {
@@ -186,25 +185,9 @@ impl Caller {
         let runtime = &*self.core.runtime;
         future::or(sleep(runtime, delay), self.core.pool.superseded(generation)).await;
     }
-
-    /// The connection carries as much as it may: waits in order for room.
-    async fn wait_for_room(&mut self, call: Call<'_>, bound: Instant) -> Result<Attempt, Error> {
-        let Some(link) = &self.link else { return Err(overloaded()) };
-        let slot = self.slot.take().unwrap_or_default();
-        let mut place = link.queue_for_room();
-        loop {
-            match exchange(link, &slot, call, self.core.reply_timeout(), true).await {
-                Err(Failure::NotTaken(NotTaken::Full)) => {
-                    let turn = until(&*self.core.runtime, bound, place.turn()).await;
-                    turn.map_err(|Elapsed| overloaded())?;
-                }
-                attempt => return Ok(attempt),
-            }
-        }
-    }
 }
 
-fn overloaded() -> Error {
+pub(crate) fn overloaded() -> Error {
     Error::new(Kind::Overloaded, "too many commands were waiting for their replies")
 }
 
@@ -215,14 +198,14 @@ fn safety_of(call: Call<'_>) -> Safety {
     }
 }
 
-fn refused(call: Call<'_>, reply: &Reply) -> Option<ServerErrorKind> {
+fn refused(call: Call<'_>, reply: &Reply) -> Option<Refusal> {
     match (call, reply) {
-        (_, Reply::One(value)) => refusal::of_command(value),
+        (Call::Command(command), Reply::One(value)) => refusal::of_command(command, value),
         (Call::Pipeline(pipeline), Reply::Many(replies)) if pipeline.is_transaction() => {
             refusal::of_transaction(replies)
         }
         (Call::Pipeline(pipeline), Reply::Many(replies)) => refusal::of_pipeline(pipeline, replies),
-        (Call::Command(_), Reply::Many(_)) => None,
+        _ => None,
     }
 }
 
@@ -234,13 +217,12 @@ pub(crate) async fn exchange(
     slot: &Arc<Slot>,
     call: Call<'_>,
     limit: Option<Duration>,
-    queued: bool,
 ) -> Attempt {
     let mut submitted = false;
     poll_fn(|cx| {
         if !submitted {
             slot.arm(cx);
-            if let Err(not_taken) = link.submit(call, slot, limit, queued) {
+            if let Err(not_taken) = link.submit(call, slot, limit) {
                 return Poll::Ready(Err(Failure::NotTaken(not_taken)));
             }
             submitted = true;
@@ -249,4 +231,18 @@ pub(crate) async fn exchange(
         slot.poll(cx).map(|result| result.map_err(Failure::Error))
     })
     .await
+}
+
+/// As [`exchange`], waiting until `bound` for room on the link.
+async fn exchange_in_turn(
+    link: &Link,
+    slot: &Arc<Slot>,
+    call: Call<'_>,
+    core: &Core,
+    bound: Instant,
+) -> Attempt {
+    let limit = core.reply_timeout();
+    let submitted = until(&*core.runtime, bound, link.submit_in_turn(call, slot, limit)).await;
+    submitted.unwrap_or(Err(NotTaken::Full)).map_err(Failure::NotTaken)?;
+    poll_fn(|cx| slot.poll(cx)).await.map_err(Failure::Error)
 }

@@ -1,16 +1,16 @@
 //! Making a connection ready for use: socket, handshake, role.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::Address;
 use crate::config::RedisConfig;
 use crate::engine::dialog::Dialog;
-use crate::engine::time::until;
 use crate::error::{Error, Kind};
+use crate::pool::GivenBy;
 use crate::proto::{Answer, Handshake, Protocol, Role};
 use crate::runtime::{Runtime, Target};
+use crate::time::until;
 
 /// Opens connections of one kind: to the data, or to the Sentinels.
 #[derive(Clone, Debug)]
@@ -83,38 +83,17 @@ impl Connector {
         let target = Target::new(address.clone()).with_tls(self.tls);
         let transport = self.runtime.connect(&target).await.map_err(refused)?;
         let mut dialog = Dialog::new(transport);
-        let replies = dialog.ask(&self.handshake.commands(protocol)).await?;
-        Ok((dialog, self.handshake.read(protocol, replies)?))
+        let mut replies = Vec::new();
+        let asked = dialog.ask_into(&self.handshake.commands(protocol), &mut replies).await;
+        // A server that turns clients away says why before it hangs up.
+        let answer = self.handshake.read(protocol, replies);
+        match asked {
+            Err(error) => Err(answer.err().unwrap_or(error)),
+            Ok(()) => Ok((dialog, answer?)),
+        }
     }
 }
 
 fn refused(error: std::io::Error) -> Error {
     Error::new(Kind::Connect, error.to_string())
-}
-
-/// Who named an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum GivenBy {
-    /// The host and port, or the socket's path, in the configuration.
-    Configuration,
-    /// The Sentinels, as the master of this name.
-    #[cfg(feature = "sentinel")]
-    Sentinels { master_name: String },
-    /// The list of Sentinels in the configuration, or other Sentinels.
-    #[cfg(feature = "sentinel")]
-    SentinelList,
-}
-
-impl fmt::Display for GivenBy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Configuration => f.write_str("the address in the configuration"),
-            #[cfg(feature = "sentinel")]
-            Self::Sentinels { master_name } => {
-                write!(f, "which the Sentinels name for `{master_name}`")
-            }
-            #[cfg(feature = "sentinel")]
-            Self::SentinelList => f.write_str("a Sentinel"),
-        }
-    }
 }

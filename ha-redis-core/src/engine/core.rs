@@ -5,13 +5,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::config::RedisConfig;
-use crate::engine::connector::{Connector, GivenBy};
+use crate::engine::connector::Connector;
 use crate::engine::driver::Patience;
 use crate::engine::lane;
 #[cfg(feature = "sentinel")]
 use crate::engine::supervisor::{self, Notice, Notices};
 use crate::error::{Error, Kind};
-use crate::pool::{Generation, Pool};
+use crate::link::Generation;
+use crate::pool::GivenBy;
+use crate::pool::Pool;
 use crate::retry::RetryPolicy;
 use crate::runtime::{Runtime, Task};
 use crate::sync::lock;
@@ -107,7 +109,14 @@ impl Core {
     /// A server that was taken for the master says that it is none.
     pub(crate) fn on_not_master(&self, generation: Generation) {
         let age = if self.config.use_sentinel() { Duration::ZERO } else { LOOK_AGAIN };
-        self.pool.distrust(generation, self.runtime.now(), age);
+        if self.pool.distrust(generation, self.runtime.now(), age) {
+            self.on_wrong_role(generation);
+        }
+    }
+
+    /// A new connection has found no master where one was to be.
+    #[cfg_attr(not(feature = "sentinel"), expect(unused_variables, reason = "only Sentinels ask"))]
+    pub(crate) fn on_wrong_role(&self, generation: Generation) {
         #[cfg(feature = "sentinel")]
         self.tell(Notice::NotMaster { generation });
     }
@@ -122,7 +131,6 @@ impl Core {
     /// A connection has ended.
     #[cfg_attr(not(feature = "sentinel"), expect(unused_variables, reason = "only Sentinels ask"))]
     pub(crate) fn on_lost(&self, generation: Generation) {
-        self.pool.announce();
         #[cfg(feature = "sentinel")]
         self.tell(Notice::Lost { generation });
     }
@@ -133,6 +141,10 @@ impl Core {
             self.notices.tell(notice);
         }
     }
+}
+
+pub(crate) fn closed() -> Error {
+    Error::new(Kind::Closed, "the client is closed")
 }
 
 /// Keeps a client going: when the last one is dropped, its tasks and connections end.
@@ -155,6 +167,6 @@ impl Deref for Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        self.0.pool.shut();
+        self.0.pool.shut(closed());
     }
 }

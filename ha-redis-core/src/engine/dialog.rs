@@ -35,15 +35,21 @@ impl Dialog {
     ///
     /// Dropping the future leaves the dialog out of step: drop the dialog as well.
     pub(crate) async fn ask(&mut self, commands: &[Cmd]) -> Result<Vec<Value>, Error> {
-        self.say(commands).await?;
         let mut replies = Vec::with_capacity(commands.len());
+        self.ask_into(commands, &mut replies).await?;
+        Ok(replies)
+    }
+
+    /// As [`Dialog::ask`]; what came before an error is in `replies`.
+    pub(crate) async fn ask_into(&mut self, commands: &[Cmd], replies: &mut Vec<Value>) -> Result<(), Error> {
+        self.say(commands).await?;
         while replies.len() < commands.len() {
             match self.next().await? {
                 Value::Push { .. } => {}
                 reply => replies.push(reply),
             }
         }
-        Ok(replies)
+        Ok(())
     }
 
     /// Sends the commands at once. Dropping the future leaves the dialog out of step.

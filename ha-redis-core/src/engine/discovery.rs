@@ -1,5 +1,6 @@
 //! One look at the servers, when a caller asks for it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::address::Address;
@@ -9,26 +10,31 @@ use crate::error::{Error, Kind};
 use crate::sentinel::{Action, Follower, Input, Instance, View};
 use crate::topology::{Replica, Topology};
 
-/// Asks every Sentinel of the configuration at once, and decides as the client does when it starts.
+/// Asks every Sentinel of the configuration at once, then those that they name, and decides as the client does when it starts.
 pub(crate) async fn discover(core: &Arc<Core>) -> Result<Topology, Error> {
     let sentinels = core.config.sentinel_hosts();
-    let answers = ask_all(core, sentinels).await?;
     let mut follower = Follower::new(core.config.sentinel_master_name(), sentinels, core.runtime.now());
-    let mut views = Vec::new();
-    let mut decided = None;
-    for (sentinel, answer) in answers {
-        views.extend(answer.clone());
-        let input = Input::Answer { sentinel, answer: answer.map_err(|error| error.message().to_owned()) };
-        for action in follower.handle(input, core.runtime.now()) {
-            match action {
-                Action::Follow(address) => decided = Some(Ok(address)),
-                Action::Fail(account) => decided = Some(Err(Error::new(Kind::Sentinel, account))),
-                _ => {}
+    let mut views = BTreeMap::new();
+    let mut master = None;
+    let mut unasked = sentinels.to_vec();
+    while !unasked.is_empty() {
+        for (sentinel, answer) in ask_all(core, &std::mem::take(&mut unasked)).await? {
+            if let Ok(view) = &answer {
+                // One that was asked by two addresses counts once.
+                views.insert(view.id.clone().unwrap_or_else(|| sentinel.to_string()), view.clone());
+            }
+            let answer = answer.map_err(|error| error.message().to_owned());
+            for action in follower.handle(Input::Answer { sentinel, answer }, core.runtime.now()) {
+                match action {
+                    Action::Follow(address) => master = Some(address),
+                    Action::Meet(others) => unasked.extend(others),
+                    _ => {}
+                }
             }
         }
     }
-    let unknown = || Err(Error::new(Kind::Sentinel, "the Sentinels have not agreed on a master"));
-    Ok(describe(decided.unwrap_or_else(unknown)?, &views))
+    let master = master.ok_or_else(|| Error::new(Kind::Sentinel, follower.account()))?;
+    Ok(describe(master, &views.into_values().collect::<Vec<_>>()))
 }
 
 async fn ask_all(

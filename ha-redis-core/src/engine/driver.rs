@@ -11,9 +11,8 @@ use std::time::{Duration, Instant};
 use redis::Value;
 
 use crate::engine::dialog::Parts;
-use crate::engine::link::{Call, Link, Orders, Request};
-use crate::engine::slot::Slot;
 use crate::error::{Error, Kind, Outcome};
+use crate::link::{Link, Orders, Request, Slot};
 use crate::proto::{Decoder, InFlight};
 use crate::runtime::{Runtime, Timer, Transport};
 
@@ -258,13 +257,9 @@ impl Driver {
         idle.then(|| self.alive_at.max(self.checked_at) + self.patience.health_check)
     }
 
-    /// Sends a PING, for whose reply nobody waits: without one, the server is found to be dead in time.
     fn check_health(&mut self, now: Instant) {
         self.checked_at = now;
-        let nobody = Arc::new(Slot::default());
-        let ping = redis::cmd("PING");
-        // A link that is held or at its end is not idle for long.
-        let _ = self.link.submit(Call::Command(&ping), &nobody, Some(self.patience.reply), true);
+        self.link.check_health(self.patience.reply);
     }
 
     fn expire(&mut self, now: Instant) {

@@ -9,20 +9,18 @@ use futures_lite::future;
 use crate::engine::core::Core;
 use crate::engine::dialog::Parts;
 use crate::engine::driver::Driver;
-use crate::engine::link::Link;
-use crate::engine::time::sleep;
 use crate::error::{Error, Kind};
+use crate::link::Link;
 use crate::pool::Followed;
 use crate::proto::Role;
 use crate::retry::Backoff;
+use crate::time::sleep;
 
-/// Reconnects are no further apart than this; callers wait for them.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// A connection that has lived for so long says that the server is well: the next attempt comes at once.
 const PROVEN: Duration = Duration::from_secs(1);
 
 pub(crate) async fn keep(core: Arc<Core>, lane: usize) {
-    let backoff = Backoff { base: core.config.retry_base_delay(), cap: LONGEST_PAUSE };
+    let _ends_pool = EndsPool(&core);
     let mut failures = 0;
     while let Some(followed) = core.pool.followed().await {
         let attempt = async { Some(open(&core, &followed).await) };
@@ -49,8 +47,20 @@ pub(crate) async fn keep(core: Arc<Core>, lane: usize) {
             }
         }
         if failures > 0 {
-            let pause = backoff.jittered(failures - 1, core.runtime.random());
+            let pause = Backoff::RECONNECT.jittered(failures - 1, core.runtime.random());
             future::or(sleep(&*core.runtime, pause), core.pool.superseded(followed.generation)).await;
+        }
+    }
+}
+
+/// Closes the client when the runtime drops its lane, since it ends itself.
+struct EndsPool<'a>(&'a Core);
+
+impl Drop for EndsPool<'_> {
+    fn drop(&mut self) {
+        let pool = &self.0.pool;
+        if pool.check_open().is_ok() {
+            pool.shut(Error::new(Kind::Closed, "the runtime on which the client was started has ended"));
         }
     }
 }
@@ -61,7 +71,7 @@ pub(crate) async fn open(core: &Core, followed: &Followed) -> Result<Parts, Erro
     match role {
         None | Some(Role::Master) => dialog.into_parts(),
         Some(role) => {
-            core.on_not_master(followed.generation);
+            core.on_wrong_role(followed.generation);
             let message = format!("{} ({}) is no master but a {role}", followed.address, followed.given_by);
             Err(Error::new(Kind::NotMaster, message))
         }

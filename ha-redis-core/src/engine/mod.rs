@@ -1,8 +1,8 @@
 //! The async glue between the decisions and the sockets.
 //!
 //! A [`lane`] task keeps a connection to the master: it connects ([`connector`]), verifies the role on that
-//! connection, and then drives it ([`driver`]). Callers ([`caller`]) meet the driver in a [`link`]: they encode
-//! into its buffer and wait in a [`slot`].
+//! connection, and then drives it ([`driver`]). Callers ([`caller`]) meet the driver in a [link](crate::link): they
+//! encode into its buffer and wait in a slot.
 
 pub(crate) mod borrowed;
 pub(crate) mod caller;
@@ -13,10 +13,7 @@ pub(crate) mod dialog;
 pub(crate) mod discovery;
 pub(crate) mod driver;
 pub(crate) mod lane;
-pub(crate) mod link;
 #[cfg(feature = "sentinel")]
 pub(crate) mod sentinel_task;
-pub(crate) mod slot;
 #[cfg(feature = "sentinel")]
 pub(crate) mod supervisor;
-pub(crate) mod time;

@@ -4,21 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_channel::Receiver;
-use redis::cmd;
+use redis::{Value, cmd};
 
 use crate::address::Address;
-use crate::engine::connector::GivenBy;
 use crate::engine::core::Core;
 use crate::engine::dialog::Dialog;
 use crate::engine::supervisor::Notice;
-use crate::engine::time::{Elapsed, sleep, until};
 use crate::error::{Error, Kind};
+use crate::pool::GivenBy;
 use crate::retry::Backoff;
 use crate::sentinel::{CHANNELS, Input, View, event_of, questions, read_view};
+use crate::time::{Elapsed, sleep, until};
 
 /// A Sentinel that has published nothing for so long is asked whether it is there.
 const SILENCE: Duration = Duration::from_secs(5);
-const RECONNECT: Backoff = Backoff { base: Duration::from_millis(50), cap: Duration::from_secs(1) };
 
 /// Asks the Sentinel for its view whenever the bell rings.
 pub(crate) async fn answer(core: Arc<Core>, sentinel: Address, bell: Receiver<()>) {
@@ -64,7 +63,7 @@ pub(crate) async fn listen(core: Arc<Core>, sentinel: Address) {
             }
             Err(error) => tracing::debug!(%sentinel, %error, "no subscription"),
         }
-        sleep(&*core.runtime, RECONNECT.jittered(failures, core.runtime.random())).await;
+        sleep(&*core.runtime, Backoff::RECONNECT.jittered(failures, core.runtime.random())).await;
         failures += 1;
     }
 }
@@ -82,11 +81,14 @@ async fn hear(core: &Core, sentinel: &Address, dialog: &mut Dialog) -> Error {
     loop {
         let patience = if asked { core.config.sentinel_socket_timeout() } else { SILENCE };
         match until(runtime, runtime.now() + patience, dialog.next()).await {
+            Ok(Ok(Value::ServerError(error))) => {
+                return Error::new(Kind::Sentinel, format!("{sentinel} refused the subscription: {error}"));
+            }
             Ok(Ok(message)) => {
                 asked = false;
                 if let Some(event) = event_of(&message, core.config.sentinel_master_name()) {
                     tracing::debug!(%sentinel, ?event, "heard");
-                    core.notices.tell(Notice::Heard(Input::Heard(event)));
+                    core.notices.tell(Notice::Heard(Input::Heard { sentinel: sentinel.clone(), event }));
                 }
             }
             Ok(Err(error)) => return error,

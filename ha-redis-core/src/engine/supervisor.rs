@@ -10,17 +10,20 @@ use futures_lite::future;
 use redis::cmd;
 
 use crate::address::Address;
-use crate::engine::connector::GivenBy;
 use crate::engine::core::Core;
 use crate::engine::sentinel_task;
-use crate::engine::time::{sleep, until};
 use crate::error::{Error, Kind};
-use crate::pool::Generation;
+use crate::link::Generation;
+use crate::pool::GivenBy;
 use crate::proto::{Role, read_role};
+use crate::retry::Backoff;
 use crate::sentinel::{Action, Follower, Input};
+use crate::time::{sleep, until};
 
 /// How often a replica that is being promoted is asked for its role.
 const ROLE_INTERVAL: Duration = Duration::from_millis(15);
+/// Between attempts to reach it.
+const REDIAL: Backoff = Backoff { base: ROLE_INTERVAL, cap: Duration::from_millis(250) };
 /// Notices that wait for the supervisor. More are dropped: the poll beneath finds out what they would say.
 const NOTICES: usize = 256;
 
@@ -67,12 +70,18 @@ pub(crate) async fn run(core: Arc<Core>) {
     future::or(supervisor.supervise(), core.pool.closing()).await;
 }
 
+/// The tasks of one Sentinel. They end when this is dropped.
+struct Heard {
+    /// Has it asked.
+    bell: Sender<()>,
+    _listening: Sender<()>,
+}
+
 struct Supervisor {
     core: Arc<Core>,
     follower: Follower,
     generation: Generation,
-    /// Rings the tasks that ask the Sentinels.
-    bells: BTreeMap<Address, Sender<()>>,
+    sentinels: BTreeMap<Address, Heard>,
     /// Ends the watch over a replica when it is dropped.
     watch: Option<Sender<()>>,
 }
@@ -82,7 +91,7 @@ impl Supervisor {
         let config = &core.config;
         let now = core.runtime.now();
         let follower = Follower::new(config.sentinel_master_name(), config.sentinel_hosts(), now);
-        Self { follower, generation: Generation::default(), bells: BTreeMap::new(), watch: None, core }
+        Self { follower, generation: Generation::default(), sentinels: BTreeMap::new(), watch: None, core }
     }
 
     async fn supervise(&mut self) {
@@ -115,11 +124,12 @@ impl Supervisor {
 
     fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Ask => self.bells.values().for_each(|bell| {
+            Action::Ask => self.sentinels.values().for_each(|sentinel| {
                 // A full channel says that the task is to ask anyway.
-                let _ = bell.try_send(());
+                let _ = sentinel.bell.try_send(());
             }),
             Action::Meet(sentinels) => self.meet(sentinels),
+            Action::Forget(sentinel) => _ = self.sentinels.remove(&sentinel),
             Action::Follow(address) => {
                 let master_name = self.core.config.sentinel_master_name().to_owned();
                 self.generation = self.core.pool.follow(address.clone(), GivenBy::Sentinels { master_name });
@@ -139,10 +149,12 @@ impl Supervisor {
     fn meet(&mut self, sentinels: Vec<Address>) {
         for address in sentinels {
             let (bell, rung) = async_channel::bounded(1);
+            let (listening, ended) = async_channel::bounded::<()>(1);
             let core = Arc::clone(&self.core);
             self.spawn(sentinel_task::answer(core, address.clone(), rung));
-            self.spawn(sentinel_task::listen(Arc::clone(&self.core), address.clone()));
-            self.bells.insert(address, bell);
+            let listen = sentinel_task::listen(Arc::clone(&self.core), address.clone());
+            self.spawn(future::or(listen, dropped(ended)));
+            self.sentinels.insert(address, Heard { bell, _listening: listening });
         }
     }
 
@@ -151,10 +163,7 @@ impl Supervisor {
         self.watch = Some(watch);
         let core = Arc::clone(&self.core);
         self.spawn(async move {
-            future::or(watch_promotion(&core, replica), async {
-                let _ = unwatched.recv().await;
-            })
-            .await;
+            future::or(watch_promotion(&core, replica), dropped(unwatched)).await;
         });
     }
 
@@ -168,10 +177,15 @@ impl Supervisor {
     }
 }
 
+/// Waits until the other end of the channel is dropped.
+async fn dropped(channel: Receiver<()>) {
+    let _ = channel.recv().await;
+}
+
 /// Asks a replica for its role until it is master, on one connection for as long as that lasts.
 async fn watch_promotion(core: &Core, replica: Address) {
     let given_by = GivenBy::Sentinels { master_name: core.config.sentinel_master_name().to_owned() };
-    loop {
+    for failures in 0.. {
         if let Ok((mut dialog, mut role)) = core.data.connect(&replica, &given_by).await {
             loop {
                 if role == Some(Role::Master) {
@@ -187,6 +201,6 @@ async fn watch_promotion(core: &Core, replica: Address) {
                 }
             }
         }
-        sleep(&*core.runtime, ROLE_INTERVAL).await;
+        sleep(&*core.runtime, REDIAL.jittered(failures, core.runtime.random())).await;
     }
 }

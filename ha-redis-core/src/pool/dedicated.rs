@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::engine::link::Link;
 use crate::error::Error;
-use crate::pool::{Followed, Phase, Pool, State, closed, is_hopeless, wait_for};
+use crate::link::Link;
+use crate::pool::{Followed, Phase, Pool, State, is_hopeless, wait_for};
 use crate::sync::lock;
 
 /// The connections outside the lanes. Every one, free or borrowed, takes a place.
 #[derive(Debug, Default)]
-pub(crate) struct Dedicated {
+pub(super) struct Dedicated {
     /// How many there may be, and how many there are or are being made.
     pub(super) limit: usize,
     pub(super) taken: usize,
@@ -31,47 +31,52 @@ pub(crate) enum Seat {
 impl Pool {
     /// Waits for a free connection or the right to open one.
     pub(crate) async fn seat(&self) -> Result<Seat, Error> {
-        wait_for(&self.state, &self.usable, State::seat).await
+        wait_for(&self.state, &self.seats, State::seat).await
     }
 
     /// Counts a connection that was opened on a place. False when its generation is not the one followed now.
     pub(crate) fn enlist(&self, link: &Arc<Link>) -> bool {
         let mut state = lock(&self.state);
-        let current = state.admits(link);
-        if current {
-            state.dedicated.open.push(Arc::clone(link));
+        if !state.admits(link) {
+            return false;
         }
-        current
+        link.lend(true);
+        state.alive += 1;
+        state.dedicated.open.push(Arc::clone(link));
+        true
     }
 
-    /// Takes a connection back from its borrower. One that is not fit for another is ended by the caller.
+    /// Takes a connection back from its borrower. One that is not fit for another is ended by the borrower.
     pub(crate) fn give_back(&self, link: Arc<Link>) {
+        link.lend(false);
         let mut state = lock(&self.state);
         if state.dedicated.open.iter().any(|open| Arc::ptr_eq(open, &link)) {
             state.dedicated.free.push(link);
         }
         drop(state);
-        self.usable.notify(usize::MAX);
+        self.seats.notify_additional(1);
     }
 
-    /// A connection has ended, or was not opened: its place is free.
-    pub(crate) fn vacate(&self, link: Option<&Arc<Link>>) {
+    /// The place of a connection that was not opened, or has ended, is free.
+    pub(crate) fn vacate(&self, ended: Option<&Arc<Link>>) {
         let mut state = lock(&self.state);
         let dedicated = &mut state.dedicated;
         dedicated.taken -= 1;
-        if let Some(link) = link {
+        if let Some(link) = ended {
             dedicated.open.retain(|open| !Arc::ptr_eq(open, link));
             dedicated.free.retain(|free| !Arc::ptr_eq(free, link));
+            state.alive -= 1;
         }
         drop(state);
-        self.usable.notify(usize::MAX);
+        self.seats.notify_additional(1);
+        self.changed.notify(usize::MAX);
     }
 }
 
 impl State {
     fn seat(&mut self) -> Option<Result<Seat, Error>> {
-        if self.phase != Phase::Open {
-            return Some(Err(closed()));
+        if let Phase::Closed(why) = &self.phase {
+            return Some(Err(why.clone()));
         }
         let followed = self.followed.clone()?;
         if self.held {
@@ -79,6 +84,7 @@ impl State {
         }
         let dedicated = &mut self.dedicated;
         while let Some(link) = dedicated.free.pop() {
+            link.lend(true);
             if link.is_open() {
                 return Some(Ok(Seat::Free(link)));
             }

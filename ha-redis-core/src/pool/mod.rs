@@ -4,7 +4,7 @@
 //! must belong to, and callers take them out or wait.
 
 mod dedicated;
-mod generation;
+mod followed;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -12,32 +12,24 @@ use std::time::{Duration, Instant};
 use event_listener::Event;
 
 use crate::address::Address;
-use crate::engine::connector::GivenBy;
-use crate::engine::link::Link;
-use crate::engine::time::{Elapsed, until};
 use crate::error::{Error, Kind, Outcome};
+use crate::link::{Generation, Link};
 use crate::runtime::Runtime;
 use crate::sync::lock;
-
-pub(crate) use dedicated::Seat;
-pub(crate) use generation::Generation;
+use crate::time::{Elapsed, until};
 
 use dedicated::Dedicated;
+pub(crate) use dedicated::Seat;
+pub(crate) use followed::{Followed, GivenBy};
 
-/// The master that connections are made to.
-#[derive(Debug)]
-pub(crate) struct Followed {
-    pub(crate) generation: Generation,
-    pub(crate) address: Address,
-    pub(crate) given_by: GivenBy,
-}
-
-/// The connections that callers share, one a lane, all of one generation.
+/// The connections of a client, all of one generation.
 #[derive(Debug)]
 pub(crate) struct Pool {
     state: Mutex<State>,
     /// Callers wait here for a connection that takes commands.
     usable: Event,
+    /// Callers wait here, in order, for a connection of their own.
+    seats: Event,
     /// Tasks wait here for another master, for news of a connection attempt, or for the end.
     changed: Event,
 }
@@ -46,8 +38,11 @@ pub(crate) struct Pool {
 struct State {
     phase: Phase,
     followed: Option<Arc<Followed>>,
+    /// The connections that callers share.
     lanes: Vec<Option<Arc<Link>>>,
     dedicated: Dedicated,
+    /// How many connections there are that have not ended, taken out of the lanes or not.
+    alive: usize,
     /// While a failover is under way nothing is sent to the old master.
     held: bool,
     /// Why there is no connection, and how many attempts have failed.
@@ -55,12 +50,11 @@ struct State {
     failures: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 enum Phase {
     Open,
-    /// No new calls; those in flight may finish.
-    Closing,
-    Closed,
+    /// No new calls, for this reason; those in flight may finish.
+    Closed(Error),
 }
 
 impl Pool {
@@ -72,11 +66,12 @@ impl Pool {
             followed: None,
             lanes: vec![None; lanes],
             dedicated: Dedicated { limit: connections.saturating_sub(lanes).max(1), ..Dedicated::default() },
+            alive: 0,
             held: false,
             failure: None,
             failures: 0,
         };
-        Self { state: Mutex::new(state), usable: Event::new(), changed: Event::new() }
+        Self { state: Mutex::new(state), usable: Event::new(), seats: Event::new(), changed: Event::new() }
     }
 
     // For callers.
@@ -98,6 +93,11 @@ impl Pool {
         }
     }
 
+    /// Waits until commands are not held back, or the client is closed.
+    pub(crate) async fn released(&self) {
+        wait_for(&self.state, &self.usable, |state| (!state.held || state.is_closed()).then_some(())).await;
+    }
+
     /// Why a wait for a connection was in vain.
     pub(crate) fn nothing_usable(&self) -> Error {
         let message = "no connection to the master could be used in time";
@@ -112,8 +112,8 @@ impl Pool {
     pub(crate) async fn settled(&self, patient: bool) -> Result<(), Error> {
         let failures = lock(&self.state).failures;
         wait_for(&self.state, &self.changed, |state| {
-            if state.phase != Phase::Open {
-                return Some(Err(closed()));
+            if let Phase::Closed(why) = &state.phase {
+                return Some(Err(why.clone()));
             }
             if state.lanes.iter().any(Option::is_some) {
                 return Some(Ok(()));
@@ -136,6 +136,14 @@ impl Pool {
         (state.lanes.iter().flatten().filter(|link| link.is_open()).count(), state.lanes.len())
     }
 
+    /// Fails once the client is closed.
+    pub(crate) fn check_open(&self) -> Result<(), Error> {
+        match &lock(&self.state).phase {
+            Phase::Open => Ok(()),
+            Phase::Closed(why) => Err(why.clone()),
+        }
+    }
+
     // For whoever knows the topology.
 
     /// Follows another master: every connection to the one before ends now.
@@ -145,15 +153,16 @@ impl Pool {
         let why = Error::new(Kind::NotMaster, format!("{address} is the master now"));
         state.followed = Some(Arc::new(Followed { generation, address, given_by }));
         state.held = false;
+        state.failure = None;
         let old = state.take_links();
         drop(state);
         old.iter().for_each(|link| link.shut(why.clone()));
-        self.changed.notify(usize::MAX);
+        self.announce_all();
         generation
     }
 
-    #[cfg(feature = "sentinel")]
     /// Sends nothing more for now. What is in flight may finish.
+    #[cfg(feature = "sentinel")]
     pub(crate) fn hold(&self) {
         let mut state = lock(&self.state);
         state.held = true;
@@ -166,18 +175,24 @@ impl Pool {
         state.held = false;
         state.links().for_each(|link| link.release());
         drop(state);
-        self.usable.notify(usize::MAX);
+        self.announce_all();
     }
 
     /// A server of this generation says that it is no master: its connections take nothing new, and are
-    /// made anew. Connections younger than `age` have just been, and are left alone.
-    pub(crate) fn distrust(&self, generation: Generation, now: Instant, age: Duration) {
+    /// made anew. Connections younger than `age` have just been, and are left alone. True when there were some,
+    /// so that of many callers who find the same out, one tells of it.
+    pub(crate) fn distrust(&self, generation: Generation, now: Instant, age: Duration) -> bool {
         let state = lock(&self.state);
-        state.links().filter(|link| link.generation == generation && link.opened + age <= now).for_each(
-            |link| {
-                link.drain(Error::new(Kind::NotMaster, format!("{} is no master any more", link.address)));
-            },
-        );
+        let links = state.links();
+        let distrusted = links
+            .filter(|link| link.generation == generation && link.opened + age <= now && link.is_open())
+            .cloned()
+            .collect::<Vec<_>>();
+        drop(state);
+        distrusted.iter().for_each(|link| {
+            link.drain(Error::new(Kind::NotMaster, format!("{} is no master any more", link.address)));
+        });
+        !distrusted.is_empty()
     }
 
     /// Says why there is no connection. Whoever waits for one goes on waiting, unless waiting cannot help.
@@ -189,7 +204,7 @@ impl Pool {
         drop(state);
         self.changed.notify(usize::MAX);
         if hopeless {
-            self.usable.notify(usize::MAX);
+            self.announce_all();
         }
     }
 
@@ -202,26 +217,30 @@ impl Pool {
             return false;
         }
         state.lanes[lane] = Some(Arc::clone(link));
+        state.alive += 1;
         state.failure = None;
         drop(state);
-        self.usable.notify(usize::MAX);
-        self.changed.notify(usize::MAX);
+        self.announce_all();
         true
     }
 
+    /// A connection that was installed has ended.
     pub(crate) fn remove(&self, lane: usize, link: &Arc<Link>, why: Error) {
         let mut state = lock(&self.state);
+        state.alive -= 1;
         if state.lanes[lane].as_ref().is_some_and(|current| Arc::ptr_eq(current, link)) {
             state.lanes[lane] = None;
             state.failure = Some(why);
         }
+        drop(state);
+        self.changed.notify(usize::MAX);
     }
 
     /// The master to connect to; waits for one. `None` when the client is closed.
     pub(crate) async fn followed(&self) -> Option<Arc<Followed>> {
         wait_for(&self.state, &self.changed, |state| match state.phase {
             Phase::Open => state.followed.clone().map(Some),
-            Phase::Closing | Phase::Closed => Some(None),
+            Phase::Closed(_) => Some(None),
         })
         .await
     }
@@ -230,7 +249,7 @@ impl Pool {
     pub(crate) async fn superseded(&self, generation: Generation) {
         wait_for(&self.state, &self.changed, |state| {
             let current = state.followed.as_ref().is_some_and(|now| now.generation == generation);
-            (!current || state.phase != Phase::Open).then_some(())
+            (!current || state.is_closed()).then_some(())
         })
         .await;
     }
@@ -240,44 +259,45 @@ impl Pool {
     /// Waits until the client begins to close.
     #[cfg(feature = "sentinel")]
     pub(crate) async fn closing(&self) {
-        wait_for(&self.state, &self.changed, |state| (state.phase != Phase::Open).then_some(())).await;
+        wait_for(&self.state, &self.changed, |state| state.is_closed().then_some(())).await;
     }
 
     /// Takes no new calls; connections end when what is in flight has been answered.
-    pub(crate) fn close(&self) {
+    pub(crate) fn close(&self, why: Error) {
         let mut state = lock(&self.state);
-        if state.phase == Phase::Open {
-            state.phase = Phase::Closing;
-            state.links().for_each(|link| link.drain(closed()));
+        if !state.is_closed() {
+            state.phase = Phase::Closed(why.clone());
         }
+        let links = state.links().cloned().collect::<Vec<_>>();
         drop(state);
-        self.changed.notify(usize::MAX);
-        self.usable.notify(usize::MAX);
+        links.iter().for_each(|link| link.drain(why.clone()));
+        self.announce_all();
     }
 
-    /// Ends every connection now.
-    pub(crate) fn shut(&self) {
-        self.close();
-        let mut state = lock(&self.state);
-        state.phase = Phase::Closed;
-        let links = state.take_links();
-        drop(state);
-        links.iter().for_each(|link| link.shut(closed()));
+    /// Takes no new calls and ends every connection now.
+    pub(crate) fn shut(&self, why: Error) {
+        self.close(why.clone());
+        let links = lock(&self.state).take_links();
+        links.iter().for_each(|link| link.shut(why.clone()));
     }
 
-    /// Waits until no connection owes a reply.
-    pub(crate) async fn quiet(&self) {
-        wait_for(&self.state, &self.changed, |state| state.links().all(|link| link.is_quiet()).then_some(()))
-            .await;
+    /// Waits until every connection has ended.
+    pub(crate) async fn ended(&self) {
+        wait_for(&self.state, &self.changed, |state| (state.alive == 0).then_some(())).await;
     }
 
-    /// Wakes those who wait for a change; a connection has ended, say.
-    pub(crate) fn announce(&self) {
-        self.changed.notify(usize::MAX);
+    fn announce_all(&self) {
+        for event in [&self.usable, &self.seats, &self.changed] {
+            event.notify(usize::MAX);
+        }
     }
 }
 
 impl State {
+    fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed(_))
+    }
+
     fn links(&self) -> impl Iterator<Item = &Arc<Link>> {
         self.lanes.iter().flatten().chain(&self.dedicated.open)
     }
@@ -295,13 +315,13 @@ impl State {
         if self.held {
             link.hold();
         }
-        current && self.phase == Phase::Open
+        current && !self.is_closed()
     }
 
     /// A connection that takes commands, or the reason why waiting for one is in vain.
     fn usable(&self, lane: usize) -> Option<Result<Arc<Link>, Error>> {
-        if self.phase != Phase::Open {
-            return Some(Err(closed()));
+        if let Phase::Closed(why) = &self.phase {
+            return Some(Err(why.clone()));
         }
         match &self.lanes[lane] {
             Some(link) if link.is_open() => Some(Ok(Arc::clone(link))),
@@ -314,10 +334,6 @@ impl State {
 /// Whether the next attempt will fail in the same way until somebody changes a setting.
 fn is_hopeless(error: &Error) -> bool {
     matches!(error.kind(), Kind::Authentication | Kind::Config)
-}
-
-pub(crate) fn closed() -> Error {
-    Error::new(Kind::Closed, "the client is closed")
 }
 
 /// Waits until `check` finds something, looking anew whenever `event` tells of a change.

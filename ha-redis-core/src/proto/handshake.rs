@@ -19,8 +19,7 @@ pub(crate) struct Handshake {
 
 /// A server's own account of its part in replication.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Role {
+pub(crate) enum Role {
     /// It takes writes.
     Master,
     /// It follows a master.

@@ -5,8 +5,8 @@ mod handshake;
 mod in_flight;
 
 pub use decode::{DecodeError, Decoder, Limits};
-pub use handshake::Role;
+
 #[cfg(feature = "sentinel")]
 pub(crate) use handshake::read_role;
-pub(crate) use handshake::{Answer, Handshake, Protocol};
+pub(crate) use handshake::{Answer, Handshake, Protocol, Role};
 pub(crate) use in_flight::{InFlight, Reply, Request, Shape};

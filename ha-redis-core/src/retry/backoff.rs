@@ -10,6 +10,9 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
+    /// Between attempts to connect, which callers wait for.
+    pub(crate) const RECONNECT: Self = Self { base: Duration::from_millis(50), cap: Duration::from_secs(1) };
+
     /// The wait before retry number `retry`, counted from 0, without jitter.
     pub(crate) fn delay(&self, retry: u32) -> Duration {
         let factor = 1_u32.checked_shl(retry).unwrap_or(u32::MAX);

@@ -15,6 +15,8 @@ use crate::sentinel::{Event, View};
 const HOLD: Duration = Duration::from_secs(2);
 /// A selected replica that has not become master after this is not asked any more.
 const WATCH: Duration = Duration::from_secs(30);
+/// Sentinels take about a second to agree on a promotion. What they have not confirmed after this did not last.
+const CONFIRMATION: Duration = Duration::from_secs(10);
 /// How often the Sentinels are asked, in case an event was missed, while all is well.
 const POLL: Duration = Duration::from_secs(2);
 /// How often they are asked while there is no connection to a master.
@@ -28,7 +30,7 @@ pub(crate) enum Input {
     /// What a Sentinel answered, or why it did not.
     Answer { sentinel: Address, answer: Result<View, String> },
     /// What a Sentinel published.
-    Heard(Event),
+    Heard { sentinel: Address, event: Event },
     /// The subscription to a Sentinel's events has begun, maybe after a gap.
     Subscribed,
     /// There is a connection to the master.
@@ -50,6 +52,8 @@ pub(crate) enum Action {
     Ask,
     /// Listen to these Sentinels too.
     Meet(Vec<Address>),
+    /// Listen to this one no more.
+    Forget(Address),
     /// Connect to this master, and to no other any more. Ends a hold.
     Follow(Address),
     /// Send nothing more to the master for now.
@@ -67,7 +71,7 @@ pub(crate) enum Action {
 #[derive(Debug)]
 pub(crate) struct Follower {
     master_name: String,
-    configured: usize,
+    configured: BTreeSet<Address>,
     sentinels: BTreeMap<Address, Said>,
     master: Option<Master>,
     promotion: Option<Promotion>,
@@ -75,10 +79,12 @@ pub(crate) struct Follower {
     next_ask: Instant,
 }
 
-/// What a Sentinel said last, and whether it has answered since it was asked last.
+/// What a Sentinel said last.
 #[derive(Debug, Default)]
 struct Said {
     answer: Option<Result<View, String>>,
+    /// Whether it has answered since it was asked last. An error stands until there is an answer: Sentinels that
+    /// fail after different times would never count together.
     current: bool,
 }
 
@@ -87,11 +93,24 @@ struct Master {
     address: Address,
     epoch: u64,
     /// It says that it is master, and the Sentinels do not say so yet.
-    provisional: bool,
+    provisional: Option<Provisional>,
+    /// It says that it is no master: what the Sentinels agree on counts again, of whatever epoch.
+    disowned: bool,
+}
+
+/// A switch ahead of the Sentinels' word.
+#[derive(Debug)]
+struct Provisional {
+    /// The Sentinel that leads the failover.
+    leader: Address,
+    /// They have had the time to say so.
+    until: Instant,
 }
 
 #[derive(Debug)]
 struct Promotion {
+    /// The Sentinel that leads the failover.
+    leader: Address,
     candidate: Address,
     /// `None` when commands are not held back any more.
     held_until: Option<Instant>,
@@ -108,12 +127,11 @@ struct Candidate {
 
 impl Follower {
     pub(crate) fn new(master_name: &str, sentinels: &[Address], now: Instant) -> Self {
-        let sentinels: BTreeMap<_, _> =
-            sentinels.iter().map(|address| (address.clone(), Said::default())).collect();
+        let configured: BTreeSet<_> = sentinels.iter().cloned().collect();
         Self {
             master_name: master_name.to_owned(),
-            configured: sentinels.len(),
-            sentinels,
+            sentinels: configured.iter().map(|address| (address.clone(), Said::default())).collect(),
+            configured,
             master: None,
             promotion: None,
             connected: false,
@@ -131,14 +149,15 @@ impl Follower {
     pub(crate) fn handle(&mut self, input: Input, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
         match input {
-            Input::Answer { sentinel, answer } => self.on_answer(sentinel, answer, &mut actions),
-            Input::Heard(Event::Selected(replica)) => self.on_selected(replica, now, &mut actions),
-            Input::Heard(Event::Aborted) => {
-                self.end_promotion(&mut actions);
-                self.doubt();
+            Input::Answer { sentinel, answer } => self.on_answer(sentinel, answer, now, &mut actions),
+            Input::Heard { sentinel, event: Event::Selected(replica) } => {
+                self.on_selected(sentinel, replica, now, &mut actions);
+            }
+            Input::Heard { sentinel, event: Event::Aborted } => {
+                self.on_aborted(&sentinel, &mut actions);
                 self.ask(now, &mut actions);
             }
-            Input::Heard(Event::News) | Input::Subscribed => self.ask(now, &mut actions),
+            Input::Heard { event: Event::News, .. } | Input::Subscribed => self.ask(now, &mut actions),
             Input::Connected => self.connected = true,
             Input::Lost => {
                 self.connected = false;
@@ -146,7 +165,10 @@ impl Follower {
             }
             Input::NotMaster => {
                 self.connected = false;
-                self.doubt();
+                if let Some(master) = &mut self.master {
+                    master.provisional = None;
+                    master.disowned = true;
+                }
                 self.ask(now, &mut actions);
             }
             Input::Promoted(replica) => self.on_promoted(replica, now, &mut actions),
@@ -155,12 +177,19 @@ impl Follower {
         actions
     }
 
-    fn on_answer(&mut self, sentinel: Address, answer: Result<View, String>, actions: &mut Vec<Action>) {
+    fn on_answer(
+        &mut self,
+        sentinel: Address,
+        answer: Result<View, String>,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
         let Some(said) = self.sentinels.get_mut(&sentinel) else { return };
         let others = answer.as_ref().map(|view| view.sentinels.clone()).unwrap_or_default();
         *said = Said { answer: Some(answer), current: true };
         self.meet(others, actions);
-        self.decide(actions);
+        self.forget(actions);
+        self.decide(now, actions);
         if self.master.is_none() && self.sentinels.values().all(|said| said.current) {
             actions.push(Action::Fail(self.account()));
         }
@@ -178,36 +207,55 @@ impl Follower {
         }
     }
 
+    /// Forgets a Sentinel that was met, does not answer, and that no other one names any more.
+    fn forget(&mut self, actions: &mut Vec<Action>) {
+        let answers = || self.sentinels.values().filter_map(|said| said.answer.as_ref());
+        let named: BTreeSet<_> = answers().flatten().flat_map(|view| &view.sentinels).cloned().collect();
+        let gone = |(address, said): (&Address, &Said)| {
+            let silent = matches!(said.answer, Some(Err(_)));
+            let needed = named.contains(address) || self.configured.contains(address);
+            (silent && !needed && !named.is_empty()).then(|| address.clone())
+        };
+        for address in self.sentinels.iter().filter_map(gone).collect::<Vec<_>>() {
+            self.sentinels.remove(&address);
+            actions.push(Action::Forget(address));
+        }
+    }
+
     /// Follows what the Sentinels agree on. An epoch is given out by a majority of them, once a failover: so the
     /// highest one is right, whoever tells it, and an answer of a lower one is old.
-    fn decide(&mut self, actions: &mut Vec<Action>) {
-        let voters = self.voters();
-        let majority = self.known_sentinels(&voters) / 2 + 1;
+    fn decide(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let voters = self.voters(false);
+        let known = self.known_sentinels(&voters);
         let Some(best) = self.best(&voters) else { return };
+        let unanimous = self.voters(true);
+        let unanimous = if unanimous.len() == voters.len() { best.votes } else { 0 };
         let follow = match &mut self.master {
-            None => {
-                let all_said = self.sentinels.values().all(|said| said.current);
-                voters.len() >= majority || all_said
-            }
+            None => voters.len() > known / 2 || self.sentinels.values().all(|said| said.current),
             Some(master) if master.address == best.address => {
-                master.provisional &= best.epoch <= master.epoch;
+                if best.epoch > master.epoch {
+                    master.provisional = None;
+                }
                 master.epoch = master.epoch.max(best.epoch);
                 false
             }
             Some(master) if best.epoch > master.epoch => true,
-            // The Sentinels' configuration was made anew by hand: epochs begin at zero again.
-            Some(master) => !master.provisional && best.votes >= majority && best.votes == voters.len(),
+            Some(master) if master.provisional.as_ref().is_some_and(|switch| now < switch.until) => false,
+            // The promotion did not last.
+            Some(master) if master.disowned => unanimous > known / 2,
+            // All agree, afresh, on what is not newer: their configuration was made anew by hand.
+            Some(_) => unanimous == known && best.votes == voters.len(),
         };
         if follow {
-            self.follow(best.address, best.epoch, false, actions);
+            self.follow(best.address, best.epoch, None, actions);
         }
     }
 
-    /// The answers that count, one a Sentinel.
-    fn voters(&self) -> Vec<View> {
+    /// The answers that count, one a Sentinel: all, or only those since the Sentinels were asked last.
+    fn voters(&self, current: bool) -> Vec<View> {
         let mut seen = BTreeSet::new();
         let answers = self.sentinels.iter().filter_map(|(address, said)| match &said.answer {
-            Some(Ok(view)) if view.master.is_some() => Some((address, view)),
+            Some(Ok(view)) if view.master.is_some() && (said.current || !current) => Some((address, view)),
             _ => None,
         });
         let distinct = answers
@@ -217,7 +265,7 @@ impl Follower {
 
     fn known_sentinels(&self, voters: &[View]) -> usize {
         let masters = voters.iter().filter_map(|view| view.master.as_ref());
-        masters.map(|master| master.other_sentinels + 1).fold(self.configured, usize::max)
+        masters.map(|master| master.other_sentinels + 1).fold(self.configured.len(), usize::max)
     }
 
     fn best(&self, voters: &[View]) -> Option<Candidate> {
@@ -229,16 +277,22 @@ impl Follower {
         Some(Candidate { epoch, votes, address: address.clone() })
     }
 
-    fn follow(&mut self, address: Address, epoch: u64, provisional: bool, actions: &mut Vec<Action>) {
+    fn follow(
+        &mut self,
+        address: Address,
+        epoch: u64,
+        provisional: Option<Provisional>,
+        actions: &mut Vec<Action>,
+    ) {
         if self.promotion.take().is_some() {
             actions.push(Action::Unwatch);
         }
         self.connected = false;
-        self.master = Some(Master { address: address.clone(), epoch, provisional });
+        self.master = Some(Master { address: address.clone(), epoch, provisional, disowned: false });
         actions.push(Action::Follow(address));
     }
 
-    fn on_selected(&mut self, replica: Address, now: Instant, actions: &mut Vec<Action>) {
+    fn on_selected(&mut self, leader: Address, replica: Address, now: Instant, actions: &mut Vec<Action>) {
         let followed = self.master.as_ref().is_some_and(|master| master.address == replica);
         let watched = self.promotion.as_ref().is_some_and(|promotion| promotion.candidate == replica);
         if followed || watched {
@@ -248,28 +302,33 @@ impl Follower {
             actions.push(Action::Unwatch);
         }
         actions.extend([Action::Hold, Action::Watch(replica.clone())]);
-        self.promotion =
-            Some(Promotion { candidate: replica, held_until: Some(now + HOLD), given_up: now + WATCH });
+        let (held_until, given_up) = (Some(now + HOLD), now + WATCH);
+        self.promotion = Some(Promotion { leader, candidate: replica, held_until, given_up });
     }
 
     fn on_promoted(&mut self, replica: Address, now: Instant, actions: &mut Vec<Action>) {
-        if self.promotion.as_ref().is_some_and(|promotion| promotion.candidate == replica) {
-            let epoch = self.master.as_ref().map_or(0, |master| master.epoch);
-            self.follow(replica, epoch, true, actions);
+        let Some(promotion) = &self.promotion else { return };
+        if promotion.candidate == replica {
+            let provisional = Provisional { leader: promotion.leader.clone(), until: now + CONFIRMATION };
+            // What the Sentinels say now is of the epoch before the promotion.
+            let said = self.best(&self.voters(false)).map_or(0, |best| best.epoch);
+            let epoch = self.master.as_ref().map_or(said, |master| master.epoch.max(said));
+            self.follow(replica, epoch, Some(provisional), actions);
             self.ask(now, actions);
         }
     }
 
-    fn end_promotion(&mut self, actions: &mut Vec<Action>) {
-        if self.promotion.take().is_some() {
+    /// The leader gave the failover up; what another Sentinel gave up does not matter.
+    fn on_aborted(&mut self, sentinel: &Address, actions: &mut Vec<Action>) {
+        if self.promotion.as_ref().is_some_and(|promotion| promotion.leader == *sentinel) {
+            self.promotion = None;
             actions.extend([Action::Unwatch, Action::Release]);
         }
-    }
-
-    /// A switch that the Sentinels have not confirmed may have been undone: their word counts again.
-    fn doubt(&mut self) {
-        if let Some(master) = &mut self.master {
-            master.provisional = false;
+        if let Some(master) = &mut self.master
+            && master.provisional.as_ref().is_some_and(|switch| switch.leader == *sentinel)
+        {
+            master.provisional = None;
+            master.disowned = true;
         }
     }
 
@@ -291,29 +350,28 @@ impl Follower {
 
     fn ask(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.next_ask = now + if self.connected { POLL } else { URGENT_POLL };
-        self.sentinels.values_mut().for_each(|said| said.current = false);
+        for said in self.sentinels.values_mut() {
+            said.current = matches!(said.answer, Some(Err(_)));
+        }
         actions.push(Action::Ask);
     }
 
     /// Why there is no master: whom we asked, and what each said.
-    fn account(&self) -> String {
+    pub(crate) fn account(&self) -> String {
+        let name = &self.master_name;
         let said = self.sentinels.iter().map(|(address, said)| match &said.answer {
-            Some(Ok(view)) if view.master.is_none() => {
-                format!("{address} knows no master named `{}`", self.master_name)
-            }
-            Some(Ok(_)) => format!("{address} names a master"),
+            Some(Ok(View { master: Some(master), .. })) => format!("{address} names {}", master.address),
+            Some(Ok(View { refusal: Some(refusal), .. })) => format!("{address} answered: {refusal}"),
+            Some(Ok(_)) => format!("{address} knows no master named `{name}`"),
             Some(Err(error)) => format!("{address} did not answer: {error}"),
             None => format!("{address} has not answered yet"),
         });
         let said = said.collect::<Vec<_>>().join("; ");
         let answered = self.sentinels.values().any(|said| matches!(said.answer, Some(Ok(_))));
         if answered {
-            format!(
-                "the Sentinels know no master named `{}` (is sentinel_master_name right?): {said}",
-                self.master_name
-            )
+            format!("the Sentinels know no master named `{name}` (is sentinel_master_name right?): {said}")
         } else {
-            format!("no Sentinel could be asked for the master `{}`: {said}", self.master_name)
+            format!("no Sentinel could be asked for the master `{name}`: {said}")
         }
     }
 }

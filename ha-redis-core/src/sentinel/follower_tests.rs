@@ -59,7 +59,15 @@ impl Stage {
     }
 
     fn selected(&mut self, port: u16) -> Vec<Action> {
-        self.input(Input::Heard(Event::Selected(node(port))))
+        self.input(Input::Heard { sentinel: sentinel(1), event: Event::Selected(node(port)) })
+    }
+
+    fn aborted(&mut self, number: u16) -> Vec<Action> {
+        self.input(Input::Heard { sentinel: sentinel(number), event: Event::Aborted })
+    }
+
+    fn followed(&self) -> Address {
+        self.follower.master.as_ref().unwrap().address.clone()
     }
 
     fn wait(&mut self, time: Duration) -> Vec<Action> {
@@ -134,8 +142,8 @@ fn a_failover_whose_events_were_missed_shows_in_the_answers() {
 fn an_aborted_failover_lets_commands_go_on() {
     let mut stage = Stage::following();
     stage.selected(7001);
-    let aborted = stage.input(Input::Heard(Event::Aborted));
-    assert_eq!(aborted, [Action::Unwatch, Action::Release, Action::Ask]);
+    assert_eq!(stage.aborted(2), [Action::Ask], "of a Sentinel that does not lead");
+    assert_eq!(stage.aborted(1), [Action::Unwatch, Action::Release, Action::Ask]);
     assert_eq!(stage.input(Input::Promoted(node(7001))), [], "nobody asked any more");
 }
 
@@ -158,8 +166,8 @@ fn a_promotion_that_is_undone_leads_back_to_the_old_master() {
     stage.input(Input::NotMaster);
     stage.says(1, 7000, 1);
     stage.says(2, 7000, 1);
-    let last = stage.says(3, 7000, 1);
-    assert_eq!(stage.follower.master.as_ref().unwrap().address, node(7000), "{last:?}");
+    stage.says(3, 7000, 1);
+    assert_eq!(stage.followed(), node(7000));
 }
 
 #[test]
@@ -169,7 +177,7 @@ fn without_any_sentinel_the_master_is_kept() {
         assert_eq!(stage.unreachable(number), []);
     }
     assert_eq!(stage.input(Input::Lost), [Action::Ask]);
-    assert_eq!(stage.follower.master.as_ref().unwrap().address, node(7000));
+    assert_eq!(stage.followed(), node(7000));
 }
 
 #[test]
@@ -187,6 +195,7 @@ fn two_failovers_in_a_row_are_followed() {
 #[test]
 fn a_configuration_made_anew_by_hand_is_followed_when_all_agree() {
     let mut stage = Stage::following();
+    stage.wait(POLL);
     assert_eq!(stage.says(1, 7005, 0), []);
     assert_eq!(stage.says(2, 7005, 0), []);
     assert_eq!(stage.says(3, 7005, 0), [Action::Follow(node(7005))]);
@@ -210,4 +219,64 @@ fn other_sentinels_are_met_up_to_a_bound() {
     assert_eq!(met.len(), MOST_SENTINELS - 3);
     assert!(!met.contains(&sentinel(3)), "that one is known");
     assert_eq!(stage.wait(SECOND), [Action::Ask]);
+}
+
+#[test]
+fn the_new_epoch_stands_although_its_witness_falls_silent() {
+    let mut stage = Stage::following();
+    stage.wait(POLL);
+    assert_eq!(stage.says(1, 7001, 2), [Action::Follow(node(7001))]);
+    assert_eq!(stage.unreachable(1), []);
+    stage.says(2, 7000, 1);
+    stage.says(3, 7000, 1);
+    assert_eq!(stage.followed(), node(7001), "two old answers are old");
+}
+
+#[test]
+fn a_promotion_that_nobody_confirms_does_not_bind_for_ever() {
+    let mut stage = Stage::following();
+    stage.selected(7001);
+    stage.input(Input::Promoted(node(7001)));
+    // It dies before any Sentinel has seen it as master.
+    stage.input(Input::Lost);
+    (1..=3).for_each(|number| _ = stage.says(number, 7000, 1));
+    assert_eq!(stage.followed(), node(7001), "they have not had the time yet");
+    stage.wait(CONFIRMATION);
+    (1..=3).for_each(|number| _ = stage.says(number, 7000, 1));
+    assert_eq!(stage.followed(), node(7000));
+}
+
+#[test]
+fn a_promotion_seen_while_starting_is_not_undone_by_older_answers() {
+    let mut stage = Stage::new();
+    stage.says(1, 7000, 1);
+    stage.selected(7001);
+    stage.input(Input::Promoted(node(7001)));
+    (1..=3).for_each(|number| _ = stage.says(number, 7000, 1));
+    assert_eq!(stage.followed(), node(7001));
+    stage.says(2, 7001, 2);
+    assert_eq!(stage.followed(), node(7001));
+}
+
+#[test]
+fn one_sentinel_will_do_when_the_others_fail_at_their_own_times() {
+    let mut stage = Stage::new();
+    stage.unreachable(2);
+    stage.wait(URGENT_POLL);
+    stage.unreachable(3);
+    stage.wait(URGENT_POLL);
+    assert_eq!(stage.says(1, 7000, 1), [Action::Follow(node(7000))]);
+}
+
+#[test]
+fn a_met_sentinel_that_is_gone_is_forgotten() {
+    let mut stage = Stage::following();
+    let naming = |others: &[u16]| {
+        let sentinels = others.iter().copied().map(sentinel).collect();
+        Ok(View { id: Some("id-1".to_owned()), sentinels, ..View::default() })
+    };
+    assert_eq!(stage.answer(1, naming(&[2, 3, 4])), [Action::Meet(vec![sentinel(4)])]);
+    assert_eq!(stage.unreachable(4), [], "the others still name it");
+    assert_eq!(stage.answer(1, naming(&[2, 3])), [Action::Forget(sentinel(4))]);
+    assert_eq!(stage.unreachable(3), [], "configured ones are kept");
 }

@@ -11,6 +11,8 @@ pub(crate) struct View {
     pub(crate) id: Option<String>,
     /// `None` when it does not know a master of that name.
     pub(crate) master: Option<MasterView>,
+    /// What it said in place of an answer, unless it was that it does not know the name.
+    pub(crate) refusal: Option<String>,
     pub(crate) replicas: Vec<Instance>,
     /// The other Sentinels that it knows.
     pub(crate) sentinels: Vec<Address>,
@@ -54,6 +56,7 @@ pub(crate) fn read_view(replies: &[Value]) -> View {
     View {
         id: text(id),
         master: read_master(address, master),
+        refusal: refusal(master),
         replicas: records(replicas).iter().filter_map(read_replica).collect(),
         sentinels: records(sentinels).iter().filter_map(Record::address).collect(),
     }
@@ -70,6 +73,12 @@ fn read_master(address: &Value, master: &Value) -> Option<MasterView> {
         quorum: record.number("quorum")? as usize,
         other_sentinels: record.number("num-other-sentinels")? as usize,
     })
+}
+
+fn refusal(master: &Value) -> Option<String> {
+    let Value::ServerError(error) = master else { return None };
+    let details = error.details().unwrap_or_default();
+    (!details.starts_with("No such master")).then(|| format!("{} {details}", error.code()))
 }
 
 fn read_replica(record: &Record) -> Option<Instance> {
@@ -180,6 +189,13 @@ mod tests {
         let refused = redis::parse_redis_value(b"-ERR No such master with that name\r\n").unwrap();
         let view = read_view(&[bulk("abc"), Value::Nil, refused.clone(), refused.clone(), refused]);
         assert_eq!(view, View { id: Some("abc".to_owned()), ..View::default() });
+    }
+
+    #[test]
+    fn what_is_no_sentinel_says_so() {
+        let refused = redis::parse_redis_value(b"-ERR unknown command 'SENTINEL'\r\n").unwrap();
+        let view = read_view(&vec![refused; 5]);
+        assert_eq!(view.refusal.as_deref(), Some("ERR unknown command 'SENTINEL'"));
     }
 
     #[test]

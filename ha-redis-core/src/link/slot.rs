@@ -1,5 +1,6 @@
 //! The place where a caller waits for its reply.
 
+use std::fmt;
 use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
 
@@ -11,12 +12,12 @@ use crate::sync::lock;
 ///
 /// A caller that goes away leaves its slot to the connection, which still has a reply to put into it, and
 /// takes a new one for its next command: so no caller ever sees another's reply.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Slot {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     result: Option<Result<Reply, Error>>,
     waker: Option<Waker>,
@@ -51,5 +52,12 @@ impl Slot {
             _ => state.waker = Some(cx.waker().clone()),
         }
         Poll::Pending
+    }
+}
+
+/// Without the reply: that is the caller's data.
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Slot")
     }
 }

@@ -1,0 +1,445 @@
+//! The half of a connection that callers share: they encode into it and leave a slot for the reply.
+
+mod generation;
+mod room;
+mod slot;
+
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use redis::{Cmd, Pipeline};
+
+use crate::address::Address;
+use crate::error::Error;
+use crate::proto::{self, Shape};
+use crate::sync::lock;
+
+pub(crate) use generation::Generation;
+use room::{Queue, Ticket};
+pub(crate) use slot::Slot;
+
+/// A request whose reply goes to a [`Slot`].
+pub(crate) type Request = proto::Request<Arc<Slot>>;
+
+/// How many commands a connection may owe replies at once; callers beyond that wait.
+const MAX_COMMANDS: usize = 65_536;
+/// How many encoded bytes may wait for the socket; callers beyond that wait. One command may be larger.
+const MAX_STAGED_BYTES: usize = 16 << 20;
+/// A write buffer that a burst has grown beyond this is given back once it is written.
+const KEPT_BUFFER: usize = 64 << 10;
+
+/// What a caller wants to have sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Call<'a> {
+    Command(&'a Cmd),
+    Pipeline(&'a Pipeline),
+}
+
+impl Call<'_> {
+    fn shape(self) -> Shape {
+        let commands = |pipeline: &Pipeline| u32::try_from(pipeline.len()).unwrap_or(u32::MAX - 2);
+        match self {
+            Self::Command(_) => Shape::One,
+            Self::Pipeline(pipeline) if pipeline.is_transaction() => Shape::Atomic(commands(pipeline) + 2),
+            Self::Pipeline(pipeline) => Shape::Many(commands(pipeline)),
+        }
+    }
+
+    fn encode(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Command(command) => command.write_packed_command(out),
+            Self::Pipeline(pipeline) => {
+                if pipeline.is_transaction() {
+                    out.extend_from_slice(b"*1\r\n$5\r\nMULTI\r\n");
+                }
+                pipeline.cmd_iter().for_each(|command| command.write_packed_command(out));
+                if pipeline.is_transaction() {
+                    out.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
+                }
+            }
+        }
+    }
+}
+
+/// A connection as its users see it. Its [driver](crate::engine::driver) does the I/O.
+pub(crate) struct Link {
+    pub(crate) generation: Generation,
+    pub(crate) address: Address,
+    pub(crate) opened: Instant,
+    state: Mutex<State>,
+}
+
+struct State {
+    gate: Gate,
+    /// One caller has the connection to itself: nothing is sent on it but what that caller sends.
+    lent: bool,
+    bytes: Vec<u8>,
+    requests: Vec<Request>,
+    /// Requests whose replies are owed, taken by the driver or not.
+    owed: usize,
+    queue: Queue,
+    /// The driver, when it waits for work.
+    driver: Option<Waker>,
+}
+
+#[derive(Clone, Debug)]
+enum Gate {
+    Open,
+    /// Nothing new is taken for now: a failover is under way and may be aborted.
+    Held,
+    /// Nothing new is taken ever again; what is owed may still come.
+    Draining(Error),
+    /// The driver has ended, or is to end now.
+    Shut(Error),
+}
+
+/// Why a link takes no command. Nothing of it was sent.
+#[derive(Debug)]
+pub(crate) enum NotTaken {
+    /// For now, because a failover is under way.
+    Held,
+    /// The connection is at its end.
+    Ended(Error),
+    /// The bounds are reached.
+    Full,
+}
+
+/// What the driver is to do.
+#[derive(Debug)]
+pub(crate) enum Orders {
+    /// Go on. `staged`: there are bytes to take.
+    Carry { staged: bool },
+    /// End now.
+    End(Error),
+}
+
+impl Link {
+    pub(crate) fn new(generation: Generation, address: Address, opened: Instant) -> Self {
+        let state = State {
+            gate: Gate::Open,
+            lent: false,
+            bytes: Vec::new(),
+            requests: Vec::new(),
+            owed: 0,
+            queue: Queue::default(),
+            driver: None,
+        };
+        Self { generation, address, opened, state: Mutex::new(state) }
+    }
+
+    /// Encodes a call and leaves `slot` for its reply.
+    pub(crate) fn submit(
+        &self,
+        call: Call<'_>,
+        slot: &Arc<Slot>,
+        limit: Option<Duration>,
+    ) -> Result<(), NotTaken> {
+        let mut state = lock(&self.state);
+        state.check_gate()?;
+        if state.is_full() || !state.queue.is_empty() {
+            return Err(NotTaken::Full);
+        }
+        let driver = state.stage(call, slot, limit);
+        drop(state);
+        wake(driver);
+        Ok(())
+    }
+
+    /// As [`Link::submit`], waiting in order for room.
+    pub(crate) async fn submit_in_turn(
+        &self,
+        call: Call<'_>,
+        slot: &Arc<Slot>,
+        limit: Option<Duration>,
+    ) -> Result<(), NotTaken> {
+        let ticket = lock(&self.state).queue.join();
+        let _place = Place { link: self, ticket };
+        poll_fn(|cx| {
+            let mut state = lock(&self.state);
+            if let Err(not_taken) = state.check_gate() {
+                return Poll::Ready(Err(not_taken));
+            }
+            if state.is_full() || !state.queue.is_first(ticket) {
+                state.queue.wait(ticket, cx);
+                return Poll::Pending;
+            }
+            slot.arm(cx);
+            let driver = state.stage(call, slot, limit);
+            drop(state);
+            wake(driver);
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+
+    /// Asks for a sign of life, for which nobody waits: without one the connection is found to be dead in time.
+    pub(crate) fn check_health(&self, limit: Duration) {
+        let ping = redis::cmd("PING");
+        let mut state = lock(&self.state);
+        if state.lent || state.check_gate().is_err() {
+            return;
+        }
+        let driver = state.stage(Call::Command(&ping), &Arc::default(), Some(limit));
+        drop(state);
+        wake(driver);
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(lock(&self.state).gate, Gate::Open)
+    }
+
+    /// Whether no reply is owed.
+    pub(crate) fn is_quiet(&self) -> bool {
+        lock(&self.state).owed == 0
+    }
+
+    /// Gives the connection to one caller, or takes it back.
+    pub(crate) fn lend(&self, lent: bool) {
+        lock(&self.state).lent = lent;
+    }
+
+    /// Takes nothing new until [`Link::release`].
+    pub(crate) fn hold(&self) {
+        let mut state = lock(&self.state);
+        if matches!(state.gate, Gate::Open) {
+            state.gate = Gate::Held;
+        }
+    }
+
+    #[cfg(feature = "sentinel")]
+    pub(crate) fn release(&self) {
+        let mut state = lock(&self.state);
+        if matches!(state.gate, Gate::Held) {
+            state.gate = Gate::Open;
+        }
+    }
+
+    /// Takes nothing new; the connection ends when all that is owed has come.
+    pub(crate) fn drain(&self, why: Error) {
+        self.turn(|gate| match gate {
+            Gate::Open | Gate::Held => Some(Gate::Draining(why)),
+            Gate::Draining(_) | Gate::Shut(_) => None,
+        });
+    }
+
+    /// Ends the connection now. What is owed is settled by what of it was written.
+    pub(crate) fn shut(&self, why: Error) {
+        self.turn(|gate| (!matches!(gate, Gate::Shut(_))).then_some(Gate::Shut(why)));
+    }
+
+    fn turn(&self, next: impl FnOnce(&Gate) -> Option<Gate>) {
+        let mut state = lock(&self.state);
+        let Some(gate) = next(&state.gate) else { return };
+        state.gate = gate;
+        let driver = state.driver.take();
+        let waiting = state.queue.everybody();
+        drop(state);
+        waiting.into_iter().chain(driver).for_each(Waker::wake);
+    }
+
+    // What follows is for the driver.
+
+    /// Books `answered` replies, hands over the requests that have come since, and says what to do next.
+    pub(crate) fn report(&self, answered: usize, requests: &mut Vec<Request>) -> Orders {
+        let mut state = lock(&self.state);
+        state.owed -= answered;
+        requests.append(&mut state.requests);
+        let orders = match &state.gate {
+            Gate::Draining(why) if state.owed == 0 => Orders::End(why.clone()),
+            Gate::Shut(why) => Orders::End(why.clone()),
+            _ => Orders::Carry { staged: !state.bytes.is_empty() },
+        };
+        let next = state.next_in_turn();
+        drop(state);
+        wake(next);
+        orders
+    }
+
+    /// Swaps the staged bytes for the buffer that was written, and hands over their requests.
+    pub(crate) fn take(&self, written: &mut Vec<u8>, requests: &mut Vec<Request>) {
+        written.clear();
+        if written.capacity() > KEPT_BUFFER {
+            *written = Vec::new();
+        }
+        let mut state = lock(&self.state);
+        std::mem::swap(&mut state.bytes, written);
+        requests.append(&mut state.requests);
+        let next = state.next_in_turn();
+        drop(state);
+        wake(next);
+    }
+
+    /// Has the driver's task woken by whatever comes next. False when it has come already.
+    pub(crate) fn park(&self, cx: &Context<'_>) -> bool {
+        let mut state = lock(&self.state);
+        let ends = match state.gate {
+            Gate::Open | Gate::Held => false,
+            Gate::Draining(_) => state.owed == 0,
+            Gate::Shut(_) => true,
+        };
+        if ends || !state.requests.is_empty() {
+            return false;
+        }
+        state.driver = Some(cx.waker().clone());
+        true
+    }
+
+    /// The driver has ended: closes the gate for good and returns what was never taken.
+    pub(crate) fn end(&self, why: Error) -> Vec<Request> {
+        let mut state = lock(&self.state);
+        // The first reason is the true one.
+        if !matches!(state.gate, Gate::Shut(_)) {
+            state.gate = Gate::Shut(why);
+        }
+        state.owed = 0;
+        state.bytes = Vec::new();
+        let requests = std::mem::take(&mut state.requests);
+        let waiting = state.queue.everybody();
+        drop(state);
+        waiting.into_iter().for_each(Waker::wake);
+        requests
+    }
+}
+
+impl State {
+    fn check_gate(&self) -> Result<(), NotTaken> {
+        match &self.gate {
+            Gate::Open => Ok(()),
+            Gate::Held => Err(NotTaken::Held),
+            Gate::Draining(why) | Gate::Shut(why) => Err(NotTaken::Ended(why.clone())),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.owed >= MAX_COMMANDS || self.bytes.len() >= MAX_STAGED_BYTES
+    }
+
+    /// Takes a call, and returns the driver if it is to be woken.
+    fn stage(&mut self, call: Call<'_>, slot: &Arc<Slot>, limit: Option<Duration>) -> Option<Waker> {
+        let before = self.bytes.len();
+        call.encode(&mut self.bytes);
+        let bytes = self.bytes.len() - before;
+        self.requests.push(Request { waiter: Arc::clone(slot), shape: call.shape(), bytes, limit });
+        self.owed += 1;
+        self.driver.take()
+    }
+
+    fn next_in_turn(&mut self) -> Option<Waker> {
+        if self.queue.is_empty() || self.is_full() { None } else { self.queue.first() }
+    }
+}
+
+fn wake(task: Option<Waker>) {
+    if let Some(task) = task {
+        task.wake();
+    }
+}
+
+/// A place in the queue for room; whoever gives it up lets the next one try.
+struct Place<'a> {
+    link: &'a Link,
+    ticket: Ticket,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut state = lock(&self.link.state);
+        state.queue.leave(self.ticket);
+        let next = state.next_in_turn();
+        drop(state);
+        wake(next);
+    }
+}
+
+/// Without what callers have staged: that is their data.
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = lock(&self.state);
+        f.debug_struct("Link")
+            .field("address", &self.address)
+            .field("generation", &self.generation)
+            .field("gate", &state.gate)
+            .field("owed", &state.owed)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_lite::future::{block_on, poll_once};
+
+    use super::*;
+    use crate::error::Kind;
+
+    fn link() -> Link {
+        Link::new(Generation::default(), Address::tcp("localhost", 1), Instant::now())
+    }
+
+    fn slot() -> Arc<Slot> {
+        Arc::default()
+    }
+
+    /// As the driver does: takes what is staged, and books it as answered.
+    fn answer(link: &Link, replies: usize) {
+        link.take(&mut Vec::new(), &mut Vec::new());
+        link.report(replies, &mut Vec::new());
+    }
+
+    #[test]
+    fn a_full_link_is_served_in_order() {
+        let ping = redis::cmd("PING");
+        let call = Call::Command(&ping);
+        let link = link();
+        for _ in 0..MAX_COMMANDS {
+            link.submit(call, &slot(), None).unwrap();
+        }
+        assert!(matches!(link.submit(call, &slot(), None), Err(NotTaken::Full)));
+        let (first_slot, second_slot) = (slot(), slot());
+        let mut first = pin!(link.submit_in_turn(call, &first_slot, None));
+        let mut second = pin!(link.submit_in_turn(call, &second_slot, None));
+        assert!(block_on(poll_once(&mut first)).is_none());
+        assert!(block_on(poll_once(&mut second)).is_none());
+        answer(&link, 1);
+        assert!(matches!(link.submit(call, &slot(), None), Err(NotTaken::Full)), "nobody passes them");
+        assert!(block_on(poll_once(&mut second)).is_none(), "not the second before the first");
+        assert!(matches!(block_on(poll_once(&mut first)), Some(Ok(()))));
+        answer(&link, 1);
+        assert!(matches!(block_on(poll_once(&mut second)), Some(Ok(()))));
+        answer(&link, 1);
+        link.submit(call, &slot(), None).unwrap();
+    }
+
+    #[test]
+    fn one_who_gives_up_lets_the_next_one_through() {
+        let ping = redis::cmd("PING");
+        let call = Call::Command(&ping);
+        let link = link();
+        for _ in 0..MAX_COMMANDS {
+            link.submit(call, &slot(), None).unwrap();
+        }
+        let (first_slot, second_slot) = (slot(), slot());
+        let mut first = Box::pin(link.submit_in_turn(call, &first_slot, None));
+        let mut second = pin!(link.submit_in_turn(call, &second_slot, None));
+        assert!(block_on(poll_once(&mut first)).is_none());
+        assert!(block_on(poll_once(&mut second)).is_none());
+        answer(&link, 1);
+        drop(first);
+        assert!(matches!(block_on(poll_once(&mut second)), Some(Ok(()))));
+    }
+
+    #[test]
+    fn a_link_at_its_end_says_why() {
+        let ping = redis::cmd("PING");
+        let link = link();
+        link.hold();
+        assert!(matches!(link.submit(Call::Command(&ping), &slot(), None), Err(NotTaken::Held)));
+        link.drain(Error::new(Kind::Closed, "closed"));
+        let ended = link.submit(Call::Command(&ping), &slot(), None);
+        assert!(matches!(ended, Err(NotTaken::Ended(why)) if why.is_closed()));
+    }
+}

@@ -1,0 +1,38 @@
+//! The master that connections are made to, and who named it.
+
+use std::fmt;
+
+use crate::address::Address;
+use crate::link::Generation;
+
+#[derive(Debug)]
+pub(crate) struct Followed {
+    pub(crate) generation: Generation,
+    pub(crate) address: Address,
+    pub(crate) given_by: GivenBy,
+}
+
+/// Who named an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum GivenBy {
+    /// The host and port, or the socket's path, in the configuration.
+    Configuration,
+    /// The Sentinels, as the master of this name.
+    #[cfg(feature = "sentinel")]
+    Sentinels { master_name: String },
+    /// The list of Sentinels in the configuration, or other Sentinels.
+    #[cfg(feature = "sentinel")]
+    SentinelList,
+}
+
+impl fmt::Display for GivenBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Configuration => f.write_str("the address in the configuration"),
+            #[cfg(feature = "sentinel")]
+            Self::Sentinels { master_name } => write!(f, "which the Sentinels name for `{master_name}`"),
+            #[cfg(feature = "sentinel")]
+            Self::SentinelList => f.write_str("a Sentinel"),
+        }
+    }
+}

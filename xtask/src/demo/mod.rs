@@ -1,0 +1,201 @@
+//! `cargo xtask demo`: what the callers of a service see while their Redis master fails.
+
+mod fault;
+mod ledger;
+mod load;
+mod observe;
+mod plot;
+mod promises;
+mod record;
+mod report;
+mod stage;
+mod view;
+
+use std::env;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ha_redis_testkit::Topology;
+use ha_redis_tokio::redis::{RedisResult, cmd};
+use ha_redis_tokio::{RedisClient, RedisConfig};
+use tokio::signal::ctrl_c;
+use tokio::time::{sleep, timeout};
+
+use self::fault::Fault;
+use self::load::{CALLERS, Caller, Keys, Load};
+use self::plot::Plot;
+use self::record::{Recorder, Series};
+use self::report::{Account, Moments, Summary};
+use self::stage::Stage;
+use self::view::View;
+use crate::{Outcome, servers};
+
+/// Show what 32 callers see while their Redis master fails
+///
+/// Starts a private master with two replicas and three Sentinels, or uses the servers behind `--url`. The exit status
+/// tells whether the client kept its promises.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// What happens to the master after five seconds [default: kill; with --url: none]
+    #[arg(long, value_enum)]
+    fault: Option<Fault>,
+    /// How long the callers call
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(5..=600))]
+    seconds: u64,
+    /// Print the summary as JSON; all else goes to standard error
+    #[arg(long)]
+    json: bool,
+    /// Use these servers, which nothing is done to; the keys are removed in the end
+    #[arg(long)]
+    url: Option<RedisConfig>,
+}
+
+/// Runs the demo; the status is a failure if a promise was broken.
+pub(crate) fn run(options: &Options) -> Outcome {
+    let fault = fault_of(options)?;
+    let length = Duration::from_secs(options.seconds);
+    let (topology, config) = servers(options)?;
+    // From here on Ctrl-C is handled; before, it ends the process, and the servers with it.
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("cannot start Tokio: {error}"))?;
+    let summary = runtime.block_on(async {
+        let client = RedisClient::connect(config).await.map_err(|error| error.to_string())?;
+        let demo = Demo { fault, length, topology: topology.as_ref(), client, keys: Keys::new() };
+        let summary = demo.play(options.json).await;
+        demo.clean_up().await;
+        summary
+    });
+    // The status that shells give to a program that Ctrl-C ended.
+    let Some(summary) = summary? else { return Ok(ExitCode::from(130)) };
+    print(&summary, options.json)?;
+    Ok(if summary.kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn fault_of(options: &Options) -> Result<Fault, String> {
+    match (&options.url, options.fault) {
+        (Some(_), Some(Fault::None) | None) => Ok(Fault::None),
+        (Some(_), Some(_)) => Err("--fault is for the demo's own servers: leave it or --url out".into()),
+        (None, fault) => Ok(fault.unwrap_or(Fault::Kill)),
+    }
+}
+
+/// The servers of the run, the demo's own ones if no others are given, and how a client reaches them.
+fn servers(options: &Options) -> Result<(Option<Topology>, RedisConfig), String> {
+    if let Some(config) = &options.url {
+        return Ok((None, config.clone()));
+    }
+    let server = servers::ensure()?;
+    eprintln!("Starting a master, two replicas and three Sentinels of {}.", server.display());
+    let topology = Topology::builder()
+        .down_after(Duration::from_millis(500))
+        .start()
+        .map_err(|error| error.to_string())?;
+    let config = topology.url().parse().map_err(|error| format!("{error}"))?;
+    Ok((Some(topology), config))
+}
+
+fn print(summary: &Summary, json: bool) -> Result<(), String> {
+    let text = if json {
+        serde_json::to_string_pretty(summary).map_err(|error| error.to_string())?
+    } else {
+        summary.text()
+    };
+    writeln!(io::stdout(), "{text}").map_err(|error| format!("cannot print the summary: {error}"))
+}
+
+/// A run.
+struct Demo<'a> {
+    fault: Fault,
+    length: Duration,
+    /// `None` if the servers are someone else's.
+    topology: Option<&'a Topology>,
+    client: RedisClient,
+    keys: Keys,
+}
+
+impl Demo<'_> {
+    /// The callers call, the fault happens, the callers end, and what they know is held against what the server has.
+    /// `None` if Ctrl-C came in between.
+    async fn play(&self, json: bool) -> Result<Option<Summary>, String> {
+        let master = self.client.discover_master().await.map_err(|error| error.to_string())?.to_string();
+        let sightings = self.topology.map(observe::watch).transpose()?;
+        let view = View::new(format!("ha-redis demo: {}", self.fault.title()), self.length, json);
+        let recorder = Arc::new(Recorder::new(Instant::now()));
+        let mut load = Load::start(&self.client, &self.keys, &recorder);
+
+        let mut stage = Stage::new(self, &recorder, view, master);
+        let end = async {
+            sleep(self.length).await;
+            load.finish().await.map(Some)
+        };
+        let callers = tokio::select! {
+            callers = stage.play(sightings, end) => callers,
+            _ = ctrl_c() => Ok(None),
+        };
+        load.abort().await;
+        let moments = stage.moments;
+        drop(stage);
+        let Some(callers) = callers? else { return Ok(None) };
+
+        let account = self.account(callers, moments).await?;
+        self.summary(&recorder.finish(), moments, &account).map(Some)
+    }
+
+    fn summary(&self, series: &Series, moments: Moments, account: &Account) -> Result<Summary, String> {
+        let mut summary = Summary::new(self.fault, self.length, series, moments, account);
+        let title = format!("{}: what {CALLERS} callers of ha-redis see", self.fault.title());
+        let plot = Plot { title, fault: self.fault.event(), length: self.length, series, moments };
+        summary.plots = plot.write(&output_folder(), self.fault.name())?;
+        Ok(summary)
+    }
+
+    /// Closes the callers' accounts with the server's own values.
+    async fn account(&self, callers: Vec<Caller>, moments: Moments) -> Result<Account, String> {
+        let values = self.values().await?;
+        let (counters, registers) = values.split_at(CALLERS.min(values.len()));
+        let mut account = Account::default();
+        for (caller, (counter, register)) in callers.into_iter().zip(counters.iter().zip(registers)) {
+            let went_on = moments.replica_is_master.is_some_and(|turned| caller.last_success > turned);
+            account.recovered += usize::from(went_on);
+            account.most_failed_increments = account.most_failed_increments.max(caller.failed_increments);
+            let counter = counter.as_deref().and_then(|counter| counter.parse().ok());
+            account.tally += caller.ledger.close(counter, register.as_deref());
+        }
+        Ok(account)
+    }
+
+    /// What the master has under the keys: asked directly, not through the client, where the servers are the demo's.
+    async fn values(&self) -> Result<Vec<Option<String>>, String> {
+        let keys = self.keys.all();
+        let Some(topology) = self.topology else {
+            let values = cmd("MGET").arg(&keys).query_async(&mut self.client.connection()).await;
+            return values.map_err(|error| format!("cannot read the counters: {error}"));
+        };
+        let command: Vec<&str> = ["MGET"].into_iter().chain(keys.iter().map(String::as_str)).collect();
+        let values =
+            topology.master().and_then(|master| master.query(&command)).map_err(|error| error.to_string())?;
+        Ok(values.items().iter().map(|value| value.text().map(str::to_owned)).collect())
+    }
+
+    /// Removes the keys from someone else's servers.
+    async fn clean_up(&self) {
+        if self.topology.is_none() {
+            let mut connection = self.client.connection();
+            let removed: RedisResult<()> = cmd("DEL").arg(self.keys.all()).query_async(&mut connection).await;
+            if let Err(error) = removed {
+                eprintln!("warning: the keys could not be removed: {error}");
+            }
+        }
+        // Only politeness to the servers: it need not succeed.
+        let _ = timeout(Duration::from_secs(1), self.client.close()).await;
+    }
+}
+
+/// `target/demo` of the workspace.
+fn output_folder() -> PathBuf {
+    let package =
+        env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    package.parent().unwrap_or(Path::new(".")).join("target").join("demo")
+}

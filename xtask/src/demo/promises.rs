@@ -1,0 +1,188 @@
+//! What the client promises for each fault.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::fault::Fault;
+use super::ledger::Tally;
+use super::load::CALLERS;
+use super::record::Series;
+use super::report::{Account, Moments, count, in_millis, millis};
+
+/// How many acknowledged writes a planned failover may lose.
+const FEW: u64 = 5;
+
+/// How long after the announcement of the Sentinels the first write must succeed.
+const PROMPT: Duration = Duration::from_millis(50);
+
+/// Something the client promises, and what was measured.
+#[derive(Debug, Serialize)]
+pub(crate) struct Promise {
+    pub(crate) promise: &'static str,
+    pub(crate) kept: bool,
+    pub(crate) measured: String,
+}
+
+impl Promise {
+    fn new(promise: &'static str, kept: bool, measured: String) -> Self {
+        Self { promise, kept, measured }
+    }
+}
+
+/// What is promised for this fault, and whether it was kept.
+pub(crate) fn promises(fault: Fault, series: &Series, moments: Moments, account: &Account) -> Vec<Promise> {
+    let mut promises = if fault.takes_the_master_away() {
+        vec![no_read_or_set_fails(series), increments_fail_only_once(series, account)]
+    } else {
+        vec![no_call_fails(series)]
+    };
+    let Tally { counters, acknowledged, maybe_applied, ran_twice, .. } = account.tally;
+    let (counters, acknowledged) = (count(counters), count(acknowledged));
+    promises.push(Promise::new(
+        "nothing runs twice unseen",
+        ran_twice == 0,
+        format!(
+            "{ran_twice} (counted {counters}, acknowledged {acknowledged}, maybe applied {maybe_applied})"
+        ),
+    ));
+    let foreign = account.tally.foreign_reads;
+    promises.push(Promise::new("no caller reads what it never wrote", foreign == 0, foreign.to_string()));
+    let lost = account.tally.lost_increments + account.tally.lost_sets;
+    match fault {
+        Fault::None => {
+            promises.push(Promise::new("no acknowledged write is lost", lost == 0, lost.to_string()))
+        }
+        Fault::Planned => {
+            promises.push(Promise::new(
+                "at most 5 acknowledged writes are lost",
+                lost <= FEW,
+                lost.to_string(),
+            ));
+        }
+        Fault::Kill | Fault::Hang => {}
+    }
+    if fault != Fault::None {
+        promises.extend([every_caller_goes_on(account), first_write_is_prompt(moments)]);
+    }
+    promises
+}
+
+fn no_read_or_set_fails(series: &Series) -> Promise {
+    let failed = series.failures.get.total() + series.failures.set.total();
+    let all = count(series.calls.get + series.calls.set + failed);
+    Promise::new("no GET or SET fails", failed == 0, format!("{failed} of {all}"))
+}
+
+fn increments_fail_only_once(series: &Series, account: &Account) -> Promise {
+    let (maybe, most) = (series.failures.incr.maybe_applied, account.most_failed_increments);
+    let other = series.failures.incr.total() - maybe;
+    Promise::new(
+        "an INCR fails only as maybe applied, at most once a caller",
+        other == 0 && most <= 1,
+        format!("{maybe} so, {other} otherwise, at most {most} a caller"),
+    )
+}
+
+fn no_call_fails(series: &Series) -> Promise {
+    let failed = series.failures.all().total();
+    let all = count(series.calls.total() + failed);
+    Promise::new("no call fails", failed == 0, format!("{failed} of {all}"))
+}
+
+fn every_caller_goes_on(account: &Account) -> Promise {
+    let recovered = account.recovered;
+    let promise = "every caller goes on with the new master";
+    Promise::new(promise, recovered == CALLERS, format!("{recovered} of {CALLERS}"))
+}
+
+fn first_write_is_prompt(moments: Moments) -> Promise {
+    let (kept, measured) = match (moments.first_success, moments.sentinels_announce) {
+        (Some(success), Some(word)) if success <= word => {
+            (true, format!("{} before it", millis(in_millis(word - success))))
+        }
+        (Some(success), Some(word)) => {
+            (success - word <= PROMPT, format!("{} after it", millis(in_millis(success - word))))
+        }
+        (Some(_), None) => (true, "before it, since it did not come during the run".into()),
+        (None, _) => (false, "no write succeeded".into()),
+    };
+    Promise::new("the first write succeeds at most 50 ms after the Sentinels' announcement", kept, measured)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::record::Each;
+
+    fn good() -> (Series, Moments, Account) {
+        let moments = Moments {
+            fault: Some(Duration::from_millis(5000)),
+            replica_is_master: Some(Duration::from_millis(5850)),
+            first_success: Some(Duration::from_millis(5860)),
+            sentinels_announce: Some(Duration::from_millis(6700)),
+        };
+        let series = Series { calls: Each { incr: 100, get: 100, set: 100 }, ..Series::default() };
+        (series, moments, Account { recovered: CALLERS, ..Account::default() })
+    }
+
+    fn broken(
+        fault: Fault,
+        change: impl FnOnce(&mut Series, &mut Moments, &mut Account),
+    ) -> Vec<&'static str> {
+        let (mut series, mut moments, mut account) = good();
+        change(&mut series, &mut moments, &mut account);
+        let promises = promises(fault, &series, moments, &account);
+        promises.iter().filter(|promise| !promise.kept).map(|promise| promise.promise).collect()
+    }
+
+    #[test]
+    fn a_good_run_breaks_no_promise() {
+        for fault in [Fault::Kill, Fault::Hang, Fault::Planned, Fault::None] {
+            assert_eq!(broken(fault, |_, _, _| ()), [""; 0], "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn errors_that_a_fault_excuses_are_promised_nothing() {
+        let change = |series: &mut Series, _: &mut Moments, account: &mut Account| {
+            series.failures.incr.maybe_applied = 7;
+            account.most_failed_increments = 1;
+        };
+        assert_eq!(broken(Fault::Kill, change), [""; 0]);
+        assert_eq!(broken(Fault::Planned, change), ["no call fails"]);
+        let twice = |series: &mut Series, _: &mut Moments, account: &mut Account| {
+            series.failures.incr.maybe_applied = 2;
+            account.most_failed_increments = 2;
+        };
+        assert_eq!(broken(Fault::Hang, twice).len(), 1);
+        assert_eq!(
+            broken(Fault::Kill, |series, _, _| series.failures.get.not_sent = 1),
+            ["no GET or SET fails"]
+        );
+    }
+
+    #[test]
+    fn losses_break_a_promise_where_redis_need_not_lose() {
+        let lose = |lost| {
+            move |_: &mut Series, _: &mut Moments, account: &mut Account| account.tally.lost_sets = lost
+        };
+        assert_eq!(broken(Fault::Kill, lose(100)), [""; 0]);
+        assert_eq!(broken(Fault::Planned, lose(5)), [""; 0]);
+        assert_eq!(broken(Fault::Planned, lose(6)).len(), 1);
+        assert_eq!(broken(Fault::None, lose(1)).len(), 1);
+    }
+
+    #[test]
+    fn a_late_or_missing_recovery_breaks_a_promise() {
+        let late = |_: &mut Series, moments: &mut Moments, _: &mut Account| {
+            moments.first_success = Some(Duration::from_millis(6751));
+        };
+        assert_eq!(broken(Fault::Kill, late).len(), 1);
+        let never = |_: &mut Series, moments: &mut Moments, account: &mut Account| {
+            moments.first_success = None;
+            account.recovered = 0;
+        };
+        assert_eq!(broken(Fault::Kill, never).len(), 2);
+    }
+}

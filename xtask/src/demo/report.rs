@@ -1,0 +1,204 @@
+//! What a run came to: the summary, and which promises it kept.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use super::fault::Fault;
+use super::ledger::Tally;
+use super::load::CALLERS;
+use super::promises::{Promise, promises};
+use super::record::{Each, Errors, Latency, Series};
+
+/// When the things happened that make a failover, as time since the start.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Moments {
+    #[serde(serialize_with = "seconds")]
+    pub(crate) fault: Option<Duration>,
+    #[serde(serialize_with = "seconds")]
+    pub(crate) replica_is_master: Option<Duration>,
+    #[serde(serialize_with = "seconds")]
+    pub(crate) first_success: Option<Duration>,
+    #[serde(serialize_with = "seconds")]
+    pub(crate) sentinels_announce: Option<Duration>,
+}
+
+/// What the callers and the server say in the end.
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    pub(crate) tally: Tally,
+    /// How many callers had an answer after the replica turned master.
+    pub(crate) recovered: usize,
+    /// The most INCRs of one caller that failed.
+    pub(crate) most_failed_increments: u64,
+}
+
+/// The summary of a run; its times are in seconds or, where the name says so, in milliseconds.
+#[derive(Debug, Serialize)]
+pub(crate) struct Summary {
+    fault: Fault,
+    #[serde(serialize_with = "plain_seconds")]
+    seconds: Duration,
+    callers: usize,
+    operations: Each<u64>,
+    operations_total: u64,
+    errors: Errors,
+    error_examples: Vec<String>,
+    latency_ms: Option<Latency>,
+    longest_pause_ms: f64,
+    moments_s: Moments,
+    ran_twice: u64,
+    lost_increments: u64,
+    lost_sets: u64,
+    promises: Vec<Promise>,
+    pub(crate) kept: bool,
+    pub(crate) plots: Vec<PathBuf>,
+}
+
+impl Summary {
+    pub(crate) fn new(
+        fault: Fault,
+        length: Duration,
+        series: &Series,
+        moments: Moments,
+        account: &Account,
+    ) -> Self {
+        let promises = promises(fault, series, moments, account);
+        let pause = series.longest_pause().map_or(Duration::ZERO, |(from, to)| to - from);
+        Self {
+            fault,
+            seconds: length,
+            callers: CALLERS,
+            operations: series.calls,
+            operations_total: series.calls.total(),
+            errors: series.failures.all(),
+            error_examples: series.examples.clone(),
+            latency_ms: series.latency(),
+            longest_pause_ms: in_millis(pause),
+            moments_s: moments,
+            ran_twice: account.tally.ran_twice,
+            lost_increments: account.tally.lost_increments,
+            lost_sets: account.tally.lost_sets,
+            kept: promises.iter().all(|promise| promise.kept),
+            promises,
+            plots: Vec::new(),
+        }
+    }
+
+    /// The summary for people.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::from("\n");
+        for (name, value) in self.rows() {
+            // Writing to a String can't fail.
+            let _ = writeln!(text, "  {name:<28}{value}");
+        }
+        for example in &self.error_examples {
+            let _ = writeln!(text, "  {:<28}{example}", "such as");
+        }
+        if let Some(sentence) = self.about_losses() {
+            let _ = writeln!(text, "\n  {sentence}");
+        }
+        text.push('\n');
+        for Promise { promise, kept, measured } in &self.promises {
+            let mark = if *kept { '✓' } else { '✗' };
+            let _ = writeln!(text, "  {mark} {promise}: {measured}");
+        }
+        let plots: Vec<String> = self.plots.iter().map(|plot| plot.display().to_string()).collect();
+        let _ = writeln!(text, "\n  plots: {}", plots.join(", "));
+        text
+    }
+
+    fn rows(&self) -> Vec<(&'static str, String)> {
+        let Each { incr, get, set } = self.operations;
+        let (incr, get, set) = (count(incr), count(get), count(set));
+        let Errors { not_sent, not_applied, maybe_applied, applied } = self.errors;
+        let mut rows = vec![
+            (
+                "answered calls",
+                format!("{} (INCR {incr}, GET {get}, SET {set})", count(self.operations_total)),
+            ),
+            (
+                "failed calls",
+                format!(
+                    "{} (not sent {not_sent}, not applied {not_applied}, maybe applied {maybe_applied}, applied {applied})",
+                    self.errors.total()
+                ),
+            ),
+        ];
+        if let Some(Latency { p50, p99, max }) = self.latency_ms {
+            rows.push(("latency", format!("p50 {}, p99 {}, max {}", millis(p50), millis(p99), millis(max))));
+        }
+        rows.push(("longest pause", format!("{} without an answer", millis(self.longest_pause_ms))));
+        let Moments { fault, replica_is_master, first_success, sentinels_announce } = self.moments_s;
+        if let Some(fault) = fault {
+            rows.push(("fault", format!("at {:.2} s", fault.as_secs_f64())));
+            let later = |moment: Option<Duration>| match moment {
+                Some(moment) => format!("{} later", millis(in_millis(moment.saturating_sub(fault)))),
+                None => "not seen".into(),
+            };
+            rows.push(("a replica is master", later(replica_is_master)));
+            rows.push(("the first write succeeds", later(first_success)));
+            rows.push(("the Sentinels announce it", later(sentinels_announce)));
+        }
+        rows.push(("commands run twice", self.ran_twice.to_string()));
+        let lost = self.lost_increments + self.lost_sets;
+        let of = format!("{lost} (INCR {}, SET {})", self.lost_increments, self.lost_sets);
+        rows.push(("acknowledged writes lost", of));
+        rows
+    }
+
+    fn about_losses(&self) -> Option<&'static str> {
+        let lost = self.lost_increments + self.lost_sets;
+        (lost > 0 && self.fault.takes_the_master_away()).then_some(
+            "Replication is asynchronous: a master that fails takes with it the writes that it acknowledged and had\n  \
+             not passed on yet. That is how Redis works, and no client can prevent it, so it breaks no promise.",
+        )
+    }
+}
+
+/// A number with its thousands set apart.
+pub(crate) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Milliseconds with as many digits as mean something.
+pub(crate) fn millis(value: f64) -> String {
+    match value {
+        ..10.0 => format!("{value:.2} ms"),
+        10.0..100.0 => format!("{value:.1} ms"),
+        _ => format!("{value:.0} ms"),
+    }
+}
+
+pub(crate) fn in_millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+fn seconds<S: Serializer>(moment: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    moment.map(|moment| moment.as_secs_f64()).serialize(serializer)
+}
+
+fn plain_seconds<S: Serializer>(length: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(length.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_easy_to_read() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([0.123, 12.34, 1234.5].map(millis), ["0.12 ms", "12.3 ms", "1234 ms"]);
+    }
+}

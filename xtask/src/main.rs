@@ -1,0 +1,33 @@
+//! The project's own commands: `cargo xtask <command>`.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program talks to its user")]
+
+mod demo;
+mod servers;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The commands of the project
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask")]
+enum Command {
+    Demo(Box<demo::Options>),
+    Test(test::Options),
+}
+
+/// How a command ends: with the status of a program it ran, or with a message for the user.
+type Outcome = Result<ExitCode, String>;
+
+fn main() -> ExitCode {
+    let outcome = match Command::parse() {
+        Command::Demo(options) => demo::run(&options),
+        Command::Test(options) => test::run(&options),
+    };
+    outcome.unwrap_or_else(|message| {
+        eprintln!("error: {message}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,85 @@
+//! `cargo xtask test`: every test, against real servers.
+
+use std::env;
+use std::ffi::OsString;
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::thread;
+
+use crate::{Outcome, servers};
+
+/// Run all tests, with cargo-nextest where it is installed; a Redis server is installed if there is none
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Passed to the test runner: `cargo xtask test -- name_of_a_test`
+    #[arg(last = true)]
+    runner_arguments: Vec<OsString>,
+}
+
+/// How a runner is told the number of threads when its own options don't.
+const THREADS: [&str; 2] = ["NEXTEST_TEST_THREADS", "RUST_TEST_THREADS"];
+
+/// Runs the doc tests, then all others; the runner's summary comes last, and its status is the outcome.
+pub(crate) fn run(options: &Options) -> Outcome {
+    let server = servers::ensure()?;
+    eprintln!("Testing against {}.", server.display());
+
+    // nextest has no doc tests.
+    let doc_tests = execute(cargo().args(["test", "--workspace", "--all-features", "--doc"]))?;
+    if !doc_tests.success() {
+        return Ok(exit_code(doc_tests));
+    }
+    let mut runner = cargo();
+    if has_nextest() {
+        runner.args(["nextest", "run", "--workspace", "--all-features"]);
+    } else {
+        let targets = ["--lib", "--bins", "--tests", "--examples"];
+        runner.args(["test", "--workspace", "--all-features", "--no-fail-fast"]).args(targets);
+    }
+    runner.args(&options.runner_arguments);
+    for variable in THREADS.into_iter().filter(|variable| env::var_os(variable).is_none()) {
+        runner.env(variable, threads().to_string());
+    }
+    execute(&mut runner).map(exit_code)
+}
+
+/// The tests mostly wait for servers, so there are more of them at a time than processors.
+fn threads() -> usize {
+    2 * thread::available_parallelism().map_or(2, usize::from)
+}
+
+fn has_nextest() -> bool {
+    let mut question = cargo();
+    question.args(["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null());
+    question.status().is_ok_and(|status| status.success())
+}
+
+/// The cargo that runs this program.
+fn cargo() -> Command {
+    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+fn execute(command: &mut Command) -> Result<ExitStatus, String> {
+    command.status().map_err(|error| format!("cannot run cargo: {error}"))
+}
+
+fn exit_code(status: ExitStatus) -> ExitCode {
+    // A runner that a signal ended has no status of its own.
+    status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    #[test]
+    fn the_status_of_the_runner_is_handed_on() {
+        for code in [0, 1, 100] {
+            let status = ExitStatus::from_raw(i32::from(code) << 8);
+            assert_eq!(format!("{:?}", exit_code(status)), format!("{:?}", ExitCode::from(code)));
+        }
+        let killed = ExitStatus::from_raw(9);
+        assert_eq!(format!("{:?}", exit_code(killed)), format!("{:?}", ExitCode::FAILURE));
+    }
+}

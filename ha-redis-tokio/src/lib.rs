@@ -17,7 +17,7 @@
 //! ```
 //!
 //! With the feature `sentinel` the client follows the master that Redis Sentinel names; see
-//! [`RedisConfig`](ha_redis_core::RedisConfig) for the forms of its URL.
+//! [`RedisConfig`] for the forms of its URL.
 
 mod client;
 mod runtime;

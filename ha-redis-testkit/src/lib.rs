@@ -1,4 +1,5 @@
 //! Real Redis servers for tests: one, or a master with replicas and Sentinels, with the faults they can have.
+//! [`Proxy`] adds the faults of the network between, and [`ScriptedServer`] says what no real server says.
 //!
 //! Every server runs on a port of 127.0.0.1 that no other test takes, with its data in a temporary folder. All
 //! of it is gone when the handle drops, and also after a panic, a Ctrl-C or a SIGKILL of the test. Calls block,
@@ -24,11 +25,15 @@ pub mod binary;
 mod error;
 mod guard;
 mod ports;
+mod proxy;
 mod resp;
+mod scripted;
 mod server;
 mod topology;
 
 pub use error::Error;
+pub use proxy::{Cut, Direction, Proxy};
 pub use resp::Reply;
+pub use scripted::{Answer, ScriptedServer};
 pub use server::{Server, ServerBuilder};
 pub use topology::{Topology, TopologyBuilder};

@@ -3,11 +3,12 @@
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 
 use rustix::fs::{FlockOperation, flock};
 
 use crate::Error;
+use crate::server::retry_taken_ports;
 
 /// Below the ports that Linux and macOS give to outgoing connections: one of those can never sit on the port
 /// of a server that is down and will be restarted.
@@ -74,10 +75,26 @@ impl Port {
     }
 }
 
+/// A listener of 127.0.0.1, on a port of its own, that never blocks.
+pub(crate) fn listen() -> Result<(Port, TcpListener), Error> {
+    retry_taken_ports(|| {
+        let host = Ipv4Addr::LOCALHOST;
+        let port = Port::any(host.into())?;
+        let number = port.number();
+        let opened = TcpListener::bind((host, number)).and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        });
+        match opened {
+            Ok(listener) => Ok((port, listener)),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(Error::PortTaken { port: number }),
+            Err(error) => Err(Error::io(format!("listen on port {number}"))(error)),
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
 
     const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

@@ -104,6 +104,16 @@ fn encode(command: &[&str]) -> Vec<u8> {
     bytes.into_bytes()
 }
 
+/// Reads a command as clients send it. What is not UTF-8 is replaced.
+pub(crate) fn read_command(stream: &mut impl BufRead) -> io::Result<Vec<String>> {
+    let Reply::Array(words) = read(stream, 0)? else { return Err(malformed("not an array")) };
+    let words = words.into_iter().map(|word| match word {
+        Reply::Text(word) => Ok(word),
+        _ => Err(malformed("not a string")),
+    });
+    words.collect()
+}
+
 fn read(stream: &mut impl BufRead, depth: usize) -> io::Result<Reply> {
     let line = read_line(stream)?;
     let (kind, rest) = line.split_at_checked(1).ok_or_else(|| malformed("an empty line"))?;
@@ -201,5 +211,14 @@ mod tests {
     #[test]
     fn a_command_is_an_array_of_strings() {
         assert_eq!(encode(&["GET", "é"]), "*2\r\n$3\r\nGET\r\n$2\r\né\r\n".as_bytes());
+    }
+
+    #[test]
+    fn commands_are_read_one_by_one() {
+        let mut bytes = &[encode(&["GET", "a\r\n"]), encode(&["PING"]), b"+OK\r\n".to_vec()].concat()[..];
+        assert_eq!(read_command(&mut bytes).unwrap(), ["GET", "a\r\n"]);
+        assert_eq!(read_command(&mut bytes).unwrap(), ["PING"]);
+        assert!(read_command(&mut bytes).is_err());
+        assert!(read_command(&mut &b"*1\r\n:1\r\n"[..]).is_err());
     }
 }

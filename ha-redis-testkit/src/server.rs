@@ -67,7 +67,12 @@ impl Server {
 
     /// The URL a client connects to, with the password if it has one: `redis://:password@127.0.0.1:15001`.
     pub fn url(&self) -> String {
-        format!("redis://{}{}", user_info(self.password.as_deref()), self.address)
+        format!("redis://{}{}", self.user_info(), self.address)
+    }
+
+    /// What stands before the address in its URL: `:password@`, or nothing.
+    pub(crate) fn user_info(&self) -> String {
+        user_info(self.password.as_deref())
     }
 
     /// Its Unix socket, which exists if [`ServerBuilder::unix_socket`] was called.

@@ -1,0 +1,190 @@
+//! The thread behind a proxy: it owns all sockets, sleeps until one of them or the handle has something for it,
+//! and never waits for a single one of them.
+
+use std::collections::VecDeque;
+use std::io::{self, Read};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::connection::{Connection, Outcome};
+use super::{Cut, Direction};
+
+/// The longest the server may take to accept a connection; those of this machine do it at once.
+const CONNECT: Duration = Duration::from_secs(1);
+
+/// The longest sleep, since not every system knows longer ones than some weeks.
+const SLEEP: Duration = Duration::from_secs(3600);
+
+/// What the handle wants to be done.
+pub(super) type Request = Box<dyn FnOnce(&mut Relay) + Send>;
+
+pub(super) struct Relay {
+    target: SocketAddr,
+    address: SocketAddr,
+    /// `None` while connections are refused.
+    listener: Option<TcpListener>,
+    connections: Vec<Connection>,
+    lines: [Line; 2],
+    pub(super) black_hole: bool,
+    pub(super) accepted_at: Vec<Instant>,
+    pub(super) cuts: usize,
+}
+
+/// One direction of all connections.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    pub(super) faults: Faults,
+    pub(super) forwarded: u64,
+    pub(super) lost: u64,
+}
+
+/// The faults of one direction; by default none.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    pub(super) delay: Duration,
+    /// In bytes a second.
+    pub(super) rate: Option<u64>,
+    pub(super) lose: bool,
+    /// What takes the place of the next bytes.
+    pub(super) garbage: VecDeque<u8>,
+    /// How many bytes may still pass before a connection is cut.
+    pub(super) cut: Option<(u64, Cut)>,
+}
+
+impl Relay {
+    pub(super) fn new(target: SocketAddr, address: SocketAddr, listener: TcpListener) -> Self {
+        Self {
+            target,
+            address,
+            listener: Some(listener),
+            connections: Vec::new(),
+            lines: Default::default(),
+            black_hole: false,
+            accepted_at: Vec::new(),
+            cuts: 0,
+        }
+    }
+
+    /// Forwards and takes requests until the other end of `woken` is closed.
+    pub(super) fn run(mut self, requests: &Receiver<Request>, woken: &UnixStream) {
+        while handle_is_alive(woken) {
+            // Before the requests, so that a cut also meets those whose connect has just returned.
+            self.accept();
+            for request in requests.try_iter() {
+                request(&mut self);
+            }
+            self.forward();
+            self.sleep(woken);
+        }
+    }
+
+    fn accept(&mut self) {
+        while let Some(Ok((client, _))) = self.listener.as_ref().map(TcpListener::accept) {
+            self.accepted_at.push(Instant::now());
+            match TcpStream::connect_timeout(&self.target, CONNECT) {
+                Ok(server) => self.connections.extend(Connection::new(client, server)),
+                Err(_) => Cut::Reset.end(&client),
+            }
+        }
+    }
+
+    fn forward(&mut self) {
+        if self.black_hole {
+            return;
+        }
+        let now = Instant::now();
+        self.connections.retain_mut(|connection| {
+            let how = match connection.forward(&mut self.lines, now) {
+                Ok(Outcome::Lives) => return true,
+                Ok(Outcome::Over) => return false,
+                Ok(Outcome::Cut(how)) => {
+                    self.cuts += 1;
+                    how
+                }
+                // One side is gone: the other shall notice.
+                Err(_) => Cut::Reset,
+            };
+            connection.end(how);
+            false
+        });
+    }
+
+    /// Returns when there may be something to do; what it is shows when it is tried.
+    fn sleep(&self, woken: &UnixStream) {
+        let mut sockets = vec![PollFd::new(woken, PollFlags::IN)];
+        sockets.extend(self.listener.as_ref().map(|listener| PollFd::new(listener, PollFlags::IN)));
+        let mut longest = SLEEP;
+        if !self.black_hole {
+            let now = Instant::now();
+            for connection in &self.connections {
+                longest = longest.min(connection.wait_for(&self.lines, now, &mut sockets).unwrap_or(SLEEP));
+            }
+        }
+        let longest = Timespec::try_from(longest).ok();
+        // Whatever ends the sleep, a signal too, the next turn finds out.
+        let _ = poll(&mut sockets, longest.as_ref());
+    }
+
+    pub(super) fn line(&self, direction: Direction) -> &Line {
+        &self.lines[direction.index()]
+    }
+
+    pub(super) fn faults(&mut self, direction: Direction) -> &mut Faults {
+        &mut self.lines[direction.index()].faults
+    }
+
+    pub(super) fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    pub(super) fn refuse(&mut self) {
+        self.listener = None;
+    }
+
+    pub(super) fn inject(&mut self, direction: Direction, bytes: &[u8]) {
+        for connection in &mut self.connections {
+            connection.inject(direction, bytes);
+        }
+    }
+
+    pub(super) fn half_close(&mut self, direction: Direction) {
+        for connection in &mut self.connections {
+            connection.half_close(direction);
+        }
+    }
+
+    pub(super) fn cut(&mut self, how: Cut) {
+        self.cuts += self.connections.len();
+        for connection in self.connections.drain(..) {
+            connection.end(how);
+        }
+    }
+
+    pub(super) fn heal(&mut self) -> io::Result<()> {
+        self.black_hole = false;
+        for direction in Direction::BOTH {
+            *self.faults(direction) = Faults::default();
+        }
+        if self.listener.is_none() {
+            let listener = TcpListener::bind(self.address)?;
+            listener.set_nonblocking(true)?;
+            self.listener = Some(listener);
+        }
+        Ok(())
+    }
+}
+
+/// Takes what was written to wake this thread, and tells whether more can come.
+fn handle_is_alive(mut woken: &UnixStream) -> bool {
+    loop {
+        match woken.read(&mut [0; 64]) {
+            Ok(0) => return false,
+            Ok(_) => {}
+            Err(_) => return true,
+        }
+    }
+}

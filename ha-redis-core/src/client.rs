@@ -7,18 +7,20 @@ use std::time::Duration;
 use redis::{RedisResult, Value, cmd};
 
 use crate::address::Address;
+use crate::closing::Closed;
 use crate::config::RedisConfig;
 use crate::connection::Connection;
 use crate::dedicated::DedicatedConnection;
-use crate::engine::caller::Caller;
+use crate::engine::caller::{Caller, Terms};
 use crate::engine::core::{Core, Keeper, closed};
 #[cfg(feature = "sentinel")]
 use crate::engine::discovery;
 use crate::error::{Error, Kind, Outcome};
 use crate::health::Health;
+use crate::proto::read_role;
 use crate::retry::{Decision, RetryPolicy};
 use crate::runtime::Runtime;
-use crate::time::{Elapsed, sleep, until};
+use crate::time::{Elapsed, sleep_until, until};
 use crate::topology::Topology;
 
 /// How long [`Client::close`] waits for sockets to close that have nothing left to wait for.
@@ -60,11 +62,10 @@ impl Client {
 
     /// A handle for commands. It follows every failover by itself.
     pub fn connection(&self) -> Connection {
-        self.connection_with(self.core.policy())
-    }
-
-    fn connection_with(&self, policy: RetryPolicy) -> Connection {
-        Connection::new(Caller::new(Arc::clone(&self.core), 0, policy))
+        let config = self.config();
+        let (safety, timeout) = (config.retry_safety(), config.call_timeout());
+        let terms = Terms { policy: self.core.policy(), safety, timeout };
+        Connection::new(Caller::new(Arc::clone(&self.core), 0, terms))
     }
 
     /// A connection that nobody else uses, for WATCH or MULTI by hand. At most `max_connections` are open at a
@@ -94,22 +95,24 @@ impl Client {
     ///
     /// # Errors
     /// The last attempt's.
-    pub async fn retry<T, F, Fut>(&self, mut operation: F) -> RedisResult<T>
+    pub async fn retry<T, F, Fut>(&self, operation: F) -> RedisResult<T>
     where
         F: FnMut(Connection) -> Fut,
         Fut: Future<Output = RedisResult<T>>,
     {
-        let mut session = self.core.policy().session();
-        loop {
-            let error = match operation(self.connection_with(RetryPolicy::never())).await {
-                Ok(value) => return Ok(value),
-                Err(error) => error,
-            };
-            match session.decide_repeatable(&error, self.core.runtime.random()) {
-                Decision::GiveUp => return Err(error),
-                Decision::Retry(delay) => sleep(&*self.core.runtime, delay).await,
-            }
-        }
+        self.retry_with(self.core.policy(), operation).await
+    }
+
+    /// As [`Client::retry`], by a policy of the caller's own.
+    ///
+    /// # Errors
+    /// The last attempt's.
+    pub async fn retry_with<T, F, Fut>(&self, policy: RetryPolicy, mut operation: F) -> RedisResult<T>
+    where
+        F: FnMut(Connection) -> Fut,
+        Fut: Future<Output = RedisResult<T>>,
+    {
+        retry(&*self.core.runtime, policy, || operation(self.connection().without_retries())).await
     }
 
     /// Asks the master for a sign of life. Ends within `socket_timeout`.
@@ -117,19 +120,24 @@ impl Client {
         let runtime = &*self.core.runtime;
         let asked = runtime.now();
         let bound = asked + self.core.config.socket_timeout();
-        let mut connection = self.connection_with(RetryPolicy::never());
-        let ping = cmd("PING");
-        let answer = match until(runtime, bound, connection.request(&ping)).await {
-            Ok(answer) => answer.and_then(Value::extract_error).map_err(Error::from_redis),
+        let mut connection = self.connection().without_retries();
+        let mut questions = redis::pipe();
+        questions.cmd("PING").cmd("ROLE");
+        let answers = match until(runtime, bound, connection.request_pipeline(&questions)).await {
+            Ok(answers) => answers.map_err(Error::from_redis),
             Err(Elapsed) => Err(self.unanswered()),
         };
+        let role = answers.as_ref().ok().and_then(|answers| read_role(answers.get(1)?).ok());
+        let ping =
+            answers.and_then(|mut answers| answers.swap_remove(0).extract_error().map_err(Error::from_redis));
         let (open_connections, lanes) = self.core.pool.open_lanes();
         Health {
             master: self.core.pool.master(),
-            latency: answer.is_ok().then(|| runtime.now() - asked),
+            latency: ping.is_ok().then(|| runtime.now() - asked),
+            role,
             open_connections,
             expected_connections: lanes,
-            error: answer.err(),
+            error: ping.err(),
         }
     }
 
@@ -183,7 +191,9 @@ impl Client {
 
     /// Closes the client: takes no new calls, waits up to `socket_timeout` for those in flight, and ends all
     /// connections. Calling it again does no harm.
-    pub async fn close(&self) {
+    ///
+    /// What it returns says how many calls did not finish in time, and what became of them.
+    pub async fn close(&self) -> Closed {
         let runtime = &*self.core.runtime;
         self.core.pool.close(closed());
         let bound = runtime.now() + self.core.config.socket_timeout();
@@ -194,5 +204,29 @@ impl Client {
         // The sockets are closed by their own tasks, which have been woken.
         let bound = runtime.now() + CLOSING;
         let _ = until(runtime, bound, self.core.pool.ended()).await;
+        self.core.pool.cut()
+    }
+}
+
+/// Runs `operation`, and runs it again by `policy` when it fails for a reason that may pass: for operations that use
+/// more than one client, or none of ours. `runtime` brings the time; runtime crates have a function without it.
+///
+/// # Errors
+/// The last attempt's.
+pub async fn retry<T, F, Fut>(runtime: &dyn Runtime, policy: RetryPolicy, mut operation: F) -> RedisResult<T>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = RedisResult<T>>,
+{
+    let mut session = policy.session(None);
+    loop {
+        let error = match operation().await {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        match session.decide_repeatable(&error, runtime.now(), runtime.random()) {
+            Decision::GiveUp => return Err(error),
+            Decision::RetryAt(at) => sleep_until(runtime, at).await,
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! The handle that callers send commands through.
 
+use std::time::Duration;
+
 use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
 
 use crate::command::{Placement, Refusal, pipeline_placement, placement};
@@ -7,6 +9,7 @@ use crate::engine::caller::Caller;
 use crate::error::{Error, Kind};
 use crate::link::Call;
 use crate::proto::Reply;
+use crate::retry::{RetryPolicy, RetrySafety};
 
 /// A connection to the master, whichever server that is: cheap to clone, and shared underneath.
 ///
@@ -39,6 +42,32 @@ impl Clone for Connection {
 impl Connection {
     pub(crate) fn new(caller: Caller) -> Self {
         Self { caller }
+    }
+
+    /// The same connection for calls of which more, or fewer, may be sent again when their reply is lost. For one
+    /// call: `redis.clone().with_retry_safety(RetrySafety::Anything).incr("visits", 1)`.
+    #[must_use]
+    pub fn with_retry_safety(mut self, safety: RetrySafety) -> Self {
+        self.caller.terms.safety = safety;
+        self
+    }
+
+    /// The same connection for calls by another retry policy.
+    #[must_use]
+    pub fn with_retry_policy(mut self, policy: RetryPolicy) -> Self {
+        self.caller.terms.policy = policy;
+        self
+    }
+
+    /// The same connection for calls that take at most so long, with all their waits and attempts.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.caller.terms.timeout = Some(timeout);
+        self
+    }
+
+    pub(crate) fn without_retries(self) -> Self {
+        self.with_retry_policy(RetryPolicy::never())
     }
 
     /// Sends a command. An error that the server answers with is a [`Value::ServerError`].

@@ -11,6 +11,35 @@ use crate::config::ConfigError;
 
 /// What became of a command whose call ended with an error.
 ///
+/// # What do I do with an `INCR` that was maybe applied?
+///
+/// The server may have counted, or not, and nobody can know without asking it. There are three ways on:
+///
+/// - *It does not matter.* A count of visits may be off by one: leave it, or allow such commands to run twice with
+///   [`RetrySafety::Anything`](crate::RetrySafety::Anything).
+/// - *Make it repeatable.* Let the command say what is to be, not what is to change: `SET` a value that the caller
+///   knows, `ZADD` or `HSET` under an identifier of the event, `SET key id NX` and look at who is there when it fails.
+///   Such a call can be repeated until it succeeds.
+/// - *Ask.* Read what the command would have changed, where nobody else changes it, and go on from there.
+///
+/// ```
+/// use ha_redis_core::redis::{self, AsyncCommands};
+/// use ha_redis_core::{Connection, Outcome, RedisErrorExt};
+///
+/// # #[cfg(feature = "aio")]
+/// async fn count_order(mut redis: Connection, order: &str) -> redis::RedisResult<()> {
+///     match redis.incr::<_, _, ()>("orders", 1).await {
+///         Err(error) if error.outcome() == Outcome::MaybeApplied => {
+///             // A set of the orders themselves can be added to twice, and counted.
+///             redis.sadd("orders:in-doubt", order).await
+///         }
+///         done => done,
+///     }
+/// }
+/// ```
+///
+/// # The outcomes
+///
 /// | outcome | when | may it be sent again? |
 /// |---|---|---|
 /// | [`NotSent`](Self::NotSent) | its bytes never reached the server | always |

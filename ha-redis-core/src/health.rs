@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::address::Address;
 use crate::error::Error;
+use crate::proto::Role;
 
 /// What a health check found.
 #[derive(Clone, Debug)]
@@ -13,6 +14,8 @@ pub struct Health {
     pub master: Option<Address>,
     /// How long the master took to answer a PING; `None` when it did not.
     pub latency: Option<Duration>,
+    /// What the server says that it is; `None` when it did not say so, for lack of the permission to run ROLE too.
+    pub role: Option<Role>,
     /// How many of the connections that the handles share are open.
     pub open_connections: usize,
     /// How many there are to be.

@@ -16,6 +16,7 @@ pub mod proto;
 pub mod runtime;
 
 mod client;
+mod closing;
 mod connection;
 mod dedicated;
 mod engine;
@@ -31,11 +32,14 @@ mod time;
 mod topology;
 
 pub use address::Address;
-pub use client::Client;
+pub use client::{Client, retry};
+pub use closing::Closed;
 pub use config::{ConfigError, RedisConfig, RedisConfigBuilder};
 pub use connection::Connection;
 pub use dedicated::DedicatedConnection;
 pub use error::{Error, Outcome, RedisErrorExt};
 pub use health::Health;
+pub use proto::Role;
 pub use redis;
+pub use retry::{Jitter, RetryPolicy, RetrySafety, UnknownWord};
 pub use topology::{Replica, Topology};

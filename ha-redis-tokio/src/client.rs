@@ -3,7 +3,8 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use ha_redis_core::{Client, Error, RedisConfig};
+use ha_redis_core::redis::RedisResult;
+use ha_redis_core::{Client, Error, RedisConfig, RetryPolicy};
 
 use crate::runtime::TokioRuntime;
 
@@ -65,4 +66,34 @@ impl Deref for RedisClient {
     fn deref(&self) -> &Client {
         &self.client
     }
+}
+
+/// Runs `operation`, and runs it again by `policy` when it fails for a reason that may pass: a lost connection, a
+/// timeout, a server that is loading or no master. For operations that use more than one client; see
+/// [`Client::retry`] for those that use one.
+///
+/// The whole is repeated whatever became of its commands: whoever calls this says that it may run twice.
+///
+/// # Errors
+/// The last attempt's.
+///
+/// ```no_run
+/// use ha_redis_tokio::redis::{self, AsyncCommands};
+/// use ha_redis_tokio::{RedisClient, RetryPolicy};
+///
+/// # async fn run(from: RedisClient, to: RedisClient) -> redis::RedisResult<()> {
+/// let policy = RetryPolicy::new().attempts(5);
+/// ha_redis_tokio::retry(policy, || async {
+///     let value: Vec<u8> = from.connection().get("key").await?;
+///     to.connection().set("key", value).await
+/// })
+/// .await
+/// # }
+/// ```
+pub async fn retry<T, F, Fut>(policy: RetryPolicy, operation: F) -> RedisResult<T>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = RedisResult<T>>,
+{
+    ha_redis_core::retry(&TokioRuntime::new(), policy, operation).await
 }

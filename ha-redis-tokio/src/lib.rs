@@ -22,10 +22,11 @@
 mod client;
 mod runtime;
 
-pub use client::RedisClient;
+pub use client::{RedisClient, retry};
 pub use ha_redis_core::{
-    Address, Client, ConfigError, Connection, DedicatedConnection, Error, Health, Outcome, RedisConfig,
-    RedisConfigBuilder, RedisErrorExt, Replica, Topology, config, redis,
+    Address, Client, Closed, ConfigError, Connection, DedicatedConnection, Error, Health, Jitter, Outcome,
+    RedisConfig, RedisConfigBuilder, RedisErrorExt, Replica, RetryPolicy, RetrySafety, Role, Topology,
+    config, redis,
 };
 pub use runtime::TokioRuntime;
 

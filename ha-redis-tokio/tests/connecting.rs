@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::{client_of, config, connections, until};
 use ha_redis_testkit::Server;
 use ha_redis_tokio::redis::{self, AsyncCommands};
-use ha_redis_tokio::{Outcome, RedisClient, RedisConfig, RedisErrorExt};
+use ha_redis_tokio::{Outcome, RedisClient, RedisConfig, RedisErrorExt, Role};
 
 #[tokio::test]
 async fn a_refused_connection_names_the_address_and_who_gave_it() {
@@ -23,10 +23,7 @@ async fn a_refused_connection_names_the_address_and_who_gave_it() {
 async fn a_server_that_does_not_answer_is_given_up_in_time() {
     let server = Server::start().unwrap();
     server.hang().unwrap();
-    let patient = RedisConfig::builder()
-        .host("127.0.0.1")
-        .port(server.port())
-        .socket_connect_timeout(Duration::from_millis(200));
+    let patient = common::settings(server.port()).socket_connect_timeout(Duration::from_millis(200));
     let error = RedisClient::connect(patient.build().unwrap()).await.unwrap_err();
     assert!(error.is_timeout(), "{error}");
     assert!(error.to_string().contains(&server.address().to_string()), "{error}");
@@ -69,13 +66,8 @@ async fn a_client_that_could_not_connect_recovers_by_itself() {
 #[tokio::test]
 async fn the_handshake_says_who_where_and_in_what_protocol() {
     let server = Server::builder().user("ann", "on >s3cret~!@ ~* &* +@all").start().unwrap();
-    let settings = RedisConfig::builder()
-        .host("127.0.0.1")
-        .port(server.port())
-        .username("ann")
-        .password("s3cret~!@")
-        .client_name("billing")
-        .db(3);
+    let settings =
+        common::settings(server.port()).username("ann").password("s3cret~!@").client_name("billing").db(3);
     let client = RedisClient::connect(settings.build().unwrap()).await.unwrap();
     let mut redis = client.connection();
     let info: String = redis::cmd("CLIENT").arg("INFO").query_async(&mut redis).await.unwrap();
@@ -87,8 +79,7 @@ async fn the_handshake_says_who_where_and_in_what_protocol() {
 #[tokio::test]
 async fn a_server_without_hello_is_spoken_to_in_resp2() {
     let server = Server::builder().password("pw").config("rename-command HELLO \"\"").start().unwrap();
-    let settings =
-        RedisConfig::builder().host("127.0.0.1").port(server.port()).password("pw").client_name("old").db(1);
+    let settings = common::settings(server.port()).password("pw").client_name("old").db(1);
     let client = RedisClient::connect(settings.build().unwrap()).await.unwrap();
     let mut redis = client.connection();
     let info: String = redis::cmd("CLIENT").arg("INFO").query_async(&mut redis).await.unwrap();
@@ -102,7 +93,7 @@ async fn a_server_without_hello_is_spoken_to_in_resp2() {
 #[tokio::test]
 async fn a_wrong_password_is_told_apart_and_told_at_once() {
     let server = Server::builder().password("right").start().unwrap();
-    let settings = RedisConfig::builder().host("127.0.0.1").port(server.port()).password("wrong");
+    let settings = common::settings(server.port()).password("wrong");
     let client = RedisClient::new(settings.build().unwrap());
     let error = client.initialize().await.unwrap_err();
     assert!(error.is_authentication(), "{error}");
@@ -188,13 +179,13 @@ async fn a_configuration_that_needs_tls_is_refused_and_not_sent_in_the_clear() {
 #[tokio::test]
 async fn the_health_check_tells_whether_the_server_answers() {
     let server = Server::start().unwrap();
-    let settings = RedisConfig::builder()
-        .host("127.0.0.1")
-        .port(server.port())
-        .socket_timeout(Duration::from_millis(300));
+    let settings = common::settings(server.port()).socket_timeout(Duration::from_millis(300));
     let client = RedisClient::connect(settings.build().unwrap()).await.unwrap();
     let health = client.health_check().await;
-    assert!(health.is_healthy() && health.open_connections == 1, "{health:?}");
+    assert!(
+        health.is_healthy() && health.open_connections == 1 && health.role == Some(Role::Master),
+        "{health:?}"
+    );
     server.hang().unwrap();
     let health = client.health_check().await;
     assert!(!health.is_healthy() && health.error.is_some(), "{health:?}");

@@ -6,16 +6,10 @@ mod common;
 
 use std::time::Duration;
 
-use common::{client_of, connections, until};
+use common::{blocked_clients, client_of, connections, until};
 use ha_redis_testkit::Server;
 use ha_redis_tokio::redis::{self, AsyncCommands};
-use ha_redis_tokio::{RedisClient, RedisConfig, RedisErrorExt};
-
-fn blocked_clients(server: &Server) -> usize {
-    let info = server.query(&["INFO", "clients"]).unwrap();
-    let line = info.text().unwrap().lines().find_map(|line| line.strip_prefix("blocked_clients:"));
-    line.unwrap().trim().parse().unwrap()
-}
+use ha_redis_tokio::{RedisClient, RedisErrorExt};
 
 #[tokio::test]
 async fn a_blocking_command_holds_nobody_up() {
@@ -35,10 +29,7 @@ async fn a_blocking_command_holds_nobody_up() {
 #[tokio::test]
 async fn a_blocking_command_outlives_the_reply_timeout_and_keeps_its_own() {
     let server = Server::start().unwrap();
-    let settings = RedisConfig::builder()
-        .host("127.0.0.1")
-        .port(server.port())
-        .socket_timeout(Duration::from_millis(200));
+    let settings = common::settings(server.port()).socket_timeout(Duration::from_millis(200));
     let client = RedisClient::connect(settings.build().unwrap()).await.unwrap();
     let mut redis = client.connection();
     let nothing: Option<(String, String)> = redis.blpop("queue", 0.6).await.unwrap();
@@ -96,11 +87,8 @@ async fn a_connection_whose_state_was_changed_serves_nobody_else() {
 #[tokio::test]
 async fn there_are_no_more_connections_than_allowed() {
     let server = Server::start().unwrap();
-    let settings = RedisConfig::builder()
-        .host("127.0.0.1")
-        .port(server.port())
-        .max_connections(3)
-        .failover_wait(Duration::from_millis(200));
+    let settings =
+        common::settings(server.port()).max_connections(3).failover_wait(Duration::from_millis(200));
     let client = RedisClient::connect(settings.build().unwrap()).await.unwrap();
     let first = client.dedicated().await.unwrap();
     let _second = client.dedicated().await.unwrap();
@@ -119,10 +107,7 @@ async fn there_are_no_more_connections_than_allowed() {
 #[tokio::test]
 async fn nothing_is_slipped_into_a_callers_transaction() {
     let server = Server::start().unwrap();
-    let settings = RedisConfig::builder()
-        .host("127.0.0.1")
-        .port(server.port())
-        .health_check_interval(Duration::from_millis(20));
+    let settings = common::settings(server.port()).health_check_interval(Duration::from_millis(20));
     let client = RedisClient::connect(settings.build().unwrap()).await.unwrap();
     let mut own = client.dedicated().await.unwrap();
     redis::cmd("MULTI").exec_async(&mut own).await.unwrap();

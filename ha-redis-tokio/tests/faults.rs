@@ -13,7 +13,7 @@ use ha_redis_tokio::{Outcome, RedisClient, RedisConfig, RedisErrorExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 async fn impatient(server: &Server, reply: Duration) -> RedisClient {
-    let settings = RedisConfig::builder().host("127.0.0.1").port(server.port()).socket_timeout(reply);
+    let settings = common::settings(server.port()).socket_timeout(reply);
     RedisClient::connect(settings.build().unwrap()).await.unwrap()
 }
 
@@ -32,10 +32,7 @@ async fn calls_wait_while_the_server_restarts() {
 #[tokio::test]
 async fn a_call_without_a_server_ends_with_the_wait_for_one() {
     let server = Server::start().unwrap();
-    let settings = RedisConfig::builder()
-        .host("127.0.0.1")
-        .port(server.port())
-        .failover_wait(Duration::from_millis(300));
+    let settings = common::settings(server.port()).failover_wait(Duration::from_millis(300));
     let client = RedisClient::connect(settings.build().unwrap()).await.unwrap();
     server.kill().unwrap();
     // The first call may be written before the client learns that the server is gone.
@@ -96,10 +93,7 @@ async fn a_server_that_hangs_costs_a_call_no_more_than_its_time() {
 #[tokio::test]
 async fn an_idle_connection_is_checked_and_kept() {
     let server = Server::start().unwrap();
-    let settings = RedisConfig::builder()
-        .host("127.0.0.1")
-        .port(server.port())
-        .health_check_interval(Duration::from_millis(50));
+    let settings = common::settings(server.port()).health_check_interval(Duration::from_millis(50));
     let client = RedisClient::connect(settings.build().unwrap()).await.unwrap();
     let before = calls(&server, "ping");
     until("the idle connection is checked", || calls(&server, "ping") >= before + 3).await;

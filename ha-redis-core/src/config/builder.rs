@@ -7,6 +7,7 @@ use super::check::check;
 use super::password::Password;
 use super::{ConfigError, RedisConfig};
 use crate::address::Address;
+use crate::retry::{Jitter, RetrySafety};
 
 /// Builds a [`RedisConfig`]. What is not set keeps its default; the accessors of [`RedisConfig`] name units and
 /// defaults.
@@ -178,6 +179,42 @@ impl RedisConfigBuilder {
     /// How long a call may wait for a usable connection, up to 24 hours; zero for not at all.
     pub fn failover_wait(mut self, wait: Duration) -> Self {
         self.config.failover_wait = wait;
+        self
+    }
+
+    /// How long a call may take with all its waits and attempts: more than zero, up to 24 hours.
+    pub fn call_timeout(mut self, timeout: Duration) -> Self {
+        self.config.call_timeout = Some(timeout);
+        self
+    }
+
+    /// How the delays between attempts are spread.
+    pub fn retry_jitter(mut self, jitter: Jitter) -> Self {
+        self.config.retry_jitter = jitter;
+        self
+    }
+
+    /// How many retries there may be for every hundred calls, 0 to 100; 100 for no limit.
+    pub fn retry_budget(mut self, percent: u32) -> Self {
+        self.config.retry_budget = percent;
+        self
+    }
+
+    /// Which commands are sent again although they may have run.
+    pub fn retry_safety(mut self, safety: RetrySafety) -> Self {
+        self.config.retry_safety = safety;
+        self
+    }
+
+    /// How many commands a connection may owe replies at a time, 1 to 10,000,000.
+    pub fn max_in_flight(mut self, commands: u32) -> Self {
+        self.config.max_in_flight = commands;
+        self
+    }
+
+    /// How many bytes of commands may wait to be written to a connection, 1 KiB to 4 GiB.
+    pub fn max_in_flight_bytes(mut self, bytes: u64) -> Self {
+        self.config.max_in_flight_bytes = bytes;
         self
     }
 }

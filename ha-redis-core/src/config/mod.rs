@@ -47,6 +47,7 @@ pub use self::builder::RedisConfigBuilder;
 pub use self::error::{ConfigError, Problem};
 use self::password::Password;
 use crate::address::Address;
+use crate::retry::{Jitter, RetrySafety};
 
 const MAX_CONNECTIONS: usize = 10_000;
 
@@ -93,6 +94,12 @@ pub struct RedisConfig {
     retry_base_delay: Duration,
     client_name: Option<String>,
     failover_wait: Duration,
+    call_timeout: Option<Duration>,
+    retry_jitter: Jitter,
+    retry_budget: u32,
+    retry_safety: RetrySafety,
+    max_in_flight: u32,
+    max_in_flight_bytes: u64,
 }
 
 impl Default for RedisConfig {
@@ -120,6 +127,12 @@ impl Default for RedisConfig {
             retry_base_delay: Duration::from_millis(100),
             client_name: None,
             failover_wait: Duration::from_secs(10),
+            call_timeout: None,
+            retry_jitter: Jitter::Added,
+            retry_budget: 20,
+            retry_safety: RetrySafety::Repeatable,
+            max_in_flight: 65_536,
+            max_in_flight_bytes: 16 << 20,
         }
     }
 }
@@ -291,6 +304,45 @@ impl RedisConfig {
     /// for not at all. Default: 10 s (not a setting of the Python library).
     pub fn failover_wait(&self) -> Duration {
         self.failover_wait
+    }
+
+    /// How long a call may take from its beginning to its end, with all its waits and attempts; up to 24 hours.
+    /// Default: none, so that a call is bounded by its parts: [`failover_wait`](Self::failover_wait) and
+    /// [`socket_timeout`](Self::socket_timeout) for each of its attempts, and the delays between them (not a
+    /// setting of the Python library).
+    pub fn call_timeout(&self) -> Option<Duration> {
+        self.call_timeout
+    }
+
+    /// How the delays between attempts are spread. Default: [`Jitter::Added`] (not a setting of the Python
+    /// library).
+    pub fn retry_jitter(&self) -> Jitter {
+        self.retry_jitter
+    }
+
+    /// How many retries there may be for every hundred calls, once a reserve of a hundred is used up, so that a
+    /// sick server is not hammered by those who wait for it; 100 for no such limit. Default: 20 (not a setting of
+    /// the Python library).
+    pub fn retry_budget(&self) -> u32 {
+        self.retry_budget
+    }
+
+    /// Which commands are sent again although they may have run. Default: [`RetrySafety::Repeatable`] (not a
+    /// setting of the Python library).
+    pub fn retry_safety(&self) -> RetrySafety {
+        self.retry_safety
+    }
+
+    /// How many commands a connection may owe replies at a time, 1 to 10,000,000; more calls wait for their turn.
+    /// Default: 65,536 (not a setting of the Python library).
+    pub fn max_in_flight(&self) -> u32 {
+        self.max_in_flight
+    }
+
+    /// How many bytes of commands may wait to be written to a connection, 1 KiB to 4 GiB; more calls wait for
+    /// their turn. One command may be larger. Default: 16 MiB (not a setting of the Python library).
+    pub fn max_in_flight_bytes(&self) -> u64 {
+        self.max_in_flight_bytes
     }
 }
 

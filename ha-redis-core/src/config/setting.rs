@@ -12,6 +12,8 @@ use crate::address::Address;
 const MAX_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
 const CONNECTIONS: RangeInclusive<usize> = 1..=MAX_CONNECTIONS;
 const RETRIES: RangeInclusive<u32> = 0..=1000;
+const IN_FLIGHT: RangeInclusive<u32> = 1..=10_000_000;
+const IN_FLIGHT_BYTES: RangeInclusive<u64> = 1024..=1 << 32;
 
 pub(super) const HOST: &str = "a host name, an IPv4 or an IPv6 address";
 const USERNAME: &str = "a user name of at least one character, without spaces and control characters";
@@ -64,7 +66,7 @@ impl Setting {
     }
 }
 
-pub(super) static SETTINGS: [Setting; 22] = [
+pub(super) static SETTINGS: [Setting; 28] = [
     Setting {
         name: "host",
         secret: false,
@@ -248,6 +250,54 @@ pub(super) static SETTINGS: [Setting; 22] = [
         valid: |config| config.failover_wait <= MAX_DURATION,
         text: |config| Some(duration::format(config.failover_wait)),
         read: Some(|config, text| set(&mut config.failover_wait, duration::parse(text))),
+    },
+    Setting {
+        name: "call_timeout",
+        secret: false,
+        allowed: TIMEOUT,
+        valid: |config| config.call_timeout.is_none_or(is_timeout),
+        text: |config| config.call_timeout.map(duration::format),
+        read: Some(|config, text| set(&mut config.call_timeout, duration::parse(text).map(Some))),
+    },
+    Setting {
+        name: "retry_jitter",
+        secret: false,
+        allowed: "added, equal, full or none",
+        valid: |_| true,
+        text: |config| Some(config.retry_jitter.to_string()),
+        read: Some(|config, text| set(&mut config.retry_jitter, text.parse().ok())),
+    },
+    Setting {
+        name: "retry_budget",
+        secret: false,
+        allowed: "a percentage from 0 to 100",
+        valid: |config| config.retry_budget <= 100,
+        text: |config| Some(config.retry_budget.to_string()),
+        read: Some(|config, text| set(&mut config.retry_budget, text.parse().ok())),
+    },
+    Setting {
+        name: "retry_safety",
+        secret: false,
+        allowed: "read-only, repeatable or anything",
+        valid: |_| true,
+        text: |config| Some(config.retry_safety.to_string()),
+        read: Some(|config, text| set(&mut config.retry_safety, text.parse().ok())),
+    },
+    Setting {
+        name: "max_in_flight",
+        secret: false,
+        allowed: "a whole number from 1 to 10000000",
+        valid: |config| IN_FLIGHT.contains(&config.max_in_flight),
+        text: |config| Some(config.max_in_flight.to_string()),
+        read: Some(|config, text| set(&mut config.max_in_flight, text.parse().ok())),
+    },
+    Setting {
+        name: "max_in_flight_bytes",
+        secret: false,
+        allowed: "a number of bytes from 1024 to 4294967296",
+        valid: |config| IN_FLIGHT_BYTES.contains(&config.max_in_flight_bytes),
+        text: |config| Some(config.max_in_flight_bytes.to_string()),
+        read: Some(|config, text| set(&mut config.max_in_flight_bytes, text.parse().ok())),
     },
 ];
 

@@ -3,6 +3,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
+use crate::retry::{Jitter, RetrySafety};
 
 const SECRET: &str = "hunter2secret";
 
@@ -342,6 +343,14 @@ fn any_server() -> impl Strategy<Value = RedisConfigBuilder> {
     prop_oneof![tcp, unix, sentinel]
 }
 
+fn any_jitter() -> impl Strategy<Value = Jitter> {
+    prop_oneof![Just(Jitter::Added), Just(Jitter::Equal), Just(Jitter::Full), Just(Jitter::None)]
+}
+
+fn any_retry_safety() -> impl Strategy<Value = RetrySafety> {
+    prop_oneof![Just(RetrySafety::ReadOnly), Just(RetrySafety::Repeatable), Just(RetrySafety::Anything)]
+}
+
 prop_compose! {
     fn any_config()(
         server in any_server(),
@@ -352,6 +361,7 @@ prop_compose! {
         client_name in option::of("[!-~]{1,12}"),
         numbers in option::of((1..=MAX_CONNECTIONS, 0..=1000_u32)),
         times in option::of(vec(any_duration(), 8)),
+        retries in option::of((any_jitter(), any_retry_safety(), 0..=100_u32, 1..=10_000_000_u32)),
     ) -> RedisConfig {
         let mut builder = server.db(db).sentinel_master_name(master);
         if let Some((username, password)) = credentials {
@@ -373,7 +383,16 @@ prop_compose! {
                 .sentinel_socket_timeout(times[3])
                 .sentinel_socket_connect_timeout(times[4])
                 .retry_base_delay(times[5])
-                .failover_wait(times[6]);
+                .failover_wait(times[6])
+                .call_timeout(times[7]);
+        }
+        if let Some((jitter, safety, budget, in_flight)) = retries {
+            builder = builder
+                .retry_jitter(jitter)
+                .retry_safety(safety)
+                .retry_budget(budget)
+                .max_in_flight(in_flight)
+                .max_in_flight_bytes(u64::from(in_flight) + 1024);
         }
         client_name.into_iter().fold(builder, RedisConfigBuilder::client_name).build().unwrap()
     }

@@ -6,7 +6,6 @@ use std::time::Instant;
 use futures_lite::future;
 
 use crate::engine::core::Core;
-use crate::engine::driver::Driver;
 use crate::engine::lane;
 use crate::error::{Error, Kind};
 use crate::link::Link;
@@ -66,7 +65,7 @@ pub(crate) async fn borrow(core: &Arc<Core>, bound: Instant) -> Result<Borrowed,
                 Some(Err(error)) if error.is_authentication() || error.is_config() => return Err(error),
                 Some(Err(error)) => last = Some(error),
             }
-            let pause = Backoff::RECONNECT.jittered(failures, core.runtime.random());
+            let pause = Backoff::RECONNECT.delay(failures, core.runtime.random());
             future::or(sleep(&*core.runtime, pause), core.pool.superseded(followed.generation)).await;
             failures += 1;
         }
@@ -96,8 +95,7 @@ impl Drop for Place {
 async fn open(mut place: Place, followed: &Followed) -> Result<Borrowed, Error> {
     let core = Arc::clone(&place.core);
     let parts = lane::open(&core, followed).await?;
-    let link = Arc::new(Link::new(followed.generation, followed.address.clone(), core.runtime.now()));
-    let driver = Driver::new(Arc::clone(&link), parts, Arc::clone(&core.runtime), core.patience());
+    let (link, driver) = core.link(followed, parts);
     if !core.pool.enlist(&link) {
         return Err(Error::new(Kind::NotMaster, format!("{} is no master any more", followed.address)));
     }

@@ -19,19 +19,29 @@ use crate::link::Slot;
 use crate::link::{Call, Link, NotTaken};
 use crate::proto::Reply;
 use crate::retry::refusal::{self, Refusal};
-use crate::retry::{Decision, RetryPolicy};
-use crate::time::{sleep, until};
+use crate::retry::{Decision, RetryPolicy, RetrySafety, RetrySession};
+use crate::time::{sleep_until, until};
 
 /// Sends calls, one at a time, over the connection that is in use now, and again where that is allowed.
 #[derive(Debug)]
 pub(crate) struct Caller {
     core: Arc<Keeper>,
     lane: usize,
-    policy: RetryPolicy,
+    /// How this handle's calls are repeated, and how long they may take.
+    pub(crate) terms: Terms,
     /// The connection of the last call: most likely that of the next.
     link: Option<Arc<Link>>,
     /// Kept from call to call. A call that is dropped on its way takes the slot with it.
     slot: Option<Arc<Slot>>,
+}
+
+/// On what terms calls are made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    pub(crate) policy: RetryPolicy,
+    pub(crate) safety: RetrySafety,
+    /// The bound on a call with all its waits and attempts.
+    pub(crate) timeout: Option<Duration>,
 }
 
 /// Which connection a call goes over.
@@ -53,12 +63,12 @@ pub(crate) enum Failure {
 }
 
 impl Caller {
-    pub(crate) fn new(core: Arc<Keeper>, lane: usize, policy: RetryPolicy) -> Self {
-        Self { core, lane, policy, link: None, slot: None }
+    pub(crate) fn new(core: Arc<Keeper>, lane: usize, terms: Terms) -> Self {
+        Self { core, lane, terms, link: None, slot: None }
     }
 
     pub(crate) fn again(&self) -> Self {
-        Self::new(Arc::clone(&self.core), self.lane, self.policy)
+        Self::new(Arc::clone(&self.core), self.lane, self.terms)
     }
 
     #[cfg(feature = "aio")]
@@ -70,9 +80,10 @@ impl Caller {
     /// waits of at most `failover_wait` for a connection before each.
     pub(crate) async fn call(&mut self, call: Call<'_>) -> Result<Reply, Error> {
         let mut first = None;
+        let deadline = self.deadline();
         if let Some(link) = &self.link {
             let slot = self.slot.take().unwrap_or_default();
-            match exchange(link, &slot, call, self.core.reply_timeout()).await {
+            match exchange(link, &slot, call, Some(self.reply_limit(deadline))).await {
                 Ok(reply) if refused(call, &reply).is_none() => {
                     self.slot = Some(slot);
                     return Ok(reply);
@@ -81,7 +92,7 @@ impl Caller {
             }
         }
         // All that is rare, in a future of its own: it would only make the common one larger.
-        Box::pin(self.persist(call, Route::Shared, first)).await
+        Box::pin(self.persist(call, Route::Shared, deadline, first)).await
     }
 
     /// Runs a call that the server may let wait for `limit`, or for ever, on a connection of its own.
@@ -91,22 +102,23 @@ impl Caller {
         limit: Option<Duration>,
     ) -> Result<Reply, Error> {
         let limit = limit.map(|limit| limit.saturating_add(self.core.config.socket_timeout()));
-        Box::pin(self.persist(call, Route::Own(limit), None)).await
+        Box::pin(self.persist(call, Route::Own(limit), self.deadline(), None)).await
     }
 
     async fn persist(
         &mut self,
         call: Call<'_>,
         route: Route,
+        deadline: Option<Instant>,
         mut first: Option<(Attempt, Generation)>,
     ) -> Result<Reply, Error> {
         self.core.start()?;
-        let mut session = self.policy.session();
-        let mut bound = self.wait_bound();
+        let mut session = self.terms.policy.session(deadline);
+        let mut bound = self.wait_bound(deadline);
         loop {
             let (attempt, generation) = match first.take() {
                 Some(attempt) => attempt,
-                None => self.attempt(call, route, bound).await?,
+                None => self.attempt(call, route, bound, deadline).await?,
             };
             let (outcome, ended) = match attempt {
                 Ok(reply) => match refused(call, &reply) {
@@ -135,16 +147,42 @@ impl Caller {
                     (error.outcome(), Err(error))
                 }
             };
-            match session.decide(outcome, safety_of(call), self.core.runtime.random()) {
-                Decision::GiveUp => return ended,
-                Decision::Retry(delay) => self.pause(delay, generation).await,
+            match self.decide(&mut session, call, outcome) {
+                Decision::RetryAt(at) if self.core.budget.take() => self.pause(at, generation).await,
+                Decision::RetryAt(_) | Decision::GiveUp => return ended,
             }
-            bound = self.wait_bound();
+            bound = self.wait_bound(deadline);
         }
     }
 
-    fn wait_bound(&self) -> Instant {
-        self.core.runtime.now() + self.core.config.failover_wait()
+    fn decide(&self, session: &mut RetrySession, call: Call<'_>, outcome: Outcome) -> Decision {
+        let (now, random) = (self.core.runtime.now(), self.core.runtime.random());
+        match call {
+            // Once written, a transaction is not repeated, whatever its caller allows.
+            Call::Pipeline(pipeline) if pipeline.is_transaction() && outcome == Outcome::MaybeApplied => {
+                Decision::GiveUp
+            }
+            _ => session.decide(outcome, safety_of(call), self.terms.safety, now, random),
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.terms.timeout.map(|timeout| self.core.runtime.now() + timeout)
+    }
+
+    fn wait_bound(&self, deadline: Option<Instant>) -> Instant {
+        let bound = self.core.runtime.now() + self.core.config.failover_wait();
+        deadline.map_or(bound, |deadline| deadline.min(bound))
+    }
+
+    /// How long a reply may take: never past the deadline of the call.
+    fn reply_limit(&self, deadline: Option<Instant>) -> Duration {
+        let timeout = self.core.config.socket_timeout();
+        self.left(deadline).map_or(timeout, |left| left.min(timeout))
+    }
+
+    fn left(&self, deadline: Option<Instant>) -> Option<Duration> {
+        deadline.map(|deadline| deadline.saturating_duration_since(self.core.runtime.now()))
     }
 
     async fn attempt(
@@ -152,17 +190,21 @@ impl Caller {
         call: Call<'_>,
         route: Route,
         bound: Instant,
+        deadline: Option<Instant>,
     ) -> Result<(Attempt, Generation), Error> {
         let slot = self.slot.take().unwrap_or_default();
         let attempt = match route {
             Route::Shared => {
                 let link = self.core.pool.link(self.lane, &*self.core.runtime, bound).await?;
+                let limit = self.reply_limit(deadline);
                 let link = self.link.insert(link);
-                (exchange_in_turn(link, &slot, call, &self.core, bound).await, link.generation)
+                (exchange_in_turn(link, &slot, call, limit, &self.core, bound).await, link.generation)
             }
             Route::Own(limit) => {
-                let borrowed = borrow(&self.core, bound).await?;
+                // Boxed, since it would make every caller's wait for the shared connection larger.
+                let borrowed = Box::pin(borrow(&self.core, bound)).await?;
                 let link = borrowed.link();
+                let limit = [limit, self.left(deadline)].into_iter().flatten().min();
                 (exchange(link, &slot, call, limit).await, link.generation)
             }
         };
@@ -181,9 +223,9 @@ impl Caller {
     }
 
     /// Waits before the next attempt; news of another master ends the wait.
-    async fn pause(&self, delay: Duration, generation: Generation) {
+    async fn pause(&self, until: Instant, generation: Generation) {
         let runtime = &*self.core.runtime;
-        future::or(sleep(runtime, delay), self.core.pool.superseded(generation)).await;
+        future::or(sleep_until(runtime, until), self.core.pool.superseded(generation)).await;
     }
 }
 
@@ -238,11 +280,11 @@ async fn exchange_in_turn(
     link: &Link,
     slot: &Arc<Slot>,
     call: Call<'_>,
+    limit: Duration,
     core: &Core,
     bound: Instant,
 ) -> Attempt {
-    let limit = core.reply_timeout();
-    let submitted = until(&*core.runtime, bound, link.submit_in_turn(call, slot, limit)).await;
+    let submitted = until(&*core.runtime, bound, link.submit_in_turn(call, slot, Some(limit))).await;
     submitted.unwrap_or(Err(NotTaken::Full)).map_err(Failure::NotTaken)?;
     poll_fn(|cx| slot.poll(cx)).await.map_err(Failure::Error)
 }

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use crate::config::RedisConfig;
 use crate::engine::connector::Connector;
-use crate::engine::driver::Patience;
+use crate::engine::dialog::Parts;
+use crate::engine::driver::{Driver, Patience};
 use crate::engine::lane;
 #[cfg(feature = "sentinel")]
 use crate::engine::supervisor::{self, Notice, Notices};
 use crate::error::{Error, Kind};
-use crate::link::Generation;
-use crate::pool::GivenBy;
-use crate::pool::Pool;
-use crate::retry::RetryPolicy;
+use crate::link::{Bounds, Generation, Link};
+use crate::pool::{Followed, GivenBy, Pool};
+use crate::retry::{RetryBudget, RetryPolicy};
 use crate::runtime::{Runtime, Task};
 use crate::sync::lock;
 
@@ -34,6 +34,7 @@ pub(crate) struct Core {
     pub(crate) sentinels: Connector,
     #[cfg(feature = "sentinel")]
     pub(crate) notices: Notices,
+    pub(crate) budget: Arc<RetryBudget>,
     started: Mutex<bool>,
 }
 
@@ -46,6 +47,8 @@ impl Core {
             sentinels: Connector::for_sentinels(Arc::clone(&runtime), &config),
             #[cfg(feature = "sentinel")]
             notices: Notices::new(),
+            // Every call in flight may be sent again once before the share of the replies counts.
+            budget: Arc::new(RetryBudget::new(config.max_in_flight(), config.retry_budget())),
             started: Mutex::new(false),
             config,
             runtime,
@@ -94,16 +97,29 @@ impl Core {
         Ok(())
     }
 
-    pub(crate) fn reply_timeout(&self) -> Option<Duration> {
-        Some(self.config.socket_timeout())
-    }
-
-    pub(crate) fn patience(&self) -> Patience {
+    fn patience(&self) -> Patience {
         Patience { reply: self.config.socket_timeout(), health_check: self.config.health_check_interval() }
     }
 
+    /// A new connection to the master that is followed, and what carries it.
+    pub(crate) fn link(&self, followed: &Followed, parts: Parts) -> (Arc<Link>, Driver) {
+        let bounds = Bounds {
+            commands: self.config.max_in_flight() as usize,
+            bytes: usize::try_from(self.config.max_in_flight_bytes()).unwrap_or(usize::MAX),
+        };
+        let opened = self.runtime.now();
+        let link = Arc::new(Link::new(followed.generation, followed.address.clone(), opened, bounds));
+        let runtime = Arc::clone(&self.runtime);
+        let budget = Arc::clone(&self.budget);
+        let driver = Driver::new(Arc::clone(&link), parts, runtime, self.patience(), budget);
+        (link, driver)
+    }
+
     pub(crate) fn policy(&self) -> RetryPolicy {
-        RetryPolicy::new(self.config.retry_attempts(), self.config.retry_base_delay())
+        RetryPolicy::new()
+            .attempts(self.config.retry_attempts())
+            .base_delay(self.config.retry_base_delay())
+            .jitter(self.config.retry_jitter())
     }
 
     /// A server that was taken for the master says that it is none.

@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 
+use crate::closing::Closed;
 use crate::engine::dialog::Parts;
 use crate::error::{Error, Kind, Outcome};
 use crate::link::{Link, Orders, Request, Slot};
 use crate::proto::{Decoder, InFlight};
+use crate::retry::RetryBudget;
 use crate::runtime::{Runtime, Timer, Transport};
 
 /// How much a busy connection may read before other tasks get their turn.
@@ -35,6 +37,7 @@ pub(crate) struct Driver {
     transport: Box<dyn Transport>,
     runtime: Arc<dyn Runtime>,
     patience: Patience,
+    budget: Arc<RetryBudget>,
 
     decoder: Decoder,
     input: Vec<u8>,
@@ -59,7 +62,13 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    pub(crate) fn new(link: Arc<Link>, parts: Parts, runtime: Arc<dyn Runtime>, patience: Patience) -> Self {
+    pub(crate) fn new(
+        link: Arc<Link>,
+        parts: Parts,
+        runtime: Arc<dyn Runtime>,
+        patience: Patience,
+        budget: Arc<RetryBudget>,
+    ) -> Self {
         let now = runtime.now();
         let timer_at = now + patience.reply;
         Self {
@@ -68,6 +77,7 @@ impl Driver {
             timer: runtime.timer(timer_at),
             runtime,
             patience,
+            budget,
             decoder: parts.decoder,
             input: vec![0; READ_BUFFER],
             in_flight: InFlight::new(),
@@ -141,7 +151,10 @@ impl Driver {
         let mut answered = 0;
         loop {
             match self.decoder.decode(&mut bytes) {
-                Ok(None) => return Poll::Ready(Ok(answered)),
+                Ok(None) => {
+                    self.budget.fill(answered);
+                    return Poll::Ready(Ok(answered));
+                }
                 Ok(Some(Value::Push { kind, .. })) => tracing::trace!(?kind, "push ignored"),
                 Ok(Some(value)) => match self.in_flight.on_value(value) {
                     Ok(None) => {}
@@ -289,12 +302,16 @@ impl Driver {
         let never_taken = self.link.end(why.clone());
         let settled = self.in_flight.settle(self.written);
         let unsent = self.arrivals.drain(..).chain(never_taken);
-        for (slot, outcome) in settled {
+        let unsent = unsent.map(|request| (request.waiter, Outcome::NotSent)).collect::<Vec<_>>();
+        let mut cut = Closed::default();
+        for (slot, outcome) in settled.into_iter().chain(unsent) {
+            // Of a caller that has gone away, and of a check, nobody else holds the slot.
+            if Arc::strong_count(&slot) > 1 {
+                cut.count(outcome);
+            }
             slot.complete(Err(why.clone().with_outcome(outcome)));
         }
-        for request in unsent {
-            request.waiter.complete(Err(why.clone().with_outcome(Outcome::NotSent)));
-        }
+        self.link.record_cut(cut);
     }
 }
 

@@ -2,16 +2,14 @@
 //! lives.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_lite::future;
 
 use crate::engine::core::Core;
 use crate::engine::dialog::Parts;
-use crate::engine::driver::Driver;
 use crate::error::{Error, Kind};
-use crate::link::Link;
-use crate::pool::Followed;
+use crate::pool::{Followed, is_hopeless};
 use crate::proto::Role;
 use crate::retry::Backoff;
 use crate::time::sleep;
@@ -22,6 +20,7 @@ const PROVEN: Duration = Duration::from_secs(1);
 pub(crate) async fn keep(core: Arc<Core>, lane: usize) {
     let _ends_pool = EndsPool(&core);
     let mut failures = 0;
+    let mut backoff = Backoff::RECONNECT;
     while let Some(followed) = core.pool.followed().await {
         let attempt = async { Some(open(&core, &followed).await) };
         let switched = async {
@@ -29,15 +28,19 @@ pub(crate) async fn keep(core: Arc<Core>, lane: usize) {
             None
         };
         match future::or(attempt, switched).await {
-            None => failures = 0,
+            None => {
+                failures = 0;
+                continue;
+            }
             Some(Ok(parts)) => {
                 let opened = core.runtime.now();
-                carry(&core, lane, &followed, parts, opened).await;
+                carry(&core, lane, &followed, parts).await;
                 failures = if core.runtime.now() >= opened + PROVEN { 0 } else { failures + 1 };
             }
             Some(Err(error)) => {
                 tracing::debug!(lane, %error, "no connection");
                 failures += 1;
+                backoff = if is_hopeless(&error) { Backoff::HOPELESS } else { Backoff::RECONNECT };
                 // An attempt that ended by its time limit has waited enough.
                 let waited = error.kind() == Kind::Timeout;
                 core.pool.fail(error);
@@ -46,10 +49,12 @@ pub(crate) async fn keep(core: Arc<Core>, lane: usize) {
                 }
             }
         }
-        if failures > 0 {
-            let pause = Backoff::RECONNECT.jittered(failures - 1, core.runtime.random());
-            future::or(sleep(&*core.runtime, pause), core.pool.superseded(followed.generation)).await;
-        }
+        let random = core.runtime.random();
+        let pause = match failures {
+            0 => Backoff::AFTER_A_LOSS.delay(0, random),
+            failures => backoff.delay(failures - 1, random),
+        };
+        future::or(sleep(&*core.runtime, pause), core.pool.superseded(followed.generation)).await;
     }
 }
 
@@ -79,9 +84,8 @@ pub(crate) async fn open(core: &Core, followed: &Followed) -> Result<Parts, Erro
 }
 
 /// Serves callers over the connection until it ends.
-async fn carry(core: &Core, lane: usize, followed: &Followed, parts: Parts, opened: Instant) {
-    let link = Arc::new(Link::new(followed.generation, followed.address.clone(), opened));
-    let driver = Driver::new(Arc::clone(&link), parts, Arc::clone(&core.runtime), core.patience());
+async fn carry(core: &Core, lane: usize, followed: &Followed, parts: Parts) {
+    let (link, driver) = core.link(followed, parts);
     if !core.pool.install(lane, &link) {
         return;
     }

@@ -63,7 +63,7 @@ pub(crate) async fn listen(core: Arc<Core>, sentinel: Address) {
             }
             Err(error) => tracing::debug!(%sentinel, %error, "no subscription"),
         }
-        sleep(&*core.runtime, Backoff::RECONNECT.jittered(failures, core.runtime.random())).await;
+        sleep(&*core.runtime, Backoff::RECONNECT.delay(failures, core.runtime.random())).await;
         failures += 1;
     }
 }

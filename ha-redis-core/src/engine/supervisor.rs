@@ -16,14 +16,15 @@ use crate::error::{Error, Kind};
 use crate::link::Generation;
 use crate::pool::GivenBy;
 use crate::proto::{Role, read_role};
-use crate::retry::Backoff;
+use crate::retry::{Backoff, Jitter};
 use crate::sentinel::{Action, Follower, Input};
 use crate::time::{sleep, until};
 
 /// How often a replica that is being promoted is asked for its role.
 const ROLE_INTERVAL: Duration = Duration::from_millis(15);
 /// Between attempts to reach it.
-const REDIAL: Backoff = Backoff { base: ROLE_INTERVAL, cap: Duration::from_millis(250) };
+const REDIAL: Backoff =
+    Backoff { base: ROLE_INTERVAL, cap: Duration::from_millis(250), jitter: Jitter::Equal };
 /// Notices that wait for the supervisor. More are dropped: the poll beneath finds out what they would say.
 const NOTICES: usize = 256;
 
@@ -201,6 +202,6 @@ async fn watch_promotion(core: &Core, replica: Address) {
                 }
             }
         }
-        sleep(&*core.runtime, REDIAL.jittered(failures, core.runtime.random())).await;
+        sleep(&*core.runtime, REDIAL.delay(failures, core.runtime.random())).await;
     }
 }

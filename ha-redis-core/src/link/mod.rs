@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use redis::{Cmd, Pipeline};
 
 use crate::address::Address;
+use crate::closing::Closed;
 use crate::error::Error;
 use crate::proto::{self, Shape};
 use crate::sync::lock;
@@ -24,12 +25,17 @@ pub(crate) use slot::Slot;
 /// A request whose reply goes to a [`Slot`].
 pub(crate) type Request = proto::Request<Arc<Slot>>;
 
-/// How many commands a connection may owe replies at once; callers beyond that wait.
-const MAX_COMMANDS: usize = 65_536;
-/// How many encoded bytes may wait for the socket; callers beyond that wait. One command may be larger.
-const MAX_STAGED_BYTES: usize = 16 << 20;
 /// A write buffer that a burst has grown beyond this is given back once it is written.
 const KEPT_BUFFER: usize = 64 << 10;
+
+/// How much a connection takes; callers beyond that wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Commands that are owed a reply.
+    pub(crate) commands: usize,
+    /// Encoded bytes that wait for the socket. One command may be larger.
+    pub(crate) bytes: usize,
+}
 
 /// What a caller wants to have sent.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +75,7 @@ pub(crate) struct Link {
     pub(crate) generation: Generation,
     pub(crate) address: Address,
     pub(crate) opened: Instant,
+    bounds: Bounds,
     state: Mutex<State>,
 }
 
@@ -81,6 +88,8 @@ struct State {
     /// Requests whose replies are owed, taken by the driver or not.
     owed: usize,
     queue: Queue,
+    /// What the end of the connection cut off.
+    cut: Closed,
     /// The driver, when it waits for work.
     driver: Option<Waker>,
 }
@@ -117,7 +126,7 @@ pub(crate) enum Orders {
 }
 
 impl Link {
-    pub(crate) fn new(generation: Generation, address: Address, opened: Instant) -> Self {
+    pub(crate) fn new(generation: Generation, address: Address, opened: Instant, bounds: Bounds) -> Self {
         let state = State {
             gate: Gate::Open,
             lent: false,
@@ -125,9 +134,10 @@ impl Link {
             requests: Vec::new(),
             owed: 0,
             queue: Queue::default(),
+            cut: Closed::default(),
             driver: None,
         };
-        Self { generation, address, opened, state: Mutex::new(state) }
+        Self { generation, address, opened, bounds, state: Mutex::new(state) }
     }
 
     /// Encodes a call and leaves `slot` for its reply.
@@ -139,7 +149,7 @@ impl Link {
     ) -> Result<(), NotTaken> {
         let mut state = lock(&self.state);
         state.check_gate()?;
-        if state.is_full() || !state.queue.is_empty() {
+        if state.is_full(self.bounds) || !state.queue.is_empty() {
             return Err(NotTaken::Full);
         }
         let driver = state.stage(call, slot, limit);
@@ -162,7 +172,7 @@ impl Link {
             if let Err(not_taken) = state.check_gate() {
                 return Poll::Ready(Err(not_taken));
             }
-            if state.is_full() || !state.queue.is_first(ticket) {
+            if state.is_full(self.bounds) || !state.queue.is_first(ticket) {
                 state.queue.wait(ticket, cx);
                 return Poll::Pending;
             }
@@ -252,7 +262,7 @@ impl Link {
             Gate::Shut(why) => Orders::End(why.clone()),
             _ => Orders::Carry { staged: !state.bytes.is_empty() },
         };
-        let next = state.next_in_turn();
+        let next = state.next_in_turn(self.bounds);
         drop(state);
         wake(next);
         orders
@@ -267,7 +277,7 @@ impl Link {
         let mut state = lock(&self.state);
         std::mem::swap(&mut state.bytes, written);
         requests.append(&mut state.requests);
-        let next = state.next_in_turn();
+        let next = state.next_in_turn(self.bounds);
         drop(state);
         wake(next);
     }
@@ -302,6 +312,15 @@ impl Link {
         waiting.into_iter().for_each(Waker::wake);
         requests
     }
+
+    /// What the end of the connection has cut off.
+    pub(crate) fn cut(&self) -> Closed {
+        lock(&self.state).cut
+    }
+
+    pub(crate) fn record_cut(&self, cut: Closed) {
+        lock(&self.state).cut.add(cut);
+    }
 }
 
 impl State {
@@ -313,8 +332,8 @@ impl State {
         }
     }
 
-    fn is_full(&self) -> bool {
-        self.owed >= MAX_COMMANDS || self.bytes.len() >= MAX_STAGED_BYTES
+    fn is_full(&self, bounds: Bounds) -> bool {
+        self.owed >= bounds.commands || self.bytes.len() >= bounds.bytes
     }
 
     /// Takes a call, and returns the driver if it is to be woken.
@@ -327,8 +346,8 @@ impl State {
         self.driver.take()
     }
 
-    fn next_in_turn(&mut self) -> Option<Waker> {
-        if self.queue.is_empty() || self.is_full() { None } else { self.queue.first() }
+    fn next_in_turn(&mut self, bounds: Bounds) -> Option<Waker> {
+        if self.queue.is_empty() || self.is_full(bounds) { None } else { self.queue.first() }
     }
 }
 
@@ -348,7 +367,7 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut state = lock(&self.link.state);
         state.queue.leave(self.ticket);
-        let next = state.next_in_turn();
+        let next = state.next_in_turn(self.link.bounds);
         drop(state);
         wake(next);
     }
@@ -376,8 +395,11 @@ mod tests {
     use super::*;
     use crate::error::Kind;
 
+    const COMMANDS: usize = 3;
+
     fn link() -> Link {
-        Link::new(Generation::default(), Address::tcp("localhost", 1), Instant::now())
+        let bounds = Bounds { commands: COMMANDS, bytes: 1 << 20 };
+        Link::new(Generation::default(), Address::tcp("localhost", 1), Instant::now(), bounds)
     }
 
     fn slot() -> Arc<Slot> {
@@ -395,7 +417,7 @@ mod tests {
         let ping = redis::cmd("PING");
         let call = Call::Command(&ping);
         let link = link();
-        for _ in 0..MAX_COMMANDS {
+        for _ in 0..COMMANDS {
             link.submit(call, &slot(), None).unwrap();
         }
         assert!(matches!(link.submit(call, &slot(), None), Err(NotTaken::Full)));
@@ -419,7 +441,7 @@ mod tests {
         let ping = redis::cmd("PING");
         let call = Call::Command(&ping);
         let link = link();
-        for _ in 0..MAX_COMMANDS {
+        for _ in 0..COMMANDS {
             link.submit(call, &slot(), None).unwrap();
         }
         let (first_slot, second_slot) = (slot(), slot());

@@ -65,7 +65,7 @@ impl Pool {
         if let Some(link) = ended {
             dedicated.open.retain(|open| !Arc::ptr_eq(open, link));
             dedicated.free.retain(|free| !Arc::ptr_eq(free, link));
-            state.alive -= 1;
+            state.ended(link);
         }
         drop(state);
         self.seats.notify_additional(1);

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use event_listener::Event;
 
 use crate::address::Address;
+use crate::closing::Closed;
 use crate::error::{Error, Kind, Outcome};
 use crate::link::{Generation, Link};
 use crate::runtime::Runtime;
@@ -48,6 +49,8 @@ struct State {
     /// Why there is no connection, and how many attempts have failed.
     failure: Option<Error>,
     failures: u64,
+    /// What closing has cut off.
+    cut: Closed,
 }
 
 #[derive(Clone, Debug)]
@@ -70,6 +73,7 @@ impl Pool {
             held: false,
             failure: None,
             failures: 0,
+            cut: Closed::default(),
         };
         Self { state: Mutex::new(state), usable: Event::new(), seats: Event::new(), changed: Event::new() }
     }
@@ -227,7 +231,7 @@ impl Pool {
     /// A connection that was installed has ended.
     pub(crate) fn remove(&self, lane: usize, link: &Arc<Link>, why: Error) {
         let mut state = lock(&self.state);
-        state.alive -= 1;
+        state.ended(link);
         if state.lanes[lane].as_ref().is_some_and(|current| Arc::ptr_eq(current, link)) {
             state.lanes[lane] = None;
             state.failure = Some(why);
@@ -286,6 +290,11 @@ impl Pool {
         wait_for(&self.state, &self.changed, |state| (state.alive == 0).then_some(())).await;
     }
 
+    /// What closing has cut off.
+    pub(crate) fn cut(&self) -> Closed {
+        lock(&self.state).cut
+    }
+
     fn announce_all(&self) {
         for event in [&self.usable, &self.seats, &self.changed] {
             event.notify(usize::MAX);
@@ -296,6 +305,13 @@ impl Pool {
 impl State {
     fn is_closed(&self) -> bool {
         matches!(self.phase, Phase::Closed(_))
+    }
+
+    fn ended(&mut self, link: &Link) {
+        self.alive -= 1;
+        if self.is_closed() {
+            self.cut.add(link.cut());
+        }
     }
 
     fn links(&self) -> impl Iterator<Item = &Arc<Link>> {
@@ -332,7 +348,7 @@ impl State {
 }
 
 /// Whether the next attempt will fail in the same way until somebody changes a setting.
-fn is_hopeless(error: &Error) -> bool {
+pub(crate) fn is_hopeless(error: &Error) -> bool {
     matches!(error.kind(), Kind::Authentication | Kind::Config)
 }
 

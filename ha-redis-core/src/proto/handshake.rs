@@ -18,13 +18,14 @@ pub(crate) struct Handshake {
 }
 
 /// A server's own account of its part in replication.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Role {
     /// It takes writes.
     Master,
     /// It follows a master.
     Replica,
-    /// It is a Sentinel and holds no data.
+    /// It is a Sentinel, and holds no data.
     Sentinel,
 }
 

@@ -6,7 +6,6 @@ mod in_flight;
 
 pub use decode::{DecodeError, Decoder, Limits};
 
-#[cfg(feature = "sentinel")]
-pub(crate) use handshake::read_role;
-pub(crate) use handshake::{Answer, Handshake, Protocol, Role};
+pub use handshake::Role;
+pub(crate) use handshake::{Answer, Handshake, Protocol, read_role};
 pub(crate) use in_flight::{InFlight, Reply, Request, Shape};

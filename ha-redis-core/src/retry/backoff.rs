@@ -1,29 +1,85 @@
 //! How long to wait before trying again.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
-/// Exponential backoff: `base × 2ⁿ`, capped, with jitter on top.
+/// How delays are spread, so that clients which failed together do not return together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Jitter {
+    /// The delay, and up to a quarter more.
+    #[default]
+    Added,
+    /// Half the delay, and up to as much again.
+    Equal,
+    /// Anything up to the delay.
+    Full,
+    /// The delay as it is.
+    None,
+}
+
+impl Jitter {
+    fn spread(self, delay: Duration, random: u64) -> Duration {
+        let share = (random >> 32) as f64 / f64::from(u32::MAX);
+        match self {
+            Self::Added => delay + delay.mul_f64(share / 4.0),
+            Self::Equal => delay / 2 + (delay / 2).mul_f64(share),
+            Self::Full => delay.mul_f64(share),
+            Self::None => delay,
+        }
+    }
+}
+
+impl fmt::Display for Jitter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Added => "added",
+            Self::Equal => "equal",
+            Self::Full => "full",
+            Self::None => "none",
+        })
+    }
+}
+
+impl FromStr for Jitter {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        let all = [Self::Added, Self::Equal, Self::Full, Self::None];
+        all.into_iter().find(|jitter| jitter.to_string() == text).ok_or(UnknownWord)
+    }
+}
+
+/// A text that names none of the choices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it is none of the words that are allowed")]
+pub struct UnknownWord;
+
+/// Exponential backoff: `base × 2ⁿ`, capped, with jitter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Backoff {
     pub(crate) base: Duration,
     pub(crate) cap: Duration,
+    pub(crate) jitter: Jitter,
 }
 
 impl Backoff {
+    /// Before a lost connection is made again: hardly a wait, but not for all clients of a server in the same
+    /// instant.
+    pub(crate) const AFTER_A_LOSS: Self =
+        Self { base: Duration::from_millis(50), cap: Duration::from_millis(50), jitter: Jitter::Full };
     /// Between attempts to connect, which callers wait for.
-    pub(crate) const RECONNECT: Self = Self { base: Duration::from_millis(50), cap: Duration::from_secs(1) };
+    pub(crate) const RECONNECT: Self =
+        Self { base: Duration::from_millis(100), cap: Duration::from_secs(1), jitter: Jitter::Equal };
+    /// Between attempts that fail until somebody changes a setting.
+    pub(crate) const HOPELESS: Self =
+        Self { base: Duration::from_millis(250), cap: Duration::from_secs(5), jitter: Jitter::Equal };
 
-    /// The wait before retry number `retry`, counted from 0, without jitter.
-    pub(crate) fn delay(&self, retry: u32) -> Duration {
+    /// The wait before retry number `retry`, counted from 0.
+    pub(crate) fn delay(&self, retry: u32, random: u64) -> Duration {
         let factor = 1_u32.checked_shl(retry).unwrap_or(u32::MAX);
-        self.base.saturating_mul(factor).min(self.cap)
-    }
-
-    /// The wait with up to a quarter more, so that clients which failed together do not return together.
-    pub(crate) fn jittered(&self, retry: u32, random: u64) -> Duration {
-        let delay = self.delay(retry);
-        let share = (random >> 32) as f64 / f64::from(u32::MAX);
-        delay + delay.mul_f64(share / 4.0)
+        self.jitter.spread(self.base.saturating_mul(factor).min(self.cap), random)
     }
 }
 
@@ -31,19 +87,32 @@ impl Backoff {
 mod tests {
     use super::*;
 
-    const BACKOFF: Backoff = Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(2) };
-
-    #[test]
-    fn waits_double_up_to_the_cap() {
-        let waits: Vec<_> = (0..8).map(|retry| BACKOFF.delay(retry).as_millis()).collect();
-        assert_eq!(waits, [100, 200, 400, 800, 1600, 2000, 2000, 2000]);
-        assert_eq!(BACKOFF.delay(u32::MAX), BACKOFF.cap);
+    fn backoff(jitter: Jitter) -> Backoff {
+        Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(2), jitter }
     }
 
     #[test]
-    fn jitter_adds_up_to_a_quarter() {
-        assert_eq!(BACKOFF.jittered(1, 0).as_millis(), 200);
-        assert_eq!(BACKOFF.jittered(1, u64::MAX).as_millis(), 250);
-        assert_eq!(BACKOFF.jittered(1, u64::MAX / 2).as_millis(), 225);
+    fn waits_double_up_to_the_cap() {
+        let waits: Vec<_> = (0..8).map(|retry| backoff(Jitter::None).delay(retry, 7).as_millis()).collect();
+        assert_eq!(waits, [100, 200, 400, 800, 1600, 2000, 2000, 2000]);
+        assert_eq!(backoff(Jitter::None).delay(u32::MAX, 7), Duration::from_secs(2));
+    }
+
+    #[test]
+    fn jitter_spreads_the_wait() {
+        let between =
+            |jitter| [0, u64::MAX / 2, u64::MAX].map(|random| backoff(jitter).delay(1, random).as_millis());
+        assert_eq!(between(Jitter::Added), [200, 225, 250]);
+        assert_eq!(between(Jitter::Equal), [100, 150, 200]);
+        assert_eq!(between(Jitter::Full), [0, 100, 200]);
+        assert_eq!(between(Jitter::None), [200, 200, 200]);
+    }
+
+    #[test]
+    fn every_jitter_reads_back() {
+        for jitter in [Jitter::Added, Jitter::Equal, Jitter::Full, Jitter::None] {
+            assert_eq!(jitter.to_string().parse(), Ok(jitter));
+        }
+        assert_eq!("some".parse::<Jitter>(), Err(UnknownWord));
     }
 }

@@ -1,9 +1,14 @@
 //! Whether, and when, a command is sent again: decisions only, no clock and no I/O.
+//!
+//! A [`RetryPolicy`] says how often and how patiently; a `RetrySession` keeps the account of one call and decides
+//! after each failed attempt; a `RetryBudget` is shared by all calls of a client.
 
 mod backoff;
+mod budget;
 pub(crate) mod refusal;
+mod safety;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::{ErrorKind, RedisError};
 
@@ -11,31 +16,71 @@ use crate::command::Safety;
 use crate::error::{Kind, Outcome, RedisErrorExt, runs_nothing};
 
 pub(crate) use backoff::Backoff;
+pub use backoff::{Jitter, UnknownWord};
+pub(crate) use budget::RetryBudget;
+pub use safety::RetrySafety;
 
-/// Waits between retries grow no longer than this.
-const LONGEST_DELAY: Duration = Duration::from_secs(2);
-
-/// How often and how patiently a client tries again.
+/// How often and how patiently to try again.
+///
+/// ```
+/// use ha_redis_core::{Jitter, RetryPolicy};
+/// use std::time::Duration;
+///
+/// let patient = RetryPolicy::new().attempts(8).base_delay(Duration::from_millis(50)).jitter(Jitter::Full);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RetryPolicy {
-    /// How many attempts may follow the first.
-    retries: u32,
+#[must_use]
+pub struct RetryPolicy {
+    attempts: u32,
     backoff: Backoff,
 }
 
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl RetryPolicy {
-    pub(crate) fn new(retries: u32, base: Duration) -> Self {
-        Self { retries, backoff: Backoff { base, cap: LONGEST_DELAY } }
+    /// The defaults of the Python library `ha_redis`: three attempts after the first, 0.1, 0.2 and 0.4 s later,
+    /// with [`Jitter::Added`]; delays grow up to 2 s.
+    pub fn new() -> Self {
+        let (base, cap) = (Duration::from_millis(100), Duration::from_secs(2));
+        Self { attempts: 3, backoff: Backoff { base, cap, jitter: Jitter::default() } }
     }
 
     /// A policy that never tries again.
-    pub(crate) fn never() -> Self {
-        Self::new(0, Duration::ZERO)
+    pub fn never() -> Self {
+        Self::new().attempts(0)
     }
 
-    /// Begins the account of one call.
-    pub(crate) fn session(self) -> RetrySession {
-        RetrySession { policy: self, made: 0 }
+    /// How many attempts may follow the first.
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.attempts = attempts;
+        self
+    }
+
+    /// The delay before the second attempt, which doubles for each further one.
+    pub fn base_delay(mut self, delay: Duration) -> Self {
+        self.backoff.base = delay;
+        self
+    }
+
+    /// What delays grow up to.
+    pub fn longest_delay(mut self, delay: Duration) -> Self {
+        self.backoff.cap = delay;
+        self
+    }
+
+    /// How delays are spread.
+    pub fn jitter(mut self, jitter: Jitter) -> Self {
+        self.backoff.jitter = jitter;
+        self
+    }
+
+    /// Begins the account of one call, which must have ended by `deadline`.
+    pub(crate) fn session(self, deadline: Option<Instant>) -> RetrySession {
+        RetrySession { policy: self, deadline, made: 0 }
     }
 }
 
@@ -43,40 +88,49 @@ impl RetryPolicy {
 #[derive(Debug)]
 pub(crate) struct RetrySession {
     policy: RetryPolicy,
+    deadline: Option<Instant>,
     made: u32,
 }
 
 /// What to do after a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// Send the command again after this time.
-    Retry(Duration),
+    /// Send the command again at this time.
+    RetryAt(Instant),
     GiveUp,
 }
 
 impl RetrySession {
-    /// Decides on a failed attempt: a command that may have run is sent again only if that does no harm.
-    pub(crate) fn decide(&mut self, outcome: Outcome, safety: Safety, random: u64) -> Decision {
+    /// Decides on a failed attempt: what may have run is sent again only where `allowed` says that it does no
+    /// harm.
+    pub(crate) fn decide(
+        &mut self,
+        outcome: Outcome,
+        safety: Safety,
+        allowed: RetrySafety,
+        now: Instant,
+        random: u64,
+    ) -> Decision {
         let harmless = match outcome {
             Outcome::NotSent | Outcome::NotApplied => true,
-            Outcome::MaybeApplied => safety != Safety::Unsafe,
+            Outcome::MaybeApplied => allowed.allows(safety),
             Outcome::Applied => false,
         };
-        if harmless { self.again(random) } else { Decision::GiveUp }
+        if harmless { self.again(now, random) } else { Decision::GiveUp }
     }
 
     /// Decides for a caller who has said that the whole may be repeated.
-    pub(crate) fn decide_repeatable(&mut self, error: &RedisError, random: u64) -> Decision {
-        if is_transient(error) { self.again(random) } else { Decision::GiveUp }
+    pub(crate) fn decide_repeatable(&mut self, error: &RedisError, now: Instant, random: u64) -> Decision {
+        if is_transient(error) { self.again(now, random) } else { Decision::GiveUp }
     }
 
-    fn again(&mut self, random: u64) -> Decision {
-        if self.made == self.policy.retries {
+    fn again(&mut self, now: Instant, random: u64) -> Decision {
+        let at = now + self.policy.backoff.delay(self.made, random);
+        if self.made == self.policy.attempts || self.deadline.is_some_and(|deadline| at >= deadline) {
             return Decision::GiveUp;
         }
-        let delay = self.policy.backoff.jittered(self.made, random);
         self.made += 1;
-        Decision::Retry(delay)
+        Decision::RetryAt(at)
     }
 }
 
@@ -101,42 +155,54 @@ mod tests {
     use crate::error::Error;
 
     fn policy() -> RetryPolicy {
-        RetryPolicy::new(3, Duration::from_millis(100))
+        RetryPolicy::new().jitter(Jitter::None)
     }
 
-    fn first(outcome: Outcome, safety: Safety) -> bool {
-        policy().session().decide(outcome, safety, 0) != Decision::GiveUp
+    fn retries(outcome: Outcome, safety: Safety, allowed: RetrySafety) -> bool {
+        policy().session(None).decide(outcome, safety, allowed, Instant::now(), 0) != Decision::GiveUp
     }
 
     #[test]
     fn the_schedule_is_a_tenth_two_tenths_four_tenths_of_a_second() {
-        let mut session = policy().session();
-        let mut next = || session.decide(Outcome::NotApplied, Safety::Unsafe, 0);
+        let now = Instant::now();
+        let mut session = policy().session(None);
+        let mut next = || session.decide(Outcome::NotApplied, Safety::Unsafe, RetrySafety::ReadOnly, now, 0);
         for millis in [100, 200, 400] {
-            assert_eq!(next(), Decision::Retry(Duration::from_millis(millis)));
+            assert_eq!(next(), Decision::RetryAt(now + Duration::from_millis(millis)));
         }
         assert_eq!(next(), Decision::GiveUp);
     }
 
     #[test]
     fn only_what_does_no_harm_runs_twice() {
+        use RetrySafety::{Anything, ReadOnly, Repeatable};
         for safety in [Safety::ReadOnly, Safety::Repeatable, Safety::Unsafe] {
-            assert!(first(Outcome::NotSent, safety));
-            assert!(first(Outcome::NotApplied, safety));
-            assert!(!first(Outcome::Applied, safety));
-            assert_eq!(first(Outcome::MaybeApplied, safety), safety != Safety::Unsafe);
+            for allowed in [ReadOnly, Repeatable, Anything] {
+                assert!(retries(Outcome::NotSent, safety, allowed));
+                assert!(retries(Outcome::NotApplied, safety, allowed));
+                assert!(!retries(Outcome::Applied, safety, allowed));
+            }
         }
+        let maybe = |safety, allowed| retries(Outcome::MaybeApplied, safety, allowed);
+        assert!(maybe(Safety::ReadOnly, ReadOnly) && !maybe(Safety::Repeatable, ReadOnly));
+        assert!(maybe(Safety::Repeatable, Repeatable) && !maybe(Safety::Unsafe, Repeatable));
+        assert!(maybe(Safety::Unsafe, Anything));
     }
 
     #[test]
-    fn a_policy_without_retries_gives_up_at_once() {
-        let decision = RetryPolicy::never().session().decide(Outcome::NotSent, Safety::ReadOnly, 0);
-        assert_eq!(decision, Decision::GiveUp);
+    fn no_retry_begins_after_the_deadline() {
+        let now = Instant::now();
+        let decide = |deadline: Duration| {
+            let mut session = policy().session(Some(now + deadline));
+            session.decide(Outcome::NotSent, Safety::ReadOnly, RetrySafety::ReadOnly, now, 0)
+        };
+        assert_eq!(decide(Duration::from_millis(100)), Decision::GiveUp);
+        assert_ne!(decide(Duration::from_millis(101)), Decision::GiveUp);
     }
 
     #[test]
     fn a_repeatable_whole_is_tried_again_after_what_may_pass() {
-        let decide = |error: RedisError| policy().session().decide_repeatable(&error, 0);
+        let decide = |error: RedisError| policy().session(None).decide_repeatable(&error, Instant::now(), 0);
         let server = |line: &str| redis::parse_redis_value(line.as_bytes()).unwrap().extract_error();
         assert_ne!(decide(Error::new(Kind::Lost, "gone").into()), Decision::GiveUp);
         assert_ne!(decide(server("-LOADING wait\r\n").unwrap_err()), Decision::GiveUp);

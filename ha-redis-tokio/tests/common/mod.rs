@@ -6,13 +6,18 @@
 use std::time::{Duration, Instant};
 
 use ha_redis_testkit::{Server, Topology};
-use ha_redis_tokio::{RedisClient, RedisConfig};
+use ha_redis_tokio::{RedisClient, RedisConfig, RedisConfigBuilder};
 
 /// Longer than anything here takes, even on a busy machine.
 pub(crate) const BOUND: Duration = Duration::from_secs(30);
 
 pub(crate) fn config(url: &str) -> RedisConfig {
     url.parse().unwrap()
+}
+
+/// Settings for a server on this port, to add to.
+pub(crate) fn settings(port: u16) -> RedisConfigBuilder {
+    RedisConfig::builder().host("127.0.0.1").port(port)
 }
 
 pub(crate) async fn client_of(server: &Server) -> RedisClient {
@@ -48,4 +53,11 @@ pub(crate) fn calls(server: &Server, command: &str) -> u64 {
     let prefix = format!("cmdstat_{command}:calls=");
     let line = stats.text().unwrap().lines().find_map(|line| line.strip_prefix(&prefix)).map(str::to_owned);
     line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
+}
+
+/// How many clients wait in a blocking command.
+pub(crate) fn blocked_clients(server: &Server) -> usize {
+    let info = server.query(&["INFO", "clients"]).unwrap();
+    let line = info.text().unwrap().lines().find_map(|line| line.strip_prefix("blocked_clients:"));
+    line.unwrap().trim().parse().unwrap()
 }

@@ -1,0 +1,142 @@
+//! Long faults and many clients: nothing grows, nobody is forgotten, everybody recovers.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{client_of, config, until};
+use ha_redis_testkit::{Cut, Proxy, Server};
+use ha_redis_tokio::redis::{self, AsyncCommands};
+use ha_redis_tokio::{RedisClient, RedisErrorExt};
+use tokio::task::JoinSet;
+
+fn resident_memory() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_callers_without_a_server_for_a_minute_take_no_more_memory() {
+    let server = Server::start().unwrap();
+    let client = client_of(&server).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut callers = JoinSet::new();
+    for caller in 0..10_000 {
+        let (mut redis, stop) = (client.connection(), Arc::clone(&stop));
+        callers.spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                let _ = redis.set::<_, _, ()>(format!("key:{caller}"), "x".repeat(64)).await;
+            }
+        });
+    }
+    server.kill().unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let early = resident_memory();
+    let mut most = early;
+    for _ in 0..60 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        most = most.max(resident_memory());
+    }
+    println!("resident memory: {} KiB after a second, at most {} KiB in a minute", early >> 10, most >> 10);
+    assert!(most - early < 10 << 20, "it grew from {early} to {most} bytes");
+    stop.store(true, Ordering::Relaxed);
+    server.restart().unwrap();
+    callers.join_all().await;
+    client.connection().ping::<()>().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_hangs_for_twenty_seconds_costs_each_call_its_deadline() {
+    const DEADLINE: Duration = Duration::from_secs(2);
+    let server = Server::start().unwrap();
+    let client = client_of(&server).await;
+    let (stop, longest) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let mut callers = JoinSet::new();
+    for caller in 0..100 {
+        let mut redis = client.connection().with_timeout(DEADLINE);
+        let (stop, longest) = (Arc::clone(&stop), Arc::clone(&longest));
+        callers.spawn(async move {
+            let mut round = 0_u64;
+            while !stop.load(Ordering::Relaxed) {
+                round += 1;
+                let started = Instant::now();
+                let sent = format!("{caller}:{round}");
+                let echo = redis::cmd("ECHO").arg(&sent).query_async::<String>(&mut redis).await;
+                longest.fetch_max(started.elapsed().as_millis() as u64, Ordering::Relaxed);
+                if let Ok(echo) = echo {
+                    assert_eq!(echo, sent, "a reply reached the wrong caller");
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+    }
+    server.hang().unwrap();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    server.resume().unwrap();
+    let resumed = Instant::now();
+    client.connection().ping::<()>().await.unwrap();
+    let recovered = resumed.elapsed();
+    stop.store(true, Ordering::Relaxed);
+    callers.join_all().await;
+    let longest = Duration::from_millis(longest.load(Ordering::Relaxed));
+    println!(
+        "longest call {longest:?} with a deadline of {DEADLINE:?}; first success {recovered:?} after the end"
+    );
+    // A machine that is busy with other tests may be late in waking a task: this guards the order of magnitude.
+    assert!(longest < DEADLINE + Duration::from_secs(1), "{longest:?}");
+    assert!(recovered < Duration::from_secs(1), "{recovered:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_clients_of_a_server_that_restarts_all_come_back_at_their_own_times() {
+    const CLIENTS: usize = 1_000;
+    let server = Server::start().unwrap();
+    let proxy = Proxy::before(&server).unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(RedisClient::connect(config(&proxy.url())).await.unwrap());
+    }
+    server.kill().unwrap();
+    proxy.cut(Cut::Reset);
+    let down = Instant::now();
+    // The proxy takes each attempt and passes on that there is no server.
+    let count = || proxy.accepted_at().into_iter().filter(|at| *at > down).count();
+    until("everybody has tried several times", || count() > 5 * CLIENTS).await;
+    server.restart().unwrap();
+    for client in clients {
+        client.connection().ping::<()>().await.unwrap();
+    }
+    let mut tenths = std::collections::BTreeMap::<u128, usize>::new();
+    for at in proxy.accepted_at().into_iter().filter(|at| *at > down) {
+        *tenths.entry((at - down).as_millis() / 100).or_default() += 1;
+    }
+    for (tenth, attempts) in &tenths {
+        println!("{:>4.1} s {attempts:>5} {}", *tenth as f64 / 10.0, "#".repeat(attempts / 20));
+    }
+    // The first attempt of each comes at once; later ones are spread. What the system itself sends again after a
+    // second, when so many knock at one door, is none of the clients' doing.
+    let later = tenths.iter().filter(|(tenth, _)| **tenth >= 5);
+    let (most, busy) = later.fold((0, 0), |(most, busy), (_, attempts)| (most.max(*attempts), busy + 1));
+    assert!(most < CLIENTS, "{most} attempts within a tenth of a second");
+    assert!(busy >= 10, "all of them fell into {busy} tenths of a second");
+}
+
+#[tokio::test]
+async fn a_wrong_password_does_not_hammer_the_server() {
+    let server = Server::builder().password("right").start().unwrap();
+    let proxy = Proxy::start(server.address()).unwrap();
+    let client = RedisClient::new(config(&format!("redis://:wrong@{}", proxy.address())));
+    client.initialize().await.unwrap_err();
+    let mut redis = client.connection();
+    let until = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < until {
+        let error = redis.get::<_, Option<String>>("key").await.unwrap_err();
+        assert!(error.client_error().is_some_and(|error| error.is_authentication()), "{error}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(proxy.accepted() <= 8, "{} attempts in three seconds of calls", proxy.accepted());
+}

@@ -1,0 +1,291 @@
+//! Every call has a known outcome, whatever is lost on the way.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{blocked_clients, calls, config, until};
+use ha_redis_testkit::{Cut, Direction, Proxy, Server};
+use ha_redis_tokio::redis::{self, AsyncCommands};
+use ha_redis_tokio::{Connection, Outcome, RedisClient, RedisConfig, RedisErrorExt, RetrySafety};
+use tokio::task::JoinSet;
+
+const CALLERS: usize = 32;
+const CUTS: u64 = 10;
+
+/// Cuts the connection ten times while replies are under way: the requests have arrived, the replies are lost.
+async fn lose_replies(proxy: &Proxy) {
+    for cut in 1..=CUTS {
+        let passed = proxy.bytes(Direction::ToClient);
+        until("calls go on", || proxy.bytes(Direction::ToClient) > passed + 10_000).await;
+        proxy.cut_after(Direction::ToClient, 0, Cut::Reset);
+        until("the connection is cut", || proxy.cuts() as u64 == cut).await;
+    }
+}
+
+#[derive(Default)]
+struct Counted {
+    acknowledged: i64,
+    maybe: i64,
+}
+
+async fn count(mut redis: Connection, key: String, stop: tokio::sync::watch::Receiver<bool>) -> Counted {
+    let mut counted = Counted::default();
+    while !*stop.borrow() {
+        match redis.incr::<_, _, i64>(&key, 1).await {
+            Ok(_) => counted.acknowledged += 1,
+            Err(error) => {
+                assert_eq!(error.outcome(), Outcome::MaybeApplied, "{error}");
+                counted.maybe += 1;
+            }
+        }
+    }
+    counted
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_increment_whose_reply_was_lost_runs_twice_unseen() {
+    let server = Server::start().unwrap();
+    let proxy = Proxy::before(&server).unwrap();
+    let client = RedisClient::connect(config(&proxy.url())).await.unwrap();
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let callers = (0..CALLERS)
+        .map(|caller| tokio::spawn(count(client.connection(), format!("counter:{caller}"), stopped.clone())));
+    let callers = callers.collect::<Vec<_>>();
+    lose_replies(&proxy).await;
+    stop.send(true).unwrap();
+    let mut in_doubt = 0;
+    for (caller, task) in callers.into_iter().enumerate() {
+        let counted = task.await.unwrap();
+        let value = server.query(&["GET", &format!("counter:{caller}")]).unwrap();
+        let value: i64 = value.text().unwrap().parse().unwrap();
+        let possible = counted.acknowledged..=counted.acknowledged + counted.maybe;
+        assert!(possible.contains(&value), "caller {caller}: {value} is not in {possible:?}");
+        in_doubt += counted.maybe;
+    }
+    assert!(in_doubt >= CUTS as i64, "the cuts fell where replies were under way");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_and_plain_writes_do_not_see_that_replies_were_lost() {
+    let server = Server::start().unwrap();
+    let proxy = Proxy::before(&server).unwrap();
+    let client = RedisClient::connect(config(&proxy.url())).await.unwrap();
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let mut callers = JoinSet::new();
+    for caller in 0..CALLERS {
+        let (mut redis, stop) = (client.connection(), stopped.clone());
+        callers.spawn(async move {
+            let key = format!("register:{caller}");
+            let mut value = 0_u64;
+            while !*stop.borrow() {
+                value += 1;
+                redis.set::<_, _, ()>(&key, value).await.unwrap();
+                assert_eq!(redis.get::<_, u64>(&key).await.unwrap(), value);
+            }
+        });
+    }
+    lose_replies(&proxy).await;
+    stop.send(true).unwrap();
+    callers.join_all().await;
+}
+
+/// A connection whose first reply from now on is lost.
+async fn losing_one_reply(safety: RetrySafety) -> (Server, Proxy, Connection) {
+    let server = Server::start().unwrap();
+    let proxy = Proxy::before(&server).unwrap();
+    let client = RedisClient::connect(config(&proxy.url())).await.unwrap();
+    let redis = client.connection().with_retry_safety(safety);
+    proxy.cut_after(Direction::ToClient, 0, Cut::Reset);
+    (server, proxy, redis)
+}
+
+#[tokio::test]
+async fn a_caller_may_widen_what_runs_twice() {
+    let (server, _proxy, mut redis) = losing_one_reply(RetrySafety::Anything).await;
+    assert_eq!(redis.incr::<_, _, i64>("n", 1).await.unwrap(), 2, "it ran twice, as its caller allowed");
+    assert_eq!(calls(&server, "incrby"), 2);
+}
+
+#[tokio::test]
+async fn a_caller_may_narrow_it() {
+    let (server, _proxy, mut redis) = losing_one_reply(RetrySafety::ReadOnly).await;
+    let error = redis.set::<_, _, ()>("key", 1).await.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::MaybeApplied);
+    assert_eq!(calls(&server, "set"), 1);
+    redis.get::<_, i64>("key").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_transaction_is_not_repeated_once_it_was_written_whatever_its_caller_allows() {
+    let (server, _proxy, mut redis) = losing_one_reply(RetrySafety::Anything).await;
+    let error = redis::pipe().atomic().set("key", 1).exec_async(&mut redis).await.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::MaybeApplied);
+    assert_eq!(calls(&server, "exec"), 1);
+}
+
+#[tokio::test]
+async fn a_pipeline_is_repeated_if_all_of_it_may_be() {
+    let (_server, proxy, mut redis) = losing_one_reply(RetrySafety::Repeatable).await;
+    let mut harmless = redis::pipe();
+    harmless.set("a", 1).ignore().set("b", 2).ignore().get("a");
+    assert_eq!(harmless.query_async::<(i64,)>(&mut redis).await.unwrap(), (1,));
+    proxy.cut_after(Direction::ToClient, 0, Cut::Reset);
+    let mut counting = redis::pipe();
+    counting.set("a", 1).ignore().incr("n", 1);
+    let error = counting.query_async::<(i64,)>(&mut redis).await.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::MaybeApplied);
+}
+
+fn impatient(proxy: &Proxy) -> RedisConfig {
+    let settings = common::settings(proxy.port());
+    let short = Duration::from_millis(300);
+    settings.socket_timeout(short).socket_connect_timeout(short).failover_wait(short).build().unwrap()
+}
+
+#[tokio::test]
+async fn a_link_that_swallows_everything_costs_a_call_its_time_and_is_replaced() {
+    let server = Server::start().unwrap();
+    let proxy = Proxy::before(&server).unwrap();
+    let client = RedisClient::connect(impatient(&proxy)).await.unwrap();
+    let mut redis = client.connection();
+    proxy.black_hole();
+    let error = redis.incr::<_, _, i64>("n", 1).await.unwrap_err();
+    assert!(error.is_timeout() && error.outcome() == Outcome::MaybeApplied, "{error}");
+    let error = redis.incr::<_, _, i64>("n", 1).await.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::NotSent, "no connection any more: {error}");
+    proxy.heal().unwrap();
+    redis.set::<_, _, ()>("key", 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_half_open_connection_is_found_out() {
+    let server = Server::start().unwrap();
+    let proxy = Proxy::before(&server).unwrap();
+    let client = RedisClient::connect(impatient(&proxy)).await.unwrap();
+    let mut redis = client.connection();
+    proxy.lose(Direction::ToClient);
+    let error = redis.incr::<_, _, i64>("n", 1).await.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::MaybeApplied);
+    assert_eq!(calls(&server, "incrby"), 1, "it had arrived");
+    proxy.heal().unwrap();
+    assert_eq!(redis.incr::<_, _, i64>("n", 1).await.unwrap(), 2);
+    assert!(proxy.accepted() >= 2, "on a connection made anew");
+}
+
+#[tokio::test]
+async fn a_call_keeps_to_its_own_deadline() {
+    let server = Server::start().unwrap();
+    let proxy = Proxy::before(&server).unwrap();
+    let client = RedisClient::connect(config(&proxy.url())).await.unwrap();
+    let mut redis = client.connection().with_timeout(Duration::from_millis(200));
+    proxy.delay(Direction::ToClient, Duration::from_secs(60));
+    // With the defaults this would take five seconds a try.
+    let started = std::time::Instant::now();
+    let error = redis.get::<_, Option<i64>>("key").await.unwrap_err();
+    assert!(error.is_timeout() && started.elapsed() < Duration::from_secs(4), "{error}");
+    proxy.heal().unwrap();
+    assert_eq!(client.connection().ping::<String>().await.unwrap(), "PONG", "the connection is in step");
+    assert_eq!(proxy.accepted(), 1, "and was not given up for one caller's hurry");
+}
+
+#[tokio::test]
+async fn calls_beyond_the_bound_wait_and_are_told_that_they_were_not_sent() {
+    let server = Server::start().unwrap();
+    let settings =
+        common::settings(server.port()).max_in_flight(10).failover_wait(Duration::from_millis(300));
+    let client = RedisClient::connect(settings.build().unwrap()).await.unwrap();
+    server.hang().unwrap();
+    let mut callers = JoinSet::new();
+    for _ in 0..30 {
+        let mut redis = client.connection();
+        callers.spawn(async move { redis.incr::<_, _, i64>("n", 1).await });
+    }
+    for _ in 0..20 {
+        let error = callers.join_next().await.unwrap().unwrap().unwrap_err();
+        assert!(error.client_error().is_some_and(|error| error.is_overloaded()), "{error}");
+        assert_eq!(error.outcome(), Outcome::NotSent);
+    }
+    server.resume().unwrap();
+    let rest = callers.join_all().await;
+    assert_eq!(rest.into_iter().filter(Result::is_ok).count(), 10);
+    assert_eq!(calls(&server, "incrby"), 10);
+}
+
+#[tokio::test]
+async fn many_calls_through_a_narrow_bound_all_get_their_turn() {
+    let server = Server::start().unwrap();
+    let settings = common::settings(server.port()).max_in_flight(3);
+    let client = RedisClient::connect(settings.build().unwrap()).await.unwrap();
+    let mut callers = JoinSet::new();
+    for caller in 0..500 {
+        let mut redis = client.connection();
+        callers.spawn(async move {
+            let echo: u32 = redis::cmd("ECHO").arg(caller).query_async(&mut redis).await.unwrap();
+            assert_eq!(echo, caller);
+        });
+    }
+    callers.join_all().await;
+}
+
+#[tokio::test]
+async fn closing_says_what_it_cut_off() {
+    let server = Server::start().unwrap();
+    let proxy = Proxy::before(&server).unwrap();
+    let client = RedisClient::connect(impatient(&proxy)).await.unwrap();
+    let popping = tokio::spawn({
+        let mut redis = client.connection();
+        async move { redis.blpop::<_, (String, String)>("queue", 0.0).await }
+    });
+    until("BLPOP has arrived", || blocked_clients(&server) == 1).await;
+    let closed = client.close().await;
+    assert_eq!((closed.not_sent, closed.maybe_applied), (0, 1), "{closed}");
+    let error = popping.await.unwrap().unwrap_err();
+    assert_eq!(error.outcome(), Outcome::MaybeApplied);
+    assert!(error.client_error().is_some_and(|error| error.is_closed()), "{error}");
+}
+
+#[tokio::test]
+async fn a_spent_budget_stops_retries() {
+    let server = Server::start().unwrap();
+    let other = Server::start().unwrap();
+    let settings =
+        common::settings(server.port()).retry_base_delay(Duration::ZERO).max_in_flight(5).retry_budget(0);
+    let client = RedisClient::connect(settings.build().unwrap()).await.unwrap();
+    server.query(&["REPLICAOF", "127.0.0.1", &other.port().to_string()]).unwrap();
+    for _ in 0..10 {
+        client.connection().set::<_, _, ()>("key", 1).await.unwrap_err();
+    }
+    let stats = server.query(&["INFO", "commandstats"]).unwrap();
+    let set = stats.text().unwrap().lines().find(|line| line.starts_with("cmdstat_set:")).map(str::to_owned);
+    assert!(
+        set.as_ref().is_some_and(|line| line.contains("rejected_calls=15")),
+        "10 calls, 5 retries: {set:?}"
+    );
+}
+
+#[tokio::test]
+async fn operations_over_two_clients_are_retried_by_the_free_function() {
+    let (from, to) = (Server::start().unwrap(), Server::start().unwrap());
+    from.query(&["SET", "key", "value"]).unwrap();
+    let from = common::client_of(&from).await;
+    let target = RedisClient::connect(config(&to.url())).await.unwrap();
+    let mut attempts = 0;
+    ha_redis_tokio::retry(ha_redis_tokio::RetryPolicy::new(), || {
+        attempts += 1;
+        let (from, target, fails) = (from.clone(), target.clone(), attempts == 1);
+        async move {
+            let value: Vec<u8> = from.connection().get("key").await?;
+            if fails {
+                let lost = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+                return Err(redis::RedisError::from(lost));
+            }
+            target.connection().set::<_, _, ()>("key", value).await
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!((attempts, to.query(&["GET", "key"]).unwrap().text()), (2, Some("value")));
+}

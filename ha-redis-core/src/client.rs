@@ -7,7 +7,7 @@ use std::time::Duration;
 use redis::{RedisResult, Value, cmd};
 
 use crate::address::Address;
-use crate::closing::Closed;
+use crate::closing::CloseReport;
 use crate::config::RedisConfig;
 use crate::connection::Connection;
 use crate::dedicated::DedicatedConnection;
@@ -112,7 +112,9 @@ impl Client {
         F: FnMut(Connection) -> Fut,
         Fut: Future<Output = RedisResult<T>>,
     {
-        retry(&*self.core.runtime, policy, || operation(self.connection().without_retries())).await
+        let budget = || self.core.budget.take();
+        let attempt = || operation(self.connection().without_retries());
+        repeat(&*self.core.runtime, policy, budget, attempt).await
     }
 
     /// Asks the master for a sign of life. Ends within `socket_timeout`.
@@ -137,6 +139,7 @@ impl Client {
             role,
             open_connections,
             expected_connections: lanes,
+            dedicated_connections: self.core.pool.dedicated_connections(),
             error: ping.err(),
         }
     }
@@ -193,7 +196,11 @@ impl Client {
     /// connections. Calling it again does no harm.
     ///
     /// What it returns says how many calls did not finish in time, and what became of them.
-    pub async fn close(&self) -> Closed {
+    ///
+    /// # Cancellation safety
+    /// Dropped before its end, it leaves the client closed for new calls; those in flight end by their own bounds, and
+    /// their connections with them, or when the last handle is dropped.
+    pub async fn close(&self) -> CloseReport {
         let runtime = &*self.core.runtime;
         self.core.pool.close(closed());
         let bound = runtime.now() + self.core.config.socket_timeout();
@@ -213,7 +220,20 @@ impl Client {
 ///
 /// # Errors
 /// The last attempt's.
-pub async fn retry<T, F, Fut>(runtime: &dyn Runtime, policy: RetryPolicy, mut operation: F) -> RedisResult<T>
+pub async fn retry<T, F, Fut>(runtime: &dyn Runtime, policy: RetryPolicy, operation: F) -> RedisResult<T>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = RedisResult<T>>,
+{
+    repeat(runtime, policy, || true, operation).await
+}
+
+async fn repeat<T, F, Fut>(
+    runtime: &dyn Runtime,
+    policy: RetryPolicy,
+    may_retry: impl Fn() -> bool,
+    mut operation: F,
+) -> RedisResult<T>
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = RedisResult<T>>,
@@ -225,8 +245,8 @@ where
             Err(error) => error,
         };
         match session.decide_repeatable(&error, runtime.now(), runtime.random()) {
-            Decision::GiveUp => return Err(error),
-            Decision::RetryAt(at) => sleep_until(runtime, at).await,
+            Decision::RetryAt(at) if may_retry() => sleep_until(runtime, at).await,
+            Decision::RetryAt(_) | Decision::GiveUp => return Err(error),
         }
     }
 }

@@ -20,10 +20,11 @@ use crate::retry::{RetryPolicy, RetrySafety};
 /// is sent again, up to `retry_attempts` times, when that can do no harm. A call that fails tells what became of
 /// it: see [`RedisErrorExt`](crate::RedisErrorExt).
 ///
-/// Commands that wait on the server (`BLPOP`, `XREAD BLOCK`, `WAIT`, …) leave the shared connection by themselves
+/// Commands that wait on the server (`BLPOP`, `XREAD BLOCK`, …) leave the shared connection by themselves
 /// for one of their own, and take their time limit from their own argument. Those that would change the
 /// connection for everybody (`WATCH`, `SELECT`, `SUBSCRIBE`, …) are refused before they are sent: see
-/// [`DedicatedConnection`](crate::DedicatedConnection).
+/// [`DedicatedConnection`](crate::DedicatedConnection). So is `WAIT` by itself, which asks about the writes of its own
+/// connection: it belongs into a pipeline behind them.
 ///
 /// # Cancellation safety
 /// A call that is dropped before its end may or may not run on the server. The connection stays in step: no
@@ -59,10 +60,11 @@ impl Connection {
         self
     }
 
-    /// The same connection for calls that take at most so long, with all their waits and attempts.
+    /// The same connection for calls that take at most so long, with all their waits and attempts; `None` for no such
+    /// bound.
     #[must_use]
-    pub fn with_timeout(mut self, timeout: Duration) -> Self {
-        self.caller.terms.timeout = Some(timeout);
+    pub fn with_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.caller.terms.timeout = timeout.into();
         self
     }
 
@@ -121,7 +123,9 @@ fn executed(mut replies: Vec<Value>) -> RedisResult<Value> {
     let Value::ServerError(error) = exec else { return Ok(exec) };
     // EXEC says only that something before it failed: name that, too. The first reply is MULTI's.
     let refused = replies.iter().skip(1).enumerate().filter_map(|(index, reply)| match reply {
-        Value::ServerError(error) => Some(format!("command {index}: {error}")),
+        Value::ServerError(error) => {
+            Some(format!("command {index}: {} {}", error.code(), error.details().unwrap_or_default()))
+        }
         _ => None,
     });
     let refused = refused.collect::<Vec<_>>().join(", ");

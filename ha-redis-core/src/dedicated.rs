@@ -11,10 +11,10 @@ use crate::connection::{out_of_step, refused, values};
 use crate::engine::borrowed::{Borrowed, borrow};
 use crate::engine::caller::{Failure, exchange, overloaded};
 use crate::engine::core::Keeper;
-use crate::error::{Error, Outcome};
+use crate::error::{Error, Kind, Outcome};
 use crate::link::Slot;
 use crate::link::{Call, NotTaken};
-use crate::proto::Reply;
+use crate::proto::{Reply, ReplyBound};
 use crate::time::{Elapsed, until};
 
 /// A connection to the master that nobody else uses, from [`Client::dedicated`](crate::Client::dedicated): for
@@ -37,7 +37,9 @@ pub struct DedicatedConnection {
 impl DedicatedConnection {
     pub(crate) async fn take(core: &Arc<Keeper>) -> Result<Self, Error> {
         core.start()?;
-        let bound = core.runtime.now() + core.config.failover_wait();
+        let wait = core.config.failover_wait();
+        let wait = core.config.call_timeout().map_or(wait, |timeout| timeout.min(wait));
+        let bound = core.runtime.now() + wait;
         Ok(Self { core: Arc::clone(core), borrowed: borrow(core, bound).await? })
     }
 
@@ -75,16 +77,23 @@ impl DedicatedConnection {
         changes_state: bool,
     ) -> Result<Reply, Error> {
         let timeout = self.core.config.socket_timeout();
-        let limit = match placement {
+        let within = match placement {
             Placement::Shared => Some(timeout),
             Placement::Blocking { limit } => limit.map(|limit| limit.saturating_add(timeout)),
             Placement::Refused(refusal) => return Err(refused(refusal)),
         };
         self.borrowed.tainted |= changes_state;
-        let bound = self.core.runtime.now() + self.core.config.failover_wait();
+        let now = self.core.runtime.now();
+        let by = self.core.config.call_timeout().map(|timeout| now + timeout);
+        let bound = now + self.core.config.failover_wait();
+        let bound = by.map_or(bound, |by| by.min(bound));
+        let reply_bound = ReplyBound { within, by };
         let slot = Arc::new(Slot::default());
         loop {
-            match exchange(self.borrowed.link(), &slot, call, limit).await {
+            self.borrowed.busy = true;
+            let attempt = exchange(self.borrowed.link(), &slot, call, reply_bound).await;
+            self.borrowed.busy = matches!(attempt, Err(Failure::Error(_)));
+            match attempt {
                 Ok(reply) => return Ok(reply),
                 Err(Failure::Error(error)) => return Err(error),
                 Err(Failure::NotTaken(NotTaken::Ended(why))) => {
@@ -94,7 +103,7 @@ impl DedicatedConnection {
                 // A failover is under way: it ends this connection, or is aborted.
                 Err(Failure::NotTaken(NotTaken::Held)) => {
                     let released = until(&*self.core.runtime, bound, self.core.pool.released()).await;
-                    released.map_err(|Elapsed| overloaded())?;
+                    released.map_err(|Elapsed| Error::new(Kind::Timeout, "a failover took too long"))?;
                 }
             }
         }

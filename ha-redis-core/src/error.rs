@@ -182,6 +182,11 @@ impl Error {
         self.kind() == Kind::Sentinel
     }
 
+    /// The server that was taken for the master is none, or no longer: it takes no writes.
+    pub fn is_read_only(&self) -> bool {
+        self.kind() == Kind::NotMaster
+    }
+
     /// Too many commands were waiting for a connection or for their replies.
     pub fn is_overloaded(&self) -> bool {
         self.kind() == Kind::Overloaded
@@ -266,6 +271,9 @@ pub trait RedisErrorExt {
     /// What became of the command. A pipeline's is that of its least certain command.
     fn outcome(&self) -> Outcome;
 
+    /// Whether the server takes no writes, by its own `READONLY` or by what the client knows of it.
+    fn is_read_only(&self) -> bool;
+
     /// The client's own error, when it is one: `None` for errors that the server or a conversion gave.
     fn client_error(&self) -> Option<&Error>;
 }
@@ -282,8 +290,15 @@ impl RedisErrorExt for RedisError {
             RedisErrorKind::Server(_) if is_pipeline(self) => Outcome::Applied,
             RedisErrorKind::Server(kind) if runs_nothing(kind) => Outcome::NotApplied,
             RedisErrorKind::InvalidClientConfig | RedisErrorKind::Client => Outcome::NotSent,
+            // Of another connection than ours, which cannot tell.
+            RedisErrorKind::Io => Outcome::MaybeApplied,
             _ => Outcome::Applied,
         }
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.kind() == RedisErrorKind::Server(ServerErrorKind::ReadOnly)
+            || self.client_error().is_some_and(Error::is_read_only)
     }
 
     fn client_error(&self) -> Option<&Error> {
@@ -330,6 +345,8 @@ mod tests {
             assert!(redis_error.is_connection_dropped());
         }
         assert!(RedisError::from(Error::new(Kind::Timeout, "late")).is_timeout());
+        assert!(RedisError::from(Error::new(Kind::NotMaster, "demoted")).is_read_only());
+        assert!(server_error("READONLY no").is_read_only() && !server_error("LOADING no").is_read_only());
     }
 
     #[test]

@@ -20,6 +20,9 @@ pub struct Health {
     pub open_connections: usize,
     /// How many there are to be.
     pub expected_connections: usize,
+    /// How many connections for one caller each are open: of blocking commands, and of
+    /// [`Client::dedicated`](crate::Client::dedicated).
+    pub dedicated_connections: usize,
     /// Why the check failed.
     pub error: Option<Error>,
 }

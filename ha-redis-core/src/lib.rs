@@ -33,7 +33,7 @@ mod topology;
 
 pub use address::Address;
 pub use client::{Client, retry};
-pub use closing::Closed;
+pub use closing::CloseReport;
 pub use config::{ConfigError, RedisConfig, RedisConfigBuilder};
 pub use connection::Connection;
 pub use dedicated::DedicatedConnection;

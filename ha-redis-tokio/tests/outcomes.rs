@@ -142,7 +142,8 @@ async fn a_pipeline_is_repeated_if_all_of_it_may_be() {
 fn impatient(proxy: &Proxy) -> RedisConfig {
     let settings = common::settings(proxy.port());
     let short = Duration::from_millis(300);
-    settings.socket_timeout(short).socket_connect_timeout(short).failover_wait(short).build().unwrap()
+    let wait = Duration::from_secs(2);
+    settings.socket_timeout(short).socket_connect_timeout(short).failover_wait(wait).build().unwrap()
 }
 
 #[tokio::test]
@@ -288,4 +289,70 @@ async fn operations_over_two_clients_are_retried_by_the_free_function() {
     .await
     .unwrap();
     assert_eq!((attempts, to.query(&["GET", "key"]).unwrap().text()), (2, Some("value")));
+}
+
+#[tokio::test]
+async fn a_lost_reply_leaves_a_call_in_doubt_whatever_becomes_of_later_attempts() {
+    let server = Server::start().unwrap();
+    let proxy = Proxy::before(&server).unwrap();
+    let client = RedisClient::connect(impatient(&proxy)).await.unwrap();
+    proxy.lose(Direction::ToClient);
+    // The first attempt arrives; the next ones do not even get a connection.
+    let error = client.connection().set::<_, _, ()>("key", 1).await.unwrap_err();
+    assert_eq!(server.query(&["GET", "key"]).unwrap().text(), Some("1"));
+    assert_eq!(error.outcome(), Outcome::MaybeApplied, "{error}");
+}
+
+#[tokio::test]
+async fn closing_counts_calls_that_ran_out_of_time_meanwhile() {
+    let server = Server::start().unwrap();
+    let proxy = Proxy::before(&server).unwrap();
+    let client = RedisClient::connect(impatient(&proxy)).await.unwrap();
+    proxy.lose(Direction::ToClient);
+    let mut callers = JoinSet::new();
+    for _ in 0..5 {
+        let mut redis = client.connection();
+        callers.spawn(async move { redis.incr::<_, _, i64>("n", 1).await });
+    }
+    until("all have arrived", || calls(&server, "incrby") == 5).await;
+    let closed = client.close().await;
+    assert_eq!((closed.not_sent, closed.maybe_applied), (0, 5), "{closed}");
+    for ended in callers.join_all().await {
+        assert_eq!(ended.unwrap_err().outcome(), Outcome::MaybeApplied);
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_waits_for_its_turn_keeps_its_deadline() {
+    let server = Server::start().unwrap();
+    let settings = common::settings(server.port()).max_in_flight(1);
+    let client = RedisClient::connect(settings.build().unwrap()).await.unwrap();
+    server.hang().unwrap();
+    let first = tokio::spawn({
+        let mut redis = client.connection();
+        async move { redis.incr::<_, _, i64>("n", 1).await }
+    });
+    tokio::task::yield_now().await;
+    let mut hurried = client.connection().with_timeout(Duration::from_millis(200));
+    let error = hurried.incr::<_, _, i64>("n", 1).await.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::NotSent, "{error}");
+    server.resume().unwrap();
+    assert_eq!(first.await.unwrap().unwrap(), 1);
+    let mut unhurried = hurried.with_timeout(Duration::MAX);
+    assert_eq!(unhurried.incr::<_, _, i64>("n", 1).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_refused_transaction_is_retried_as_a_whole() {
+    let server = Server::start().unwrap();
+    let other = Server::start().unwrap();
+    let client = common::client_of(&server).await;
+    server.query(&["REPLICAOF", "127.0.0.1", &other.port().to_string()]).unwrap();
+    let mut attempts = 0;
+    let refused = client.retry(|mut redis| {
+        attempts += 1;
+        async move { redis::pipe().atomic().set("key", 1).exec_async(&mut redis).await }
+    });
+    assert_eq!(refused.await.unwrap_err().outcome(), Outcome::NotApplied);
+    assert_eq!(attempts, 4);
 }

@@ -320,8 +320,8 @@ impl RedisConfig {
         self.retry_jitter
     }
 
-    /// How many retries there may be for every hundred calls, once a reserve of a hundred is used up, so that a
-    /// sick server is not hammered by those who wait for it; 100 for no such limit. Default: 20 (not a setting of
+    /// How many retries there may be for every hundred replies, once each call that may be in flight
+    /// ([`max_in_flight`](Self::max_in_flight)) has been sent again, so that a sick server is not hammered by those who wait for it; 100 for no such limit. Default: 20 (not a setting of
     /// the Python library).
     pub fn retry_budget(&self) -> u32 {
         self.retry_budget

@@ -9,7 +9,7 @@ use crate::engine::core::Core;
 use crate::engine::lane;
 use crate::error::{Error, Kind};
 use crate::link::Link;
-use crate::pool::{Followed, Seat};
+use crate::pool::{Followed, Seat, is_hopeless};
 use crate::retry::Backoff;
 use crate::time::{Elapsed, sleep, until};
 
@@ -20,11 +20,13 @@ pub(crate) struct Borrowed {
     link: Arc<Link>,
     /// Whether a caller has changed the connection's own state: its database, say.
     pub(crate) tainted: bool,
+    /// Whether a call is under way, or ended without its reply.
+    pub(crate) busy: bool,
 }
 
 impl Borrowed {
     fn new(core: &Arc<Core>, link: Arc<Link>) -> Self {
-        Self { core: Arc::clone(core), link, tainted: false }
+        Self { core: Arc::clone(core), link, tainted: false, busy: false }
     }
 
     pub(crate) fn link(&self) -> &Arc<Link> {
@@ -34,7 +36,7 @@ impl Borrowed {
 
 impl Drop for Borrowed {
     fn drop(&mut self) {
-        if self.tainted || !self.link.is_quiet() {
+        if self.tainted || self.busy {
             // A reply is still owed: the caller went away while the server let it wait. Ending the connection
             // ends that wait, before the server hands an element to nobody.
             self.link.shut(Error::new(Kind::Lost, "the caller gave its connection up"));
@@ -50,7 +52,7 @@ pub(crate) async fn borrow(core: &Arc<Core>, bound: Instant) -> Result<Borrowed,
     let borrowing = async {
         let mut failures = 0;
         loop {
-            let followed = match core.pool.seat().await? {
+            let followed = match core.pool.seat(core.runtime.now()).await? {
                 Seat::Free(link) => return Ok(Borrowed::new(core, link)),
                 Seat::Place(followed) => followed,
             };
@@ -62,7 +64,11 @@ pub(crate) async fn borrow(core: &Arc<Core>, bound: Instant) -> Result<Borrowed,
             match future::or(async { Some(open(place, &followed).await) }, switched).await {
                 None => continue,
                 Some(Ok(borrowed)) => return Ok(borrowed),
-                Some(Err(error)) if error.is_authentication() || error.is_config() => return Err(error),
+                Some(Err(error)) if is_hopeless(&error) => {
+                    let pause = Backoff::HOPELESS.delay(3, core.runtime.random());
+                    core.pool.refuse_seats(core.runtime.now() + pause, error.clone());
+                    return Err(error);
+                }
                 Some(Err(error)) => last = Some(error),
             }
             let pause = Backoff::RECONNECT.delay(failures, core.runtime.random());
@@ -72,10 +78,12 @@ pub(crate) async fn borrow(core: &Arc<Core>, bound: Instant) -> Result<Borrowed,
     };
     match until(&*core.runtime, bound, borrowing).await {
         Ok(borrowed) => borrowed,
-        Err(Elapsed) => Err(last.unwrap_or_else(|| {
-            let message =
-                "all connections for one caller were taken, or there was no master (see max_connections)";
-            Error::new(Kind::Overloaded, message)
+        Err(Elapsed) => Err(last.unwrap_or_else(|| match core.pool.is_following() {
+            true => Error::new(
+                Kind::Overloaded,
+                "all connections for one caller were taken (see max_connections)",
+            ),
+            false => core.pool.nothing_usable(),
         })),
     }
 }

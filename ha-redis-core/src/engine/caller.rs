@@ -17,9 +17,9 @@ use crate::error::{Error, Kind, Outcome};
 use crate::link::Generation;
 use crate::link::Slot;
 use crate::link::{Call, Link, NotTaken};
-use crate::proto::Reply;
+use crate::proto::{Reply, ReplyBound};
 use crate::retry::refusal::{self, Refusal};
-use crate::retry::{Decision, RetryPolicy, RetrySafety, RetrySession};
+use crate::retry::{Backoff, Decision, RetryPolicy, RetrySafety, RetrySession};
 use crate::time::{sleep_until, until};
 
 /// Sends calls, one at a time, over the connection that is in use now, and again where that is allowed.
@@ -83,7 +83,7 @@ impl Caller {
         let deadline = self.deadline();
         if let Some(link) = &self.link {
             let slot = self.slot.take().unwrap_or_default();
-            match exchange(link, &slot, call, Some(self.reply_limit(deadline))).await {
+            match exchange(link, &slot, call, self.reply_bound(deadline)).await {
                 Ok(reply) if refused(call, &reply).is_none() => {
                     self.slot = Some(slot);
                     return Ok(reply);
@@ -110,14 +110,41 @@ impl Caller {
         call: Call<'_>,
         route: Route,
         deadline: Option<Instant>,
+        first: Option<(Attempt, Generation)>,
+    ) -> Result<Reply, Error> {
+        let mut in_doubt = false;
+        match self.persevere(call, route, deadline, first, &mut in_doubt).await {
+            // An earlier attempt may have run, whatever became of the last one.
+            Err(error) if in_doubt => Err(error.with_outcome(Outcome::MaybeApplied)),
+            Ok(reply) if in_doubt && refused(call, &reply).is_some() => {
+                let message = "an attempt was left without a reply, and the server refused the last one";
+                Err(Error::new(Kind::NotMaster, message).with_outcome(Outcome::MaybeApplied))
+            }
+            ended => ended,
+        }
+    }
+
+    async fn persevere(
+        &mut self,
+        call: Call<'_>,
+        route: Route,
+        deadline: Option<Instant>,
         mut first: Option<(Attempt, Generation)>,
+        in_doubt: &mut bool,
     ) -> Result<Reply, Error> {
         self.core.start()?;
         let mut session = self.terms.policy.session(deadline);
         let mut bound = self.wait_bound(deadline);
+        let mut unsent = 0;
         loop {
             let (attempt, generation) = match first.take() {
                 Some(attempt) => attempt,
+                None if deadline.is_some_and(|deadline| deadline <= self.core.runtime.now()) => {
+                    return Err(Error::new(
+                        Kind::Timeout,
+                        "the time of the call was over before it was sent",
+                    ));
+                }
                 None => self.attempt(call, route, bound, deadline).await?,
             };
             let (outcome, ended) = match attempt {
@@ -125,7 +152,7 @@ impl Caller {
                     None => return Ok(reply),
                     Some(refusal) => {
                         self.heed(refusal.kind, generation);
-                        if !refusal.repeatable {
+                        if refusal.ran > Safety::ReadOnly && !self.terms.safety.allows(refusal.ran) {
                             return Ok(reply);
                         }
                         (Outcome::NotApplied, Ok(reply))
@@ -141,9 +168,17 @@ impl Caller {
                 }
                 Err(Failure::Error(error)) => {
                     self.link = None;
-                    if error.outcome() == Outcome::NotSent && self.core.runtime.now() < bound {
+                    let now = self.core.runtime.now();
+                    if error.outcome() == Outcome::NotSent && now < bound {
+                        // Lanes are paced; a connection of one's own is not.
+                        if let Route::Own(_) = route {
+                            let pause = Backoff::RECONNECT.delay(unsent, self.core.runtime.random());
+                            self.pause((now + pause).min(bound), generation).await;
+                            unsent += 1;
+                        }
                         continue;
                     }
+                    *in_doubt |= error.outcome() == Outcome::MaybeApplied;
                     (error.outcome(), Err(error))
                 }
             };
@@ -167,7 +202,8 @@ impl Caller {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.terms.timeout.map(|timeout| self.core.runtime.now() + timeout)
+        // Too far away to be told is no deadline.
+        self.terms.timeout.and_then(|timeout| self.core.runtime.now().checked_add(timeout))
     }
 
     fn wait_bound(&self, deadline: Option<Instant>) -> Instant {
@@ -175,14 +211,8 @@ impl Caller {
         deadline.map_or(bound, |deadline| deadline.min(bound))
     }
 
-    /// How long a reply may take: never past the deadline of the call.
-    fn reply_limit(&self, deadline: Option<Instant>) -> Duration {
-        let timeout = self.core.config.socket_timeout();
-        self.left(deadline).map_or(timeout, |left| left.min(timeout))
-    }
-
-    fn left(&self, deadline: Option<Instant>) -> Option<Duration> {
-        deadline.map(|deadline| deadline.saturating_duration_since(self.core.runtime.now()))
+    fn reply_bound(&self, deadline: Option<Instant>) -> ReplyBound {
+        ReplyBound { within: Some(self.core.config.socket_timeout()), by: deadline }
     }
 
     async fn attempt(
@@ -196,16 +226,18 @@ impl Caller {
         let attempt = match route {
             Route::Shared => {
                 let link = self.core.pool.link(self.lane, &*self.core.runtime, bound).await?;
-                let limit = self.reply_limit(deadline);
+                let reply_bound = self.reply_bound(deadline);
                 let link = self.link.insert(link);
-                (exchange_in_turn(link, &slot, call, limit, &self.core, bound).await, link.generation)
+                (exchange_in_turn(link, &slot, call, reply_bound, &self.core, bound).await, link.generation)
             }
             Route::Own(limit) => {
                 // Boxed, since it would make every caller's wait for the shared connection larger.
-                let borrowed = Box::pin(borrow(&self.core, bound)).await?;
-                let link = borrowed.link();
-                let limit = [limit, self.left(deadline)].into_iter().flatten().min();
-                (exchange(link, &slot, call, limit).await, link.generation)
+                let mut borrowed = Box::pin(borrow(&self.core, bound)).await?;
+                borrowed.busy = true;
+                let reply_bound = ReplyBound { within: limit, by: deadline };
+                let attempt = exchange(borrowed.link(), &slot, call, reply_bound).await;
+                borrowed.busy = matches!(attempt, Err(Failure::Error(_)));
+                (attempt, borrowed.link().generation)
             }
         };
         if attempt.0.is_ok() {
@@ -254,17 +286,12 @@ fn refused(call: Call<'_>, reply: &Reply) -> Option<Refusal> {
 /// Sends a call over `link` and waits for its reply in `slot`.
 ///
 /// Dropping the future leaves the connection in step: the reply goes to the slot, which nobody reads.
-pub(crate) async fn exchange(
-    link: &Link,
-    slot: &Arc<Slot>,
-    call: Call<'_>,
-    limit: Option<Duration>,
-) -> Attempt {
+pub(crate) async fn exchange(link: &Link, slot: &Arc<Slot>, call: Call<'_>, bound: ReplyBound) -> Attempt {
     let mut submitted = false;
     poll_fn(|cx| {
         if !submitted {
             slot.arm(cx);
-            if let Err(not_taken) = link.submit(call, slot, limit) {
+            if let Err(not_taken) = link.submit(call, slot, bound) {
                 return Poll::Ready(Err(Failure::NotTaken(not_taken)));
             }
             submitted = true;
@@ -280,11 +307,11 @@ async fn exchange_in_turn(
     link: &Link,
     slot: &Arc<Slot>,
     call: Call<'_>,
-    limit: Duration,
+    reply_bound: ReplyBound,
     core: &Core,
     bound: Instant,
 ) -> Attempt {
-    let submitted = until(&*core.runtime, bound, link.submit_in_turn(call, slot, Some(limit))).await;
+    let submitted = until(&*core.runtime, bound, link.submit_in_turn(call, slot, reply_bound)).await;
     submitted.unwrap_or(Err(NotTaken::Full)).map_err(Failure::NotTaken)?;
     poll_fn(|cx| slot.poll(cx)).await.map_err(Failure::Error)
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 
-use crate::closing::Closed;
+use crate::closing::CloseReport;
 use crate::engine::dialog::Parts;
 use crate::error::{Error, Kind, Outcome};
 use crate::link::{Link, Orders, Request, Slot};
@@ -118,6 +118,9 @@ impl Driver {
             }
             reads += usize::from(answered.is_some());
             if reads >= READS_PER_POLL {
+                if let Poll::Ready(Err(error)) = self.keep_time(cx) {
+                    return Poll::Ready(error);
+                }
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -276,10 +279,15 @@ impl Driver {
     }
 
     fn expire(&mut self, now: Instant) {
+        let mut cut = CloseReport::default();
         for slot in self.in_flight.expire(now) {
+            cut.count(Outcome::MaybeApplied);
             let message = format!("{} did not answer in time", self.link.address);
             let error = Error::new(Kind::Timeout, message).with_outcome(Outcome::MaybeApplied);
             slot.complete(Err(error));
+        }
+        if self.link.is_closing() {
+            self.link.record_cut(cut);
         }
     }
 
@@ -303,7 +311,7 @@ impl Driver {
         let settled = self.in_flight.settle(self.written);
         let unsent = self.arrivals.drain(..).chain(never_taken);
         let unsent = unsent.map(|request| (request.waiter, Outcome::NotSent)).collect::<Vec<_>>();
-        let mut cut = Closed::default();
+        let mut cut = CloseReport::default();
         for (slot, outcome) in settled.into_iter().chain(unsent) {
             // Of a caller that has gone away, and of a check, nobody else holds the slot.
             if Arc::strong_count(&slot) > 1 {

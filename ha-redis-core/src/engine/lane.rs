@@ -41,12 +41,11 @@ pub(crate) async fn keep(core: Arc<Core>, lane: usize) {
                 tracing::debug!(lane, %error, "no connection");
                 failures += 1;
                 backoff = if is_hopeless(&error) { Backoff::HOPELESS } else { Backoff::RECONNECT };
-                // An attempt that ended by its time limit has waited enough.
-                let waited = error.kind() == Kind::Timeout;
-                core.pool.fail(error);
-                if waited {
-                    continue;
+                if error.kind() == Kind::Timeout {
+                    // Whoever waited for an answer has waited enough, but not all clients to the same instant.
+                    backoff = Backoff::AFTER_A_WAIT;
                 }
+                core.pool.fail(error);
             }
         }
         let random = core.runtime.random();

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use redis::{Cmd, Pipeline};
 
 use crate::address::Address;
-use crate::closing::Closed;
+use crate::closing::CloseReport;
 use crate::error::Error;
-use crate::proto::{self, Shape};
+use crate::proto::{self, ReplyBound, Shape};
 use crate::sync::lock;
 
 pub(crate) use generation::Generation;
@@ -89,7 +89,7 @@ struct State {
     owed: usize,
     queue: Queue,
     /// What the end of the connection cut off.
-    cut: Closed,
+    cut: CloseReport,
     /// The driver, when it waits for work.
     driver: Option<Waker>,
 }
@@ -134,25 +134,20 @@ impl Link {
             requests: Vec::new(),
             owed: 0,
             queue: Queue::default(),
-            cut: Closed::default(),
+            cut: CloseReport::default(),
             driver: None,
         };
         Self { generation, address, opened, bounds, state: Mutex::new(state) }
     }
 
     /// Encodes a call and leaves `slot` for its reply.
-    pub(crate) fn submit(
-        &self,
-        call: Call<'_>,
-        slot: &Arc<Slot>,
-        limit: Option<Duration>,
-    ) -> Result<(), NotTaken> {
+    pub(crate) fn submit(&self, call: Call<'_>, slot: &Arc<Slot>, bound: ReplyBound) -> Result<(), NotTaken> {
         let mut state = lock(&self.state);
         state.check_gate()?;
         if state.is_full(self.bounds) || !state.queue.is_empty() {
             return Err(NotTaken::Full);
         }
-        let driver = state.stage(call, slot, limit);
+        let driver = state.stage(call, slot, bound);
         drop(state);
         wake(driver);
         Ok(())
@@ -163,7 +158,7 @@ impl Link {
         &self,
         call: Call<'_>,
         slot: &Arc<Slot>,
-        limit: Option<Duration>,
+        bound: ReplyBound,
     ) -> Result<(), NotTaken> {
         let ticket = lock(&self.state).queue.join();
         let _place = Place { link: self, ticket };
@@ -177,7 +172,7 @@ impl Link {
                 return Poll::Pending;
             }
             slot.arm(cx);
-            let driver = state.stage(call, slot, limit);
+            let driver = state.stage(call, slot, bound);
             drop(state);
             wake(driver);
             Poll::Ready(Ok(()))
@@ -192,18 +187,14 @@ impl Link {
         if state.lent || state.check_gate().is_err() {
             return;
         }
-        let driver = state.stage(Call::Command(&ping), &Arc::default(), Some(limit));
+        let bound = ReplyBound { within: Some(limit), by: None };
+        let driver = state.stage(Call::Command(&ping), &Arc::default(), bound);
         drop(state);
         wake(driver);
     }
 
     pub(crate) fn is_open(&self) -> bool {
         matches!(lock(&self.state).gate, Gate::Open)
-    }
-
-    /// Whether no reply is owed.
-    pub(crate) fn is_quiet(&self) -> bool {
-        lock(&self.state).owed == 0
     }
 
     /// Gives the connection to one caller, or takes it back.
@@ -314,11 +305,16 @@ impl Link {
     }
 
     /// What the end of the connection has cut off.
-    pub(crate) fn cut(&self) -> Closed {
+    pub(crate) fn cut(&self) -> CloseReport {
         lock(&self.state).cut
     }
 
-    pub(crate) fn record_cut(&self, cut: Closed) {
+    /// Whether the client is closed, and what is in flight may finish.
+    pub(crate) fn is_closing(&self) -> bool {
+        matches!(&lock(&self.state).gate, Gate::Draining(why) if why.is_closed())
+    }
+
+    pub(crate) fn record_cut(&self, cut: CloseReport) {
         lock(&self.state).cut.add(cut);
     }
 }
@@ -337,11 +333,11 @@ impl State {
     }
 
     /// Takes a call, and returns the driver if it is to be woken.
-    fn stage(&mut self, call: Call<'_>, slot: &Arc<Slot>, limit: Option<Duration>) -> Option<Waker> {
+    fn stage(&mut self, call: Call<'_>, slot: &Arc<Slot>, bound: ReplyBound) -> Option<Waker> {
         let before = self.bytes.len();
         call.encode(&mut self.bytes);
         let bytes = self.bytes.len() - before;
-        self.requests.push(Request { waiter: Arc::clone(slot), shape: call.shape(), bytes, limit });
+        self.requests.push(Request { waiter: Arc::clone(slot), shape: call.shape(), bytes, bound });
         self.owed += 1;
         self.driver.take()
     }
@@ -418,22 +414,25 @@ mod tests {
         let call = Call::Command(&ping);
         let link = link();
         for _ in 0..COMMANDS {
-            link.submit(call, &slot(), None).unwrap();
+            link.submit(call, &slot(), ReplyBound::default()).unwrap();
         }
-        assert!(matches!(link.submit(call, &slot(), None), Err(NotTaken::Full)));
+        assert!(matches!(link.submit(call, &slot(), ReplyBound::default()), Err(NotTaken::Full)));
         let (first_slot, second_slot) = (slot(), slot());
-        let mut first = pin!(link.submit_in_turn(call, &first_slot, None));
-        let mut second = pin!(link.submit_in_turn(call, &second_slot, None));
+        let mut first = pin!(link.submit_in_turn(call, &first_slot, ReplyBound::default()));
+        let mut second = pin!(link.submit_in_turn(call, &second_slot, ReplyBound::default()));
         assert!(block_on(poll_once(&mut first)).is_none());
         assert!(block_on(poll_once(&mut second)).is_none());
         answer(&link, 1);
-        assert!(matches!(link.submit(call, &slot(), None), Err(NotTaken::Full)), "nobody passes them");
+        assert!(
+            matches!(link.submit(call, &slot(), ReplyBound::default()), Err(NotTaken::Full)),
+            "nobody passes them"
+        );
         assert!(block_on(poll_once(&mut second)).is_none(), "not the second before the first");
         assert!(matches!(block_on(poll_once(&mut first)), Some(Ok(()))));
         answer(&link, 1);
         assert!(matches!(block_on(poll_once(&mut second)), Some(Ok(()))));
         answer(&link, 1);
-        link.submit(call, &slot(), None).unwrap();
+        link.submit(call, &slot(), ReplyBound::default()).unwrap();
     }
 
     #[test]
@@ -442,11 +441,11 @@ mod tests {
         let call = Call::Command(&ping);
         let link = link();
         for _ in 0..COMMANDS {
-            link.submit(call, &slot(), None).unwrap();
+            link.submit(call, &slot(), ReplyBound::default()).unwrap();
         }
         let (first_slot, second_slot) = (slot(), slot());
-        let mut first = Box::pin(link.submit_in_turn(call, &first_slot, None));
-        let mut second = pin!(link.submit_in_turn(call, &second_slot, None));
+        let mut first = Box::pin(link.submit_in_turn(call, &first_slot, ReplyBound::default()));
+        let mut second = pin!(link.submit_in_turn(call, &second_slot, ReplyBound::default()));
         assert!(block_on(poll_once(&mut first)).is_none());
         assert!(block_on(poll_once(&mut second)).is_none());
         answer(&link, 1);
@@ -459,9 +458,12 @@ mod tests {
         let ping = redis::cmd("PING");
         let link = link();
         link.hold();
-        assert!(matches!(link.submit(Call::Command(&ping), &slot(), None), Err(NotTaken::Held)));
+        assert!(matches!(
+            link.submit(Call::Command(&ping), &slot(), ReplyBound::default()),
+            Err(NotTaken::Held)
+        ));
         link.drain(Error::new(Kind::Closed, "closed"));
-        let ended = link.submit(Call::Command(&ping), &slot(), None);
+        let ended = link.submit(Call::Command(&ping), &slot(), ReplyBound::default());
         assert!(matches!(ended, Err(NotTaken::Ended(why)) if why.is_closed()));
     }
 }

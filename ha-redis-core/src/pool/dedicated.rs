@@ -1,6 +1,7 @@
 //! Connections that serve one caller at a time: how many there are, and which are free.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::error::Error;
 use crate::link::Link;
@@ -17,6 +18,8 @@ pub(super) struct Dedicated {
     pub(super) open: Vec<Arc<Link>>,
     /// Those of them that nobody uses.
     pub(super) free: Vec<Arc<Link>>,
+    /// The server refuses new connections for a reason that only a setting mends: not asked again before this.
+    pub(super) refused: Option<(Instant, Error)>,
 }
 
 /// What a caller gets who asks for a connection of its own.
@@ -29,9 +32,18 @@ pub(crate) enum Seat {
 }
 
 impl Pool {
+    pub(crate) fn dedicated_connections(&self) -> usize {
+        lock(&self.state).dedicated.open.len()
+    }
+
     /// Waits for a free connection or the right to open one.
-    pub(crate) async fn seat(&self) -> Result<Seat, Error> {
-        wait_for(&self.state, &self.seats, State::seat).await
+    pub(crate) async fn seat(&self, now: Instant) -> Result<Seat, Error> {
+        wait_for(&self.state, &self.seats, |state| state.seat(now)).await
+    }
+
+    /// Opens no more connections for one caller before `until`.
+    pub(crate) fn refuse_seats(&self, until: Instant, why: Error) {
+        lock(&self.state).dedicated.refused = Some((until, why));
     }
 
     /// Counts a connection that was opened on a place. False when its generation is not the one followed now.
@@ -74,7 +86,7 @@ impl Pool {
 }
 
 impl State {
-    fn seat(&mut self) -> Option<Result<Seat, Error>> {
+    fn seat(&mut self, now: Instant) -> Option<Result<Seat, Error>> {
         if let Phase::Closed(why) = &self.phase {
             return Some(Err(why.clone()));
         }
@@ -92,6 +104,10 @@ impl State {
         // A lane that cannot connect has found out what a new connection would.
         if let Some(hopeless) = self.failure.clone().filter(is_hopeless) {
             return Some(Err(hopeless));
+        }
+        match &dedicated.refused {
+            Some((until, why)) if now < *until => return Some(Err(why.clone())),
+            _ => dedicated.refused = None,
         }
         (dedicated.taken < dedicated.limit).then(|| {
             dedicated.taken += 1;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use event_listener::Event;
 
 use crate::address::Address;
-use crate::closing::Closed;
+use crate::closing::CloseReport;
 use crate::error::{Error, Kind, Outcome};
 use crate::link::{Generation, Link};
 use crate::runtime::Runtime;
@@ -50,7 +50,7 @@ struct State {
     failure: Option<Error>,
     failures: u64,
     /// What closing has cut off.
-    cut: Closed,
+    cut: CloseReport,
 }
 
 #[derive(Clone, Debug)]
@@ -73,7 +73,7 @@ impl Pool {
             held: false,
             failure: None,
             failures: 0,
-            cut: Closed::default(),
+            cut: CloseReport::default(),
         };
         Self { state: Mutex::new(state), usable: Event::new(), seats: Event::new(), changed: Event::new() }
     }
@@ -138,6 +138,12 @@ impl Pool {
     pub(crate) fn open_lanes(&self) -> (usize, usize) {
         let state = lock(&self.state);
         (state.lanes.iter().flatten().filter(|link| link.is_open()).count(), state.lanes.len())
+    }
+
+    /// Whether there is a master to connect to, and commands are not held back.
+    pub(crate) fn is_following(&self) -> bool {
+        let state = lock(&self.state);
+        state.followed.is_some() && !state.held
     }
 
     /// Fails once the client is closed.
@@ -291,7 +297,7 @@ impl Pool {
     }
 
     /// What closing has cut off.
-    pub(crate) fn cut(&self) -> Closed {
+    pub(crate) fn cut(&self) -> CloseReport {
         lock(&self.state).cut
     }
 

@@ -41,8 +41,16 @@ pub(crate) struct Request<W> {
     pub(crate) shape: Shape,
     /// Its encoded length.
     pub(crate) bytes: usize,
-    /// How long its reply may take; `None` for a command that blocks for ever.
-    pub(crate) limit: Option<Duration>,
+    pub(crate) bound: ReplyBound,
+}
+
+/// When a reply must be there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ReplyBound {
+    /// How long after the request reaches the connection; `None` for a command that blocks for ever.
+    pub(crate) within: Option<Duration>,
+    /// The deadline of the whole call.
+    pub(crate) by: Option<Instant>,
 }
 
 /// The requests that a connection owes a reply, in the order in which they were written.
@@ -82,8 +90,8 @@ impl<W> InFlight<W> {
 
     /// Takes a request whose bytes follow those of the requests before it.
     pub(crate) fn push(&mut self, request: Request<W>, now: Instant) {
-        let Request { waiter, shape, bytes, limit } = request;
-        let expires = limit.and_then(|limit| now.checked_add(limit));
+        let Request { waiter, shape, bytes, bound } = request;
+        let expires = earlier(bound.within.and_then(|within| now.checked_add(within)), bound.by);
         self.next_expiry = earlier(self.next_expiry, expires);
         self.queue.push_back(Entry { waiter: Some(waiter), shape, bytes, since: now, expires });
     }
@@ -167,7 +175,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn request(waiter: u32, shape: Shape, limit: Option<Duration>) -> Request<u32> {
-        Request { waiter, shape, bytes: 10, limit }
+        Request { waiter, shape, bytes: 10, bound: ReplyBound { within: limit, by: None } }
     }
 
     #[test]
@@ -196,6 +204,15 @@ mod tests {
         queue.on_value(Value::Int(1)).unwrap();
         assert_eq!(queue.on_value(Value::Int(2)), Ok(Some((None, Reply::One(Value::Int(2))))));
         assert_eq!(queue.on_value(Value::Int(3)), Ok(Some((Some(3), Reply::One(Value::Int(3))))));
+    }
+
+    #[test]
+    fn the_deadline_of_a_call_counts_from_before_it_reached_the_connection() {
+        let start = Instant::now();
+        let mut queue = InFlight::new();
+        let bound = ReplyBound { within: Some(5 * SECOND), by: Some(start + 2 * SECOND) };
+        queue.push(Request { waiter: 1, shape: Shape::One, bytes: 10, bound }, start + SECOND);
+        assert_eq!(queue.next_expiry(), Some(start + 2 * SECOND));
     }
 
     #[test]

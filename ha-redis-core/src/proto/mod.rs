@@ -8,4 +8,4 @@ pub use decode::{DecodeError, Decoder, Limits};
 
 pub use handshake::Role;
 pub(crate) use handshake::{Answer, Handshake, Protocol, read_role};
-pub(crate) use in_flight::{InFlight, Reply, Request, Shape};
+pub(crate) use in_flight::{InFlight, Reply, ReplyBound, Request, Shape};

@@ -56,6 +56,9 @@ impl FromStr for Jitter {
 #[error("it is none of the words that are allowed")]
 pub struct UnknownWord;
 
+/// No wait is longer, whatever a caller asks for.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Exponential backoff: `base × 2ⁿ`, capped, with jitter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Backoff {
@@ -72,6 +75,9 @@ impl Backoff {
     /// Between attempts to connect, which callers wait for.
     pub(crate) const RECONNECT: Self =
         Self { base: Duration::from_millis(100), cap: Duration::from_secs(1), jitter: Jitter::Equal };
+    /// After an attempt that has already waited for as long as it may.
+    pub(crate) const AFTER_A_WAIT: Self =
+        Self { base: Duration::from_millis(200), cap: Duration::from_millis(200), jitter: Jitter::Full };
     /// Between attempts that fail until somebody changes a setting.
     pub(crate) const HOPELESS: Self =
         Self { base: Duration::from_millis(250), cap: Duration::from_secs(5), jitter: Jitter::Equal };
@@ -79,7 +85,7 @@ impl Backoff {
     /// The wait before retry number `retry`, counted from 0.
     pub(crate) fn delay(&self, retry: u32, random: u64) -> Duration {
         let factor = 1_u32.checked_shl(retry).unwrap_or(u32::MAX);
-        self.jitter.spread(self.base.saturating_mul(factor).min(self.cap), random)
+        self.jitter.spread(self.base.saturating_mul(factor).min(self.cap).min(LONGEST), random)
     }
 }
 

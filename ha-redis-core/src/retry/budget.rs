@@ -23,11 +23,12 @@ impl RetryBudget {
 
     pub(crate) fn fill(&self, replies: usize) {
         let Some(share) = self.share else { return };
-        let filled = self.tokens.load(Ordering::Relaxed).saturating_add(share * replies as u64);
-        // Two that fill at once may lose a share; nothing depends on a few.
-        if filled != self.full {
-            self.tokens.store(filled.min(self.full), Ordering::Relaxed);
-        }
+        // Most of the time it is full, and the memory that all drivers share is only read.
+        let fill = |tokens: u64| {
+            let filled = tokens.saturating_add(share * replies as u64).min(self.full);
+            (filled != tokens).then_some(filled)
+        };
+        let _ = self.tokens.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fill);
     }
 
     /// Takes a token for a retry. False when there is none left.

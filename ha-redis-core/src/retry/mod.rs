@@ -10,7 +10,7 @@ mod safety;
 
 use std::time::{Duration, Instant};
 
-use redis::{ErrorKind, RedisError};
+use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::command::Safety;
 use crate::error::{Kind, Outcome, RedisErrorExt, runs_nothing};
@@ -143,6 +143,9 @@ fn is_transient(error: &RedisError) -> bool {
             || matches!(kind, Kind::Protocol | Kind::Overloaded);
     }
     match error.kind() {
+        ErrorKind::Server(ServerErrorKind::ExecAbort) => {
+            refusal::is_named_in(error.detail().unwrap_or_default())
+        }
         ErrorKind::Server(kind) => runs_nothing(kind),
         ErrorKind::Io => true,
         _ => false,
@@ -207,6 +210,9 @@ mod tests {
         assert_ne!(decide(Error::new(Kind::Lost, "gone").into()), Decision::GiveUp);
         assert_ne!(decide(server("-LOADING wait\r\n").unwrap_err()), Decision::GiveUp);
         assert_eq!(decide(server("-WRONGTYPE no\r\n").unwrap_err()), Decision::GiveUp);
+        let discarded = "-EXECABORT Transaction discarded because of:";
+        assert_ne!(decide(server(&format!("{discarded} READONLY no\r\n")).unwrap_err()), Decision::GiveUp);
+        assert_eq!(decide(server(&format!("{discarded} ERR no\r\n")).unwrap_err()), Decision::GiveUp);
         assert_eq!(decide(Error::new(Kind::Authentication, "no").into()), Decision::GiveUp);
     }
 }

@@ -2,31 +2,33 @@
 
 use redis::{Arg, Cmd, Pipeline, ServerError, ServerErrorKind, Value};
 
-use crate::command::{Safety, safety};
+use crate::command::{Safety, pipeline_safety};
 use crate::error::runs_nothing;
 
 /// A server's refusal of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) kind: ServerErrorKind,
-    /// Whether sending the whole call again runs nothing twice that must not run twice.
-    pub(crate) repeatable: bool,
+    /// What sending the whole call again would run twice.
+    pub(crate) ran: Safety,
 }
 
 pub(crate) fn of_command(command: &Cmd, reply: &Value) -> Option<Refusal> {
     let Value::ServerError(error) = reply else { return None };
     let kind = kind_of(error)?;
     let believed = !runs_script(command) || is_servers_own(kind, error);
-    believed.then_some(Refusal { kind, repeatable: true })
+    believed.then_some(Refusal { kind, ran: Safety::ReadOnly })
 }
 
-/// A pipeline of which some commands were refused may be sent again if the others may run twice.
+/// A pipeline of which some commands were refused, and the others have run.
 pub(crate) fn of_pipeline(pipeline: &Pipeline, replies: &[Value]) -> Option<Refusal> {
     let answered = || pipeline.cmd_iter().zip(replies);
     let first = answered().find_map(|(command, reply)| of_command(command, reply))?;
-    let repeatable = answered()
-        .all(|(command, reply)| of_command(command, reply).is_some() || safety(command) != Safety::Unsafe);
-    Some(Refusal { repeatable, ..first })
+    let mut ran = Pipeline::new();
+    for (command, _) in answered().filter(|(command, reply)| of_command(command, reply).is_none()) {
+        ran.add_command(command.clone());
+    }
+    Some(Refusal { ran: pipeline_safety(&ran), ..first })
 }
 
 /// A transaction that was not run: the replies are those to MULTI, to each command, and to EXEC.
@@ -42,7 +44,7 @@ pub(crate) fn of_transaction(replies: &[Value]) -> Option<Refusal> {
     } else {
         kind_of(error)?
     };
-    Some(Refusal { kind, repeatable: true })
+    Some(Refusal { kind, ran: Safety::ReadOnly })
 }
 
 fn kind_of(error: &ServerError) -> Option<ServerErrorKind> {
@@ -66,6 +68,12 @@ fn is_servers_own(kind: ServerErrorKind, error: &ServerError) -> bool {
     }
 }
 
+/// Whether the reason for which a transaction was discarded is a refusal.
+pub(crate) fn is_named_in(details: &str) -> bool {
+    let codes = ["READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"];
+    details.split(' ').any(|word| codes.contains(&word))
+}
+
 /// Servers that refuse EXEC itself give the reason behind `because of:`.
 fn named_by_exec(details: &str) -> Option<ServerErrorKind> {
     let (_, reason) = details.split_once("because of: ")?;
@@ -83,32 +91,39 @@ mod tests {
         redis::parse_redis_value(format!("{text}\r\n").as_bytes()).unwrap()
     }
 
-    fn read_only(repeatable: bool) -> Option<Refusal> {
-        Some(Refusal { kind: ServerErrorKind::ReadOnly, repeatable })
+    fn read_only(ran: Safety) -> Option<Refusal> {
+        Some(Refusal { kind: ServerErrorKind::ReadOnly, ran })
     }
 
     #[test]
-    fn a_pipeline_is_repeated_when_nothing_in_it_would_run_twice() {
+    fn a_partly_refused_pipeline_is_as_safe_as_what_has_run() {
         let mut pipeline = redis::pipe();
         pipeline.cmd("GET").arg("k").cmd("INCR").arg("n");
         let refused = value("-READONLY You can't write");
-        assert_eq!(of_pipeline(&pipeline, &[Value::Nil, refused.clone()]), read_only(true));
+        assert_eq!(of_pipeline(&pipeline, &[Value::Nil, refused.clone()]), read_only(Safety::ReadOnly));
         assert_eq!(of_pipeline(&pipeline, &[Value::Nil, value("-WRONGTYPE no")]), None);
         let mut pipeline = redis::pipe();
+        pipeline.set("a", 1).set("b", 2);
+        assert_eq!(of_pipeline(&pipeline, &[Value::Okay, refused.clone()]), read_only(Safety::Repeatable));
+        let mut pipeline = redis::pipe();
         pipeline.cmd("PUBLISH").arg("news").arg(1).cmd("SET").arg("k").arg(1);
-        assert_eq!(of_pipeline(&pipeline, &[Value::Int(0), refused]), read_only(false), "PUBLISH has run");
+        assert_eq!(
+            of_pipeline(&pipeline, &[Value::Int(0), refused]),
+            read_only(Safety::Unsafe),
+            "PUBLISH has run"
+        );
     }
 
     #[test]
     fn a_transaction_is_refused_by_its_commands_or_by_exec() {
         let aborted = "-EXECABORT Transaction discarded because of previous errors.";
         let refused = [Value::Okay, value("-READONLY no"), value(aborted)];
-        assert_eq!(of_transaction(&refused), read_only(true));
+        assert_eq!(of_transaction(&refused), read_only(Safety::ReadOnly));
         let wrong = [Value::Okay, value("-ERR unknown command 'FOO'"), value(aborted)];
         assert_eq!(of_transaction(&wrong), None);
         let at_exec = "-EXECABORT Transaction discarded because of: READONLY You can't write";
         let late = [Value::Okay, value("+QUEUED"), value(at_exec)];
-        assert_eq!(of_transaction(&late), read_only(true));
+        assert_eq!(of_transaction(&late), read_only(Safety::ReadOnly));
         assert_eq!(of_transaction(&[Value::Okay, value("+QUEUED"), value("*0")]), None);
     }
 
@@ -119,7 +134,7 @@ mod tests {
         assert_eq!(of_command(&script, &value("-TRYAGAIN later")), None);
         assert_eq!(of_command(&script, &value("-READONLY because I say so")), None);
         let at_write = "-READONLY You can't write against a read only replica. script: f, on @user_script:1.";
-        assert_eq!(of_command(&script, &value(at_write)), read_only(true));
+        assert_eq!(of_command(&script, &value(at_write)), read_only(Safety::ReadOnly));
         assert!(of_command(&redis::cmd("GET"), &value("-TRYAGAIN later")).is_some());
     }
 }

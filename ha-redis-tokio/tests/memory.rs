@@ -1,0 +1,49 @@
+//! Memory while there is no server. It is the process's that is measured, so no other test stands here.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use common::client_of;
+use ha_redis_testkit::Server;
+use ha_redis_tokio::redis::AsyncCommands;
+use tokio::task::JoinSet;
+
+fn resident_memory() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_callers_without_a_server_for_a_minute_take_no_more_memory() {
+    let server = Server::start().unwrap();
+    let client = client_of(&server).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut callers = JoinSet::new();
+    for caller in 0..10_000 {
+        let (mut redis, stop) = (client.connection(), Arc::clone(&stop));
+        callers.spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                let _ = redis.set::<_, _, ()>(format!("key:{caller}"), "x".repeat(64)).await;
+            }
+        });
+    }
+    server.kill().unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let early = resident_memory();
+    let mut most = early;
+    for _ in 0..60 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        most = most.max(resident_memory());
+    }
+    println!("resident memory: {} KiB after a second, at most {} KiB in a minute", early >> 10, most >> 10);
+    assert!(most - early < 10 << 20, "it grew from {early} to {most} bytes");
+    stop.store(true, Ordering::Relaxed);
+    server.restart().unwrap();
+    callers.join_all().await;
+    client.connection().ping::<()>().await.unwrap();
+}

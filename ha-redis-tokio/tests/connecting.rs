@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::{client_of, config, connections, until};
-use ha_redis_testkit::Server;
+use ha_redis_testkit::{Direction, Proxy, Server};
 use ha_redis_tokio::redis::{self, AsyncCommands};
 use ha_redis_tokio::{Outcome, RedisClient, RedisConfig, RedisErrorExt, Role};
 
@@ -138,16 +138,15 @@ async fn a_closed_client_says_so_and_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn closing_lets_calls_in_flight_finish() {
-    let server = Server::builder().config("enable-debug-command yes").start().unwrap();
-    let client = client_of(&server).await;
+    let server = Server::start().unwrap();
+    let proxy = Proxy::before(&server).unwrap();
+    let client = RedisClient::connect(config(&proxy.url())).await.unwrap();
     let mut redis = client.connection();
-    let slow = tokio::spawn(async move {
-        redis::cmd("DEBUG").arg("SLEEP").arg(0.3).query_async::<String>(&mut redis).await
-    });
-    // The server sleeps with the command, so it cannot be asked whether it has it.
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    client.close().await;
-    assert_eq!(slow.await.unwrap().unwrap(), "OK");
+    proxy.delay(Direction::ToClient, Duration::from_millis(300));
+    let slow = tokio::spawn(async move { redis.incr::<_, _, i64>("n", 1).await });
+    until("the call has arrived", || common::calls(&server, "incrby") == 1).await;
+    assert!(client.close().await.is_clean());
+    assert_eq!(slow.await.unwrap().unwrap(), 1);
 }
 
 #[tokio::test]

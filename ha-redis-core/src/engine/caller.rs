@@ -140,10 +140,7 @@ impl Caller {
             let (attempt, generation) = match first.take() {
                 Some(attempt) => attempt,
                 None if deadline.is_some_and(|deadline| deadline <= self.core.runtime.now()) => {
-                    return Err(Error::new(
-                        Kind::Timeout,
-                        "the time of the call was over before it was sent",
-                    ));
+                    return Err(too_late());
                 }
                 None => self.attempt(call, route, bound, deadline).await?,
             };
@@ -168,14 +165,9 @@ impl Caller {
                 }
                 Err(Failure::Error(error)) => {
                     self.link = None;
-                    let now = self.core.runtime.now();
-                    if error.outcome() == Outcome::NotSent && now < bound {
-                        // Lanes are paced; a connection of one's own is not.
-                        if let Route::Own(_) = route {
-                            let pause = Backoff::RECONNECT.delay(unsent, self.core.runtime.random());
-                            self.pause((now + pause).min(bound), generation).await;
-                            unsent += 1;
-                        }
+                    if error.outcome() == Outcome::NotSent && self.core.runtime.now() < bound {
+                        self.pace(route, unsent, bound, generation).await;
+                        unsent += 1;
                         continue;
                     }
                     *in_doubt |= error.outcome() == Outcome::MaybeApplied;
@@ -187,6 +179,14 @@ impl Caller {
                 Decision::RetryAt(_) | Decision::GiveUp => return ended,
             }
             bound = self.wait_bound(deadline);
+        }
+    }
+
+    /// Waits before a connection of one's own is asked for again; the shared one is paced by its lane.
+    async fn pace(&self, route: Route, unsent: u32, bound: Instant, generation: Generation) {
+        if let Route::Own(_) = route {
+            let pause = Backoff::RECONNECT.delay(unsent, self.core.runtime.random());
+            self.pause((self.core.runtime.now() + pause).min(bound), generation).await;
         }
     }
 
@@ -259,6 +259,10 @@ impl Caller {
         let runtime = &*self.core.runtime;
         future::or(sleep_until(runtime, until), self.core.pool.superseded(generation)).await;
     }
+}
+
+fn too_late() -> Error {
+    Error::new(Kind::Timeout, "the time of the call was over before it was sent")
 }
 
 pub(crate) fn overloaded() -> Error {

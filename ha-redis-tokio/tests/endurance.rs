@@ -85,8 +85,8 @@ async fn a_thousand_clients_of_a_server_that_restarts_all_come_back_at_their_own
     // second, when so many knock at one door, is none of the clients' doing.
     let later = tenths.iter().filter(|(tenth, _)| **tenth >= 5);
     let (most, busy) = later.fold((0, 0), |(most, busy), (_, attempts)| (most.max(*attempts), busy + 1));
-    assert!(most < CLIENTS, "{most} attempts within a tenth of a second");
-    assert!(busy >= 10, "all of them fell into {busy} tenths of a second");
+    assert!(most < 2 * CLIENTS, "{most} attempts within a tenth of a second");
+    assert!(busy >= 15, "all of them fell into {busy} tenths of a second");
 }
 
 #[tokio::test]

@@ -356,3 +356,15 @@ async fn a_refused_transaction_is_retried_as_a_whole() {
     assert_eq!(refused.await.unwrap_err().outcome(), Outcome::NotApplied);
     assert_eq!(attempts, 4);
 }
+
+#[tokio::test]
+async fn closing_does_not_count_the_clients_own_checks() {
+    let server = Server::start().unwrap();
+    let proxy = Proxy::before(&server).unwrap();
+    let settings = impatient(&proxy).to_builder().health_check_interval(Duration::from_millis(20));
+    let client = RedisClient::connect(settings.build().unwrap()).await.unwrap();
+    proxy.lose(Direction::ToClient);
+    until("the reply to a check is lost", || proxy.lost(Direction::ToClient) > 0).await;
+    let closed = client.close().await;
+    assert!(closed.is_clean(), "{closed}");
+}

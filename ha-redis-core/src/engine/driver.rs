@@ -281,7 +281,9 @@ impl Driver {
     fn expire(&mut self, now: Instant) {
         let mut cut = CloseReport::default();
         for slot in self.in_flight.expire(now) {
-            cut.count(Outcome::MaybeApplied);
+            if is_awaited(&slot) {
+                cut.count(Outcome::MaybeApplied);
+            }
             let message = format!("{} did not answer in time", self.link.address);
             let error = Error::new(Kind::Timeout, message).with_outcome(Outcome::MaybeApplied);
             slot.complete(Err(error));
@@ -313,14 +315,18 @@ impl Driver {
         let unsent = unsent.map(|request| (request.waiter, Outcome::NotSent)).collect::<Vec<_>>();
         let mut cut = CloseReport::default();
         for (slot, outcome) in settled.into_iter().chain(unsent) {
-            // Of a caller that has gone away, and of a check, nobody else holds the slot.
-            if Arc::strong_count(&slot) > 1 {
+            if is_awaited(&slot) {
                 cut.count(outcome);
             }
             slot.complete(Err(why.clone().with_outcome(outcome)));
         }
         self.link.record_cut(cut);
     }
+}
+
+/// Of a caller that has gone away, and of a check, nobody else holds the slot.
+fn is_awaited(slot: &Arc<Slot>) -> bool {
+    Arc::strong_count(slot) > 1
 }
 
 impl Future for Driver {

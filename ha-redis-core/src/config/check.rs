@@ -2,12 +2,11 @@
 
 use super::RedisConfig;
 use super::error::Problem;
-use super::setting::SETTINGS;
+use super::setting::Setting;
 
 /// Every mistake in `config`, in the order of the settings.
 pub(super) fn check(config: &RedisConfig) -> Vec<Problem> {
-    let mut problems: Vec<Problem> = SETTINGS
-        .iter()
+    let mut problems: Vec<Problem> = Setting::all()
         .filter(|setting| !(setting.valid)(config))
         .map(|setting| setting.problem(config))
         .collect();
@@ -57,7 +56,7 @@ fn check_modes(config: &RedisConfig, problems: &mut Vec<Problem>) {
 /// Those of the named settings that are not at their default are mistakes.
 fn refuse(names: &[&str], allowed: &str, remedy: &str, config: &RedisConfig, problems: &mut Vec<Problem>) {
     let default = RedisConfig::default();
-    for setting in SETTINGS.iter().filter(|setting| names.contains(&setting.name)) {
+    for setting in Setting::all().filter(|setting| names.contains(&setting.name)) {
         let value = (setting.text)(config);
         if value != (setting.text)(&default) {
             problems.push(Problem::new(setting.name, allowed, remedy).found(value.unwrap_or_default()));

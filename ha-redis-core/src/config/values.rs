@@ -1,0 +1,173 @@
+//! The settings: what each means, and its default.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::RedisConfig;
+use super::password::Password;
+use crate::address::Address;
+use crate::retry::{Jitter, RetrySafety};
+
+impl RedisConfig {
+    /// Host name or IP address (IPv6 without brackets) of the server in direct mode. Default: `localhost`, as
+    /// in the Python library `ha_redis`.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// TCP port of the server in direct mode. Default: 6379, as in the Python library `ha_redis`.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Unix socket of the server, in place of host and port. Default: none (not a setting of the Python
+    /// library).
+    pub fn unix_socket(&self) -> Option<&Path> {
+        self.unix_socket.as_deref()
+    }
+
+    /// ACL user name for the Redis servers. Default: none, which is Redis's user `default` (not a setting of the
+    /// Python library).
+    pub fn username(&self) -> Option<&str> {
+        self.username.as_deref()
+    }
+
+    /// Password for the Redis servers, in clear: handle with care. Default: none, as in the Python library
+    /// `ha_redis`.
+    pub fn password(&self) -> Option<&str> {
+        self.password.as_ref().map(Password::expose)
+    }
+
+    /// Number of the database, in direct and in Sentinel mode. Default: 0, as in the Python library `ha_redis`.
+    pub fn db(&self) -> u32 {
+        self.db
+    }
+
+    /// Most connections to the server at a time, 1 to 10,000. Default: 50, as in the Python library `ha_redis`;
+    /// see [`recommended_max_connections`](Self::recommended_max_connections).
+    pub fn max_connections(&self) -> usize {
+        self.max_connections
+    }
+
+    /// How long a reply may take, up to 24 hours. Default: 5 s, as in the Python library `ha_redis`.
+    pub fn socket_timeout(&self) -> Duration {
+        self.socket_timeout
+    }
+
+    /// How long connecting may take, up to 24 hours. Default: 2 s, as in the Python library `ha_redis`.
+    pub fn socket_connect_timeout(&self) -> Duration {
+        self.socket_connect_timeout
+    }
+
+    /// How often an idle connection is checked, up to 24 hours; zero turns the checks off. Default: 30 s, as in
+    /// the Python library `ha_redis`.
+    pub fn health_check_interval(&self) -> Duration {
+        self.health_check_interval
+    }
+
+    /// Whether Sentinels are asked for the master. Default: false, as in the Python library `ha_redis`.
+    pub fn use_sentinel(&self) -> bool {
+        self.use_sentinel
+    }
+
+    /// The Sentinels to ask first; the others are learned from them. Default: empty, as in the Python library
+    /// `ha_redis`.
+    pub fn sentinel_hosts(&self) -> &[Address] {
+        &self.sentinel_hosts
+    }
+
+    /// The name under which the Sentinels watch the master. Default: `mymaster`, as in the Python library
+    /// `ha_redis`.
+    pub fn sentinel_master_name(&self) -> &str {
+        &self.sentinel_master_name
+    }
+
+    /// ACL user name for the Sentinels. Default: none (not a setting of the Python library).
+    pub fn sentinel_username(&self) -> Option<&str> {
+        self.sentinel_username.as_deref()
+    }
+
+    /// Password for the Sentinels, in clear: handle with care. [`password`](Self::password) is never sent to
+    /// a Sentinel. Default: none (not a setting of the Python library).
+    pub fn sentinel_password(&self) -> Option<&str> {
+        self.sentinel_password.as_ref().map(Password::expose)
+    }
+
+    /// How long a Sentinel's reply may take, up to 24 hours. Default: 1 s (not a setting of the Python library).
+    pub fn sentinel_socket_timeout(&self) -> Duration {
+        self.sentinel_socket_timeout
+    }
+
+    /// How long connecting to a Sentinel may take, up to 24 hours. Default: 1 s (not a setting of the Python
+    /// library).
+    pub fn sentinel_socket_connect_timeout(&self) -> Duration {
+        self.sentinel_socket_connect_timeout
+    }
+
+    /// Whether connections use TLS. Default: false, as in the Python library `ha_redis`.
+    pub fn ssl(&self) -> bool {
+        self.ssl
+    }
+
+    /// Number of retries after the first attempt, 0 to 1000. Default: 3, as in the Python library `ha_redis`.
+    pub fn retry_attempts(&self) -> u32 {
+        self.retry_attempts
+    }
+
+    /// Delay before the first retry, which doubles for each further one; up to 24 hours. Default: 100 ms, as in
+    /// the Python library `ha_redis`.
+    pub fn retry_base_delay(&self) -> Duration {
+        self.retry_base_delay
+    }
+
+    /// The name under which `CLIENT LIST` shows the connections. Default: none (not a setting of the Python
+    /// library).
+    pub fn client_name(&self) -> Option<&str> {
+        self.client_name.as_deref()
+    }
+
+    /// How long a call may wait for a usable connection, during a failover for instance; up to 24 hours, zero
+    /// for not at all. Default: 10 s (not a setting of the Python library).
+    pub fn failover_wait(&self) -> Duration {
+        self.failover_wait
+    }
+
+    /// How long a call may take from its beginning to its end, with all its waits and attempts; up to 24 hours.
+    /// Default: none, so that a call is bounded by its parts: [`failover_wait`](Self::failover_wait) and
+    /// [`socket_timeout`](Self::socket_timeout) for each of its attempts, and the delays between them (not a
+    /// setting of the Python library).
+    pub fn call_timeout(&self) -> Option<Duration> {
+        self.call_timeout
+    }
+
+    /// How the delays between attempts are spread. Default: [`Jitter::Added`] (not a setting of the Python
+    /// library).
+    pub fn retry_jitter(&self) -> Jitter {
+        self.retry_jitter
+    }
+
+    /// How many retries there may be for every hundred replies, once each call that may be in flight
+    /// ([`max_in_flight`](Self::max_in_flight)) has been sent again, so that a sick server is not hammered by those who wait for it; 100 for no such limit. Default: 20 (not a setting of
+    /// the Python library).
+    pub fn retry_budget(&self) -> u32 {
+        self.retry_budget
+    }
+
+    /// Which commands are sent again although they may have run. Default: [`RetrySafety::Repeatable`] (not a
+    /// setting of the Python library).
+    pub fn retry_safety(&self) -> RetrySafety {
+        self.retry_safety
+    }
+
+    /// How many commands a connection may owe replies at a time, 1 to 10,000,000; more calls wait for their turn.
+    /// Default: 65,536 (not a setting of the Python library).
+    pub fn max_in_flight(&self) -> u32 {
+        self.max_in_flight
+    }
+
+    /// How many bytes of commands may wait to be written to a connection, 1 KiB to 4 GiB; more calls wait for
+    /// their turn. One command may be larger. Default: 16 MiB (not a setting of the Python library).
+    pub fn max_in_flight_bytes(&self) -> u64 {
+        self.max_in_flight_bytes
+    }
+}

@@ -1,9 +1,12 @@
 //! The decoder against redis-rs's own parser, on random values and on random bytes.
 
-use ha_redis_core::proto::{DecodeError, Decoder, Limits};
+mod pieces;
+
+use ha_redis_core::proto::DecodeError;
+use pieces::decode;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use redis::{Value, parse_redis_value};
+use redis::parse_redis_value;
 
 /// A value as it goes over the wire.
 #[derive(Clone, Debug)]
@@ -123,30 +126,6 @@ fn garbage() -> impl Strategy<Value = Vec<u8>> {
         1 => vec(any::<u8>(), 0..4),
     ];
     vec(piece, 0..24).prop_map(|pieces| pieces.concat())
-}
-
-/// All that comes out of `bytes` when they arrive cut into pieces of the given lengths, over and over.
-fn decode(bytes: &[u8], cuts: &[usize]) -> (Vec<Value>, Result<Decoder, DecodeError>) {
-    let mut limits = Limits::default();
-    limits.max_line = 1_000;
-    let (mut decoder, mut values) = (Decoder::with_limits(limits), Vec::new());
-    let mut rest = bytes;
-    for &cut in cuts.iter().cycle() {
-        if rest.is_empty() {
-            break;
-        }
-        let (mut piece, after) = rest.split_at(cut.min(rest.len()));
-        rest = after;
-        loop {
-            match decoder.decode(&mut piece) {
-                Ok(Some(value)) => values.push(value),
-                Ok(None) => break,
-                Err(error) => return (values, Err(error)),
-            }
-        }
-        assert!(piece.is_empty(), "None says that all was taken");
-    }
-    (values, Ok(decoder))
 }
 
 /// What the error says was expected; how much of what came instead is known depends on the cut.

@@ -1,8 +1,8 @@
 //! Tokio's sockets, timers and tasks behind the core's boundary.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::OnceLock;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -74,15 +74,26 @@ impl Runtime for TokioRuntime {
         if target.tls {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "TLS is not available"));
         }
-        match &target.address {
-            Address::Tcp { host, port } => {
-                let socket = TcpStream::connect((host.as_str(), *port)).await?;
-                set_options(&socket)?;
-                Ok(Box::new(Socket(socket)))
-            }
-            Address::Unix(path) => Ok(Box::new(Socket(UnixStream::connect(path).await?))),
-            other => Err(io::Error::new(io::ErrorKind::Unsupported, format!("cannot connect to {other}"))),
+        // A caller may wait on another executor: a socket belongs to a runtime, too.
+        let handle = self.handle()?;
+        let mut opening = pin!(open(&target.address));
+        poll_fn(|cx| {
+            let _context = handle.enter();
+            opening.as_mut().poll(cx)
+        })
+        .await
+    }
+}
+
+async fn open(address: &Address) -> io::Result<Box<dyn Transport>> {
+    match address {
+        Address::Tcp { host, port } => {
+            let socket = TcpStream::connect((host.as_str(), *port)).await?;
+            set_options(&socket)?;
+            Ok(Box::new(Socket(socket)))
         }
+        Address::Unix(path) => Ok(Box::new(Socket(UnixStream::connect(path).await?))),
+        other => Err(io::Error::new(io::ErrorKind::Unsupported, format!("cannot connect to {other}"))),
     }
 }
 

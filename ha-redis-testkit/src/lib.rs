@@ -22,6 +22,8 @@
 //! Unix only.
 
 pub mod binary;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod error;
 mod guard;
 mod ports;

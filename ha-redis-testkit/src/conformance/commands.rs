@@ -1,21 +1,28 @@
 //! redis-rs's commands, pipelines, transactions, scripts and scans work on a connection.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
-mod common;
-
 use std::collections::{HashMap, HashSet};
 
-use common::{calls, client_of};
+use super::kit::{Kit, calls, connections, settings};
+use crate::Server;
 use futures_lite::StreamExt;
-use ha_redis_testkit::Server;
-use ha_redis_tokio::redis::{self, AsyncCommands, ErrorKind, RedisResult, Script, ServerErrorKind, Value};
-use ha_redis_tokio::{Connection, Outcome, RedisClient, RedisErrorExt};
+use ha_redis_core::{Connection, Outcome, RedisErrorExt};
+use redis::{AsyncCommands, ErrorKind, RedisResult, Script, ServerErrorKind, Value};
 
-#[tokio::test]
-async fn commands_of_every_data_type() -> RedisResult<()> {
+tests![
+    commands_of_every_data_type,
+    values_of_any_size_and_content_come_back_whole,
+    a_pipeline_answers_command_by_command,
+    a_transaction_runs_whole_or_not_at_all,
+    scripts_and_scans,
+    a_servers_error_is_told_as_redis_rs_tells_it,
+    many_handles_share_one_connection_and_get_their_own_replies,
+    what_would_change_the_connection_for_everybody_is_refused,
+    calls_dropped_at_any_await_leave_everybody_in_step,
+];
+
+async fn commands_of_every_data_type(kit: Kit) -> RedisResult<()> {
     let server = Server::start().unwrap();
-    let mut redis = client_of(&server).await.connection();
+    let mut redis = kit.client_of(&server).await.connection();
 
     redis.set_ex::<_, _, ()>("session", "data", 3600).await?;
     assert_eq!(redis.get::<_, String>("session").await?, "data");
@@ -43,10 +50,9 @@ async fn commands_of_every_data_type() -> RedisResult<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn values_of_any_size_and_content_come_back_whole() -> RedisResult<()> {
+async fn values_of_any_size_and_content_come_back_whole(kit: Kit) -> RedisResult<()> {
     let server = Server::start().unwrap();
-    let mut redis = client_of(&server).await.connection();
+    let mut redis = kit.client_of(&server).await.connection();
     for size in [0, 1, 1 << 10, (64 << 10) + 1, 5 << 20] {
         let value: Vec<u8> = (0..size).map(|index| (index * 31 % 251) as u8).collect();
         redis.set::<_, _, ()>("value", &value).await?;
@@ -55,10 +61,9 @@ async fn values_of_any_size_and_content_come_back_whole() -> RedisResult<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_pipeline_answers_command_by_command() -> RedisResult<()> {
+async fn a_pipeline_answers_command_by_command(kit: Kit) -> RedisResult<()> {
     let server = Server::start().unwrap();
-    let mut redis = client_of(&server).await.connection();
+    let mut redis = kit.client_of(&server).await.connection();
     let mut pipeline = redis::pipe();
     pipeline.set("text", "abc").ignore().incr("number", 2).get("text");
     let (number, text): (i64, String) = pipeline.query_async(&mut redis).await?;
@@ -75,10 +80,9 @@ async fn a_pipeline_answers_command_by_command() -> RedisResult<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_transaction_runs_whole_or_not_at_all() -> RedisResult<()> {
+async fn a_transaction_runs_whole_or_not_at_all(kit: Kit) -> RedisResult<()> {
     let server = Server::start().unwrap();
-    let mut redis = client_of(&server).await.connection();
+    let mut redis = kit.client_of(&server).await.connection();
     let mut transaction = redis::pipe();
     transaction.atomic().incr("n", 1).ignore().incr("n", 1).get("n");
     assert_eq!(transaction.query_async::<(i64, i64)>(&mut redis).await?, (2, 2));
@@ -93,10 +97,9 @@ async fn a_transaction_runs_whole_or_not_at_all() -> RedisResult<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn scripts_and_scans() -> RedisResult<()> {
+async fn scripts_and_scans(kit: Kit) -> RedisResult<()> {
     let server = Server::start().unwrap();
-    let mut redis = client_of(&server).await.connection();
+    let mut redis = kit.client_of(&server).await.connection();
     let script = Script::new("return redis.call('INCRBY', KEYS[1], ARGV[1])");
     assert_eq!(script.key("n").arg(3).invoke_async::<i64>(&mut redis).await?, 3);
     assert_eq!(script.key("n").arg(4).invoke_async::<i64>(&mut redis).await?, 7, "from the script cache");
@@ -109,10 +112,9 @@ async fn scripts_and_scans() -> RedisResult<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_servers_error_is_told_as_redis_rs_tells_it() -> RedisResult<()> {
+async fn a_servers_error_is_told_as_redis_rs_tells_it(kit: Kit) -> RedisResult<()> {
     let server = Server::start().unwrap();
-    let mut redis = client_of(&server).await.connection();
+    let mut redis = kit.client_of(&server).await.connection();
     redis.set::<_, _, ()>("text", "abc").await?;
     let error = redis.lpush::<_, _, ()>("text", 1).await.unwrap_err();
     assert_eq!(error.code(), Some("WRONGTYPE"));
@@ -120,13 +122,12 @@ async fn a_servers_error_is_told_as_redis_rs_tells_it() -> RedisResult<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn many_handles_share_one_connection_and_get_their_own_replies() {
+async fn many_handles_share_one_connection_and_get_their_own_replies(kit: Kit) {
     let server = Server::start().unwrap();
-    let client = client_of(&server).await;
+    let client = kit.client_of(&server).await;
     let tasks = (0..200).map(|task| {
         let mut redis = client.connection();
-        tokio::spawn(async move {
+        kit.spawn(async move {
             for round in 0..20 {
                 let echo: String =
                     redis::cmd("ECHO").arg(format!("{task}:{round}")).query_async(&mut redis).await.unwrap();
@@ -134,17 +135,14 @@ async fn many_handles_share_one_connection_and_get_their_own_replies() {
             }
         })
     });
-    for task in tasks.collect::<Vec<_>>() {
-        task.await.unwrap();
-    }
-    assert_eq!(common::connections(&server), 1);
+    kit.all(tasks).await;
+    assert_eq!(connections(&server), 1);
     assert_eq!(calls(&server, "echo"), 4_000);
 }
 
-#[tokio::test]
-async fn what_would_change_the_connection_for_everybody_is_refused() {
+async fn what_would_change_the_connection_for_everybody_is_refused(kit: Kit) {
     let server = Server::start().unwrap();
-    let mut redis = client_of(&server).await.connection();
+    let mut redis = kit.client_of(&server).await.connection();
     for command in ["SUBSCRIBE news", "SELECT 1", "MULTI", "WATCH k", "MONITOR", "CLIENT REPLY OFF", "QUIT"] {
         let mut words = command.split(' ');
         let mut cmd = redis::cmd(words.next().unwrap());
@@ -193,18 +191,17 @@ async fn call_and_check(redis: &mut Connection, kind: u64, text: String) {
     }
 }
 
-#[tokio::test]
-async fn calls_dropped_at_any_await_leave_everybody_in_step() {
+async fn calls_dropped_at_any_await_leave_everybody_in_step(kit: Kit) {
     let server = Server::start().unwrap();
     // A narrow bound, so that calls are dropped while they wait for their turn, too.
-    let settings = common::settings(server.port()).max_in_flight(24);
-    let client = RedisClient::connect(settings.build().unwrap()).await.unwrap();
+    let settings = settings(server.port()).max_in_flight(24);
+    let client = kit.connect(settings.build().unwrap()).await.unwrap();
     let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
     println!("seed {seed}");
     let tasks = (0..64_u64).map(|task| {
         let mut redis = client.connection();
         let mut random = Random(seed.wrapping_add(task));
-        tokio::spawn(async move {
+        kit.spawn(async move {
             for round in 0..100 {
                 let kind = random.below(12);
                 let call = call_and_check(&mut redis, kind, format!("{task}:{round}"));
@@ -217,13 +214,11 @@ async fn calls_dropped_at_any_await_leave_everybody_in_step() {
                     if futures_lite::future::poll_once(&mut call).await.is_some() {
                         break;
                     }
-                    tokio::task::yield_now().await;
+                    futures_lite::future::yield_now().await;
                 }
             }
         })
     });
-    for task in tasks.collect::<Vec<_>>() {
-        task.await.unwrap();
-    }
+    kit.all(tasks).await;
     assert_eq!(client.connection().ping::<String>().await.unwrap(), "PONG");
 }

@@ -1,0 +1,133 @@
+//! What a test has at hand: clients on the runtime that is tested, tasks, and waiting for a condition.
+
+use std::future::{self, Future, poll_fn};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_channel::{Receiver, Sender};
+use futures_lite::future::or;
+use ha_redis_core::runtime::Runtime;
+use ha_redis_core::{Client, Error, RedisConfig, RedisConfigBuilder};
+
+use crate::Server;
+
+/// Longer than anything here takes, even on a busy machine.
+pub(super) const BOUND: Duration = Duration::from_secs(30);
+
+/// The runtime that is tested.
+#[derive(Clone)]
+pub(super) struct Kit {
+    pub(super) runtime: Arc<dyn Runtime>,
+}
+
+impl Kit {
+    pub(super) fn new(runtime: Arc<dyn Runtime>) -> Self {
+        Self { runtime }
+    }
+
+    /// A client that has not connected yet.
+    pub(super) fn client(&self, config: RedisConfig) -> Client {
+        Client::new(config, Arc::clone(&self.runtime))
+    }
+
+    pub(super) async fn connect(&self, config: RedisConfig) -> Result<Client, Error> {
+        let client = self.client(config);
+        client.initialize().await?;
+        Ok(client)
+    }
+
+    pub(super) async fn client_of(&self, server: &Server) -> Client {
+        self.connect(config(&server.url())).await.unwrap()
+    }
+
+    /// Starts a task on the runtime.
+    pub(super) fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Spawned<T> {
+        let (end, ended) = async_channel::bounded(1);
+        let (abort, aborted) = async_channel::bounded::<()>(1);
+        let work = async move { _ = end.send(work.await).await };
+        let aborted = async move {
+            if aborted.recv().await.is_err() {
+                future::pending::<()>().await;
+            }
+        };
+        self.runtime.spawn(Box::pin(or(work, aborted))).unwrap();
+        Spawned { ended, abort }
+    }
+
+    pub(super) async fn sleep(&self, duration: Duration) {
+        let mut timer = self.runtime.timer(self.runtime.now() + duration);
+        poll_fn(|cx| timer.poll(cx)).await;
+    }
+
+    /// Waits until `condition` holds.
+    pub(super) async fn until(&self, what: &str, mut condition: impl FnMut() -> bool) {
+        let start = Instant::now();
+        while !condition() {
+            assert!(start.elapsed() < BOUND, "waited in vain: {what}");
+            self.sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits for the end of all these tasks.
+    pub(super) async fn all<T>(&self, tasks: impl IntoIterator<Item = Spawned<T>>) -> Vec<T> {
+        let mut ended = Vec::new();
+        for task in tasks.into_iter().collect::<Vec<_>>() {
+            ended.push(task.end().await);
+        }
+        ended
+    }
+}
+
+/// A task. It goes on when this is dropped.
+pub(super) struct Spawned<T> {
+    ended: Receiver<T>,
+    abort: Sender<()>,
+}
+
+impl<T> Spawned<T> {
+    pub(super) async fn end(self) -> T {
+        self.ended.recv().await.expect("the task has panicked")
+    }
+
+    pub(super) fn abort(&self) {
+        // It may have ended before.
+        let _ = self.abort.try_send(());
+    }
+}
+
+pub(super) fn config(url: &str) -> RedisConfig {
+    url.parse().unwrap()
+}
+
+/// Settings for a server on this port, to add to.
+pub(super) fn settings(port: u16) -> RedisConfigBuilder {
+    RedisConfig::builder().host("127.0.0.1").port(port)
+}
+
+/// The connections that the server has from clients: not from replicas, Sentinels, or the one that asks.
+pub(super) fn connections(server: &Server) -> usize {
+    let list = server.query(&["CLIENT", "LIST", "TYPE", "NORMAL"]).unwrap();
+    list.text()
+        .unwrap()
+        .lines()
+        .filter(|line| !line.contains("cmd=client") && !line.contains("name=sentinel-"))
+        .count()
+}
+
+/// How often the server has run a command.
+pub(super) fn calls(server: &Server, command: &str) -> u64 {
+    let stats = server.query(&["INFO", "commandstats"]).unwrap();
+    let prefix = format!("cmdstat_{command}:calls=");
+    let line = stats.text().unwrap().lines().find_map(|line| line.strip_prefix(&prefix)).map(str::to_owned);
+    line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
+}
+
+/// How many clients wait in a blocking command.
+pub(super) fn blocked_clients(server: &Server) -> usize {
+    let info = server.query(&["INFO", "clients"]).unwrap();
+    let line = info.text().unwrap().lines().find_map(|line| line.strip_prefix("blocked_clients:"));
+    line.unwrap().trim().parse().unwrap()
+}

@@ -1,0 +1,118 @@
+//! One suite of tests for every runtime: what a user of the client sees, against real servers.
+//!
+//! A runtime crate runs it whole, from a test target with `harness = false`:
+//!
+//! ```no_run
+//! use ha_redis_testkit::conformance::{self, Harness, Started};
+//! # fn start() -> Started { unimplemented!() }
+//!
+//! fn main() {
+//!     conformance::main(&[Harness { name: "my_runtime", start }]);
+//! }
+//! ```
+//!
+//! The tests themselves run on a thread outside of the runtime, so that they may block it nowhere; the client's own
+//! tasks, and those that a test starts, run on it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a panic is how a test fails, and what it prints says why"
+)]
+
+/// Names the tests of a module, which are `async fn name(kit: Kit)`. One that is left out is dead code, and as such an
+/// error.
+macro_rules! tests {
+    ($($name:ident),* $(,)?) => {
+        pub(super) const TESTS: &[$crate::conformance::Test] = &[$($crate::conformance::Test {
+            module: module_path!(),
+            name: stringify!($name),
+            run: |kit| Box::pin(async move { $crate::conformance::Ended::check($name(kit).await) }),
+        }),*];
+    };
+}
+
+mod commands;
+mod connecting;
+mod dedicated;
+mod faults;
+mod hostile;
+mod kit;
+mod outcomes;
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_lite::future::block_on;
+use ha_redis_core::redis::RedisResult;
+use ha_redis_core::runtime::Runtime;
+use libtest_mimic::{Arguments, Trial};
+
+use kit::Kit;
+
+/// The suite.
+const SUITE: [&[Test]; 6] =
+    [commands::TESTS, connecting::TESTS, dedicated::TESTS, faults::TESTS, hostile::TESTS, outcomes::TESTS];
+
+/// A way to run a runtime.
+#[derive(Clone, Copy, Debug)]
+pub struct Harness {
+    /// Its name in the names of the tests.
+    pub name: &'static str,
+    /// Starts the runtime, for one test.
+    pub start: fn() -> Started,
+}
+
+/// A runtime that runs.
+pub struct Started {
+    /// What the client is given.
+    pub runtime: Arc<dyn Runtime>,
+    /// Dropped at the end of the test: what keeps the runtime going.
+    pub keep: Box<dyn Any>,
+}
+
+impl fmt::Debug for Started {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Started").field("runtime", &self.runtime).finish_non_exhaustive()
+    }
+}
+
+struct Test {
+    module: &'static str,
+    name: &'static str,
+    run: fn(Kit) -> Pin<Box<dyn Future<Output = ()>>>,
+}
+
+/// How a test may end when it does not panic.
+trait Ended {
+    fn check(self);
+}
+
+impl Ended for () {
+    fn check(self) {}
+}
+
+impl Ended for RedisResult<()> {
+    fn check(self) {
+        self.unwrap();
+    }
+}
+
+/// Runs the suite, or what of it the command line names, on each of the runtimes. Ends the process.
+pub fn main(harnesses: &[Harness]) {
+    let tests = SUITE.into_iter().flatten();
+    let trials = tests.flat_map(|test| harnesses.iter().map(|harness| trial(*harness, test)));
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit();
+}
+
+fn trial(harness: Harness, test: &'static Test) -> Trial {
+    let module = test.module.rsplit("::").next().unwrap_or_default();
+    Trial::test(format!("{}::{module}::{}", harness.name, test.name), move || {
+        let started = (harness.start)();
+        block_on((test.run)(Kit::new(Arc::clone(&started.runtime))));
+        Ok(())
+    })
+}

@@ -16,6 +16,7 @@ use crate::engine::core::{Core, Keeper, closed};
 #[cfg(feature = "sentinel")]
 use crate::engine::discovery;
 use crate::error::{Error, Kind, Outcome};
+use crate::events::Events;
 use crate::health::Health;
 use crate::proto::read_role;
 use crate::retry::{Decision, RetryPolicy};
@@ -192,6 +193,11 @@ impl Client {
         Ok(Topology::from_role(&role, self.core.config.address()))
     }
 
+    /// What happens to the connections and servers from now on: see [`Events`].
+    pub fn events(&self) -> Events {
+        self.core.events.listen()
+    }
+
     /// Closes the client: takes no new calls, waits up to `socket_timeout` for those in flight, and ends all
     /// connections. Calling it again does no harm.
     ///
@@ -211,6 +217,7 @@ impl Client {
         // The sockets are closed by their own tasks, which have been woken.
         let bound = runtime.now() + CLOSING;
         let _ = until(runtime, bound, self.core.pool.ended()).await;
+        self.core.events.end();
         self.core.pool.cut()
     }
 }

@@ -24,9 +24,9 @@ mod runtime;
 
 pub use client::{RedisClient, retry};
 pub use ha_redis_core::{
-    Address, Client, CloseReport, ConfigError, Connection, DedicatedConnection, Error, Health, Jitter,
-    Outcome, RedisConfig, RedisConfigBuilder, RedisErrorExt, Replica, RetryPolicy, RetrySafety, Role,
-    Topology, config, redis,
+    Address, Client, CloseReport, ConfigError, Connection, DedicatedConnection, Error, Event, Events,
+    FailoverReport, Health, Jitter, Outcome, RedisConfig, RedisConfigBuilder, RedisErrorExt, Replica,
+    RetryPolicy, RetrySafety, Role, Topology, config, redis,
 };
 pub use runtime::TokioRuntime;
 

@@ -13,6 +13,7 @@ use crate::command::{Safety, pipeline_safety, safety};
 use crate::config::RedisConfig;
 use crate::engine::borrowed::borrow;
 use crate::engine::core::{Core, Keeper};
+use crate::engine::outage::Mark;
 use crate::error::{Error, Kind, Outcome};
 use crate::link::Generation;
 use crate::link::Slot;
@@ -113,7 +114,7 @@ impl Caller {
         first: Option<(Attempt, Generation)>,
     ) -> Result<Reply, Error> {
         let mut in_doubt = false;
-        match self.persevere(call, route, deadline, first, &mut in_doubt).await {
+        let ended = match self.persevere(call, route, deadline, first, &mut in_doubt).await {
             // An earlier attempt may have run, whatever became of the last one.
             Err(error) if in_doubt => Err(error.with_outcome(Outcome::MaybeApplied)),
             Ok(reply) if in_doubt && refused(call, &reply).is_some() => {
@@ -121,7 +122,12 @@ impl Caller {
                 Err(Error::new(Kind::NotMaster, message).with_outcome(Outcome::MaybeApplied))
             }
             ended => ended,
-        }
+        };
+        self.core.on_call(match &ended {
+            Ok(_) => Mark::Succeeded,
+            Err(error) => Mark::Failed(error.outcome()),
+        });
+        ended
     }
 
     async fn persevere(
@@ -175,7 +181,10 @@ impl Caller {
                 }
             };
             match self.decide(&mut session, call, outcome) {
-                Decision::RetryAt(at) if self.core.budget.take() => self.pause(at, generation).await,
+                Decision::RetryAt(at) if self.core.budget.take() => {
+                    self.core.on_call(Mark::Retried);
+                    self.pause(at, generation).await;
+                }
                 Decision::RetryAt(_) | Decision::GiveUp => return ended,
             }
             bound = self.wait_bound(deadline);
@@ -225,6 +234,7 @@ impl Caller {
         let slot = self.slot.take().unwrap_or_default();
         let attempt = match route {
             Route::Shared => {
+                self.core.on_wait();
                 let link = self.core.pool.link(self.lane, &*self.core.runtime, bound).await?;
                 let reply_bound = self.reply_bound(deadline);
                 let link = self.link.insert(link);

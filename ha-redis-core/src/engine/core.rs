@@ -4,14 +4,18 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_lite::future;
+
 use crate::config::RedisConfig;
 use crate::engine::connector::Connector;
 use crate::engine::dialog::Parts;
 use crate::engine::driver::{Driver, Patience};
 use crate::engine::lane;
+use crate::engine::outage::{self, Mark, Outages, Sign};
 #[cfg(feature = "sentinel")]
 use crate::engine::supervisor::{self, Notice, Notices};
 use crate::error::{Error, Kind};
+use crate::events::{Announcer, Event};
 use crate::link::{Bounds, Generation, Link};
 use crate::pool::{Followed, GivenBy, Pool};
 use crate::retry::{RetryBudget, RetryPolicy};
@@ -35,6 +39,8 @@ pub(crate) struct Core {
     #[cfg(feature = "sentinel")]
     pub(crate) notices: Notices,
     pub(crate) budget: Arc<RetryBudget>,
+    pub(crate) events: Announcer,
+    pub(crate) outages: Outages,
     started: Mutex<bool>,
 }
 
@@ -49,6 +55,8 @@ impl Core {
             notices: Notices::new(),
             // Every call in flight may be sent again once before the share of the replies counts.
             budget: Arc::new(RetryBudget::new(config.max_in_flight(), config.retry_budget())),
+            events: Announcer::new(),
+            outages: Outages::default(),
             started: Mutex::new(false),
             config,
             runtime,
@@ -138,17 +146,41 @@ impl Core {
     }
 
     /// There is a connection.
-    #[cfg_attr(not(feature = "sentinel"), expect(unused_variables, reason = "only Sentinels ask"))]
-    pub(crate) fn on_connected(&self, generation: Generation) {
+    pub(crate) fn on_connected(self: &Arc<Self>, master: &Followed) {
         #[cfg(feature = "sentinel")]
-        self.tell(Notice::Connected { generation });
+        self.tell(Notice::Connected { generation: master.generation });
+        self.events.tell(Event::Connected { address: master.address.clone() });
+        if self.outages.resolve(&master.address, self.runtime.now()) {
+            let core = Arc::clone(self);
+            let report = async move { future::or(outage::report(&core), core.pool.closing()).await };
+            if let Err(error) = self.spawn(Box::pin(report)) {
+                tracing::warn!(%error, "no report of the failover");
+            }
+        }
+    }
+
+    /// A call is about to wait, unless there is a connection.
+    pub(crate) fn on_wait(&self) {
+        if self.outages.are_counting() && self.pool.open_lanes().0 == 0 {
+            self.outages.mark(Mark::Held, self.runtime.now());
+        }
+    }
+
+    /// A call that is not on the common path tells what it does.
+    pub(crate) fn on_call(&self, mark: Mark) {
+        if self.outages.are_counting() {
+            self.outages.mark(mark, self.runtime.now());
+        }
     }
 
     /// A connection has ended.
-    #[cfg_attr(not(feature = "sentinel"), expect(unused_variables, reason = "only Sentinels ask"))]
-    pub(crate) fn on_lost(&self, generation: Generation) {
+    pub(crate) fn on_lost(&self, master: &Followed, why: Error) {
         #[cfg(feature = "sentinel")]
-        self.tell(Notice::Lost { generation });
+        self.tell(Notice::Lost { generation: master.generation });
+        if self.pool.check_open().is_ok() {
+            self.outages.begin(Sign::Lost, &master.address, self.runtime.now());
+        }
+        self.events.tell(Event::Lost { address: master.address.clone(), why });
     }
 
     #[cfg(feature = "sentinel")]
@@ -184,5 +216,6 @@ impl Deref for Keeper {
 impl Drop for Keeper {
     fn drop(&mut self) {
         self.0.pool.shut(closed());
+        self.0.events.end();
     }
 }

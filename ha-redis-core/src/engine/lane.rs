@@ -83,15 +83,15 @@ pub(crate) async fn open(core: &Core, followed: &Followed) -> Result<Parts, Erro
 }
 
 /// Serves callers over the connection until it ends.
-async fn carry(core: &Core, lane: usize, followed: &Followed, parts: Parts) {
+async fn carry(core: &Arc<Core>, lane: usize, followed: &Followed, parts: Parts) {
     let (link, driver) = core.link(followed, parts);
     if !core.pool.install(lane, &link) {
         return;
     }
     tracing::info!(lane, address = %followed.address, generation = %followed.generation, "connected");
-    core.on_connected(followed.generation);
+    core.on_connected(followed);
     let why = driver.await;
     tracing::info!(lane, address = %followed.address, generation = %followed.generation, %why, "disconnected");
-    core.pool.remove(lane, &link, why);
-    core.on_lost(followed.generation);
+    core.pool.remove(lane, &link, why.clone());
+    core.on_lost(followed, why);
 }

@@ -13,6 +13,7 @@ pub(crate) mod dialog;
 pub(crate) mod discovery;
 pub(crate) mod driver;
 pub(crate) mod lane;
+pub(crate) mod outage;
 #[cfg(feature = "sentinel")]
 pub(crate) mod sentinel_task;
 #[cfg(feature = "sentinel")]

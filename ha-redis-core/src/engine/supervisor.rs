@@ -11,8 +11,10 @@ use redis::cmd;
 
 use crate::address::Address;
 use crate::engine::core::Core;
+use crate::engine::outage::Sign;
 use crate::engine::sentinel_task;
 use crate::error::{Error, Kind};
+use crate::events::Event;
 use crate::link::Generation;
 use crate::pool::GivenBy;
 use crate::proto::{Role, read_role};
@@ -133,6 +135,9 @@ impl Supervisor {
             Action::Forget(sentinel) => _ = self.sentinels.remove(&sentinel),
             Action::Follow(address) => {
                 let master_name = self.core.config.sentinel_master_name().to_owned();
+                let from = self.core.pool.master();
+                let epoch = self.follower.epoch();
+                self.core.events.tell(Event::Switched { from, to: address.clone(), epoch });
                 self.generation = self.core.pool.follow(address.clone(), GivenBy::Sentinels { master_name });
                 tracing::info!(%address, generation = %self.generation, "following the master");
             }
@@ -140,8 +145,15 @@ impl Supervisor {
                 tracing::info!("a replica was selected for promotion: holding commands back");
                 self.core.pool.hold();
             }
-            Action::Release => self.core.pool.release(),
-            Action::Watch(replica) => self.watch(replica),
+            Action::Release => {
+                self.core.outages.call_off();
+                self.core.events.tell(Event::SwitchAbandoned);
+                self.core.pool.release();
+            }
+            Action::Watch(replica) => {
+                self.begin_switch(replica.clone());
+                self.watch(replica);
+            }
             Action::Unwatch => self.watch = None,
             Action::Fail(account) => self.core.pool.fail(Error::new(Kind::Sentinel, account)),
         }
@@ -157,6 +169,14 @@ impl Supervisor {
             self.spawn(future::or(listen, dropped(ended)));
             self.sentinels.insert(address, Heard { bell, _listening: listening });
         }
+    }
+
+    fn begin_switch(&self, candidate: Address) {
+        let from = self.core.pool.master();
+        if let Some(master) = &from {
+            self.core.outages.begin(Sign::Announced, master, self.core.runtime.now());
+        }
+        self.core.events.tell(Event::SwitchBegun { from, candidate });
     }
 
     fn watch(&mut self, replica: Address) {

@@ -267,7 +267,6 @@ impl Pool {
     // Closing.
 
     /// Waits until the client begins to close.
-    #[cfg(feature = "sentinel")]
     pub(crate) async fn closing(&self) {
         wait_for(&self.state, &self.changed, |state| state.is_closed().then_some(())).await;
     }

@@ -146,6 +146,11 @@ impl Follower {
         promotion.map_or(self.next_ask, |at| at.min(self.next_ask))
     }
 
+    /// The configuration epoch of the master that is followed.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.master.as_ref().map_or(0, |master| master.epoch)
+    }
+
     pub(crate) fn handle(&mut self, input: Input, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
         match input {

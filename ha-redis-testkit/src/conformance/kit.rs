@@ -9,7 +9,7 @@ use futures_lite::future::or;
 use ha_redis_core::runtime::Runtime;
 use ha_redis_core::{Client, Error, RedisConfig, RedisConfigBuilder};
 
-use crate::Server;
+use crate::{Server, Topology};
 
 /// Longer than anything here takes, even on a busy machine.
 pub(super) const BOUND: Duration = Duration::from_secs(30);
@@ -38,6 +38,10 @@ impl Kit {
 
     pub(super) async fn client_of(&self, server: &Server) -> Client {
         self.connect(config(&server.url())).await.unwrap()
+    }
+
+    pub(super) async fn client_of_topology(&self, topology: &Topology) -> Client {
+        self.connect(config(&topology.url())).await.unwrap()
     }
 
     /// Starts a task on the runtime.

@@ -35,6 +35,7 @@ macro_rules! tests {
 mod commands;
 mod connecting;
 mod dedicated;
+mod events;
 mod faults;
 mod hostile;
 mod kit;
@@ -54,8 +55,15 @@ use libtest_mimic::{Arguments, Trial};
 use kit::Kit;
 
 /// The suite.
-const SUITE: [&[Test]; 6] =
-    [commands::TESTS, connecting::TESTS, dedicated::TESTS, faults::TESTS, hostile::TESTS, outcomes::TESTS];
+const SUITE: &[&[Test]] = &[
+    commands::TESTS,
+    connecting::TESTS,
+    dedicated::TESTS,
+    events::TESTS,
+    faults::TESTS,
+    hostile::TESTS,
+    outcomes::TESTS,
+];
 
 /// A way to run a runtime.
 #[derive(Clone, Copy, Debug)]
@@ -103,7 +111,7 @@ impl Ended for RedisResult<()> {
 
 /// Runs the suite, or what of it the command line names, on each of the runtimes. Ends the process.
 pub fn main(harnesses: &[Harness]) {
-    let tests = SUITE.into_iter().flatten();
+    let tests = SUITE.iter().copied().flatten();
     let trials = tests.flat_map(|test| harnesses.iter().map(|harness| trial(*harness, test)));
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit();
 }

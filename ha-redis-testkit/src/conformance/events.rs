@@ -1,0 +1,124 @@
+//! What a client tells of its connections and servers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_lite::future::or;
+use ha_redis_core::redis::AsyncCommands;
+use ha_redis_core::{Client, Event, Events, FailoverReport};
+
+use super::kit::{BOUND, Kit};
+use crate::{Server, Topology};
+
+tests![
+    a_connection_that_was_cut_is_told_of_from_its_loss_to_the_report,
+    a_planned_failover_is_told_of_from_its_beginning_to_the_report,
+    a_killed_master_is_reported_with_what_became_of_calls,
+    events_end_with_the_client,
+];
+
+/// The next event that `wanted` picks.
+async fn next<T>(kit: &Kit, events: &mut Events, wanted: impl Fn(&Event) -> Option<T>) -> T {
+    let search = async {
+        loop {
+            let event = events.next().await.expect("an event");
+            println!("{event:?}");
+            if let Some(found) = wanted(&event) {
+                return found;
+            }
+        }
+    };
+    let late = async {
+        kit.sleep(BOUND).await;
+        panic!("no such event");
+    };
+    or(search, late).await
+}
+
+async fn next_report(kit: &Kit, events: &mut Events) -> FailoverReport {
+    next(kit, events, |event| match event {
+        Event::Failover(report) => Some(report.clone()),
+        _ => None,
+    })
+    .await
+}
+
+async fn a_connection_that_was_cut_is_told_of_from_its_loss_to_the_report(kit: Kit) {
+    let server = Server::start().unwrap();
+    let client = kit.client_of(&server).await;
+    let mut events = client.events();
+    server.query(&["CLIENT", "KILL", "TYPE", "NORMAL", "SKIPME", "YES"]).unwrap();
+    let lost = next(&kit, &mut events, |event| match event {
+        Event::Lost { address, why } => Some((address.to_string(), why.clone())),
+        _ => None,
+    });
+    let (address, why) = lost.await;
+    assert!(address == server.address().to_string() && why.is_connection(), "{address}: {why}");
+    client.connection().set::<_, _, ()>("key", 1).await.unwrap();
+    next(&kit, &mut events, |event| matches!(event, Event::Connected { .. }).then_some(())).await;
+    let report = next_report(&kit, &mut events).await;
+    assert_eq!((&report.from, report.failed()), (&report.to, 0), "{report}");
+    assert!(report.first_success >= Some(report.resolved), "{report}");
+}
+
+/// A caller that increments until it is told to stop.
+fn load(kit: &Kit, client: &Client) -> Arc<AtomicBool> {
+    let (stop, mut redis) = (Arc::new(AtomicBool::new(false)), client.connection());
+    let stopped = Arc::clone(&stop);
+    kit.spawn(async move {
+        while !stopped.load(Ordering::Relaxed) {
+            let _ = redis.incr::<_, _, i64>("n", 1).await;
+        }
+    });
+    stop
+}
+
+async fn a_planned_failover_is_told_of_from_its_beginning_to_the_report(kit: Kit) {
+    let topology = Topology::start().unwrap();
+    let client = kit.client_of_topology(&topology).await;
+    let mut events = client.events();
+    let stop = load(&kit, &client);
+    let old = topology.planned_failover().unwrap();
+    let begun = next(&kit, &mut events, |event| match event {
+        Event::SwitchBegun { from, candidate } => Some((from.clone(), candidate.clone())),
+        _ => None,
+    });
+    let (from, candidate) = begun.await;
+    let switched = next(&kit, &mut events, |event| match event {
+        Event::Switched { from, to, .. } => Some((from.clone(), to.clone())),
+        _ => None,
+    });
+    assert_eq!(switched.await, (from.clone(), candidate.clone()));
+    let report = next_report(&kit, &mut events).await;
+    stop.store(true, Ordering::Relaxed);
+    assert_eq!((Some(&report.from), &report.to), (from.as_ref(), &candidate));
+    assert_eq!(report.from.to_string(), old.address().to_string());
+    assert!(report.held >= 1 && report.failed() == 0 && report.first_success.is_some(), "{report}");
+}
+
+async fn a_killed_master_is_reported_with_what_became_of_calls(kit: Kit) {
+    let topology = Topology::start().unwrap();
+    let client = kit.client_of_topology(&topology).await;
+    let mut events = client.events();
+    let stop = load(&kit, &client);
+    let old = topology.kill_master().unwrap();
+    let new = topology.wait_for_new_master(old).unwrap();
+    let report = next_report(&kit, &mut events).await;
+    stop.store(true, Ordering::Relaxed);
+    assert_eq!(report.from.to_string(), old.address().to_string());
+    assert_eq!(report.to.to_string(), new.address().to_string());
+    assert!(report.held >= 1 && report.first_success.is_some(), "{report}");
+    assert!(report.maybe_applied <= 1 && report.failed() == report.maybe_applied, "{report}");
+}
+
+async fn events_end_with_the_client(kit: Kit) {
+    let server = Server::start().unwrap();
+    let client = kit.client_of(&server).await;
+    let mut events = client.events();
+    client.close().await;
+    while events.next().await.is_some() {}
+    let client = kit.client_of(&server).await;
+    let mut events = client.events();
+    drop(client);
+    while events.next().await.is_some() {}
+}

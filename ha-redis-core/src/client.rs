@@ -19,6 +19,7 @@ use crate::error::{Error, Kind, Outcome};
 use crate::events::Events;
 use crate::health::Health;
 use crate::proto::read_role;
+use crate::replica::ReplicaChoice;
 use crate::retry::{Decision, RetryPolicy};
 use crate::runtime::Runtime;
 use crate::time::{Elapsed, sleep_until, until};
@@ -63,10 +64,41 @@ impl Client {
 
     /// A handle for commands. It follows every failover by itself.
     pub fn connection(&self) -> Connection {
+        Connection::new(self.caller())
+    }
+
+    fn caller(&self) -> Caller {
         let config = self.config();
         let (safety, timeout) = (config.retry_safety(), config.call_timeout());
         let terms = Terms { policy: self.core.policy(), safety, timeout };
-        Connection::new(Caller::new(Arc::clone(&self.core), 0, terms))
+        Caller::new(Arc::clone(&self.core), 0, terms)
+    }
+
+    /// A handle for reads, which the healthy replicas serve: each call goes to one that the setting `replica_strategy`
+    /// chooses.
+    ///
+    /// Healthy is a replica that the Sentinels do not find down, that answers, whose link to its master is up, that has
+    /// the history of the master that the client follows, and that lags no more than `replica_max_lag`. All of that is
+    /// looked at about every second, so a read may find data that is older by so much. Calls of one handle may go to
+    /// different replicas, so a later read may find older data than an earlier one; the commands of a pipeline go
+    /// to one. The steps of a scan stay with one replica for as long as it is healthy.
+    ///
+    /// A call that fails on one replica is repeated on another at once. While there is no healthy one, the
+    /// master serves the reads; with `replica_fallback = false` they wait for a replica up to `failover_wait`, and then
+    /// fail with an error that says what is wrong with each.
+    ///
+    /// A command that may write is refused before it is sent, and so is one that may wait on the server.
+    ///
+    /// The client connects to replicas when the first such handle is used. Without Sentinels it learns of them from the
+    /// server itself.
+    pub fn replica_connection(&self) -> Connection {
+        self.replica_connection_by(self.config().replica_strategy())
+    }
+
+    /// As [`Client::replica_connection`], with a choice of one's own, or another
+    /// [`ReplicaStrategy`](crate::ReplicaStrategy) than the configured one.
+    pub fn replica_connection_by(&self, choice: impl ReplicaChoice) -> Connection {
+        Connection::new(self.caller().reading(Arc::new(choice)))
     }
 
     /// A connection that nobody else uses, for WATCH or MULTI by hand. At most `max_connections` are open at a
@@ -186,11 +218,11 @@ impl Client {
         self.core.pool.check_open()?;
         if self.is_sentinel_mode() {
             #[cfg(feature = "sentinel")]
-            return discovery::discover(&self.core).await;
+            return discovery::discover(&self.core).await.map(|found| self.core.pool.measured(found));
         }
         let role = self.connection().request(&cmd("ROLE")).await;
         let role = role.and_then(Value::extract_error).map_err(Error::from_redis)?;
-        Ok(Topology::from_role(&role, self.core.config.address()))
+        Ok(self.core.pool.measured(Topology::from_role(&role, self.core.config.address())))
     }
 
     /// What happens to the connections and servers from now on: see [`Events`].

@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
 
-use crate::command::{Placement, Refusal, pipeline_placement, placement};
+use crate::command::{Placement, Refusal, is_replica_read, is_scan, name, pipeline_placement, placement};
 use crate::engine::caller::Caller;
 use crate::error::{Error, Kind};
 use crate::link::Call;
 use crate::proto::Reply;
 use crate::retry::{RetryPolicy, RetrySafety};
 
-/// A connection to the master, whichever server that is: cheap to clone, and shared underneath.
+/// A connection to the master, whichever server that is: cheap to clone, and shared underneath. One from
+/// [`Client::replica_connection`](crate::Client::replica_connection) reads from its replicas.
 ///
 /// With a runtime crate it implements [`redis::aio::ConnectionLike`], so that `redis::AsyncCommands`, `cmd`,
 /// `pipe`, `Script` and scans work on it.
@@ -78,7 +79,12 @@ impl Connection {
     /// When no reply came, or none could come: see [`Error`].
     pub async fn request(&mut self, command: &Cmd) -> RedisResult<Value> {
         let call = Call::Command(command);
-        let reply = match placement(command) {
+        let placement = placement(command);
+        if self.caller.reads_replicas() {
+            check_read(command, placement)?;
+            self.caller.take_turn(is_scan(command));
+        }
+        let reply = match placement {
             Placement::Shared => self.caller.call(call).await?,
             Placement::Blocking { limit } => self.caller.call_blocking(call, limit).await?,
             Placement::Refused(refusal) => return Err(refused(refusal).into()),
@@ -99,13 +105,33 @@ impl Connection {
             return Ok(Vec::new());
         }
         let call = Call::Pipeline(pipeline);
-        let reply = match pipeline_placement(pipeline) {
+        let placement = pipeline_placement(pipeline);
+        if self.caller.reads_replicas() {
+            pipeline.cmd_iter().try_for_each(|command| check_read(command, placement))?;
+            self.caller.take_turn(pipeline.cmd_iter().any(is_scan));
+        }
+        let reply = match placement {
             Placement::Shared => self.caller.call(call).await?,
             Placement::Blocking { limit } => self.caller.call_blocking(call, limit).await?,
             Placement::Refused(refusal) => return Err(refused(refusal).into()),
         };
         values(pipeline, reply)
     }
+}
+
+/// Refuses what a replica would, before it is sent, and what would keep others waiting there.
+fn check_read(command: &Cmd, placement: Placement) -> Result<(), Error> {
+    let objection = match placement {
+        Placement::Refused(refusal) => return Err(refused(refusal)),
+        _ if !is_replica_read(command) => "it may write, and replicas take no writes",
+        Placement::Blocking { .. } => "it may wait on the server, and all readers share this connection",
+        Placement::Shared => return Ok(()),
+    };
+    let message = format!(
+        "{} cannot run on a connection to replicas: {objection}; use the client's connection()",
+        name(command)
+    );
+    Err(Error::new(Kind::Refused, message))
 }
 
 /// The values that a pipeline's caller gets.

@@ -145,7 +145,6 @@ impl Error {
         self.inner.kind
     }
 
-    #[cfg(feature = "sentinel")]
     /// The message alone, to be quoted in another.
     pub(crate) fn message(&self) -> &str {
         &self.inner.message

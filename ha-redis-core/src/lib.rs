@@ -25,6 +25,7 @@ mod events;
 mod health;
 mod link;
 mod pool;
+mod replica;
 mod retry;
 #[cfg(feature = "sentinel")]
 mod sentinel;
@@ -43,5 +44,6 @@ pub use events::{Event, Events, FailoverReport};
 pub use health::Health;
 pub use proto::Role;
 pub use redis;
+pub use replica::{ReplicaCandidate, ReplicaChoice, ReplicaStrategy, Turn};
 pub use retry::{Jitter, RetryPolicy, RetrySafety, UnknownWord};
 pub use topology::{Replica, Topology};

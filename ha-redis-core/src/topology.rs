@@ -1,6 +1,7 @@
 //! The servers behind a client, as they are now.
 
 use std::fmt;
+use std::time::Duration;
 
 use redis::Value;
 
@@ -49,13 +50,13 @@ impl Topology {
                     Value::Array(parts) => address(parts.first()?, parts.get(1)?),
                     _ => None,
                 });
-                let replicas = addresses.map(|address| Replica { address, healthy: true }).collect();
+                let replicas = addresses.map(|address| Replica::new(address, true)).collect();
                 Self { replicas, ..Self::of(asked) }
             }
             (Some("slave"), [_, host, port, link, ..]) => {
                 let Some(master) = address(host, port) else { return Self::of(asked) };
                 let healthy = text(link).as_deref() == Some("connected");
-                Self { replicas: vec![Replica { address: asked, healthy }], ..Self::of(master) }
+                Self { replicas: vec![Replica::new(asked, healthy)], ..Self::of(master) }
             }
             _ => Self::of(asked),
         }
@@ -98,4 +99,15 @@ pub struct Replica {
     pub address: Address,
     /// Whether it is up and in touch with its master, as far as the one who describes it knows.
     pub healthy: bool,
+    /// How long it takes to answer; `None` unless the client reads from replicas and this one has answered.
+    pub latency: Option<Duration>,
+    /// How many bytes of its master's writes it lacks; `None` unless the client reads from replicas and this one has
+    /// answered.
+    pub lag: Option<u64>,
+}
+
+impl Replica {
+    pub(crate) fn new(address: Address, healthy: bool) -> Self {
+        Self { address, healthy, latency: None, lag: None }
+    }
 }

@@ -26,7 +26,8 @@ pub use client::{RedisClient, retry};
 pub use ha_redis_core::{
     Address, Client, CloseReport, ConfigError, Connection, DedicatedConnection, Error, Event, Events,
     FailoverReport, Health, Jitter, Outcome, RedisConfig, RedisConfigBuilder, RedisErrorExt, Replica,
-    RetryPolicy, RetrySafety, Role, Topology, config, redis,
+    ReplicaCandidate, ReplicaChoice, ReplicaStrategy, RetryPolicy, RetrySafety, Role, Topology, Turn, config,
+    redis,
 };
 pub use runtime::TokioRuntime;
 

@@ -14,6 +14,7 @@
 
 mod options;
 mod placement;
+mod replica;
 mod safety;
 
 use std::ops::Deref;
@@ -24,6 +25,8 @@ pub use placement::{
     Placement, Refusal, pipeline_placement, pipeline_placement_on_dedicated, placement,
     placement_on_dedicated,
 };
+pub use replica::is_replica_read;
+pub(crate) use replica::{is_scan, name};
 pub use safety::{Safety, pipeline_safety, safety};
 
 /// The arguments of a command, or what is left of them.

@@ -7,6 +7,7 @@ use super::check::check;
 use super::password::Password;
 use super::{ConfigError, RedisConfig};
 use crate::address::Address;
+use crate::replica::ReplicaStrategy;
 use crate::retry::{Jitter, RetrySafety};
 
 /// Builds a [`RedisConfig`]. What is not set keeps its default; the accessors of [`RedisConfig`] name units and
@@ -215,6 +216,31 @@ impl RedisConfigBuilder {
     /// How many bytes of commands may wait to be written to a connection, 1 KiB to 4 GiB.
     pub fn max_in_flight_bytes(mut self, bytes: u64) -> Self {
         self.config.max_in_flight_bytes = bytes;
+        self
+    }
+
+    /// How the replica is chosen that a read goes to.
+    pub fn replica_strategy(mut self, strategy: ReplicaStrategy) -> Self {
+        self.config.replica_strategy = strategy;
+        self
+    }
+
+    /// The replicas to read from as long as one of them is healthy: addresses (`host:port`), hosts, domains
+    /// (`.zone-a.example.com`) or IP networks (`10.1.0.0/16`). They replace those set before.
+    pub fn preferred_replicas(mut self, replicas: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.config.preferred_replicas = replicas.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// How many bytes of the master's writes a replica may lack and still be read from.
+    pub fn replica_max_lag(mut self, bytes: u64) -> Self {
+        self.config.replica_max_lag = Some(bytes);
+        self
+    }
+
+    /// Whether the master serves reads while there is no healthy replica.
+    pub fn replica_fallback(mut self, fallback: bool) -> Self {
+        self.config.replica_fallback = fallback;
         self
     }
 }

@@ -48,6 +48,7 @@ pub use self::builder::RedisConfigBuilder;
 pub use self::error::{ConfigError, Problem};
 use self::password::Password;
 use crate::address::Address;
+use crate::replica::ReplicaStrategy;
 use crate::retry::{Jitter, RetrySafety};
 
 const MAX_CONNECTIONS: usize = 10_000;
@@ -101,6 +102,10 @@ pub struct RedisConfig {
     retry_safety: RetrySafety,
     max_in_flight: u32,
     max_in_flight_bytes: u64,
+    replica_strategy: ReplicaStrategy,
+    preferred_replicas: Vec<String>,
+    replica_max_lag: Option<u64>,
+    replica_fallback: bool,
 }
 
 impl Default for RedisConfig {
@@ -134,6 +139,10 @@ impl Default for RedisConfig {
             retry_safety: RetrySafety::Repeatable,
             max_in_flight: 65_536,
             max_in_flight_bytes: 16 << 20,
+            replica_strategy: ReplicaStrategy::RoundRobin,
+            preferred_replicas: Vec::new(),
+            replica_max_lag: None,
+            replica_fallback: true,
         }
     }
 }

@@ -3,6 +3,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
+use crate::replica::ReplicaStrategy;
 use crate::retry::{Jitter, RetrySafety};
 
 const SECRET: &str = "hunter2secret";
@@ -66,7 +67,8 @@ fn every_mistake_is_reported_at_once() {
         .retry_attempts(1001)
         .retry_base_delay(Duration::MAX)
         .client_name("naïve")
-        .failover_wait(Duration::MAX);
+        .failover_wait(Duration::MAX)
+        .preferred_replicas(["10.0.0.0/40"]);
     let expected = [
         "host",
         "port",
@@ -83,6 +85,7 @@ fn every_mistake_is_reported_at_once() {
         "failover_wait",
         "retry_attempts",
         "retry_base_delay",
+        "preferred_replicas",
         "sentinel_password",
         "sentinel_hosts",
     ];
@@ -215,7 +218,9 @@ fn a_word_before_the_at_is_a_user_name_but_in_the_schemes_of_lettuce() {
 #[test]
 fn parameters_set_every_other_setting() {
     let url = "redis://h?max_connections=7&socket_timeout=2.5&socket_connect_timeout=500ms\
-               &health_check_interval=0&retry_attempts=0&retry_base_delay=1s&client_name=api&failover_wait=2m";
+               &health_check_interval=0&retry_attempts=0&retry_base_delay=1s&client_name=api&failover_wait=2m\
+               &replica_strategy=least-lag&preferred_replicas=.a.example,10.1.0.0/16&replica_max_lag=1024\
+               &replica_fallback=false";
     let expected = RedisConfig::builder()
         .host("h")
         .max_connections(7)
@@ -225,7 +230,11 @@ fn parameters_set_every_other_setting() {
         .retry_attempts(0)
         .retry_base_delay(Duration::from_secs(1))
         .client_name("api")
-        .failover_wait(Duration::from_secs(120));
+        .failover_wait(Duration::from_secs(120))
+        .replica_strategy(ReplicaStrategy::LeastLag)
+        .preferred_replicas([".a.example", "10.1.0.0/16"])
+        .replica_max_lag(1024)
+        .replica_fallback(false);
     assert_eq!(read(url), expected.build().unwrap());
 }
 
@@ -246,6 +255,8 @@ fn mistakes_in_a_url_name_its_part() {
     one_mistake("redis://[::1", "host", "<hidden>");
     one_mistake("redis://h?socket_timeout=0", "socket_timeout", "0s");
     one_mistake("redis://h?socket_timeout=soon", "socket_timeout", "soon");
+    one_mistake("redis://h?replica_strategy=nearest", "replica_strategy", "nearest");
+    one_mistake("redis://h?preferred_replicas=a,,b", "preferred_replicas", "a,,b");
     one_mistake("unix://run/redis.sock", "unix_socket", "<hidden>");
     one_mistake("unix://", "unix_socket", "");
     one_mistake("redis+sentinel:///orders", "sentinel_hosts", "");
@@ -347,6 +358,14 @@ fn any_jitter() -> impl Strategy<Value = Jitter> {
     prop_oneof![Just(Jitter::Added), Just(Jitter::Equal), Just(Jitter::Full), Just(Jitter::None)]
 }
 
+fn any_replicas() -> impl Strategy<Value = (ReplicaStrategy, Vec<String>, u64, bool)> {
+    use ReplicaStrategy::{LeastLag, LowestLatency, Random, RoundRobin};
+    let strategy = prop_oneof![Just(RoundRobin), Just(Random), Just(LowestLatency), Just(LeastLag)];
+    let named = ["10.0.0.1:6379", "redis1", ".a.example", "10.1.0.0/16", "fd00::/8", "[::1]:7"];
+    let preferred = vec(proptest::sample::select(named.map(str::to_owned).to_vec()), 0..3);
+    (strategy, preferred, any::<u64>(), any::<bool>())
+}
+
 fn any_retry_safety() -> impl Strategy<Value = RetrySafety> {
     prop_oneof![Just(RetrySafety::ReadOnly), Just(RetrySafety::Repeatable), Just(RetrySafety::Anything)]
 }
@@ -361,6 +380,7 @@ prop_compose! {
         client_name in option::of("[!-~]{1,12}"),
         numbers in option::of((1..=MAX_CONNECTIONS, 0..=1000_u32)),
         times in option::of(vec(any_duration(), 8)),
+        replicas in option::of(any_replicas()),
         retries in option::of((any_jitter(), any_retry_safety(), 0..=100_u32, 1..=10_000_000_u32)),
     ) -> RedisConfig {
         let mut builder = server.db(db).sentinel_master_name(master);
@@ -393,6 +413,13 @@ prop_compose! {
                 .retry_budget(budget)
                 .max_in_flight(in_flight)
                 .max_in_flight_bytes(u64::from(in_flight) + 1024);
+        }
+        if let Some((strategy, preferred, lag, fallback)) = replicas {
+            builder = builder
+                .replica_strategy(strategy)
+                .preferred_replicas(preferred)
+                .replica_max_lag(lag)
+                .replica_fallback(fallback);
         }
         client_name.into_iter().fold(builder, RedisConfigBuilder::client_name).build().unwrap()
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::RedisConfig;
 use super::password::Password;
 use crate::address::Address;
+use crate::replica::ReplicaStrategy;
 use crate::retry::{Jitter, RetrySafety};
 
 impl RedisConfig {
@@ -169,5 +170,33 @@ impl RedisConfig {
     /// their turn. One command may be larger. Default: 16 MiB (not a setting of the Python library).
     pub fn max_in_flight_bytes(&self) -> u64 {
         self.max_in_flight_bytes
+    }
+
+    /// How the replica is chosen that a read of [`Client::replica_connection`](crate::Client::replica_connection) goes
+    /// to. Default: [`ReplicaStrategy::RoundRobin`] (not a setting of the Python library).
+    pub fn replica_strategy(&self) -> ReplicaStrategy {
+        self.replica_strategy
+    }
+
+    /// The replicas to read from as long as one of them is healthy, those of the own zone for instance, each by its
+    /// address (`10.1.0.5:6379`), host (`10.1.0.5`, `redis1.example.com`), domain (`.zone-a.example.com`) or IP network
+    /// (`10.1.0.0/16`). They are compared with the addresses that the master or the Sentinels give. Default: empty, so
+    /// that all replicas are alike (not a setting of the Python library).
+    pub fn preferred_replicas(&self) -> &[String] {
+        &self.preferred_replicas
+    }
+
+    /// How many bytes of the master's writes a replica may lack and still be read from; about every second that is
+    /// found out anew. Default: none, so that a replica is read from however far behind it is (not a setting of the
+    /// Python library).
+    pub fn replica_max_lag(&self) -> Option<u64> {
+        self.replica_max_lag
+    }
+
+    /// Whether the master serves reads of [`Client::replica_connection`](crate::Client::replica_connection) while there
+    /// is no healthy replica. Without it they wait for one, up to [`failover_wait`](Self::failover_wait). Default: true
+    /// (not a setting of the Python library).
+    pub fn replica_fallback(&self) -> bool {
+        self.replica_fallback
     }
 }

@@ -14,11 +14,13 @@ use crate::config::RedisConfig;
 use crate::engine::borrowed::borrow;
 use crate::engine::core::{Core, Keeper};
 use crate::engine::outage::Mark;
+use crate::engine::reading::Reading;
 use crate::error::{Error, Kind, Outcome};
 use crate::link::Generation;
 use crate::link::Slot;
 use crate::link::{Call, Link, NotTaken};
 use crate::proto::{Reply, ReplyBound};
+use crate::replica::ReplicaChoice;
 use crate::retry::refusal::{self, Refusal};
 use crate::retry::{Backoff, Decision, RetryPolicy, RetrySafety, RetrySession};
 use crate::time::{sleep_until, until};
@@ -30,6 +32,8 @@ pub(crate) struct Caller {
     lane: usize,
     /// How this handle's calls are repeated, and how long they may take.
     pub(crate) terms: Terms,
+    /// How this handle finds replicas to read from; `None` when it goes to the master.
+    reading: Option<Reading>,
     /// The connection of the last call: most likely that of the next.
     link: Option<Arc<Link>>,
     /// Kept from call to call. A call that is dropped on its way takes the slot with it.
@@ -65,16 +69,34 @@ pub(crate) enum Failure {
 
 impl Caller {
     pub(crate) fn new(core: Arc<Keeper>, lane: usize, terms: Terms) -> Self {
-        Self { core, lane, terms, link: None, slot: None }
+        Self { core, lane, terms, reading: None, link: None, slot: None }
+    }
+
+    /// The same for calls that replicas answer.
+    pub(crate) fn reading(mut self, choice: Arc<dyn ReplicaChoice>) -> Self {
+        self.reading = Some(Reading::new(choice));
+        self
     }
 
     pub(crate) fn again(&self) -> Self {
-        Self::new(Arc::clone(&self.core), self.lane, self.terms)
+        let reading = self.reading.as_ref().map(Reading::again);
+        Self { reading, ..Self::new(Arc::clone(&self.core), self.lane, self.terms) }
     }
 
     #[cfg(feature = "aio")]
     pub(crate) fn config(&self) -> &RedisConfig {
         &self.core.config
+    }
+
+    pub(crate) fn reads_replicas(&self) -> bool {
+        self.reading.is_some()
+    }
+
+    /// Turns to the replica that the next call is to go to.
+    pub(crate) fn take_turn(&mut self, scans: bool) {
+        if let Some(reading) = &mut self.reading {
+            self.link = reading.turn(&self.core, self.link.take(), scans);
+        }
     }
 
     /// Runs a call to its end: at most one attempt and the policy's retries, each with the reply timeout, and
@@ -123,7 +145,7 @@ impl Caller {
             }
             ended => ended,
         };
-        self.core.on_call(match &ended {
+        self.mark(match &ended {
             Ok(_) => Mark::Succeeded,
             Err(error) => Mark::Failed(error.outcome()),
         });
@@ -139,6 +161,9 @@ impl Caller {
         in_doubt: &mut bool,
     ) -> Result<Reply, Error> {
         self.core.start()?;
+        if self.reads_replicas() {
+            self.core.start_reading()?;
+        }
         let mut session = self.terms.policy.session(deadline);
         let mut bound = self.wait_bound(deadline);
         let mut unsent = 0;
@@ -170,7 +195,7 @@ impl Caller {
                     continue;
                 }
                 Err(Failure::Error(error)) => {
-                    self.link = None;
+                    self.leave();
                     if error.outcome() == Outcome::NotSent && self.core.runtime.now() < bound {
                         self.pace(route, unsent, bound, generation).await;
                         unsent += 1;
@@ -182,12 +207,19 @@ impl Caller {
             };
             match self.decide(&mut session, call, outcome) {
                 Decision::RetryAt(at) if self.core.budget.take() => {
-                    self.core.on_call(Mark::Retried);
-                    self.pause(at, generation).await;
+                    self.mark(Mark::Retried);
+                    self.pause_before(at, generation).await;
                 }
                 Decision::RetryAt(_) | Decision::GiveUp => return ended,
             }
             bound = self.wait_bound(deadline);
+        }
+    }
+
+    /// Tells the report of an outage of the master, to which reads from replicas do not belong.
+    fn mark(&self, mark: Mark) {
+        if !self.reads_replicas() {
+            self.core.on_call(mark);
         }
     }
 
@@ -203,10 +235,23 @@ impl Caller {
         let (now, random) = (self.core.runtime.now(), self.core.runtime.random());
         match call {
             // Once written, a transaction is not repeated, whatever its caller allows.
-            Call::Pipeline(pipeline) if pipeline.is_transaction() && outcome == Outcome::MaybeApplied => {
+            Call::Pipeline(pipeline)
+                if pipeline.is_transaction()
+                    && outcome == Outcome::MaybeApplied
+                    && !self.reads_replicas() =>
+            {
                 Decision::GiveUp
             }
-            _ => session.decide(outcome, safety_of(call), self.terms.safety, now, random),
+            _ => session.decide(outcome, self.safety_of(call), self.terms.safety, now, random),
+        }
+    }
+
+    fn safety_of(&self, call: Call<'_>) -> Safety {
+        match call {
+            // Nothing else is sent to a replica.
+            _ if self.reads_replicas() => Safety::ReadOnly,
+            Call::Command(command) => safety(command),
+            Call::Pipeline(pipeline) => pipeline_safety(pipeline),
         }
     }
 
@@ -234,8 +279,14 @@ impl Caller {
         let slot = self.slot.take().unwrap_or_default();
         let attempt = match route {
             Route::Shared => {
-                self.core.on_wait();
-                let link = self.core.pool.link(self.lane, &*self.core.runtime, bound).await?;
+                let link = match &self.reading {
+                    None => {
+                        self.core.on_wait();
+                        self.core.pool.link(self.lane, &*self.core.runtime, bound).await?
+                    }
+                    // Boxed for the same reason as below.
+                    Some(reading) => Box::pin(reading.link(&self.core, self.lane, bound)).await?,
+                };
                 let reply_bound = self.reply_bound(deadline);
                 let link = self.link.insert(link);
                 (exchange_in_turn(link, &slot, call, reply_bound, &self.core, bound).await, link.generation)
@@ -258,13 +309,32 @@ impl Caller {
 
     /// The server refused: the pool may have to look for the master anew.
     fn heed(&mut self, why: ServerErrorKind, generation: Generation) {
-        if why == ServerErrorKind::ReadOnly {
+        if self.reads_replicas() {
+            self.leave();
+        } else if why == ServerErrorKind::ReadOnly {
             self.link = None;
             self.core.on_not_master(generation);
         }
     }
 
-    /// Waits before the next attempt; news of another master ends the wait.
+    /// Leaves a connection on which an attempt has failed.
+    fn leave(&mut self) {
+        let left = self.link.take();
+        if let Some(reading) = &mut self.reading {
+            reading.avoid(left);
+        }
+    }
+
+    /// Waits before the next attempt, unless another server can answer it at once.
+    async fn pause_before(&self, at: Instant, generation: Generation) {
+        match &self.reading {
+            None => self.pause(at, generation).await,
+            Some(reading) if reading.can_move_on(&self.core) => {}
+            Some(_) => sleep_until(&*self.core.runtime, at).await,
+        }
+    }
+
+    /// Waits until `until`; news of another master ends the wait.
     async fn pause(&self, until: Instant, generation: Generation) {
         let runtime = &*self.core.runtime;
         future::or(sleep_until(runtime, until), self.core.pool.superseded(generation)).await;
@@ -277,13 +347,6 @@ fn too_late() -> Error {
 
 pub(crate) fn overloaded() -> Error {
     Error::new(Kind::Overloaded, "too many commands were waiting for their replies")
-}
-
-fn safety_of(call: Call<'_>) -> Safety {
-    match call {
-        Call::Command(command) => safety(command),
-        Call::Pipeline(pipeline) => pipeline_safety(pipeline),
-    }
 }
 
 fn refused(call: Call<'_>, reply: &Reply) -> Option<Refusal> {

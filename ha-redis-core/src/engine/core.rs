@@ -12,6 +12,7 @@ use crate::engine::dialog::Parts;
 use crate::engine::driver::{Driver, Patience};
 use crate::engine::lane;
 use crate::engine::outage::{self, Mark, Outages, Sign};
+use crate::engine::replica;
 #[cfg(feature = "sentinel")]
 use crate::engine::supervisor::{self, Notice, Notices};
 use crate::error::{Error, Kind};
@@ -42,12 +43,14 @@ pub(crate) struct Core {
     pub(crate) events: Announcer,
     pub(crate) outages: Outages,
     started: Mutex<bool>,
+    /// Whether there are tasks for reads from replicas.
+    reading: Mutex<bool>,
 }
 
 impl Core {
     pub(crate) fn new(config: RedisConfig, runtime: Arc<dyn Runtime>) -> Self {
         Self {
-            pool: Pool::new(LANES, config.max_connections()),
+            pool: Pool::new(LANES, &config, runtime.random()),
             data: Connector::for_data(Arc::clone(&runtime), &config),
             #[cfg(feature = "sentinel")]
             sentinels: Connector::for_sentinels(Arc::clone(&runtime), &config),
@@ -58,6 +61,7 @@ impl Core {
             events: Announcer::new(),
             outages: Outages::default(),
             started: Mutex::new(false),
+            reading: Mutex::new(false),
             config,
             runtime,
         }
@@ -80,6 +84,16 @@ impl Core {
             self.spawn(Box::pin(lane::keep(Arc::clone(self), lane)))?;
         }
         *started = true;
+        Ok(())
+    }
+
+    /// Starts the tasks for reads from replicas, once: clients that never read from one connect to none.
+    pub(crate) fn start_reading(self: &Arc<Self>) -> Result<(), Error> {
+        let mut reading = lock(&self.reading);
+        if !*reading {
+            self.spawn(Box::pin(replica::run(Arc::clone(self))))?;
+            *reading = true;
+        }
         Ok(())
     }
 

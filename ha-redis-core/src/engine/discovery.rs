@@ -7,7 +7,7 @@ use crate::address::Address;
 use crate::engine::core::Core;
 use crate::engine::sentinel_task::ask;
 use crate::error::{Error, Kind};
-use crate::sentinel::{Action, Follower, Input, Instance, View};
+use crate::sentinel::{Action, Follower, Input, Instance, View, is_up};
 use crate::topology::{Replica, Topology};
 
 /// Asks every Sentinel of the configuration at once, then those that they name, and decides as the client does when it starts.
@@ -78,9 +78,5 @@ fn describe(master: Address, views: &[View]) -> Topology {
 }
 
 fn replica(instance: &Instance) -> Replica {
-    Replica { address: instance.address.clone(), healthy: is_up(&instance.flags) && instance.master_link_up }
-}
-
-fn is_up(flags: &str) -> bool {
-    !flags.split(',').any(|flag| matches!(flag, "s_down" | "o_down" | "disconnected" | "master_down"))
+    Replica::new(instance.address.clone(), instance.is_up() && instance.master_link_up)
 }

@@ -14,6 +14,8 @@ pub(crate) mod discovery;
 pub(crate) mod driver;
 pub(crate) mod lane;
 pub(crate) mod outage;
+pub(crate) mod reading;
+pub(crate) mod replica;
 #[cfg(feature = "sentinel")]
 pub(crate) mod sentinel_task;
 #[cfg(feature = "sentinel")]

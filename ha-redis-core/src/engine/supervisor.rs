@@ -108,7 +108,11 @@ impl Supervisor {
                 Err(_) => Some(Input::Tick),
             };
             if let Some(input) = input {
+                let answered = matches!(input, Input::Answer { .. });
                 let actions = self.follower.handle(input, core.runtime.now());
+                if let Some(replicas) = self.follower.replicas().filter(|_| answered) {
+                    core.pool.list_replicas(replicas);
+                }
                 actions.into_iter().for_each(|action| self.carry_out(action));
             }
         }

@@ -87,6 +87,8 @@ struct State {
     requests: Vec<Request>,
     /// Requests whose replies are owed, taken by the driver or not.
     owed: usize,
+    /// How many replies have come.
+    answered: u64,
     queue: Queue,
     /// What the end of the connection cut off.
     cut: CloseReport,
@@ -133,6 +135,7 @@ impl Link {
             bytes: Vec::new(),
             requests: Vec::new(),
             owed: 0,
+            answered: 0,
             queue: Queue::default(),
             cut: CloseReport::default(),
             driver: None,
@@ -197,6 +200,11 @@ impl Link {
         matches!(lock(&self.state).gate, Gate::Open)
     }
 
+    /// How many replies have come: a sign of life, for whoever looks twice.
+    pub(crate) fn answered(&self) -> u64 {
+        lock(&self.state).answered
+    }
+
     /// Gives the connection to one caller, or takes it back.
     pub(crate) fn lend(&self, lent: bool) {
         lock(&self.state).lent = lent;
@@ -247,6 +255,7 @@ impl Link {
     pub(crate) fn report(&self, answered: usize, requests: &mut Vec<Request>) -> Orders {
         let mut state = lock(&self.state);
         state.owed -= answered;
+        state.answered += answered as u64;
         requests.append(&mut state.requests);
         let orders = match &state.gate {
             Gate::Draining(why) if state.owed == 0 => Orders::End(why.clone()),

@@ -1,4 +1,4 @@
-//! The master that connections are made to, and who named it.
+//! The server that connections are made to, and who named it.
 
 use std::fmt;
 
@@ -23,6 +23,8 @@ pub(crate) enum GivenBy {
     /// The list of Sentinels in the configuration, or other Sentinels.
     #[cfg(feature = "sentinel")]
     SentinelList,
+    /// The Sentinels or the master, as a replica of that master.
+    Replicas,
 }
 
 impl fmt::Display for GivenBy {
@@ -33,6 +35,7 @@ impl fmt::Display for GivenBy {
             Self::Sentinels { master_name } => write!(f, "which the Sentinels name for `{master_name}`"),
             #[cfg(feature = "sentinel")]
             Self::SentinelList => f.write_str("a Sentinel"),
+            Self::Replicas => f.write_str("a replica of the master"),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod dedicated;
 mod followed;
+mod replicas;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use event_listener::Event;
 
 use crate::address::Address;
 use crate::closing::CloseReport;
+use crate::config::RedisConfig;
 use crate::error::{Error, Kind, Outcome};
 use crate::link::{Generation, Link};
 use crate::runtime::Runtime;
@@ -22,8 +24,9 @@ use crate::time::{Elapsed, until};
 use dedicated::Dedicated;
 pub(crate) use dedicated::Seat;
 pub(crate) use followed::{Followed, GivenBy};
+use replicas::Replicas;
 
-/// The connections of a client, all of one generation.
+/// The connections of a client: to its master, all of one generation, and to the replicas that it reads from.
 #[derive(Debug)]
 pub(crate) struct Pool {
     state: Mutex<State>,
@@ -42,6 +45,7 @@ struct State {
     /// The connections that callers share.
     lanes: Vec<Option<Arc<Link>>>,
     dedicated: Dedicated,
+    replicas: Replicas,
     /// How many connections there are that have not ended, taken out of the lanes or not.
     alive: usize,
     /// While a failover is under way nothing is sent to the old master.
@@ -61,14 +65,16 @@ enum Phase {
 }
 
 impl Pool {
-    /// A pool of so many lanes, and of connections for one caller each up to `connections` in all. There is
+    /// A pool of so many lanes, and of connections for one caller each up to `max_connections` in all. There is
     /// room for one of those, however few connections there may be.
-    pub(crate) fn new(lanes: usize, connections: usize) -> Self {
+    pub(crate) fn new(lanes: usize, config: &RedisConfig, seed: u64) -> Self {
+        let connections = config.max_connections();
         let state = State {
             phase: Phase::Open,
             followed: None,
             lanes: vec![None; lanes],
             dedicated: Dedicated { limit: connections.saturating_sub(lanes).max(1), ..Dedicated::default() },
+            replicas: Replicas::new(config, seed),
             alive: 0,
             held: false,
             failure: None,
@@ -161,11 +167,13 @@ impl Pool {
         let mut state = lock(&self.state);
         let generation = state.followed.as_ref().map(|old| old.generation).unwrap_or_default().next();
         let why = Error::new(Kind::NotMaster, format!("{address} is the master now"));
+        let promoted = state.replicas.fence(&address);
         state.followed = Some(Arc::new(Followed { generation, address, given_by }));
         state.held = false;
         state.failure = None;
         let old = state.take_links();
         drop(state);
+        promoted.iter().for_each(|link| link.drain(why.clone()));
         old.iter().for_each(|link| link.shut(why.clone()));
         self.announce_all();
         generation
@@ -241,6 +249,7 @@ impl Pool {
         if state.lanes[lane].as_ref().is_some_and(|current| Arc::ptr_eq(current, link)) {
             state.lanes[lane] = None;
             state.failure = Some(why);
+            state.replicas.ask_anew();
         }
         drop(state);
         self.changed.notify(usize::MAX);
@@ -277,7 +286,7 @@ impl Pool {
         if !state.is_closed() {
             state.phase = Phase::Closed(why.clone());
         }
-        let links = state.links().cloned().collect::<Vec<_>>();
+        let links = state.links().chain(state.replicas.links()).cloned().collect::<Vec<_>>();
         drop(state);
         links.iter().for_each(|link| link.drain(why.clone()));
         self.announce_all();
@@ -286,7 +295,10 @@ impl Pool {
     /// Takes no new calls and ends every connection now.
     pub(crate) fn shut(&self, why: Error) {
         self.close(why.clone());
-        let links = lock(&self.state).take_links();
+        let mut state = lock(&self.state);
+        let mut links = state.take_links();
+        links.extend(state.replicas.links().cloned());
+        drop(state);
         links.iter().for_each(|link| link.shut(why.clone()));
     }
 
@@ -319,11 +331,12 @@ impl State {
         }
     }
 
+    /// Those to the master.
     fn links(&self) -> impl Iterator<Item = &Arc<Link>> {
         self.lanes.iter().flatten().chain(&self.dedicated.open)
     }
 
-    /// All connections, to be ended. Dedicated ones keep their places until they have.
+    /// All connections to the master, to be ended. Dedicated ones keep their places until they have.
     fn take_links(&mut self) -> Vec<Arc<Link>> {
         self.dedicated.free.clear();
         let lanes = self.lanes.iter_mut().filter_map(Option::take);

@@ -3,9 +3,11 @@
 mod decode;
 mod handshake;
 mod in_flight;
+mod replication;
 
 pub use decode::{DecodeError, Decoder, Limits};
 
 pub use handshake::Role;
 pub(crate) use handshake::{Answer, Handshake, Protocol, read_role};
 pub(crate) use in_flight::{InFlight, Reply, ReplyBound, Request, Shape};
+pub(crate) use replication::{Position, Replication, read_replication, replication_question};

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
-use crate::sentinel::{Event, View};
+use crate::sentinel::{Event, View, listed_replicas};
+use crate::topology::Replica;
 
 /// Commands are held back for no longer than this while a replica is being promoted.
 const HOLD: Duration = Duration::from_secs(2);
@@ -266,6 +267,12 @@ impl Follower {
         let distinct = answers
             .filter(|(address, view)| seen.insert(view.id.clone().unwrap_or_else(|| address.to_string())));
         distinct.map(|(_, view)| view.clone()).collect()
+    }
+
+    /// The replicas that the Sentinels name; `None` when none of them answers.
+    pub(crate) fn replicas(&self) -> Option<Vec<Replica>> {
+        let voters = self.voters(false);
+        (!voters.is_empty()).then(|| listed_replicas(&voters))
     }
 
     fn known_sentinels(&self, voters: &[View]) -> usize {

@@ -5,8 +5,10 @@
 
 mod event;
 mod follower;
+mod replicas;
 mod view;
 
 pub(crate) use event::{CHANNELS, Event, event_of};
 pub(crate) use follower::{Action, Follower, Input};
-pub(crate) use view::{Instance, View, questions, read_view};
+pub(crate) use replicas::listed_replicas;
+pub(crate) use view::{Instance, View, is_up, questions, read_view};

@@ -38,6 +38,17 @@ pub(crate) struct Instance {
     pub(crate) master_link_up: bool,
 }
 
+impl Instance {
+    pub(crate) fn is_up(&self) -> bool {
+        is_up(&self.flags)
+    }
+}
+
+/// Whether a Sentinel that gives a server these flags takes it for well.
+pub(crate) fn is_up(flags: &str) -> bool {
+    !flags.split(',').any(|flag| matches!(flag, "s_down" | "o_down" | "disconnected" | "master_down"))
+}
+
 /// What to ask, all at once.
 pub(crate) fn questions(master_name: &str) -> Vec<Cmd> {
     let ask = |what: &str| cmd("SENTINEL").arg(what).arg(master_name).take();

@@ -1,6 +1,7 @@
 //! Every setting: its name, what is allowed, and how it is read from and written as text.
 
 mod calls;
+mod replicas;
 mod sentinel;
 mod server;
 
@@ -40,7 +41,7 @@ impl Setting {
 
     /// In the order in which mistakes are reported.
     pub(super) fn all() -> impl Iterator<Item = &'static Self> {
-        [server::SETTINGS, sentinel::SETTINGS, calls::SETTINGS].into_iter().flatten()
+        [server::SETTINGS, sentinel::SETTINGS, calls::SETTINGS, replicas::SETTINGS].into_iter().flatten()
     }
 
     pub(super) fn parameters() -> impl Iterator<Item = &'static Self> {

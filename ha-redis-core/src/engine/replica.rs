@@ -1,0 +1,174 @@
+//! The tasks behind reads from replicas: one asks the master how far it is, and one for each replica keeps a
+//! connection to it and asks it how it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_lite::future;
+
+use crate::address::Address;
+use crate::engine::caller::{Failure, exchange};
+use crate::engine::core::Core;
+use crate::engine::dialog::Parts;
+use crate::error::{Error, Kind};
+use crate::link::{Call, Generation, Link, NotTaken};
+use crate::pool::{Followed, GivenBy, is_hopeless};
+use crate::proto::{Replication, Reply, ReplyBound, read_replication, replication_question};
+use crate::retry::Backoff;
+use crate::time::{Elapsed, sleep, until};
+use crate::topology::Replica;
+
+/// How often master and replicas are asked.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How often a replica is asked that may not be read from: it may soon.
+const URGENT_INTERVAL: Duration = Duration::from_millis(250);
+/// A replica that owes replies and has sent none for so long is not read from until it answers.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// Has a connection kept to every replica, for as long as the client lives.
+pub(crate) async fn run(core: Arc<Core>) {
+    let tasks = future::or(appoint(&core), ask_master(&core));
+    future::or(tasks, core.pool.closing()).await;
+}
+
+/// Starts a task for each replica that has none.
+async fn appoint(core: &Arc<Core>) {
+    loop {
+        for address in core.pool.unkept_replicas().await {
+            let keeper = Arc::clone(core);
+            let task = async move { future::or(keep(&keeper, &address), keeper.pool.closing()).await };
+            if let Err(error) = core.spawn(Box::pin(task)) {
+                core.pool.fail(error);
+            }
+        }
+    }
+}
+
+/// Asks the master how far it is; without Sentinels also for its replicas.
+async fn ask_master(core: &Core) {
+    let runtime = &*core.runtime;
+    loop {
+        let link =
+            match core.pool.link(0, runtime, runtime.now() + core.config.socket_connect_timeout()).await {
+                Ok(link) => link,
+                Err(error) => {
+                    core.pool.miss_master(error.message());
+                    sleep(runtime, INTERVAL).await;
+                    continue;
+                }
+            };
+        match ask(core, &link).await {
+            Ok(answer) => {
+                if !core.config.use_sentinel() {
+                    let replicas = answer.replicas.into_iter().map(|address| Replica::new(address, true));
+                    core.pool.list_replicas(replicas.collect());
+                }
+                core.pool.place_master(link.generation, answer.position);
+            }
+            Err(error) => core.pool.miss_master(error.message()),
+        }
+        future::or(sleep(runtime, INTERVAL), core.pool.superseded(link.generation)).await;
+    }
+}
+
+/// Keeps a connection to a replica until it is none any more.
+async fn keep(core: &Arc<Core>, address: &Address) {
+    let mut failures = 0;
+    while core.pool.replica_wanted(address).await {
+        let attempt = async { Some(open(core, address).await) };
+        let unwanted = async {
+            core.pool.replica_unwanted(address).await;
+            None
+        };
+        let backoff = match future::or(attempt, unwanted).await {
+            None => continue,
+            Some(Ok(link)) => {
+                look_after(core, &link).await;
+                failures = 0;
+                Backoff::AFTER_A_LOSS
+            }
+            Some(Err(error)) => {
+                tracing::debug!(replica = %address, %error, "no connection");
+                core.pool.replica_failed(address, error.message());
+                failures += 1;
+                if is_hopeless(&error) { Backoff::HOPELESS } else { Backoff::RECONNECT }
+            }
+        };
+        let pause = backoff.delay(failures, core.runtime.random());
+        future::or(sleep(&*core.runtime, pause), core.pool.replica_unwanted(address)).await;
+    }
+}
+
+/// Connects to a replica. A task of its own drives the connection.
+async fn open(core: &Arc<Core>, address: &Address) -> Result<Arc<Link>, Error> {
+    // It belongs to no master's generation: it outlives a switch, and is read from once it has followed that.
+    let replica =
+        Followed { generation: Generation::default(), address: address.clone(), given_by: GivenBy::Replicas };
+    let (dialog, _) = core.data.connect(address, &replica.given_by).await?;
+    let parts: Parts = dialog.into_parts()?;
+    let (link, driver) = core.link(&replica, parts);
+    if !core.pool.admit_replica(&link) {
+        return Err(Error::new(Kind::Lost, "it is not wanted any more"));
+    }
+    tracing::info!(replica = %address, "connected");
+    let (driven, driving) = (Arc::clone(&link), Arc::clone(core));
+    core.spawn(Box::pin(async move {
+        let why = driver.await;
+        tracing::info!(replica = %driven.address, %why, "disconnected");
+        driving.pool.replica_ended(&driven, &why);
+    }))?;
+    Ok(link)
+}
+
+/// Asks a replica how it is, again and again, until its connection ends.
+async fn look_after(core: &Core, link: &Arc<Link>) {
+    let runtime = &*core.runtime;
+    let asking = async {
+        loop {
+            let round = core.pool.replica_round();
+            let interval = match hear(core, link).await {
+                Ok(true) => INTERVAL,
+                Ok(false) => URGENT_INTERVAL,
+                Err(error) => {
+                    core.pool.replica_failed(&link.address, error.message());
+                    URGENT_INTERVAL
+                }
+            };
+            future::or(sleep(runtime, interval), core.pool.replica_round_after(round)).await;
+        }
+    };
+    future::or(core.pool.replica_gone(link), asking).await;
+}
+
+/// Asks a replica once; whether it may be read from. While it is silent it is not: a slow one, which answers others
+/// before us, is.
+async fn hear(core: &Core, link: &Link) -> Result<bool, Error> {
+    let runtime = &*core.runtime;
+    let asked = runtime.now();
+    let mut answer = Box::pin(ask(core, link));
+    let answer = loop {
+        let answered = link.answered();
+        match until(runtime, runtime.now() + SILENCE, &mut answer).await {
+            Ok(answer) => break answer?,
+            Err(Elapsed) if link.answered() > answered => {}
+            Err(Elapsed) => {
+                core.pool.replica_failed(&link.address, format!("it has not answered for {SILENCE:?}"));
+                break answer.await?;
+            }
+        }
+    };
+    Ok(core.pool.replica_answered(&link.address, &answer, runtime.now() - asked))
+}
+
+async fn ask(core: &Core, link: &Link) -> Result<Replication, Error> {
+    let question = replication_question();
+    let bound = ReplyBound { within: Some(core.config.socket_timeout()), by: None };
+    match exchange(link, &Arc::default(), Call::Command(&question), bound).await {
+        Ok(Reply::One(reply)) => read_replication(&reply.extract_error().map_err(Error::from_redis)?),
+        Ok(Reply::Many(_)) => Err(Error::new(Kind::Protocol, "it answered one question with many replies")),
+        Err(Failure::Error(error) | Failure::NotTaken(NotTaken::Ended(error))) => Err(error),
+        Err(Failure::NotTaken(NotTaken::Full | NotTaken::Held)) => {
+            Err(Error::new(Kind::Overloaded, "too many commands wait for it"))
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! What is known of one replica.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::link::Link;
+use crate::proto::{Position, Replication, Role};
+
+#[derive(Debug, Default)]
+pub(super) struct Member {
+    pub(super) standing: Standing,
+    /// Whether a task keeps a connection to it.
+    pub(super) kept: bool,
+    pub(super) link: Option<Arc<Link>>,
+    account: Account,
+    /// How long it takes to answer, smoothed.
+    pub(super) latency: Option<Duration>,
+}
+
+/// What others say of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Standing {
+    #[default]
+    Well,
+    Down,
+    /// It is no replica of this master any more.
+    Gone,
+}
+
+impl Standing {
+    pub(super) fn objection(self) -> Option<&'static str> {
+        match self {
+            Self::Well => None,
+            Self::Down => Some("the Sentinels find it down"),
+            Self::Gone => Some("it is no replica of the master any more"),
+        }
+    }
+}
+
+/// What it says of itself.
+#[derive(Debug, Default)]
+enum Account {
+    #[default]
+    NotAsked,
+    /// That it follows a master; or what stands against reading from it.
+    Follows {
+        history: String,
+        lag: Option<u64>,
+    },
+    Unfit(String),
+}
+
+/// Whether it may be read from.
+pub(super) enum Fitness<'a> {
+    Fit {
+        lag: u64,
+        latency: Duration,
+        link: &'a Arc<Link>,
+    },
+    /// Something was not found out yet.
+    Unknown,
+    Unfit(String),
+}
+
+impl Member {
+    pub(super) fn has(&self, link: &Arc<Link>) -> bool {
+        self.link.as_ref().is_some_and(|current| Arc::ptr_eq(current, link))
+    }
+
+    pub(super) fn answered(&mut self, answer: &Replication, latency: Duration, master: Option<&Position>) {
+        // A quarter of the difference at a time: one slow answer does not count for much.
+        self.latency = Some(self.latency.map_or(latency, |before| (before * 3 + latency) / 4));
+        self.account = match answer {
+            Replication { role: Role::Replica, link_up: true, position, .. } => {
+                // The master was asked before. What it has written since does not count, so that replicas which
+                // are up to date do not seem to lag.
+                let master = master.filter(|master| master.history == position.history);
+                let lag = master.map(|master| master.offset.saturating_sub(position.offset));
+                Account::Follows { history: position.history.clone(), lag }
+            }
+            Replication { role: Role::Replica, .. } => {
+                Account::Unfit("its link to its master is down".into())
+            }
+            Replication { role, .. } => Account::Unfit(format!("it is no replica but a {role}")),
+        };
+    }
+
+    pub(super) fn failed(&mut self, why: String) {
+        self.account = Account::Unfit(why);
+    }
+
+    /// How far it is behind, where that is known.
+    pub(super) fn lag(&self) -> Option<u64> {
+        match &self.account {
+            Account::Follows { lag, .. } => *lag,
+            _ => None,
+        }
+    }
+
+    pub(super) fn fitness(&self, master: Option<&Position>, max_lag: Option<u64>) -> Fitness<'_> {
+        if let Some(objection) = self.standing.objection() {
+            return Fitness::Unfit(objection.to_owned());
+        }
+        // One that is at its end takes nothing new.
+        let link = self.link.as_ref().filter(|link| link.is_open());
+        match (&self.account, master, link, self.latency) {
+            (Account::Unfit(why), ..) => Fitness::Unfit(why.clone()),
+            (Account::Follows { history, .. }, Some(master), ..) if *history != master.history => {
+                Fitness::Unfit("it follows another master, or has not caught up with this one yet".to_owned())
+            }
+            (Account::Follows { lag: Some(lag), .. }, Some(_), Some(link), Some(latency)) => match max_lag {
+                Some(max) if *lag > max => {
+                    Fitness::Unfit(format!("it lags {lag} bytes behind (replica_max_lag is {max})"))
+                }
+                _ => Fitness::Fit { lag: *lag, latency, link },
+            },
+            _ => Fitness::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::address::Address;
+    use crate::error::{Error, Kind};
+    use crate::link::{Bounds, Generation};
+
+    fn position(history: &str, offset: u64) -> Position {
+        Position { history: history.to_owned(), offset }
+    }
+
+    fn says(role: Role, link_up: bool, position: Position) -> Replication {
+        Replication { role, position, link_up, replicas: Vec::new() }
+    }
+
+    fn connected() -> Member {
+        let bounds = Bounds { commands: 1, bytes: 1 };
+        let link = Link::new(Generation::default(), Address::tcp("r", 1), Instant::now(), bounds);
+        Member { link: Some(Arc::new(link)), ..Member::default() }
+    }
+
+    /// The lag of one that may be read from, or the reason why it may not.
+    fn judge(member: &Member, master: &Position, max_lag: Option<u64>) -> Result<u64, String> {
+        match member.fitness(Some(master), max_lag) {
+            Fitness::Fit { lag, .. } => Ok(lag),
+            Fitness::Unknown => Err("unknown".to_owned()),
+            Fitness::Unfit(why) => Err(why),
+        }
+    }
+
+    #[test]
+    fn a_replica_is_judged_by_role_link_history_and_lag() {
+        let master = position("a", 100);
+        let judged = |answer: &Replication, max_lag| {
+            let mut member = connected();
+            assert_eq!(judge(&member, &master, max_lag), Err("unknown".to_owned()));
+            member.answered(answer, Duration::ZERO, Some(&master));
+            judge(&member, &master, max_lag)
+        };
+        let replica = |link_up, position| says(Role::Replica, link_up, position);
+        assert_eq!(judged(&replica(true, position("a", 60)), None), Ok(40));
+        assert_eq!(judged(&replica(true, position("a", 130)), Some(0)), Ok(0), "ahead of an older answer");
+        assert_eq!(judged(&replica(true, position("a", 60)), Some(40)), Ok(40));
+        assert!(judged(&replica(true, position("a", 60)), Some(39)).unwrap_err().contains("lags 40 bytes"));
+        assert!(judged(&replica(true, position("b", 100)), None).unwrap_err().contains("another master"));
+        assert!(judged(&replica(false, position("a", 100)), None).unwrap_err().contains("link"));
+        assert!(judged(&says(Role::Master, false, position("a", 100)), None).unwrap_err().contains("master"));
+    }
+
+    #[test]
+    fn what_was_said_about_another_master_does_not_count() {
+        let mut member = connected();
+        member.answered(
+            &says(Role::Replica, true, position("b", 9)),
+            Duration::ZERO,
+            Some(&position("a", 9)),
+        );
+        assert!(judge(&member, &position("a", 9), None).unwrap_err().contains("another master"));
+        // It is known to follow this one, but not how far it is behind.
+        assert_eq!(judge(&member, &position("b", 9), None), Err("unknown".to_owned()));
+    }
+
+    #[test]
+    fn a_connection_at_its_end_is_none() {
+        let (mut member, master) = (connected(), position("a", 9));
+        member.answered(&says(Role::Replica, true, master.clone()), Duration::ZERO, Some(&master));
+        assert_eq!(judge(&member, &master, None), Ok(0));
+        member.link.iter().for_each(|link| link.drain(Error::new(Kind::Lost, "gone")));
+        assert_eq!(judge(&member, &master, None), Err("unknown".to_owned()));
+        member.standing = Standing::Down;
+        assert!(judge(&member, &master, None).unwrap_err().contains("Sentinels"));
+    }
+}

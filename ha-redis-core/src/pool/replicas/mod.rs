@@ -1,0 +1,372 @@
+//! The replicas that may be read from: which there are, what is known of each, and which of them callers may use now.
+//!
+//! A replica may be read from while it says that its link to its master is up, has the history of the master that is
+//! followed, and lags no more than is allowed. So a switch ends all reads until the replicas have followed it.
+
+mod member;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
+
+use crate::address::Address;
+use crate::config::RedisConfig;
+use crate::error::{Error, Kind};
+use crate::link::{Generation, Link};
+use crate::pool::{Pool, State, wait_for};
+use crate::proto::{Position, Replication};
+use crate::replica::{ReplicaCandidate, ReplicaChoice, ReplicaPattern, Turn};
+use crate::sync::lock;
+use crate::topology::{Replica, Topology};
+
+use member::{Fitness, Member, Standing};
+
+/// The replicas of the master that is followed.
+#[derive(Debug, Default)]
+pub(super) struct Replicas {
+    preferred: Vec<ReplicaPattern>,
+    max_lag: Option<u64>,
+    /// Whether anybody has said which there are.
+    listed: bool,
+    members: BTreeMap<Address, Member>,
+    /// How far the master was when it answered last.
+    master: Option<Position>,
+    /// Why it has not answered since.
+    missed: Option<String>,
+    /// Grows when all replicas are to be asked anew, at once.
+    round: u64,
+    turns: u64,
+    seed: u64,
+    /// What callers choose from.
+    usable: Arc<Usable>,
+}
+
+/// The replicas that may be read from now, and their connections, in the same order.
+#[derive(Debug, Default)]
+struct Usable {
+    candidates: Vec<ReplicaCandidate>,
+    links: Vec<Arc<Link>>,
+}
+
+impl Pool {
+    // For callers.
+
+    /// The connection of the replica that `choice` wants, but not `avoided`.
+    pub(crate) fn choose_replica(
+        &self,
+        choice: &dyn ReplicaChoice,
+        avoided: Option<&Arc<Link>>,
+    ) -> Option<Arc<Link>> {
+        let (usable, turn) = lock(&self.state).replicas.turn();
+        match avoided {
+            Some(avoided) => usable.without(avoided).choose(choice, turn),
+            None => usable.choose(choice, turn),
+        }
+    }
+
+    /// Waits for a replica that `choice` wants.
+    pub(crate) async fn replica(&self, choice: &dyn ReplicaChoice) -> Result<Arc<Link>, Error> {
+        loop {
+            let listener = self.usable.listen();
+            self.check_open()?;
+            if let Some(link) = self.choose_replica(choice, None) {
+                return Ok(link);
+            }
+            listener.await;
+        }
+    }
+
+    /// Waits until it is known of every replica whether it may be read from.
+    pub(crate) async fn replicas_judged(&self) {
+        wait_for(&self.state, &self.usable, |state| state.replicas.are_judged().then_some(())).await;
+    }
+
+    /// Whether the replica behind `link` may be read from now.
+    pub(crate) fn is_readable(&self, link: &Arc<Link>) -> bool {
+        lock(&self.state).replicas.usable.links.iter().any(|usable| Arc::ptr_eq(usable, link))
+    }
+
+    /// Why no replica can be read from: of each, its own reason.
+    pub(crate) fn replica_account(&self) -> String {
+        lock(&self.state).replicas.account()
+    }
+
+    /// Adds to a topology what was measured.
+    pub(crate) fn measured(&self, mut topology: Topology) -> Topology {
+        let state = lock(&self.state);
+        for replica in &mut topology.replicas {
+            if let Some(member) = state.replicas.members.get(&replica.address) {
+                (replica.latency, replica.lag) = (member.latency, member.lag());
+            }
+        }
+        topology
+    }
+
+    // For whoever knows the topology.
+
+    /// Says which replicas the master has, and which of them are well.
+    pub(crate) fn list_replicas(&self, listed: Vec<Replica>) {
+        let mut state = lock(&self.state);
+        let master = state.followed.as_ref().map(|followed| followed.address.clone());
+        let others = listed.into_iter().filter(|replica| Some(&replica.address) != master.as_ref());
+        let unwanted = state.replicas.list(others);
+        self.renew(state);
+        for (link, standing) in unwanted {
+            let why = format!("{}: {}", link.address, standing.objection().unwrap_or_default());
+            match standing {
+                // What it owes may never come, and others can answer it.
+                Standing::Down => link.shut(Error::new(Kind::Lost, why)),
+                Standing::Well | Standing::Gone => link.drain(Error::new(Kind::Lost, why)),
+            }
+        }
+    }
+
+    /// Says how far the master of a generation is.
+    pub(crate) fn place_master(&self, generation: Generation, position: Position) {
+        let mut state = lock(&self.state);
+        if state.followed.as_ref().is_some_and(|followed| followed.generation == generation) {
+            let replicas = &mut state.replicas;
+            if replicas.master.as_ref().is_none_or(|before| before.history != position.history) {
+                replicas.round += 1;
+            }
+            replicas.master = Some(position);
+            replicas.missed = None;
+            self.renew(state);
+        }
+    }
+
+    /// Says why the master was not asked how far it is. It counts as it was: a replica cannot fall behind a master that
+    /// is gone.
+    pub(crate) fn miss_master(&self, why: &str) {
+        let mut state = lock(&self.state);
+        state.replicas.missed = Some(format!("the master did not say how far it is: {why}"));
+        self.renew(state);
+    }
+
+    // For the tasks that keep connections to replicas.
+
+    /// Waits for replicas that no task keeps a connection to, and takes it that there will be one now.
+    pub(crate) async fn unkept_replicas(&self) -> Vec<Address> {
+        wait_for(&self.state, &self.changed, |state| {
+            let unkept = state.replicas.members.iter_mut().filter(|(_, member)| !member.kept);
+            let unkept = unkept.map(|(address, member)| {
+                member.kept = true;
+                address.clone()
+            });
+            Some(unkept.collect::<Vec<_>>()).filter(|unkept| !unkept.is_empty())
+        })
+        .await
+    }
+
+    /// Waits until a connection to the replica is wanted. False when none ever will be: it is none any more.
+    pub(crate) async fn replica_wanted(&self, address: &Address) -> bool {
+        wait_for(&self.state, &self.changed, |state| {
+            let member = state.replicas.members.get(address)?;
+            match member.standing {
+                Standing::Well => Some(true),
+                Standing::Down => None,
+                Standing::Gone => {
+                    state.replicas.members.remove(address);
+                    Some(false)
+                }
+            }
+        })
+        .await
+    }
+
+    /// Waits until no connection to the replica is wanted.
+    pub(crate) async fn replica_unwanted(&self, address: &Address) {
+        wait_for(&self.state, &self.changed, |state| (!state.replicas.wants(address)).then_some(())).await;
+    }
+
+    /// Puts a connection to a replica in. False when none is wanted.
+    pub(crate) fn admit_replica(&self, link: &Arc<Link>) -> bool {
+        let mut state = lock(&self.state);
+        if state.is_closed() || !state.replicas.wants(&link.address) {
+            return false;
+        }
+        state.alive += 1;
+        if let Some(member) = state.replicas.members.get_mut(&link.address) {
+            member.link = Some(Arc::clone(link));
+        }
+        true
+    }
+
+    /// A replica has answered, after `latency`. Returns whether it may be read from.
+    pub(crate) fn replica_answered(
+        &self,
+        address: &Address,
+        answer: &Replication,
+        latency: Duration,
+    ) -> bool {
+        let mut state = lock(&self.state);
+        let Replicas { members, master, max_lag, .. } = &mut state.replicas;
+        let Some(member) = members.get_mut(address) else { return false };
+        member.answered(answer, latency, master.as_ref());
+        let fit = matches!(member.fitness(master.as_ref(), *max_lag), Fitness::Fit { .. });
+        self.renew(state);
+        fit
+    }
+
+    /// A replica cannot be read from, for this reason.
+    pub(crate) fn replica_failed(&self, address: &Address, why: impl Into<String>) {
+        let mut state = lock(&self.state);
+        if let Some(member) = state.replicas.members.get_mut(address) {
+            member.failed(why.into());
+            self.renew(state);
+        }
+    }
+
+    /// A connection that was admitted has ended.
+    pub(crate) fn replica_ended(&self, link: &Arc<Link>, why: &Error) {
+        let mut state = lock(&self.state);
+        state.ended(link);
+        if let Some(member) = state.replicas.members.get_mut(&link.address)
+            && member.has(link)
+        {
+            member.link = None;
+            member.failed(why.to_string());
+        }
+        self.renew(state);
+    }
+
+    /// The round of questions that is under way.
+    pub(crate) fn replica_round(&self) -> u64 {
+        lock(&self.state).replicas.round
+    }
+
+    /// Waits until another round than `round` is under way.
+    pub(crate) async fn replica_round_after(&self, round: u64) {
+        wait_for(&self.state, &self.changed, |state| (state.replicas.round > round).then_some(())).await;
+    }
+
+    /// Waits until the connection to a replica has ended.
+    pub(crate) async fn replica_gone(&self, link: &Arc<Link>) {
+        wait_for(&self.state, &self.changed, |state| {
+            let member = state.replicas.members.get(&link.address);
+            (!member.is_some_and(|member| member.has(link))).then_some(())
+        })
+        .await;
+    }
+
+    /// Finds out who may be read from, and tells those who wait.
+    fn renew(&self, mut state: MutexGuard<'_, State>) {
+        state.replicas.renew();
+        drop(state);
+        self.usable.notify(usize::MAX);
+        self.changed.notify(usize::MAX);
+    }
+}
+
+impl Replicas {
+    pub(super) fn new(config: &RedisConfig, seed: u64) -> Self {
+        let preferred = config.preferred_replicas().iter().filter_map(|text| text.parse().ok());
+        Self { preferred: preferred.collect(), max_lag: config.replica_max_lag(), seed, ..Self::default() }
+    }
+
+    pub(super) fn links(&self) -> impl Iterator<Item = &Arc<Link>> {
+        self.members.values().filter_map(|member| member.link.as_ref())
+    }
+
+    /// Another master is followed. What the replicas said was about the one before.
+    pub(super) fn fence(&mut self, master: &Address) -> Option<Arc<Link>> {
+        (self.master, self.missed) = (None, None);
+        self.round += 1;
+        let promoted = self.members.get_mut(master).and_then(|member| {
+            member.standing = Standing::Gone;
+            member.link.clone()
+        });
+        self.renew();
+        promoted
+    }
+
+    /// The connection to the master was lost: its replicas may have lost it, too.
+    pub(super) fn ask_anew(&mut self) {
+        self.round += 1;
+    }
+
+    fn wants(&self, address: &Address) -> bool {
+        self.members.get(address).is_some_and(|member| member.standing == Standing::Well)
+    }
+
+    /// Returns the connections that are not wanted any more.
+    fn list(&mut self, listed: impl Iterator<Item = Replica>) -> Vec<(Arc<Link>, Standing)> {
+        let listed: BTreeMap<_, _> = listed.map(|replica| (replica.address, replica.healthy)).collect();
+        self.listed = true;
+        for address in listed.keys() {
+            self.members.entry(address.clone()).or_default();
+        }
+        // One that nobody keeps a connection to can simply be forgotten; the others' tasks forget them.
+        self.members.retain(|address, member| member.kept || listed.contains_key(address));
+        let mut unwanted = Vec::new();
+        for (address, member) in &mut self.members {
+            member.standing = match listed.get(address) {
+                Some(true) => Standing::Well,
+                Some(false) => Standing::Down,
+                None => Standing::Gone,
+            };
+            let link = member.link.iter().filter(|_| member.standing != Standing::Well);
+            unwanted.extend(link.map(|link| (Arc::clone(link), member.standing)));
+        }
+        unwanted
+    }
+
+    fn renew(&mut self) {
+        let mut usable = Usable::default();
+        for (address, member) in &self.members {
+            let Fitness::Fit { lag, latency, link } = member.fitness(self.master.as_ref(), self.max_lag)
+            else {
+                continue;
+            };
+            let preferred = self.preferred.iter().any(|pattern| pattern.matches(address));
+            usable.candidates.push(ReplicaCandidate { address: address.clone(), latency, lag, preferred });
+            usable.links.push(Arc::clone(link));
+        }
+        self.usable = Arc::new(usable);
+    }
+
+    fn turn(&mut self) -> (Arc<Usable>, Turn) {
+        self.turns = self.turns.wrapping_add(1);
+        (Arc::clone(&self.usable), Turn::new(self.turns, self.seed))
+    }
+
+    fn are_judged(&self) -> bool {
+        let unknown =
+            |member: &Member| matches!(member.fitness(self.master.as_ref(), self.max_lag), Fitness::Unknown);
+        let found_out = self.listed && !self.members.values().any(unknown);
+        // Waiting does not help against a master that does not answer.
+        found_out || (self.master.is_none() && self.missed.is_some())
+    }
+
+    fn account(&self) -> String {
+        let said = self.members.iter().filter(|(_, member)| member.standing != Standing::Gone);
+        let said = said.map(|(address, member)| match member.fitness(self.master.as_ref(), self.max_lag) {
+            Fitness::Fit { .. } => format!("{address}: it is healthy, and was not chosen"),
+            Fitness::Unknown => format!("{address}: it was not found out yet how it is"),
+            Fitness::Unfit(why) => format!("{address}: {why}"),
+        });
+        let said = self.missed.iter().cloned().chain(said).collect::<Vec<_>>().join("; ");
+        match said.is_empty() {
+            true if self.listed => "no replica is known".to_owned(),
+            true => "it was not found out yet which replicas there are".to_owned(),
+            false => said,
+        }
+    }
+}
+
+impl Usable {
+    fn choose(&self, choice: &dyn ReplicaChoice, turn: Turn) -> Option<Arc<Link>> {
+        if self.candidates.is_empty() {
+            return None;
+        }
+        choice
+            .choose(&self.candidates, turn)
+            .and_then(|index| self.links.get(index).filter(|link| link.is_open()).cloned())
+    }
+
+    fn without(&self, avoided: &Arc<Link>) -> Self {
+        let both = self.candidates.iter().zip(&self.links).filter(|(_, link)| !Arc::ptr_eq(link, avoided));
+        let (candidates, links) = both.map(|(candidate, link)| (candidate.clone(), Arc::clone(link))).unzip();
+        Self { candidates, links }
+    }
+}

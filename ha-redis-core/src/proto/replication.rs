@@ -1,0 +1,118 @@
+//! What a server says of its replication.
+
+use redis::{Cmd, Value, cmd};
+
+use crate::address::Address;
+use crate::error::{Error, Kind};
+use crate::proto::Role;
+
+/// A server's own account of its replication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Replication {
+    pub(crate) role: Role,
+    pub(crate) position: Position,
+    /// Whether a replica is in touch with its master.
+    pub(crate) link_up: bool,
+    /// The replicas that are connected to it.
+    pub(crate) replicas: Vec<Address>,
+}
+
+/// Up to which write a server has a history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Position {
+    /// The history's id: a master and the replicas that follow it say the same, and a promoted replica begins another.
+    /// Addresses would not do, since servers know each other by other names than clients do.
+    pub(crate) history: String,
+    /// How many bytes of it the server has applied.
+    pub(crate) offset: u64,
+}
+
+/// What to ask.
+pub(crate) fn replication_question() -> Cmd {
+    cmd("INFO").arg("replication").take()
+}
+
+/// Reads the reply to [`replication_question`].
+pub(crate) fn read_replication(reply: &Value) -> Result<Replication, Error> {
+    let text: String = redis::from_redis_value_ref(reply).map_err(|_| unreadable("no text"))?;
+    let field = |name: &str| {
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        value.ok_or_else(|| unreadable(name))
+    };
+    let (role, offset) = match field("role")? {
+        "master" => (Role::Master, "master_repl_offset"),
+        "slave" => (Role::Replica, "slave_repl_offset"),
+        _ => return Err(unreadable("role")),
+    };
+    // A replica that has never reached its master says -1.
+    let offset: i64 = field(offset)?.parse().map_err(|_| unreadable(offset))?;
+    Ok(Replication {
+        role,
+        position: Position {
+            history: field("master_replid")?.to_owned(),
+            offset: u64::try_from(offset).unwrap_or(0),
+        },
+        link_up: field("master_link_status").is_ok_and(|status| status == "up"),
+        replicas: text.lines().filter_map(read_replica).collect(),
+    })
+}
+
+/// `slave0:ip=127.0.0.1,port=6380,state=online,offset=14,lag=0`
+fn read_replica(line: &str) -> Option<Address> {
+    let (number, fields) = line.strip_prefix("slave")?.split_once(':')?;
+    number.parse::<u32>().ok()?;
+    let field = |name: &str| fields.split(',').find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+    Some(Address::tcp(field("ip")?, field("port")?.parse().ok().filter(|port| *port != 0)?))
+}
+
+fn unreadable(what: &str) -> Error {
+    Error::new(Kind::Protocol, format!("it answered INFO replication without a readable `{what}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(lines: &str) -> Result<Replication, Error> {
+        let text = lines.split_whitespace().collect::<Vec<_>>().join("\r\n");
+        read_replication(&Value::BulkString(format!("# Replication\r\n{text}\r\n").into_bytes()))
+    }
+
+    #[test]
+    fn a_master_names_its_replicas() {
+        let replication = read(
+            "role:master connected_slaves:2 slave0:ip=10.0.0.2,port=6379,state=online,offset=14,lag=0 \
+             slave1:ip=fd00::2,port=6380,state=online,offset=14,lag=1 slave2:ip=10.0.0.9,port=0 \
+             master_replid:abc master_repl_offset:28",
+        );
+        let replication = replication.unwrap();
+        assert_eq!(replication.role, Role::Master);
+        assert_eq!(replication.position, Position { history: "abc".to_owned(), offset: 28 });
+        assert_eq!(replication.replicas, [Address::tcp("10.0.0.2", 6379), Address::tcp("fd00::2", 6380)]);
+    }
+
+    #[test]
+    fn a_replica_tells_of_its_link() {
+        let read = |status: &str, offset: &str| {
+            let rest = "master_replid:abc master_repl_offset:99";
+            let replication = format!(
+                "role:slave master_link_status:{status} slave_repl_offset:{offset} \
+                 slave_read_only:1 {rest}"
+            );
+            self::read(&replication).unwrap()
+        };
+        let up = read("up", "14");
+        assert_eq!((up.role, up.link_up, up.position.offset), (Role::Replica, true, 14));
+        assert!(up.replicas.is_empty());
+        let down = read("down", "-1");
+        assert_eq!((down.link_up, down.position.offset), (false, 0));
+    }
+
+    #[test]
+    fn nonsense_is_an_error() {
+        assert!(read("").unwrap_err().is_protocol());
+        assert!(read("role:queen master_replid:a").unwrap_err().is_protocol());
+        assert!(read("role:master master_replid:a master_repl_offset:soon").unwrap_err().is_protocol());
+        assert!(read_replication(&Value::Int(1)).unwrap_err().is_protocol());
+    }
+}

@@ -1,0 +1,378 @@
+//! Reads from replicas of a server that is reached directly, behind proxies where the network is to fail.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use common::{BOUND, calls, config, connections, until};
+use futures_lite::StreamExt;
+use ha_redis_testkit::{Cut, Direction, Proxy, Server};
+use ha_redis_tokio::redis::{self, AsyncCommands, RedisResult};
+use ha_redis_tokio::{
+    Connection, Outcome, RedisClient, RedisConfigBuilder, RedisErrorExt, ReplicaCandidate, ReplicaChoice,
+    ReplicaStrategy, Turn,
+};
+
+/// A master with two replicas, each behind a proxy for its clients and with one before its master.
+struct Servers {
+    master: Server,
+    replicas: [Server; 2],
+    to_replicas: [Proxy; 2],
+    to_master: [Proxy; 2],
+}
+
+impl Servers {
+    /// The master has `key`, and the replicas have it from there.
+    fn start() -> Self {
+        let master = Server::start().unwrap();
+        let to_master = [(); 2].map(|()| Proxy::before(&master).unwrap());
+        let replicas = [0, 1].map(|index| {
+            let follow = format!("replicaof 127.0.0.1 {}", to_master[index].port());
+            Server::builder().config(follow).start().unwrap()
+        });
+        let to_replicas = [0, 1].map(|index| Proxy::before(&replicas[index]).unwrap());
+        for (replica, proxy) in replicas.iter().zip(&to_replicas) {
+            replica.query(&["CONFIG", "SET", "replica-announce-port", &proxy.port().to_string()]).unwrap();
+        }
+        let servers = Self { master, replicas, to_replicas, to_master };
+        // They come back under their new names.
+        servers.to_master.iter().for_each(|proxy| proxy.cut(Cut::Close));
+        servers.master.query(&["SET", "key", "value"]).unwrap();
+        servers.wait_until_replicated();
+        servers
+    }
+
+    fn wait_until_replicated(&self) {
+        let start = Instant::now();
+        let ports = self.to_replicas.each_ref().map(|proxy| format!("port={},state=online", proxy.port()));
+        let replicated = || {
+            let info = self.master.query(&["INFO", "replication"]).unwrap();
+            let listed = ports.iter().all(|port| info.text().unwrap().contains(port.as_str()));
+            let has = |replica: &Server| replica.query(&["STRLEN", "key"]).unwrap().text() != Some("0");
+            listed && self.replicas.iter().all(has)
+        };
+        while !replicated() {
+            assert!(start.elapsed() < BOUND, "the replicas follow the master");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    async fn client(&self, settings: impl FnOnce(RedisConfigBuilder) -> RedisConfigBuilder) -> RedisClient {
+        let config = settings(config(&self.master.url()).to_builder()).build().unwrap();
+        RedisClient::connect(config).await.unwrap()
+    }
+
+    fn gets(&self) -> [u64; 3] {
+        [&self.master, &self.replicas[0], &self.replicas[1]].map(|server| calls(server, "get"))
+    }
+}
+
+/// Reads until the last 20 reads were answered by the servers of these indices alone, each of them: 0 is the master.
+async fn until_read_from(servers: &Servers, redis: &mut Connection, expected: &[usize]) {
+    let start = Instant::now();
+    loop {
+        let before = servers.gets();
+        read(redis, 20).await;
+        let after = servers.gets();
+        let read_from = (0..3).filter(|index| after[*index] > before[*index]).collect::<Vec<_>>();
+        if read_from == expected {
+            return;
+        }
+        assert!(start.elapsed() < BOUND, "{read_from:?} were read from in place of {expected:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn read(redis: &mut Connection, times: usize) {
+    for _ in 0..times {
+        assert_eq!(redis.get::<_, String>("key").await.unwrap(), "value");
+    }
+}
+
+#[tokio::test]
+async fn reads_are_spread_over_the_replicas_from_the_first_on() {
+    let servers = Servers::start();
+    let client = servers.client(|settings| settings).await;
+    assert_eq!(servers.replicas.each_ref().map(connections), [0, 0], "nobody has asked for them yet");
+    let mut redis = client.replica_connection();
+    read(&mut redis, 100).await;
+    until_read_from(&servers, &mut redis, &[1, 2]).await;
+    assert_eq!(servers.gets()[0], 0, "none goes to the master");
+    assert_eq!(servers.replicas.each_ref().map(connections), [1, 1], "one connection each");
+    let replicas = client.topology().await.unwrap().replicas;
+    assert!(
+        replicas.iter().all(|replica| replica.latency.is_some() && replica.lag.is_some()),
+        "{replicas:?}"
+    );
+    client.close().await;
+    until("close() ends them", || servers.replicas.each_ref().map(connections) == [0, 0]).await;
+    let error = client.replica_connection().get::<_, String>("key").await.unwrap_err();
+    assert!(error.client_error().unwrap().is_closed(), "{error}");
+}
+
+#[tokio::test]
+async fn random_reads_go_to_both() {
+    let servers = Servers::start();
+    let client = servers.client(|settings| settings.replica_strategy(ReplicaStrategy::Random)).await;
+    until_read_from(&servers, &mut client.replica_connection(), &[1, 2]).await;
+}
+
+#[tokio::test]
+async fn the_fastest_replica_is_read_from() {
+    let servers = Servers::start();
+    let client = servers.client(|settings| settings.replica_strategy(ReplicaStrategy::LowestLatency)).await;
+    let mut redis = client.replica_connection();
+    servers.to_replicas[0].delay(Direction::ToClient, Duration::from_millis(50));
+    until_read_from(&servers, &mut redis, &[2]).await;
+    servers.to_replicas[0].heal().unwrap();
+    servers.to_replicas[1].delay(Direction::ToClient, Duration::from_millis(50));
+    until_read_from(&servers, &mut redis, &[1]).await;
+}
+
+#[tokio::test]
+async fn preferred_replicas_are_read_from_while_one_is_healthy() {
+    let servers = Servers::start();
+    let preferred = servers.to_replicas[1].address().to_string();
+    let client = servers.client(|settings| settings.preferred_replicas([preferred])).await;
+    let mut redis = client.replica_connection();
+    until_read_from(&servers, &mut redis, &[2]).await;
+    servers.to_replicas[1].refuse();
+    servers.to_replicas[1].cut(Cut::Reset);
+    until_read_from(&servers, &mut redis, &[1]).await;
+    servers.to_replicas[1].heal().unwrap();
+    until_read_from(&servers, &mut redis, &[2]).await;
+}
+
+/// Reads from one server alone, or from nowhere.
+#[derive(Debug)]
+struct Only(u16);
+
+impl ReplicaChoice for Only {
+    fn choose(&self, candidates: &[ReplicaCandidate], _: Turn) -> Option<usize> {
+        candidates.iter().position(|candidate| candidate.address.to_string().ends_with(&self.0.to_string()))
+    }
+}
+
+#[tokio::test]
+async fn a_choice_of_ones_own() {
+    let servers = Servers::start();
+    let client = servers.client(|settings| settings).await;
+    let mut redis = client.replica_connection_by(Only(servers.to_replicas[0].port()));
+    until_read_from(&servers, &mut redis, &[1]).await;
+    let mut redis = client.replica_connection_by(Only(servers.master.port()));
+    until_read_from(&servers, &mut redis, &[0]).await;
+}
+
+#[tokio::test]
+async fn a_killed_replica_is_not_noticed() {
+    let servers = Servers::start();
+    let client = servers.client(|settings| settings.replica_fallback(false)).await;
+    let mut redis = client.replica_connection();
+    until_read_from(&servers, &mut redis, &[1, 2]).await;
+    let readers: Vec<_> = (0..8)
+        .map(|_| {
+            let mut redis = client.replica_connection();
+            tokio::spawn(async move { read(&mut redis, 2_000).await })
+        })
+        .collect();
+    servers.replicas[0].kill().unwrap();
+    for reader in readers {
+        tokio::time::timeout(BOUND, reader).await.unwrap().unwrap();
+    }
+    servers.replicas[0].restart().unwrap();
+    servers.replicas[0]
+        .query(&["CONFIG", "SET", "replica-announce-port", &servers.to_replicas[0].port().to_string()])
+        .unwrap();
+    servers.to_master[0].cut(Cut::Close);
+    servers.wait_until_replicated();
+    until_read_from(&servers, &mut redis, &[1, 2]).await;
+}
+
+#[tokio::test]
+async fn a_hanging_replica_costs_one_timeout_and_is_left() {
+    let servers = Servers::start();
+    let timeout = Duration::from_millis(500);
+    let client = servers.client(|settings| settings.replica_fallback(false).socket_timeout(timeout)).await;
+    let mut redis = client.replica_connection();
+    until_read_from(&servers, &mut redis, &[1, 2]).await;
+    servers.to_replicas[0].black_hole();
+    let mut fast = 0;
+    while fast < 100 {
+        let start = Instant::now();
+        read(&mut redis, 1).await;
+        let took = start.elapsed();
+        assert!(took < timeout * 3, "a call took {took:?}");
+        fast = if took < timeout / 2 { fast + 1 } else { 0 };
+    }
+    // A transaction of reads is repeated elsewhere as well.
+    let values: (String, i64) =
+        redis::pipe().atomic().get("key").strlen("key").query_async(&mut redis).await.unwrap();
+    assert_eq!(values, ("value".to_owned(), 5));
+    servers.to_replicas[0].heal().unwrap();
+    until_read_from(&servers, &mut redis, &[1, 2]).await;
+}
+
+#[tokio::test]
+async fn a_replica_that_lost_its_master_is_not_read_from() {
+    let servers = Servers::start();
+    let wait = Duration::from_secs(1);
+    let client = servers.client(|settings| settings.replica_fallback(false).failover_wait(wait)).await;
+    let mut redis = client.replica_connection();
+    until_read_from(&servers, &mut redis, &[1, 2]).await;
+    let part = |index: usize| {
+        servers.to_master[index].refuse();
+        servers.to_master[index].cut(Cut::Reset);
+    };
+    part(0);
+    until_read_from(&servers, &mut redis, &[2]).await;
+    part(1);
+    let start = Instant::now();
+    let error = loop {
+        match redis.get::<_, String>("key").await {
+            Ok(_) => assert!(start.elapsed() < BOUND, "a replica without a master is read from"),
+            Err(error) => break error,
+        }
+    };
+    assert!(error.is_timeout() && error.outcome() == Outcome::NotSent, "{error}");
+    assert!(error.to_string().contains("no replica could be read from"), "{error}");
+    servers.to_master.iter().for_each(|proxy| proxy.heal().unwrap());
+    let start = Instant::now();
+    while redis.get::<_, String>("key").await.is_err() {
+        assert!(start.elapsed() < BOUND, "the replicas are well again");
+    }
+    until_read_from(&servers, &mut redis, &[1, 2]).await;
+}
+
+#[tokio::test]
+async fn a_replica_that_lags_is_not_read_from() {
+    let servers = Servers::start();
+    let client = servers.client(|settings| settings.replica_max_lag(10_000)).await;
+    let mut redis = client.replica_connection();
+    let mut least_lag = client.replica_connection_by(ReplicaStrategy::LeastLag);
+    until_read_from(&servers, &mut redis, &[1, 2]).await;
+    // A replica that is cut off does not know that it is: its link stays up.
+    servers.to_master[0].black_hole();
+    let mut master = client.connection();
+    master.set::<_, _, ()>("other", "x".repeat(100)).await.unwrap();
+    until_read_from(&servers, &mut least_lag, &[2]).await;
+    until_read_from(&servers, &mut redis, &[1, 2]).await;
+    master.set::<_, _, ()>("other", "x".repeat(50_000)).await.unwrap();
+    until_read_from(&servers, &mut redis, &[2]).await;
+    let topology = client.topology().await.unwrap();
+    assert!(topology.replicas.iter().any(|replica| replica.lag > Some(10_000)), "{topology:?}");
+    servers.to_master[0].heal().unwrap();
+    until_read_from(&servers, &mut redis, &[1, 2]).await;
+}
+
+#[tokio::test]
+async fn without_replicas_the_master_stands_in_unless_that_is_turned_off() {
+    let master = Server::start().unwrap();
+    let client = common::client_of(&master).await;
+    client.connection().set::<_, _, ()>("key", "value").await.unwrap();
+    read(&mut client.replica_connection(), 3).await;
+    assert_eq!(calls(&master, "get"), 3);
+
+    let wait = Duration::from_millis(300);
+    let settings = config(&master.url()).to_builder().replica_fallback(false).failover_wait(wait);
+    let strict = RedisClient::connect(settings.build().unwrap()).await.unwrap();
+    let start = Instant::now();
+    let error = strict.replica_connection().get::<_, String>("key").await.unwrap_err();
+    assert!(start.elapsed() >= wait && start.elapsed() < BOUND);
+    assert!(error.is_timeout() && error.outcome() == Outcome::NotSent, "{error}");
+    assert!(error.to_string().contains("no replica is known"), "{error}");
+    assert_eq!(calls(&master, "get"), 3);
+}
+
+#[tokio::test]
+async fn without_the_right_to_ask_the_master_stands_in_at_once() {
+    let server = Server::builder().user("app", "on >secret ~* +@all -info").start().unwrap();
+    let settings = config(&server.url()).to_builder().username("app").password("secret");
+    let client = RedisClient::connect(settings.clone().build().unwrap()).await.unwrap();
+    client.connection().set::<_, _, ()>("key", "value").await.unwrap();
+    let start = Instant::now();
+    read(&mut client.replica_connection(), 10).await;
+    assert!(start.elapsed() < client.config().socket_connect_timeout());
+    let settings = settings.replica_fallback(false).failover_wait(Duration::from_millis(300));
+    let strict = RedisClient::connect(settings.build().unwrap()).await.unwrap();
+    let error = strict.replica_connection().get::<_, String>("key").await.unwrap_err();
+    assert!(error.to_string().contains("no permissions to run the 'info' command"), "{error}");
+}
+
+#[tokio::test]
+async fn slow_replicas_are_read_from_as_long_as_they_answer() {
+    let servers = Servers::start();
+    let client = servers.client(|settings| settings).await;
+    until_read_from(&servers, &mut client.replica_connection(), &[1, 2]).await;
+    let large = "x".repeat(1_000);
+    let mut write = redis::pipe();
+    write.set("large", &large).ignore().cmd("WAIT").arg(2).arg(0).ignore();
+    write.exec_async(&mut client.connection()).await.unwrap();
+    // What fifty readers wait for takes two and a half seconds.
+    servers.to_replicas.iter().for_each(|proxy| proxy.throttle(Direction::ToClient, 20_000));
+    let before = servers.gets()[0];
+    let reader = || {
+        let (mut redis, large) = (client.replica_connection(), large.clone());
+        tokio::spawn(async move {
+            for _ in 0..2 {
+                assert_eq!(redis.get::<_, String>("large").await.unwrap(), large);
+            }
+        })
+    };
+    for reader in (0..100).map(|_| reader()).collect::<Vec<_>>() {
+        tokio::time::timeout(BOUND, reader).await.unwrap().unwrap();
+    }
+    assert_eq!(servers.gets()[0], before, "the master is not to take what the replicas cannot");
+}
+
+#[tokio::test]
+async fn what_may_write_is_refused_before_it_is_sent() {
+    let servers = Servers::start();
+    let client = servers.client(|settings| settings).await;
+    let mut redis = client.replica_connection();
+    read(&mut redis, 1).await;
+    let refused = |result: RedisResult<redis::Value>, name: &str| {
+        let error = result.unwrap_err();
+        assert!(error.client_error().unwrap().is_refused_command(), "{error}");
+        assert_eq!(error.outcome(), Outcome::NotSent);
+        assert!(error.to_string().contains(name), "{error}");
+    };
+    for text in ["SET key 1", "DEL key", "EVAL return 0", "SORT key", "NEWCOMMAND key", "PUBLISH c m"] {
+        let mut command = redis::Cmd::new();
+        text.split(' ').for_each(|word| _ = command.arg(word));
+        refused(redis.request(&command).await, text.split(' ').next().unwrap());
+    }
+    let mut pipeline = redis::pipe();
+    pipeline.get("key").set("key", 1);
+    refused(pipeline.query_async(&mut redis).await, "SET");
+    refused(pipeline.atomic().query_async(&mut redis).await, "SET");
+    let blocking = redis::cmd("XREAD").arg(&["BLOCK", "1", "STREAMS", "s", "$"]).take();
+    refused(redis.request(&blocking).await, "XREAD");
+    refused(redis.request(redis::cmd("SELECT").arg(1)).await, "SELECT");
+    assert_eq!(servers.gets().iter().sum::<u64>(), 1, "nothing of a refused pipeline was sent");
+    for command in ["del", "eval", "sort", "publish", "xread", "multi"] {
+        assert!(servers.replicas.iter().chain([&servers.master]).all(|server| calls(server, command) == 0));
+    }
+    // The same as reads.
+    let sum: i64 = redis::cmd("EVAL_RO").arg("return 1 + 2").arg(0).query_async(&mut redis).await.unwrap();
+    assert_eq!(sum, 3);
+}
+
+#[tokio::test]
+async fn a_scan_stays_with_one_replica() {
+    let servers = Servers::start();
+    let client = servers.client(|settings| settings).await;
+    let mut redis = client.replica_connection();
+    let mut fill = redis::pipe();
+    (0..500).for_each(|number| _ = fill.set(format!("n:{number}"), number).ignore());
+    fill.cmd("WAIT").arg(2).arg(0).ignore();
+    fill.exec_async(&mut client.connection()).await.unwrap();
+    until_read_from(&servers, &mut redis, &[1, 2]).await;
+    let keys: Vec<String> =
+        redis.scan_match::<_, String>("n:*").await.unwrap().map(Result::unwrap).collect().await;
+    assert_eq!(keys.into_iter().collect::<BTreeSet<_>>().len(), 500);
+    let scans = servers.replicas.each_ref().map(|replica| calls(replica, "scan"));
+    assert!(scans.contains(&0) && scans.iter().sum::<u64>() > 10, "{scans:?}");
+}

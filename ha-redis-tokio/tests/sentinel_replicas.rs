@@ -1,0 +1,174 @@
+//! Reads from the replicas that Sentinels name, while servers fail and change their roles.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![cfg(feature = "sentinel")]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{BOUND, calls, config};
+use ha_redis_testkit::{Server, Topology};
+use ha_redis_tokio::redis::AsyncCommands;
+use ha_redis_tokio::{Connection, RedisClient};
+
+/// The client's reply timeout: longer than any reply here takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A client that reads from replicas alone, of a topology whose servers all have `key`.
+async fn client(topology: &Topology, failover_wait: Duration) -> RedisClient {
+    let settings = config(&topology.url()).to_builder().replica_fallback(false);
+    let settings = settings.failover_wait(failover_wait).socket_timeout(PATIENCE);
+    let client = RedisClient::connect(settings.build().unwrap()).await.unwrap();
+    let mut write = ha_redis_tokio::redis::pipe();
+    write.set("key", "value").ignore().cmd("WAIT").arg(2).arg(0).ignore();
+    write.exec_async(&mut client.connection()).await.unwrap();
+    client
+}
+
+async fn read(redis: &mut Connection) {
+    assert_eq!(redis.get::<_, String>("key").await.unwrap(), "value");
+}
+
+/// Reads until the last 20 reads were answered by all replicas that are up, and by no other server.
+async fn until_replicas_are_read_from(topology: &Topology, redis: &mut Connection) {
+    let start = Instant::now();
+    let up = || topology.servers().iter().filter(|server| server.is_running() && !server.is_hanging());
+    loop {
+        let before: Vec<_> = up().map(|server| (server, calls(server, "get"))).collect();
+        for _ in 0..20 {
+            read(redis).await;
+        }
+        let read_from = before.into_iter().filter(|(server, before)| calls(server, "get") > *before);
+        let read_from: Vec<u16> = read_from.map(|(server, _)| server.port()).collect();
+        let master = topology.master().unwrap().port();
+        let replicas: Vec<u16> = up().map(Server::port).filter(|port| *port != master).collect();
+        if read_from == replicas {
+            return;
+        }
+        assert!(start.elapsed() < BOUND, "{read_from:?} were read from in place of {replicas:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A caller that reads all the time. It panics at the first error.
+struct Reader {
+    stop: Arc<AtomicBool>,
+    reads: Arc<AtomicU64>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Reader {
+    fn start(client: &RedisClient) -> Self {
+        let (stop, reads) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&reads));
+        let mut redis = client.replica_connection();
+        let task = tokio::spawn(async move {
+            while !stopped.load(Ordering::Relaxed) {
+                read(&mut redis).await;
+                counted.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        Self { stop, reads, task }
+    }
+
+    async fn progress(&self) {
+        let target = self.reads.load(Ordering::Relaxed) + 100;
+        let progress = || self.task.is_finished() || self.reads.load(Ordering::Relaxed) >= target;
+        common::until("reads go on", progress).await;
+    }
+
+    async fn finish(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        tokio::time::timeout(BOUND, self.task).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_master_is_a_slow_read_and_the_promoted_replica_is_left() {
+    let topology = Topology::start().unwrap();
+    // On a busy machine the failover may take two attempts, and the loser of the first is a replica ten seconds later.
+    let client = client(&topology, BOUND).await;
+    let mut redis = client.replica_connection();
+    until_replicas_are_read_from(&topology, &mut redis).await;
+    let reader = Reader::start(&client);
+    reader.progress().await;
+    let old = topology.kill_master().unwrap();
+    topology.wait_for_new_master(old).unwrap();
+    until_replicas_are_read_from(&topology, &mut redis).await;
+    reader.progress().await;
+    reader.finish().await;
+    until_replicas_are_read_from(&topology, &mut redis).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_planned_failover_the_old_master_is_read_from() {
+    let topology = Topology::start().unwrap();
+    let client = client(&topology, BOUND).await;
+    let reader = Reader::start(&client);
+    reader.progress().await;
+    let old = topology.planned_failover().unwrap();
+    topology.wait_for_new_master(old).unwrap();
+    topology.wait_until_healthy().unwrap();
+    let replicas = topology.replicas().unwrap();
+    assert!(replicas.iter().any(|replica| replica.port() == old.port()));
+    until_replicas_are_read_from(&topology, &mut client.replica_connection()).await;
+    reader.progress().await;
+    reader.finish().await;
+}
+
+#[tokio::test]
+async fn a_hanging_replica_is_left_when_the_sentinels_find_it_down() {
+    let topology = Topology::start().unwrap();
+    let client = client(&topology, BOUND).await;
+    let mut redis = client.replica_connection();
+    let replicas = topology.replicas().unwrap();
+    until_replicas_are_read_from(&topology, &mut redis).await;
+    replicas[0].hang().unwrap();
+    // The Sentinels need half a second to find out, and the client asks them every two.
+    let start = Instant::now();
+    for _ in 0..100 {
+        read(&mut redis).await;
+    }
+    assert!(start.elapsed() < PATIENCE / 2, "took {:?}", start.elapsed());
+    until_replicas_are_read_from(&topology, &mut redis).await;
+    replicas[0].resume().unwrap();
+    until_replicas_are_read_from(&topology, &mut redis).await;
+}
+
+#[tokio::test]
+async fn replicas_without_a_master_are_named_in_the_error() {
+    let topology = Topology::start().unwrap();
+    let strict = client(&topology, Duration::from_secs(1)).await;
+    let mut redis = strict.replica_connection();
+    let replicas = topology.replicas().unwrap();
+    until_replicas_are_read_from(&topology, &mut redis).await;
+    for replica in &replicas {
+        replica.query(&["REPLICAOF", "127.0.0.1", "1"]).unwrap();
+    }
+    let start = Instant::now();
+    let error = loop {
+        match redis.get::<_, String>("key").await {
+            Ok(_) => assert!(start.elapsed() < BOUND, "a replica without a master is read from"),
+            Err(error) => break error.to_string(),
+        }
+    };
+    assert!(error.contains("its link to its master is down"), "{error}");
+    assert!(replicas.iter().all(|replica| error.contains(&replica.address().to_string())), "{error}");
+}
+
+#[tokio::test]
+async fn without_any_sentinel_the_replicas_are_used_on() {
+    let topology = Topology::start().unwrap();
+    let client = client(&topology, BOUND).await;
+    let mut redis = client.replica_connection();
+    let replicas = topology.replicas().unwrap();
+    until_replicas_are_read_from(&topology, &mut redis).await;
+    topology.sentinels().iter().for_each(|sentinel| sentinel.kill().unwrap());
+    // Also when their connections are lost.
+    replicas.iter().for_each(|replica| _ = replica.query(&["CLIENT", "KILL", "TYPE", "normal"]).unwrap());
+    until_replicas_are_read_from(&topology, &mut redis).await;
+}

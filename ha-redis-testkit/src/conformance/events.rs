@@ -1,5 +1,6 @@
 //! What a client tells of its connections and servers.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -73,27 +74,41 @@ fn load(kit: &Kit, client: &Client) -> Arc<AtomicBool> {
     stop
 }
 
+/// The report of the next failover to another server, and the events before it.
+async fn next_failover(kit: &Kit, events: &mut Events) -> (FailoverReport, Vec<Event>) {
+    let told = RefCell::new(Vec::new());
+    let report = next(kit, events, |event| match event {
+        Event::Failover(report) if report.from != report.to => Some(report.clone()),
+        event => {
+            told.borrow_mut().push(event.clone());
+            None
+        }
+    })
+    .await;
+    (report, told.into_inner())
+}
+
 async fn a_planned_failover_is_told_of_from_its_beginning_to_the_report(kit: Kit) {
     let topology = Topology::start().unwrap();
     let client = kit.client_of_topology(&topology).await;
     let mut events = client.events();
     let stop = load(&kit, &client);
     let old = topology.planned_failover().unwrap();
-    let begun = next(&kit, &mut events, |event| match event {
-        Event::SwitchBegun { from, candidate } => Some((from.clone(), candidate.clone())),
-        _ => None,
-    });
-    let (from, candidate) = begun.await;
-    let switched = next(&kit, &mut events, |event| match event {
-        Event::Switched { from, to, .. } => Some((from.clone(), to.clone())),
-        _ => None,
-    });
-    assert_eq!(switched.await, (from.clone(), candidate.clone()));
-    let report = next_report(&kit, &mut events).await;
+    let (report, told) = next_failover(&kit, &mut events).await;
     stop.store(true, Ordering::Relaxed);
-    assert_eq!((Some(&report.from), &report.to), (from.as_ref(), &candidate));
     assert_eq!(report.from.to_string(), old.address().to_string());
-    assert!(report.held >= 1 && report.failed() == 0 && report.first_success.is_some(), "{report}");
+    assert!(report.held >= 1 && report.first_success.is_some(), "{report}");
+    let begun = told.iter().position(|event| match event {
+        Event::SwitchBegun { from, candidate } => {
+            from.as_ref() == Some(&report.from) && *candidate == report.to
+        }
+        _ => false,
+    });
+    let switched = told.iter().position(|event| match event {
+        Event::Switched { from, to, .. } => from.as_ref() == Some(&report.from) && *to == report.to,
+        _ => false,
+    });
+    assert!(begun.is_some() && begun < switched, "{told:?}");
 }
 
 async fn a_killed_master_is_reported_with_what_became_of_calls(kit: Kit) {
@@ -102,13 +117,12 @@ async fn a_killed_master_is_reported_with_what_became_of_calls(kit: Kit) {
     let mut events = client.events();
     let stop = load(&kit, &client);
     let old = topology.kill_master().unwrap();
-    let new = topology.wait_for_new_master(old).unwrap();
-    let report = next_report(&kit, &mut events).await;
+    let (report, told) = next_failover(&kit, &mut events).await;
     stop.store(true, Ordering::Relaxed);
     assert_eq!(report.from.to_string(), old.address().to_string());
-    assert_eq!(report.to.to_string(), new.address().to_string());
-    assert!(report.held >= 1 && report.first_success.is_some(), "{report}");
-    assert!(report.maybe_applied <= 1 && report.failed() == report.maybe_applied, "{report}");
+    assert!(told.iter().any(|event| matches!(event, Event::Lost { address, .. } if *address == report.from)));
+    assert!(report.held >= 1 && report.first_success >= Some(report.resolved), "{report}");
+    assert!(report.failed() == report.maybe_applied, "nothing fails while there is time to wait: {report}");
 }
 
 async fn events_end_with_the_client(kit: Kit) {

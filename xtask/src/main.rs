@@ -2,7 +2,9 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program talks to its user")]
 
+mod bench;
 mod demo;
+mod output;
 mod servers;
 mod test;
 
@@ -14,6 +16,7 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(bin_name = "cargo xtask")]
 enum Command {
+    Bench(bench::Options),
     Demo(Box<demo::Options>),
     Test(test::Options),
 }
@@ -23,6 +26,7 @@ type Outcome = Result<ExitCode, String>;
 
 fn main() -> ExitCode {
     let outcome = match Command::parse() {
+        Command::Bench(options) => bench::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
     };

@@ -11,9 +11,7 @@ mod report;
 mod stage;
 mod view;
 
-use std::env;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,7 +29,7 @@ use self::record::{Recorder, Series};
 use self::report::{Account, Moments, Summary};
 use self::stage::Stage;
 use self::view::View;
-use crate::{Outcome, servers};
+use crate::{Outcome, output, servers};
 
 /// Show what 32 callers see while their Redis master fails
 ///
@@ -147,7 +145,7 @@ impl Demo<'_> {
         let mut summary = Summary::new(self.fault, self.length, series, moments, account);
         let title = format!("{}: what {CALLERS} callers of ha-redis see", self.fault.title());
         let plot = Plot { title, fault: self.fault.event(), length: self.length, series, moments };
-        summary.plots = plot.write(&output_folder(), self.fault.name())?;
+        summary.plots = plot.write(&output::folder("demo"), self.fault.name())?;
         Ok(summary)
     }
 
@@ -191,11 +189,4 @@ impl Demo<'_> {
         // Only politeness to the servers: it need not succeed.
         let _ = timeout(Duration::from_secs(1), self.client.close()).await;
     }
-}
-
-/// `target/demo` of the workspace.
-fn output_folder() -> PathBuf {
-    let package =
-        env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
-    package.parent().unwrap_or(Path::new(".")).join("target").join("demo")
 }

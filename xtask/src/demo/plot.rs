@@ -11,11 +11,11 @@ use plotters::coord::Shift;
 use plotters::coord::ranged1d::ValueFormatter;
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
-use plotters::style::register_font;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::record::{Latency, SLOT, Series, Slot};
-use super::report::{Moments, count, in_millis, millis};
+use super::report::{Moments, in_millis, millis};
+use crate::output::{self, count};
 
 const SIZE: (i32, i32) = (1600, 1000);
 const TITLE_HEIGHT: i32 = 64;
@@ -59,8 +59,7 @@ impl Plot<'_> {
 
     fn draw_both(&self, folder: &Path, svg: &Path, png: &Path) -> Drawn {
         fs::create_dir_all(folder)?;
-        register_font("sans-serif", FontStyle::Normal, dejavu::sans::regular())
-            .map_err(|_| "the font cannot be read")?;
+        output::register_sans_serif()?;
         let size = (SIZE.0.unsigned_abs(), SIZE.1.unsigned_abs());
         self.draw(&SVGBackend::new(svg, size).into_drawing_area())?;
         self.draw(&BitMapBackend::new(png, size).into_drawing_area())

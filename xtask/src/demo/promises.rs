@@ -8,7 +8,8 @@ use super::fault::Fault;
 use super::ledger::Tally;
 use super::load::CALLERS;
 use super::record::Series;
-use super::report::{Account, Moments, count, in_millis, millis};
+use super::report::{Account, Moments, in_millis, millis};
+use crate::output::count;
 
 /// How many acknowledged writes a planned failover may lose.
 const FEW: u64 = 5;

@@ -11,6 +11,7 @@ use super::ledger::Tally;
 use super::load::CALLERS;
 use super::promises::{Promise, promises};
 use super::record::{Each, Errors, Latency, Series};
+use crate::output::count;
 
 /// When the things happened that make a failover, as time since the start.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -158,19 +159,6 @@ impl Summary {
     }
 }
 
-/// A number with its thousands set apart.
-pub(crate) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// Milliseconds with as many digits as mean something.
 pub(crate) fn millis(value: f64) -> String {
     match value {
@@ -198,7 +186,6 @@ mod tests {
 
     #[test]
     fn numbers_are_easy_to_read() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([0.123, 12.34, 1234.5].map(millis), ["0.12 ms", "12.3 ms", "1234 ms"]);
     }
 }

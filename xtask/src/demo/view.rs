@@ -12,7 +12,8 @@ use ratatui::widgets::{Block, Padding, Paragraph, Sparkline, Widget};
 use ratatui::{Frame, Terminal, TerminalOptions, Viewport};
 
 use super::record::{Errors, Latency, Snapshot};
-use super::report::{count, millis};
+use super::report::millis;
+use crate::output::count;
 
 /// Where the demo shows what happens.
 pub(crate) enum View {

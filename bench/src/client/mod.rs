@@ -1,0 +1,49 @@
+//! The clients, each as its own documentation has it used, with its defaults.
+
+mod fred;
+mod nothing;
+mod pools;
+mod redis_commands;
+mod rustis;
+
+use std::future::Future;
+
+use clap::ValueEnum;
+
+pub(crate) use self::fred::fred;
+pub(crate) use self::nothing::Nothing;
+pub(crate) use self::pools::{bb8_redis, deadpool_redis};
+pub(crate) use self::redis_commands::{connection_manager, ha_redis, redis_rs};
+pub(crate) use self::rustis::rustis;
+use crate::Failure;
+
+/// A handle of a client that tasks share: each has a clone of it.
+pub(crate) trait Client: Clone + Send + 'static {
+    /// Reads a value; how many bytes it has.
+    fn get(&mut self, key: &str) -> impl Future<Output = Result<usize, Failure>> + Send;
+
+    fn set(&mut self, key: &str, value: &[u8]) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Sets all keys to `value` in one pipeline.
+    fn set_all(&mut self, keys: &[String], value: &[u8]) -> impl Future<Output = Result<(), Failure>> + Send;
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Name {
+    /// This project's
+    HaRedis,
+    /// redis-rs's multiplexed connection
+    RedisRs,
+    /// redis-rs's ConnectionManager
+    ConnectionManager,
+    Fred,
+    Rustis,
+    /// A pool of redis-rs's connections
+    DeadpoolRedis,
+    /// Another pool of redis-rs's connections
+    Bb8Redis,
+    /// No client: the same bytes on a bare socket
+    RawSocket,
+    /// No client and no server: what the harness itself needs
+    Nothing,
+}

@@ -1,0 +1,202 @@
+//! What is measured: which clients under which loads.
+
+use std::fmt;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::{Options, instructions};
+use crate::output::count;
+
+/// The clients, as the measuring program names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(super) enum Client {
+    HaRedis,
+    RedisRs,
+    ConnectionManager,
+    Fred,
+    Rustis,
+    DeadpoolRedis,
+    Bb8Redis,
+    RawSocket,
+    /// The harness alone, to be subtracted from the memory of the others.
+    #[value(skip)]
+    Nothing,
+}
+
+impl Client {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::HaRedis => "ha-redis",
+            Self::RedisRs => "redis-rs",
+            Self::ConnectionManager => "connection-manager",
+            Self::Fred => "fred",
+            Self::Rustis => "rustis",
+            Self::DeadpoolRedis => "deadpool-redis",
+            Self::Bb8Redis => "bb8-redis",
+            Self::RawSocket => "raw-socket",
+            Self::Nothing => "nothing",
+        }
+    }
+
+    /// The package that it comes in.
+    pub(super) fn package(self) -> Option<&'static str> {
+        match self {
+            Self::HaRedis => Some("ha-redis-tokio"),
+            Self::RedisRs | Self::ConnectionManager => Some("redis"),
+            Self::Fred | Self::Rustis | Self::DeadpoolRedis | Self::Bb8Redis => Some(self.name()),
+            Self::RawSocket | Self::Nothing => None,
+        }
+    }
+
+    /// Whether it is a client, and not ours.
+    pub(super) fn is_peer(self) -> bool {
+        self.package().is_some() && self != Self::HaRedis
+    }
+}
+
+/// The loads, as the measuring program names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(super) enum Workload {
+    /// GET of 64 bytes
+    #[value(name = "get64")]
+    Get64,
+    /// SET of 64 bytes
+    #[value(name = "set64")]
+    Set64,
+    /// Pipelines of 100 SETs of 64 bytes
+    #[value(name = "pipeline100")]
+    Pipeline100,
+    /// GET of 16 KiB
+    #[value(name = "get16k")]
+    Get16k,
+    /// GET of 64 bytes while two other tasks move values of 1 MiB over the same handle
+    BesideValues,
+    /// GET of 64 bytes while two other tasks send pipelines of 1,000 SETs over the same handle
+    BesidePipelines,
+}
+
+impl Workload {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Get64 => "get64",
+            Self::Set64 => "set64",
+            Self::Pipeline100 => "pipeline100",
+            Self::Get16k => "get16k",
+            Self::BesideValues => "beside-values",
+            Self::BesidePipelines => "beside-pipelines",
+        }
+    }
+
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Get64 => "GET 64 B",
+            Self::Set64 => "SET 64 B",
+            Self::Pipeline100 => "100 SETs a pipeline",
+            Self::Get16k => "GET 16 KiB",
+            Self::BesideValues => "GET 64 B beside 1 MiB values",
+            Self::BesidePipelines => "GET 64 B beside 1,000-SET pipelines",
+        }
+    }
+
+    /// With how many tasks it is measured.
+    fn tasks(self, quick: bool) -> &'static [u32] {
+        match self {
+            Self::Get64 if quick => &[1, 64, 1_024],
+            Self::Set64 if quick => &[64],
+            Self::Get16k if quick => &[256],
+            Self::BesidePipelines if quick => &[],
+            Self::Get64 | Self::Set64 => &[1, 16, 64, 256, 1_024, 10_000],
+            Self::Get16k => &[16, 256],
+            Self::Pipeline100 | Self::BesideValues | Self::BesidePipelines => &[16],
+        }
+    }
+
+    /// Whether the raw socket can stand for it.
+    fn has_limit(self) -> bool {
+        !matches!(self, Self::BesideValues | Self::BesidePipelines)
+    }
+}
+
+/// A load with its number of tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Case {
+    pub(super) workload: Workload,
+    pub(super) tasks: u32,
+}
+
+impl Case {
+    /// Where memory is compared: what so many callers need.
+    pub(super) const MEMORY: Self = Self { workload: Workload::Get64, tasks: 10_000 };
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.tasks == 1 { "" } else { "s" };
+        write!(f, "{}, {} task{plural}", self.workload.title(), count(self.tasks.into()))
+    }
+}
+
+impl Serialize for Client {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// What a run measures.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) rounds: u32,
+    pub(super) seconds: f64,
+    pub(super) clients: Vec<Client>,
+    pub(super) cases: Vec<Case>,
+    /// The clients whose instructions are counted.
+    pub(super) instructions: Vec<Client>,
+}
+
+impl Plan {
+    pub(super) fn new(options: &Options) -> Result<Self, String> {
+        let seconds = options.seconds.unwrap_or(if options.quick { 0.3 } else { 1.0 });
+        if !(0.05..=600.0).contains(&seconds) {
+            return Err(format!("--seconds must be from 0.05 to 600, and not {seconds}"));
+        }
+        let clients = chosen(&options.clients);
+        let mut cases = Vec::new();
+        for workload in chosen(&options.workloads) {
+            let own = workload.tasks(options.quick && options.workloads.is_empty());
+            let tasks = if options.tasks.is_empty() || own.is_empty() { own } else { &options.tasks };
+            cases.extend(tasks.iter().map(|tasks| Case { workload, tasks: *tasks }));
+        }
+        let counted = clients.iter().filter(|client| client.package().is_some());
+        let counted =
+            counted.filter(|client| !options.quick || !client.is_peer() || **client == Client::RedisRs);
+        let instructions = match options.instructions {
+            true if instructions::can_be_counted() => counted.copied().collect(),
+            _ => Vec::new(),
+        };
+        Ok(Self { rounds: options.rounds, seconds, clients, cases, instructions })
+    }
+
+    /// Who meets `case` in a round, in an order that changes from round to round.
+    pub(super) fn turn(&self, case: Case, round: u32) -> Vec<Client> {
+        let mut clients = self.clients.clone();
+        clients.retain(|client| *client != Client::RawSocket || case.workload.has_limit());
+        if case == Case::MEMORY {
+            clients.push(Client::Nothing);
+        }
+        let first = round as usize % clients.len().max(1);
+        clients.rotate_left(first);
+        clients
+    }
+
+    /// How many measurements there will be.
+    pub(super) fn measurements(&self) -> usize {
+        let round: usize = self.cases.iter().map(|case| self.turn(*case, 0).len()).sum();
+        round * self.rounds as usize + self.instructions.len()
+    }
+}
+
+/// What the user has chosen, or all there is.
+fn chosen<T: ValueEnum + Clone>(these: &[T]) -> Vec<T> {
+    if these.is_empty() { T::value_variants().to_vec() } else { these.to_vec() }
+}

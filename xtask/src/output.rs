@@ -1,0 +1,48 @@
+//! What commands put out: where their files go, the font of their drawings, and numbers as people read them.
+
+use std::env;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+
+use plotters::style::{FontStyle, register_font};
+
+/// The folder for a command's files, in `target/`.
+pub(crate) fn folder(command: &str) -> PathBuf {
+    workspace().join("target").join(command)
+}
+
+/// The folder of the workspace.
+pub(crate) fn workspace() -> PathBuf {
+    let package =
+        env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    package.parent().unwrap_or(Path::new(".")).to_owned()
+}
+
+/// Gives the drawings their font, `sans-serif`, whatever the system has.
+pub(crate) fn register_sans_serif() -> Result<(), Box<dyn Error>> {
+    register_font("sans-serif", FontStyle::Normal, dejavu::sans::regular())
+        .map_err(|_| "the font cannot be read".into())
+}
+
+/// A number with its thousands set apart.
+pub(crate) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_set_apart() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
+    }
+}

@@ -154,6 +154,8 @@ impl Panel<'_> {
 /// A number at the axis.
 fn label(value: f64) -> String {
     match value {
+        ..=0.0 => "0".to_owned(),
+        ..1.0 => format!("{value:.2}"),
         ..10.0 => format!("{value:.1}"),
         _ => count(value.round() as u64),
     }

@@ -61,7 +61,7 @@ fn callers(results: &Results) -> Option<String> {
         verdict("ha-redis: instructions", results.instructions.get(&Client::HaRedis).copied(), INSTRUCTIONS),
     ];
     let verdicts: Vec<String> = verdicts.into_iter().flatten().collect();
-    Some(format!("{table}\n\n{}", verdicts.join("; ")))
+    Some(format!("{table}\n\n{}", verdicts.join("; ")).trim_end().to_owned())
 }
 
 /// ha-redis as a multiple of others, next to what it is to be.

@@ -13,18 +13,18 @@ fn encode(criterion: &mut Criterion) {
     let (small, large) = (vec![b'v'; 64], vec![b'v'; 16 << 10]);
     // The buffer is a connection's: kept from command to command.
     let mut buffer = Vec::new();
-    let mut encode = |command: Cmd| {
+    let mut encode = |command: &Cmd| {
         buffer.clear();
         command.write_packed_command(&mut buffer);
         black_box(buffer.len());
     };
     group.throughput(Throughput::Elements(1));
-    group.bench_function("GET", |bencher| bencher.iter(|| encode(Cmd::get(black_box("some:key")))));
+    group.bench_function("GET", |bencher| bencher.iter(|| encode(&Cmd::get(black_box("some:key")))));
     group.bench_function("SET 64 B", |bencher| {
-        bencher.iter(|| encode(Cmd::set(black_box("some:key"), &small)));
+        bencher.iter(|| encode(&Cmd::set(black_box("some:key"), &small)));
     });
     group.bench_function("SET 16 KiB", |bencher| {
-        bencher.iter(|| encode(Cmd::set(black_box("some:key"), &large)));
+        bencher.iter(|| encode(&Cmd::set(black_box("some:key"), &large)));
     });
 
     group.throughput(Throughput::Elements(100));
@@ -34,7 +34,7 @@ fn encode(criterion: &mut Criterion) {
             for _ in 0..100 {
                 pipeline.set(black_box("some:key"), &small).ignore();
             }
-            pipeline.cmd_iter().for_each(|command| encode(command.clone()));
+            pipeline.cmd_iter().for_each(&mut encode);
         });
     });
     group.finish();

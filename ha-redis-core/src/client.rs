@@ -22,6 +22,8 @@ use crate::proto::read_role;
 use crate::replica::ReplicaChoice;
 use crate::retry::{Decision, RetryPolicy};
 use crate::runtime::Runtime;
+#[cfg(feature = "sentinel")]
+use crate::sentinel_connection::SentinelConnection;
 use crate::time::{Elapsed, sleep_until, until};
 use crate::topology::Topology;
 
@@ -228,6 +230,15 @@ impl Client {
     /// What happens to the connections and servers from now on: see [`Events`].
     pub fn events(&self) -> Events {
         self.core.events.listen()
+    }
+
+    /// A connection to a Sentinel that answers, for its own commands: `SENTINEL CKQUORUM`, `SENTINEL MASTERS` and so on.
+    ///
+    /// # Errors
+    /// Without Sentinels in the configuration; or when none can be reached: the error lists them.
+    #[cfg(feature = "sentinel")]
+    pub async fn sentinel_connection(&self) -> Result<SentinelConnection, Error> {
+        SentinelConnection::open(&self.core).await
     }
 
     /// Closes the client: takes no new calls, waits up to `socket_timeout` for those in flight, and ends all

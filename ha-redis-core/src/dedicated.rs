@@ -96,7 +96,7 @@ impl DedicatedConnection {
             match attempt {
                 Ok(reply) => return Ok(reply),
                 Err(Failure::Error(error)) => return Err(error),
-                Err(Failure::NotTaken(NotTaken::Ended(why))) => {
+                Err(Failure::NotTaken(NotTaken::Ended(why) | NotTaken::ReadOnly(why))) => {
                     return Err(why.with_outcome(Outcome::NotSent));
                 }
                 Err(Failure::NotTaken(NotTaken::Full)) => return Err(overloaded()),

@@ -176,7 +176,8 @@ impl Error {
         self.kind() == Kind::Authentication
     }
 
-    /// The Sentinels did not name a master.
+    /// The Sentinels did not name a master, or too few of them answer for writes to go on (see
+    /// [`sentinel_require_majority`](crate::RedisConfig::sentinel_require_majority)).
     pub fn is_sentinel(&self) -> bool {
         self.kind() == Kind::Sentinel
     }

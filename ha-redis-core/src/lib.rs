@@ -29,6 +29,8 @@ mod replica;
 mod retry;
 #[cfg(feature = "sentinel")]
 mod sentinel;
+#[cfg(feature = "sentinel")]
+mod sentinel_connection;
 mod sync;
 mod time;
 mod topology;
@@ -36,7 +38,7 @@ mod topology;
 pub use address::Address;
 pub use client::{Client, retry};
 pub use closing::CloseReport;
-pub use config::{ConfigError, RedisConfig, RedisConfigBuilder};
+pub use config::{AddressMap, ConfigError, RedisConfig, RedisConfigBuilder};
 pub use connection::Connection;
 pub use dedicated::DedicatedConnection;
 pub use error::{Error, Outcome, RedisErrorExt};
@@ -46,4 +48,6 @@ pub use proto::Role;
 pub use redis;
 pub use replica::{ReplicaCandidate, ReplicaChoice, ReplicaStrategy, Turn};
 pub use retry::{Jitter, RetryPolicy, RetrySafety, UnknownWord};
-pub use topology::{Replica, Topology};
+#[cfg(feature = "sentinel")]
+pub use sentinel_connection::SentinelConnection;
+pub use topology::{Replica, SentinelState, Topology};

@@ -25,6 +25,8 @@ pub struct Topology {
     pub epoch: u64,
     /// Whether the Sentinels take the master for well.
     pub master_healthy: bool,
+    /// What each Sentinel that was asked said, by address; empty without Sentinels.
+    pub sentinel_states: Vec<SentinelState>,
 }
 
 impl Topology {
@@ -38,6 +40,7 @@ impl Topology {
             quorum: 0,
             epoch: 0,
             master_healthy: true,
+            sentinel_states: Vec::new(),
         }
     }
 
@@ -63,11 +66,21 @@ impl Topology {
     }
 
     /// Whether the master is well, at least one replica could take its place (where Sentinels watch over it),
-    /// and a majority of the Sentinels answers, so that a failover could happen.
+    /// and a majority of the Sentinels could have it do so.
     pub fn is_healthy(&self) -> bool {
-        let sentinels = self.known_sentinels == 0 || self.sentinels > self.known_sentinels / 2;
         let replicas = self.known_sentinels == 0 || self.replicas.iter().any(|replica| replica.healthy);
-        self.master_healthy && sentinels && replicas
+        self.master_healthy && self.has_majority() && replicas
+    }
+
+    /// Whether a majority of the known Sentinels answers and acts, so that a failover could happen. Always so without
+    /// Sentinels.
+    pub fn has_majority(&self) -> bool {
+        self.known_sentinels == 0 || self.acting_sentinels() > self.known_sentinels / 2
+    }
+
+    /// How many Sentinels name a master and are not in TILT mode.
+    fn acting_sentinels(&self) -> usize {
+        self.sentinel_states.iter().filter(|sentinel| sentinel.master.is_some() && !sentinel.tilt).count()
     }
 }
 
@@ -78,6 +91,13 @@ impl fmt::Display for Topology {
         if self.known_sentinels > 0 {
             write!(f, ", {} of {} Sentinels answer", self.sentinels, self.known_sentinels)?;
             write!(f, ", quorum {}, epoch {}", self.quorum, self.epoch)?;
+            let tilt = self.sentinel_states.iter().filter(|sentinel| sentinel.tilt).count();
+            if tilt > 0 {
+                write!(f, ", {tilt} in TILT mode")?;
+            }
+            if !self.has_majority() {
+                f.write_str(", no majority: no failover can happen")?;
+            }
         }
         Ok(())
     }
@@ -110,4 +130,20 @@ impl Replica {
     pub(crate) fn new(address: Address, healthy: bool) -> Self {
         Self { address, healthy, latency: None, lag: None }
     }
+}
+
+/// What one Sentinel said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SentinelState {
+    /// Where it was asked: as the configuration or another Sentinel names it.
+    pub address: Address,
+    /// The master that it names; `None` when it did not answer or knows none.
+    pub master: Option<Address>,
+    /// The configuration epoch in which it names that master. One that is behind the others' has not heard of a failover.
+    pub epoch: Option<u64>,
+    /// Whether it is in TILT mode: its clock or its host stood still, so that it does nothing but watch for a while.
+    pub tilt: bool,
+    /// Why it named no master.
+    pub error: Option<String>,
 }

@@ -267,6 +267,8 @@ pub struct TopologyBuilder {
     password: Option<String>,
     sentinel_password: Option<String>,
     lines: Vec<String>,
+    host: IpAddr,
+    announced: Option<String>,
 }
 
 impl TopologyBuilder {
@@ -281,6 +283,8 @@ impl TopologyBuilder {
             password: None,
             sentinel_password: None,
             lines: Vec::new(),
+            host: HOST,
+            announced: None,
         }
     }
 
@@ -340,6 +344,20 @@ impl TopologyBuilder {
         self
     }
 
+    /// The address that all listen on and announce; 127.0.0.1 by default.
+    #[must_use]
+    pub fn bind(mut self, host: IpAddr) -> Self {
+        self.host = host;
+        self
+    }
+
+    /// All announce themselves by this name in place of an address, and Sentinels resolve names and hand them out.
+    #[must_use]
+    pub fn host_name(mut self, name: &str) -> Self {
+        self.announced = Some(name.to_owned());
+        self
+    }
+
     /// One more line of the configuration of the master and the replicas.
     #[must_use]
     pub fn config(mut self, line: impl Into<String>) -> Self {
@@ -367,14 +385,18 @@ impl TopologyBuilder {
 
     fn start_servers(&self) -> Result<Vec<Server>, Error> {
         let master = self.server().start()?;
-        let replicas = (0..self.replicas).map(|_| self.server().replica_of(&master).launch(Port::any(HOST)?));
+        let replica = || self.server().replica_of(&master).launch(Port::any(self.host)?);
+        let replicas = (0..self.replicas).map(|_| replica());
         let replicas = replicas.collect::<Result<Vec<_>, _>>()?;
         replicas.iter().try_for_each(Server::wait_until_ready)?;
         Ok(iter::once(master).chain(replicas).collect())
     }
 
     fn server(&self) -> ServerBuilder {
-        let mut server = Server::builder();
+        let mut server = Server::builder().bind(self.host);
+        if let Some(name) = &self.announced {
+            server = server.config(format!("replica-announce-ip {name}"));
+        }
         if let Some(password) = &self.password {
             // The master, too, will be a replica one day.
             server = server.password(password).config(format!("masterauth {}", quoted(password)));
@@ -383,7 +405,7 @@ impl TopologyBuilder {
     }
 
     fn start_sentinels(&self, servers: &[Server]) -> Result<Vec<Server>, Error> {
-        let ports = (0..self.sentinels).map(|_| Port::any(HOST)).collect::<Result<Vec<_>, _>>()?;
+        let ports = (0..self.sentinels).map(|_| Port::any(self.host)).collect::<Result<Vec<_>, _>>()?;
         let numbers: Vec<u16> = ports.iter().map(Port::number).collect();
         let launch = |port: Port| self.sentinel(port.number(), &numbers, servers).launch(port);
         let sentinels = ports.into_iter().map(launch).collect::<Result<Vec<_>, _>>()?;
@@ -394,10 +416,17 @@ impl TopologyBuilder {
     /// A Sentinel that knows everyone from the start: finding each other takes Sentinels seconds.
     fn sentinel(&self, port: u16, all: &[u16], servers: &[Server]) -> ServerBuilder {
         let name = &self.master_name;
+        let host = self.announced.clone().unwrap_or_else(|| self.host.to_string());
         let mut lines = vec![format!("sentinel myid {}", run_id(port))];
+        if self.announced.is_some() {
+            // Before any line that names a host.
+            lines.push("sentinel resolve-hostnames yes".into());
+            lines.push("sentinel announce-hostnames yes".into());
+            lines.push(format!("sentinel announce-ip {host}"));
+        }
         if let [master, replicas @ ..] = servers {
-            lines.push(format!("sentinel monitor {name} {HOST} {} {}", master.port(), self.quorum));
-            let known = |replica: &Server| format!("sentinel known-replica {name} {HOST} {}", replica.port());
+            lines.push(format!("sentinel monitor {name} {host} {} {}", master.port(), self.quorum));
+            let known = |replica: &Server| format!("sentinel known-replica {name} {host} {}", replica.port());
             lines.extend(replicas.iter().map(known));
         }
         lines.push(format!("sentinel down-after-milliseconds {name} {}", self.down_after.as_millis()));
@@ -408,9 +437,9 @@ impl TopologyBuilder {
         }
         let others = all.iter().filter(|other| **other != port);
         lines.extend(
-            others.map(|other| format!("sentinel known-sentinel {name} {HOST} {other} {}", run_id(*other))),
+            others.map(|other| format!("sentinel known-sentinel {name} {host} {other} {}", run_id(*other))),
         );
-        let mut sentinel = ServerBuilder::sentinel();
+        let mut sentinel = ServerBuilder::sentinel().bind(self.host);
         if let Some(password) = &self.sentinel_password {
             sentinel =
                 sentinel.password(password).config(format!("sentinel sentinel-pass {}", quoted(password)));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::check::check;
 use super::password::Password;
-use super::{ConfigError, RedisConfig};
+use super::{AddressMap, ConfigError, RedisConfig};
 use crate::address::Address;
 use crate::replica::ReplicaStrategy;
 use crate::retry::{Jitter, RetrySafety};
@@ -150,6 +150,34 @@ impl RedisConfigBuilder {
     /// How long connecting to a Sentinel may take: more than zero, up to 24 hours.
     pub fn sentinel_socket_connect_timeout(mut self, timeout: Duration) -> Self {
         self.config.sentinel_socket_connect_timeout = timeout;
+        self
+    }
+
+    /// Whether writes fail at once while no majority of the Sentinels answers and acts.
+    pub fn sentinel_require_majority(mut self, require: bool) -> Self {
+        self.config.sentinel_require_majority = require;
+        self
+    }
+
+    /// Whether to follow a selected replica as soon as it is master, before the Sentinels say so.
+    pub fn early_promotion(mut self, early: bool) -> Self {
+        self.config.early_promotion = early;
+        self
+    }
+
+    /// How long commands are held back at the most during a promotion, up to 24 hours; zero for not at all.
+    pub fn promotion_hold(mut self, hold: Duration) -> Self {
+        self.config.promotion_hold = hold;
+        self
+    }
+
+    /// Where servers and Sentinels are reached, as (announced, reached): a `host` for a `host`, or a `host:port` for a
+    /// `host:port`. It replaces the map set before.
+    pub fn address_map(
+        mut self,
+        entries: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>,
+    ) -> Self {
+        self.config.address_map = AddressMap::new(entries);
         self
     }
 

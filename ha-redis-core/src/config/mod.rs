@@ -27,6 +27,7 @@
 //!   plus sign, never a space.
 //! - A setting given twice, an unknown parameter and a value that can't be read are mistakes, reported together.
 
+mod address_map;
 mod builder;
 mod check;
 mod duration;
@@ -44,6 +45,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+pub use self::address_map::AddressMap;
 pub use self::builder::RedisConfigBuilder;
 pub use self::error::{ConfigError, Problem};
 use self::password::Password;
@@ -91,6 +93,10 @@ pub struct RedisConfig {
     sentinel_password: Option<Password>,
     sentinel_socket_timeout: Duration,
     sentinel_socket_connect_timeout: Duration,
+    sentinel_require_majority: bool,
+    early_promotion: bool,
+    promotion_hold: Duration,
+    address_map: AddressMap,
     ssl: bool,
     retry_attempts: u32,
     retry_base_delay: Duration,
@@ -128,6 +134,10 @@ impl Default for RedisConfig {
             sentinel_password: None,
             sentinel_socket_timeout: Duration::from_secs(1),
             sentinel_socket_connect_timeout: Duration::from_secs(1),
+            sentinel_require_majority: false,
+            early_promotion: true,
+            promotion_hold: Duration::from_secs(2),
+            address_map: AddressMap::default(),
             ssl: false,
             retry_attempts: 3,
             retry_base_delay: Duration::from_millis(100),

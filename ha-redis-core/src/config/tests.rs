@@ -64,6 +64,8 @@ fn every_mistake_is_reported_at_once() {
         .sentinel_username("watcher")
         .sentinel_socket_timeout(Duration::ZERO)
         .sentinel_socket_connect_timeout(Duration::ZERO)
+        .promotion_hold(Duration::MAX)
+        .address_map([("a:1", "b")])
         .retry_attempts(1001)
         .retry_base_delay(Duration::MAX)
         .client_name("naïve")
@@ -82,6 +84,8 @@ fn every_mistake_is_reported_at_once() {
         "sentinel_master_name",
         "sentinel_socket_timeout",
         "sentinel_socket_connect_timeout",
+        "promotion_hold",
+        "address_map",
         "failover_wait",
         "retry_attempts",
         "retry_base_delay",
@@ -239,6 +243,31 @@ fn parameters_set_every_other_setting() {
 }
 
 #[test]
+fn an_address_map_is_read_checked_and_written() {
+    let map = [("10.0.0.1:6379", "localhost:7001"), ("fd00::1", "redis.example"), ("[fd00::2]:1", "[::1]:2")];
+    let config = read(
+        "redis+sentinel://s1?address_map=10.0.0.1:6379=localhost:7001,fd00::1=redis.example,[fd00::2]:1=[::1]:2",
+    );
+    assert!(config.address_map().iter().eq(map));
+    assert_eq!(read(&config.url()), config);
+    let reached = |host, port| config.address_map().reach(&Address::tcp(host, port));
+    assert_eq!(reached("fd00::1", 5), Some(Address::tcp("redis.example", 5)));
+    assert_eq!(reached("fd00::2", 1), Some(Address::tcp("::1", 2)));
+    assert_eq!(reached("10.0.0.1", 1), None);
+    let both = RedisConfig::builder().address_map([("Host", "any"), ("host:1", "one:2")]).build().unwrap();
+    assert_eq!(both.address_map().reach(&Address::tcp("HOST", 1)), Some(Address::tcp("one", 2)));
+    assert_eq!(both.address_map().reach(&Address::tcp("host", 3)), Some(Address::tcp("any", 3)));
+
+    for text in
+        ["", "a", "a=", "=a", "a:1=b", "a=b:1", "a:0=b:1", "a=b,", "a=b,a=c", "a b=c", "/a=b", "a=b=c"]
+    {
+        one_mistake(&format!("redis://h?address_map={text}"), "address_map", text);
+    }
+    let twice = RedisConfig::builder().address_map([("a:1", "b:1"), ("A:1", "c:1")]);
+    assert_eq!(fields(twice), ["address_map"]);
+}
+
+#[test]
 fn mistakes_in_a_url_name_its_part() {
     one_mistake("http://h", "scheme", "http");
     one_mistake("localhost:6379", "scheme", "<hidden>");
@@ -379,7 +408,8 @@ prop_compose! {
         master in any_name(),
         client_name in option::of("[!-~]{1,12}"),
         numbers in option::of((1..=MAX_CONNECTIONS, 0..=1000_u32)),
-        times in option::of(vec(any_duration(), 8)),
+        times in option::of(vec(any_duration(), 9)),
+        follower in option::of((any::<bool>(), any::<bool>(), vec((any_host(), any_host()), 0..3))),
         replicas in option::of(any_replicas()),
         retries in option::of((any_jitter(), any_retry_safety(), 0..=100_u32, 1..=10_000_000_u32)),
     ) -> RedisConfig {
@@ -404,7 +434,13 @@ prop_compose! {
                 .sentinel_socket_connect_timeout(times[4])
                 .retry_base_delay(times[5])
                 .failover_wait(times[6])
-                .call_timeout(times[7]);
+                .call_timeout(times[7])
+                .promotion_hold(times[8]);
+        }
+        if let Some((majority, early, mut map)) = follower {
+            map.sort();
+            map.dedup_by(|a, b| a.0.eq_ignore_ascii_case(&b.0));
+            builder = builder.sentinel_require_majority(majority).early_promotion(early).address_map(map);
         }
         if let Some((jitter, safety, budget, in_flight)) = retries {
             builder = builder

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::RedisConfig;
 use super::password::Password;
+use super::{AddressMap, RedisConfig};
 use crate::address::Address;
 use crate::replica::ReplicaStrategy;
 use crate::retry::{Jitter, RetrySafety};
@@ -103,6 +103,32 @@ impl RedisConfig {
     /// library).
     pub fn sentinel_socket_connect_timeout(&self) -> Duration {
         self.sentinel_socket_connect_timeout
+    }
+
+    /// Whether writes need a majority of the Sentinels. With it they fail at once, as not sent, while no more than half
+    /// of the known Sentinels answer and act (one in TILT mode does not act): there may then be a newer master
+    /// that the client cannot hear of. Reads go on. Default: false (not a setting of the Python library).
+    pub fn sentinel_require_majority(&self) -> bool {
+        self.sentinel_require_majority
+    }
+
+    /// Whether a replica that a Sentinel has selected for promotion is followed as soon as it says that it is
+    /// master, up to a second before the Sentinels say so. Default: true (not a setting of the Python library).
+    pub fn early_promotion(&self) -> bool {
+        self.early_promotion
+    }
+
+    /// How long commands are held back at the most while a selected replica is being promoted, up to 24 hours; zero
+    /// for not at all. Holds that come to nothing take up no more than a fifth of the time, whatever Sentinels publish.
+    /// Default: 2 s (not a setting of the Python library).
+    pub fn promotion_hold(&self) -> Duration {
+        self.promotion_hold
+    }
+
+    /// Where masters, replicas and Sentinels are reached whose announced addresses are of no use here. Default: empty
+    /// (not a setting of the Python library).
+    pub fn address_map(&self) -> &AddressMap {
+        &self.address_map
     }
 
     /// Whether connections use TLS. Default: false, as in the Python library `ha_redis`.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures_lite::future;
 use redis::ServerErrorKind;
 
-use crate::command::{Safety, pipeline_safety, safety};
+use crate::command::Safety;
 #[cfg(feature = "aio")]
 use crate::config::RedisConfig;
 use crate::engine::borrowed::borrow;
@@ -189,6 +189,7 @@ impl Caller {
                 // The fast path has found no room; with a place in the queue, the wait has ended in vain.
                 Err(Failure::NotTaken(NotTaken::Full)) if self.core.runtime.now() < bound => continue,
                 Err(Failure::NotTaken(NotTaken::Full)) => return Err(overloaded()),
+                Err(Failure::NotTaken(NotTaken::ReadOnly(why))) => return Err(why),
                 // Waiting for a connection is no attempt.
                 Err(Failure::NotTaken(NotTaken::Held | NotTaken::Ended(_))) => {
                     self.link = None;
@@ -247,11 +248,10 @@ impl Caller {
     }
 
     fn safety_of(&self, call: Call<'_>) -> Safety {
-        match call {
+        match self.reads_replicas() {
             // Nothing else is sent to a replica.
-            _ if self.reads_replicas() => Safety::ReadOnly,
-            Call::Command(command) => safety(command),
-            Call::Pipeline(pipeline) => pipeline_safety(pipeline),
+            true => Safety::ReadOnly,
+            false => call.safety(),
         }
     }
 
@@ -276,6 +276,9 @@ impl Caller {
         bound: Instant,
         deadline: Option<Instant>,
     ) -> Result<(Attempt, Generation), Error> {
+        if !self.reads_replicas() {
+            self.core.pool.check_writes(call)?;
+        }
         let slot = self.slot.take().unwrap_or_default();
         let attempt = match route {
             Route::Shared => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::Address;
-use crate::config::RedisConfig;
+use crate::config::{AddressMap, RedisConfig};
 use crate::engine::dialog::Dialog;
 use crate::error::{Error, Kind};
 use crate::pool::GivenBy;
@@ -18,6 +18,8 @@ pub(crate) struct Connector {
     pub(crate) runtime: Arc<dyn Runtime>,
     handshake: Handshake,
     tls: bool,
+    /// Where servers are reached that announce other addresses.
+    map: AddressMap,
     /// The bound on everything from the look-up of the name to the last word of the handshake.
     timeout: Duration,
 }
@@ -32,7 +34,7 @@ impl Connector {
             db: config.db(),
             role: config.use_sentinel(),
         };
-        Self { runtime, handshake, tls: config.ssl(), timeout: config.socket_connect_timeout() }
+        Self::new(runtime, handshake, config, config.socket_connect_timeout())
     }
 
     /// For connections to Sentinels, which have no databases and their own users.
@@ -45,7 +47,11 @@ impl Connector {
             db: 0,
             role: false,
         };
-        Self { runtime, handshake, tls: config.ssl(), timeout: config.sentinel_socket_connect_timeout() }
+        Self::new(runtime, handshake, config, config.sentinel_socket_connect_timeout())
+    }
+
+    fn new(runtime: Arc<dyn Runtime>, handshake: Handshake, config: &RedisConfig, timeout: Duration) -> Self {
+        Self { runtime, handshake, tls: config.ssl(), map: config.address_map().clone(), timeout }
     }
 
     /// Connects to `address`. `given_by` says in errors where the address comes from.
@@ -55,8 +61,14 @@ impl Connector {
         given_by: &GivenBy,
     ) -> Result<(Dialog, Option<Role>), Error> {
         let bound = self.runtime.now() + self.timeout;
-        let failed = format!("cannot connect to {address} ({given_by})");
-        match until(&*self.runtime, bound, self.open(address)).await {
+        let reached = self.map.reach(address);
+        let failed = match &reached {
+            Some(reached) => {
+                format!("cannot connect to {reached}, for {address} in the address_map ({given_by})")
+            }
+            None => format!("cannot connect to {address} ({given_by})"),
+        };
+        match until(&*self.runtime, bound, self.open(reached.as_ref().unwrap_or(address))).await {
             Ok(Ok(ready)) => Ok(ready),
             Ok(Err(error)) => Err(error.during(failed)),
             Err(_) => {
@@ -67,16 +79,17 @@ impl Connector {
     }
 
     async fn open(&self, address: &Address) -> Result<(Dialog, Option<Role>), Error> {
-        match self.introduce(address, Protocol::Resp3).await? {
-            (dialog, Answer::Ready { role }) => Ok((dialog, role)),
-            (mut dialog, Answer::OnlyResp2) => {
-                let replies = dialog.ask(&self.handshake.commands(Protocol::Resp2)).await?;
-                match self.handshake.read(Protocol::Resp2, replies)? {
-                    Answer::Ready { role } => Ok((dialog, role)),
-                    Answer::OnlyResp2 => Err(Error::new(Kind::Protocol, "it knows neither RESP3 nor RESP2")),
-                }
-            }
+        let (mut dialog, mut answer) = self.introduce(address, Protocol::Resp3).await?;
+        if answer == Answer::OnlyResp2 {
+            let replies = dialog.ask(&self.handshake.commands(Protocol::Resp2)).await?;
+            answer = self.handshake.read(Protocol::Resp2, replies)?;
         }
+        let role = match answer {
+            Answer::Ready { role } => role,
+            Answer::NoRole => Some(dialog.role_by_info().await?),
+            Answer::OnlyResp2 => return Err(Error::new(Kind::Protocol, "it knows neither RESP3 nor RESP2")),
+        };
+        Ok((dialog, role))
     }
 
     async fn introduce(&self, address: &Address, protocol: Protocol) -> Result<(Dialog, Answer), Error> {

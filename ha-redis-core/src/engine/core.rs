@@ -14,6 +14,8 @@ use crate::engine::lane;
 use crate::engine::outage::{self, Mark, Outages, Sign};
 use crate::engine::replica;
 #[cfg(feature = "sentinel")]
+use crate::engine::sentinel_list::SentinelList;
+#[cfg(feature = "sentinel")]
 use crate::engine::supervisor::{self, Notice, Notices};
 use crate::error::{Error, Kind};
 use crate::events::{Announcer, Event};
@@ -22,6 +24,8 @@ use crate::pool::{Followed, GivenBy, Pool};
 use crate::retry::{RetryBudget, RetryPolicy};
 use crate::runtime::{Runtime, Task};
 use crate::sync::lock;
+#[cfg(feature = "sentinel")]
+use crate::time::until;
 
 /// How many connections the handles share.
 const LANES: usize = 1;
@@ -39,6 +43,8 @@ pub(crate) struct Core {
     pub(crate) sentinels: Connector,
     #[cfg(feature = "sentinel")]
     pub(crate) notices: Notices,
+    #[cfg(feature = "sentinel")]
+    pub(crate) sentinel_list: SentinelList,
     pub(crate) budget: Arc<RetryBudget>,
     pub(crate) events: Announcer,
     pub(crate) outages: Outages,
@@ -56,6 +62,8 @@ impl Core {
             sentinels: Connector::for_sentinels(Arc::clone(&runtime), &config),
             #[cfg(feature = "sentinel")]
             notices: Notices::new(),
+            #[cfg(feature = "sentinel")]
+            sentinel_list: SentinelList::new(config.sentinel_hosts()),
             // Every call in flight may be sent again once before the share of the replies counts.
             budget: Arc::new(RetryBudget::new(config.max_in_flight(), config.retry_budget())),
             events: Announcer::new(),
@@ -190,11 +198,25 @@ impl Core {
     /// A connection has ended.
     pub(crate) fn on_lost(&self, master: &Followed, why: Error) {
         #[cfg(feature = "sentinel")]
+        if self.config.use_sentinel() {
+            self.pool.doubt(master.generation);
+        }
+        #[cfg(feature = "sentinel")]
         self.tell(Notice::Lost { generation: master.generation });
         if self.pool.check_open().is_ok() {
             self.outages.begin(Sign::Lost, &master.address, self.runtime.now());
         }
         self.events.tell(Event::Lost { address: master.address.clone(), why });
+    }
+
+    /// Waits for the Sentinels' word on a master whose connection was lost; not for longer than one of them may take
+    /// to answer, since the master may well live when they do not.
+    pub(crate) async fn confirmed(&self) {
+        #[cfg(feature = "sentinel")]
+        {
+            let bound = self.runtime.now() + self.config.sentinel_socket_timeout();
+            let _ = until(&*self.runtime, bound, self.pool.confirmed()).await;
+        }
     }
 
     #[cfg(feature = "sentinel")]

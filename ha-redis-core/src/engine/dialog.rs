@@ -4,10 +4,12 @@ use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
 
-use redis::{Cmd, Value};
+use redis::{Cmd, Value, cmd};
 
 use crate::error::{Error, Kind};
-use crate::proto::Decoder;
+use crate::proto::{Decoder, Role, read_info_role};
+#[cfg(feature = "sentinel")]
+use crate::proto::{may_not, read_role};
 use crate::runtime::Transport;
 
 const READ_BUFFER: usize = 4 << 10;
@@ -50,6 +52,21 @@ impl Dialog {
             }
         }
         Ok(())
+    }
+
+    /// Asks the server for its role, once its handshake is over.
+    #[cfg(feature = "sentinel")]
+    pub(crate) async fn role(&mut self) -> Result<Role, Error> {
+        match self.ask(&[cmd("ROLE")]).await?.first() {
+            Some(Value::ServerError(error)) if may_not(error) => self.role_by_info().await,
+            reply => read_role(reply.unwrap_or(&Value::Nil)),
+        }
+    }
+
+    /// Asks a server for its role of which ROLE cannot be asked.
+    pub(crate) async fn role_by_info(&mut self) -> Result<Role, Error> {
+        let replies = self.ask(&[cmd("INFO").arg("replication").take()]).await?;
+        read_info_role(replies.first().unwrap_or(&Value::Nil))
     }
 
     /// Sends the commands at once. Dropping the future leaves the dialog out of step.

@@ -1,29 +1,26 @@
 //! One look at the servers, when a caller asks for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::address::Address;
 use crate::engine::core::Core;
 use crate::engine::sentinel_task::ask;
+use crate::engine::supervisor::rules;
 use crate::error::{Error, Kind};
 use crate::sentinel::{Action, Follower, Input, Instance, View, is_up};
-use crate::topology::{Replica, Topology};
+use crate::topology::{Replica, SentinelState, Topology};
 
-/// Asks every Sentinel of the configuration at once, then those that they name, and decides as the client does when it starts.
+/// Asks every Sentinel that is known at once, then those that they name, and decides as the client does when it starts.
 pub(crate) async fn discover(core: &Arc<Core>) -> Result<Topology, Error> {
-    let sentinels = core.config.sentinel_hosts();
-    let mut follower = Follower::new(core.config.sentinel_master_name(), sentinels, core.runtime.now());
-    let mut views = BTreeMap::new();
+    let mut unasked = core.sentinel_list.addresses();
+    let mut follower = Follower::new(rules(&core.config), &unasked, core.runtime.now());
+    let mut answers = BTreeMap::new();
     let mut master = None;
-    let mut unasked = sentinels.to_vec();
     while !unasked.is_empty() {
         for (sentinel, answer) in ask_all(core, &std::mem::take(&mut unasked)).await? {
-            if let Ok(view) = &answer {
-                // One that was asked by two addresses counts once.
-                views.insert(view.id.clone().unwrap_or_else(|| sentinel.to_string()), view.clone());
-            }
             let answer = answer.map_err(|error| error.message().to_owned());
+            answers.insert(sentinel.clone(), answer.clone());
             for action in follower.handle(Input::Answer { sentinel, answer }, core.runtime.now()) {
                 match action {
                     Action::Follow(address) => master = Some(address),
@@ -34,7 +31,7 @@ pub(crate) async fn discover(core: &Arc<Core>) -> Result<Topology, Error> {
         }
     }
     let master = master.ok_or_else(|| Error::new(Kind::Sentinel, follower.account()))?;
-    Ok(describe(master, &views.into_values().collect::<Vec<_>>()))
+    Ok(describe(master, answers))
 }
 
 async fn ask_all(
@@ -59,21 +56,42 @@ async fn ask_all(
 }
 
 /// The topology by the newest of the views that name this master.
-fn describe(master: Address, views: &[View]) -> Topology {
-    let naming = views.iter().filter_map(|view| Some((view.master.as_ref()?, view)));
-    let newest = naming.filter(|(named, _)| named.address == master).max_by_key(|(named, _)| named.epoch);
-    let answered = views.iter().filter(|view| view.master.is_some()).count();
-    let Some((named, view)) = newest else {
-        return Topology { sentinels: answered, ..Topology::of(master) };
-    };
-    Topology {
-        replicas: view.replicas.iter().map(replica).collect(),
-        sentinels: answered,
-        known_sentinels: named.other_sentinels + 1,
-        quorum: named.quorum,
-        epoch: named.epoch,
-        master_healthy: is_up(&named.flags),
-        ..Topology::of(master)
+fn describe(master: Address, mut answers: BTreeMap<Address, Result<View, String>>) -> Topology {
+    // One that was asked at two addresses counts once.
+    let mut ids = BTreeSet::new();
+    answers.retain(|_, answer| match answer {
+        Ok(View { id: Some(id), .. }) => ids.insert(id.clone()),
+        _ => true,
+    });
+    let mut topology = Topology::of(master);
+    let naming = answers.values().flatten().filter_map(|view| Some((view.master.as_ref()?, view)));
+    topology.sentinels = naming.clone().count();
+    let newest = naming.filter(|(named, _)| named.address == topology.master);
+    if let Some((named, view)) = newest.max_by_key(|(named, _)| named.epoch) {
+        topology.replicas = view.replicas.iter().map(replica).collect();
+        topology.known_sentinels = named.other_sentinels + 1;
+        topology.quorum = named.quorum;
+        topology.epoch = named.epoch;
+        topology.master_healthy = is_up(&named.flags);
+    }
+    topology.sentinel_states = answers.into_iter().map(|(address, answer)| state(address, answer)).collect();
+    topology
+}
+
+fn state(address: Address, answer: Result<View, String>) -> SentinelState {
+    match answer {
+        Ok(View { master: Some(master), tilt, .. }) => SentinelState {
+            address,
+            master: Some(master.address),
+            epoch: Some(master.epoch),
+            tilt,
+            error: None,
+        },
+        Ok(View { refusal, tilt, .. }) => {
+            let error = refusal.unwrap_or_else(|| "it knows no master of this name".to_owned());
+            SentinelState { address, master: None, epoch: None, tilt, error: Some(error) }
+        }
+        Err(error) => SentinelState { address, master: None, epoch: None, tilt: false, error: Some(error) },
     }
 }
 

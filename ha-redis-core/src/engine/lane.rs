@@ -73,7 +73,10 @@ impl Drop for EndsPool<'_> {
 pub(crate) async fn open(core: &Core, followed: &Followed) -> Result<Parts, Error> {
     let (dialog, role) = core.data.connect(&followed.address, &followed.given_by).await?;
     match role {
-        None | Some(Role::Master) => dialog.into_parts(),
+        None | Some(Role::Master) => {
+            core.confirmed().await;
+            dialog.into_parts()
+        }
         Some(role) => {
             core.on_wrong_role(followed.generation);
             let message = format!("{} ({}) is no master but a {role}", followed.address, followed.given_by);

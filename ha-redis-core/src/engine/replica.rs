@@ -166,7 +166,9 @@ async fn ask(core: &Core, link: &Link) -> Result<Replication, Error> {
     match exchange(link, &Arc::default(), Call::Command(&question), bound).await {
         Ok(Reply::One(reply)) => read_replication(&reply.extract_error().map_err(Error::from_redis)?),
         Ok(Reply::Many(_)) => Err(Error::new(Kind::Protocol, "it answered one question with many replies")),
-        Err(Failure::Error(error) | Failure::NotTaken(NotTaken::Ended(error))) => Err(error),
+        Err(
+            Failure::Error(error) | Failure::NotTaken(NotTaken::Ended(error) | NotTaken::ReadOnly(error)),
+        ) => Err(error),
         Err(Failure::NotTaken(NotTaken::Full | NotTaken::Held)) => {
             Err(Error::new(Kind::Overloaded, "too many commands wait for it"))
         }

@@ -32,7 +32,7 @@ pub(crate) async fn answer(core: Arc<Core>, sentinel: Address, bell: Receiver<()
             kept = None;
         }
         let answer = answer.map_err(|error| error.message().to_owned());
-        core.notices.tell(Notice::Heard(Input::Answer { sentinel: sentinel.clone(), answer }));
+        core.notices.tell(Notice::from(Input::Answer { sentinel: sentinel.clone(), answer }));
     }
 }
 
@@ -57,7 +57,7 @@ pub(crate) async fn listen(core: Arc<Core>, sentinel: Address) {
         match subscribe(&core, &sentinel).await {
             Ok(mut dialog) => {
                 failures = 0;
-                core.notices.tell(Notice::Heard(Input::Subscribed));
+                core.notices.tell(Notice::from(Input::Subscribed));
                 let error = hear(&core, &sentinel, &mut dialog).await;
                 tracing::debug!(%sentinel, %error, "the subscription ended");
             }
@@ -87,8 +87,8 @@ async fn hear(core: &Core, sentinel: &Address, dialog: &mut Dialog) -> Error {
             Ok(Ok(message)) => {
                 asked = false;
                 if let Some(event) = event_of(&message, core.config.sentinel_master_name()) {
-                    tracing::debug!(%sentinel, ?event, "heard");
-                    core.notices.tell(Notice::Heard(Input::Heard { sentinel: sentinel.clone(), event }));
+                    tracing::debug!(%sentinel, %event, "heard");
+                    core.notices.tell(Notice::from(Input::Heard { sentinel: sentinel.clone(), event }));
                 }
             }
             Ok(Err(error)) => return error,

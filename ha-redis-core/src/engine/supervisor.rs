@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
 use futures_lite::future;
-use redis::cmd;
 
 use crate::address::Address;
+use crate::config::RedisConfig;
 use crate::engine::core::Core;
 use crate::engine::outage::Sign;
 use crate::engine::sentinel_task;
@@ -17,9 +17,9 @@ use crate::error::{Error, Kind};
 use crate::events::Event;
 use crate::link::Generation;
 use crate::pool::GivenBy;
-use crate::proto::{Role, read_role};
+use crate::proto::Role;
 use crate::retry::{Backoff, Jitter};
-use crate::sentinel::{Action, Follower, Input};
+use crate::sentinel::{Action, Follower, Input, Rules};
 use crate::time::{sleep, until};
 
 /// How often a replica that is being promoted is asked for its role.
@@ -34,7 +34,7 @@ const NOTICES: usize = 256;
 #[derive(Debug)]
 pub(crate) enum Notice {
     /// From the Sentinels, or from a watched replica.
-    Heard(Input),
+    Heard(Box<Input>),
     /// From the connections of one generation.
     Connected {
         generation: Generation,
@@ -45,6 +45,12 @@ pub(crate) enum Notice {
     NotMaster {
         generation: Generation,
     },
+}
+
+impl From<Input> for Notice {
+    fn from(input: Input) -> Self {
+        Self::Heard(Box::new(input))
+    }
 }
 
 /// The supervisor's letter box.
@@ -87,14 +93,23 @@ struct Supervisor {
     sentinels: BTreeMap<Address, Heard>,
     /// Ends the watch over a replica when it is dropped.
     watch: Option<Sender<()>>,
+    /// A switch was announced, and neither done nor abandoned yet.
+    switching: bool,
 }
 
 impl Supervisor {
     fn new(core: Arc<Core>) -> Self {
         let config = &core.config;
         let now = core.runtime.now();
-        let follower = Follower::new(config.sentinel_master_name(), config.sentinel_hosts(), now);
-        Self { follower, generation: Generation::default(), sentinels: BTreeMap::new(), watch: None, core }
+        let follower = Follower::new(rules(config), config.sentinel_hosts(), now);
+        Self {
+            follower,
+            generation: Generation::default(),
+            sentinels: BTreeMap::new(),
+            watch: None,
+            switching: false,
+            core,
+        }
     }
 
     async fn supervise(&mut self) {
@@ -121,7 +136,15 @@ impl Supervisor {
     /// Connections of an older generation have nothing to say any more.
     fn input(&self, notice: Notice) -> Option<Input> {
         let (generation, input) = match notice {
-            Notice::Heard(input) => return Some(input),
+            Notice::Heard(input) => {
+                if let Input::Answer { sentinel, answer } = &*input {
+                    match answer {
+                        Ok(_) => self.core.sentinel_list.answered(sentinel),
+                        Err(_) => self.core.sentinel_list.failed(sentinel),
+                    }
+                }
+                return Some(*input);
+            }
             Notice::Connected { generation } => (generation, Input::Connected),
             Notice::Lost { generation } => (generation, Input::Lost),
             Notice::NotMaster { generation } => (generation, Input::NotMaster),
@@ -136,29 +159,45 @@ impl Supervisor {
                 let _ = sentinel.bell.try_send(());
             }),
             Action::Meet(sentinels) => self.meet(sentinels),
-            Action::Forget(sentinel) => _ = self.sentinels.remove(&sentinel),
+            Action::Forget(sentinel) => {
+                self.core.sentinel_list.remove(&sentinel);
+                self.sentinels.remove(&sentinel);
+            }
             Action::Follow(address) => {
                 let master_name = self.core.config.sentinel_master_name().to_owned();
+                self.switching = false;
                 let from = self.core.pool.master();
                 let epoch = self.follower.epoch();
                 self.core.events.tell(Event::Switched { from, to: address.clone(), epoch });
                 self.generation = self.core.pool.follow(address.clone(), GivenBy::Sentinels { master_name });
                 tracing::info!(%address, generation = %self.generation, "following the master");
             }
+            Action::Confirm => self.core.pool.confirm(),
             Action::Hold => {
                 tracing::info!("a replica was selected for promotion: holding commands back");
                 self.core.pool.hold();
             }
             Action::Release => {
-                self.core.outages.call_off();
-                self.core.events.tell(Event::SwitchAbandoned);
+                self.abandon_switch();
                 self.core.pool.release();
             }
-            Action::Watch(replica) => {
+            Action::Watch { replica, before } => {
                 self.begin_switch(replica.clone());
-                self.watch(replica);
+                self.watch(replica, before);
             }
-            Action::Unwatch => self.watch = None,
+            Action::Unwatch => {
+                self.abandon_switch();
+                self.watch = None;
+            }
+            Action::Close(account) => {
+                tracing::warn!(account, "no more writes (sentinel_require_majority)");
+                let message = format!("no writes, since sentinel_require_majority is set and {account}");
+                self.core.pool.restrict(Some(Error::new(Kind::Sentinel, message)));
+            }
+            Action::Open => {
+                tracing::info!("writes go on: a majority of the Sentinels is back");
+                self.core.pool.restrict(None);
+            }
             Action::Fail(account) => self.core.pool.fail(Error::new(Kind::Sentinel, account)),
         }
     }
@@ -171,11 +210,13 @@ impl Supervisor {
             self.spawn(sentinel_task::answer(core, address.clone(), rung));
             let listen = sentinel_task::listen(Arc::clone(&self.core), address.clone());
             self.spawn(future::or(listen, dropped(ended)));
+            self.core.sentinel_list.add(address.clone());
             self.sentinels.insert(address, Heard { bell, _listening: listening });
         }
     }
 
-    fn begin_switch(&self, candidate: Address) {
+    fn begin_switch(&mut self, candidate: Address) {
+        self.switching = true;
         let from = self.core.pool.master();
         if let Some(master) = &from {
             self.core.outages.begin(Sign::Announced, master, self.core.runtime.now());
@@ -183,12 +224,19 @@ impl Supervisor {
         self.core.events.tell(Event::SwitchBegun { from, candidate });
     }
 
-    fn watch(&mut self, replica: Address) {
+    fn abandon_switch(&mut self) {
+        if std::mem::take(&mut self.switching) {
+            self.core.outages.call_off();
+            self.core.events.tell(Event::SwitchAbandoned);
+        }
+    }
+
+    fn watch(&mut self, replica: Address, before: bool) {
         let (watch, unwatched) = async_channel::bounded::<()>(1);
         self.watch = Some(watch);
         let core = Arc::clone(&self.core);
         self.spawn(async move {
-            future::or(watch_promotion(&core, replica), dropped(unwatched)).await;
+            future::or(watch_promotion(&core, replica, before), dropped(unwatched)).await;
         });
     }
 
@@ -207,21 +255,33 @@ async fn dropped(channel: Receiver<()>) {
     let _ = channel.recv().await;
 }
 
-/// Asks a replica for its role until it is master, on one connection for as long as that lasts.
-async fn watch_promotion(core: &Core, replica: Address) {
+pub(crate) fn rules(config: &RedisConfig) -> Rules {
+    Rules {
+        master_name: config.sentinel_master_name().to_owned(),
+        early_promotion: config.early_promotion(),
+        promotion_hold: config.promotion_hold(),
+        require_majority: config.sentinel_require_majority(),
+    }
+}
+
+/// Asks a replica for its role until it is master, on one connection for as long as that lasts. One that was master
+/// `before` is believed only once it was a replica.
+async fn watch_promotion(core: &Core, replica: Address, before: bool) {
+    let mut believed = !before;
     let given_by = GivenBy::Sentinels { master_name: core.config.sentinel_master_name().to_owned() };
     for failures in 0.. {
         if let Ok((mut dialog, mut role)) = core.data.connect(&replica, &given_by).await {
             loop {
-                if role == Some(Role::Master) {
+                believed |= role == Some(Role::Replica);
+                if believed && role == Some(Role::Master) {
                     tracing::info!(%replica, "the replica is master");
-                    core.notices.tell(Notice::Heard(Input::Promoted(replica)));
+                    core.notices.tell(Notice::from(Input::Promoted(replica)));
                     return;
                 }
                 sleep(&*core.runtime, ROLE_INTERVAL).await;
                 let bound = core.runtime.now() + core.config.socket_connect_timeout();
-                match until(&*core.runtime, bound, dialog.ask(&[cmd("ROLE")])).await {
-                    Ok(Ok(replies)) => role = replies.first().and_then(|reply| read_role(reply).ok()),
+                match until(&*core.runtime, bound, dialog.role()).await {
+                    Ok(Ok(is)) => role = Some(is),
                     _ => break,
                 }
             }

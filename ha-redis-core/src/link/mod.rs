@@ -14,6 +14,7 @@ use redis::{Cmd, Pipeline};
 
 use crate::address::Address;
 use crate::closing::CloseReport;
+use crate::command::{Safety, pipeline_safety, safety};
 use crate::error::Error;
 use crate::proto::{self, ReplyBound, Shape};
 use crate::sync::lock;
@@ -51,6 +52,13 @@ impl Call<'_> {
             Self::Command(_) => Shape::One,
             Self::Pipeline(pipeline) if pipeline.is_transaction() => Shape::Atomic(commands(pipeline) + 2),
             Self::Pipeline(pipeline) => Shape::Many(commands(pipeline)),
+        }
+    }
+
+    pub(crate) fn safety(self) -> Safety {
+        match self {
+            Self::Command(command) => safety(command),
+            Self::Pipeline(pipeline) => pipeline_safety(pipeline),
         }
     }
 
@@ -99,6 +107,8 @@ struct State {
 #[derive(Clone, Debug)]
 enum Gate {
     Open,
+    /// Only what changes nothing is taken for now, for this reason.
+    ReadOnly(Error),
     /// Nothing new is taken for now: a failover is under way and may be aborted.
     Held,
     /// Nothing new is taken ever again; what is owed may still come.
@@ -112,6 +122,8 @@ enum Gate {
 pub(crate) enum NotTaken {
     /// For now, because a failover is under way.
     Held,
+    /// It is a write, and only reads are taken for now.
+    ReadOnly(Error),
     /// The connection is at its end.
     Ended(Error),
     /// The bounds are reached.
@@ -146,7 +158,7 @@ impl Link {
     /// Encodes a call and leaves `slot` for its reply.
     pub(crate) fn submit(&self, call: Call<'_>, slot: &Arc<Slot>, bound: ReplyBound) -> Result<(), NotTaken> {
         let mut state = lock(&self.state);
-        state.check_gate()?;
+        state.check_gate(call)?;
         if state.is_full(self.bounds) || !state.queue.is_empty() {
             return Err(NotTaken::Full);
         }
@@ -167,7 +179,7 @@ impl Link {
         let _place = Place { link: self, ticket };
         poll_fn(|cx| {
             let mut state = lock(&self.state);
-            if let Err(not_taken) = state.check_gate() {
+            if let Err(not_taken) = state.check_gate(call) {
                 return Poll::Ready(Err(not_taken));
             }
             if state.is_full(self.bounds) || !state.queue.is_first(ticket) {
@@ -187,7 +199,7 @@ impl Link {
     pub(crate) fn check_health(&self, limit: Duration) {
         let ping = redis::cmd("PING");
         let mut state = lock(&self.state);
-        if state.lent || state.check_gate().is_err() {
+        if state.lent || state.check_gate(Call::Command(&ping)).is_err() {
             return;
         }
         let bound = ReplyBound { within: Some(limit), by: None };
@@ -196,8 +208,9 @@ impl Link {
         wake(driver);
     }
 
+    /// Whether it takes commands, if only reads.
     pub(crate) fn is_open(&self) -> bool {
-        matches!(lock(&self.state).gate, Gate::Open)
+        lock(&self.state).gate.is_open()
     }
 
     /// How many replies have come: a sign of life, for whoever looks twice.
@@ -213,7 +226,7 @@ impl Link {
     /// Takes nothing new until [`Link::release`].
     pub(crate) fn hold(&self) {
         let mut state = lock(&self.state);
-        if matches!(state.gate, Gate::Open) {
+        if state.gate.is_open() {
             state.gate = Gate::Held;
         }
     }
@@ -226,10 +239,18 @@ impl Link {
         }
     }
 
+    /// Takes only reads for this reason, or, without one, writes as well. A link that is held stays so.
+    pub(crate) fn restrict(&self, why: Option<Error>) {
+        let mut state = lock(&self.state);
+        if state.gate.is_open() {
+            state.gate = why.map_or(Gate::Open, Gate::ReadOnly);
+        }
+    }
+
     /// Takes nothing new; the connection ends when all that is owed has come.
     pub(crate) fn drain(&self, why: Error) {
         self.turn(|gate| match gate {
-            Gate::Open | Gate::Held => Some(Gate::Draining(why)),
+            Gate::Open | Gate::ReadOnly(_) | Gate::Held => Some(Gate::Draining(why)),
             Gate::Draining(_) | Gate::Shut(_) => None,
         });
     }
@@ -286,7 +307,7 @@ impl Link {
     pub(crate) fn park(&self, cx: &Context<'_>) -> bool {
         let mut state = lock(&self.state);
         let ends = match state.gate {
-            Gate::Open | Gate::Held => false,
+            Gate::Open | Gate::ReadOnly(_) | Gate::Held => false,
             Gate::Draining(_) => state.owed == 0,
             Gate::Shut(_) => true,
         };
@@ -328,10 +349,18 @@ impl Link {
     }
 }
 
+impl Gate {
+    fn is_open(&self) -> bool {
+        matches!(self, Self::Open | Self::ReadOnly(_))
+    }
+}
+
 impl State {
-    fn check_gate(&self) -> Result<(), NotTaken> {
+    fn check_gate(&self, call: Call<'_>) -> Result<(), NotTaken> {
         match &self.gate {
             Gate::Open => Ok(()),
+            Gate::ReadOnly(_) if call.safety() == Safety::ReadOnly => Ok(()),
+            Gate::ReadOnly(why) => Err(NotTaken::ReadOnly(why.clone())),
             Gate::Held => Err(NotTaken::Held),
             Gate::Draining(why) | Gate::Shut(why) => Err(NotTaken::Ended(why.clone())),
         }

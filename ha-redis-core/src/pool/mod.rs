@@ -14,9 +14,10 @@ use event_listener::Event;
 
 use crate::address::Address;
 use crate::closing::CloseReport;
+use crate::command::Safety;
 use crate::config::RedisConfig;
 use crate::error::{Error, Kind, Outcome};
-use crate::link::{Generation, Link};
+use crate::link::{Call, Generation, Link};
 use crate::runtime::Runtime;
 use crate::sync::lock;
 use crate::time::{Elapsed, until};
@@ -50,6 +51,10 @@ struct State {
     alive: usize,
     /// While a failover is under way nothing is sent to the old master.
     held: bool,
+    /// Why nothing but reads is taken.
+    read_only: Option<Error>,
+    /// The connection was lost, and whoever knows the topology is to say whether the master is still the same.
+    doubted: bool,
     /// Why there is no connection, and how many attempts have failed.
     failure: Option<Error>,
     failures: u64,
@@ -77,6 +82,8 @@ impl Pool {
             replicas: Replicas::new(config, seed),
             alive: 0,
             held: false,
+            read_only: None,
+            doubted: false,
             failure: None,
             failures: 0,
             cut: CloseReport::default(),
@@ -106,6 +113,15 @@ impl Pool {
     /// Waits until commands are not held back, or the client is closed.
     pub(crate) async fn released(&self) {
         wait_for(&self.state, &self.usable, |state| (!state.held || state.is_closed()).then_some(())).await;
+    }
+
+    /// Fails for a write while only reads are taken.
+    pub(crate) fn check_writes(&self, call: Call<'_>) -> Result<(), Error> {
+        let state = lock(&self.state);
+        match &state.read_only {
+            Some(why) if call.safety() != Safety::ReadOnly => Err(why.clone()),
+            _ => Ok(()),
+        }
     }
 
     /// Why a wait for a connection was in vain.
@@ -169,7 +185,7 @@ impl Pool {
         let why = Error::new(Kind::NotMaster, format!("{address} is the master now"));
         let promoted = state.replicas.fence(&address);
         state.followed = Some(Arc::new(Followed { generation, address, given_by }));
-        state.held = false;
+        (state.held, state.doubted) = (false, false);
         state.failure = None;
         let old = state.take_links();
         drop(state);
@@ -191,9 +207,35 @@ impl Pool {
     pub(crate) fn release(&self) {
         let mut state = lock(&self.state);
         state.held = false;
-        state.links().for_each(|link| link.release());
+        state.links().for_each(|link| {
+            link.release();
+            link.restrict(state.read_only.clone());
+        });
         drop(state);
         self.announce_all();
+    }
+
+    /// Takes only reads for this reason, or, without one, writes as well.
+    #[cfg(feature = "sentinel")]
+    pub(crate) fn restrict(&self, why: Option<Error>) {
+        let mut state = lock(&self.state);
+        state.read_only = why;
+        state.links().for_each(|link| link.restrict(state.read_only.clone()));
+        drop(state);
+        self.announce_all();
+    }
+
+    /// The connection was lost: no other is made before the master is confirmed, or another one followed.
+    #[cfg(feature = "sentinel")]
+    pub(crate) fn doubt(&self, generation: Generation) {
+        let mut state = lock(&self.state);
+        state.doubted |= state.followed.as_ref().is_some_and(|now| now.generation == generation);
+    }
+
+    #[cfg(feature = "sentinel")]
+    pub(crate) fn confirm(&self) {
+        lock(&self.state).doubted = false;
+        self.changed.notify(usize::MAX);
     }
 
     /// A server of this generation says that it is no master: its connections take nothing new, and are
@@ -273,6 +315,12 @@ impl Pool {
         .await;
     }
 
+    /// Waits until there is no doubt that the master is still the same.
+    #[cfg(feature = "sentinel")]
+    pub(crate) async fn confirmed(&self) {
+        wait_for(&self.state, &self.changed, |state| (!state.doubted).then_some(())).await;
+    }
+
     // Closing.
 
     /// Waits until the client begins to close.
@@ -346,6 +394,7 @@ impl State {
     /// Whether a new connection belongs to the master that is followed now.
     fn admits(&self, link: &Link) -> bool {
         let current = self.followed.as_ref().is_some_and(|now| now.generation == link.generation);
+        link.restrict(self.read_only.clone());
         if self.held {
             link.hold();
         }

@@ -45,6 +45,8 @@ pub(crate) enum Answer {
     Ready {
         role: Option<Role>,
     },
+    /// It is ready, but this user may not ask it for its role by ROLE, or it knows that by another name.
+    NoRole,
     /// It does not know HELLO: say it again in RESP2.
     OnlyResp2,
 }
@@ -104,6 +106,7 @@ impl Handshake {
     /// Reads the replies to [`Handshake::commands`].
     pub(crate) fn read(&self, protocol: Protocol, replies: Vec<Value>) -> Result<Answer, Error> {
         let mut role = None;
+        let mut no_role = false;
         for (command, reply) in self.commands(protocol).iter().zip(replies) {
             let name = name(command);
             match reply {
@@ -114,12 +117,13 @@ impl Handshake {
                 Value::ServerError(error) if name == "CLIENT" => {
                     tracing::debug!(%error, "the server does not take the client's name");
                 }
+                Value::ServerError(error) if name == "ROLE" && may_not(&error) => no_role = true,
                 Value::ServerError(error) => return Err(refused(&name, &error)),
                 reply if name == "ROLE" => role = Some(read_role(&reply)?),
                 _ => {}
             }
         }
-        Ok(Answer::Ready { role })
+        Ok(if no_role { Answer::NoRole } else { Answer::Ready { role } })
     }
 }
 
@@ -131,9 +135,17 @@ fn name(command: &Cmd) -> String {
 }
 
 fn knows_no_hello(error: &ServerError) -> bool {
-    let unknown = error.code() == "ERR"
-        && error.details().is_some_and(|details| details.to_ascii_lowercase().starts_with("unknown command"));
-    unknown || error.code() == "NOPROTO"
+    is_unknown(error) || error.code() == "NOPROTO"
+}
+
+/// Whether a command is refused for itself, and not for the server's state.
+pub(crate) fn may_not(error: &ServerError) -> bool {
+    is_unknown(error) || error.code() == "NOPERM"
+}
+
+fn is_unknown(error: &ServerError) -> bool {
+    error.code() == "ERR"
+        && error.details().is_some_and(|details| details.to_ascii_lowercase().starts_with("unknown command"))
 }
 
 fn refused(command: &str, error: &ServerError) -> Error {
@@ -162,8 +174,25 @@ pub(crate) fn read_role(reply: &Value) -> Result<Role, Error> {
     }
 }
 
+/// Reads the role out of the reply to `INFO replication`.
+pub(crate) fn read_info_role(reply: &Value) -> Result<Role, Error> {
+    let said = match reply {
+        Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        Value::VerbatimString { text, .. } => text.clone(),
+        Value::ServerError(error) => {
+            return Err(refused("INFO replication, which it was asked for want of ROLE,", error));
+        }
+        reply => return Err(no_role(reply)),
+    };
+    match said.lines().find_map(|line| line.trim_end().strip_prefix("role:")) {
+        Some("master") => Ok(Role::Master),
+        Some("slave") => Ok(Role::Replica),
+        _ => Err(no_role(reply)),
+    }
+}
+
 fn no_role(reply: &Value) -> Error {
-    Error::new(Kind::Protocol, format!("it answered ROLE with what is no role: {reply:?}"))
+    Error::new(Kind::Protocol, format!("it was asked for its role, and answered what is none: {reply:?}"))
 }
 
 #[cfg(test)]
@@ -223,6 +252,24 @@ mod tests {
         assert_eq!(role("*1\r\n$5\r\nslave\r\n").unwrap(), Answer::Ready { role: Some(Role::Replica) });
         assert!(role("*1\r\n$5\r\nqueen\r\n").unwrap_err().is_protocol());
         assert!(role(":1\r\n").unwrap_err().is_protocol());
+    }
+
+    #[test]
+    fn where_role_is_refused_info_tells_it() {
+        let handshake = Handshake { role: true, ..Handshake::default() };
+        for refusal in ["-NOPERM this user has no permissions\r\n", "-ERR unknown command 'ROLE'\r\n"] {
+            let replies = || vec![Value::Map(vec![]), said(refusal)];
+            let answer = handshake.read(Protocol::Resp3, [replies(), vec![said("+PONG\r\n")]].concat());
+            assert_eq!(answer.unwrap(), Answer::NoRole);
+            let loading = [replies(), vec![said("-LOADING wait\r\n")]].concat();
+            assert!(handshake.read(Protocol::Resp3, loading).is_err());
+        }
+        let info = |text: &str| read_info_role(&Value::BulkString(text.into()));
+        assert_eq!(info("# Replication\r\nrole:master\r\nconnected_slaves:0\r\n").unwrap(), Role::Master);
+        assert_eq!(info("# Replication\r\nrole:slave\r\n").unwrap(), Role::Replica);
+        assert!(info("# Replication\r\n").unwrap_err().is_protocol());
+        let error = read_info_role(&said("-NOPERM this user has no permissions\r\n")).unwrap_err();
+        assert!(error.is_authentication(), "{error}");
     }
 
     #[test]

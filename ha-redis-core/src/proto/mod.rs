@@ -8,6 +8,8 @@ mod replication;
 pub use decode::{DecodeError, Decoder, Limits};
 
 pub use handshake::Role;
-pub(crate) use handshake::{Answer, Handshake, Protocol, read_role};
+#[cfg(feature = "sentinel")]
+pub(crate) use handshake::may_not;
+pub(crate) use handshake::{Answer, Handshake, Protocol, read_info_role, read_role};
 pub(crate) use in_flight::{InFlight, Reply, ReplyBound, Request, Shape};
 pub(crate) use replication::{Position, Replication, read_replication, replication_question};

@@ -1,33 +1,106 @@
-//! What Sentinels publish while a failover goes on.
+//! What Sentinels publish: about a failover, and about the instances that they watch.
+
+use std::fmt;
 
 use redis::{PushKind, Value};
 
 use crate::address::Address;
 
-/// The channels that a client needs to hear.
-pub(crate) const CHANNELS: [&str; 11] = [
-    "+odown",
+/// The channels that a client needs to hear: what each tells is in [`read`].
+pub(crate) const CHANNELS: [&str; 30] = [
+    // The steps of a failover.
+    "+try-failover",
+    "+elected-leader",
     "+selected-slave",
     "+failover-state-send-slaveof-noone",
     "+promoted-slave",
-    "+switch-master",
-    "+config-update-from",
     "+failover-end",
-    "+reboot",
+    "+failover-end-for-timeout",
     "-failover-abort-not-elected",
     "-failover-abort-no-good-slave",
     "-failover-abort-slave-timeout",
+    // Another master, another configuration.
+    "+switch-master",
+    "+config-update-from",
+    "+monitor",
+    "-monitor",
+    "+set",
+    // An instance is well or not.
+    "+sdown",
+    "-sdown",
+    "+odown",
+    "-odown",
+    "+reboot",
+    // Replicas and Sentinels come and go.
+    "+slave",
+    "+slave-reconf-done",
+    "+convert-to-slave",
+    "+sentinel",
+    "-dup-sentinel",
+    "+sentinel-address-switch",
+    "+sentinel-invalid-addr",
+    "+reset-master",
+    // The Sentinel itself.
+    "+tilt",
+    "-tilt",
 ];
 
-/// An event about the master that we follow.
+/// An event about the master that we follow, its replicas, or its Sentinels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     /// The leader has chosen this replica, or has told it to become master.
     Selected(Address),
     /// The failover under way was given up.
     Aborted,
-    /// The configuration has changed, or is about to: the Sentinels know more.
+    /// The publishing Sentinel names this master from now on.
+    Switched(Address),
+    /// An instance does not answer the publishing Sentinel any more.
+    Down(Subject),
+    /// It answers again.
+    Up(Subject),
+    /// The publishing Sentinel has learned of a replica or another Sentinel.
+    Appeared(Subject),
+    /// An instance was started anew.
+    Restarted(Subject),
+    /// The publishing Sentinel does nothing but watch, since its clock or its host stood still; or it acts again.
+    Tilt(bool),
+    /// Something else has changed, or is about to: the Sentinels know more.
     News,
+}
+
+/// What an event is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    Master(Address),
+    Replica(Address),
+    Sentinel(Address),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Master(address) => write!(f, "the master {address}"),
+            Self::Replica(address) => write!(f, "the replica {address}"),
+            Self::Sentinel(address) => write!(f, "the Sentinel {address}"),
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Selected(replica) => write!(f, "{replica} is to become master"),
+            Self::Aborted => f.write_str("the failover was given up"),
+            Self::Switched(master) => write!(f, "{master} is the master"),
+            Self::Down(instance) => write!(f, "{instance} does not answer"),
+            Self::Up(instance) => write!(f, "{instance} answers again"),
+            Self::Appeared(instance) => write!(f, "there is {instance}"),
+            Self::Restarted(instance) => write!(f, "{instance} was started anew"),
+            Self::Tilt(true) => f.write_str("it is in TILT mode"),
+            Self::Tilt(false) => f.write_str("it has left TILT mode"),
+            Self::News => f.write_str("something has changed"),
+        }
+    }
 }
 
 /// Reads a message that a subscription delivered; `None` for anything that is no event of `master_name`.
@@ -50,24 +123,48 @@ fn text(value: &Value) -> Option<&str> {
     }
 }
 
-fn read(channel: &str, payload: &str, master_name: &str) -> Option<Event> {
+pub(crate) fn read(channel: &str, payload: &str, master_name: &str) -> Option<Event> {
     let words: Vec<_> = payload.split(' ').collect();
-    if channel == "+switch-master" {
-        return (words.first() == Some(&master_name)).then_some(Event::News);
-    }
-    // `<type> <name> <ip> <port>`, and for all but masters ` @ <master name> <ip> <port>`.
-    let [kind, name, ip, port, rest @ ..] = words.as_slice() else { return None };
-    let about = if *kind == "master" { name } else { rest.get(1)? };
-    if *about != master_name {
-        return None;
-    }
-    match channel {
-        "+selected-slave" | "+failover-state-send-slaveof-noone" | "+promoted-slave" => {
-            Some(Event::Selected(Address::tcp(*ip, port.parse().ok()?)))
+    match (channel, words.as_slice()) {
+        ("+tilt" | "-tilt", _) => return Some(Event::Tilt(channel == "+tilt")),
+        ("+switch-master", [name, _, _, ip, port]) => {
+            return (*name == master_name).then_some(Event::Switched(address(ip, port)?));
         }
-        _ if channel.starts_with("-failover-abort") => Some(Event::Aborted),
-        _ => Some(Event::News),
+        ("+switch-master", _) => return None,
+        _ => {}
     }
+    let subject = subject(&words, master_name)?;
+    Some(match (channel, subject) {
+        ("+selected-slave" | "+failover-state-send-slaveof-noone" | "+promoted-slave", subject) => {
+            let Subject::Replica(replica) = subject else { return None };
+            Event::Selected(replica)
+        }
+        ("+sdown" | "+odown", subject) => Event::Down(subject),
+        ("-sdown" | "-odown", subject) => Event::Up(subject),
+        ("+slave" | "+sentinel", subject) => Event::Appeared(subject),
+        ("+reboot", subject) => Event::Restarted(subject),
+        _ if channel.starts_with("-failover-abort") => Event::Aborted,
+        _ => Event::News,
+    })
+}
+
+/// `<type> <name> <ip> <port>`, and for all but masters ` @ <master name> <ip> <port>`; more may follow.
+fn subject(words: &[&str], master_name: &str) -> Option<Subject> {
+    match words {
+        ["master", name, ip, port, ..] if *name == master_name => Some(Subject::Master(address(ip, port)?)),
+        ["slave", _, ip, port, "@", name, ..] if *name == master_name => {
+            Some(Subject::Replica(address(ip, port)?))
+        }
+        ["sentinel", _, ip, port, "@", name, ..] if *name == master_name => {
+            Some(Subject::Sentinel(address(ip, port)?))
+        }
+        _ => None,
+    }
+}
+
+fn address(ip: &str, port: &str) -> Option<Address> {
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    (!ip.is_empty()).then(|| Address::tcp(ip, port))
 }
 
 #[cfg(test)]
@@ -99,20 +196,46 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_is_news_or_an_abort() {
+    fn every_event_names_what_it_is_about() {
+        let at = |port| Address::tcp("127.0.0.1", port);
         let master = "master mymaster 127.0.0.1 7000";
-        assert_eq!(heard("+odown", &format!("{master} #quorum 2/2")), Some(Event::News));
-        assert_eq!(heard("-failover-abort-slave-timeout", master), Some(Event::Aborted));
-        assert_eq!(heard("+switch-master", "mymaster 127.0.0.1 1 127.0.0.1 2"), Some(Event::News));
+        let replica = "slave 127.0.0.1:7002 127.0.0.1 7002 @ mymaster 127.0.0.1 7000";
+        let sentinel = "sentinel 5f2a 127.0.0.1 7009 @ mymaster 127.0.0.1 7000";
+        let events = [
+            ("+switch-master", "mymaster 127.0.0.1 1 127.0.0.1 2", Event::Switched(at(2))),
+            ("+odown", "master mymaster 127.0.0.1 7000 #quorum 2/2", Event::Down(Subject::Master(at(7000)))),
+            ("-odown", master, Event::Up(Subject::Master(at(7000)))),
+            ("+sdown", sentinel, Event::Down(Subject::Sentinel(at(7009)))),
+            ("-sdown", replica, Event::Up(Subject::Replica(at(7002)))),
+            ("+slave", replica, Event::Appeared(Subject::Replica(at(7002)))),
+            ("+sentinel", sentinel, Event::Appeared(Subject::Sentinel(at(7009)))),
+            ("+reboot", master, Event::Restarted(Subject::Master(at(7000)))),
+            ("+tilt", "#tilt mode entered", Event::Tilt(true)),
+            ("-tilt", "#tilt mode exited", Event::Tilt(false)),
+            ("-failover-abort-slave-timeout", master, Event::Aborted),
+            ("+config-update-from", sentinel, Event::News),
+        ];
+        for (channel, payload, event) in events {
+            assert!(CHANNELS.contains(&channel), "{channel}");
+            assert_eq!(heard(channel, payload), Some(event), "{channel} {payload}");
+        }
     }
 
     #[test]
     fn resp2_messages_are_read_and_nonsense_is_not() {
         let words = ["message", "+switch-master", "mymaster 127.0.0.1 1 127.0.0.1 2"];
         let array = Value::Array(words.map(|word| Value::BulkString(word.into())).to_vec());
-        assert_eq!(event_of(&array, "mymaster"), Some(Event::News));
-        for payload in ["", "slave", "slave a b c", "slave x 127.0.0.1 notaport @ mymaster 1 2"] {
-            assert_eq!(heard("+selected-slave", payload), None);
+        assert_eq!(event_of(&array, "mymaster"), Some(Event::Switched(Address::tcp("127.0.0.1", 2))));
+        let payloads = [
+            "",
+            "slave",
+            "slave a b c",
+            "slave x 127.0.0.1 notaport @ mymaster 1 2",
+            "slave x  0 @ mymaster",
+        ];
+        for payload in payloads.into_iter().chain(["master mymaster 127.0.0.1 7000"]) {
+            assert_eq!(heard("+selected-slave", payload), None, "{payload}");
         }
+        assert_eq!(heard("+switch-master", "mymaster 127.0.0.1"), None);
     }
 }

@@ -5,25 +5,37 @@
 //! once, although the Sentinels agree on it only a second later (until then the switch is *provisional*). A
 //! failover whose events were missed is noticed in the Sentinels' answers, by its higher epoch.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
-use crate::sentinel::{Event, View, listed_replicas};
+use crate::sentinel::council::{Candidate, Council};
+use crate::sentinel::{Event, View};
 use crate::topology::Replica;
 
-/// Commands are held back for no longer than this while a replica is being promoted.
-const HOLD: Duration = Duration::from_secs(2);
 /// A selected replica that has not become master after this is not asked any more.
 const WATCH: Duration = Duration::from_secs(30);
 /// Sentinels take about a second to agree on a promotion. What they have not confirmed after this did not last.
 const CONFIRMATION: Duration = Duration::from_secs(10);
 /// How often the Sentinels are asked, in case an event was missed, while all is well.
-const POLL: Duration = Duration::from_secs(2);
+pub(super) const POLL: Duration = Duration::from_secs(2);
 /// How often they are asked while there is no connection to a master.
-const URGENT_POLL: Duration = Duration::from_millis(250);
-/// So many Sentinels are listened to at the most, however many they name.
-const MOST_SENTINELS: usize = 16;
+pub(super) const URGENT_POLL: Duration = Duration::from_millis(250);
+/// Holds that come to nothing take up no more than one part in so many of the time, whatever is published.
+const HOLD_SHARE: u32 = 5;
+/// So many masters of the past are remembered.
+const MOST_FORMER: usize = 16;
+
+/// What the configuration has to say.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    pub(crate) master_name: String,
+    /// Whether a selected replica is followed as soon as it is master.
+    pub(crate) early_promotion: bool,
+    /// Commands are held back for no longer than this while a replica is being promoted.
+    pub(crate) promotion_hold: Duration,
+    /// Whether writes need a majority of the Sentinels.
+    pub(crate) require_majority: bool,
+}
 
 /// Something that was heard.
 #[derive(Clone, Debug)]
@@ -57,36 +69,41 @@ pub(crate) enum Action {
     Forget(Address),
     /// Connect to this master, and to no other any more. Ends a hold.
     Follow(Address),
+    /// The Sentinels still name the master whose connection was lost: it may be connected to again.
+    Confirm,
     /// Send nothing more to the master for now.
     Hold,
     /// Go on sending.
     Release,
-    /// Ask this replica for its role, again and again, until it is master.
-    Watch(Address),
+    /// Ask this replica for its role, again and again, until it is master. One that was master `before` may not know
+    /// yet that it is none: its word counts only once it was seen as a replica.
+    Watch { replica: Address, before: bool },
     /// Stop asking.
     Unwatch,
+    /// Let no more writes through, for this reason.
+    Close(String),
+    /// Let writes through again.
+    Open,
     /// Tell those who wait why there is no master.
     Fail(String),
 }
 
 #[derive(Debug)]
 pub(crate) struct Follower {
-    master_name: String,
-    configured: BTreeSet<Address>,
-    sentinels: BTreeMap<Address, Said>,
+    rules: Rules,
+    council: Council,
     master: Option<Master>,
+    /// Masters that were followed before, the last one at the end.
+    former: Vec<Address>,
     promotion: Option<Promotion>,
+    /// No hold begins before this.
+    next_hold: Instant,
     connected: bool,
+    /// The connection was lost, and the Sentinels are to say whether the master is still the same.
+    unconfirmed: bool,
+    /// Writes are not let through, since a majority of the Sentinels is missing.
+    closed: bool,
     next_ask: Instant,
-}
-
-/// What a Sentinel said last.
-#[derive(Debug, Default)]
-struct Said {
-    answer: Option<Result<View, String>>,
-    /// Whether it has answered since it was asked last. An error stands until there is an answer: Sentinels that
-    /// fail after different times would never count together.
-    current: bool,
 }
 
 #[derive(Debug)]
@@ -118,24 +135,18 @@ struct Promotion {
     given_up: Instant,
 }
 
-/// A master that at least one Sentinel names.
-#[derive(Debug, PartialEq, Eq)]
-struct Candidate {
-    epoch: u64,
-    votes: usize,
-    address: Address,
-}
-
 impl Follower {
-    pub(crate) fn new(master_name: &str, sentinels: &[Address], now: Instant) -> Self {
-        let configured: BTreeSet<_> = sentinels.iter().cloned().collect();
+    pub(crate) fn new(rules: Rules, sentinels: &[Address], now: Instant) -> Self {
         Self {
-            master_name: master_name.to_owned(),
-            sentinels: configured.iter().map(|address| (address.clone(), Said::default())).collect(),
-            configured,
+            rules,
+            council: Council::new(sentinels),
             master: None,
+            former: Vec::new(),
             promotion: None,
+            next_hold: now,
             connected: false,
+            unconfirmed: false,
+            closed: false,
             next_ask: now,
         }
     }
@@ -156,17 +167,12 @@ impl Follower {
         let mut actions = Vec::new();
         match input {
             Input::Answer { sentinel, answer } => self.on_answer(sentinel, answer, now, &mut actions),
-            Input::Heard { sentinel, event: Event::Selected(replica) } => {
-                self.on_selected(sentinel, replica, now, &mut actions);
-            }
-            Input::Heard { sentinel, event: Event::Aborted } => {
-                self.on_aborted(&sentinel, &mut actions);
-                self.ask(now, &mut actions);
-            }
-            Input::Heard { event: Event::News, .. } | Input::Subscribed => self.ask(now, &mut actions),
+            Input::Heard { sentinel, event } => self.on_event(sentinel, event, now, &mut actions),
+            Input::Subscribed => self.ask(now, &mut actions),
             Input::Connected => self.connected = true,
             Input::Lost => {
                 self.connected = false;
+                self.unconfirmed = true;
                 self.ask(now, &mut actions);
             }
             Input::NotMaster => {
@@ -190,54 +196,48 @@ impl Follower {
         now: Instant,
         actions: &mut Vec<Action>,
     ) {
-        let Some(said) = self.sentinels.get_mut(&sentinel) else { return };
-        let others = answer.as_ref().map(|view| view.sentinels.clone()).unwrap_or_default();
-        *said = Said { answer: Some(answer), current: true };
-        self.meet(others, actions);
-        self.forget(actions);
+        if !self.council.knows(&sentinel) {
+            return;
+        }
+        self.council.hear(&sentinel, answer);
+        let met = self.council.meet(&sentinel);
+        if !met.is_empty() {
+            actions.push(Action::Meet(met));
+        }
+        actions.extend(self.council.forget(&sentinel).into_iter().map(Action::Forget));
         self.decide(now, actions);
-        if self.master.is_none() && self.sentinels.values().all(|said| said.current) {
+        self.confirm(actions);
+        self.check_majority(actions);
+        if self.master.is_none() && self.council.is_heard() {
             actions.push(Action::Fail(self.account()));
         }
     }
 
-    /// Learns of Sentinels that the configuration does not name.
-    fn meet(&mut self, others: Vec<Address>, actions: &mut Vec<Action>) {
-        // One that is configured by another name than its own is met twice; its id keeps it from voting twice.
-        let room = MOST_SENTINELS.saturating_sub(self.sentinels.len());
-        let new = others.into_iter().filter(|address| !self.sentinels.contains_key(address));
-        let new: Vec<_> = new.collect::<BTreeSet<_>>().into_iter().take(room).collect();
-        if !new.is_empty() {
-            self.sentinels.extend(new.iter().map(|address| (address.clone(), Said::default())));
-            actions.push(Action::Meet(new));
+    /// Whatever a Sentinel tells, all are asked: events come late, twice, out of order or not at all, so that none
+    /// says more than that there is something to be asked. But a selection, which nobody can be asked about, is
+    /// acted on at once.
+    fn on_event(&mut self, sentinel: Address, event: Event, now: Instant, actions: &mut Vec<Action>) {
+        match event {
+            Event::Selected(replica) if self.rules.early_promotion => {
+                self.on_selected(sentinel, replica, now, actions);
+                return;
+            }
+            Event::Aborted => self.on_aborted(&sentinel, actions),
+            Event::Tilt(tilt) => {
+                self.council.set_tilt(&sentinel, tilt);
+                self.check_majority(actions);
+            }
+            _ => {}
         }
+        self.ask(now, actions);
     }
 
-    /// Forgets a Sentinel that was met, does not answer, and that no other one names any more.
-    fn forget(&mut self, actions: &mut Vec<Action>) {
-        let answers = || self.sentinels.values().filter_map(|said| said.answer.as_ref());
-        let named: BTreeSet<_> = answers().flatten().flat_map(|view| &view.sentinels).cloned().collect();
-        let gone = |(address, said): (&Address, &Said)| {
-            let silent = matches!(said.answer, Some(Err(_)));
-            let needed = named.contains(address) || self.configured.contains(address);
-            (silent && !needed && !named.is_empty()).then(|| address.clone())
-        };
-        for address in self.sentinels.iter().filter_map(gone).collect::<Vec<_>>() {
-            self.sentinels.remove(&address);
-            actions.push(Action::Forget(address));
-        }
-    }
-
-    /// Follows what the Sentinels agree on. An epoch is given out by a majority of them, once a failover: so the
-    /// highest one is right, whoever tells it, and an answer of a lower one is old.
+    /// Follows what the Sentinels agree on.
     fn decide(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let voters = self.voters(false);
-        let known = self.known_sentinels(&voters);
-        let Some(best) = self.best(&voters) else { return };
-        let unanimous = self.voters(true);
-        let unanimous = if unanimous.len() == voters.len() { best.votes } else { 0 };
+        let council = &self.council;
+        let Some(best) = council.best() else { return };
         let follow = match &mut self.master {
-            None => voters.len() > known / 2 || self.sentinels.values().all(|said| said.current),
+            None => council.is_settled(),
             Some(master) if master.address == best.address => {
                 if best.epoch > master.epoch {
                     master.provisional = None;
@@ -247,46 +247,15 @@ impl Follower {
             }
             Some(master) if best.epoch > master.epoch => true,
             Some(master) if master.provisional.as_ref().is_some_and(|switch| now < switch.until) => false,
-            // The promotion did not last.
-            Some(master) if master.disowned => unanimous > known / 2,
+            // The promotion did not last, or was never heard of.
+            Some(master) if master.disowned || master.provisional.is_some() => council.is_agreed_on(&best),
             // All agree, afresh, on what is not newer: their configuration was made anew by hand.
-            Some(_) => unanimous == known && best.votes == voters.len(),
+            Some(_) => council.is_unanimous_on(&best),
         };
         if follow {
-            self.follow(best.address, best.epoch, None, actions);
+            let Candidate { address, epoch, .. } = best;
+            self.follow(address, epoch, None, now, actions);
         }
-    }
-
-    /// The answers that count, one a Sentinel: all, or only those since the Sentinels were asked last.
-    fn voters(&self, current: bool) -> Vec<View> {
-        let mut seen = BTreeSet::new();
-        let answers = self.sentinels.iter().filter_map(|(address, said)| match &said.answer {
-            Some(Ok(view)) if view.master.is_some() && (said.current || !current) => Some((address, view)),
-            _ => None,
-        });
-        let distinct = answers
-            .filter(|(address, view)| seen.insert(view.id.clone().unwrap_or_else(|| address.to_string())));
-        distinct.map(|(_, view)| view.clone()).collect()
-    }
-
-    /// The replicas that the Sentinels name; `None` when none of them answers.
-    pub(crate) fn replicas(&self) -> Option<Vec<Replica>> {
-        let voters = self.voters(false);
-        (!voters.is_empty()).then(|| listed_replicas(&voters))
-    }
-
-    fn known_sentinels(&self, voters: &[View]) -> usize {
-        let masters = voters.iter().filter_map(|view| view.master.as_ref());
-        masters.map(|master| master.other_sentinels + 1).fold(self.configured.len(), usize::max)
-    }
-
-    fn best(&self, voters: &[View]) -> Option<Candidate> {
-        let mut votes: BTreeMap<(u64, &Address), usize> = BTreeMap::new();
-        for master in voters.iter().filter_map(|view| view.master.as_ref()) {
-            *votes.entry((master.epoch, &master.address)).or_default() += 1;
-        }
-        let (&(epoch, address), &votes) = votes.iter().max_by_key(|((epoch, _), votes)| (*epoch, **votes))?;
-        Some(Candidate { epoch, votes, address: address.clone() })
     }
 
     fn follow(
@@ -294,28 +263,81 @@ impl Follower {
         address: Address,
         epoch: u64,
         provisional: Option<Provisional>,
+        now: Instant,
         actions: &mut Vec<Action>,
     ) {
+        (self.connected, self.unconfirmed, self.next_hold) = (false, false, now);
+        let next = Master { address: address.clone(), epoch, provisional, disowned: false };
+        let former = self.master.replace(next);
+        self.former.extend(former.map(|master| master.address));
+        self.former.retain(|former| *former != address);
+        self.former.drain(..self.former.len().saturating_sub(MOST_FORMER));
+        actions.push(Action::Follow(address));
         if self.promotion.take().is_some() {
             actions.push(Action::Unwatch);
         }
-        self.connected = false;
-        self.master = Some(Master { address: address.clone(), epoch, provisional, disowned: false });
-        actions.push(Action::Follow(address));
     }
 
-    fn on_selected(&mut self, leader: Address, replica: Address, now: Instant, actions: &mut Vec<Action>) {
-        let followed = self.master.as_ref().is_some_and(|master| master.address == replica);
-        let watched = self.promotion.as_ref().is_some_and(|promotion| promotion.candidate == replica);
-        if followed || watched {
+    /// The replicas that the Sentinels name; `None` when none of them answers.
+    pub(crate) fn replicas(&self) -> Option<Vec<Replica>> {
+        self.council.replicas()
+    }
+
+    /// A connection is made again only to a master that the Sentinels still name, if they can be asked.
+    fn confirm(&mut self, actions: &mut Vec<Action>) {
+        if self.unconfirmed && self.council.is_settled_afresh() {
+            self.unconfirmed = false;
+            actions.push(Action::Confirm);
+        }
+    }
+
+    /// Without a majority of the Sentinels there may be a newer master that we cannot hear of.
+    fn check_majority(&mut self, actions: &mut Vec<Action>) {
+        if !self.rules.require_majority || self.master.is_none() {
             return;
         }
-        if self.promotion.is_some() {
+        let (acting, known) = (self.council.acting(), self.council.known());
+        let closed = acting <= known / 2;
+        if closed != self.closed {
+            self.closed = closed;
+            let account = self.council.account(&self.rules.master_name);
+            actions.push(match closed {
+                true => {
+                    Action::Close(format!("only {acting} of {known} Sentinels answer and act: {account}"))
+                }
+                false => Action::Open,
+            });
+        }
+    }
+
+    /// Sends nothing more to the old master, for a bounded time, and watches the replica.
+    fn on_selected(&mut self, leader: Address, replica: Address, now: Instant, actions: &mut Vec<Action>) {
+        if self.master.as_ref().is_some_and(|master| master.address == replica) {
+            return;
+        }
+        if !self.council.may_be_replica(&replica) {
+            return self.ask(now, actions);
+        }
+        let before = self.promotion.take();
+        let watched = before.as_ref().is_some_and(|promotion| promotion.candidate == replica);
+        if before.is_some() && !watched {
             actions.push(Action::Unwatch);
         }
-        actions.extend([Action::Hold, Action::Watch(replica.clone())]);
-        let (held_until, given_up) = (Some(now + HOLD), now + WATCH);
-        self.promotion = Some(Promotion { leader, candidate: replica, held_until, given_up });
+        // A hold that goes on is not made longer, and one that came to nothing is not soon followed by another.
+        let held_until = before.and_then(|promotion| promotion.held_until).or_else(|| {
+            let hold = self.rules.promotion_hold;
+            let may_hold = !hold.is_zero() && self.next_hold <= now;
+            may_hold.then(|| {
+                actions.push(Action::Hold);
+                self.next_hold = now + hold * HOLD_SHARE;
+                now + hold
+            })
+        });
+        if !watched {
+            let before = self.former.contains(&replica);
+            actions.push(Action::Watch { replica: replica.clone(), before });
+        }
+        self.promotion = Some(Promotion { leader, candidate: replica, held_until, given_up: now + WATCH });
     }
 
     fn on_promoted(&mut self, replica: Address, now: Instant, actions: &mut Vec<Action>) {
@@ -323,18 +345,18 @@ impl Follower {
         if promotion.candidate == replica {
             let provisional = Provisional { leader: promotion.leader.clone(), until: now + CONFIRMATION };
             // What the Sentinels say now is of the epoch before the promotion.
-            let said = self.best(&self.voters(false)).map_or(0, |best| best.epoch);
+            let said = self.council.best().map_or(0, |best| best.epoch);
             let epoch = self.master.as_ref().map_or(said, |master| master.epoch.max(said));
-            self.follow(replica, epoch, Some(provisional), actions);
+            self.follow(replica, epoch, Some(provisional), now, actions);
             self.ask(now, actions);
         }
     }
 
     /// The leader gave the failover up; what another Sentinel gave up does not matter.
     fn on_aborted(&mut self, sentinel: &Address, actions: &mut Vec<Action>) {
-        if self.promotion.as_ref().is_some_and(|promotion| promotion.leader == *sentinel) {
-            self.promotion = None;
-            actions.extend([Action::Unwatch, Action::Release]);
+        if let Some(promotion) = self.promotion.take_if(|promotion| promotion.leader == *sentinel) {
+            actions.push(Action::Unwatch);
+            actions.extend(promotion.held_until.map(|_| Action::Release));
         }
         if let Some(master) = &mut self.master
             && master.provisional.as_ref().is_some_and(|switch| switch.leader == *sentinel)
@@ -362,25 +384,15 @@ impl Follower {
 
     fn ask(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.next_ask = now + if self.connected { POLL } else { URGENT_POLL };
-        for said in self.sentinels.values_mut() {
-            said.current = matches!(said.answer, Some(Err(_)));
-        }
+        self.council.ask();
         actions.push(Action::Ask);
     }
 
     /// Why there is no master: whom we asked, and what each said.
     pub(crate) fn account(&self) -> String {
-        let name = &self.master_name;
-        let said = self.sentinels.iter().map(|(address, said)| match &said.answer {
-            Some(Ok(View { master: Some(master), .. })) => format!("{address} names {}", master.address),
-            Some(Ok(View { refusal: Some(refusal), .. })) => format!("{address} answered: {refusal}"),
-            Some(Ok(_)) => format!("{address} knows no master named `{name}`"),
-            Some(Err(error)) => format!("{address} did not answer: {error}"),
-            None => format!("{address} has not answered yet"),
-        });
-        let said = said.collect::<Vec<_>>().join("; ");
-        let answered = self.sentinels.values().any(|said| matches!(said.answer, Some(Ok(_))));
-        if answered {
+        let name = &self.rules.master_name;
+        let said = self.council.account(name);
+        if self.council.has_answer() {
             format!("the Sentinels know no master named `{name}` (is sentinel_master_name right?): {said}")
         } else {
             format!("no Sentinel could be asked for the master `{name}`: {said}")

@@ -1,14 +1,17 @@
 //! Who is master, by what the Sentinels say: their answers, their events, and what follows from them.
 //!
 //! Nothing here does I/O or reads a clock: [`Follower`] takes what was heard, with the time, and returns what
-//! is to be done.
+//! is to be done. The files in `scenarios/` tell how failovers go, line by line; a test holds the follower to them.
 
+mod council;
 mod event;
 mod follower;
 mod replicas;
+#[cfg(test)]
+mod scenario;
 mod view;
 
 pub(crate) use event::{CHANNELS, Event, event_of};
-pub(crate) use follower::{Action, Follower, Input};
+pub(crate) use follower::{Action, Follower, Input, Rules};
 pub(crate) use replicas::listed_replicas;
 pub(crate) use view::{Instance, View, is_up, questions, read_view};

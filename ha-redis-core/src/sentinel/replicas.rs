@@ -11,7 +11,7 @@ use crate::topology::Replica;
 ///
 /// What Sentinels say of a replica's link to its master may be ten seconds old, so it does not count here: whoever
 /// reads from a replica asks it itself.
-pub(crate) fn listed_replicas(views: &[View]) -> Vec<Replica> {
+pub(crate) fn listed_replicas(views: &[&View]) -> Vec<Replica> {
     let mut votes: BTreeMap<&Address, (usize, usize)> = BTreeMap::new();
     for instance in views.iter().flat_map(|view| &view.replicas) {
         let (up, down) = votes.entry(&instance.address).or_default();
@@ -38,7 +38,8 @@ mod tests {
     }
 
     fn listed(views: &[View]) -> Vec<(Address, bool)> {
-        listed_replicas(views).into_iter().map(|replica| (replica.address, replica.healthy)).collect()
+        let views: Vec<_> = views.iter().collect();
+        listed_replicas(&views).into_iter().map(|replica| (replica.address, replica.healthy)).collect()
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub(crate) struct View {
     pub(crate) replicas: Vec<Instance>,
     /// The other Sentinels that it knows.
     pub(crate) sentinels: Vec<Address>,
+    /// Whether it does nothing but watch, since its clock or its host stood still: it has no part in a failover.
+    pub(crate) tilt: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,18 +60,20 @@ pub(crate) fn questions(master_name: &str) -> Vec<Cmd> {
         ask("MASTER"),
         ask("REPLICAS"),
         ask("SENTINELS"),
+        cmd("INFO").arg("sentinel").take(),
     ]
 }
 
 /// Reads the replies to [`questions`]. What cannot be read counts as not known.
 pub(crate) fn read_view(replies: &[Value]) -> View {
-    let [id, address, master, replicas, sentinels] = replies else { return View::default() };
+    let [id, address, master, replicas, sentinels, info] = replies else { return View::default() };
     View {
         id: text(id),
         master: read_master(address, master),
         refusal: refusal(master),
         replicas: records(replicas).iter().filter_map(read_replica).collect(),
         sentinels: records(sentinels).iter().filter_map(Record::address).collect(),
+        tilt: text(info).is_some_and(|info| info.lines().any(|line| line.trim_end() == "sentinel_tilt:1")),
     }
 }
 
@@ -139,7 +143,7 @@ fn records(value: &Value) -> Vec<Record> {
 fn text(value: &Value) -> Option<String> {
     match value {
         Value::BulkString(bytes) => String::from_utf8(bytes.clone()).ok(),
-        Value::SimpleString(text) => Some(text.clone()),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text.clone()),
         Value::Int(number) => Some(number.to_string()),
         _ => None,
     }
@@ -180,6 +184,7 @@ mod tests {
             shape(&MASTER),
             Value::Array(vec![shape(&REPLICA)]),
             Value::Array(vec![shape(&sentinel)]),
+            bulk("# Sentinel\r\nsentinel_masters:1\r\nsentinel_tilt:1\r\n"),
         ]
     }
 
@@ -193,26 +198,28 @@ mod tests {
         assert_eq!(view.replicas[0].address, Address::tcp("10.0.0.2", 6380));
         assert!(view.replicas[0].master_link_up);
         assert_eq!(view.sentinels, [Address::tcp("10.0.0.9", 26379)]);
+        assert!(view.tilt);
     }
 
     #[test]
     fn a_name_that_a_sentinel_does_not_know_gives_no_master() {
         let refused = redis::parse_redis_value(b"-ERR No such master with that name\r\n").unwrap();
-        let view = read_view(&[bulk("abc"), Value::Nil, refused.clone(), refused.clone(), refused]);
+        let view =
+            read_view(&[bulk("abc"), Value::Nil, refused.clone(), refused.clone(), refused, Value::Nil]);
         assert_eq!(view, View { id: Some("abc".to_owned()), ..View::default() });
     }
 
     #[test]
     fn what_is_no_sentinel_says_so() {
         let refused = redis::parse_redis_value(b"-ERR unknown command 'SENTINEL'\r\n").unwrap();
-        let view = read_view(&vec![refused; 5]);
+        let view = read_view(&vec![refused; 6]);
         assert_eq!(view.refusal.as_deref(), Some("ERR unknown command 'SENTINEL'"));
     }
 
     #[test]
     fn nonsense_is_not_known() {
         assert_eq!(read_view(&[]), View::default());
-        assert_eq!(read_view(&vec![Value::Int(1); 5]).master, None);
-        assert_eq!(read_view(&vec![Value::Array(vec![Value::Nil]); 5]), View::default());
+        assert_eq!(read_view(&vec![Value::Int(1); 6]).master, None);
+        assert_eq!(read_view(&vec![Value::Array(vec![Value::Nil]); 6]), View::default());
     }
 }

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use ha_redis_testkit::{Server, Topology};
-use ha_redis_tokio::{RedisClient, RedisConfig, RedisConfigBuilder};
+use ha_redis_tokio::{Address, Client, RedisClient, RedisConfig, RedisConfigBuilder};
 
 /// Longer than anything here takes, even on a busy machine.
 pub(crate) const BOUND: Duration = Duration::from_secs(30);
@@ -33,6 +33,19 @@ pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < BOUND, "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Waits until the client has a connection to this server as the master, by whatever name it is known.
+pub(crate) async fn until_master(client: &Client, server: &Server) {
+    let start = Instant::now();
+    loop {
+        let health = client.health_check().await;
+        match health.master {
+            Some(Address::Tcp { port, .. }) if port == server.port() && health.error.is_none() => return,
+            _ => assert!(start.elapsed() < BOUND, "waited in vain for the new master: {health:?}"),
+        }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -1,6 +1,9 @@
 //! The Sentinels.
 
-use super::{PASSWORD, SWITCH, Setting, TIMEOUT, USERNAME, is_name, is_tcp, is_timeout, set};
+use super::{
+    DELAY, MAX_DURATION, PASSWORD, SWITCH, Setting, TIMEOUT, USERNAME, is_name, is_tcp, is_timeout, set,
+};
+use crate::config::address_map::AddressMap;
 use crate::config::duration;
 use crate::config::password::Password;
 
@@ -63,5 +66,37 @@ pub(super) static SETTINGS: &[Setting] = &[
         valid: |config| is_timeout(config.sentinel_socket_connect_timeout),
         text: |config| Some(duration::format(config.sentinel_socket_connect_timeout)),
         read: Some(|config, text| set(&mut config.sentinel_socket_connect_timeout, duration::parse(text))),
+    },
+    Setting {
+        name: "sentinel_require_majority",
+        secret: false,
+        allowed: SWITCH,
+        valid: |_| true,
+        text: |config| Some(config.sentinel_require_majority.to_string()),
+        read: Some(|config, text| set(&mut config.sentinel_require_majority, text.parse().ok())),
+    },
+    Setting {
+        name: "early_promotion",
+        secret: false,
+        allowed: SWITCH,
+        valid: |_| true,
+        text: |config| Some(config.early_promotion.to_string()),
+        read: Some(|config, text| set(&mut config.early_promotion, text.parse().ok())),
+    },
+    Setting {
+        name: "promotion_hold",
+        secret: false,
+        allowed: DELAY,
+        valid: |config| config.promotion_hold <= MAX_DURATION,
+        text: |config| Some(duration::format(config.promotion_hold)),
+        read: Some(|config, text| set(&mut config.promotion_hold, duration::parse(text))),
+    },
+    Setting {
+        name: "address_map",
+        secret: false,
+        allowed: "announced=reached,…, each entry host=host or host:port=host:port, none announced twice",
+        valid: |config| config.address_map.is_valid(),
+        text: |config| Some(config.address_map.to_string()).filter(|map| !map.is_empty()),
+        read: Some(|config, text| set(&mut config.address_map, AddressMap::read(text))),
     },
 ];

@@ -1,0 +1,79 @@
+//! The Sentinels that are known now, the one to ask first in front.
+
+use std::sync::Mutex;
+
+use crate::address::Address;
+use crate::sync::lock;
+
+/// Begins with the configuration's, and is kept by the [supervisor](super::supervisor) from then on.
+#[derive(Debug)]
+pub(crate) struct SentinelList(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    addresses: Vec<Address>,
+    /// Whether the first one answered when it was asked last.
+    first_answers: bool,
+}
+
+impl SentinelList {
+    pub(crate) fn new(addresses: &[Address]) -> Self {
+        Self(Mutex::new(State { addresses: addresses.to_vec(), first_answers: false }))
+    }
+
+    pub(crate) fn addresses(&self) -> Vec<Address> {
+        lock(&self.0).addresses.clone()
+    }
+
+    pub(crate) fn add(&self, sentinel: Address) {
+        let addresses = &mut lock(&self.0).addresses;
+        if !addresses.contains(&sentinel) {
+            addresses.push(sentinel);
+        }
+    }
+
+    pub(crate) fn remove(&self, sentinel: &Address) {
+        lock(&self.0).addresses.retain(|address| address != sentinel);
+    }
+
+    /// The first to answer stays in front for as long as it does.
+    pub(crate) fn answered(&self, sentinel: &Address) {
+        let mut state = lock(&self.0);
+        let place = state.addresses.iter().position(|address| address == sentinel);
+        if let (Some(place), false) = (place, state.first_answers) {
+            state.addresses[..=place].rotate_right(1);
+            state.first_answers = true;
+        }
+    }
+
+    /// One that did not answer is asked last.
+    pub(crate) fn failed(&self, sentinel: &Address) {
+        let mut state = lock(&self.0);
+        let Some(place) = state.addresses.iter().position(|address| address == sentinel) else { return };
+        state.addresses[place..].rotate_left(1);
+        state.first_answers &= place != 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_to_answer_comes_first_until_it_fails() {
+        let [a, b, c] = ["a", "b", "c"].map(|host| Address::tcp(host, 26379));
+        let list = SentinelList::new(&[a.clone(), b.clone()]);
+        list.add(c.clone());
+        list.add(a.clone());
+        list.answered(&c);
+        list.answered(&b);
+        assert_eq!(list.addresses(), [c.clone(), a.clone(), b.clone()], "the fastest");
+        list.failed(&a);
+        assert_eq!(list.addresses(), [c.clone(), b.clone(), a.clone()]);
+        list.failed(&c);
+        list.answered(&a);
+        assert_eq!(list.addresses(), [a.clone(), b.clone(), c.clone()]);
+        list.remove(&b);
+        assert_eq!(list.addresses(), [a, c]);
+    }
+}

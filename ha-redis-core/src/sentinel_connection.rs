@@ -1,0 +1,155 @@
+//! A connection to a Sentinel, for its own commands.
+
+use std::fmt;
+use std::sync::Arc;
+
+use redis::{Cmd, Pipeline, RedisResult, Value};
+
+use crate::address::Address;
+use crate::command::{Placement, Safety, pipeline_placement};
+use crate::connection::refused;
+use crate::engine::core::{Keeper, closed};
+use crate::engine::dialog::Dialog;
+use crate::error::{Error, Kind, Outcome};
+use crate::link::Call;
+use crate::pool::GivenBy;
+use crate::time::{Elapsed, until};
+
+/// A connection to one of the Sentinels, from [`Client::sentinel_connection`](crate::Client::sentinel_connection), for
+/// `SENTINEL CKQUORUM`, `SENTINEL MASTERS` and all else that a Sentinel can be asked. With a runtime crate it implements
+/// [`redis::aio::ConnectionLike`], so that `redis::cmd` works on it.
+///
+/// It asks the Sentinel at [`address`](Self::address) for as long as that one answers. At first that is the one that
+/// answered the client first. When it fails, the next one that can be reached takes its place: for the same call if
+/// its command was not sent or changes nothing (as `CKQUORUM` and `MASTERS`), for the next call otherwise (as `FAILOVER`).
+/// Every connection is bounded by `sentinel_socket_connect_timeout`, every reply by `sentinel_socket_timeout`.
+///
+/// Sentinels know no transactions, and subscriptions are not for this connection: both are refused.
+///
+/// # Cancellation safety
+/// A call that is dropped before its end may or may not run on the Sentinel; a later call never sees its reply.
+pub struct SentinelConnection {
+    core: Arc<Keeper>,
+    address: Address,
+    /// `None` after a call without an end.
+    dialog: Option<Dialog>,
+}
+
+impl SentinelConnection {
+    pub(crate) async fn open(core: &Arc<Keeper>) -> Result<Self, Error> {
+        if !core.config.use_sentinel() {
+            let message = "there are no Sentinels to connect to: the configuration says use_sentinel = false";
+            return Err(Error::new(Kind::Config, message));
+        }
+        core.start()?;
+        let (address, dialog) = connect(core, None).await?;
+        Ok(Self { core: Arc::clone(core), address, dialog: Some(dialog) })
+    }
+
+    /// The Sentinel that was asked last, and will be asked next if it can be.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Sends a command. An error that the Sentinel answers with is a [`Value::ServerError`].
+    ///
+    /// # Errors
+    /// When no reply came, or no Sentinel could be reached: see [`Error`].
+    pub async fn request(&mut self, command: &Cmd) -> RedisResult<Value> {
+        let mut pipeline = Pipeline::with_capacity(1);
+        pipeline.add_command(command.clone());
+        self.request_pipeline(&pipeline).await.map(|mut values| values.pop().unwrap_or(Value::Nil))
+    }
+
+    /// Sends the commands of a pipeline at once: one value a command.
+    ///
+    /// # Errors
+    /// As [`SentinelConnection::request`]; and for an atomic pipeline.
+    pub async fn request_pipeline(&mut self, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
+        if pipeline.is_transaction() {
+            return Err(Error::new(Kind::Refused, "a Sentinel knows no transactions").into());
+        }
+        if let Placement::Refused(refusal) = pipeline_placement(pipeline) {
+            return Err(refused(refusal).into());
+        }
+        let commands: Vec<_> = pipeline.cmd_iter().cloned().collect();
+        let repeatable = Call::Pipeline(pipeline).safety() == Safety::ReadOnly;
+        match self.ask(&commands).await {
+            Err(error) if repeatable && error.outcome() == Outcome::MaybeApplied => {
+                Ok(self.ask(&commands).await?)
+            }
+            result => Ok(result?),
+        }
+    }
+
+    /// Asks once: on the connection that is there, or else on one to whichever Sentinel can be reached.
+    async fn ask(&mut self, commands: &[Cmd]) -> Result<Vec<Value>, Error> {
+        self.core.pool.check_open()?;
+        let mut dialog = match self.dialog.take() {
+            Some(dialog) => dialog,
+            None => {
+                let (address, dialog) = connect(&self.core, Some(&self.address)).await?;
+                self.address = address;
+                dialog
+            }
+        };
+        let within = self.core.config.sentinel_socket_timeout();
+        let bound = self.core.runtime.now() + within;
+        let failed = match until(&*self.core.runtime, bound, dialog.ask(commands)).await {
+            Ok(Ok(values)) => {
+                self.dialog = Some(dialog);
+                return Ok(values);
+            }
+            Ok(Err(error)) => error,
+            Err(Elapsed) => Error::new(Kind::Timeout, format!("no answer within {within:?}")),
+        };
+        Err(failed.during(format!("the Sentinel {}", self.address)).with_outcome(Outcome::MaybeApplied))
+    }
+}
+
+/// Connects to the first Sentinel that can be reached; to `failed` only if there is no other.
+async fn connect(core: &Keeper, failed: Option<&Address>) -> Result<(Address, Dialog), Error> {
+    let mut sentinels = core.sentinel_list.addresses();
+    sentinels.sort_by_key(|address| Some(address) == failed);
+    let mut errors = Vec::new();
+    for address in sentinels {
+        let attempt = core.sentinels.connect(&address, &GivenBy::SentinelList);
+        let attempt = futures_lite::future::or(attempt, async {
+            core.pool.closing().await;
+            Err(closed())
+        });
+        match attempt.await {
+            Ok((dialog, _)) => return Ok((address, dialog)),
+            Err(error) if error.is_closed() => return Err(error),
+            Err(error) => errors.push(error.message().to_owned()),
+        }
+    }
+    Err(Error::new(Kind::Sentinel, format!("no Sentinel could be reached: {}", errors.join("; "))))
+}
+
+impl fmt::Debug for SentinelConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SentinelConnection").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "aio")]
+impl redis::aio::ConnectionLike for SentinelConnection {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> redis::RedisFuture<'a, Value> {
+        Box::pin(self.request(cmd))
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        cmd: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> redis::RedisFuture<'a, Vec<Value>> {
+        debug_assert!(cmd.is_transaction() || (offset == 0 && count == cmd.len()));
+        Box::pin(self.request_pipeline(cmd))
+    }
+
+    fn get_db(&self) -> i64 {
+        0
+    }
+}

@@ -1,0 +1,256 @@
+//! Whom the client believes: the official guidelines for Sentinel clients, and what goes beyond them.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![cfg(feature = "sentinel")]
+
+mod common;
+#[path = "common/sentinel.rs"]
+mod scripted;
+
+use std::time::{Duration, Instant};
+
+use common::{BOUND, calls, client_of_topology, config, connections, until, until_master};
+use ha_redis_testkit::{Server, Topology};
+use ha_redis_tokio::redis::{self, AsyncCommands};
+use ha_redis_tokio::{Outcome, RedisClient, RedisErrorExt};
+use scripted::Sentinels;
+
+#[tokio::test]
+async fn one_that_knows_no_master_is_passed_over() {
+    let master = Server::start().unwrap();
+    let sentinels = Sentinels::naming(&master, 3);
+    sentinels.change(0, |says| says.master = None);
+    let client = RedisClient::connect(sentinels.config()).await.unwrap();
+    client.connection().set::<_, _, ()>("key", 1).await.unwrap();
+    let states = client.topology().await.unwrap().sentinel_states;
+    assert_eq!(states.iter().filter(|state| state.error.is_some()).count(), 1, "{states:?}");
+}
+
+#[tokio::test]
+async fn a_silent_sentinel_is_not_waited_for() {
+    let master = Server::start().unwrap();
+    let sentinels = Sentinels::naming(&master, 3);
+    sentinels.change(0, |says| says.answers = false);
+    let settings = sentinels.settings().sentinel_socket_timeout(BOUND);
+    let started = Instant::now();
+    RedisClient::connect(settings.build().unwrap()).await.unwrap();
+    assert!(started.elapsed() < BOUND / 2, "the others are a majority");
+}
+
+#[tokio::test]
+async fn an_old_view_gets_no_writes_whoever_answers_first() {
+    let (old, new) = (Server::start().unwrap(), Server::start().unwrap());
+    for stale in 0..3 {
+        let sentinels = Sentinels::naming(&new, 3);
+        (0..3).for_each(|number| sentinels.change(number, |says| says.epoch = 2));
+        sentinels.change(stale, |says| (says.master, says.epoch) = (Some(old.port()), 1));
+        let client = RedisClient::connect(sentinels.config()).await.unwrap();
+        client.connection().set::<_, _, ()>("key", stale).await.unwrap();
+    }
+    assert_eq!((calls(&old, "set"), calls(&new, "set")), (0, 3));
+}
+
+#[tokio::test]
+async fn a_server_of_the_wrong_role_is_left_and_the_sentinels_are_asked_again() {
+    let master = Server::start().unwrap();
+    let replica = Server::builder().replica_of(&master).start().unwrap();
+    let sentinels = Sentinels::naming(&replica, 1);
+    let client = RedisClient::new(sentinels.config());
+    let mut redis = client.connection();
+    let (written, ()) = tokio::join!(redis.set::<_, _, ()>("key", 1), async {
+        until("the replica was asked for its role", || calls(&replica, "role") >= 2).await;
+        sentinels.change(0, |says| (says.master, says.epoch) = (Some(master.port()), 2));
+    });
+    written.unwrap();
+    assert_eq!(calls(&master, "set"), 1);
+    until("nothing is left on the replica", || connections(&replica) == 0).await;
+}
+
+#[tokio::test]
+async fn a_lost_connection_is_not_made_again_to_a_master_that_was_replaced() {
+    let (old, new) = (Server::start().unwrap(), Server::start().unwrap());
+    let sentinels = Sentinels::naming(&old, 3);
+    let client = RedisClient::connect(sentinels.config()).await.unwrap();
+    let mut redis = client.connection();
+    redis.set::<_, _, ()>("key", 1).await.unwrap();
+    // No event tells of it, and the old master still says that it is one.
+    (0..3).for_each(|number| {
+        sentinels.change(number, |says| (says.master, says.epoch) = (Some(new.port()), 2));
+    });
+    old.query(&["CLIENT", "KILL", "TYPE", "normal"]).unwrap();
+    redis.set::<_, _, ()>("key", 2).await.unwrap();
+    assert_eq!((calls(&old, "set"), calls(&new, "set")), (1, 1));
+}
+
+#[tokio::test]
+async fn killed_connections_are_made_again_and_failovers_followed() {
+    let topology = Topology::start().unwrap();
+    let client = client_of_topology(&topology).await;
+    let mut redis = client.connection();
+    for round in 0..5 {
+        topology.master().unwrap().query(&["CLIENT", "KILL", "TYPE", "normal"]).unwrap();
+        redis.set::<_, _, ()>("key", round).await.unwrap();
+    }
+    let listeners = |sentinel: &Server| {
+        let list = sentinel.query(&["CLIENT", "LIST", "TYPE", "pubsub"]).unwrap();
+        list.text().unwrap().lines().filter(|line| line.contains("cmd=subscribe")).count()
+    };
+    for sentinel in topology.sentinels() {
+        sentinel.query(&["CLIENT", "KILL", "TYPE", "normal"]).unwrap();
+        sentinel.query(&["CLIENT", "KILL", "TYPE", "pubsub"]).unwrap();
+        until("it is listened to again", || listeners(sentinel) == 1).await;
+    }
+    topology.wait_until_healthy().unwrap();
+    let old = topology.planned_failover().unwrap();
+    let new = topology.wait_for_new_master(old).unwrap();
+    until_master(&client, new).await;
+    redis.set::<_, _, ()>("key", "after").await.unwrap();
+    assert_eq!(new.query(&["GET", "key"]).unwrap().text(), Some("after"));
+}
+
+#[tokio::test]
+async fn where_role_is_refused_info_verifies_the_master_and_sees_the_promotion() {
+    let topology = Topology::builder().config("user app on >secret ~* &* +@all -role").start().unwrap();
+    let with_user = topology.url().replace("redis+sentinel://", "redis+sentinel://app:secret@");
+    let client = RedisClient::connect(config(&with_user)).await.unwrap();
+    let mut redis = client.connection();
+    redis.set::<_, _, ()>("key", 1).await.unwrap();
+    let old = topology.planned_failover().unwrap();
+    let new = topology.wait_for_new_master(old).unwrap();
+    until_master(&client, new).await;
+    redis.set::<_, _, ()>("key", 2).await.unwrap();
+    assert_eq!(new.query(&["GET", "key"]).unwrap().text(), Some("2"));
+}
+
+#[tokio::test]
+async fn without_early_promotion_a_failover_is_followed_by_the_sentinels_word() {
+    let topology = Topology::start().unwrap();
+    let url = format!("{}?early_promotion=false", topology.url());
+    let client = RedisClient::connect(config(&url)).await.unwrap();
+    let old = topology.planned_failover().unwrap();
+    let new = topology.wait_for_new_master(old).unwrap();
+    until_master(&client, new).await;
+    client.connection().set::<_, _, ()>("key", 2).await.unwrap();
+    assert_eq!(new.query(&["GET", "key"]).unwrap().text(), Some("2"));
+}
+
+#[tokio::test]
+async fn sentinels_that_only_watch_are_shown_and_close_for_writes_by_the_setting() {
+    let master = Server::start().unwrap();
+    let sentinels = Sentinels::naming(&master, 3);
+    let settings = sentinels.settings().sentinel_require_majority(true);
+    let client = RedisClient::connect(settings.build().unwrap()).await.unwrap();
+    let mut redis = client.connection();
+    redis.set::<_, _, ()>("key", 1).await.unwrap();
+    (0..2).for_each(|number| sentinels.change(number, |says| says.tilt = true));
+    let topology = client.topology().await.unwrap();
+    assert!(!topology.has_majority() && !topology.is_healthy(), "{topology}");
+    assert!(topology.to_string().contains("2 in TILT mode"), "{topology}");
+    assert_eq!(topology.sentinel_states.iter().filter(|state| state.tilt).count(), 2);
+
+    let refused = refused_write(&client).await;
+    assert!(refused.client_error().unwrap().is_sentinel(), "{refused}");
+    assert!(refused.to_string().contains("only 1 of 3 Sentinels answer and act"), "{refused}");
+    assert_eq!(redis.get::<_, i64>("key").await.unwrap(), 1, "reads go on");
+    let own = client.dedicated().await.unwrap().set::<_, _, ()>("key", 2).await.unwrap_err();
+    assert_eq!(own.outcome(), Outcome::NotSent);
+    let taken = redis.blpop::<_, Option<(String, String)>>("list", 0.0).await.unwrap_err();
+    assert_eq!(taken.outcome(), Outcome::NotSent, "{taken}");
+    (0..2).for_each(|number| sentinels.change(number, |says| says.tilt = false));
+    goes_on(&client).await;
+}
+
+#[tokio::test]
+async fn without_a_majority_writes_fail_at_once_by_the_setting() {
+    let topology = Topology::start().unwrap();
+    let url = format!("{}?sentinel_require_majority=true&failover_wait=60", topology.url());
+    let client = RedisClient::connect(config(&url)).await.unwrap();
+    client.connection().set::<_, _, ()>("key", 1).await.unwrap();
+    let [first, second, _] = topology.sentinels() else { panic!("three Sentinels") };
+    first.kill().unwrap();
+    client.connection().set::<_, _, ()>("key", 1).await.unwrap();
+    second.kill().unwrap();
+    let refused = refused_write(&client).await;
+    assert_eq!(refused.outcome(), Outcome::NotSent, "{refused}");
+    // Also while there is no connection at all.
+    topology.master().unwrap().kill().unwrap();
+    let started = Instant::now();
+    refused_write(&client).await;
+    assert!(started.elapsed() < BOUND, "it waits for no connection");
+    topology.servers()[0].restart().unwrap();
+    assert_eq!(client.connection().get::<_, Option<i64>>("key").await.unwrap(), None, "reads go on");
+    first.restart().unwrap();
+    goes_on(&client).await;
+}
+
+/// Writes until a write is refused.
+async fn refused_write(client: &RedisClient) -> redis::RedisError {
+    let started = Instant::now();
+    loop {
+        if let Err(error) = client.connection().set::<_, _, ()>("key", 1).await {
+            return error;
+        }
+        assert!(started.elapsed() < BOUND, "writes are still taken");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Waits until writes are taken again.
+async fn goes_on(client: &RedisClient) {
+    let started = Instant::now();
+    while let Err(error) = client.connection().set::<_, _, ()>("key", 3).await {
+        assert!(started.elapsed() < BOUND, "{error}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_sentinel_can_be_asked_and_the_next_one_takes_its_place() {
+    let topology = Topology::start().unwrap();
+    let client = client_of_topology(&topology).await;
+    let mut sentinel = client.sentinel_connection().await.unwrap();
+    let ckquorum = redis::cmd("SENTINEL").arg("CKQUORUM").arg("mymaster").take();
+    let answer: String = ckquorum.query_async(&mut sentinel).await.unwrap();
+    assert!(answer.starts_with("OK 3 usable Sentinels"), "{answer}");
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("PING").cmd("SENTINEL").arg("MASTERS");
+    let (pong, masters): (String, Vec<redis::Value>) = pipeline.query_async(&mut sentinel).await.unwrap();
+    assert_eq!((pong.as_str(), masters.len()), ("PONG", 1));
+
+    let asked = sentinel.address().to_string();
+    let dead = topology.sentinels().iter().find(|server| server.address().to_string() == asked).unwrap();
+    dead.kill().unwrap();
+    let answer: String = ckquorum.query_async(&mut sentinel).await.unwrap();
+    assert!(answer.starts_with("OK"), "{answer}");
+    assert_ne!(sentinel.address().to_string(), asked);
+    // What changes something is not repeated when nobody knows if it was done.
+    let asked = sentinel.address().to_string();
+    let hung = topology.sentinels().iter().find(|server| server.address().to_string() == asked).unwrap();
+    hung.hang().unwrap();
+    let reset = redis::cmd("SENTINEL").arg("RESET").arg("nosuch").take();
+    let doubt = reset.query_async::<i64>(&mut sentinel).await.unwrap_err();
+    assert_eq!(doubt.outcome(), Outcome::MaybeApplied, "{doubt}");
+    assert_eq!(reset.query_async::<i64>(&mut sentinel).await.unwrap(), 0, "the next one");
+    hung.resume().unwrap();
+}
+
+#[tokio::test]
+async fn what_a_sentinel_connection_cannot_do_is_said() {
+    let topology = Topology::start().unwrap();
+    let client = client_of_topology(&topology).await;
+    let mut sentinel = client.sentinel_connection().await.unwrap();
+    let mut atomic = redis::pipe();
+    atomic.atomic().cmd("PING");
+    let error = atomic.query_async::<(String,)>(&mut sentinel).await.unwrap_err();
+    assert!(error.client_error().unwrap().is_refused_command(), "{error}");
+    let subscribe = redis::cmd("SUBSCRIBE").arg("+sdown").query_async::<()>(&mut sentinel).await.unwrap_err();
+    assert!(subscribe.client_error().unwrap().is_refused_command(), "{subscribe}");
+    topology.sentinels().iter().for_each(|sentinel| sentinel.kill().unwrap());
+    let error = redis::cmd("PING").query_async::<String>(&mut sentinel).await.unwrap_err().to_string();
+    assert!(error.contains("no Sentinel could be reached"), "{error}");
+    client.close().await;
+    assert!(client.sentinel_connection().await.unwrap_err().is_closed());
+
+    let direct = RedisClient::new(config("redis://127.0.0.1:1"));
+    assert!(direct.sentinel_connection().await.unwrap_err().is_config());
+}

@@ -24,7 +24,6 @@ use crate::pool::{Followed, GivenBy, Pool};
 use crate::retry::{RetryBudget, RetryPolicy};
 use crate::runtime::{Runtime, Task};
 use crate::sync::lock;
-#[cfg(feature = "sentinel")]
 use crate::time::until;
 
 /// How many connections the handles share.
@@ -212,11 +211,8 @@ impl Core {
     /// Waits for the Sentinels' word on a master whose connection was lost; not for longer than one of them may take
     /// to answer, since the master may well live when they do not.
     pub(crate) async fn confirmed(&self) {
-        #[cfg(feature = "sentinel")]
-        {
-            let bound = self.runtime.now() + self.config.sentinel_socket_timeout();
-            let _ = until(&*self.runtime, bound, self.pool.confirmed()).await;
-        }
+        let bound = self.runtime.now() + self.config.sentinel_socket_timeout();
+        let _ = until(&*self.runtime, bound, self.pool.confirmed()).await;
     }
 
     #[cfg(feature = "sentinel")]

@@ -1,5 +1,6 @@
 //! The half of a connection that callers share: they encode into it and leave a slot for the reply.
 
+mod gate;
 mod generation;
 mod room;
 mod slot;
@@ -19,6 +20,8 @@ use crate::error::Error;
 use crate::proto::{self, ReplyBound, Shape};
 use crate::sync::lock;
 
+use gate::Gate;
+pub(crate) use gate::NotTaken;
 pub(crate) use generation::Generation;
 use room::{Queue, Ticket};
 pub(crate) use slot::Slot;
@@ -104,32 +107,6 @@ struct State {
     driver: Option<Waker>,
 }
 
-#[derive(Clone, Debug)]
-enum Gate {
-    Open,
-    /// Only what changes nothing is taken for now, for this reason.
-    ReadOnly(Error),
-    /// Nothing new is taken for now: a failover is under way and may be aborted.
-    Held,
-    /// Nothing new is taken ever again; what is owed may still come.
-    Draining(Error),
-    /// The driver has ended, or is to end now.
-    Shut(Error),
-}
-
-/// Why a link takes no command. Nothing of it was sent.
-#[derive(Debug)]
-pub(crate) enum NotTaken {
-    /// For now, because a failover is under way.
-    Held,
-    /// It is a write, and only reads are taken for now.
-    ReadOnly(Error),
-    /// The connection is at its end.
-    Ended(Error),
-    /// The bounds are reached.
-    Full,
-}
-
 /// What the driver is to do.
 #[derive(Debug)]
 pub(crate) enum Orders {
@@ -158,7 +135,7 @@ impl Link {
     /// Encodes a call and leaves `slot` for its reply.
     pub(crate) fn submit(&self, call: Call<'_>, slot: &Arc<Slot>, bound: ReplyBound) -> Result<(), NotTaken> {
         let mut state = lock(&self.state);
-        state.check_gate(call)?;
+        state.gate.admit(call)?;
         if state.is_full(self.bounds) || !state.queue.is_empty() {
             return Err(NotTaken::Full);
         }
@@ -179,7 +156,7 @@ impl Link {
         let _place = Place { link: self, ticket };
         poll_fn(|cx| {
             let mut state = lock(&self.state);
-            if let Err(not_taken) = state.check_gate(call) {
+            if let Err(not_taken) = state.gate.admit(call) {
                 return Poll::Ready(Err(not_taken));
             }
             if state.is_full(self.bounds) || !state.queue.is_first(ticket) {
@@ -199,7 +176,7 @@ impl Link {
     pub(crate) fn check_health(&self, limit: Duration) {
         let ping = redis::cmd("PING");
         let mut state = lock(&self.state);
-        if state.lent || state.check_gate(Call::Command(&ping)).is_err() {
+        if state.lent || state.gate.admit(Call::Command(&ping)).is_err() {
             return;
         }
         let bound = ReplyBound { within: Some(limit), by: None };
@@ -349,23 +326,7 @@ impl Link {
     }
 }
 
-impl Gate {
-    fn is_open(&self) -> bool {
-        matches!(self, Self::Open | Self::ReadOnly(_))
-    }
-}
-
 impl State {
-    fn check_gate(&self, call: Call<'_>) -> Result<(), NotTaken> {
-        match &self.gate {
-            Gate::Open => Ok(()),
-            Gate::ReadOnly(_) if call.safety() == Safety::ReadOnly => Ok(()),
-            Gate::ReadOnly(why) => Err(NotTaken::ReadOnly(why.clone())),
-            Gate::Held => Err(NotTaken::Held),
-            Gate::Draining(why) | Gate::Shut(why) => Err(NotTaken::Ended(why.clone())),
-        }
-    }
-
     fn is_full(&self, bounds: Bounds) -> bool {
         self.owed >= bounds.commands || self.bytes.len() >= bounds.bytes
     }

@@ -316,7 +316,6 @@ impl Pool {
     }
 
     /// Waits until there is no doubt that the master is still the same.
-    #[cfg(feature = "sentinel")]
     pub(crate) async fn confirmed(&self) {
         wait_for(&self.state, &self.changed, |state| (!state.doubted).then_some(())).await;
     }

@@ -1,0 +1,49 @@
+//! What a connection takes now.
+
+use crate::command::Safety;
+use crate::error::Error;
+use crate::link::Call;
+
+#[derive(Clone, Debug)]
+pub(super) enum Gate {
+    Open,
+    /// Only what changes nothing is taken for now, for this reason.
+    ReadOnly(Error),
+    /// Nothing new is taken for now: a failover is under way and may be aborted.
+    Held,
+    /// Nothing new is taken ever again; what is owed may still come.
+    Draining(Error),
+    /// The driver has ended, or is to end now.
+    Shut(Error),
+}
+
+/// Why a link takes no command. Nothing of it was sent.
+#[derive(Debug)]
+pub(crate) enum NotTaken {
+    /// For now, because a failover is under way.
+    Held,
+    /// It is a write, and only reads are taken for now.
+    ReadOnly(Error),
+    /// The connection is at its end.
+    Ended(Error),
+    /// The bounds are reached.
+    Full,
+}
+
+impl Gate {
+    /// Whether it takes commands, if only reads.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self, Self::Open | Self::ReadOnly(_))
+    }
+
+    /// What a call is, is looked up only where that makes a difference.
+    pub(super) fn admit(&self, call: Call<'_>) -> Result<(), NotTaken> {
+        match self {
+            Self::Open => Ok(()),
+            Self::ReadOnly(_) if call.safety() == Safety::ReadOnly => Ok(()),
+            Self::ReadOnly(why) => Err(NotTaken::ReadOnly(why.clone())),
+            Self::Held => Err(NotTaken::Held),
+            Self::Draining(why) | Self::Shut(why) => Err(NotTaken::Ended(why.clone())),
+        }
+    }
+}

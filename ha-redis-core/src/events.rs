@@ -49,6 +49,14 @@ pub enum Event {
         /// is ahead of the Sentinels' announcement still has the one before.
         epoch: u64,
     },
+    /// By the word of the Sentinels, a replica is up and in touch with the master.
+    ReplicaUp(Address),
+    /// By the word of the Sentinels, a replica is down, has lost its master, or is a replica no more.
+    ReplicaDown(Address),
+    /// A Sentinel answers.
+    SentinelUp(Address),
+    /// A Sentinel does not answer.
+    SentinelDown(Address),
     /// There was no master for a while, and there is one again.
     Failover(FailoverReport),
     /// The reader was slow: so many events were lost, those before the next one.
@@ -71,7 +79,7 @@ pub struct FailoverReport {
     pub resolved: Duration,
     /// When the first call succeeded; `None` when there was none.
     pub first_success: Option<Duration>,
-    /// How many times a call waited for a connection.
+    /// How many times a call waited for a connection, and got one.
     pub held: u64,
     /// How many attempts were repeated.
     pub retried: u64,

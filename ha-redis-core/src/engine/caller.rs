@@ -283,10 +283,14 @@ impl Caller {
         let attempt = match route {
             Route::Shared => {
                 let link = match &self.reading {
-                    None => {
-                        self.core.on_wait();
-                        self.core.pool.link(self.lane, &*self.core.runtime, bound).await?
-                    }
+                    None => match self.core.pool.ready_link(self.lane) {
+                        Some(ready) => ready?,
+                        None => {
+                            let link = self.core.pool.link(self.lane, &*self.core.runtime, bound).await?;
+                            self.core.on_call(Mark::Held);
+                            link
+                        }
+                    },
                     // Boxed for the same reason as below.
                     Some(reading) => Box::pin(reading.link(&self.core, self.lane, bound)).await?,
                 };

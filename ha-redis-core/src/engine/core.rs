@@ -180,13 +180,6 @@ impl Core {
         }
     }
 
-    /// A call is about to wait, unless there is a connection.
-    pub(crate) fn on_wait(&self) {
-        if self.outages.are_counting() && self.pool.open_lanes().0 == 0 {
-            self.outages.mark(Mark::Held, self.runtime.now());
-        }
-    }
-
     /// A call that is not on the common path tells what it does.
     pub(crate) fn on_call(&self, mark: Mark) {
         if self.outages.are_counting() {

@@ -17,6 +17,8 @@ pub(crate) mod outage;
 pub(crate) mod reading;
 pub(crate) mod replica;
 #[cfg(feature = "sentinel")]
+pub(crate) mod roll_call;
+#[cfg(feature = "sentinel")]
 pub(crate) mod sentinel_list;
 #[cfg(feature = "sentinel")]
 pub(crate) mod sentinel_task;

@@ -12,6 +12,7 @@ use crate::address::Address;
 use crate::config::RedisConfig;
 use crate::engine::core::Core;
 use crate::engine::outage::Sign;
+use crate::engine::roll_call::RollCall;
 use crate::engine::sentinel_task;
 use crate::error::{Error, Kind};
 use crate::events::Event;
@@ -91,6 +92,7 @@ struct Supervisor {
     follower: Follower,
     generation: Generation,
     sentinels: BTreeMap<Address, Heard>,
+    roll: RollCall,
     /// Ends the watch over a replica when it is dropped.
     watch: Option<Sender<()>>,
     /// A switch was announced, and neither done nor abandoned yet.
@@ -106,6 +108,7 @@ impl Supervisor {
             follower,
             generation: Generation::default(),
             sentinels: BTreeMap::new(),
+            roll: RollCall::default(),
             watch: None,
             switching: false,
             core,
@@ -126,6 +129,7 @@ impl Supervisor {
                 let answered = matches!(input, Input::Answer { .. });
                 let actions = self.follower.handle(input, core.runtime.now());
                 if let Some(replicas) = self.follower.replicas().filter(|_| answered) {
+                    self.roll.replicas(&replicas).into_iter().for_each(|event| core.events.tell(event));
                     core.pool.list_replicas(replicas);
                 }
                 actions.into_iter().for_each(|action| self.carry_out(action));
@@ -134,13 +138,16 @@ impl Supervisor {
     }
 
     /// Connections of an older generation have nothing to say any more.
-    fn input(&self, notice: Notice) -> Option<Input> {
+    fn input(&mut self, notice: Notice) -> Option<Input> {
         let (generation, input) = match notice {
             Notice::Heard(input) => {
                 if let Input::Answer { sentinel, answer } = &*input {
                     match answer {
                         Ok(_) => self.core.sentinel_list.answered(sentinel),
                         Err(_) => self.core.sentinel_list.failed(sentinel),
+                    }
+                    if let Some(event) = self.roll.sentinel(sentinel, answer.is_ok()) {
+                        self.core.events.tell(event);
                     }
                 }
                 return Some(*input);
@@ -161,6 +168,7 @@ impl Supervisor {
             Action::Meet(sentinels) => self.meet(sentinels),
             Action::Forget(sentinel) => {
                 self.core.sentinel_list.remove(&sentinel);
+                self.roll.forget_sentinel(&sentinel);
                 self.sentinels.remove(&sentinel);
             }
             Action::Follow(address) => {

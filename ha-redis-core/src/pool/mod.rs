@@ -93,6 +93,11 @@ impl Pool {
 
     // For callers.
 
+    /// A connection that takes commands, or why there will be none, if that is known without waiting.
+    pub(crate) fn ready_link(&self, lane: usize) -> Option<Result<Arc<Link>, Error>> {
+        lock(&self.state).usable(lane)
+    }
+
     /// Waits until `bound` for a connection that takes commands; cheap when there is one.
     pub(crate) async fn link(
         &self,
@@ -100,7 +105,7 @@ impl Pool {
         runtime: &dyn Runtime,
         bound: Instant,
     ) -> Result<Arc<Link>, Error> {
-        if let Some(ready) = lock(&self.state).usable(lane) {
+        if let Some(ready) = self.ready_link(lane) {
             return ready;
         }
         let wait = wait_for(&self.state, &self.usable, |state| state.usable(lane));

@@ -6,20 +6,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_lite::future::or;
 use ha_redis_core::redis::AsyncCommands;
-use ha_redis_core::{Client, Event, Events, FailoverReport};
+use ha_redis_core::{Address, Client, Event, Events, FailoverReport};
 
-use super::kit::{BOUND, Kit};
+use super::kit::{BOUND, Kit, config};
 use crate::{Server, Topology};
 
 tests![
     a_connection_that_was_cut_is_told_of_from_its_loss_to_the_report,
     a_planned_failover_is_told_of_from_its_beginning_to_the_report,
     a_killed_master_is_reported_with_what_became_of_calls,
+    replicas_and_sentinels_that_come_and_go_are_told_of,
     events_end_with_the_client,
 ];
 
 /// The next event that `wanted` picks.
-async fn next<T>(kit: &Kit, events: &mut Events, wanted: impl Fn(&Event) -> Option<T>) -> T {
+async fn next<T>(kit: &Kit, events: &mut Events, mut wanted: impl FnMut(&Event) -> Option<T>) -> T {
     let search = async {
         loop {
             let event = events.next().await.expect("an event");
@@ -123,6 +124,37 @@ async fn a_killed_master_is_reported_with_what_became_of_calls(kit: Kit) {
     assert!(told.iter().any(|event| matches!(event, Event::Lost { address, .. } if *address == report.from)));
     assert!(report.held >= 1 && report.first_success >= Some(report.resolved), "{report}");
     assert!(report.failed() == report.maybe_applied, "nothing fails while there is time to wait: {report}");
+}
+
+async fn replicas_and_sentinels_that_come_and_go_are_told_of(kit: Kit) {
+    let topology = Topology::start().unwrap();
+    let client = kit.client(config(&topology.url()));
+    let mut events = client.events();
+    client.initialize().await.unwrap();
+    let (replica, sentinel) = (topology.replicas().unwrap()[0], &topology.sentinels()[0]);
+    let is = |server: &Server, address: &Address| server.address().to_string() == address.to_string();
+    let mut up = (false, false);
+    let both = |event: &Event| {
+        match event {
+            Event::ReplicaUp(address) => up.0 |= is(replica, address),
+            Event::SentinelUp(address) => up.1 |= is(sentinel, address),
+            _ => {}
+        }
+        (up == (true, true)).then_some(())
+    };
+    next(&kit, &mut events, both).await;
+    sentinel.kill().unwrap();
+    let down = |event: &Event| match event {
+        Event::SentinelDown(address) => is(sentinel, address).then_some(()),
+        _ => None,
+    };
+    next(&kit, &mut events, down).await;
+    replica.kill().unwrap();
+    let down = |event: &Event| match event {
+        Event::ReplicaDown(address) => is(replica, address).then_some(()),
+        _ => None,
+    };
+    next(&kit, &mut events, down).await;
 }
 
 async fn events_end_with_the_client(kit: Kit) {

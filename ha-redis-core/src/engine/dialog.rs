@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
+use std::task::{Context, Poll, ready};
 
 use redis::{Cmd, Value, cmd};
 
@@ -12,7 +13,9 @@ use crate::proto::{Decoder, Role, read_info_role};
 use crate::proto::{may_not, read_role};
 use crate::runtime::Transport;
 
+/// A read that fills the buffer makes it twice as large, up to the second of these.
 const READ_BUFFER: usize = 4 << 10;
+const LARGEST_READ_BUFFER: usize = 64 << 10;
 
 /// A connection without a driver. It has no time bounds of its own: whoever asks sets one around it.
 pub(crate) struct Dialog {
@@ -20,6 +23,9 @@ pub(crate) struct Dialog {
     decoder: Decoder,
     input: Vec<u8>,
     unread: Range<usize>,
+    output: Vec<u8>,
+    /// How much of the output the transport has taken.
+    taken: usize,
 }
 
 /// What a driver needs to go on where a dialog ends.
@@ -30,7 +36,14 @@ pub(crate) struct Parts {
 
 impl Dialog {
     pub(crate) fn new(transport: Box<dyn Transport>) -> Self {
-        Self { transport, decoder: Decoder::new(), input: vec![0; READ_BUFFER], unread: 0..0 }
+        Self {
+            transport,
+            decoder: Decoder::new(),
+            input: vec![0; READ_BUFFER],
+            unread: 0..0,
+            output: Vec::new(),
+            taken: 0,
+        }
     }
 
     /// Sends the commands at once and reads one reply to each. Pushes that come between are passed over.
@@ -69,42 +82,64 @@ impl Dialog {
         read_info_role(replies.first().unwrap_or(&Value::Nil))
     }
 
-    /// Sends the commands at once. Dropping the future leaves the dialog out of step.
+    /// Sends the commands at once. Dropping the future leaves the rest to [`Dialog::next`].
     pub(crate) async fn say(&mut self, commands: &[Cmd]) -> Result<(), Error> {
-        let mut bytes = Vec::new();
-        commands.iter().for_each(|command| command.write_packed_command(&mut bytes));
-        self.write(&bytes).await.map_err(lost)
+        self.stage(commands);
+        poll_fn(|cx| self.poll_send(cx)).await
     }
 
-    /// Waits for the next value, a push or a reply. Dropping the future loses nothing.
+    /// Leaves the commands for [`Dialog::next`] to send.
+    pub(crate) fn stage(&mut self, commands: &[Cmd]) {
+        commands.iter().for_each(|command| command.write_packed_command(&mut self.output));
+    }
+
+    /// Waits for the next value, a push or a reply, and sends meanwhile what is staged. Dropping the future loses
+    /// nothing.
     pub(crate) async fn next(&mut self) -> Result<Value, Error> {
         loop {
-            let mut bytes = &self.input[self.unread.clone()];
-            let before = bytes.len();
-            let value = self.decoder.decode(&mut bytes).map_err(broken)?;
-            self.unread.start += before - bytes.len();
-            if let Some(value) = value {
+            if let Some(value) = self.received()? {
                 return Ok(value);
             }
-            let (transport, input) = (&mut self.transport, &mut self.input);
-            let read = poll_fn(|cx| transport.poll_read(cx, input)).await.map_err(lost)?;
-            if read == 0 {
-                return Err(lost(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection")));
-            }
-            self.unread = 0..read;
+            poll_fn(|cx| self.poll_exchange(cx)).await?;
         }
     }
 
-    async fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        let transport = &mut self.transport;
-        while !bytes.is_empty() {
-            let taken = poll_fn(|cx| transport.poll_write(cx, bytes)).await?;
-            if taken == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            bytes = &bytes[taken..];
+    /// The next value, if all of it has been read.
+    pub(crate) fn received(&mut self) -> Result<Option<Value>, Error> {
+        let mut bytes = &self.input[self.unread.clone()];
+        let before = bytes.len();
+        let value = self.decoder.decode(&mut bytes).map_err(broken)?;
+        self.unread.start += before - bytes.len();
+        Ok(value)
+    }
+
+    /// Reads once, and sends what is staged.
+    fn poll_exchange(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if let Poll::Ready(Err(error)) = self.poll_send(cx) {
+            return Poll::Ready(Err(error));
         }
-        poll_fn(|cx| transport.poll_flush(cx)).await
+        let read = ready!(self.transport.poll_read(cx, &mut self.input)).map_err(lost)?;
+        if read == 0 {
+            let end = io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection");
+            return Poll::Ready(Err(lost(end)));
+        }
+        if read == self.input.len() && read < LARGEST_READ_BUFFER {
+            self.input.resize(2 * read, 0);
+        }
+        self.unread = 0..read;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        while self.taken < self.output.len() {
+            let taken = ready!(self.transport.poll_write(cx, &self.output[self.taken..])).map_err(lost)?;
+            if taken == 0 {
+                return Poll::Ready(Err(lost(io::ErrorKind::WriteZero.into())));
+            }
+            self.taken += taken;
+        }
+        (self.output, self.taken) = (Vec::new(), 0);
+        self.transport.poll_flush(cx).map_err(lost)
     }
 
     /// Gives the connection to a driver. The server must have nothing more to say.

@@ -2,25 +2,20 @@
 //! lives.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_lite::future;
 
 use crate::engine::core::Core;
-use crate::engine::dialog::Parts;
+use crate::engine::dialog::{Dialog, Parts};
+use crate::engine::redial::Redial;
 use crate::error::{Error, Kind};
-use crate::pool::{Followed, is_hopeless};
+use crate::pool::Followed;
 use crate::proto::Role;
-use crate::retry::Backoff;
 use crate::time::sleep;
-
-/// A connection that has lived for so long says that the server is well: the next attempt comes at once.
-const PROVEN: Duration = Duration::from_secs(1);
 
 pub(crate) async fn keep(core: Arc<Core>, lane: usize) {
     let _ends_pool = EndsPool(&core);
-    let mut failures = 0;
-    let mut backoff = Backoff::RECONNECT;
+    let mut redial = Redial::default();
     while let Some(followed) = core.pool.followed().await {
         let attempt = async { Some(open(&core, &followed).await) };
         let switched = async {
@@ -29,30 +24,21 @@ pub(crate) async fn keep(core: Arc<Core>, lane: usize) {
         };
         match future::or(attempt, switched).await {
             None => {
-                failures = 0;
+                redial.switched();
                 continue;
             }
             Some(Ok(parts)) => {
                 let opened = core.runtime.now();
                 carry(&core, lane, &followed, parts).await;
-                failures = if core.runtime.now() >= opened + PROVEN { 0 } else { failures + 1 };
+                redial.lost(core.runtime.now() - opened);
             }
             Some(Err(error)) => {
                 tracing::debug!(lane, %error, "no connection");
-                failures += 1;
-                backoff = if is_hopeless(&error) { Backoff::HOPELESS } else { Backoff::RECONNECT };
-                if error.kind() == Kind::Timeout {
-                    // Whoever waited for an answer has waited enough, but not all clients to the same instant.
-                    backoff = Backoff::AFTER_A_WAIT;
-                }
+                redial.failed(&error);
                 core.pool.fail(error);
             }
         }
-        let random = core.runtime.random();
-        let pause = match failures {
-            0 => Backoff::AFTER_A_LOSS.delay(0, random),
-            failures => backoff.delay(failures - 1, random),
-        };
+        let pause = redial.pause(core.runtime.random());
         future::or(sleep(&*core.runtime, pause), core.pool.superseded(followed.generation)).await;
     }
 }
@@ -69,13 +55,18 @@ impl Drop for EndsPool<'_> {
     }
 }
 
-/// Connects, and makes sure that the server is what it is taken for, on the very connection that is kept.
+/// Connects, for a driver to go on.
 pub(crate) async fn open(core: &Core, followed: &Followed) -> Result<Parts, Error> {
+    reach(core, followed).await?.into_parts()
+}
+
+/// Connects, and makes sure that the server is what it is taken for, on the very connection that is kept.
+pub(crate) async fn reach(core: &Core, followed: &Followed) -> Result<Dialog, Error> {
     let (dialog, role) = core.data.connect(&followed.address, &followed.given_by).await?;
     match role {
         None | Some(Role::Master) => {
             core.confirmed().await;
-            dialog.into_parts()
+            Ok(dialog)
         }
         Some(role) => {
             core.on_wrong_role(followed.generation);

@@ -15,6 +15,7 @@ pub(crate) mod driver;
 pub(crate) mod lane;
 pub(crate) mod outage;
 pub(crate) mod reading;
+pub(crate) mod redial;
 pub(crate) mod replica;
 #[cfg(feature = "sentinel")]
 pub(crate) mod roll_call;

@@ -19,6 +19,7 @@ use crate::error::{Error, Kind, Outcome};
 use crate::events::Events;
 use crate::health::Health;
 use crate::proto::read_role;
+use crate::pubsub::PubSub;
 use crate::replica::ReplicaChoice;
 use crate::retry::{Decision, RetryPolicy};
 use crate::runtime::Runtime;
@@ -110,6 +111,14 @@ impl Client {
     /// When there is no free connection, and none can be made, within `failover_wait`.
     pub async fn dedicated(&self) -> Result<DedicatedConnection, Error> {
         DedicatedConnection::take(&self.core).await
+    }
+
+    /// A subscriber, on a connection of its own: a stream of messages that resubscribes by itself.
+    ///
+    /// # Errors
+    /// When no connection to the master can be made within `failover_wait` and `socket_timeout` together.
+    pub async fn pubsub(&self) -> Result<PubSub, Error> {
+        PubSub::open(&self.core).await
     }
 
     /// The configuration that the client was made with.

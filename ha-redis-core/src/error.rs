@@ -171,7 +171,7 @@ impl Error {
         matches!(self.kind(), Kind::Connect | Kind::Lost | Kind::NotMaster | Kind::Protocol)
     }
 
-    /// The server refused the user name or password.
+    /// The server refused the user name or password, or the user may not do what was asked for.
     pub fn is_authentication(&self) -> bool {
         self.kind() == Kind::Authentication
     }

@@ -25,6 +25,7 @@ mod events;
 mod health;
 mod link;
 mod pool;
+mod pubsub;
 mod replica;
 mod retry;
 #[cfg(feature = "sentinel")]
@@ -44,7 +45,8 @@ pub use dedicated::DedicatedConnection;
 pub use error::{Error, Outcome, RedisErrorExt};
 pub use events::{Event, Events, FailoverReport};
 pub use health::Health;
-pub use proto::Role;
+pub use proto::{Role, Scope};
+pub use pubsub::{PubSub, PubSubEvent, PubSubSink, PubSubStream};
 pub use redis;
 pub use replica::{ReplicaCandidate, ReplicaChoice, ReplicaStrategy, Turn};
 pub use retry::{Jitter, RetryPolicy, RetrySafety, UnknownWord};

@@ -27,9 +27,9 @@ pub use client::{RedisClient, retry};
 pub use ha_redis_core::SentinelConnection;
 pub use ha_redis_core::{
     Address, AddressMap, Client, CloseReport, ConfigError, Connection, DedicatedConnection, Error, Event,
-    Events, FailoverReport, Health, Jitter, Outcome, RedisConfig, RedisConfigBuilder, RedisErrorExt, Replica,
-    ReplicaCandidate, ReplicaChoice, ReplicaStrategy, RetryPolicy, RetrySafety, Role, SentinelState,
-    Topology, Turn, config, redis,
+    Events, FailoverReport, Health, Jitter, Outcome, PubSub, PubSubEvent, PubSubSink, PubSubStream,
+    RedisConfig, RedisConfigBuilder, RedisErrorExt, Replica, ReplicaCandidate, ReplicaChoice,
+    ReplicaStrategy, RetryPolicy, RetrySafety, Role, Scope, SentinelState, Topology, Turn, config, redis,
 };
 pub use runtime::TokioRuntime;
 

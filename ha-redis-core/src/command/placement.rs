@@ -140,7 +140,7 @@ impl Rule {
     }
 }
 
-const SUBSCRIPTION: &str = "messages would come between the replies; use the client's pubsub()";
+const SUBSCRIPTION: &str = "messages would come between the replies; use client.pubsub()";
 const REPLICATION: &str = "it is for replicas: what follows it is no reply";
 const TRANSACTION: &str =
     "all callers share this connection; use an atomic pipeline or a dedicated connection";

@@ -271,4 +271,10 @@ impl RedisConfigBuilder {
         self.config.replica_fallback = fallback;
         self
     }
+
+    /// How many bytes of messages a [`PubSub`](crate::PubSub) keeps for its reader, 1 KiB to 4 GiB.
+    pub fn pubsub_buffer_bytes(mut self, bytes: u64) -> Self {
+        self.config.pubsub_buffer_bytes = bytes;
+        self
+    }
 }

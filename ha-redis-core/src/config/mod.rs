@@ -112,6 +112,7 @@ pub struct RedisConfig {
     preferred_replicas: Vec<String>,
     replica_max_lag: Option<u64>,
     replica_fallback: bool,
+    pubsub_buffer_bytes: u64,
 }
 
 impl Default for RedisConfig {
@@ -153,6 +154,7 @@ impl Default for RedisConfig {
             preferred_replicas: Vec::new(),
             replica_max_lag: None,
             replica_fallback: true,
+            pubsub_buffer_bytes: 16 << 20,
         }
     }
 }

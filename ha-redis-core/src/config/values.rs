@@ -225,4 +225,11 @@ impl RedisConfig {
     pub fn replica_fallback(&self) -> bool {
         self.replica_fallback
     }
+
+    /// How many bytes of messages a [`PubSub`](crate::PubSub) keeps for its reader, 1 KiB to 4 GiB; beyond that the
+    /// oldest are dropped, and the reader is told how many. One message may be larger; each counts with a few hundred
+    /// bytes beside its own. Default: 16 MiB (not a setting of the Python library).
+    pub fn pubsub_buffer_bytes(&self) -> u64 {
+        self.pubsub_buffer_bytes
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! A [`lane`] task keeps a connection to the master: it connects ([`connector`]), verifies the role on that
 //! connection, and then drives it ([`driver`]). Callers ([`caller`]) meet the driver in a [link](crate::link): they
-//! encode into its buffer and wait in a slot.
+//! encode into its buffer and wait in a slot. A [`subscriber`] has a connection of its own.
 
 pub(crate) mod borrowed;
 pub(crate) mod caller;
@@ -23,5 +23,6 @@ pub(crate) mod roll_call;
 pub(crate) mod sentinel_list;
 #[cfg(feature = "sentinel")]
 pub(crate) mod sentinel_task;
+pub(crate) mod subscriber;
 #[cfg(feature = "sentinel")]
 pub(crate) mod supervisor;

@@ -6,6 +6,7 @@
 mod dedicated;
 mod followed;
 mod replicas;
+mod subscribers;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

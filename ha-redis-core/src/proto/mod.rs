@@ -3,6 +3,7 @@
 mod decode;
 mod handshake;
 mod in_flight;
+pub(crate) mod pubsub;
 mod replication;
 
 pub use decode::{DecodeError, Decoder, Limits};
@@ -12,4 +13,5 @@ pub use handshake::Role;
 pub(crate) use handshake::may_not;
 pub(crate) use handshake::{Answer, Handshake, Protocol, read_info_role, read_role};
 pub(crate) use in_flight::{InFlight, Reply, ReplyBound, Request, Shape};
+pub use pubsub::Scope;
 pub(crate) use replication::{Position, Replication, read_replication, replication_question};

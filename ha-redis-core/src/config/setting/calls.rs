@@ -7,7 +7,7 @@ use crate::config::duration;
 
 const RETRIES: RangeInclusive<u32> = 0..=1000;
 const IN_FLIGHT: RangeInclusive<u32> = 1..=10_000_000;
-const IN_FLIGHT_BYTES: RangeInclusive<u64> = 1024..=1 << 32;
+const BUFFER_BYTES: RangeInclusive<u64> = 1024..=1 << 32;
 
 pub(super) static SETTINGS: &[Setting] = &[
     Setting {
@@ -38,9 +38,17 @@ pub(super) static SETTINGS: &[Setting] = &[
         name: "max_in_flight_bytes",
         secret: false,
         allowed: "a number of bytes from 1024 to 4294967296",
-        valid: |config| IN_FLIGHT_BYTES.contains(&config.max_in_flight_bytes),
+        valid: |config| BUFFER_BYTES.contains(&config.max_in_flight_bytes),
         text: |config| Some(config.max_in_flight_bytes.to_string()),
         read: Some(|config, text| set(&mut config.max_in_flight_bytes, text.parse().ok())),
+    },
+    Setting {
+        name: "pubsub_buffer_bytes",
+        secret: false,
+        allowed: "a number of bytes from 1024 to 4294967296",
+        valid: |config| BUFFER_BYTES.contains(&config.pubsub_buffer_bytes),
+        text: |config| Some(config.pubsub_buffer_bytes.to_string()),
+        read: Some(|config, text| set(&mut config.pubsub_buffer_bytes, text.parse().ok())),
     },
     Setting {
         name: "retry_attempts",

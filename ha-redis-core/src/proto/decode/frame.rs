@@ -183,7 +183,8 @@ impl Pairs {
     }
 }
 
-fn push_kind(value: Value) -> Result<PushKind, DecodeError> {
+/// What kind of push `value` names, the first of its elements.
+pub(crate) fn push_kind(value: Value) -> Result<PushKind, DecodeError> {
     let name = match value {
         Value::SimpleString(name) => name,
         Value::BulkString(name) => String::from_utf8(name)

@@ -18,6 +18,7 @@ use std::fmt;
 use redis::Value;
 
 pub use self::error::DecodeError;
+pub(crate) use self::frame::push_kind;
 use self::frame::{Frame, Kind};
 use self::token::{Token, Tokens, whole_scalar};
 

@@ -1,0 +1,233 @@
+//! The task behind a subscriber: it keeps one connection to the master that is followed, says there what is
+//! subscribed to, and passes on what comes.
+
+use std::convert::Infallible;
+use std::future::{Future, pending};
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_channel::{Receiver, Sender};
+use futures_lite::future;
+use redis::Value;
+
+use crate::engine::core::Core;
+use crate::engine::dialog::Dialog;
+use crate::engine::lane;
+use crate::engine::redial::Redial;
+use crate::error::{Error, Kind};
+use crate::pool::{Followed, is_hopeless};
+use crate::proto::pubsub::{News, Request, Subscriptions};
+use crate::pubsub::Inbox;
+use crate::time::{sleep, sleep_until};
+
+type Waiter = Sender<Result<(), Error>>;
+
+/// What a handle asks of the task.
+pub(crate) type Order = Request<Waiter>;
+
+/// Runs until the client is closed or the `reader` is gone.
+pub(crate) async fn run(core: Arc<Core>, inbox: Arc<Inbox>, orders: Receiver<Order>, reader: Receiver<()>) {
+    let _ends_inbox = EndsInbox(Arc::clone(&inbox));
+    let mut subscriber = Subscriber { core, inbox, orders, subscriptions: Subscriptions::new() };
+    let gone = async { _ = reader.recv().await };
+    future::or(subscriber.keep(), gone).await;
+}
+
+/// Ends the stream also when the runtime drops the task.
+struct EndsInbox(Arc<Inbox>);
+
+impl Drop for EndsInbox {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+struct Subscriber {
+    core: Arc<Core>,
+    inbox: Arc<Inbox>,
+    orders: Receiver<Order>,
+    subscriptions: Subscriptions<Waiter>,
+}
+
+/// What there is to do on a connection.
+enum Step {
+    Heard(Value),
+    Told(Order),
+    /// The server has been silent for as long as it may.
+    Silence,
+}
+
+impl Subscriber {
+    async fn keep(&mut self) {
+        let core = Arc::clone(&self.core);
+        let mut redial = Redial::default();
+        while let Some(followed) = self.offline(core.pool.followed()).await {
+            let attempt = async { Some(lane::reach(&core, &followed).await) };
+            let switched = async {
+                core.pool.superseded(followed.generation).await;
+                None
+            };
+            match self.offline(future::or(attempt, switched)).await {
+                None => {
+                    redial.switched();
+                    continue;
+                }
+                Some(Ok(dialog)) => {
+                    let opened = core.runtime.now();
+                    self.connected(&followed, dialog).await;
+                    redial.lost(core.runtime.now() - opened);
+                }
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "no connection for a subscriber");
+                    redial.failed(&error);
+                    self.inbox.set_failure(Some(error));
+                    self.tend();
+                }
+            }
+            let pause = sleep(&*core.runtime, redial.pause(core.runtime.random()));
+            self.offline(future::or(pause, core.pool.superseded(followed.generation))).await;
+        }
+    }
+
+    // Without a connection.
+
+    /// Takes orders while `work` goes on.
+    async fn offline<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let take_orders = async {
+            loop {
+                let order = next_order(&self.orders).await;
+                self.subscriptions.ask(order);
+                self.tend();
+            }
+        };
+        future::or(work, take_orders).await
+    }
+
+    /// Tells those who wait in vain, and remembers for those who wait no more.
+    fn tend(&mut self) {
+        match self.inbox.failure().filter(is_hopeless) {
+            Some(error) => self.subscriptions.fail(&error),
+            None => drop(self.subscriptions.remember(Sender::is_closed)),
+        }
+        self.settle();
+    }
+
+    // On a connection.
+
+    /// Serves the reader until the connection ends, or another master is followed.
+    async fn connected(&mut self, followed: &Followed, dialog: Dialog) {
+        let core = Arc::clone(&self.core);
+        let Some(_counted) = core.pool.count_subscriber() else { return };
+        self.inbox.set_failure(None);
+        tracing::info!(address = %followed.address, generation = %followed.generation, "subscriber connected");
+        let switched = async {
+            core.pool.superseded(followed.generation).await;
+            Err(Error::new(Kind::NotMaster, format!("{} is not followed any more", followed.address)))
+        };
+        let Err(why) = future::or(self.carry(dialog, followed), switched).await;
+        tracing::info!(address = %followed.address, %why, "subscriber disconnected");
+        if !self.subscriptions.is_empty() && core.pool.check_open().is_ok() {
+            self.inbox.add(|backlog| backlog.lost(why));
+        }
+        self.subscriptions.disconnected();
+        self.settle();
+    }
+
+    async fn carry(&mut self, mut dialog: Dialog, followed: &Followed) -> Result<Infallible, Error> {
+        let runtime = Arc::clone(&self.core.runtime);
+        dialog.stage(&self.subscriptions.restore());
+        self.check_restored();
+        // Since when the server has been silent, or has owed an answer.
+        let mut quiet_since = runtime.now();
+        loop {
+            while let Ok(order) = self.orders.try_recv() {
+                self.subscriptions.ask(order);
+            }
+            let owed = self.subscriptions.is_owed();
+            dialog.stage(&self.subscriptions.send());
+            if !owed && self.subscriptions.is_owed() {
+                quiet_since = runtime.now();
+            }
+            self.settle();
+            match self.next_step(&mut dialog, quiet_since).await? {
+                Step::Told(order) => self.subscriptions.ask(order),
+                Step::Heard(value) => {
+                    quiet_since = runtime.now();
+                    self.hear(value)?;
+                    while let Some(value) = dialog.received()? {
+                        self.hear(value)?;
+                    }
+                    // Others have their turn, however much is published.
+                    future::yield_now().await;
+                }
+                Step::Silence if self.subscriptions.is_owed() => {
+                    let patience = self.core.config.socket_timeout();
+                    let message =
+                        format!("{} owed an answer and sent nothing for {patience:?}", followed.address);
+                    return Err(Error::new(Kind::Timeout, message));
+                }
+                Step::Silence => {
+                    dialog.stage(&[self.subscriptions.ping()]);
+                    quiet_since = runtime.now();
+                }
+            }
+        }
+    }
+
+    async fn next_step(&self, dialog: &mut Dialog, quiet_since: Instant) -> Result<Step, Error> {
+        let config = &self.core.config;
+        let patience = match self.subscriptions.is_owed() {
+            true => Some(config.socket_timeout()),
+            false => Some(config.health_check_interval()).filter(|interval| !interval.is_zero()),
+        };
+        let heard = async { dialog.next().await.map(Step::Heard) };
+        let told = async { Ok(Step::Told(next_order(&self.orders).await)) };
+        let silence = async {
+            match patience {
+                Some(patience) => sleep_until(&*self.core.runtime, quiet_since + patience).await,
+                None => pending().await,
+            }
+            Ok(Step::Silence)
+        };
+        future::or(heard, future::or(told, silence)).await
+    }
+
+    fn hear(&mut self, value: Value) -> Result<(), Error> {
+        let restored = self.subscriptions.is_restored();
+        match self.subscriptions.hear(value)? {
+            None => {}
+            Some(News::Message(message, size)) => self.inbox.add(|backlog| backlog.message(message, size)),
+            Some(News::Refused(subscription, error)) => {
+                tracing::warn!(%error, "a subscription is given up");
+                self.inbox.add(|backlog| backlog.refused(subscription, error));
+            }
+        }
+        if !restored {
+            self.check_restored();
+        }
+        Ok(())
+    }
+
+    fn check_restored(&self) {
+        if self.subscriptions.is_restored() {
+            self.inbox.add(|backlog| backlog.resubscribed());
+        }
+    }
+
+    /// Tells callers what became of what they asked for.
+    fn settle(&mut self) {
+        for (waiter, outcome) in self.subscriptions.settled() {
+            if let Err(async_channel::TrySendError::Closed(Err(error))) = waiter.try_send(outcome) {
+                tracing::warn!(%error, "a subscription that nobody waits for was refused");
+            }
+        }
+    }
+}
+
+/// The next order. There is always one who may give it: the stream.
+async fn next_order(orders: &Receiver<Order>) -> Order {
+    match orders.recv().await {
+        Ok(order) => order,
+        Err(_) => pending().await,
+    }
+}

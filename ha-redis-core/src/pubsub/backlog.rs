@@ -1,0 +1,277 @@
+//! What a subscriber has heard and its reader has not read: bounded, and honest about what is missing.
+
+use std::collections::VecDeque;
+
+use redis::Msg;
+
+use super::PubSubEvent;
+use crate::error::Error;
+use crate::proto::pubsub::Subscription;
+
+/// What a message takes beside its bytes: its place, and the blocks of memory that its parts lie in.
+const OVERHEAD: usize = size_of::<Entry>() + 3 * 16;
+
+pub(crate) struct Backlog {
+    room: usize,
+    used: usize,
+    entries: VecDeque<Entry>,
+    /// Behind the last message.
+    last: Notices,
+    /// Between the loss of a connection and the moment at which everything is subscribed to again.
+    gap: bool,
+    /// What has come on a new connection before that moment.
+    early: VecDeque<Entry>,
+}
+
+struct Entry {
+    before: Option<Box<Notices>>,
+    message: Msg,
+    size: usize,
+}
+
+/// All that there is to say between two messages.
+#[derive(Default)]
+struct Notices {
+    missed: u64,
+    lost: Option<Error>,
+    refused: VecDeque<(Subscription, Error)>,
+    resubscribed: bool,
+}
+
+impl Backlog {
+    pub(super) fn new(room: usize) -> Self {
+        Self {
+            room,
+            used: 0,
+            entries: VecDeque::new(),
+            last: Notices::default(),
+            gap: false,
+            early: VecDeque::new(),
+        }
+    }
+
+    /// Whether there is nothing to take.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.last.is_empty()
+    }
+
+    /// Adds a message whose parts have so many bytes. The oldest make room for it.
+    pub(crate) fn message(&mut self, message: Msg, bytes: usize) {
+        let size = bytes + OVERHEAD;
+        self.used += size;
+        let entry = Entry { before: None, message, size };
+        if self.gap {
+            self.early.push_back(entry)
+        } else {
+            self.push(entry)
+        }
+        while self.used > self.room && self.entries.len() + self.early.len() > 1 {
+            self.drop_oldest();
+        }
+    }
+
+    /// The connection is lost.
+    pub(crate) fn lost(&mut self, why: Error) {
+        if self.gap {
+            // What has come since the loss belongs to what is missed.
+            self.used -= self.early.drain(..).map(|early| early.size).sum::<usize>();
+        } else {
+            self.gap = true;
+            self.last.lose(why);
+        }
+    }
+
+    /// A subscription was refused on a new connection.
+    pub(crate) fn refused(&mut self, subscription: Subscription, error: Error) {
+        self.last.refused.push_back((subscription, error));
+    }
+
+    /// Everything is subscribed to again.
+    pub(crate) fn resubscribed(&mut self) {
+        if self.gap {
+            self.gap = false;
+            self.last.resubscribed = true;
+            std::mem::take(&mut self.early).into_iter().for_each(|early| self.push(early));
+        }
+    }
+
+    pub(super) fn take(&mut self) -> Option<PubSubEvent> {
+        let Some(first) = self.entries.front_mut() else { return self.last.take() };
+        if let Some(notice) = first.before.as_mut().and_then(|notices| notices.take()) {
+            return Some(notice);
+        }
+        let first = self.entries.pop_front()?;
+        self.used -= first.size;
+        Some(PubSubEvent::Message(first.message))
+    }
+
+    fn push(&mut self, mut entry: Entry) {
+        if !self.last.is_empty() {
+            entry.before = Some(Box::new(std::mem::take(&mut self.last)));
+        }
+        self.entries.push_back(entry);
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some(mut oldest) = self.entries.pop_front().or_else(|| self.early.pop_front()) else { return };
+        self.used -= oldest.size;
+        let mut notices = oldest.before.take().unwrap_or_default();
+        notices.missed += 1;
+        match self.entries.front_mut() {
+            Some(first) => {
+                notices.join(first.before.take().map(|later| *later).unwrap_or_default());
+                first.before = Some(notices);
+            }
+            None => {
+                notices.join(std::mem::take(&mut self.last));
+                self.last = *notices;
+            }
+        }
+    }
+}
+
+impl Notices {
+    /// Two gaps with nothing to read between them are one.
+    fn lose(&mut self, why: Error) {
+        if self.resubscribed {
+            self.resubscribed = false;
+        } else {
+            self.lost = Some(why);
+        }
+    }
+
+    fn join(&mut self, later: Self) {
+        self.missed += later.missed;
+        if let Some(why) = later.lost {
+            self.lose(why);
+        }
+        self.refused.extend(later.refused);
+        self.resubscribed |= later.resubscribed;
+    }
+
+    fn take(&mut self) -> Option<PubSubEvent> {
+        if self.missed > 0 {
+            return Some(PubSubEvent::Lagged { missed: std::mem::take(&mut self.missed) });
+        }
+        if let Some(why) = self.lost.take() {
+            return Some(PubSubEvent::Disconnected(why));
+        }
+        if let Some((Subscription { scope, name }, error)) = self.refused.pop_front() {
+            return Some(PubSubEvent::Refused { scope, name, error });
+        }
+        std::mem::take(&mut self.resubscribed).then_some(PubSubEvent::Resubscribed)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.missed == 0 && self.lost.is_none() && self.refused.is_empty() && !self.resubscribed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::Value;
+
+    use super::*;
+    use crate::error::Kind;
+
+    fn message(text: &str) -> Msg {
+        let parts = ["message", "c", text].map(|part| Value::BulkString(part.into()));
+        Msg::from_owned_value(Value::Array(parts.to_vec())).unwrap()
+    }
+
+    fn add(backlog: &mut Backlog, text: &str) {
+        backlog.message(message(text), 0);
+    }
+
+    fn lose(backlog: &mut Backlog) {
+        backlog.lost(Error::new(Kind::Lost, "gone"));
+    }
+
+    fn taken(backlog: &mut Backlog) -> Vec<String> {
+        let events = std::iter::from_fn(|| backlog.take()).map(|event| match event {
+            PubSubEvent::Message(message) => message.get_payload().unwrap(),
+            PubSubEvent::Disconnected(_) => "lost".to_owned(),
+            PubSubEvent::Resubscribed => "again".to_owned(),
+            PubSubEvent::Lagged { missed } => format!("missed {missed}"),
+            PubSubEvent::Refused { .. } => "refused".to_owned(),
+        });
+        events.collect()
+    }
+
+    /// Room for so many of the messages here.
+    fn room(messages: usize) -> Backlog {
+        Backlog::new(messages * OVERHEAD)
+    }
+
+    #[test]
+    fn the_oldest_make_room_and_are_counted() {
+        let mut backlog = room(2);
+        ["1", "2", "3", "4"].iter().for_each(|text| add(&mut backlog, text));
+        assert_eq!(taken(&mut backlog), ["missed 2", "3", "4"]);
+        assert!(backlog.is_empty() && backlog.used == 0);
+        ["5", "6"].iter().for_each(|text| add(&mut backlog, text));
+        assert_eq!(taken(&mut backlog), ["5", "6"]);
+    }
+
+    #[test]
+    fn one_message_may_be_larger_than_the_room() {
+        let mut backlog = room(2);
+        add(&mut backlog, "1");
+        backlog.message(message("2"), 1 << 30);
+        assert_eq!(taken(&mut backlog), ["missed 1", "2"]);
+        assert_eq!(backlog.used, 0);
+    }
+
+    #[test]
+    fn messages_of_a_gap_wait_until_all_is_subscribed_to_again() {
+        let mut backlog = room(9);
+        add(&mut backlog, "1");
+        lose(&mut backlog);
+        add(&mut backlog, "2");
+        assert_eq!(taken(&mut backlog), ["1", "lost"]);
+        assert!(backlog.is_empty());
+        backlog.resubscribed();
+        add(&mut backlog, "3");
+        assert_eq!(taken(&mut backlog), ["again", "2", "3"]);
+    }
+
+    #[test]
+    fn a_gap_may_be_one_of_several_losses() {
+        let mut backlog = room(9);
+        lose(&mut backlog);
+        add(&mut backlog, "early");
+        lose(&mut backlog);
+        backlog.resubscribed();
+        backlog.resubscribed();
+        add(&mut backlog, "1");
+        assert_eq!(taken(&mut backlog), ["lost", "again", "1"]);
+        assert_eq!(backlog.used, 0);
+    }
+
+    #[test]
+    fn notices_do_not_pile_up() {
+        let mut backlog = room(1);
+        for round in 0..100 {
+            add(&mut backlog, &round.to_string());
+            lose(&mut backlog);
+            backlog.resubscribed();
+        }
+        assert_eq!(taken(&mut backlog), ["missed 99", "lost", "again", "99", "lost", "again"]);
+    }
+
+    #[test]
+    fn who_has_read_of_a_loss_is_told_of_no_second_one() {
+        let mut backlog = room(9);
+        lose(&mut backlog);
+        assert_eq!(taken(&mut backlog), ["lost"]);
+        backlog.resubscribed();
+        lose(&mut backlog);
+        assert!(backlog.is_empty());
+        backlog.refused(
+            Subscription { scope: crate::proto::Scope::Channel, name: b"c".to_vec() },
+            Error::new(Kind::Authentication, "no"),
+        );
+        backlog.resubscribed();
+        assert_eq!(taken(&mut backlog), ["refused", "again"]);
+    }
+}

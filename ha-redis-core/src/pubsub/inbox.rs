@@ -1,0 +1,77 @@
+//! Where the task that has a subscriber's connection meets the reader of the stream.
+
+use std::fmt;
+use std::sync::Mutex;
+use std::task::{Context, Poll, Waker};
+
+use super::PubSubEvent;
+use super::backlog::Backlog;
+use crate::error::Error;
+use crate::sync::lock;
+
+pub(crate) struct Inbox {
+    state: Mutex<State>,
+}
+
+struct State {
+    backlog: Backlog,
+    /// Why there is no connection.
+    failure: Option<Error>,
+    /// Whether nothing more comes.
+    ended: bool,
+    reader: Option<Waker>,
+}
+
+impl Inbox {
+    /// An inbox for so many bytes of messages.
+    pub(crate) fn new(room: u64) -> Self {
+        let backlog = Backlog::new(usize::try_from(room).unwrap_or(usize::MAX));
+        Self { state: Mutex::new(State { backlog, failure: None, ended: false, reader: None }) }
+    }
+
+    /// Adds to what is to be read.
+    pub(crate) fn add(&self, news: impl FnOnce(&mut Backlog)) {
+        let mut state = lock(&self.state);
+        news(&mut state.backlog);
+        let reader = if state.backlog.is_empty() { None } else { state.reader.take() };
+        drop(state);
+        reader.into_iter().for_each(Waker::wake);
+    }
+
+    /// Nothing more comes.
+    pub(crate) fn end(&self) {
+        let mut state = lock(&self.state);
+        state.ended = true;
+        let reader = state.reader.take();
+        drop(state);
+        reader.into_iter().for_each(Waker::wake);
+    }
+
+    pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Option<PubSubEvent>> {
+        let mut state = lock(&self.state);
+        if let Some(event) = state.backlog.take() {
+            return Poll::Ready(Some(event));
+        }
+        if state.ended {
+            return Poll::Ready(None);
+        }
+        state.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Says why there is no connection, or that there is one.
+    pub(crate) fn set_failure(&self, failure: Option<Error>) {
+        lock(&self.state).failure = failure;
+    }
+
+    pub(crate) fn failure(&self) -> Option<Error> {
+        lock(&self.state).failure.clone()
+    }
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What others publish is no business of a log.
+        f.debug_struct("Inbox").finish_non_exhaustive()
+    }
+}

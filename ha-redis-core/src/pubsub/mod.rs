@@ -1,0 +1,308 @@
+//! What a user holds to receive what others publish.
+
+mod backlog;
+mod inbox;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use async_channel::Sender;
+use futures_core::Stream;
+use futures_lite::StreamExt;
+use redis::{Msg, ToRedisArgs};
+
+use crate::engine::core::Keeper;
+use crate::engine::subscriber::{self, Order};
+use crate::error::{Error, Kind, Outcome};
+use crate::proto::Scope;
+use crate::proto::pubsub::{Verb, named};
+use crate::time::{Elapsed, until};
+
+pub(crate) use inbox::Inbox;
+
+/// A subscriber, from [`Client::pubsub`](crate::Client::pubsub): a [`Stream`] of [`PubSubEvent`]s.
+///
+/// It has a connection of its own to the master, whichever server that is, beside those that `max_connections`
+/// counts: a subscriber gets its connection back whatever the callers do. When that connection is lost, it makes
+/// another, at once when another master is followed, and subscribes to everything again. Redis keeps no messages for
+/// a subscriber that is away: what was published meanwhile is lost, and the stream says so with
+/// [`PubSubEvent::Disconnected`] and [`PubSubEvent::Resubscribed`].
+///
+/// Methods that subscribe take one name or many: `"news"`, `&["news", "sports"]`, a `Vec<String>`. They return once
+/// the server has confirmed, and within `failover_wait` and `socket_timeout` together, or `call_timeout` if that is
+/// less. [`PubSub::split`] lets one task read while others subscribe.
+///
+/// ```
+/// use ha_redis_core::{Client, PubSubEvent};
+///
+/// # async fn listen(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let mut sub = client.pubsub().await?;
+/// sub.subscribe("news").await?;
+/// sub.psubscribe(&["sports.*", "weather.*"]).await?;
+/// while let Some(event) = sub.next().await {
+///     match event {
+///         PubSubEvent::Message(message) => {
+///             println!("{}: {}", message.get_channel_name(), message.get_payload::<String>()?);
+///         }
+///         PubSubEvent::Resubscribed => println!("whatever was published meanwhile is lost"),
+///         event => println!("{event:?}"),
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// Of all methods that subscribe and unsubscribe:
+/// - The server refuses: [`Error::is_authentication`] for want of a permission, and the error says which. Nothing of
+///   what the call asked for is subscribed to.
+/// - There was no connection, or no answer, in time. What the call asked for is subscribed to nonetheless as soon as
+///   there is a connection; unsubscribing takes that back.
+/// - The client is closed.
+///
+/// # Cancellation safety
+/// [`PubSub::next`] and polling the stream lose nothing when dropped. A call that subscribes or unsubscribes and is
+/// dropped is carried out all the same.
+///
+/// Dropping the `PubSub`, or the [`PubSubStream`] of one that was split, ends its connection.
+#[derive(Debug)]
+pub struct PubSub {
+    sink: PubSubSink,
+    stream: PubSubStream,
+}
+
+/// What a [`PubSub`] yields.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum PubSubEvent {
+    /// A message. Those of one connection come in the order in which the server sent them.
+    ///
+    /// `redis::Msg` does not tell a shard channel from a channel of the same name.
+    Message(Msg),
+    /// The connection was lost, for this reason: messages are missed from here to the next
+    /// [`Resubscribed`](Self::Resubscribed). It comes only to those who are subscribed to something.
+    Disconnected(Error),
+    /// There is a new connection, and everything is subscribed to again, but for what was
+    /// [`Refused`](Self::Refused). No message comes between [`Disconnected`](Self::Disconnected) and this.
+    Resubscribed,
+    /// The reader is too slow: the oldest messages were dropped, since all that waited would have been more than
+    /// [`pubsub_buffer_bytes`](crate::RedisConfig::pubsub_buffer_bytes).
+    Lagged {
+        /// How many messages were dropped here.
+        missed: u64,
+    },
+    /// On a new connection, the server has refused what it had granted before. The subscription is given up; ask for
+    /// it again when the server has been put right.
+    Refused {
+        /// Whether `name` is a channel, a pattern or a shard channel.
+        scope: Scope,
+        /// The name of the channel, or the pattern.
+        name: Vec<u8>,
+        /// What the server said.
+        error: Error,
+    },
+}
+
+/// The half of a [`PubSub`] that subscribes. Its methods are those of `PubSub`, with the same errors and the same
+/// cancellation safety. Clones are for the same subscriber.
+#[derive(Clone, Debug)]
+pub struct PubSubSink {
+    core: Arc<Keeper>,
+    inbox: Arc<Inbox>,
+    orders: Sender<Order>,
+}
+
+/// The half of a [`PubSub`] that reads. Dropping it ends the connection.
+#[derive(Debug)]
+pub struct PubSubStream {
+    inbox: Arc<Inbox>,
+    /// Keeps the client going, and the task that has the connection.
+    _sink: PubSubSink,
+    _reader: Sender<()>,
+}
+
+impl PubSub {
+    /// Starts a subscriber, and waits for its connection.
+    pub(crate) async fn open(core: &Arc<Keeper>) -> Result<Self, Error> {
+        core.start()?;
+        core.pool.check_open()?;
+        let inbox = Arc::new(Inbox::new(core.config.pubsub_buffer_bytes()));
+        let (orders, ordered) = async_channel::bounded(1);
+        let (reader, gone) = async_channel::bounded(1);
+        let task = subscriber::run(Arc::clone(core), Arc::clone(&inbox), ordered, gone);
+        core.spawn(Box::pin(task))?;
+        let sink = PubSubSink { core: Arc::clone(core), inbox: Arc::clone(&inbox), orders };
+        let stream = PubSubStream { inbox, _sink: sink.clone(), _reader: reader };
+        sink.order(Verb::Subscribe, Scope::Channel, Vec::new()).await?;
+        Ok(Self { sink, stream })
+    }
+
+    /// Parts what subscribes from what reads.
+    pub fn split(self) -> (PubSubSink, PubSubStream) {
+        (self.sink, self.stream)
+    }
+
+    /// The next message or other event, in order; `None` when the client is closed and all has been read.
+    pub async fn next(&mut self) -> Option<PubSubEvent> {
+        self.stream.next().await
+    }
+
+    /// Subscribes to channels.
+    ///
+    /// # Errors
+    /// See [`PubSub`](PubSub#errors).
+    pub async fn subscribe(&self, channels: impl ToRedisArgs) -> Result<(), Error> {
+        self.sink.subscribe(channels).await
+    }
+
+    /// Ends subscriptions to channels. Messages that have come before can still be read.
+    ///
+    /// # Errors
+    /// See [`PubSub`](PubSub#errors).
+    pub async fn unsubscribe(&self, channels: impl ToRedisArgs) -> Result<(), Error> {
+        self.sink.unsubscribe(channels).await
+    }
+
+    /// Subscribes to all channels whose names match patterns, such as `news.*`.
+    ///
+    /// # Errors
+    /// See [`PubSub`](PubSub#errors).
+    pub async fn psubscribe(&self, patterns: impl ToRedisArgs) -> Result<(), Error> {
+        self.sink.psubscribe(patterns).await
+    }
+
+    /// Ends subscriptions to patterns, each as it was written.
+    ///
+    /// # Errors
+    /// See [`PubSub`](PubSub#errors).
+    pub async fn punsubscribe(&self, patterns: impl ToRedisArgs) -> Result<(), Error> {
+        self.sink.punsubscribe(patterns).await
+    }
+
+    /// Subscribes to shard channels, to which `SPUBLISH` publishes. They came with Redis 7.
+    ///
+    /// # Errors
+    /// See [`PubSub`](PubSub#errors).
+    pub async fn ssubscribe(&self, channels: impl ToRedisArgs) -> Result<(), Error> {
+        self.sink.ssubscribe(channels).await
+    }
+
+    /// Ends subscriptions to shard channels.
+    ///
+    /// # Errors
+    /// See [`PubSub`](PubSub#errors).
+    pub async fn sunsubscribe(&self, channels: impl ToRedisArgs) -> Result<(), Error> {
+        self.sink.sunsubscribe(channels).await
+    }
+}
+
+impl Stream for PubSub {
+    type Item = PubSubEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<PubSubEvent>> {
+        self.stream.poll_next(cx)
+    }
+}
+
+impl PubSubStream {
+    /// As [`PubSub::next`].
+    pub async fn next(&mut self) -> Option<PubSubEvent> {
+        StreamExt::next(self).await
+    }
+}
+
+impl Stream for PubSubStream {
+    type Item = PubSubEvent;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<PubSubEvent>> {
+        self.inbox.poll_take(cx)
+    }
+}
+
+impl PubSubSink {
+    /// As [`PubSub::subscribe`].
+    ///
+    /// # Errors
+    /// See [`PubSub`](PubSub#errors).
+    pub async fn subscribe(&self, channels: impl ToRedisArgs) -> Result<(), Error> {
+        self.ask(Verb::Subscribe, Scope::Channel, channels.to_redis_args()).await
+    }
+
+    /// As [`PubSub::unsubscribe`].
+    ///
+    /// # Errors
+    /// See [`PubSub`](PubSub#errors).
+    pub async fn unsubscribe(&self, channels: impl ToRedisArgs) -> Result<(), Error> {
+        self.ask(Verb::Unsubscribe, Scope::Channel, channels.to_redis_args()).await
+    }
+
+    /// As [`PubSub::psubscribe`].
+    ///
+    /// # Errors
+    /// See [`PubSub`](PubSub#errors).
+    pub async fn psubscribe(&self, patterns: impl ToRedisArgs) -> Result<(), Error> {
+        self.ask(Verb::Subscribe, Scope::Pattern, patterns.to_redis_args()).await
+    }
+
+    /// As [`PubSub::punsubscribe`].
+    ///
+    /// # Errors
+    /// See [`PubSub`](PubSub#errors).
+    pub async fn punsubscribe(&self, patterns: impl ToRedisArgs) -> Result<(), Error> {
+        self.ask(Verb::Unsubscribe, Scope::Pattern, patterns.to_redis_args()).await
+    }
+
+    /// As [`PubSub::ssubscribe`].
+    ///
+    /// # Errors
+    /// See [`PubSub`](PubSub#errors).
+    pub async fn ssubscribe(&self, channels: impl ToRedisArgs) -> Result<(), Error> {
+        self.ask(Verb::Subscribe, Scope::ShardChannel, channels.to_redis_args()).await
+    }
+
+    /// As [`PubSub::sunsubscribe`].
+    ///
+    /// # Errors
+    /// See [`PubSub`](PubSub#errors).
+    pub async fn sunsubscribe(&self, channels: impl ToRedisArgs) -> Result<(), Error> {
+        self.ask(Verb::Unsubscribe, Scope::ShardChannel, channels.to_redis_args()).await
+    }
+
+    async fn ask(&self, verb: Verb, scope: Scope, names: Vec<Vec<u8>>) -> Result<(), Error> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let what = named(verb, scope, &names);
+        self.order(verb, scope, names).await.map_err(|error| error.during(what))
+    }
+
+    /// Hands an order to the task that has the connection, and waits until it is carried out.
+    async fn order(&self, verb: Verb, scope: Scope, names: Vec<Vec<u8>>) -> Result<(), Error> {
+        let config = &self.core.config;
+        let patience = config.failover_wait() + config.socket_timeout();
+        let patience = config.call_timeout().map_or(patience, |timeout| timeout.min(patience));
+        let runtime = &*self.core.runtime;
+        let (waiter, settled) = async_channel::bounded(1);
+        let order = Order { verb, scope, names, waiter };
+        let exchange = async {
+            self.orders.send(order).await.ok()?;
+            settled.recv().await.ok()
+        };
+        match until(runtime, runtime.now() + patience, exchange).await {
+            Ok(Some(settled)) => settled,
+            Ok(None) => Err(self.core.pool.check_open().err().unwrap_or_else(ended)),
+            Err(Elapsed) => Err(match self.inbox.failure() {
+                Some(failure) => failure.during(format!("no connection could be made within {patience:?}")),
+                None => {
+                    let message = format!("the server did not confirm within {patience:?}");
+                    Error::new(Kind::Timeout, message).with_outcome(Outcome::MaybeApplied)
+                }
+            }),
+        }
+    }
+}
+
+fn ended() -> Error {
+    Error::new(Kind::Closed, "the stream of this PubSub was dropped; take another from client.pubsub()")
+}

@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ha_redis_core::runtime::{Runtime, Target, Task, Timer, Transport};
-use ha_redis_core::{Client, Connection, RedisConfig};
+use ha_redis_core::runtime::{Runtime, Task, Timer, Transport};
+use ha_redis_core::{Address, Client, Connection, RedisConfig};
 use redis::{AsyncCommands, Cmd};
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinSet;
@@ -74,7 +74,7 @@ impl Runtime for InMemory {
         Ok(())
     }
 
-    async fn connect(&self, _target: &Target) -> io::Result<Box<dyn Transport>> {
+    async fn connect(&self, _address: &Address) -> io::Result<Box<dyn Transport>> {
         let request = Cmd::get(KEY).get_packed_command().len();
         Ok(Box::new(Answering { request, introduced: false, owed: Vec::new(), reader: None }))
     }

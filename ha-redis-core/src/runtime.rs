@@ -20,7 +20,8 @@ pub type Task = Pin<Box<dyn Future<Output = ()> + Send + 'static>>;
 
 /// What an async runtime provides: time, tasks and connections.
 ///
-/// `ha-redis-tokio` holds the implementation for Tokio; write your own to run the client elsewhere.
+/// `ha-redis-tokio`, `ha-redis-async-std` and `ha-redis-smol` hold one each; write your own to run the client
+/// elsewhere.
 #[async_trait]
 pub trait Runtime: Debug + Send + Sync + 'static {
     /// The current time of this runtime's clock, which [`Runtime::timer`] follows. A runtime with a paused or
@@ -36,40 +37,16 @@ pub trait Runtime: Debug + Send + Sync + 'static {
     /// When there is no running runtime to take the task.
     fn spawn(&self, task: Task) -> io::Result<()>;
 
-    /// Opens a connection: resolves the name (anew on every call), connects, and does the TLS handshake when
-    /// the target asks for it. The caller bounds the time; dropping the future abandons the attempt.
+    /// Opens a plain connection: resolves the name (anew on every call) and connects. The caller bounds the
+    /// time; dropping the future abandons the attempt.
     ///
     /// # Errors
-    /// What the operating system or the TLS library said. The caller adds the address to it.
-    async fn connect(&self, target: &Target) -> io::Result<Box<dyn Transport>>;
+    /// What the operating system said. The caller adds the address to it.
+    async fn connect(&self, address: &Address) -> io::Result<Box<dyn Transport>>;
 
     /// A random number, for the jitter of retries and reconnects. A simulated runtime returns a seeded one.
     fn random(&self) -> u64 {
         fastrand::u64(..)
-    }
-}
-
-/// What [`Runtime::connect`] connects to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Target {
-    /// Where the server listens.
-    pub address: Address,
-    /// Whether to speak TLS.
-    pub tls: bool,
-}
-
-impl Target {
-    /// A plain-text connection to `address`.
-    pub fn new(address: Address) -> Self {
-        Self { address, tls: false }
-    }
-
-    /// The same target with TLS on or off.
-    #[must_use]
-    pub fn with_tls(mut self, tls: bool) -> Self {
-        self.tls = tls;
-        self
     }
 }
 

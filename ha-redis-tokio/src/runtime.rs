@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use ha_redis_core::Address;
-use ha_redis_core::runtime::{Runtime, Target, Task, Timer, Transport};
+use ha_redis_core::runtime::{Runtime, Task, Timer, Transport};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -70,13 +70,10 @@ impl Runtime for TokioRuntime {
         Ok(())
     }
 
-    async fn connect(&self, target: &Target) -> io::Result<Box<dyn Transport>> {
-        if target.tls {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "TLS is not available"));
-        }
+    async fn connect(&self, address: &Address) -> io::Result<Box<dyn Transport>> {
         // A caller may wait on another executor: a socket belongs to a runtime, too.
         let handle = self.handle()?;
-        let mut opening = pin!(open(&target.address));
+        let mut opening = pin!(open(address));
         poll_fn(|cx| {
             let _context = handle.enter();
             opening.as_mut().poll(cx)

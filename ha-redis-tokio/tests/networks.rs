@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use common::{client_of_topology, config, until_master};
-use ha_redis_core::runtime::{Runtime, Target, Task, Timer, Transport};
+use ha_redis_core::runtime::{Runtime, Task, Timer, Transport};
 use ha_redis_testkit::{Proxy, Server, Topology};
 use ha_redis_tokio::redis::AsyncCommands;
 use ha_redis_tokio::{Address, Client, RedisClient, TokioRuntime};
@@ -69,12 +69,12 @@ impl Runtime for Outside {
         self.0.spawn(task)
     }
 
-    async fn connect(&self, target: &Target) -> io::Result<Box<dyn Transport>> {
-        match &target.address {
+    async fn connect(&self, address: &Address) -> io::Result<Box<dyn Transport>> {
+        match address {
             Address::Tcp { host, .. } if *host == INSIDE.to_string() => {
                 Err(io::ErrorKind::NetworkUnreachable.into())
             }
-            _ => self.0.connect(target).await,
+            _ => self.0.connect(address).await,
         }
     }
 }

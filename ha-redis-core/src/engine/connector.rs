@@ -9,7 +9,7 @@ use crate::engine::dialog::Dialog;
 use crate::error::{Error, Kind};
 use crate::pool::GivenBy;
 use crate::proto::{Answer, Handshake, Protocol, Role};
-use crate::runtime::{Runtime, Target};
+use crate::runtime::Runtime;
 use crate::time::until;
 
 /// Opens connections of one kind: to the data, or to the Sentinels.
@@ -17,7 +17,6 @@ use crate::time::until;
 pub(crate) struct Connector {
     pub(crate) runtime: Arc<dyn Runtime>,
     handshake: Handshake,
-    tls: bool,
     /// Where servers are reached that announce other addresses.
     map: AddressMap,
     /// The bound on everything from the look-up of the name to the last word of the handshake.
@@ -51,7 +50,7 @@ impl Connector {
     }
 
     fn new(runtime: Arc<dyn Runtime>, handshake: Handshake, config: &RedisConfig, timeout: Duration) -> Self {
-        Self { runtime, handshake, tls: config.ssl(), map: config.address_map().clone(), timeout }
+        Self { runtime, handshake, map: config.address_map().clone(), timeout }
     }
 
     /// Connects to `address`. `given_by` says in errors where the address comes from.
@@ -93,8 +92,7 @@ impl Connector {
     }
 
     async fn introduce(&self, address: &Address, protocol: Protocol) -> Result<(Dialog, Answer), Error> {
-        let target = Target::new(address.clone()).with_tls(self.tls);
-        let transport = self.runtime.connect(&target).await.map_err(refused)?;
+        let transport = self.runtime.connect(address).await.map_err(refused)?;
         let mut dialog = Dialog::new(transport);
         let mut replies = Vec::new();
         let asked = dialog.ask_into(&self.handshake.commands(protocol), &mut replies).await;

@@ -30,6 +30,18 @@ fn worker() {
 }
 
 #[test]
+fn the_same_on_every_runtime() {
+    let server = Server::start().unwrap();
+    for (example, runtime) in [
+        (env!("CARGO_BIN_EXE_on_tokio"), "Tokio"),
+        (env!("CARGO_BIN_EXE_on_async_std"), "async-std"),
+        (env!("CARGO_BIN_EXE_on_smol"), "smol"),
+    ] {
+        assert_eq!(output(example, &server.url(), &[]), format!("hello from {runtime}\n"));
+    }
+}
+
+#[test]
 fn failover() {
     let topology = Topology::start().unwrap();
     let out = output(env!("CARGO_BIN_EXE_failover"), &topology.url(), &["20"]);

@@ -1,7 +1,7 @@
 //! The runtime-agnostic core of ha-redis, a Redis client for services that must stay up.
 //!
-//! Services use a runtime crate, such as `ha-redis-tokio`, which re-exports what they need from here. This crate
-//! knows Redis and high availability; it knows no runtime and opens no socket. To run the client on a runtime of
+//! Services use a runtime crate (`ha-redis-tokio`, `ha-redis-async-std` or `ha-redis-smol`), which re-exports what
+//! they need from here. This crate knows Redis and high availability; it knows no runtime and opens no socket. To run the client on a runtime of
 //! your own, implement [`runtime::Runtime`] and give it to [`Client::new`].
 //!
 //! | feature | what it adds |

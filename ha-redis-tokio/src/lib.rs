@@ -32,8 +32,3 @@ pub use ha_redis_core::{
     ReplicaStrategy, RetryPolicy, RetrySafety, Role, Scope, SentinelState, Topology, Turn, config, redis,
 };
 pub use runtime::TokioRuntime;
-
-/// The programs in the README compile.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;

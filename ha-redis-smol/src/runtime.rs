@@ -1,0 +1,117 @@
+//! smol's sockets, timers and tasks behind the core's boundary.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use ha_redis_core::Address;
+use ha_redis_core::runtime::{Runtime, Task, Timer, Transport};
+use smol::Executor;
+use smol::io::{AsyncRead, AsyncWrite};
+use smol::net::TcpStream;
+use smol::net::unix::UnixStream;
+use socket2::{SockRef, TcpKeepalive};
+
+/// An idle peer is probed after this, and so often, before the system takes it for gone.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_PROBES: u32 = 3;
+/// Written bytes that a peer has not acknowledged for so long end the connection.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+
+/// [`Runtime`] on smol: its global executor, whose threads `SMOL_THREADS` sets, or an executor of your own, which
+/// you run.
+#[derive(Clone, Debug, Default)]
+pub struct SmolRuntime {
+    executor: Option<Arc<Executor<'static>>>,
+}
+
+impl SmolRuntime {
+    /// smol's global executor.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl From<Arc<Executor<'static>>> for SmolRuntime {
+    fn from(executor: Arc<Executor<'static>>) -> Self {
+        Self { executor: Some(executor) }
+    }
+}
+
+#[async_trait]
+impl Runtime for SmolRuntime {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn timer(&self, at: Instant) -> Box<dyn Timer> {
+        Box::new(Sleep(smol::Timer::at(at)))
+    }
+
+    fn spawn(&self, task: Task) -> io::Result<()> {
+        match &self.executor {
+            Some(executor) => executor.spawn(task).detach(),
+            None => smol::spawn(task).detach(),
+        }
+        Ok(())
+    }
+
+    async fn connect(&self, address: &Address) -> io::Result<Box<dyn Transport>> {
+        match address {
+            Address::Tcp { host, port } => {
+                let socket = TcpStream::connect((host.as_str(), *port)).await?;
+                set_options(&socket)?;
+                Ok(Box::new(Socket(socket)))
+            }
+            Address::Unix(path) => Ok(Box::new(Socket(UnixStream::connect(path).await?))),
+            other => Err(io::Error::new(io::ErrorKind::Unsupported, format!("cannot connect to {other}"))),
+        }
+    }
+}
+
+fn set_options(socket: &TcpStream) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES);
+    let socket = SockRef::from(socket);
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    Ok(())
+}
+
+struct Sleep(smol::Timer);
+
+impl Timer for Sleep {
+    fn reset(&mut self, at: Instant) {
+        self.0.set_at(at);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.0).poll(cx).map(drop)
+    }
+}
+
+struct Socket<S>(S);
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for Socket<S> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+}

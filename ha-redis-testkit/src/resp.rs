@@ -2,6 +2,8 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::Error;
@@ -68,8 +70,12 @@ impl Reply {
 
 /// An open connection.
 pub(crate) struct Connection {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Box<dyn Stream>>,
 }
+
+trait Stream: Read + Write {}
+
+impl<S: Read + Write> Stream for S {}
 
 impl Connection {
     pub(crate) fn open(address: SocketAddr) -> Result<Self, Error> {
@@ -81,7 +87,19 @@ impl Connection {
             Ok(stream)
         };
         let stream = open().map_err(Error::io(format!("connect to {address}")))?;
-        Ok(Self { stream: BufReader::new(stream) })
+        Ok(Self { stream: BufReader::new(Box::new(stream)) })
+    }
+
+    /// Through the Unix socket at `path`.
+    pub(crate) fn open_unix(path: &Path) -> Result<Self, Error> {
+        let open = || {
+            let stream = UnixStream::connect(path)?;
+            stream.set_read_timeout(Some(TIMEOUT))?;
+            stream.set_write_timeout(Some(TIMEOUT))?;
+            Ok(stream)
+        };
+        let stream = open().map_err(Error::io(format!("connect to {}", path.display())))?;
+        Ok(Self { stream: BufReader::new(Box::new(stream)) })
     }
 
     /// Sends one command and reads its reply.

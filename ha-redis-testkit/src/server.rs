@@ -1,17 +1,20 @@
-//! One server process: its configuration, its life, its faults.
+//! One server process: its life, its faults.
+
+mod builder;
 
 use std::fmt::{self, Write};
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::binary;
+use crate::certificates;
 use crate::error::{Error, wait_for};
 use crate::guard::{Guard, Signal};
 use crate::ports::Port;
 use crate::resp::{Connection, Reply};
+pub use builder::ServerBuilder;
 
 /// How long a server may take to start or to end. It takes some 20 ms unless the machine is very busy.
 const BOUND: Duration = Duration::from_secs(20);
@@ -31,6 +34,7 @@ pub struct Server {
     port: Port,
     password: Option<String>,
     login: Vec<String>,
+    tls: bool,
 }
 
 #[derive(Debug)]
@@ -65,9 +69,34 @@ impl Server {
         self.port.number()
     }
 
-    /// The URL a client connects to, with the password if it has one: `redis://:password@127.0.0.1:15001`.
+    /// The URL a client connects to, with the password if it has one: `redis://:password@127.0.0.1:15001`. With TLS
+    /// it names the authority: `rediss://127.0.0.1:15001?ssl_ca_certs=…`.
     pub fn url(&self) -> String {
-        format!("redis://{}{}", self.user_info(), self.address)
+        let server = format!("{}{}", self.user_info(), self.address);
+        match self.ca_parameter() {
+            Some(ca) => format!("rediss://{server}?{ca}"),
+            None => format!("redis://{server}"),
+        }
+    }
+
+    /// `ssl_ca_certs=…` for a URL, if it speaks TLS.
+    pub(crate) fn ca_parameter(&self) -> Option<String> {
+        self.tls.then(|| format!("ssl_ca_certs={}", url_encoded(&self.ca_file().display().to_string())))
+    }
+
+    /// The authority of its certificate, in PEM. It exists if [`ServerBuilder::tls`] was called.
+    pub fn ca_file(&self) -> PathBuf {
+        self.folder.join(certificates::AUTHORITY)
+    }
+
+    /// A certificate for its clients, in PEM. It exists if [`ServerBuilder::tls`] was called.
+    pub fn client_certificate(&self) -> PathBuf {
+        self.folder.join(certificates::CLIENT)
+    }
+
+    /// The private key of [`Server::client_certificate`].
+    pub fn client_key(&self) -> PathBuf {
+        self.folder.join(certificates::CLIENT_KEY)
     }
 
     /// What stands before the address in its URL: `:password@`, or nothing.
@@ -98,7 +127,10 @@ impl Server {
     ///
     /// [`Error::Refused`] if the server answers with an error, [`Error::Io`] if it does not answer within 2 s.
     pub fn query(&self, command: &[&str]) -> Result<Reply, Error> {
-        let mut connection = Connection::open(self.address)?;
+        let mut connection = match self.tls {
+            true => Connection::open_unix(&self.unix_socket())?,
+            false => Connection::open(self.address)?,
+        };
         if !self.login.is_empty() {
             let login: Vec<&str> = self.login.iter().map(String::as_str).collect();
             connection.query(&login)?;
@@ -235,185 +267,6 @@ impl fmt::Debug for Server {
     }
 }
 
-/// What a server is started with. From [`Server::builder`].
-#[derive(Clone)]
-pub struct ServerBuilder {
-    host: IpAddr,
-    port: Option<u16>,
-    password: Option<String>,
-    users: bool,
-    unix_socket: bool,
-    sentinel: bool,
-    lines: Vec<String>,
-}
-
-impl ServerBuilder {
-    fn new() -> Self {
-        Self {
-            host: Ipv4Addr::LOCALHOST.into(),
-            port: None,
-            password: None,
-            users: false,
-            unix_socket: false,
-            sentinel: false,
-            lines: Vec::new(),
-        }
-    }
-
-    pub(crate) fn sentinel() -> Self {
-        Self { sentinel: true, ..Self::new() }
-    }
-
-    /// The address it listens on; 127.0.0.1 by default.
-    #[must_use]
-    pub fn bind(mut self, host: IpAddr) -> Self {
-        self.host = host;
-        self
-    }
-
-    /// A port of the caller's choice. By default one that is free, and that no other test gets.
-    #[must_use]
-    pub fn port(mut self, port: u16) -> Self {
-        self.port = Some(port);
-        self
-    }
-
-    /// The password of the default user.
-    #[must_use]
-    pub fn password(mut self, password: &str) -> Self {
-        self.password = Some(password.to_owned());
-        self
-    }
-
-    /// A user and its ACL rules, as `ACL SETUSER` takes them: `user("alice", "on >secret ~* +@all")`, or
-    /// `user("default", "off")`. [`Server::query`] then logs in as a user of its own.
-    #[must_use]
-    pub fn user(mut self, name: &str, rules: &str) -> Self {
-        self.users = true;
-        self.config(format!("user {name} {rules}"))
-    }
-
-    /// Keeps its keys on disk, so that they are there after a [`Server::restart`].
-    #[must_use]
-    pub fn appendonly(self) -> Self {
-        self.config("appendonly yes")
-    }
-
-    /// Listens also on [`Server::unix_socket`].
-    #[must_use]
-    pub fn unix_socket(mut self) -> Self {
-        self.unix_socket = true;
-        self
-    }
-
-    /// Makes it a replica of `master`, with that one's password. Being ready does not mean that it has the
-    /// master's data yet.
-    #[must_use]
-    pub fn replica_of(self, master: &Server) -> Self {
-        let replica = self.config(format!("replicaof {} {}", master.address.ip(), master.port()));
-        match &master.password {
-            Some(password) => replica.config(format!("masterauth {}", quoted(password))),
-            None => replica,
-        }
-    }
-
-    /// One more line of its configuration file, such as `maxmemory 10mb`.
-    #[must_use]
-    pub fn config(mut self, line: impl Into<String>) -> Self {
-        self.lines.push(line.into());
-        self
-    }
-
-    /// Starts the server and returns when it answers.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NoServer`] if none is installed, [`Error::PortTaken`], [`Error::Ended`] with the end of its log if
-    /// it did not like its configuration, [`Error::TimedOut`] after 20 s.
-    pub fn start(self) -> Result<Server, Error> {
-        let server = || {
-            let server = self.clone().launch(self.reserve_port()?)?;
-            server.wait_until_ready()?;
-            Ok(server)
-        };
-        if self.port.is_some() { server() } else { retry_taken_ports(server) }
-    }
-
-    fn reserve_port(&self) -> Result<Port, Error> {
-        self.port.map_or_else(|| Port::any(self.host), |port| Port::exactly(port, self.host))
-    }
-
-    /// Starts the server without waiting for it.
-    pub(crate) fn launch(self, port: Port) -> Result<Server, Error> {
-        let program = binary::redis_server()?;
-        let folder = tempfile::Builder::new()
-            .prefix("ha-redis-")
-            .tempdir()
-            .map_err(Error::io("make a temporary folder for the server"))?;
-        let config = folder.path().join("redis.conf");
-        fs::write(&config, self.config_file(port.number(), folder.path()))
-            .map_err(Error::io("write the server's configuration"))?;
-
-        let mut arguments = vec![config.into_os_string()];
-        arguments.extend(self.sentinel.then(|| "--sentinel".into()));
-        let guard =
-            Guard::new(folder, &program, arguments).map_err(Error::io("start the guard of the server"))?;
-        let server = Server {
-            folder: guard.folder().to_owned(),
-            guard: Mutex::new(Guarded { guard, pid: 0, hangs: false }),
-            address: SocketAddr::new(reachable(self.host), port.number()),
-            port,
-            login: self.login(),
-            password: self.password,
-        };
-        server.launch()?;
-        Ok(server)
-    }
-
-    fn config_file(&self, port: u16, folder: &Path) -> String {
-        let folder = folder.display().to_string();
-        let mut file =
-            format!("bind {}\nport {port}\nprotected-mode no\ndir {}\n", self.host, quoted(&folder));
-        // No snapshots; a replica gets its data at once, and notices a lost master soon.
-        let settings =
-            "save \"\"\nrepl-diskless-sync yes\nrepl-diskless-sync-delay 0\nrepl-ping-replica-period 1\n";
-        file.push_str(settings);
-        if let Some(password) = &self.password {
-            file.push_str(&format!("requirepass {}\n", quoted(password)));
-        }
-        if self.users {
-            file.push_str(&format!("user {OWN_USER} on nopass ~* &* +@all\n"));
-        }
-        if self.unix_socket {
-            file.push_str(&format!("unixsocket {}\n", quoted(&format!("{folder}/redis.sock"))));
-        }
-        for line in &self.lines {
-            file.push_str(line);
-            file.push('\n');
-        }
-        file
-    }
-
-    /// The command by which queries log in; empty if they need not.
-    fn login(&self) -> Vec<String> {
-        match &self.password {
-            _ if self.users => vec!["AUTH".into(), OWN_USER.into(), "any".into()],
-            Some(password) => vec!["AUTH".into(), password.clone()],
-            None => Vec::new(),
-        }
-    }
-}
-
-impl fmt::Debug for ServerBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Configuration lines may hold passwords.
-        f.debug_struct("ServerBuilder")
-            .field("host", &self.host)
-            .field("port", &self.port)
-            .finish_non_exhaustive()
-    }
-}
-
 /// Repeats a start whose port another program took between the look and the start.
 pub(crate) fn retry_taken_ports<T>(mut start: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
     let mut outcome = start();
@@ -446,14 +299,6 @@ pub(crate) fn url_encoded(text: &str) -> String {
 /// An argument of a line of redis.conf.
 pub(crate) fn quoted(argument: &str) -> String {
     format!("\"{}\"", argument.replace('\\', "\\\\").replace('"', "\\\""))
-}
-
-fn reachable(host: IpAddr) -> IpAddr {
-    match host {
-        IpAddr::V4(host) if host.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(host) if host.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        host => host,
-    }
 }
 
 #[cfg(test)]

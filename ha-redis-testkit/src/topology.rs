@@ -5,6 +5,7 @@ use std::iter;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use crate::certificates::{self, Certificates};
 use crate::error::{Error, wait_for};
 use crate::ports::Port;
 use crate::resp::Reply;
@@ -72,19 +73,23 @@ impl Topology {
     }
 
     /// The URL of a client: `redis+sentinel://127.0.0.1:15001,127.0.0.1:15002/mymaster`. It has the password of
-    /// the servers, and that of the Sentinels as `?sentinel_password=…`, where there are any.
+    /// the servers, and that of the Sentinels as `?sentinel_password=…`, where there are any; with TLS, the authority.
     pub fn url(&self) -> String {
         let addresses: Vec<String> = self.sentinel_addresses().iter().map(ToString::to_string).collect();
         let TopologyBuilder { password, sentinel_password, master_name, .. } = &self.settings;
+        let ca = self.servers.first().and_then(Server::ca_parameter);
         let mut url = format!(
-            "redis+sentinel://{}{}/{}",
+            "{}://{}{}/{}",
+            if ca.is_some() { "rediss+sentinel" } else { "redis+sentinel" },
             user_info(password.as_deref()),
             addresses.join(","),
             url_encoded(master_name)
         );
-        if let Some(password) = sentinel_password {
-            url.push_str("?sentinel_password=");
-            url.push_str(&url_encoded(password));
+        let password =
+            sentinel_password.as_ref().map(|password| format!("sentinel_password={}", url_encoded(password)));
+        for (parameter, mark) in [ca, password].into_iter().flatten().zip(["?", "&"]) {
+            url.push_str(mark);
+            url.push_str(&parameter);
         }
         url
     }
@@ -266,6 +271,8 @@ pub struct TopologyBuilder {
     failover_timeout: Duration,
     password: Option<String>,
     sentinel_password: Option<String>,
+    tls: bool,
+    certificates: Option<Certificates>,
     lines: Vec<String>,
     host: IpAddr,
     announced: Option<String>,
@@ -282,6 +289,8 @@ impl TopologyBuilder {
             failover_timeout: Duration::from_secs(5),
             password: None,
             sentinel_password: None,
+            tls: false,
+            certificates: None,
             lines: Vec::new(),
             host: HOST,
             announced: None,
@@ -358,6 +367,14 @@ impl TopologyBuilder {
         self
     }
 
+    /// TLS everywhere: servers and Sentinels, to clients and among themselves, with the certificates of one authority.
+    /// See [`ServerBuilder::tls`].
+    #[must_use]
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
     /// One more line of the configuration of the master and the replicas.
     #[must_use]
     pub fn config(mut self, line: impl Into<String>) -> Self {
@@ -370,7 +387,11 @@ impl TopologyBuilder {
     /// # Errors
     ///
     /// As [`ServerBuilder::start`] and [`Topology::wait_until_healthy`].
-    pub fn start(self) -> Result<Topology, Error> {
+    pub fn start(mut self) -> Result<Topology, Error> {
+        if self.tls {
+            let names = certificates::LOCAL.map(str::to_owned);
+            self.certificates = Some(Certificates::of_server(&names)?);
+        }
         let topology = retry_taken_ports(|| {
             let servers = self.start_servers()?;
             let topology = Topology { sentinels: Vec::new(), servers, settings: self.clone() };
@@ -393,7 +414,7 @@ impl TopologyBuilder {
     }
 
     fn server(&self) -> ServerBuilder {
-        let mut server = Server::builder().bind(self.host);
+        let mut server = self.placed(Server::builder());
         if let Some(name) = &self.announced {
             server = server.config(format!("replica-announce-ip {name}"));
         }
@@ -402,6 +423,15 @@ impl TopologyBuilder {
             server = server.password(password).config(format!("masterauth {}", quoted(password)));
         }
         self.lines.iter().fold(server, ServerBuilder::config)
+    }
+
+    /// What servers and Sentinels have in common.
+    fn placed(&self, server: ServerBuilder) -> ServerBuilder {
+        let server = server.bind(self.host);
+        match &self.certificates {
+            Some(certificates) => server.tls_with(certificates),
+            None => server,
+        }
     }
 
     fn start_sentinels(&self, servers: &[Server]) -> Result<Vec<Server>, Error> {
@@ -439,7 +469,7 @@ impl TopologyBuilder {
         lines.extend(
             others.map(|other| format!("sentinel known-sentinel {name} {host} {other} {}", run_id(*other))),
         );
-        let mut sentinel = ServerBuilder::sentinel().bind(self.host);
+        let mut sentinel = self.placed(ServerBuilder::sentinel());
         if let Some(password) = &self.sentinel_password {
             sentinel =
                 sentinel.password(password).config(format!("sentinel sentinel-pass {}", quoted(password)));

@@ -1,0 +1,62 @@
+//! An authority of one test's own, and the certificates that it has signed.
+
+use std::fs;
+use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+
+use crate::Error;
+
+pub(crate) const AUTHORITY: &str = "ca.crt";
+pub(crate) const SERVER: &str = "server.crt";
+pub(crate) const SERVER_KEY: &str = "server.key";
+pub(crate) const CLIENT: &str = "client.crt";
+pub(crate) const CLIENT_KEY: &str = "client.key";
+
+/// The names of a server on this machine.
+pub(crate) const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// Files by name, in PEM: the certificate of an authority, and a certificate each of the server and its clients.
+#[derive(Clone)]
+pub(crate) struct Certificates {
+    files: Vec<(&'static str, String)>,
+}
+
+impl Certificates {
+    /// Those of a server that has these names.
+    pub(crate) fn of_server(names: &[String]) -> Result<Self, Error> {
+        let files =
+            sign(names).map_err(|error| Error::NotReady(format!("cannot make certificates: {error}")))?;
+        Ok(Self { files })
+    }
+
+    pub(crate) fn write(&self, folder: &Path) -> Result<(), Error> {
+        let written = self.files.iter().try_for_each(|(name, pem)| fs::write(folder.join(name), pem));
+        written.map_err(Error::io("write the server's certificates"))
+    }
+}
+
+fn sign(names: &[String]) -> Result<Vec<(&'static str, String)>, rcgen::Error> {
+    // Authorities are told apart by their names.
+    let number = RandomState::new().hash_one(());
+    let mut authority = named(&format!("ha-redis test authority {number:016x}"), &[])?;
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
+    let (server_key, client_key) = (KeyPair::generate()?, KeyPair::generate()?);
+    let server = named("ha-redis test server", names)?.signed_by(&server_key, &authority)?;
+    let client = named("ha-redis test client", &[])?.signed_by(&client_key, &authority)?;
+    Ok(vec![
+        (AUTHORITY, authority.pem()),
+        (SERVER, server.pem()),
+        (SERVER_KEY, server_key.serialize_pem()),
+        (CLIENT, client.pem()),
+        (CLIENT_KEY, client_key.serialize_pem()),
+    ])
+}
+
+fn named(common_name: &str, names: &[String]) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    Ok(params)
+}

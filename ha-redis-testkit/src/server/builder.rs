@@ -1,0 +1,268 @@
+//! What a server is started with.
+
+use std::fmt;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Mutex;
+
+use super::{Guarded, OWN_USER, Server, quoted, retry_taken_ports};
+use crate::binary;
+use crate::certificates::{self, Certificates};
+use crate::error::Error;
+use crate::guard::Guard;
+use crate::ports::Port;
+
+/// What a server is started with. From [`Server::builder`].
+#[derive(Clone)]
+pub struct ServerBuilder {
+    host: IpAddr,
+    port: Option<u16>,
+    password: Option<String>,
+    users: bool,
+    unix_socket: bool,
+    sentinel: bool,
+    tls: Option<Tls>,
+    lines: Vec<String>,
+}
+
+/// How a server with TLS is set up.
+#[derive(Clone)]
+struct Tls {
+    names: Vec<String>,
+    asks_clients: bool,
+    /// Made at the start, unless another server's are shared.
+    certificates: Option<Certificates>,
+}
+
+impl ServerBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            host: Ipv4Addr::LOCALHOST.into(),
+            port: None,
+            password: None,
+            users: false,
+            unix_socket: false,
+            sentinel: false,
+            tls: None,
+            lines: Vec::new(),
+        }
+    }
+
+    pub(crate) fn sentinel() -> Self {
+        Self { sentinel: true, ..Self::new() }
+    }
+
+    /// The address it listens on; 127.0.0.1 by default.
+    #[must_use]
+    pub fn bind(mut self, host: IpAddr) -> Self {
+        self.host = host;
+        self
+    }
+
+    /// A port of the caller's choice. By default one that is free, and that no other test gets.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
+    /// The password of the default user.
+    #[must_use]
+    pub fn password(mut self, password: &str) -> Self {
+        self.password = Some(password.to_owned());
+        self
+    }
+
+    /// A user and its ACL rules, as `ACL SETUSER` takes them: `user("alice", "on >secret ~* +@all")`, or
+    /// `user("default", "off")`. [`Server::query`] then logs in as a user of its own.
+    #[must_use]
+    pub fn user(mut self, name: &str, rules: &str) -> Self {
+        self.users = true;
+        self.config(format!("user {name} {rules}"))
+    }
+
+    /// Keeps its keys on disk, so that they are there after a [`Server::restart`].
+    #[must_use]
+    pub fn appendonly(self) -> Self {
+        self.config("appendonly yes")
+    }
+
+    /// Listens also on [`Server::unix_socket`].
+    #[must_use]
+    pub fn unix_socket(mut self) -> Self {
+        self.unix_socket = true;
+        self
+    }
+
+    /// Speaks TLS on its port and nothing else, with a certificate for `localhost`, 127.0.0.1 and ::1 by an authority
+    /// of its own: [`Server::ca_file`]. Queries of this crate go through its Unix socket.
+    #[must_use]
+    pub fn tls(mut self) -> Self {
+        let names = certificates::LOCAL.map(str::to_owned).to_vec();
+        self.tls = Some(Tls { names, asks_clients: false, certificates: None });
+        self.unix_socket()
+    }
+
+    /// As [`tls`](Self::tls), with a certificate for other names.
+    #[must_use]
+    pub fn tls_for(mut self, names: &[&str]) -> Self {
+        self = self.tls();
+        self.tls = self.tls.map(|tls| Tls { names: names.iter().map(ToString::to_string).collect(), ..tls });
+        self
+    }
+
+    /// As [`tls`](Self::tls), and asks clients for a certificate of the same authority, such as
+    /// [`Server::client_certificate`].
+    #[must_use]
+    pub fn mutual_tls(mut self) -> Self {
+        self = self.tls();
+        self.tls = self.tls.map(|tls| Tls { asks_clients: true, ..tls });
+        self
+    }
+
+    /// As [`tls`](Self::tls), with certificates that other servers have as well.
+    pub(crate) fn tls_with(mut self, certificates: &Certificates) -> Self {
+        self = self.tls();
+        self.tls = self.tls.map(|tls| Tls { certificates: Some(certificates.clone()), ..tls });
+        self
+    }
+
+    /// Makes it a replica of `master`, with that one's password. Being ready does not mean that it has the
+    /// master's data yet.
+    #[must_use]
+    pub fn replica_of(self, master: &Server) -> Self {
+        let replica = self.config(format!("replicaof {} {}", master.address.ip(), master.port()));
+        match &master.password {
+            Some(password) => replica.config(format!("masterauth {}", quoted(password))),
+            None => replica,
+        }
+    }
+
+    /// One more line of its configuration file, such as `maxmemory 10mb`.
+    #[must_use]
+    pub fn config(mut self, line: impl Into<String>) -> Self {
+        self.lines.push(line.into());
+        self
+    }
+
+    /// Starts the server and returns when it answers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoServer`] if none is installed, [`Error::PortTaken`], [`Error::Ended`] with the end of its log if
+    /// it did not like its configuration, [`Error::TimedOut`] after 20 s.
+    pub fn start(self) -> Result<Server, Error> {
+        let server = || {
+            let server = self.clone().launch(self.reserve_port()?)?;
+            server.wait_until_ready()?;
+            Ok(server)
+        };
+        if self.port.is_some() { server() } else { retry_taken_ports(server) }
+    }
+
+    fn reserve_port(&self) -> Result<Port, Error> {
+        self.port.map_or_else(|| Port::any(self.host), |port| Port::exactly(port, self.host))
+    }
+
+    /// Starts the server without waiting for it.
+    pub(crate) fn launch(self, port: Port) -> Result<Server, Error> {
+        let program = binary::redis_server()?;
+        let folder = tempfile::Builder::new()
+            .prefix("ha-redis-")
+            .tempdir()
+            .map_err(Error::io("make a temporary folder for the server"))?;
+        if let Some(tls) = &self.tls {
+            let own = || Certificates::of_server(&tls.names);
+            tls.certificates.clone().map_or_else(own, Ok)?.write(folder.path())?;
+        }
+        let config = folder.path().join("redis.conf");
+        fs::write(&config, self.config_file(port.number(), folder.path()))
+            .map_err(Error::io("write the server's configuration"))?;
+
+        let mut arguments = vec![config.into_os_string()];
+        arguments.extend(self.sentinel.then(|| "--sentinel".into()));
+        let guard =
+            Guard::new(folder, &program, arguments).map_err(Error::io("start the guard of the server"))?;
+        let server = Server {
+            folder: guard.folder().to_owned(),
+            guard: Mutex::new(Guarded { guard, pid: 0, hangs: false }),
+            address: SocketAddr::new(reachable(self.host), port.number()),
+            port,
+            login: self.login(),
+            tls: self.tls.is_some(),
+            password: self.password,
+        };
+        server.launch()?;
+        Ok(server)
+    }
+
+    fn config_file(&self, port: u16, folder: &Path) -> String {
+        let folder = folder.display().to_string();
+        let mut file = format!("bind {}\nprotected-mode no\ndir {}\n", self.host, quoted(&folder));
+        match &self.tls {
+            Some(tls) => file.push_str(&tls.config_lines(port, &folder)),
+            None => file.push_str(&format!("port {port}\n")),
+        }
+        // No snapshots; a replica gets its data at once, and notices a lost master soon.
+        let settings =
+            "save \"\"\nrepl-diskless-sync yes\nrepl-diskless-sync-delay 0\nrepl-ping-replica-period 1\n";
+        file.push_str(settings);
+        if let Some(password) = &self.password {
+            file.push_str(&format!("requirepass {}\n", quoted(password)));
+        }
+        if self.users {
+            file.push_str(&format!("user {OWN_USER} on nopass ~* &* +@all\n"));
+        }
+        if self.unix_socket {
+            file.push_str(&format!("unixsocket {}\n", quoted(&format!("{folder}/redis.sock"))));
+        }
+        for line in &self.lines {
+            file.push_str(line);
+            file.push('\n');
+        }
+        file
+    }
+
+    /// The command by which queries log in; empty if they need not.
+    fn login(&self) -> Vec<String> {
+        match &self.password {
+            _ if self.users => vec!["AUTH".into(), OWN_USER.into(), "any".into()],
+            Some(password) => vec!["AUTH".into(), password.clone()],
+            None => Vec::new(),
+        }
+    }
+}
+
+impl Tls {
+    /// For clients, and for the links to masters, replicas and Sentinels.
+    fn config_lines(&self, port: u16, folder: &str) -> String {
+        let file = |name| quoted(&format!("{folder}/{name}"));
+        format!(
+            "port 0\ntls-port {port}\ntls-replication yes\ntls-auth-clients {}\n\
+             tls-ca-cert-file {}\ntls-cert-file {}\ntls-key-file {}\n",
+            if self.asks_clients { "yes" } else { "no" },
+            file(certificates::AUTHORITY),
+            file(certificates::SERVER),
+            file(certificates::SERVER_KEY),
+        )
+    }
+}
+
+impl fmt::Debug for ServerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Configuration lines may hold passwords.
+        f.debug_struct("ServerBuilder")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .finish_non_exhaustive()
+    }
+}
+
+fn reachable(host: IpAddr) -> IpAddr {
+    match host {
+        IpAddr::V4(host) if host.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(host) if host.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        host => host,
+    }
+}

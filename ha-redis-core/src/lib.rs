@@ -7,6 +7,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `sentinel` | follows the master that Sentinels name |
+//! | `tls` | encrypted connections, by rustls |
 //! | `aio` | `redis::aio::ConnectionLike` for [`Connection`]; runtime crates turn it on |
 
 pub mod address;
@@ -34,6 +35,11 @@ mod sentinel;
 mod sentinel_connection;
 mod sync;
 mod time;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "tls/off.rs"]
+mod tls;
 mod topology;
 
 pub use address::Address;

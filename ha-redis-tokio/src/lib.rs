@@ -16,8 +16,8 @@
 //! }
 //! ```
 //!
-//! With the feature `sentinel` the client follows the master that Redis Sentinel names; see
-//! [`RedisConfig`] for the forms of its URL.
+//! With the feature `sentinel` the client follows the master that Redis Sentinel names, and with `tls` its
+//! connections may be encrypted; see [`RedisConfig`] for the forms of its URL.
 
 mod client;
 mod runtime;

@@ -16,13 +16,6 @@ fn a_client_outside_of_a_runtime_gives_an_error() {
     assert!(error.is_config(), "{error}");
 }
 
-#[tokio::test]
-async fn a_configuration_that_needs_tls_is_refused_and_not_sent_in_the_clear() {
-    let config: RedisConfig = "rediss://127.0.0.1:1".parse().unwrap();
-    let error = RedisClient::connect(config).await.unwrap_err();
-    assert!(error.is_config() && error.to_string().contains("TLS"), "{error}");
-}
-
 #[test]
 fn a_client_whose_runtime_has_ended_says_so() {
     let server = Server::start().unwrap();

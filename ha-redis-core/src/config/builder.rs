@@ -181,9 +181,64 @@ impl RedisConfigBuilder {
         self
     }
 
-    /// Whether connections use TLS.
+    /// Whether connections use TLS; needs the cargo feature `tls` of the runtime crate.
     pub fn ssl(mut self, ssl: bool) -> Self {
         self.config.ssl = ssl;
+        self
+    }
+
+    /// PEM file of the certificate authorities that may vouch for the server. Needs [`ssl`](Self::ssl).
+    pub fn ssl_ca_certs(mut self, file: impl Into<PathBuf>) -> Self {
+        self.config.ssl_ca_certs = Some(file.into());
+        self
+    }
+
+    /// PEM file of the client's certificate, and those between it and its authority. Needs
+    /// [`ssl_keyfile`](Self::ssl_keyfile).
+    pub fn ssl_certfile(mut self, file: impl Into<PathBuf>) -> Self {
+        self.config.ssl_certfile = Some(file.into());
+        self
+    }
+
+    /// PEM file of the private key, unencrypted, of [`ssl_certfile`](Self::ssl_certfile).
+    pub fn ssl_keyfile(mut self, file: impl Into<PathBuf>) -> Self {
+        self.config.ssl_keyfile = Some(file.into());
+        self
+    }
+
+    /// The name that the server's certificate has, where it is not the name of the host.
+    pub fn ssl_server_name(mut self, name: impl Into<String>) -> Self {
+        self.config.ssl_server_name = Some(name.into());
+        self
+    }
+
+    /// Whether connections to Sentinels use TLS, where that differs from [`ssl`](Self::ssl).
+    pub fn sentinel_ssl(mut self, ssl: bool) -> Self {
+        self.config.sentinel_ssl = Some(ssl);
+        self
+    }
+
+    /// As [`ssl_ca_certs`](Self::ssl_ca_certs), for the Sentinels.
+    pub fn sentinel_ssl_ca_certs(mut self, file: impl Into<PathBuf>) -> Self {
+        self.config.sentinel_ssl_ca_certs = Some(file.into());
+        self
+    }
+
+    /// As [`ssl_certfile`](Self::ssl_certfile), for the Sentinels.
+    pub fn sentinel_ssl_certfile(mut self, file: impl Into<PathBuf>) -> Self {
+        self.config.sentinel_ssl_certfile = Some(file.into());
+        self
+    }
+
+    /// As [`ssl_keyfile`](Self::ssl_keyfile), for the Sentinels.
+    pub fn sentinel_ssl_keyfile(mut self, file: impl Into<PathBuf>) -> Self {
+        self.config.sentinel_ssl_keyfile = Some(file.into());
+        self
+    }
+
+    /// As [`ssl_server_name`](Self::ssl_server_name), for the Sentinels.
+    pub fn sentinel_ssl_server_name(mut self, name: impl Into<String>) -> Self {
+        self.config.sentinel_ssl_server_name = Some(name.into());
         self
     }
 

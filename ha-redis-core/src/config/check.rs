@@ -11,6 +11,7 @@ pub(super) fn check(config: &RedisConfig) -> Vec<Problem> {
         .map(|setting| setting.problem(config))
         .collect();
     check_credentials(config, &mut problems);
+    check_tls(config, &mut problems);
     check_modes(config, &mut problems);
     problems
 }
@@ -27,6 +28,45 @@ fn check_credentials(config: &RedisConfig, problems: &mut Vec<Problem>) {
             );
             problems.push(Problem::new(field, format!("a password, because {name} is set"), remedy));
         }
+    }
+}
+
+/// Where TLS is off, its other settings do nothing; yet whoever sets them believes that it is on.
+fn check_tls(config: &RedisConfig, problems: &mut Vec<Problem>) {
+    if !config.ssl {
+        let allowed = "nothing while ssl is off";
+        let remedy = "turn ssl on (in a URL by rediss:// or rediss+sentinel://), or leave it out";
+        let names = ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_server_name"];
+        refuse(&names, allowed, remedy, config, problems);
+    }
+    if !config.sentinel_ssl() {
+        let allowed = "nothing while sentinel_ssl is off";
+        let remedy = "turn sentinel_ssl on, or leave it out";
+        let names = [
+            "sentinel_ssl_ca_certs",
+            "sentinel_ssl_certfile",
+            "sentinel_ssl_keyfile",
+            "sentinel_ssl_server_name",
+        ];
+        refuse(&names, allowed, remedy, config, problems);
+    }
+    let pairs = [
+        ("ssl_certfile", &config.ssl_certfile, "ssl_keyfile", &config.ssl_keyfile),
+        (
+            "sentinel_ssl_certfile",
+            &config.sentinel_ssl_certfile,
+            "sentinel_ssl_keyfile",
+            &config.sentinel_ssl_keyfile,
+        ),
+    ];
+    for (certificate, certificate_file, key, key_file) in pairs {
+        let (missing, given) = match (certificate_file, key_file) {
+            (Some(_), None) => (key, certificate),
+            (None, Some(_)) => (certificate, key),
+            _ => continue,
+        };
+        let allowed = format!("a file, because {given} is set");
+        problems.push(Problem::new(missing, allowed, format!("set both, or leave {given} out")));
     }
 }
 

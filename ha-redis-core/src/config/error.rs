@@ -24,7 +24,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    pub(super) fn new(problems: Vec<Problem>) -> Self {
+    pub(crate) fn new(problems: Vec<Problem>) -> Self {
         Self { problems }
     }
 
@@ -61,11 +61,11 @@ pub struct Problem {
 
 impl Problem {
     /// A mistake whose value is `none` until [`found`](Self::found) or [`hidden`](Self::hidden) says otherwise.
-    pub(super) fn new(field: &'static str, allowed: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(crate) fn new(field: &'static str, allowed: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { field, part: None, value: NONE.into(), allowed: allowed.into(), remedy: remedy.into() }
     }
 
-    pub(super) fn found(self, value: impl Into<String>) -> Self {
+    pub(crate) fn found(self, value: impl Into<String>) -> Self {
         Self { value: value.into(), ..self }
     }
 

@@ -127,6 +127,49 @@ fn settings_that_contradict_each_other_are_mistakes() {
 }
 
 #[test]
+fn tls_of_the_sentinels_is_that_of_the_data_unless_it_is_set() {
+    let shared = RedisConfig::builder()
+        .use_sentinel(true)
+        .sentinel_hosts([("s1", 26379)])
+        .ssl(true)
+        .ssl_ca_certs("/ca")
+        .ssl_certfile("/cert")
+        .ssl_keyfile("/key")
+        .ssl_server_name("redis.internal");
+    let files = |config: &RedisConfig| {
+        [config.sentinel_ssl_ca_certs(), config.sentinel_ssl_certfile(), config.sentinel_ssl_keyfile()]
+            .map(|path| path.unwrap().display().to_string())
+    };
+    let config = shared.clone().build().unwrap();
+    assert!(config.sentinel_ssl());
+    assert_eq!(files(&config), ["/ca", "/cert", "/key"]);
+    assert_eq!(config.sentinel_ssl_server_name(), Some("redis.internal"));
+    let apart = shared.clone().sentinel_ssl_certfile("/c").sentinel_ssl_keyfile("/k");
+    let config = apart.sentinel_ssl_server_name("sentinel.internal").build().unwrap();
+    assert_eq!(files(&config), ["/ca", "/c", "/k"]);
+    assert_eq!(config.sentinel_ssl_server_name(), Some("sentinel.internal"));
+    assert!(!shared.sentinel_ssl(false).build().unwrap().sentinel_ssl());
+}
+
+#[test]
+fn settings_of_tls_need_tls() {
+    let tls = || RedisConfig::builder().ssl(true);
+    assert_eq!(
+        fields(RedisConfig::builder().ssl_ca_certs("/ca").ssl_server_name("h")),
+        ["ssl_ca_certs", "ssl_server_name"]
+    );
+    assert_eq!(
+        fields(tls().sentinel_ssl(false).sentinel_ssl_ca_certs("/ca")),
+        ["sentinel_ssl_ca_certs"],
+        "those of the Sentinels need theirs"
+    );
+    RedisConfig::builder().sentinel_ssl(true).sentinel_ssl_ca_certs("/ca").build().unwrap();
+    assert_eq!(fields(tls().ssl_certfile("/cert")), ["ssl_keyfile"]);
+    assert_eq!(fields(tls().sentinel_ssl_keyfile("/key")), ["sentinel_ssl_certfile"]);
+    assert_eq!(fields(tls().ssl_ca_certs("").ssl_server_name("a b")), ["ssl_ca_certs", "ssl_server_name"]);
+}
+
+#[test]
 fn hosts_and_sockets_are_checked() {
     for host in ["redis", "redis_1.svc.", "10.0.0.1", "::1", "fe80::1%eth0", "bücher.example"] {
         RedisConfig::builder().host(host).build().unwrap();
@@ -399,6 +442,35 @@ fn any_retry_safety() -> impl Strategy<Value = RetrySafety> {
     prop_oneof![Just(RetrySafety::ReadOnly), Just(RetrySafety::Repeatable), Just(RetrySafety::Anything)]
 }
 
+/// Whether the Sentinels have it, files, and a name.
+fn any_tls() -> impl Strategy<Value = (Option<bool>, Vec<Option<String>>, Option<String>)> {
+    (option::of(any::<bool>()), vec(option::of("[!-~à-ÿ]{1,12}"), 4), option::of(any_host()))
+}
+
+/// Settings of TLS where it is on.
+fn with_tls(
+    mut builder: RedisConfigBuilder,
+    files: &[Option<String>],
+    name: Option<String>,
+) -> RedisConfigBuilder {
+    let [ca, certificate, sentinel_ca, sentinel_key] = files else { return builder };
+    let config = builder.clone().build().unwrap();
+    if config.ssl() {
+        builder = ca.iter().fold(builder, RedisConfigBuilder::ssl_ca_certs);
+        builder =
+            certificate.iter().fold(builder, |builder, file| builder.ssl_certfile(file).ssl_keyfile(file));
+        builder = name.iter().fold(builder, RedisConfigBuilder::ssl_server_name);
+    }
+    if config.sentinel_ssl() {
+        builder = sentinel_ca.iter().fold(builder, RedisConfigBuilder::sentinel_ssl_ca_certs);
+        builder = sentinel_key
+            .iter()
+            .fold(builder, |builder, file| builder.sentinel_ssl_certfile(file).sentinel_ssl_keyfile(file));
+        builder = name.into_iter().fold(builder, RedisConfigBuilder::sentinel_ssl_server_name);
+    }
+    builder
+}
+
 prop_compose! {
     fn any_config()(
         server in any_server(),
@@ -412,6 +484,7 @@ prop_compose! {
         follower in option::of((any::<bool>(), any::<bool>(), vec((any_host(), any_host()), 0..3))),
         replicas in option::of(any_replicas()),
         retries in option::of((any_jitter(), any_retry_safety(), 0..=100_u32, 1..=10_000_000_u32)),
+        (sentinel_ssl, tls, name) in any_tls(),
     ) -> RedisConfig {
         let mut builder = server.db(db).sentinel_master_name(master);
         if let Some((username, password)) = credentials {
@@ -457,6 +530,8 @@ prop_compose! {
                 .replica_max_lag(lag)
                 .replica_fallback(fallback);
         }
+        builder = sentinel_ssl.into_iter().fold(builder, RedisConfigBuilder::sentinel_ssl);
+        builder = with_tls(builder, &tls, name);
         client_name.into_iter().fold(builder, RedisConfigBuilder::client_name).build().unwrap()
     }
 }

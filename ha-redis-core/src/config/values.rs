@@ -136,6 +136,59 @@ impl RedisConfig {
         self.ssl
     }
 
+    /// PEM file of the certificate authorities that may vouch for the server. Default: none, which is those that
+    /// the system trusts, as in the Python library `ha_redis`.
+    pub fn ssl_ca_certs(&self) -> Option<&Path> {
+        self.ssl_ca_certs.as_deref()
+    }
+
+    /// PEM file of the client's certificate. Default: none, as in the Python library `ha_redis`.
+    pub fn ssl_certfile(&self) -> Option<&Path> {
+        self.ssl_certfile.as_deref()
+    }
+
+    /// PEM file of the private key of [`ssl_certfile`](Self::ssl_certfile). Default: none, as in the Python library
+    /// `ha_redis`.
+    pub fn ssl_keyfile(&self) -> Option<&Path> {
+        self.ssl_keyfile.as_deref()
+    }
+
+    /// The name that the server's certificate must have. Default: none, which is the host that is connected to (not
+    /// a setting of the Python library).
+    pub fn ssl_server_name(&self) -> Option<&str> {
+        self.ssl_server_name.as_deref()
+    }
+
+    /// Whether connections to Sentinels use TLS. Default: as [`ssl`](Self::ssl) (not a setting of the Python
+    /// library).
+    pub fn sentinel_ssl(&self) -> bool {
+        self.sentinel_ssl.unwrap_or(self.ssl)
+    }
+
+    /// PEM file of the certificate authorities that may vouch for the Sentinels. Default: as
+    /// [`ssl_ca_certs`](Self::ssl_ca_certs) (not a setting of the Python library).
+    pub fn sentinel_ssl_ca_certs(&self) -> Option<&Path> {
+        self.sentinel_ssl_ca_certs.as_deref().or(self.ssl_ca_certs())
+    }
+
+    /// PEM file of the client's certificate for the Sentinels. Default: as [`ssl_certfile`](Self::ssl_certfile) (not
+    /// a setting of the Python library).
+    pub fn sentinel_ssl_certfile(&self) -> Option<&Path> {
+        self.sentinel_ssl_certfile.as_deref().or(self.ssl_certfile())
+    }
+
+    /// PEM file of the private key of [`sentinel_ssl_certfile`](Self::sentinel_ssl_certfile). Default: as
+    /// [`ssl_keyfile`](Self::ssl_keyfile) (not a setting of the Python library).
+    pub fn sentinel_ssl_keyfile(&self) -> Option<&Path> {
+        self.sentinel_ssl_keyfile.as_deref().or(self.ssl_keyfile())
+    }
+
+    /// The name that the certificates of the Sentinels must have. Default: as
+    /// [`ssl_server_name`](Self::ssl_server_name) (not a setting of the Python library).
+    pub fn sentinel_ssl_server_name(&self) -> Option<&str> {
+        self.sentinel_ssl_server_name.as_deref().or(self.ssl_server_name())
+    }
+
     /// Number of retries after the first attempt, 0 to 1000. Default: 3, as in the Python library `ha_redis`.
     pub fn retry_attempts(&self) -> u32 {
         self.retry_attempts

@@ -11,14 +11,17 @@ use crate::pool::GivenBy;
 use crate::proto::{Answer, Handshake, Protocol, Role};
 use crate::runtime::Runtime;
 use crate::time::until;
+use crate::tls::Tls;
 
 /// Opens connections of one kind: to the data, or to the Sentinels.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Connector {
     pub(crate) runtime: Arc<dyn Runtime>,
     handshake: Handshake,
     /// Where servers are reached that announce other addresses.
     map: AddressMap,
+    /// `None` where connections are plain.
+    tls: Option<Tls>,
     /// The bound on everything from the look-up of the name to the last word of the handshake.
     timeout: Duration,
 }
@@ -33,7 +36,8 @@ impl Connector {
             db: config.db(),
             role: config.use_sentinel(),
         };
-        Self::new(runtime, handshake, config, config.socket_connect_timeout())
+        let tls = Tls::of_data(config);
+        Self::new(runtime, handshake, tls, config, config.socket_connect_timeout())
     }
 
     /// For connections to Sentinels, which have no databases and their own users.
@@ -46,11 +50,23 @@ impl Connector {
             db: 0,
             role: false,
         };
-        Self::new(runtime, handshake, config, config.sentinel_socket_connect_timeout())
+        let tls = Tls::of_sentinels(config);
+        Self::new(runtime, handshake, tls, config, config.sentinel_socket_connect_timeout())
     }
 
-    fn new(runtime: Arc<dyn Runtime>, handshake: Handshake, config: &RedisConfig, timeout: Duration) -> Self {
-        Self { runtime, handshake, map: config.address_map().clone(), timeout }
+    fn new(
+        runtime: Arc<dyn Runtime>,
+        handshake: Handshake,
+        tls: Option<Tls>,
+        config: &RedisConfig,
+        timeout: Duration,
+    ) -> Self {
+        Self { runtime, handshake, tls, map: config.address_map().clone(), timeout }
+    }
+
+    /// How its connections are secured, if they are.
+    pub(crate) fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
     }
 
     /// Connects to `address`. `given_by` says in errors where the address comes from.
@@ -71,7 +87,8 @@ impl Connector {
             Ok(Ok(ready)) => Ok(ready),
             Ok(Err(error)) => Err(error.during(failed)),
             Err(_) => {
-                let message = format!("{failed}: no answer within {:?}", self.timeout);
+                let suspicion = self.tls.as_ref().map(Tls::suspicion).unwrap_or_default();
+                let message = format!("{failed}: no answer within {:?}{suspicion}", self.timeout);
                 Err(Error::new(Kind::Timeout, message))
             }
         }
@@ -92,7 +109,11 @@ impl Connector {
     }
 
     async fn introduce(&self, address: &Address, protocol: Protocol) -> Result<(Dialog, Answer), Error> {
-        let transport = self.runtime.connect(address).await.map_err(refused)?;
+        let socket = self.runtime.connect(address).await.map_err(refused)?;
+        let transport = match &self.tls {
+            Some(tls) => tls.secure(address, socket).await?,
+            None => socket,
+        };
         let mut dialog = Dialog::new(transport);
         let mut replies = Vec::new();
         let asked = dialog.ask_into(&self.handshake.commands(protocol), &mut replies).await;

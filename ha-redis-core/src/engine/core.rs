@@ -25,6 +25,7 @@ use crate::retry::{RetryBudget, RetryPolicy};
 use crate::runtime::{Runtime, Task};
 use crate::sync::lock;
 use crate::time::until;
+use crate::tls;
 
 /// How many connections the handles share.
 const LANES: usize = 1;
@@ -80,7 +81,7 @@ impl Core {
         if *started {
             return Ok(());
         }
-        self.check_features()?;
+        self.check_configuration()?;
         if self.config.use_sentinel() {
             #[cfg(feature = "sentinel")]
             self.spawn(Box::pin(supervisor::run(Arc::clone(self))))?;
@@ -109,21 +110,19 @@ impl Core {
         spawned.map_err(|error| Error::caused(Kind::Config, "cannot start a task on the runtime", error))
     }
 
-    /// A configuration may ask for what is not there.
-    fn check_features(&self) -> Result<(), Error> {
-        let cannot = |message: &str| Err(Error::new(Kind::Config, message));
+    /// A configuration may ask for what is not there: features of this crate, and files.
+    fn check_configuration(&self) -> Result<(), Error> {
         if self.config.use_sentinel() && !cfg!(feature = "sentinel") {
-            return cannot(
-                "the configuration says use_sentinel = true, which needs the cargo feature `sentinel` of the \
-                 runtime crate (such as ha-redis-tokio)",
-            );
+            let message = "the configuration says use_sentinel = true, which needs the cargo feature `sentinel` of \
+                           the runtime crate (such as ha-redis-tokio)";
+            return Err(Error::new(Kind::Config, message));
         }
-        if self.config.ssl() {
-            return cannot(
-                "the configuration says ssl = true, and this version of ha-redis cannot do TLS yet",
-            );
-        }
-        Ok(())
+        let connectors = [
+            &self.data,
+            #[cfg(feature = "sentinel")]
+            &self.sentinels,
+        ];
+        tls::prepare(connectors.into_iter().filter_map(Connector::tls))
     }
 
     fn patience(&self) -> Patience {

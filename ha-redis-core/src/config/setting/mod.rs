@@ -4,6 +4,7 @@ mod calls;
 mod replicas;
 mod sentinel;
 mod server;
+mod tls;
 
 use std::net::Ipv6Addr;
 use std::time::Duration;
@@ -41,7 +42,9 @@ impl Setting {
 
     /// In the order in which mistakes are reported.
     pub(super) fn all() -> impl Iterator<Item = &'static Self> {
-        [server::SETTINGS, sentinel::SETTINGS, calls::SETTINGS, replicas::SETTINGS].into_iter().flatten()
+        let tables =
+            [server::SETTINGS, sentinel::SETTINGS, tls::SETTINGS, calls::SETTINGS, replicas::SETTINGS];
+        tables.into_iter().flatten()
     }
 
     pub(super) fn parameters() -> impl Iterator<Item = &'static Self> {

@@ -3,8 +3,8 @@
 use std::ops::RangeInclusive;
 
 use super::{
-    DELAY, HOST, MAX_DURATION, PASSWORD, SWITCH, Setting, TIMEOUT, USERNAME, is_client_name, is_host,
-    is_name, is_timeout, set,
+    DELAY, HOST, MAX_DURATION, PASSWORD, Setting, TIMEOUT, USERNAME, is_client_name, is_host, is_name,
+    is_timeout, set,
 };
 use crate::config::password::Password;
 use crate::config::{MAX_CONNECTIONS, duration};
@@ -64,14 +64,6 @@ pub(super) static SETTINGS: &[Setting] = &[
         valid: |_| true,
         text: |config| Some(config.db.to_string()),
         read: Some(|config, text| set(&mut config.db, text.parse().ok())),
-    },
-    Setting {
-        name: "ssl",
-        secret: false,
-        allowed: SWITCH,
-        valid: |_| true,
-        text: |config| Some(config.ssl.to_string()),
-        read: None,
     },
     Setting {
         name: "max_connections",

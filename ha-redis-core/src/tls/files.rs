@@ -1,0 +1,120 @@
+//! The client's side of TLS from the files that the configuration names.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::WantsClientCert;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
+
+use super::Names;
+use crate::config::Problem;
+
+const CERTIFICATES: &str = "a PEM file with at least one certificate";
+const KEY: &str = "a PEM file with an unencrypted private key";
+
+/// Where the certificates and the key are.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Files {
+    /// Those who may vouch for the server; without a file, those whom the system trusts.
+    ca_certs: Option<PathBuf>,
+    /// The client's certificate, and its key.
+    identity: Option<(PathBuf, PathBuf)>,
+}
+
+impl Files {
+    pub(super) fn new(ca_certs: Option<&Path>, identity: Option<(&Path, &Path)>) -> Self {
+        let identity = identity.map(|(certificate, key)| (certificate.to_owned(), key.to_owned()));
+        Self { ca_certs: ca_certs.map(Path::to_owned), identity }
+    }
+}
+
+/// Reads the files.
+///
+/// # Errors
+/// Everything that is wrong with them.
+pub(super) fn client_config(files: &Files, names: &Names) -> Result<ClientConfig, Vec<Problem>> {
+    let roots = match &files.ca_certs {
+        Some(file) => given_roots(file, names),
+        None => system_roots(names),
+    };
+    let identity = files.identity.as_ref().map(|(certificate, key)| {
+        let certificates = read_certificates(certificate, names.certfile);
+        (certificates, read_key(key, names.keyfile), key)
+    });
+    let mut problems = Vec::new();
+    let mut keep = |problem| problems.push(problem);
+    let roots = roots.map_err(&mut keep).ok();
+    let identity = identity.map(|(certificates, key, file)| {
+        (certificates.map_err(&mut keep).ok(), key.map_err(&mut keep).ok(), file)
+    });
+    let built = match (roots, identity) {
+        (Some(roots), None) => builder(roots, names).map(|builder| builder.with_no_client_auth()),
+        (Some(roots), Some((Some(certificates), Some(key), file))) => {
+            builder(roots, names).and_then(|builder| {
+                let built = builder.with_client_auth_cert(certificates, key);
+                built.map_err(|error| wrong(names.keyfile, file, "the key of the certificate", error))
+            })
+        }
+        _ => return Err(problems),
+    };
+    built.map_err(|problem| vec![problem])
+}
+
+/// ring is the provider, whatever the process has set as rustls's default.
+fn builder(
+    roots: RootCertStore,
+    names: &Names,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, Problem> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().map_err(|error| {
+        Problem::new(names.ssl, "a build of rustls with TLS 1.2 or 1.3", error.to_string())
+    })?;
+    Ok(builder.with_root_certificates(roots))
+}
+
+fn given_roots(file: &Path, names: &Names) -> Result<RootCertStore, Problem> {
+    let mut roots = RootCertStore::empty();
+    for certificate in read_certificates(file, names.ca_certs)? {
+        roots.add(certificate).map_err(|error| wrong(names.ca_certs, file, CERTIFICATES, error))?;
+    }
+    Ok(roots)
+}
+
+fn system_roots(names: &Names) -> Result<RootCertStore, Problem> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    // One that rustls cannot read is no reason to do without the others.
+    roots.add_parsable_certificates(found.certs);
+    if !roots.is_empty() {
+        return Ok(roots);
+    }
+    let errors = found.errors.iter().map(|error| format!(" ({error})")).collect::<String>();
+    let allowed = format!("{CERTIFICATES}, since the system names no certificate authorities{errors}");
+    Err(Problem::new(names.ca_certs, allowed, "set it, or install the system's CA certificates"))
+}
+
+fn read_certificates(file: &Path, setting: &'static str) -> Result<Vec<CertificateDer<'static>>, Problem> {
+    let text = fs::read(file).map_err(|error| wrong(setting, file, CERTIFICATES, error))?;
+    let certificates = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
+    match certificates {
+        Ok(certificates) if certificates.is_empty() => {
+            Err(wrong(setting, file, CERTIFICATES, "there is none in it"))
+        }
+        Ok(certificates) => Ok(certificates),
+        Err(error) => Err(wrong(setting, file, CERTIFICATES, error)),
+    }
+}
+
+fn read_key(file: &Path, setting: &'static str) -> Result<PrivateKeyDer<'static>, Problem> {
+    let text = fs::read(file).map_err(|error| wrong(setting, file, KEY, error))?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| wrong(setting, file, KEY, error))
+}
+
+fn wrong(setting: &'static str, file: &Path, expected: &str, why: impl std::fmt::Display) -> Problem {
+    Problem::new(setting, expected, format!("correct the path or the file: {why}"))
+        .found(file.display().to_string())
+}

@@ -1,0 +1,150 @@
+//! TLS: what the configuration says of it, read once a client, and the handshake of each connection.
+//!
+//! rustls knows no runtime, so all this stands here once. A runtime opens the socket; what goes through it is
+//! encrypted by [`TlsStream`].
+
+mod explain;
+mod files;
+mod stream;
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
+
+use self::files::Files;
+use self::stream::TlsStream;
+use crate::address::Address;
+use crate::config::{ConfigError, RedisConfig};
+use crate::error::{Error, Kind};
+use crate::runtime::Transport;
+
+/// The settings by the names under which errors speak of them.
+#[derive(Debug, PartialEq, Eq)]
+struct Names {
+    ssl: &'static str,
+    ca_certs: &'static str,
+    certfile: &'static str,
+    keyfile: &'static str,
+    server_name: &'static str,
+}
+
+static DATA: Names = Names {
+    ssl: "ssl",
+    ca_certs: "ssl_ca_certs",
+    certfile: "ssl_certfile",
+    keyfile: "ssl_keyfile",
+    server_name: "ssl_server_name",
+};
+
+#[cfg(feature = "sentinel")]
+static SENTINELS: Names = Names {
+    ssl: "sentinel_ssl",
+    ca_certs: "sentinel_ssl_ca_certs",
+    certfile: "sentinel_ssl_certfile",
+    keyfile: "sentinel_ssl_keyfile",
+    server_name: "sentinel_ssl_server_name",
+};
+
+/// TLS of one kind of connections: those to the data, or those to the Sentinels.
+pub(crate) struct Tls {
+    names: &'static Names,
+    files: Files,
+    server_name: Option<String>,
+    config: OnceLock<Arc<ClientConfig>>,
+}
+
+impl Tls {
+    /// For masters and replicas; `None` when they are to be spoken to in clear.
+    pub(crate) fn of_data(config: &RedisConfig) -> Option<Self> {
+        config.ssl().then(|| Self {
+            names: &DATA,
+            files: Files::new(config.ssl_ca_certs(), config.ssl_certfile().zip(config.ssl_keyfile())),
+            server_name: config.ssl_server_name().map(str::to_owned),
+            config: OnceLock::new(),
+        })
+    }
+
+    /// For Sentinels; `None` when they are to be spoken to in clear, or when there are none.
+    #[cfg(feature = "sentinel")]
+    pub(crate) fn of_sentinels(config: &RedisConfig) -> Option<Self> {
+        let identity = config.sentinel_ssl_certfile().zip(config.sentinel_ssl_keyfile());
+        (config.use_sentinel() && config.sentinel_ssl()).then(|| Self {
+            names: &SENTINELS,
+            files: Files::new(config.sentinel_ssl_ca_certs(), identity),
+            server_name: config.sentinel_ssl_server_name().map(str::to_owned),
+            config: OnceLock::new(),
+        })
+    }
+
+    /// Does the handshake on a new connection.
+    pub(crate) async fn secure(
+        &self,
+        address: &Address,
+        socket: Box<dyn Transport>,
+    ) -> Result<Box<dyn Transport>, Error> {
+        let failed = |error: io::Error| Error::new(Kind::Connect, error.to_string());
+        let config = self.config.get().ok_or_else(|| {
+            Error::new(Kind::Config, format!("{} is on, and its files are not read yet", self.names.ssl))
+        })?;
+        let name = self.name_of(address)?;
+        let session = ClientConnection::new(Arc::clone(config), name)
+            .map_err(|error| failed(explain::error(&error, self.names)))?;
+        let stream = TlsStream::open(session, socket, self.names).await.map_err(failed)?;
+        Ok(Box::new(stream))
+    }
+
+    /// What a server that does not answer may be.
+    pub(crate) fn suspicion(&self) -> String {
+        format!("; a port without TLS may be silent too, while `{}` is on", self.names.ssl)
+    }
+
+    /// The name that the server's certificate must have.
+    fn name_of(&self, address: &Address) -> Result<ServerName<'static>, Error> {
+        let name = match (&self.server_name, address) {
+            (Some(name), _) => name.clone(),
+            // A certificate names no zone of a link-local address.
+            (None, Address::Tcp { host, .. }) => host.split('%').next().unwrap_or(host).to_owned(),
+            (None, Address::Unix(path)) => path.display().to_string(),
+        };
+        ServerName::try_from(name.clone()).map_err(|_| {
+            let message = format!(
+                "a certificate cannot have the name `{name}`; say in `{}` which name it has",
+                self.names.server_name
+            );
+            Error::new(Kind::Config, message)
+        })
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { names: _, files, server_name, config: _ } = self;
+        f.debug_struct("Tls").field("files", files).field("server_name", server_name).finish_non_exhaustive()
+    }
+}
+
+/// Reads the files, once, before anything is connected. What has the same files is read once and shared.
+///
+/// # Errors
+/// All that is wrong with any of the files.
+pub(crate) fn prepare<'a>(all: impl IntoIterator<Item = &'a Tls>) -> Result<(), Error> {
+    let mut problems = Vec::new();
+    let mut read: Vec<(&Files, Option<Arc<ClientConfig>>)> = Vec::new();
+    for tls in all {
+        let known = read.iter().find(|(files, _)| **files == tls.files).map(|(_, config)| config.clone());
+        let config = known.unwrap_or_else(|| {
+            let config = files::client_config(&tls.files, tls.names);
+            let config = config.map_err(|found| problems.extend(found)).ok().map(Arc::new);
+            read.push((&tls.files, config.clone()));
+            config
+        });
+        if let Some(config) = config {
+            // A second start after a failed one finds what the first has read.
+            let _ = tls.config.set(config);
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(ConfigError::new(problems).into()) }
+}

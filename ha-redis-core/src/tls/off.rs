@@ -1,0 +1,48 @@
+//! In place of TLS where the cargo feature `tls` is off: whoever asks for it is refused, so that nothing is sent in
+//! clear.
+
+use crate::address::Address;
+use crate::config::RedisConfig;
+use crate::error::{Error, Kind};
+use crate::runtime::Transport;
+
+#[derive(Debug)]
+pub(crate) struct Tls {
+    ssl: &'static str,
+}
+
+impl Tls {
+    pub(crate) fn of_data(config: &RedisConfig) -> Option<Self> {
+        config.ssl().then_some(Self { ssl: "ssl" })
+    }
+
+    #[cfg(feature = "sentinel")]
+    pub(crate) fn of_sentinels(config: &RedisConfig) -> Option<Self> {
+        (config.use_sentinel() && config.sentinel_ssl()).then_some(Self { ssl: "sentinel_ssl" })
+    }
+
+    pub(crate) async fn secure(
+        &self,
+        _: &Address,
+        _: Box<dyn Transport>,
+    ) -> Result<Box<dyn Transport>, Error> {
+        Err(self.refusal())
+    }
+
+    pub(crate) fn suspicion(&self) -> String {
+        String::new()
+    }
+
+    fn refusal(&self) -> Error {
+        let message = format!(
+            "the configuration says {} = true, which needs the cargo feature `tls` of the runtime crate (such as \
+             ha-redis-tokio)",
+            self.ssl
+        );
+        Error::new(Kind::Config, message)
+    }
+}
+
+pub(crate) fn prepare<'a>(all: impl IntoIterator<Item = &'a Tls>) -> Result<(), Error> {
+    all.into_iter().next().map_or(Ok(()), |tls| Err(tls.refusal()))
+}

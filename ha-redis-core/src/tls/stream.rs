@@ -1,0 +1,154 @@
+//! A transport that encrypts what goes through another.
+
+use std::future::poll_fn;
+use std::io::{self, Read, Write};
+use std::task::{Context, Poll, ready};
+
+use rustls::ClientConnection;
+
+use super::{Names, explain};
+use crate::runtime::Transport;
+
+/// A TLS session on a socket.
+///
+/// It ends without a `close_notify`: RESP says itself where a reply ends, so that what was cut off is noticed.
+pub(super) struct TlsStream {
+    session: ClientConnection,
+    socket: Box<dyn Transport>,
+    names: &'static Names,
+}
+
+impl TlsStream {
+    /// Does the handshake.
+    pub(super) async fn open(
+        session: ClientConnection,
+        socket: Box<dyn Transport>,
+        names: &'static Names,
+    ) -> io::Result<Self> {
+        let mut stream = Self { session, socket, names };
+        poll_fn(|cx| stream.poll_handshake(cx)).await?;
+        Ok(stream)
+    }
+
+    fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let flushed = self.poll_flush(cx)?;
+            if !self.session.is_handshaking() {
+                return flushed.map(Ok);
+            }
+            // Even while a write is stuck: the server may have an objection to what it got.
+            if ready!(self.poll_receive(cx))? == 0 {
+                let message = "it closed the connection during the TLS handshake";
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, message)));
+            }
+        }
+    }
+
+    /// Reads what the socket has and decrypts it. Zero: the server has closed its side.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut socket = Nonblocking { socket: &mut *self.socket, cx };
+        let read = ready!(would_block_is_pending(self.session.read_tls(&mut socket)))?;
+        if let Err(error) = self.session.process_new_packets() {
+            // The server is told as well, if that goes at once.
+            let _ = self.session.write_tls(&mut Nonblocking { socket: &mut *self.socket, cx });
+            return Poll::Ready(Err(explain::error(&error, self.names)));
+        }
+        Poll::Ready(Ok(read))
+    }
+
+    /// Writes what has been encrypted.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.session.wants_write() {
+            let mut socket = Nonblocking { socket: &mut *self.socket, cx };
+            match ready!(would_block_is_pending(self.session.write_tls(&mut socket))) {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Err(self.last_word(cx).unwrap_or(error))),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// A server that hangs up on a client says why, in an alert that waits to be read when writing fails.
+    fn last_word(&mut self, cx: &mut Context<'_>) -> Option<io::Error> {
+        loop {
+            match self.poll_receive(cx) {
+                Poll::Ready(Ok(read)) if read > 0 => {}
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::InvalidData => return Some(error),
+                _ => return None,
+            }
+        }
+    }
+}
+
+impl Transport for TlsStream {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut filled = 0;
+        while filled < buf.len() {
+            // What is decrypted comes first; rustls takes no more from the socket while it has much of it.
+            match self.session.reader().read(&mut buf[filled..]) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => match self.poll_receive(cx) {
+                    Poll::Ready(Ok(_)) => {}
+                    // Whatever is wrong now will be so at the next read.
+                    _ if filled > 0 => break,
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                },
+                // An end without a farewell is an end.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(filled))
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        // What the session holds goes first, and makes room. What it takes now goes out with the next write or
+        // the flush: an error here would say that none of it had.
+        ready!(self.poll_send(cx))?;
+        Poll::Ready(self.session.writer().write(buf))
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(cx))?;
+        self.socket.poll_flush(cx)
+    }
+}
+
+/// The socket as rustls wants it: what would have to wait is an error.
+struct Nonblocking<'a, 'b> {
+    socket: &'a mut dyn Transport,
+    cx: &'a mut Context<'b>,
+}
+
+impl Read for Nonblocking<'_, '_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        pending_would_block(self.socket.poll_read(self.cx, buf))
+    }
+}
+
+impl Write for Nonblocking<'_, '_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        pending_would_block(self.socket.poll_write(self.cx, buf))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        pending_would_block(self.socket.poll_flush(self.cx))
+    }
+}
+
+fn pending_would_block<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {
+    match poll {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}
+
+fn would_block_is_pending<T>(result: io::Result<T>) -> Poll<io::Result<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+        result => Poll::Ready(result),
+    }
+}

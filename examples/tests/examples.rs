@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+use std::path::Path;
 use std::process::Command;
 
 use ha_redis_testkit::{Server, Topology};
@@ -39,6 +40,26 @@ fn the_same_on_every_runtime() {
     ] {
         assert_eq!(output(example, &server.url(), &[]), format!("hello from {runtime}\n"));
     }
+}
+
+#[test]
+fn the_authorities_of_the_system_are_trusted() {
+    let server = Server::builder().tls().start().unwrap();
+    let url = format!("rediss://{}", server.address());
+    let run = |authorities: &Path| {
+        let mut example = Command::new(env!("CARGO_BIN_EXE_on_tokio"));
+        // In place of the system's own.
+        example.env("REDIS_URL", &url).env("SSL_CERT_FILE", authorities).env_remove("SSL_CERT_DIR");
+        example.output().unwrap()
+    };
+    assert!(run(&server.ca_file()).status.success());
+    let stranger = Server::builder().tls().start().unwrap();
+    let refused = run(&stranger.ca_file());
+    let err = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && err.contains("`ssl_ca_certs`"), "{err}");
+    let none = run(Path::new("/nowhere"));
+    let err = String::from_utf8_lossy(&none.stderr);
+    assert!(!none.status.success() && err.contains("the system names no certificate authorities"), "{err}");
 }
 
 #[test]

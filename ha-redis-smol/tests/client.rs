@@ -1,4 +1,4 @@
-//! The client on smol, in a process without Tokio.
+//! The front door on smol, in a process without Tokio.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -61,37 +61,11 @@ fn a_hung_server_is_given_up_in_time() {
 }
 
 #[test]
-fn a_refused_connection_names_the_address() {
-    let error = smol::block_on(RedisClient::connect(config("redis://127.0.0.1:1"))).unwrap_err();
-    assert!(error.is_connection() && error.to_string().contains("127.0.0.1:1"), "{error}");
-}
-
-#[test]
 fn names_are_resolved() {
     let server = Server::start().unwrap();
     let url = format!("redis://localhost:{}", server.port());
     let client = smol::block_on(RedisClient::connect(config(&url))).unwrap();
     smol::block_on(client.connection().set::<_, _, ()>("key", 1)).unwrap();
-}
-
-#[test]
-fn a_unix_socket_will_do() {
-    let server = Server::builder().unix_socket().start().unwrap();
-    let url = format!("unix://{}", server.unix_socket().display());
-    let client = smol::block_on(RedisClient::connect(config(&url))).unwrap();
-    smol::block_on(client.connection().set::<_, _, ()>("key", 1)).unwrap();
-}
-
-#[test]
-fn a_lost_connection_is_made_again() {
-    let server = Server::start().unwrap();
-    smol::block_on(async {
-        let client = RedisClient::connect(config(&server.url())).await.unwrap();
-        let mut redis = client.connection();
-        redis.set::<_, _, ()>("key", 1).await.unwrap();
-        server.restart().unwrap();
-        redis.set::<_, _, ()>("key", 2).await.unwrap();
-    });
 }
 
 #[test]

@@ -27,10 +27,12 @@ mod client;
 mod runtime;
 
 pub use client::{RedisClient, retry};
+#[cfg(feature = "sentinel")]
+pub use ha_redis_core::SentinelConnection;
 pub use ha_redis_core::{
-    Address, Client, CloseReport, ConfigError, Connection, DedicatedConnection, Error, Event, Events,
-    FailoverReport, Health, Jitter, Outcome, RedisConfig, RedisConfigBuilder, RedisErrorExt, Replica,
-    ReplicaCandidate, ReplicaChoice, ReplicaStrategy, RetryPolicy, RetrySafety, Role, Topology, Turn, config,
-    redis,
+    Address, AddressMap, Client, CloseReport, ConfigError, Connection, DedicatedConnection, Error, Event,
+    Events, FailoverReport, Health, Jitter, Outcome, RedisConfig, RedisConfigBuilder, RedisErrorExt, Replica,
+    ReplicaCandidate, ReplicaChoice, ReplicaStrategy, RetryPolicy, RetrySafety, Role, SentinelState,
+    Topology, Turn, config, redis,
 };
 pub use runtime::SmolRuntime;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ha_redis_core::redis::RedisResult;
 use ha_redis_core::{Client, Error, RedisConfig, RetryPolicy};
 
-use crate::runtime::AsyncStdRuntime;
+use crate::async_std_runtime::AsyncStdRuntime;
 
 /// A Redis client on async-std: of one server, or of the master that Sentinels name.
 ///

@@ -26,16 +26,9 @@
 //! services that stand on it already; new ones, and those that move, take `ha-redis-smol`, which differs in name
 //! alone.
 
+mod async_std_runtime;
 mod client;
-mod runtime;
 
+pub use async_std_runtime::AsyncStdRuntime;
 pub use client::{RedisClient, retry};
-#[cfg(feature = "sentinel")]
-pub use ha_redis_core::SentinelConnection;
-pub use ha_redis_core::{
-    Address, AddressMap, Client, CloseReport, ConfigError, Connection, DedicatedConnection, Error, Event,
-    Events, FailoverReport, Health, Jitter, Outcome, RedisConfig, RedisConfigBuilder, RedisErrorExt, Replica,
-    ReplicaCandidate, ReplicaChoice, ReplicaStrategy, RetryPolicy, RetrySafety, Role, SentinelState,
-    Topology, Turn, config, redis,
-};
-pub use runtime::AsyncStdRuntime;
+pub use ha_redis_core::*;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ha_redis_core::redis::RedisResult;
 use ha_redis_core::{Client, Error, RedisConfig, RetryPolicy};
 
-use crate::runtime::SmolRuntime;
+use crate::smol_runtime::SmolRuntime;
 
 /// A Redis client on smol: of one server, or of the master that Sentinels name.
 ///

@@ -24,15 +24,8 @@
 //! own: [`SmolRuntime`]. No Tokio runtime is started or needed.
 
 mod client;
-mod runtime;
+mod smol_runtime;
 
 pub use client::{RedisClient, retry};
-#[cfg(feature = "sentinel")]
-pub use ha_redis_core::SentinelConnection;
-pub use ha_redis_core::{
-    Address, AddressMap, Client, CloseReport, ConfigError, Connection, DedicatedConnection, Error, Event,
-    Events, FailoverReport, Health, Jitter, Outcome, RedisConfig, RedisConfigBuilder, RedisErrorExt, Replica,
-    ReplicaCandidate, ReplicaChoice, ReplicaStrategy, RetryPolicy, RetrySafety, Role, SentinelState,
-    Topology, Turn, config, redis,
-};
-pub use runtime::SmolRuntime;
+pub use ha_redis_core::*;
+pub use smol_runtime::SmolRuntime;

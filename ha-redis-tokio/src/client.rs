@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ha_redis_core::redis::RedisResult;
 use ha_redis_core::{Client, Error, RedisConfig, RetryPolicy};
 
-use crate::runtime::TokioRuntime;
+use crate::tokio_runtime::TokioRuntime;
 
 /// A Redis client on Tokio: of one server, or of the master that Sentinels name.
 ///

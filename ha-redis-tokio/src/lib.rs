@@ -20,15 +20,8 @@
 //! connections may be encrypted; see [`RedisConfig`] for the forms of its URL.
 
 mod client;
-mod runtime;
+mod tokio_runtime;
 
 pub use client::{RedisClient, retry};
-#[cfg(feature = "sentinel")]
-pub use ha_redis_core::SentinelConnection;
-pub use ha_redis_core::{
-    Address, AddressMap, Client, CloseReport, ConfigError, Connection, DedicatedConnection, Error, Event,
-    Events, FailoverReport, Health, Jitter, Outcome, PubSub, PubSubEvent, PubSubSink, PubSubStream,
-    RedisConfig, RedisConfigBuilder, RedisErrorExt, Replica, ReplicaCandidate, ReplicaChoice,
-    ReplicaStrategy, RetryPolicy, RetrySafety, Role, Scope, SentinelState, Topology, Turn, config, redis,
-};
-pub use runtime::TokioRuntime;
+pub use ha_redis_core::*;
+pub use tokio_runtime::TokioRuntime;

@@ -45,14 +45,14 @@ struct Options {
     /// Instead: how many calls to make in all, for counting instructions; nothing is timed then
     #[arg(long)]
     calls: Option<u64>,
-    /// Worker threads of the runtime; 0 for a runtime on the main thread alone
+    /// Worker threads of Tokio; 0 for a runtime on the main thread alone
     #[arg(long, default_value_t = 2)]
     workers: usize,
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let line = runtime::start(options.workers, measure(options.clone()))
+    let line = runtime::start(options.client.runtime(), options.workers, measure(options.clone()))
         .and_then(|figures| serde_json::to_string(&figures?).map_err(Failure::from));
     match line {
         Ok(line) => {
@@ -71,7 +71,9 @@ async fn measure(options: Options) -> Result<Option<Figures>, Failure> {
     let url = options.url.as_str();
     match options.client {
         Name::HaRedis => load(&options, client::ha_redis(url).await?).await,
-        Name::RedisRs => load(&options, client::redis_rs(url).await?).await,
+        Name::HaRedisAsyncStd => load(&options, client::ha_redis_async_std(url).await?).await,
+        Name::HaRedisSmol => load(&options, client::ha_redis_smol(url).await?).await,
+        Name::RedisRs | Name::RedisRsSmol => load(&options, client::redis_rs(url).await?).await,
         Name::ConnectionManager => load(&options, client::connection_manager(url).await?).await,
         Name::Fred => load(&options, client::fred(url).await?).await,
         Name::Rustis => load(&options, client::rustis(url).await?).await,

@@ -1,32 +1,86 @@
 //! All that the harness asks of an async runtime.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::sync::OnceLock;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::runtime::Builder;
-pub(crate) use tokio::task::yield_now;
 
 use crate::Failure;
 
-/// Runs `future` on a runtime with so many worker threads, or, with none, on this thread alone.
-pub(crate) fn start<F: Future>(workers: usize, future: F) -> Result<F::Output, Failure> {
-    let mut builder = match workers {
-        0 => Builder::new_current_thread(),
-        _ => Builder::new_multi_thread(),
-    };
-    Ok(builder.worker_threads(workers.max(1)).enable_all().build()?.block_on(future))
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Runtime {
+    Tokio,
+    AsyncStd,
+    Smol,
+}
+
+/// The one that runs in this process.
+static RUNNING: OnceLock<Runtime> = OnceLock::new();
+
+fn running() -> Runtime {
+    *RUNNING.get().unwrap_or(&Runtime::Tokio)
+}
+
+/// Runs `future` on a runtime with so many worker threads, or, with none, on this thread alone. async-std and smol take
+/// the number of their threads from the environment, before anything else.
+pub(crate) fn start<F: Future>(runtime: Runtime, workers: usize, future: F) -> Result<F::Output, Failure> {
+    let runtime = *RUNNING.get_or_init(|| runtime);
+    Ok(match runtime {
+        Runtime::Tokio => {
+            let mut builder = match workers {
+                0 => Builder::new_current_thread(),
+                _ => Builder::new_multi_thread(),
+            };
+            builder.worker_threads(workers.max(1)).enable_all().build()?.block_on(future)
+        }
+        Runtime::AsyncStd => async_std::task::block_on(future),
+        Runtime::Smol => smol::block_on(future),
+    })
 }
 
 /// Starts a task, and returns what waits for its end.
 pub(crate) fn spawn<T: Send + 'static>(
     future: impl Future<Output = T> + Send + 'static,
 ) -> impl Future<Output = Result<T, Failure>> {
-    let task = tokio::spawn(future);
-    async { task.await.map_err(Failure::from) }
+    let task = match running() {
+        Runtime::Tokio => Task::Tokio(tokio::spawn(future)),
+        Runtime::AsyncStd => Task::AsyncStd(async_std::task::spawn(future)),
+        Runtime::Smol => Task::Smol(smol::spawn(future)),
+    };
+    async {
+        Ok(match task {
+            Task::Tokio(task) => task.await?,
+            Task::AsyncStd(task) => task.await,
+            Task::Smol(task) => task.await,
+        })
+    }
+}
+
+enum Task<T> {
+    Tokio(tokio::task::JoinHandle<T>),
+    AsyncStd(async_std::task::JoinHandle<T>),
+    Smol(smol::Task<T>),
 }
 
 pub(crate) async fn sleep(length: Duration) {
-    tokio::time::sleep(length).await;
+    match running() {
+        Runtime::Tokio => tokio::time::sleep(length).await,
+        Runtime::AsyncStd | Runtime::Smol => _ = smol::Timer::after(length).await,
+    }
+}
+
+pub(crate) async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|cx| match std::mem::replace(&mut yielded, true) {
+        true => Poll::Ready(()),
+        false => {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await;
 }
 
 /// The output of `future`, or an error that says that `what` has not ended in time.
@@ -35,6 +89,10 @@ pub(crate) async fn within<T>(
     what: &str,
     future: impl Future<Output = T>,
 ) -> Result<T, Failure> {
-    let late = |_| format!("{what} did not end within {bound:?}").into();
-    tokio::time::timeout(bound, future).await.map_err(late)
+    let in_time = async { Ok(future.await) };
+    let late = async {
+        sleep(bound).await;
+        Err(format!("{what} did not end within {bound:?}").into())
+    };
+    smol::future::or(in_time, late).await
 }

@@ -13,9 +13,12 @@ use clap::ValueEnum;
 pub(crate) use self::fred::fred;
 pub(crate) use self::nothing::Nothing;
 pub(crate) use self::pools::{bb8_redis, deadpool_redis};
-pub(crate) use self::redis_commands::{connection_manager, ha_redis, redis_rs};
+pub(crate) use self::redis_commands::{
+    connection_manager, ha_redis, ha_redis_async_std, ha_redis_smol, redis_rs,
+};
 pub(crate) use self::rustis::rustis;
 use crate::Failure;
+use crate::runtime::Runtime;
 
 /// A handle of a client that tasks share: each has a clone of it.
 pub(crate) trait Client: Clone + Send + 'static {
@@ -32,8 +35,14 @@ pub(crate) trait Client: Clone + Send + 'static {
 pub(crate) enum Name {
     /// This project's
     HaRedis,
+    /// The same on async-std
+    HaRedisAsyncStd,
+    /// The same on smol
+    HaRedisSmol,
     /// redis-rs's multiplexed connection
     RedisRs,
+    /// The same on smol
+    RedisRsSmol,
     /// redis-rs's ConnectionManager
     ConnectionManager,
     Fred,
@@ -46,4 +55,15 @@ pub(crate) enum Name {
     RawSocket,
     /// No client and no server: what the harness itself needs
     Nothing,
+}
+
+impl Name {
+    /// What it runs on.
+    pub(crate) fn runtime(self) -> Runtime {
+        match self {
+            Self::HaRedisAsyncStd => Runtime::AsyncStd,
+            Self::HaRedisSmol | Self::RedisRsSmol => Runtime::Smol,
+            _ => Runtime::Tokio,
+        }
+    }
 }

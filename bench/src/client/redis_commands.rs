@@ -3,12 +3,23 @@
 use ha_redis_tokio::{Connection, RedisClient};
 use redis::aio::{ConnectionManager, MultiplexedConnection};
 use redis::{AsyncCommands, pipe};
+use {ha_redis_async_std as on_async_std, ha_redis_smol as on_smol};
 
 use super::Client;
 use crate::Failure;
 
 pub(crate) async fn ha_redis(url: &str) -> Result<Commands<Connection>, Failure> {
     let client = RedisClient::connect(url.parse()?).await?;
+    Ok(Commands(client.connection()))
+}
+
+pub(crate) async fn ha_redis_async_std(url: &str) -> Result<Commands<Connection>, Failure> {
+    let client = on_async_std::RedisClient::connect(url.parse()?).await?;
+    Ok(Commands(client.connection()))
+}
+
+pub(crate) async fn ha_redis_smol(url: &str) -> Result<Commands<Connection>, Failure> {
+    let client = on_smol::RedisClient::connect(url.parse()?).await?;
     Ok(Commands(client.connection()))
 }
 

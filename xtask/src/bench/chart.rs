@@ -21,9 +21,12 @@ const LEFT: i32 = 96;
 const INK: RGBColor = RGBColor(40, 44, 52);
 const GRAY: RGBColor = RGBColor(105, 110, 120);
 /// Ours stands out; the limit is no client.
-const COLORS: [(Client, RGBColor); 8] = [
+const COLORS: [(Client, RGBColor); 11] = [
     (Client::HaRedis, RGBColor(205, 38, 38)),
+    (Client::HaRedisAsyncStd, RGBColor(240, 120, 110)),
+    (Client::HaRedisSmol, RGBColor(240, 120, 110)),
     (Client::RedisRs, RGBColor(31, 98, 180)),
+    (Client::RedisRsSmol, RGBColor(31, 98, 180)),
     (Client::ConnectionManager, RGBColor(120, 170, 225)),
     (Client::Fred, RGBColor(30, 140, 60)),
     (Client::Rustis, RGBColor(225, 150, 30)),

@@ -19,7 +19,7 @@ use clap::ArgAction;
 use ha_redis_testkit::Server;
 
 use self::machine::Machine;
-use self::plan::{Client, Plan, Workload};
+use self::plan::{Client, Plan, Runtime, Workload};
 use self::probe::Probe;
 use self::progress::Progress;
 use self::results::Results;
@@ -35,6 +35,9 @@ pub(crate) struct Options {
     /// Fewer loads and shorter measurements: under two minutes, once it is built
     #[arg(long)]
     quick: bool,
+    /// What ha-redis runs on; on others than Tokio it is compared with itself there, and with redis-rs on smol
+    #[arg(long, value_enum, default_value = "tokio")]
+    runtime: Runtime,
     /// How often each client meets each load
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,

@@ -12,7 +12,13 @@ use crate::output::count;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(super) enum Client {
     HaRedis,
+    #[value(skip)]
+    HaRedisAsyncStd,
+    #[value(skip)]
+    HaRedisSmol,
     RedisRs,
+    #[value(skip)]
+    RedisRsSmol,
     ConnectionManager,
     Fred,
     Rustis,
@@ -28,7 +34,10 @@ impl Client {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::HaRedis => "ha-redis",
+            Self::HaRedisAsyncStd => "ha-redis-async-std",
+            Self::HaRedisSmol => "ha-redis-smol",
             Self::RedisRs => "redis-rs",
+            Self::RedisRsSmol => "redis-rs-smol",
             Self::ConnectionManager => "connection-manager",
             Self::Fred => "fred",
             Self::Rustis => "rustis",
@@ -43,15 +52,48 @@ impl Client {
     pub(super) fn package(self) -> Option<&'static str> {
         match self {
             Self::HaRedis => Some("ha-redis-tokio"),
-            Self::RedisRs | Self::ConnectionManager => Some("redis"),
-            Self::Fred | Self::Rustis | Self::DeadpoolRedis | Self::Bb8Redis => Some(self.name()),
+            Self::RedisRs | Self::RedisRsSmol | Self::ConnectionManager => Some("redis"),
+            Self::HaRedisAsyncStd
+            | Self::HaRedisSmol
+            | Self::Fred
+            | Self::Rustis
+            | Self::DeadpoolRedis
+            | Self::Bb8Redis => Some(self.name()),
             Self::RawSocket | Self::Nothing => None,
         }
     }
 
     /// Whether it is a client, and not ours.
     pub(super) fn is_peer(self) -> bool {
-        self.package().is_some() && self != Self::HaRedis
+        self.package().is_some() && !matches!(self, Self::HaRedis | Self::HaRedisAsyncStd | Self::HaRedisSmol)
+    }
+}
+
+/// What ha-redis runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Runtime {
+    Tokio,
+    AsyncStd,
+    Smol,
+}
+
+impl Runtime {
+    /// ha-redis on this runtime.
+    pub(super) fn ours(self) -> Client {
+        match self {
+            Self::Tokio => Client::HaRedis,
+            Self::AsyncStd => Client::HaRedisAsyncStd,
+            Self::Smol => Client::HaRedisSmol,
+        }
+    }
+
+    /// The clients that it is compared with. On other runtimes than Tokio these are redis-rs, which knows smol only,
+    /// and ha-redis on Tokio.
+    fn clients(self, chosen_clients: &[Client]) -> Vec<Client> {
+        match self {
+            Self::Tokio => chosen(chosen_clients),
+            Self::AsyncStd | Self::Smol => vec![self.ours(), Client::RedisRsSmol, Client::HaRedis],
+        }
     }
 }
 
@@ -100,8 +142,10 @@ impl Workload {
     }
 
     /// With how many tasks it is measured.
-    fn tasks(self, quick: bool) -> &'static [u32] {
+    fn tasks(self, runtime: Runtime, quick: bool) -> &'static [u32] {
         match self {
+            Self::Get64 if runtime != Runtime::Tokio => &[64, 1_024],
+            _ if runtime != Runtime::Tokio => &[],
             Self::Get64 if quick => &[1, 64, 1_024],
             Self::Set64 if quick => &[64],
             Self::Get16k if quick => &[256],
@@ -146,6 +190,7 @@ impl Serialize for Client {
 /// What a run measures.
 #[derive(Debug)]
 pub(super) struct Plan {
+    pub(super) runtime: Runtime,
     pub(super) rounds: u32,
     pub(super) seconds: f64,
     pub(super) clients: Vec<Client>,
@@ -160,10 +205,14 @@ impl Plan {
         if !(0.05..=600.0).contains(&seconds) {
             return Err(format!("--seconds must be from 0.05 to 600, and not {seconds}"));
         }
-        let clients = chosen(&options.clients);
+        let runtime = options.runtime;
+        if runtime != Runtime::Tokio && !options.clients.is_empty() {
+            return Err("--clients are those on Tokio: leave it out, or --runtime".to_owned());
+        }
+        let clients = runtime.clients(&options.clients);
         let mut cases = Vec::new();
         for workload in chosen(&options.workloads) {
-            let own = workload.tasks(options.quick && options.workloads.is_empty());
+            let own = workload.tasks(runtime, options.quick && options.workloads.is_empty());
             let tasks = if options.tasks.is_empty() || own.is_empty() { own } else { &options.tasks };
             cases.extend(tasks.iter().map(|tasks| Case { workload, tasks: *tasks }));
         }
@@ -171,10 +220,10 @@ impl Plan {
         let counted =
             counted.filter(|client| !options.quick || !client.is_peer() || **client == Client::RedisRs);
         let instructions = match options.instructions {
-            true if instructions::can_be_counted() => counted.copied().collect(),
+            true if runtime == Runtime::Tokio && instructions::can_be_counted() => counted.copied().collect(),
             _ => Vec::new(),
         };
-        Ok(Self { rounds: options.rounds, seconds, clients, cases, instructions })
+        Ok(Self { runtime, rounds: options.rounds, seconds, clients, cases, instructions })
     }
 
     /// Who meets `case` in a round, in an order that changes from round to round.

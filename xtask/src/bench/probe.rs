@@ -10,6 +10,8 @@ use super::figures::Figures;
 use super::plan::{Case, Client};
 
 const PACKAGE: &str = "ha-redis-bench";
+/// Threads of async-std and smol; the program itself sees to those of Tokio.
+const WORKERS: &str = "2";
 
 /// Builds the program, and returns where it is.
 pub(super) fn build() -> Result<PathBuf, String> {
@@ -45,6 +47,7 @@ impl Probe {
     pub(super) fn measure(&self, client: Client, case: Case) -> Result<Figures, String> {
         let mut command = Command::new(&self.program);
         command.args(self.arguments(client, case)).arg("--seconds").arg(self.seconds.to_string());
+        command.env("ASYNC_STD_THREAD_COUNT", WORKERS).env("SMOL_THREADS", WORKERS);
         let output = run(&mut command, client)?;
         serde_json::from_slice(&output.stdout)
             .map_err(|error| format!("cannot read the figures of {}: {error}", client.name()))

@@ -3,7 +3,8 @@
 use super::figures::Figure;
 use super::plan::{Case, Client};
 use super::results::Results;
-use super::targets::{Against, COMPARISONS, Comparison, INSTRUCTIONS, MEMORY};
+use super::targets;
+use super::targets::{Against, Comparison, INSTRUCTIONS, MEMORY};
 use crate::output::count;
 
 const TABLES: [Figure; 6] =
@@ -24,7 +25,7 @@ pub(super) fn markdown(results: &Results) -> String {
 fn provenance(results: &Results) -> String {
     let versions = results.versions.iter().map(|(package, version)| format!("{package} {version}"));
     format!(
-        "Medians of {} measurements of {} s each, Tokio with 2 worker threads. {}.\n{}.",
+        "Medians of {} measurements of {} s each, 2 worker threads. {}.\n{}.",
         results.rounds,
         results.seconds,
         results.machine.text(),
@@ -66,7 +67,8 @@ fn callers(results: &Results) -> Option<String> {
 
 /// ha-redis as a multiple of others, next to what it is to be.
 fn comparisons(results: &Results) -> Option<String> {
-    let titles = COMPARISONS.map(Comparison::title);
+    let comparisons = targets::comparisons(results.ours);
+    let titles: Vec<_> = comparisons.iter().map(|comparison| comparison.title()).collect();
     let cell = |comparison: Comparison, case: Case| {
         let ratio = comparison.ratio(results, case)?;
         Some(match comparison.target(case) {
@@ -76,15 +78,19 @@ fn comparisons(results: &Results) -> Option<String> {
         })
     };
     let rows = results.cases.iter().map(|case| {
-        (case.to_string(), COMPARISONS.into_iter().map(|comparison| cell(comparison, *case)).collect())
+        (case.to_string(), comparisons.iter().map(|comparison| cell(*comparison, *case)).collect())
     });
-    table("ha-redis as a multiple of", &titles, rows.collect())
+    let title = format!("{} as a multiple of", results.ours.name());
+    table(&title, &titles, rows.collect())
 }
 
 impl Comparison {
     pub(super) fn title(self) -> &'static str {
         match (self.figure, self.against) {
-            (Figure::Throughput, Against::Client(Client::RedisRs)) => "redis-rs: commands a second",
+            (Figure::Throughput, Against::Client(Client::RedisRs | Client::RedisRsSmol)) => {
+                "redis-rs: commands a second"
+            }
+            (Figure::Throughput, Against::Client(Client::HaRedis)) => "ha-redis on Tokio: commands a second",
             (Figure::Throughput, Against::Client(_)) => "rustis: commands a second",
             (Figure::Throughput, Against::BestPeer) => "best peer: commands a second",
             (Figure::Cpu, _) => "redis-rs: CPU",

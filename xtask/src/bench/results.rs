@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::figures::{Figure, Figures, median};
 use super::machine::{self, Machine};
 use super::plan::{Case, Client, Plan};
-use super::targets::COMPARISONS;
+use super::targets::comparisons;
 
 #[derive(Debug)]
 pub(super) struct Results {
@@ -16,6 +16,8 @@ pub(super) struct Results {
     pub(super) versions: BTreeMap<&'static str, String>,
     pub(super) rounds: u32,
     pub(super) seconds: f64,
+    /// ha-redis, on the runtime that was asked for.
+    pub(super) ours: Client,
     pub(super) clients: Vec<Client>,
     pub(super) cases: Vec<Case>,
     pub(super) instructions: BTreeMap<Client, f64>,
@@ -29,6 +31,7 @@ impl Results {
             versions: machine::versions(&plan.clients),
             rounds: plan.rounds,
             seconds: plan.seconds,
+            ours: plan.runtime.ours(),
             clients: plan.clients.clone(),
             cases: plan.cases.clone(),
             instructions: BTreeMap::new(),
@@ -95,7 +98,7 @@ impl Results {
 
     fn comparisons(&self) -> Vec<Value> {
         let of = |case: Case| {
-            COMPARISONS.into_iter().filter_map(move |comparison| {
+            comparisons(self.ours).iter().filter_map(move |comparison| {
                 let (ratio, target) = (comparison.ratio(self, case)?, comparison.target(case));
                 Some(json!({
                     "workload": case.workload.name(),

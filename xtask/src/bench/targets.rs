@@ -20,7 +20,25 @@ pub(super) struct Comparison {
 }
 
 /// What is compared, in the order in which it is shown.
-pub(super) const COMPARISONS: [Comparison; 6] = {
+pub(super) fn comparisons(ours: Client) -> &'static [Comparison] {
+    match ours {
+        Client::HaRedis => &ON_TOKIO,
+        _ => &ELSEWHERE,
+    }
+}
+
+const ELSEWHERE: [Comparison; 4] = {
+    const REDIS_RS: Against = Against::Client(Client::RedisRsSmol);
+    const ON_TOKIO: Against = Against::Client(Client::HaRedis);
+    [
+        Comparison { figure: Figure::Throughput, against: REDIS_RS },
+        Comparison { figure: Figure::Throughput, against: ON_TOKIO },
+        Comparison { figure: Figure::Cpu, against: REDIS_RS },
+        Comparison { figure: Figure::P99, against: REDIS_RS },
+    ]
+};
+
+const ON_TOKIO: [Comparison; 6] = {
     const REDIS_RS: Against = Against::Client(Client::RedisRs);
     [
         Comparison { figure: Figure::Throughput, against: REDIS_RS },
@@ -70,7 +88,7 @@ impl Comparison {
                 peers.filter_map(|peer| results.median(case, *peer, self.figure)).max_by(f64::total_cmp)
             }
         };
-        Some(results.median(case, Client::HaRedis, self.figure)? / other?)
+        Some(results.median(case, results.ours, self.figure)? / other?)
     }
 
     /// The bound on that ratio, where there is one.
@@ -78,6 +96,9 @@ impl Comparison {
         use Bound::{AtLeast, AtMost};
         let Case { workload, tasks } = case;
         match (workload, self.figure, self.against) {
+            (_, Figure::Throughput, Against::Client(Client::RedisRsSmol)) => Some(AtLeast(1.5)),
+            (_, Figure::Throughput, Against::Client(Client::HaRedis)) => Some(AtLeast(0.75)),
+            (_, _, Against::Client(Client::RedisRsSmol)) => None,
             (Workload::Get64 | Workload::Set64, Figure::Throughput, Against::Client(Client::RedisRs)) => {
                 let bounds = [(1, 1.0), (16, 1.0), (64, 1.7), (256, 1.8), (1_024, 2.3), (10_000, 3.0)];
                 bounds.into_iter().find(|bound| bound.0 == tasks).map(|bound| AtLeast(bound.1))

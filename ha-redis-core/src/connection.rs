@@ -1,11 +1,14 @@
 //! The handle that callers send commands through.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
 
-use crate::command::{Placement, Refusal, is_replica_read, is_scan, name, pipeline_placement, placement};
 use crate::engine::caller::Caller;
+use crate::engine::calling::Calling;
 use crate::error::{Error, Kind};
 use crate::link::Call;
 use crate::proto::Reply;
@@ -78,21 +81,11 @@ impl Connection {
     /// # Errors
     /// When no reply came, or none could come: see [`Error`].
     pub async fn request(&mut self, command: &Cmd) -> RedisResult<Value> {
-        let call = Call::Command(command);
-        let placement = placement(command);
-        if self.caller.reads_replicas() {
-            check_read(command, placement)?;
-            self.caller.take_turn(is_scan(command));
-        }
-        let reply = match placement {
-            Placement::Shared => self.caller.call(call).await?,
-            Placement::Blocking { limit } => self.caller.call_blocking(call, limit).await?,
-            Placement::Refused(refusal) => return Err(refused(refusal).into()),
-        };
-        match reply {
-            Reply::One(value) => Ok(value),
-            Reply::Many(_) => Err(out_of_step()),
-        }
+        self.requesting(command).await
+    }
+
+    fn requesting<'a>(&'a mut self, command: &'a Cmd) -> Requesting<'a> {
+        Requesting(self.caller.call(Call::Command(command)))
     }
 
     /// Sends a pipeline: one value a command, or, when it is atomic, the commands' values as EXEC gave them (or
@@ -104,34 +97,23 @@ impl Connection {
         if pipeline.is_empty() && !pipeline.is_transaction() {
             return Ok(Vec::new());
         }
-        let call = Call::Pipeline(pipeline);
-        let placement = pipeline_placement(pipeline);
-        if self.caller.reads_replicas() {
-            pipeline.cmd_iter().try_for_each(|command| check_read(command, placement))?;
-            self.caller.take_turn(pipeline.cmd_iter().any(is_scan));
-        }
-        let reply = match placement {
-            Placement::Shared => self.caller.call(call).await?,
-            Placement::Blocking { limit } => self.caller.call_blocking(call, limit).await?,
-            Placement::Refused(refusal) => return Err(refused(refusal).into()),
-        };
-        values(pipeline, reply)
+        values(pipeline, self.caller.call(Call::Pipeline(pipeline)).await?)
     }
 }
 
-/// Refuses what a replica would, before it is sent, and what would keep others waiting there.
-fn check_read(command: &Cmd, placement: Placement) -> Result<(), Error> {
-    let objection = match placement {
-        Placement::Refused(refusal) => return Err(refused(refusal)),
-        _ if !is_replica_read(command) => "it may write, and replicas take no writes",
-        Placement::Blocking { .. } => "it may wait on the server, and all readers share this connection",
-        Placement::Shared => return Ok(()),
-    };
-    let message = format!(
-        "{} cannot run on a connection to replicas: {objection}; use the client's connection()",
-        name(command)
-    );
-    Err(Error::new(Kind::Refused, message))
+/// A command on its way. By hand, as [`Calling`] is.
+struct Requesting<'a>(Calling<'a>);
+
+impl Future for Requesting<'_> {
+    type Output = RedisResult<Value>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<RedisResult<Value>> {
+        Poll::Ready(match ready!(Pin::new(&mut self.0).poll(cx)) {
+            Ok(Reply::One(value)) => Ok(value),
+            Ok(Reply::Many(_)) => Err(out_of_step()),
+            Err(error) => Err(error.into()),
+        })
+    }
 }
 
 /// The values that a pipeline's caller gets.
@@ -165,10 +147,6 @@ fn executed(mut replies: Vec<Value>) -> RedisResult<Value> {
     }
 }
 
-pub(crate) fn refused(refusal: Refusal) -> Error {
-    Error::new(Kind::Refused, refusal.to_string())
-}
-
 pub(crate) fn out_of_step() -> RedisError {
     Error::new(Kind::Protocol, "a reply had another shape than its request").into()
 }
@@ -176,7 +154,7 @@ pub(crate) fn out_of_step() -> RedisError {
 #[cfg(feature = "aio")]
 impl redis::aio::ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> redis::RedisFuture<'a, Value> {
-        Box::pin(self.request(cmd))
+        Box::pin(self.requesting(cmd))
     }
 
     fn req_packed_commands<'a>(

@@ -7,9 +7,10 @@ use redis::{Cmd, Pipeline, RedisResult, Value};
 use crate::command::{
     Placement, pipeline_placement, pipeline_placement_on_dedicated, placement, placement_on_dedicated,
 };
-use crate::connection::{out_of_step, refused, values};
+use crate::connection::{out_of_step, values};
 use crate::engine::borrowed::{Borrowed, borrow};
 use crate::engine::caller::{Failure, exchange, overloaded};
+use crate::engine::calling::not_allowed;
 use crate::engine::core::Keeper;
 use crate::error::{Error, Kind, Outcome};
 use crate::link::Slot;
@@ -80,7 +81,7 @@ impl DedicatedConnection {
         let within = match placement {
             Placement::Shared => Some(timeout),
             Placement::Blocking { limit } => limit.map(|limit| limit.saturating_add(timeout)),
-            Placement::Refused(refusal) => return Err(refused(refusal)),
+            Placement::Refused(refusal) => return Err(not_allowed(refusal)),
         };
         self.borrowed.tainted |= changes_state;
         let now = self.core.runtime.now();

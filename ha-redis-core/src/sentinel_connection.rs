@@ -7,7 +7,7 @@ use redis::{Cmd, Pipeline, RedisResult, Value};
 
 use crate::address::Address;
 use crate::command::{Placement, Safety, pipeline_placement};
-use crate::connection::refused;
+use crate::engine::calling::not_allowed;
 use crate::engine::core::{Keeper, closed};
 use crate::engine::dialog::Dialog;
 use crate::error::{Error, Kind, Outcome};
@@ -70,7 +70,7 @@ impl SentinelConnection {
             return Err(Error::new(Kind::Refused, "a Sentinel knows no transactions").into());
         }
         if let Placement::Refused(refusal) = pipeline_placement(pipeline) {
-            return Err(refused(refusal).into());
+            return Err(not_allowed(refusal).into());
         }
         let commands: Vec<_> = pipeline.cmd_iter().cloned().collect();
         let repeatable = Call::Pipeline(pipeline).safety() == Safety::ReadOnly;

@@ -12,6 +12,7 @@ use crate::command::Safety;
 #[cfg(feature = "aio")]
 use crate::config::RedisConfig;
 use crate::engine::borrowed::borrow;
+use crate::engine::calling::Calling;
 use crate::engine::core::{Core, Keeper};
 use crate::engine::outage::Mark;
 use crate::engine::reading::Reading;
@@ -28,16 +29,16 @@ use crate::time::{sleep_until, until};
 /// Sends calls, one at a time, over the connection that is in use now, and again where that is allowed.
 #[derive(Debug)]
 pub(crate) struct Caller {
-    core: Arc<Keeper>,
+    pub(super) core: Arc<Keeper>,
     lane: usize,
     /// How this handle's calls are repeated, and how long they may take.
     pub(crate) terms: Terms,
     /// How this handle finds replicas to read from; `None` when it goes to the master.
     reading: Option<Reading>,
     /// The connection of the last call: most likely that of the next.
-    link: Option<Arc<Link>>,
+    pub(super) link: Option<Arc<Link>>,
     /// Kept from call to call. A call that is dropped on its way takes the slot with it.
-    slot: Option<Arc<Slot>>,
+    pub(super) slot: Option<Arc<Slot>>,
 }
 
 /// On what terms calls are made.
@@ -51,7 +52,7 @@ pub(crate) struct Terms {
 
 /// Which connection a call goes over.
 #[derive(Clone, Copy, Debug)]
-enum Route {
+pub(super) enum Route {
     /// The one that all callers of a lane share.
     Shared,
     /// One of its own, since the server may let it wait: at most so long, or for ever.
@@ -101,34 +102,12 @@ impl Caller {
 
     /// Runs a call to its end: at most one attempt and the policy's retries, each with the reply timeout, and
     /// waits of at most `failover_wait` for a connection before each.
-    pub(crate) async fn call(&mut self, call: Call<'_>) -> Result<Reply, Error> {
-        let mut first = None;
-        let deadline = self.deadline();
-        if let Some(link) = &self.link {
-            let slot = self.slot.take().unwrap_or_default();
-            match exchange(link, &slot, call, self.reply_bound(deadline)).await {
-                Ok(reply) if refused(call, &reply).is_none() => {
-                    self.slot = Some(slot);
-                    return Ok(reply);
-                }
-                attempt => first = Some((attempt, link.generation)),
-            }
-        }
-        // All that is rare, in a future of its own: it would only make the common one larger.
-        Box::pin(self.persist(call, Route::Shared, deadline, first)).await
+    pub(crate) fn call<'a>(&'a mut self, call: Call<'a>) -> Calling<'a> {
+        Calling::new(self, call)
     }
 
-    /// Runs a call that the server may let wait for `limit`, or for ever, on a connection of its own.
-    pub(crate) async fn call_blocking(
-        &mut self,
-        call: Call<'_>,
-        limit: Option<Duration>,
-    ) -> Result<Reply, Error> {
-        let limit = limit.map(|limit| limit.saturating_add(self.core.config.socket_timeout()));
-        Box::pin(self.persist(call, Route::Own(limit), self.deadline(), None)).await
-    }
-
-    async fn persist(
+    /// The rest of a call whose `first` attempt, if there was one, has not ended it.
+    pub(super) async fn persist(
         &mut self,
         call: Call<'_>,
         route: Route,
@@ -255,7 +234,7 @@ impl Caller {
         }
     }
 
-    fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         // Too far away to be told is no deadline.
         self.terms.timeout.and_then(|timeout| self.core.runtime.now().checked_add(timeout))
     }
@@ -265,7 +244,7 @@ impl Caller {
         deadline.map_or(bound, |deadline| deadline.min(bound))
     }
 
-    fn reply_bound(&self, deadline: Option<Instant>) -> ReplyBound {
+    pub(super) fn reply_bound(&self, deadline: Option<Instant>) -> ReplyBound {
         ReplyBound { within: Some(self.core.config.socket_timeout()), by: deadline }
     }
 
@@ -356,7 +335,7 @@ pub(crate) fn overloaded() -> Error {
     Error::new(Kind::Overloaded, "too many commands were waiting for their replies")
 }
 
-fn refused(call: Call<'_>, reply: &Reply) -> Option<Refusal> {
+pub(super) fn refused(call: Call<'_>, reply: &Reply) -> Option<Refusal> {
     match (call, reply) {
         (Call::Command(command), Reply::One(value)) => refusal::of_command(command, value),
         (Call::Pipeline(pipeline), Reply::Many(replies)) if pipeline.is_transaction() => {

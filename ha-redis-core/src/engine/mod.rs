@@ -6,6 +6,7 @@
 
 pub(crate) mod borrowed;
 pub(crate) mod caller;
+pub(crate) mod calling;
 pub(crate) mod connector;
 pub(crate) mod core;
 pub(crate) mod dialog;

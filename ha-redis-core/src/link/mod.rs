@@ -67,12 +67,12 @@ impl Call<'_> {
 
     fn encode(self, out: &mut Vec<u8>) {
         match self {
-            Self::Command(command) => command.write_packed_command(out),
+            Self::Command(command) => proto::encode(command, out),
             Self::Pipeline(pipeline) => {
                 if pipeline.is_transaction() {
                     out.extend_from_slice(b"*1\r\n$5\r\nMULTI\r\n");
                 }
-                pipeline.cmd_iter().for_each(|command| command.write_packed_command(out));
+                pipeline.cmd_iter().for_each(|command| proto::encode(command, out));
                 if pipeline.is_transaction() {
                     out.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
                 }

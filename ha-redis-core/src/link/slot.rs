@@ -1,6 +1,7 @@
 //! The place where a caller waits for its reply.
 
 use std::fmt;
+use std::mem;
 use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
 
@@ -18,40 +19,44 @@ pub(crate) struct Slot {
 }
 
 #[derive(Default)]
-struct State {
-    result: Option<Result<Reply, Error>>,
-    waker: Option<Waker>,
+enum State {
+    #[default]
+    Idle,
+    /// Nothing has come; this task is to be woken.
+    Awaited(Waker),
+    Answered(Result<Reply, Error>),
 }
 
 impl Slot {
     /// Sets who is to be woken. Called before the slot is handed to a connection.
+    #[inline]
     pub(crate) fn arm(&self, cx: &Context<'_>) {
-        let mut state = lock(&self.state);
-        state.result = None;
-        state.waker = Some(cx.waker().clone());
+        *lock(&self.state) = State::Awaited(cx.waker().clone());
     }
 
+    #[inline]
     pub(crate) fn complete(&self, result: Result<Reply, Error>) {
-        let waker = {
-            let mut state = lock(&self.state);
-            state.result = Some(result);
-            state.waker.take()
-        };
-        if let Some(waker) = waker {
+        let before = mem::replace(&mut *lock(&self.state), State::Answered(result));
+        if let State::Awaited(waker) = before {
             waker.wake();
         }
     }
 
+    #[inline]
     pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<Result<Reply, Error>> {
         let mut state = lock(&self.state);
-        if let Some(result) = state.result.take() {
-            return Poll::Ready(result);
+        match &*state {
+            State::Answered(_) => {}
+            State::Awaited(waker) if waker.will_wake(cx.waker()) => return Poll::Pending,
+            State::Awaited(_) | State::Idle => {
+                *state = State::Awaited(cx.waker().clone());
+                return Poll::Pending;
+            }
         }
-        match &state.waker {
-            Some(waker) if waker.will_wake(cx.waker()) => {}
-            _ => state.waker = Some(cx.waker().clone()),
+        match mem::take(&mut *state) {
+            State::Answered(result) => Poll::Ready(result),
+            State::Awaited(_) | State::Idle => Poll::Pending,
         }
-        Poll::Pending
     }
 }
 

@@ -1,6 +1,7 @@
 //! The Redis protocol, without I/O: what is said, and what an answer means.
 
 mod decode;
+mod encode;
 mod handshake;
 mod in_flight;
 pub(crate) mod pubsub;
@@ -8,6 +9,7 @@ mod replication;
 
 pub use decode::{DecodeError, Decoder, Limits};
 
+pub(crate) use encode::encode;
 pub use handshake::Role;
 #[cfg(feature = "sentinel")]
 pub(crate) use handshake::may_not;

@@ -106,6 +106,7 @@ impl Decoder {
     /// # Errors
     /// The bytes are not RESP, or exceed a limit. Nothing after that can be understood, so the decoder is
     /// done for: every further call returns the same error and takes nothing.
+    #[inline]
     pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Value>, DecodeError> {
         if self.is_idle()
             && let Some(value) = whole_scalar(input, &self.limits)

@@ -1,0 +1,165 @@
+//! A call on its common way: sent at once, over the connection of the call before, and answered.
+
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use redis::Cmd;
+
+use crate::command::{Placement, Refusal, is_replica_read, is_scan, name, pipeline_placement, placement};
+use crate::engine::caller::{Attempt, Caller, Failure, Route, refused};
+use crate::error::{Error, Kind};
+use crate::link::{Call, Generation, Slot};
+use crate::proto::Reply;
+
+/// A call, from its first poll to its end.
+///
+/// It is written by hand, since each `async fn` on the common way would move the reply through memory once more. All
+/// that is rare is in a future of its own.
+pub(crate) struct Calling<'a> {
+    call: Call<'a>,
+    deadline: Option<Instant>,
+    stage: Stage<'a>,
+}
+
+enum Stage<'a> {
+    New(&'a mut Caller),
+    /// Over the caller's link; the reply comes into its slot.
+    Sent(&'a mut Caller, Arc<Slot>),
+    Persisting(Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send + 'a>>),
+    Ended,
+}
+
+impl<'a> Calling<'a> {
+    pub(super) fn new(caller: &'a mut Caller, call: Call<'a>) -> Self {
+        Self { call, deadline: None, stage: Stage::New(caller) }
+    }
+
+    fn begin(&mut self, caller: &'a mut Caller, cx: &mut Context<'_>) -> Poll<Result<Reply, Error>> {
+        let placement = placement_of(self.call);
+        if caller.reads_replicas() {
+            if let Err(error) = check_reads(self.call, placement) {
+                return Poll::Ready(Err(error));
+            }
+            caller.take_turn(scans(self.call));
+        }
+        let route = match placement {
+            Placement::Shared => Route::Shared,
+            Placement::Blocking { limit } => {
+                Route::Own(limit.map(|limit| limit.saturating_add(caller.core.config.socket_timeout())))
+            }
+            Placement::Refused(refusal) => return Poll::Ready(Err(not_allowed(refusal))),
+        };
+        self.deadline = caller.deadline();
+        let mut first = None;
+        if let (Some(link), Route::Shared) = (&caller.link, route) {
+            let slot = caller.slot.take().unwrap_or_default();
+            slot.arm(cx);
+            match link.submit(self.call, &slot, caller.reply_bound(self.deadline)) {
+                Ok(()) => {
+                    self.stage = Stage::Sent(caller, slot);
+                    return Poll::Pending;
+                }
+                Err(not_taken) => first = Some((Err(Failure::NotTaken(not_taken)), link.generation)),
+            }
+        }
+        self.persist(caller, route, first, cx)
+    }
+
+    #[cold]
+    fn persist(
+        &mut self,
+        caller: &'a mut Caller,
+        route: Route,
+        first: Option<(Attempt, Generation)>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Reply, Error>> {
+        let mut rest = Box::pin(caller.persist(self.call, route, self.deadline, first));
+        let polled = rest.as_mut().poll(cx);
+        if polled.is_pending() {
+            self.stage = Stage::Persisting(rest);
+        }
+        polled
+    }
+}
+
+impl Future for Calling<'_> {
+    type Output = Result<Reply, Error>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Reply, Error>> {
+        let calling = self.get_mut();
+        match mem::replace(&mut calling.stage, Stage::Ended) {
+            Stage::New(caller) => calling.begin(caller, cx),
+            Stage::Sent(caller, slot) => match slot.poll(cx) {
+                Poll::Pending => {
+                    calling.stage = Stage::Sent(caller, slot);
+                    Poll::Pending
+                }
+                Poll::Ready(Ok(reply)) if refused(calling.call, &reply).is_none() => {
+                    caller.slot = Some(slot);
+                    Poll::Ready(Ok(reply))
+                }
+                Poll::Ready(attempt) => {
+                    let generation = caller.link.as_ref().map(|link| link.generation).unwrap_or_default();
+                    let first = (attempt.map_err(Failure::Error), generation);
+                    calling.persist(caller, Route::Shared, Some(first), cx)
+                }
+            },
+            Stage::Persisting(mut rest) => {
+                let polled = rest.as_mut().poll(cx);
+                if polled.is_pending() {
+                    calling.stage = Stage::Persisting(rest);
+                }
+                polled
+            }
+            Stage::Ended => Poll::Pending,
+        }
+    }
+}
+
+fn placement_of(call: Call<'_>) -> Placement {
+    match call {
+        Call::Command(command) => placement(command),
+        Call::Pipeline(pipeline) => pipeline_placement(pipeline),
+    }
+}
+
+fn scans(call: Call<'_>) -> bool {
+    match call {
+        Call::Command(command) => is_scan(command),
+        Call::Pipeline(pipeline) => pipeline.cmd_iter().any(is_scan),
+    }
+}
+
+fn check_reads(call: Call<'_>, placement: Placement) -> Result<(), Error> {
+    match call {
+        Call::Command(command) => check_read(command, placement),
+        Call::Pipeline(pipeline) => {
+            pipeline.cmd_iter().try_for_each(|command| check_read(command, placement))
+        }
+    }
+}
+
+/// Refuses what a replica would, before it is sent, and what would keep others waiting there.
+fn check_read(command: &Cmd, placement: Placement) -> Result<(), Error> {
+    let objection = match placement {
+        Placement::Refused(refusal) => return Err(not_allowed(refusal)),
+        _ if !is_replica_read(command) => "it may write, and replicas take no writes",
+        Placement::Blocking { .. } => "it may wait on the server, and all readers share this connection",
+        Placement::Shared => return Ok(()),
+    };
+    let message = format!(
+        "{} cannot run on a connection to replicas: {objection}; use the client's connection()",
+        name(command)
+    );
+    Err(Error::new(Kind::Refused, message))
+}
+
+/// The error of a command that may not run on this kind of handle.
+pub(crate) fn not_allowed(refusal: Refusal) -> Error {
+    Error::new(Kind::Refused, refusal.to_string())
+}

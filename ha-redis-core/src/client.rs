@@ -74,7 +74,7 @@ impl Client {
         let config = self.config();
         let (safety, timeout) = (config.retry_safety(), config.call_timeout());
         let terms = Terms { policy: self.core.policy(), safety, timeout };
-        Caller::new(Arc::clone(&self.core), 0, terms)
+        Caller::new(Arc::clone(&self.core), terms)
     }
 
     /// A handle for reads, which the healthy replicas serve: each call goes to one that the setting `replica_strategy`

@@ -17,6 +17,9 @@ use crate::retry::{RetryPolicy, RetrySafety};
 /// A connection to the master, whichever server that is: cheap to clone, and shared underneath. One from
 /// [`Client::replica_connection`](crate::Client::replica_connection) reads from its replicas.
 ///
+/// A handle sends its calls one after another over one connection. Between two handles, clones or not, there is no
+/// order: they may use different [lanes](crate::RedisConfig::lanes).
+///
 /// With a runtime crate it implements [`redis::aio::ConnectionLike`], so that `redis::AsyncCommands`, `cmd`,
 /// `pipe`, `Script` and scans work on it.
 ///

@@ -8,15 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::client_of;
+use common::{client_of, resident_memory};
 use ha_redis_testkit::Server;
 use ha_redis_tokio::redis::AsyncCommands;
 use tokio::task::JoinSet;
-
-fn resident_memory() -> usize {
-    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
-    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_callers_without_a_server_for_a_minute_take_no_more_memory() {

@@ -86,9 +86,15 @@ impl RedisConfigBuilder {
         self
     }
 
-    /// Most connections to the server at a time, 1 to 10,000.
+    /// Most connections to the server at a time, 1 to 10,000, the shared ones among them.
     pub fn max_connections(mut self, max_connections: usize) -> Self {
         self.config.max_connections = max_connections;
+        self
+    }
+
+    /// How many connections the handles share, 1 to 64.
+    pub fn lanes(mut self, lanes: usize) -> Self {
+        self.config.lanes = lanes;
         self
     }
 

@@ -50,6 +50,13 @@ impl RedisConfig {
         self.max_connections
     }
 
+    /// How many connections to the master the handles share, 1 to 64. Each handle keeps to one, on which its calls run
+    /// in order; clones are spread over all of them. More than one keeps small commands from waiting behind large
+    /// values, and pays where the client has cores to spare. Default: 1 (not a setting of the Python library).
+    pub fn lanes(&self) -> usize {
+        self.lanes
+    }
+
     /// How long a reply may take, up to 24 hours. Default: 5 s, as in the Python library `ha_redis`.
     pub fn socket_timeout(&self) -> Duration {
         self.socket_timeout

@@ -69,7 +69,8 @@ pub(crate) enum Failure {
 }
 
 impl Caller {
-    pub(crate) fn new(core: Arc<Keeper>, lane: usize, terms: Terms) -> Self {
+    pub(crate) fn new(core: Arc<Keeper>, terms: Terms) -> Self {
+        let lane = core.next_lane();
         Self { core, lane, terms, reading: None, link: None, slot: None }
     }
 
@@ -81,7 +82,7 @@ impl Caller {
 
     pub(crate) fn again(&self) -> Self {
         let reading = self.reading.as_ref().map(Reading::again);
-        Self { reading, ..Self::new(Arc::clone(&self.core), self.lane, self.terms) }
+        Self { reading, ..Self::new(Arc::clone(&self.core), self.terms) }
     }
 
     #[cfg(feature = "aio")]

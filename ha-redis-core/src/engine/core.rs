@@ -1,6 +1,7 @@
 //! What all handles of one client share, and what it does on its own account.
 
 use std::ops::Deref;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,8 +28,6 @@ use crate::sync::lock;
 use crate::time::until;
 use crate::tls;
 
-/// How many connections the handles share.
-const LANES: usize = 1;
 /// Without Sentinels, a server that turned read-only may be behind a name that now leads elsewhere. Looking
 /// that up costs all callers a reconnect, so it is done no more often than this.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -51,12 +50,13 @@ pub(crate) struct Core {
     started: Mutex<bool>,
     /// Whether there are tasks for reads from replicas.
     reading: Mutex<bool>,
+    handles: AtomicUsize,
 }
 
 impl Core {
     pub(crate) fn new(config: RedisConfig, runtime: Arc<dyn Runtime>) -> Self {
         Self {
-            pool: Pool::new(LANES, &config, runtime.random()),
+            pool: Pool::new(&config, runtime.random()),
             data: Connector::for_data(Arc::clone(&runtime), &config),
             #[cfg(feature = "sentinel")]
             sentinels: Connector::for_sentinels(Arc::clone(&runtime), &config),
@@ -70,6 +70,7 @@ impl Core {
             outages: Outages::default(),
             started: Mutex::new(false),
             reading: Mutex::new(false),
+            handles: AtomicUsize::new(0),
             config,
             runtime,
         }
@@ -88,7 +89,7 @@ impl Core {
         } else {
             self.pool.follow(self.config.address(), GivenBy::Configuration);
         }
-        for lane in 0..LANES {
+        for lane in 0..self.config.lanes() {
             self.spawn(Box::pin(lane::keep(Arc::clone(self), lane)))?;
         }
         *started = true;
@@ -103,6 +104,11 @@ impl Core {
             *reading = true;
         }
         Ok(())
+    }
+
+    /// The lane of the next handle.
+    pub(crate) fn next_lane(&self) -> usize {
+        self.handles.fetch_add(1, Ordering::Relaxed) % self.config.lanes()
     }
 
     pub(crate) fn spawn(&self, task: Task) -> Result<(), Error> {

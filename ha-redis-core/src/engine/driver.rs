@@ -20,7 +20,14 @@ use crate::runtime::{Runtime, Timer, Transport};
 
 /// How much a busy connection may read before other tasks get their turn.
 const READS_PER_POLL: usize = 16;
-const READ_BUFFER: usize = 64 << 10;
+/// What is read at once: at first, and at most on a connection whose reads fill it.
+const READ_BUFFER: usize = 4 << 10;
+const MAX_READ_BUFFER: usize = 64 << 10;
+/// A connection that has been idle for so long gives back the memory that a burst has grown.
+const AT_REST: Duration = Duration::from_secs(1);
+
+/// What is written at once. A larger write keeps the server waiting for its first bytes for longer.
+const MAX_WRITE: usize = 64 << 10;
 
 /// The times a connection keeps.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +59,9 @@ pub(crate) struct Driver {
     unflushed: bool,
     /// Whether other callers have had their chance to join the batch.
     yielded: bool,
+    /// The requests of the batch that is written next, and of the one before.
+    batch: usize,
+    batch_before: usize,
 
     timer: Box<dyn Timer>,
     timer_at: Instant,
@@ -59,6 +69,8 @@ pub(crate) struct Driver {
     alive_at: Instant,
     /// When it was last asked for one.
     checked_at: Instant,
+    /// Whether nothing has come since memory was given back.
+    at_rest: bool,
 }
 
 impl Driver {
@@ -87,9 +99,12 @@ impl Driver {
             written: 0,
             unflushed: false,
             yielded: false,
+            batch: 0,
+            batch_before: 0,
             timer_at,
             alive_at: now,
             checked_at: now,
+            at_rest: true,
         }
     }
 
@@ -150,12 +165,16 @@ impl Driver {
             Poll::Ready(Ok(read)) => read,
         };
         self.alive_at = self.runtime.now();
+        self.at_rest = false;
         let mut bytes = &self.input[..read];
         let mut answered = 0;
         loop {
             match self.decoder.decode(&mut bytes) {
                 Ok(None) => {
                     self.budget.fill(answered);
+                    if read == self.input.len() && read < MAX_READ_BUFFER {
+                        self.input = vec![0; 4 * read];
+                    }
                     return Poll::Ready(Ok(answered));
                 }
                 Ok(Some(Value::Push { kind, .. })) => tracing::trace!(?kind, "push ignored"),
@@ -180,6 +199,7 @@ impl Driver {
     fn admit(&mut self) {
         if !self.arrivals.is_empty() {
             let now = self.runtime.now();
+            self.batch += self.arrivals.len();
             self.arrivals.drain(..).for_each(|request| self.in_flight.push(request, now));
         }
     }
@@ -187,8 +207,10 @@ impl Driver {
     /// Writes what there is. Ready when something was written.
     fn write(&mut self, cx: &mut Context<'_>, staged: bool) -> Poll<Result<(), Error>> {
         if self.output_taken == self.output.len() {
-            if staged && !std::mem::replace(&mut self.yielded, true) {
-                // More callers may be about to stage: going round once lets them share this write.
+            let alone = self.in_flight.len() <= 1 && self.batch_before <= 1;
+            if staged && !alone && !std::mem::replace(&mut self.yielded, true) {
+                // More callers may be about to stage: going round once lets them share this write. A caller
+                // who is alone would only wait.
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -197,11 +219,13 @@ impl Driver {
                 self.link.take(&mut self.output, &mut self.arrivals);
                 self.output_taken = 0;
                 self.admit();
+                self.batch_before = std::mem::take(&mut self.batch);
             }
         }
         let taken_before = self.output_taken;
         while self.output_taken < self.output.len() {
-            match self.transport.poll_write(cx, &self.output[self.output_taken..]) {
+            let end = self.output.len().min(self.output_taken + MAX_WRITE);
+            match self.transport.poll_write(cx, &self.output[self.output_taken..end]) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(0)) => {
                     return Poll::Ready(Err(self.lost(io::ErrorKind::WriteZero.into())));
@@ -249,12 +273,16 @@ impl Driver {
         if self.check_at().is_some_and(|at| at <= now) {
             self.check_health(now);
         }
+        if self.rest_at().is_some_and(|at| at <= now) {
+            self.rest();
+        }
         self.set_timer();
         Poll::Ready(Ok(()))
     }
 
     fn next_due(&self) -> Option<Instant> {
-        [self.in_flight.next_expiry(), self.dead_at(), self.check_at()].into_iter().flatten().min()
+        let due = [self.in_flight.next_expiry(), self.dead_at(), self.check_at(), self.rest_at()];
+        due.into_iter().flatten().min()
     }
 
     fn set_timer(&mut self) {
@@ -271,6 +299,21 @@ impl Driver {
     fn check_at(&self) -> Option<Instant> {
         let idle = self.in_flight.is_empty() && !self.patience.health_check.is_zero();
         idle.then(|| self.alive_at.max(self.checked_at) + self.patience.health_check)
+    }
+
+    fn rest_at(&self) -> Option<Instant> {
+        let all_done = self.in_flight.is_empty() && self.output_taken == self.output.len();
+        (all_done && !self.at_rest).then(|| self.alive_at + AT_REST)
+    }
+
+    /// Gives back the memory that a burst has grown.
+    fn rest(&mut self) {
+        self.at_rest = true;
+        self.input = vec![0; READ_BUFFER];
+        (self.output, self.output_taken) = (Vec::new(), 0);
+        self.arrivals = Vec::new();
+        self.in_flight.give_back();
+        self.link.give_back();
     }
 
     fn check_health(&mut self, now: Instant) {

@@ -1,8 +1,9 @@
 //! The async glue between the decisions and the sockets.
 //!
 //! A [`lane`] task keeps a connection to the master: it connects ([`connector`]), verifies the role on that
-//! connection, and then drives it ([`driver`]). Callers ([`caller`]) meet the driver in a [link](crate::link): they
-//! encode into its buffer and wait in a slot. A [`subscriber`] has a connection of its own.
+//! connection, and then drives it ([`driver`]). Callers ([`calling`], and [`caller`] when that does not do) meet the
+//! driver in a [link](crate::link): they encode into its buffer and wait in a slot. A [`subscriber`] has a connection
+//! of its own.
 
 pub(crate) mod borrowed;
 pub(crate) mod caller;

@@ -29,7 +29,7 @@ pub(crate) use slot::Slot;
 /// A request whose reply goes to a [`Slot`].
 pub(crate) type Request = proto::Request<Arc<Slot>>;
 
-/// A write buffer that a burst has grown beyond this is given back once it is written.
+/// A write buffer that a burst has grown beyond this shrinks again when it is not needed any more.
 const KEPT_BUFFER: usize = 64 << 10;
 
 /// How much a connection takes; callers beyond that wait.
@@ -268,9 +268,10 @@ impl Link {
 
     /// Swaps the staged bytes for the buffer that was written, and hands over their requests.
     pub(crate) fn take(&self, written: &mut Vec<u8>, requests: &mut Vec<Request>) {
+        let (used, room) = (written.len(), written.capacity());
         written.clear();
-        if written.capacity() > KEPT_BUFFER {
-            *written = Vec::new();
+        if room > KEPT_BUFFER && used < room / 4 {
+            written.shrink_to(room / 2);
         }
         let mut state = lock(&self.state);
         std::mem::swap(&mut state.bytes, written);
@@ -278,6 +279,13 @@ impl Link {
         let next = state.next_in_turn(self.bounds);
         drop(state);
         wake(next);
+    }
+
+    /// Gives back the memory that a burst has grown, when nothing is staged.
+    pub(crate) fn give_back(&self) {
+        let mut state = lock(&self.state);
+        state.bytes.shrink_to_fit();
+        state.requests.shrink_to_fit();
     }
 
     /// Has the driver's task woken by whatever comes next. False when it has come already.

@@ -84,6 +84,10 @@ impl<W> InFlight<W> {
         Self { queue: VecDeque::new(), partial: Vec::new(), head_offset: 0, next_expiry: None }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
@@ -98,11 +102,16 @@ impl<W> InFlight<W> {
 
     /// Hands on the next value from the server. `Ok(Some(..))` says that a request is answered; its waiter is
     /// `None` when it does not wait any more.
+    #[inline]
     pub(crate) fn on_value(&mut self, value: Value) -> Result<Option<(Option<W>, Reply)>, Unsolicited> {
         let shape = self.queue.front().ok_or(Unsolicited)?.shape;
         let reply = if shape == Shape::One {
             Reply::One(value)
         } else {
+            if self.partial.is_empty() {
+                // What was asked for is in memory many times over: this room is no risk.
+                self.partial.reserve_exact(shape.replies() as usize);
+            }
             self.partial.push(value);
             if self.partial.len() < shape.replies() as usize {
                 return Ok(None);
@@ -143,6 +152,11 @@ impl<W> InFlight<W> {
     pub(crate) fn dead_at(&self, alive_at: Instant, patience: Duration) -> Option<Instant> {
         let head = self.queue.front()?;
         Some((head.since.max(alive_at) + patience).max(head.expires?))
+    }
+
+    /// Gives back the memory that a burst has grown; the queue is empty.
+    pub(crate) fn give_back(&mut self) {
+        self.queue.shrink_to_fit();
     }
 
     /// Ends the queue: what became of each request when `written` bytes of the stream had been given to the

@@ -1,5 +1,6 @@
 //! Making connections: the handshake, errors, sharing, closing.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::kit::{Kit, calls, config, connections, settings};
@@ -12,6 +13,7 @@ tests![
     a_refused_connection_names_the_address_and_who_gave_it,
     a_server_that_does_not_answer_is_given_up_in_time,
     initializing_from_many_tasks_makes_one_connection,
+    handles_are_spread_over_the_lanes_and_each_keeps_to_its_own,
     a_client_connects_with_its_first_command,
     a_client_that_could_not_connect_recovers_by_itself,
     the_handshake_says_who_where_and_in_what_protocol,
@@ -53,6 +55,21 @@ async fn initializing_from_many_tasks_makes_one_connection(kit: Kit) {
     kit.all(tasks).await.into_iter().for_each(|initialized| initialized.unwrap());
     client.initialize().await.unwrap();
     assert_eq!(connections(&server), 1);
+}
+
+async fn handles_are_spread_over_the_lanes_and_each_keeps_to_its_own(kit: Kit) {
+    let server = Server::start().unwrap();
+    let client = kit.connect(settings(server.port()).lanes(3).build().unwrap()).await.unwrap();
+    let mut all = BTreeSet::new();
+    for mut redis in vec![client.connection(); 6] {
+        let mut own = BTreeSet::new();
+        for _ in 0..10 {
+            own.insert(redis::cmd("CLIENT").arg("ID").query_async::<u64>(&mut redis).await.unwrap());
+        }
+        assert_eq!(own.len(), 1);
+        all.append(&mut own);
+    }
+    assert_eq!((all.len(), connections(&server)), (3, 3));
 }
 
 async fn a_client_connects_with_its_first_command(kit: Kit) {

@@ -74,3 +74,9 @@ pub(crate) fn blocked_clients(server: &Server) -> usize {
     let line = info.text().unwrap().lines().find_map(|line| line.strip_prefix("blocked_clients:"));
     line.unwrap().trim().parse().unwrap()
 }
+
+/// Bytes of memory that the process has.
+pub(crate) fn resident_memory() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}

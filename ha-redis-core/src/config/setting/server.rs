@@ -9,6 +9,7 @@ use super::{
 use crate::config::password::Password;
 use crate::config::{MAX_CONNECTIONS, duration};
 
+const LANES: RangeInclusive<usize> = 1..=64;
 const CONNECTIONS: RangeInclusive<usize> = 1..=MAX_CONNECTIONS;
 
 pub(super) static SETTINGS: &[Setting] = &[
@@ -72,6 +73,14 @@ pub(super) static SETTINGS: &[Setting] = &[
         valid: |config| CONNECTIONS.contains(&config.max_connections),
         text: |config| Some(config.max_connections.to_string()),
         read: Some(|config, text| set(&mut config.max_connections, text.parse().ok())),
+    },
+    Setting {
+        name: "lanes",
+        secret: false,
+        allowed: "a whole number from 1 to 64",
+        valid: |config| LANES.contains(&config.lanes),
+        text: |config| Some(config.lanes.to_string()),
+        read: Some(|config, text| set(&mut config.lanes, text.parse().ok())),
     },
     Setting {
         name: "socket_timeout",

@@ -115,6 +115,7 @@ prop_compose! {
         }
         if let Some((connections, retries)) = numbers {
             builder = builder.max_connections(connections).retry_attempts(retries);
+            builder = builder.lanes(connections.min(64));
         }
         if let Some(times) = times {
             builder = builder

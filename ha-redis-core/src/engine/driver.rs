@@ -3,9 +3,10 @@
 
 use std::future::Future;
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use redis::Value;
@@ -19,13 +20,18 @@ use crate::retry::RetryBudget;
 use crate::runtime::{Runtime, Timer, Transport};
 
 /// How much a busy connection may read before other tasks get their turn.
-const READS_PER_POLL: usize = 16;
+const READS_PER_TURN: usize = 16;
+/// How many callers it may wake before they get theirs: schedulers have room for some 256 tasks at hand, and all that
+/// comes beyond waits in a queue that the workers contend for.
+const REPLIES_PER_TURN: usize = 224;
 /// What is read at once: at first, and at most on a connection whose reads fill it.
 const READ_BUFFER: usize = 4 << 10;
 const MAX_READ_BUFFER: usize = 64 << 10;
 /// A connection that has been idle for so long gives back the memory that a burst has grown.
 const AT_REST: Duration = Duration::from_secs(1);
 
+/// With no more calls in flight than this, batches of one call are no accident.
+const FEW: usize = 16;
 /// What is written at once. A larger write keeps the server waiting for its first bytes for longer.
 const MAX_WRITE: usize = 64 << 10;
 
@@ -48,6 +54,8 @@ pub(crate) struct Driver {
 
     decoder: Decoder,
     input: Vec<u8>,
+    /// Where in `input` stands what has come and is not handed out yet.
+    unread: Range<usize>,
     in_flight: InFlight<Arc<Slot>>,
     arrivals: Vec<Request>,
 
@@ -92,6 +100,7 @@ impl Driver {
             budget,
             decoder: parts.decoder,
             input: vec![0; READ_BUFFER],
+            unread: 0..0,
             in_flight: InFlight::new(),
             arrivals: Vec::new(),
             output: Vec::new(),
@@ -109,7 +118,7 @@ impl Driver {
     }
 
     fn step(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
-        let mut reads = 0;
+        let (mut reads, mut replies) = (0, 0);
         loop {
             // Replies come first: they free callers, whose next commands then join the batch below. And they
             // are read even while a write is stuck, or client and server could block each other for ever.
@@ -132,7 +141,8 @@ impl Driver {
                 return Poll::Pending;
             }
             reads += usize::from(answered.is_some());
-            if reads >= READS_PER_POLL {
+            replies += answered.unwrap_or(0);
+            if reads >= READS_PER_TURN || replies >= REPLIES_PER_TURN {
                 if let Poll::Ready(Err(error)) = self.keep_time(cx) {
                     return Poll::Ready(error);
                 }
@@ -151,32 +161,36 @@ impl Driver {
         }
     }
 
-    /// Reads once and hands out what has come; how many requests were answered.
+    /// Hands out what has come, after a read if nothing is left of the last one; how many requests were answered.
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Error>> {
-        let read = match self.transport.poll_read(cx, &mut self.input) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(self.lost(error))),
-            Poll::Ready(Ok(0)) => {
-                return Poll::Ready(Err(self.lost(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    "the server closed the connection",
-                ))));
-            }
-            Poll::Ready(Ok(read)) => read,
-        };
-        self.alive_at = self.runtime.now();
-        self.at_rest = false;
-        let mut bytes = &self.input[..read];
-        let mut answered = 0;
-        loop {
-            match self.decoder.decode(&mut bytes) {
-                Ok(None) => {
-                    self.budget.fill(answered);
-                    if read == self.input.len() && read < MAX_READ_BUFFER {
-                        self.input = vec![0; 4 * read];
-                    }
-                    return Poll::Ready(Ok(answered));
+        if self.unread.is_empty() {
+            let read = match ready!(self.transport.poll_read(cx, &mut self.input)) {
+                Err(error) => return Poll::Ready(Err(self.lost(error))),
+                Ok(0) => {
+                    let closed = "the server closed the connection";
+                    return Poll::Ready(Err(self.lost(io::Error::new(io::ErrorKind::UnexpectedEof, closed))));
                 }
+                Ok(read) => read,
+            };
+            self.unread = 0..read;
+            self.alive_at = self.runtime.now();
+            self.at_rest = false;
+        }
+        let answered = self.hand_out();
+        if self.unread == (self.input.len()..self.input.len()) && self.input.len() < MAX_READ_BUFFER {
+            self.input = vec![0; 4 * self.input.len()];
+            self.unread = 0..0;
+        }
+        Poll::Ready(answered)
+    }
+
+    /// Gives the replies that have come to those who wait for them, as many as a turn allows.
+    fn hand_out(&mut self) -> Result<usize, Error> {
+        let mut bytes = &self.input[self.unread.clone()];
+        let mut answered = 0;
+        while answered < REPLIES_PER_TURN {
+            match self.decoder.decode(&mut bytes) {
+                Ok(None) => break,
                 Ok(Some(Value::Push { kind, .. })) => tracing::trace!(?kind, "push ignored"),
                 Ok(Some(value)) => match self.in_flight.on_value(value) {
                     Ok(None) => {}
@@ -186,13 +200,19 @@ impl Driver {
                             slot.complete(Ok(reply));
                         }
                     }
-                    Err(_) => {
-                        return Poll::Ready(Err(self.broken("it sent a reply that nothing asked for")));
-                    }
+                    Err(_) => return Err(self.broken("it sent a reply that nothing asked for")),
                 },
-                Err(error) => return Poll::Ready(Err(self.broken(&error.to_string()))),
+                Err(error) => return Err(self.broken(&error.to_string())),
             }
         }
+        self.unread.start = self.unread.end - bytes.len();
+        self.budget.fill(answered);
+        Ok(answered)
+    }
+
+    /// Whether waiting for more callers is in vain, as it is for a lone one, and for a few who fetch large values.
+    fn is_quiet(&self) -> bool {
+        self.batch <= 1 && self.batch_before <= 1 && self.in_flight.len() <= FEW
     }
 
     /// Stamps what callers have staged with the time.
@@ -207,10 +227,8 @@ impl Driver {
     /// Writes what there is. Ready when something was written.
     fn write(&mut self, cx: &mut Context<'_>, staged: bool) -> Poll<Result<(), Error>> {
         if self.output_taken == self.output.len() {
-            let alone = self.in_flight.len() <= 1 && self.batch_before <= 1;
-            if staged && !alone && !std::mem::replace(&mut self.yielded, true) {
-                // More callers may be about to stage: going round once lets them share this write. A caller
-                // who is alone would only wait.
+            if staged && !self.is_quiet() && !std::mem::replace(&mut self.yielded, true) {
+                // More callers may be about to stage: going round once lets them share this write.
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -302,7 +320,8 @@ impl Driver {
     }
 
     fn rest_at(&self) -> Option<Instant> {
-        let all_done = self.in_flight.is_empty() && self.output_taken == self.output.len();
+        let all_done =
+            self.in_flight.is_empty() && self.unread.is_empty() && self.output_taken == self.output.len();
         (all_done && !self.at_rest).then(|| self.alive_at + AT_REST)
     }
 

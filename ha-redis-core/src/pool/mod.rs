@@ -71,8 +71,8 @@ enum Phase {
 }
 
 impl Pool {
-    /// A pool of as many lanes as `config` says, and of connections for one caller each up to `max_connections` in all. There is
-    /// room for one of those, however few connections there may be.
+    /// A pool of as many lanes as `config` says, and of connections for one caller each up to `max_connections` in all.
+    /// There is room for one of those, however few connections there may be.
     pub(crate) fn new(config: &RedisConfig, seed: u64) -> Self {
         let (lanes, connections) = (config.lanes(), config.max_connections());
         let state = State {

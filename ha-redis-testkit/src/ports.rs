@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -78,18 +78,21 @@ impl Port {
 /// A listener of 127.0.0.1, on a port of its own, that never blocks.
 pub(crate) fn listen() -> Result<(Port, TcpListener), Error> {
     retry_taken_ports(|| {
-        let host = Ipv4Addr::LOCALHOST;
-        let port = Port::any(host.into())?;
-        let number = port.number();
-        let opened = TcpListener::bind((host, number)).and_then(|listener| {
-            listener.set_nonblocking(true)?;
-            Ok(listener)
-        });
-        match opened {
-            Ok(listener) => Ok((port, listener)),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(Error::PortTaken { port: number }),
-            Err(error) => Err(Error::io(format!("listen on port {number}"))(error)),
-        }
+        let port = Port::any(Ipv4Addr::LOCALHOST.into())?;
+        let listener = listen_on((Ipv4Addr::LOCALHOST, port.number()).into())?;
+        Ok((port, listener))
+    })
+}
+
+/// A listener that never blocks.
+pub(crate) fn listen_on(address: SocketAddr) -> Result<TcpListener, Error> {
+    let opened = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    opened.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => Error::PortTaken { port: address.port() },
+        _ => Error::io(format!("listen on {address}"))(error),
     })
 }
 

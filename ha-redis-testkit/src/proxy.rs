@@ -5,7 +5,7 @@ mod relay;
 
 use std::fmt;
 use std::io::Write;
-use std::net::{Ipv4Addr, Shutdown, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
@@ -83,8 +83,8 @@ pub struct Proxy {
     requests: Sender<Request>,
     waker: UnixStream,
     relay: Option<JoinHandle<()>>,
-    /// The port stays this proxy's own while it refuses connections.
-    _port: Port,
+    /// The port stays this proxy's own while it refuses connections. `None` if it is its server's, too.
+    _port: Option<Port>,
 }
 
 impl Proxy {
@@ -108,12 +108,27 @@ impl Proxy {
     pub fn start(target: SocketAddr) -> Result<Self, Error> {
         let (port, listener) = ports::listen()?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number()));
+        Self::relay(address, listener, target, Some(port))
+    }
+
+    /// Starts a proxy before a server that listens on another address than 127.0.0.1, on the same port as that one.
+    pub(crate) fn with_port_of(server: &Server) -> Result<Self, Error> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()));
+        Self::relay(address, ports::listen_on(address)?, server.address(), None)
+    }
+
+    fn relay(
+        address: SocketAddr,
+        listener: TcpListener,
+        target: SocketAddr,
+        port: Option<Port>,
+    ) -> Result<Self, Error> {
         let (requests, received) = mpsc::channel();
         let spawn = || {
             let (waker, woken) = UnixStream::pair()?;
             woken.set_nonblocking(true)?;
             let relay = Relay::new(target, address, listener);
-            let name = format!("proxy-{}", port.number());
+            let name = format!("proxy-{}", address.port());
             let relay = thread::Builder::new().name(name).spawn(move || relay.run(&received, &woken))?;
             Ok((waker, relay))
         };
@@ -157,6 +172,13 @@ impl Proxy {
     /// gets through after [`Proxy::heal`], as after a break of the network.
     pub fn black_hole(&self) {
         self.ask(|relay| relay.black_hole = true);
+    }
+
+    /// Acts as [`Proxy::black_hole`] on the connections that come from these addresses, and goes on forwarding the
+    /// others. On Linux, a server is told by `bind-source-addr 127.0.0.5` which address it connects from.
+    pub fn partition(&self, from: impl IntoIterator<Item = IpAddr>) {
+        let from: Vec<IpAddr> = from.into_iter().collect();
+        self.ask(move |relay| relay.cut_off.extend(from));
     }
 
     /// Refuses new connections, since nothing listens on the port any more. Those that live, stay.

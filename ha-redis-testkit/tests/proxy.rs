@@ -421,3 +421,24 @@ fn all_ends_with_the_handle() {
     let other = Server::builder().port(port).start().unwrap();
     assert_eq!(other.query(&["PING"]).unwrap(), Reply::Text("PONG".into()));
 }
+
+#[test]
+fn a_partition_cuts_off_by_address() {
+    let (server, proxy, mut client) = start();
+    let far = Server::builder()
+        .bind("127.0.1.9".parse().unwrap())
+        .config("bind-source-addr 127.0.1.9")
+        .config(format!("replicaof 127.0.0.1 {}", proxy.port()))
+        .start()
+        .unwrap();
+    let link = || far.query(&["INFO", "replication"]).unwrap().field("master_link_status") == Some("up");
+    wait_until("the replica follows", link);
+    proxy.partition([far.address().ip()]);
+    assert_eq!(client.ask("SET key 1").unwrap(), "+OK");
+    assert_eq!(Client::open(proxy.address()).ask("SET key 2").unwrap(), "+OK");
+    assert_eq!(get(&far, "key"), None);
+    proxy.heal().unwrap();
+    wait_until("the replica has caught up", || get(&far, "key").as_deref() == Some("2"));
+    assert!(get(&server, "key").is_some());
+    assert_healthy(&proxy, &mut client);
+}

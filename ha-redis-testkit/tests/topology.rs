@@ -90,3 +90,52 @@ fn servers_can_do_without_sentinels() {
     assert_eq!(topology.master().unwrap().query(&["WAIT", "1", "1900"]).unwrap(), Reply::Integer(1));
     assert!(matches!(topology.planned_failover(), Err(Error::NotReady(_))));
 }
+
+#[test]
+fn a_master_is_cut_off_while_clients_reach_everyone() {
+    let topology = Topology::builder().replicas(1).partitionable().start().unwrap();
+    let [old, new] = topology.servers() else { panic!("two servers") };
+    let [near, s1, s2] = topology.sentinels() else { panic!("three Sentinels") };
+    topology.partition(&[old], &[new, s1, s2]).unwrap();
+    old.query(&["SET", "key", "of the minority"]).unwrap();
+    topology.wait_for_new_master(old).unwrap();
+    assert_eq!((role(old), role(new)), ("master".into(), "master".into()));
+    assert_eq!(new.query(&["GET", "key"]).unwrap().text(), None, "nothing got through");
+    assert!(near.query(&["PING"]).is_ok());
+
+    topology.heal().unwrap();
+    topology.wait_until_healthy().unwrap();
+    assert_eq!(topology.master().unwrap().port(), new.port());
+    assert_eq!(role(old), "slave");
+    // The one that was cut off can become master again.
+    topology.planned_failover().unwrap();
+    assert_eq!(topology.wait_for_new_master(new).unwrap().port(), old.port());
+    topology.wait_until_healthy().unwrap();
+}
+
+#[test]
+fn a_sentinel_that_is_cut_off_keeps_its_view() {
+    let topology = Topology::builder().partitionable().start().unwrap();
+    let old = topology.master().unwrap();
+    let [stale, others @ ..] = topology.sentinels() else { panic!("three Sentinels") };
+    let rest: Vec<&Server> = topology.servers().iter().chain(others).collect();
+    topology.partition(&[stale], &rest).unwrap();
+    old.kill().unwrap();
+    let new = topology.wait_for_new_master(old).unwrap();
+    let named = |sentinel: &Server| {
+        let address = sentinel.query(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster"]).unwrap();
+        address.items()[1].text().unwrap().to_owned()
+    };
+    let start = std::time::Instant::now();
+    while others.iter().any(|sentinel| named(sentinel) != new.port().to_string()) {
+        assert!(start.elapsed().as_secs() < 20, "the majority does not agree");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert_eq!(named(stale), old.port().to_string());
+}
+
+#[test]
+fn only_a_network_can_be_partitioned() {
+    let topology = Topology::builder().replicas(0).sentinels(0).start().unwrap();
+    assert!(matches!(topology.partition(&[], &[]), Err(Error::NotReady(_))));
+}

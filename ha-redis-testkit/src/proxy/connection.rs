@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,8 @@ const ENOUGH: usize = 64 * 1024;
 const SLICES: u64 = 50;
 
 pub(super) struct Connection {
+    /// The client's address.
+    pub(super) from: IpAddr,
     flows: [Flow; 2],
 }
 
@@ -32,13 +34,13 @@ pub(super) enum Outcome {
 }
 
 impl Connection {
-    pub(super) fn new(client: TcpStream, server: TcpStream) -> io::Result<Self> {
+    pub(super) fn new(client: TcpStream, from: IpAddr, server: TcpStream) -> io::Result<Self> {
         for stream in [&client, &server] {
             stream.set_nonblocking(true)?;
             stream.set_nodelay(true)?;
         }
         let (client, server) = (Arc::new(client), Arc::new(server));
-        Ok(Self { flows: [Flow::new(&client, &server), Flow::new(&server, &client)] })
+        Ok(Self { from, flows: [Flow::new(&client, &server), Flow::new(&server, &client)] })
     }
 
     /// Moves as many bytes as can be moved without waiting.

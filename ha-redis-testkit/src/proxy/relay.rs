@@ -1,9 +1,9 @@
 //! The thread behind a proxy: it owns all sockets, sleeps until one of them or the handle has something for it,
 //! and never waits for a single one of them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Read};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
@@ -30,6 +30,8 @@ pub(super) struct Relay {
     connections: Vec<Connection>,
     lines: [Line; 2],
     pub(super) black_hole: bool,
+    /// The clients from whom and to whom nothing is forwarded.
+    pub(super) cut_off: BTreeSet<IpAddr>,
     pub(super) accepted_at: Vec<Instant>,
     pub(super) cuts: usize,
 }
@@ -64,6 +66,7 @@ impl Relay {
             connections: Vec::new(),
             lines: Default::default(),
             black_hole: false,
+            cut_off: BTreeSet::new(),
             accepted_at: Vec::new(),
             cuts: 0,
         }
@@ -83,10 +86,10 @@ impl Relay {
     }
 
     fn accept(&mut self) {
-        while let Some(Ok((client, _))) = self.listener.as_ref().map(TcpListener::accept) {
+        while let Some(Ok((client, from))) = self.listener.as_ref().map(TcpListener::accept) {
             self.accepted_at.push(Instant::now());
             match TcpStream::connect_timeout(&self.target, CONNECT) {
-                Ok(server) => self.connections.extend(Connection::new(client, server)),
+                Ok(server) => self.connections.extend(Connection::new(client, from.ip(), server)),
                 Err(_) => Cut::Reset.end(&client),
             }
         }
@@ -98,6 +101,9 @@ impl Relay {
         }
         let now = Instant::now();
         self.connections.retain_mut(|connection| {
+            if self.cut_off.contains(&connection.from) {
+                return true;
+            }
             let how = match connection.forward(&mut self.lines, now) {
                 Ok(Outcome::Lives) => return true,
                 Ok(Outcome::Over) => return false,
@@ -120,7 +126,9 @@ impl Relay {
         let mut longest = SLEEP;
         if !self.black_hole {
             let now = Instant::now();
-            for connection in &self.connections {
+            for connection in
+                self.connections.iter().filter(|connection| !self.cut_off.contains(&connection.from))
+            {
                 longest = longest.min(connection.wait_for(&self.lines, now, &mut sockets).unwrap_or(SLEEP));
             }
         }
@@ -166,6 +174,7 @@ impl Relay {
 
     pub(super) fn heal(&mut self) -> io::Result<()> {
         self.black_hole = false;
+        self.cut_off.clear();
         for direction in Direction::BOTH {
             *self.faults(direction) = Faults::default();
         }

@@ -1,16 +1,20 @@
 //! A master, its replicas, and the Sentinels that watch them.
 
+mod builder;
+mod network;
+
 use std::fmt;
-use std::iter;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::certificates::{self, Certificates};
 use crate::error::{Error, wait_for};
-use crate::ports::Port;
 use crate::resp::Reply;
-use crate::server::{Server, ServerBuilder, quoted, retry_taken_ports, url_encoded, user_info};
+use crate::server::{Server, url_encoded, user_info};
+use network::Network;
 
+pub use builder::TopologyBuilder;
+
+/// Where the processes are, unless it is said otherwise.
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// How long the topology may take to become healthy, or to get another master. Starting takes about a second and
@@ -34,6 +38,8 @@ pub struct Topology {
     // Sentinels end first, and see no master die.
     sentinels: Vec<Server>,
     servers: Vec<Server>,
+    /// `None` if they reach each other directly.
+    network: Option<Network>,
     settings: TopologyBuilder,
 }
 
@@ -62,9 +68,13 @@ impl Topology {
         &self.sentinels
     }
 
-    /// The addresses of the Sentinels.
+    /// Where clients reach the Sentinels.
     pub fn sentinel_addresses(&self) -> Vec<SocketAddr> {
-        self.sentinels.iter().map(Server::address).collect()
+        let reached = |sentinel: &Server| match self.network {
+            Some(_) => SocketAddr::new(HOST, sentinel.port()),
+            None => sentinel.address(),
+        };
+        self.sentinels.iter().map(reached).collect()
     }
 
     /// The name that the Sentinels know the master by.
@@ -160,6 +170,31 @@ impl Topology {
             }
         }
         Err(Error::NotReady("no Sentinel answers".into()))
+    }
+
+    /// Lets nothing pass any more between the processes of `one` side and those of the `other`, as when a cable is
+    /// cut: connections stay, and are silent. Clients still reach all of them. Partitions add up.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotReady`] if the topology was not started as [`TopologyBuilder::partitionable`].
+    pub fn partition(&self, one: &[&Server], other: &[&Server]) -> Result<(), Error> {
+        self.network()?.partition(one, other);
+        Ok(())
+    }
+
+    /// Ends all partitions. What was sent meanwhile arrives.
+    ///
+    /// # Errors
+    ///
+    /// As [`Topology::partition`].
+    pub fn heal(&self) -> Result<(), Error> {
+        self.network()?.heal()
+    }
+
+    fn network(&self) -> Result<&Network, Error> {
+        let missing = || Error::NotReady("the topology was not started as partitionable".into());
+        self.network.as_ref().ok_or_else(missing)
     }
 
     /// Waits until another server than `old` says that it is master. That is the earliest moment at which a client
@@ -258,240 +293,4 @@ impl fmt::Debug for Topology {
 fn says_master(server: &Server) -> bool {
     let role = if server.is_hanging() { None } else { server.query(&["ROLE"]).ok() };
     role.as_ref().and_then(|role| role.items().first()).and_then(Reply::text) == Some("master")
-}
-
-/// What a topology is started with. From [`Topology::builder`].
-#[derive(Clone)]
-pub struct TopologyBuilder {
-    replicas: usize,
-    sentinels: usize,
-    quorum: usize,
-    master_name: String,
-    down_after: Duration,
-    failover_timeout: Duration,
-    password: Option<String>,
-    sentinel_password: Option<String>,
-    tls: bool,
-    certificates: Option<Certificates>,
-    lines: Vec<String>,
-    host: IpAddr,
-    announced: Option<String>,
-}
-
-impl TopologyBuilder {
-    fn new() -> Self {
-        Self {
-            replicas: 2,
-            sentinels: 3,
-            quorum: 2,
-            master_name: "mymaster".into(),
-            down_after: Duration::from_millis(500),
-            failover_timeout: Duration::from_secs(5),
-            password: None,
-            sentinel_password: None,
-            tls: false,
-            certificates: None,
-            lines: Vec::new(),
-            host: HOST,
-            announced: None,
-        }
-    }
-
-    /// How many replicas the master has; 2 by default.
-    #[must_use]
-    pub fn replicas(mut self, replicas: usize) -> Self {
-        self.replicas = replicas;
-        self
-    }
-
-    /// How many Sentinels watch; 3 by default.
-    #[must_use]
-    pub fn sentinels(mut self, sentinels: usize) -> Self {
-        self.sentinels = sentinels;
-        self
-    }
-
-    /// How many Sentinels must find the master down before a failover; 2 by default.
-    #[must_use]
-    pub fn quorum(mut self, quorum: usize) -> Self {
-        self.quorum = quorum;
-        self
-    }
-
-    /// The name that the Sentinels know the master by; `mymaster` by default.
-    #[must_use]
-    pub fn master_name(mut self, name: &str) -> Self {
-        name.clone_into(&mut self.master_name);
-        self
-    }
-
-    /// How long a server must not answer for a Sentinel to find it down; 500 ms by default.
-    #[must_use]
-    pub fn down_after(mut self, down_after: Duration) -> Self {
-        self.down_after = down_after;
-        self
-    }
-
-    /// Sentinel's `failover-timeout`, twice which passes before it repeats a failover that failed; 5 s by default.
-    #[must_use]
-    pub fn failover_timeout(mut self, failover_timeout: Duration) -> Self {
-        self.failover_timeout = failover_timeout;
-        self
-    }
-
-    /// The password of the master and the replicas.
-    #[must_use]
-    pub fn password(mut self, password: &str) -> Self {
-        self.password = Some(password.to_owned());
-        self
-    }
-
-    /// The password of the Sentinels.
-    #[must_use]
-    pub fn sentinel_password(mut self, password: &str) -> Self {
-        self.sentinel_password = Some(password.to_owned());
-        self
-    }
-
-    /// The address that all listen on and announce; 127.0.0.1 by default.
-    #[must_use]
-    pub fn bind(mut self, host: IpAddr) -> Self {
-        self.host = host;
-        self
-    }
-
-    /// All announce themselves by this name in place of an address, and Sentinels resolve names and hand them out.
-    #[must_use]
-    pub fn host_name(mut self, name: &str) -> Self {
-        self.announced = Some(name.to_owned());
-        self
-    }
-
-    /// TLS everywhere: servers and Sentinels, to clients and among themselves, with the certificates of one authority.
-    /// See [`ServerBuilder::tls`].
-    #[must_use]
-    pub fn tls(mut self) -> Self {
-        self.tls = true;
-        self
-    }
-
-    /// One more line of the configuration of the master and the replicas.
-    #[must_use]
-    pub fn config(mut self, line: impl Into<String>) -> Self {
-        self.lines.push(line.into());
-        self
-    }
-
-    /// Starts all processes and returns when the topology is healthy: see [`Topology::wait_until_healthy`].
-    ///
-    /// # Errors
-    ///
-    /// As [`ServerBuilder::start`] and [`Topology::wait_until_healthy`].
-    pub fn start(mut self) -> Result<Topology, Error> {
-        if self.tls {
-            let names = certificates::LOCAL.map(str::to_owned);
-            self.certificates = Some(Certificates::of_server(&names)?);
-        }
-        let topology = retry_taken_ports(|| {
-            let servers = self.start_servers()?;
-            let topology = Topology { sentinels: Vec::new(), servers, settings: self.clone() };
-            // Sentinels look at replicas only every 10 s, so they come when there is something to see.
-            wait_for(BOUND, || topology.check_replication())?;
-            let sentinels = self.start_sentinels(&topology.servers)?;
-            Ok(Topology { sentinels, ..topology })
-        })?;
-        topology.wait_until_healthy()?;
-        Ok(topology)
-    }
-
-    fn start_servers(&self) -> Result<Vec<Server>, Error> {
-        let master = self.server().start()?;
-        let replica = || self.server().replica_of(&master).launch(Port::any(self.host)?);
-        let replicas = (0..self.replicas).map(|_| replica());
-        let replicas = replicas.collect::<Result<Vec<_>, _>>()?;
-        replicas.iter().try_for_each(Server::wait_until_ready)?;
-        Ok(iter::once(master).chain(replicas).collect())
-    }
-
-    fn server(&self) -> ServerBuilder {
-        let mut server = self.placed(Server::builder());
-        if let Some(name) = &self.announced {
-            server = server.config(format!("replica-announce-ip {name}"));
-        }
-        if let Some(password) = &self.password {
-            // The master, too, will be a replica one day.
-            server = server.password(password).config(format!("masterauth {}", quoted(password)));
-        }
-        self.lines.iter().fold(server, ServerBuilder::config)
-    }
-
-    /// What servers and Sentinels have in common.
-    fn placed(&self, server: ServerBuilder) -> ServerBuilder {
-        let server = server.bind(self.host);
-        match &self.certificates {
-            Some(certificates) => server.tls_with(certificates),
-            None => server,
-        }
-    }
-
-    fn start_sentinels(&self, servers: &[Server]) -> Result<Vec<Server>, Error> {
-        let ports = (0..self.sentinels).map(|_| Port::any(self.host)).collect::<Result<Vec<_>, _>>()?;
-        let numbers: Vec<u16> = ports.iter().map(Port::number).collect();
-        let launch = |port: Port| self.sentinel(port.number(), &numbers, servers).launch(port);
-        let sentinels = ports.into_iter().map(launch).collect::<Result<Vec<_>, _>>()?;
-        sentinels.iter().try_for_each(Server::wait_until_ready)?;
-        Ok(sentinels)
-    }
-
-    /// A Sentinel that knows everyone from the start: finding each other takes Sentinels seconds.
-    fn sentinel(&self, port: u16, all: &[u16], servers: &[Server]) -> ServerBuilder {
-        let name = &self.master_name;
-        let host = self.announced.clone().unwrap_or_else(|| self.host.to_string());
-        let mut lines = vec![format!("sentinel myid {}", run_id(port))];
-        if self.announced.is_some() {
-            // Before any line that names a host.
-            lines.push("sentinel resolve-hostnames yes".into());
-            lines.push("sentinel announce-hostnames yes".into());
-            lines.push(format!("sentinel announce-ip {host}"));
-        }
-        if let [master, replicas @ ..] = servers {
-            lines.push(format!("sentinel monitor {name} {host} {} {}", master.port(), self.quorum));
-            let known = |replica: &Server| format!("sentinel known-replica {name} {host} {}", replica.port());
-            lines.extend(replicas.iter().map(known));
-        }
-        lines.push(format!("sentinel down-after-milliseconds {name} {}", self.down_after.as_millis()));
-        lines.push(format!("sentinel failover-timeout {name} {}", self.failover_timeout.as_millis()));
-        lines.push(format!("sentinel parallel-syncs {name} {}", self.replicas.max(1)));
-        if let Some(password) = &self.password {
-            lines.push(format!("sentinel auth-pass {name} {}", quoted(password)));
-        }
-        let others = all.iter().filter(|other| **other != port);
-        lines.extend(
-            others.map(|other| format!("sentinel known-sentinel {name} {host} {other} {}", run_id(*other))),
-        );
-        let mut sentinel = self.placed(ServerBuilder::sentinel());
-        if let Some(password) = &self.sentinel_password {
-            sentinel =
-                sentinel.password(password).config(format!("sentinel sentinel-pass {}", quoted(password)));
-        }
-        lines.into_iter().fold(sentinel, ServerBuilder::config)
-    }
-}
-
-impl fmt::Debug for TopologyBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TopologyBuilder")
-            .field("replicas", &self.replicas)
-            .field("sentinels", &self.sentinels)
-            .field("quorum", &self.quorum)
-            .field("master_name", &self.master_name)
-            .field("down_after", &self.down_after)
-            .field("failover_timeout", &self.failover_timeout)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The 40 hexadecimal digits by which Sentinels know the one on this port.
-fn run_id(port: u16) -> String {
-    format!("{port:040x}")
 }

@@ -1,0 +1,297 @@
+//! What a topology is started with, and its start.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::network::{self, Network};
+use super::{BOUND, HOST, Topology};
+use crate::certificates::{self, Certificates};
+use crate::error::{Error, wait_for};
+use crate::ports::Port;
+use crate::server::{Server, ServerBuilder, quoted, retry_taken_ports};
+
+/// What a topology is started with. From [`Topology::builder`].
+#[derive(Clone)]
+pub struct TopologyBuilder {
+    replicas: usize,
+    sentinels: usize,
+    quorum: usize,
+    pub(super) master_name: String,
+    down_after: Duration,
+    failover_timeout: Duration,
+    pub(super) password: Option<String>,
+    pub(super) sentinel_password: Option<String>,
+    tls: bool,
+    certificates: Option<Certificates>,
+    lines: Vec<String>,
+    host: IpAddr,
+    announced: Option<String>,
+    partitionable: bool,
+}
+
+impl TopologyBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            replicas: 2,
+            sentinels: 3,
+            quorum: 2,
+            master_name: "mymaster".into(),
+            down_after: Duration::from_millis(500),
+            failover_timeout: Duration::from_secs(5),
+            password: None,
+            sentinel_password: None,
+            tls: false,
+            certificates: None,
+            lines: Vec::new(),
+            host: HOST,
+            announced: None,
+            partitionable: false,
+        }
+    }
+
+    /// How many replicas the master has; 2 by default.
+    #[must_use]
+    pub fn replicas(mut self, replicas: usize) -> Self {
+        self.replicas = replicas;
+        self
+    }
+
+    /// How many Sentinels watch; 3 by default.
+    #[must_use]
+    pub fn sentinels(mut self, sentinels: usize) -> Self {
+        self.sentinels = sentinels;
+        self
+    }
+
+    /// How many Sentinels must find the master down before a failover; 2 by default.
+    #[must_use]
+    pub fn quorum(mut self, quorum: usize) -> Self {
+        self.quorum = quorum;
+        self
+    }
+
+    /// The name that the Sentinels know the master by; `mymaster` by default.
+    #[must_use]
+    pub fn master_name(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.master_name);
+        self
+    }
+
+    /// How long a server must not answer for a Sentinel to find it down; 500 ms by default.
+    #[must_use]
+    pub fn down_after(mut self, down_after: Duration) -> Self {
+        self.down_after = down_after;
+        self
+    }
+
+    /// Sentinel's `failover-timeout`, twice which passes before it repeats a failover that failed; 5 s by default.
+    #[must_use]
+    pub fn failover_timeout(mut self, failover_timeout: Duration) -> Self {
+        self.failover_timeout = failover_timeout;
+        self
+    }
+
+    /// The password of the master and the replicas.
+    #[must_use]
+    pub fn password(mut self, password: &str) -> Self {
+        self.password = Some(password.to_owned());
+        self
+    }
+
+    /// The password of the Sentinels.
+    #[must_use]
+    pub fn sentinel_password(mut self, password: &str) -> Self {
+        self.sentinel_password = Some(password.to_owned());
+        self
+    }
+
+    /// The address that all listen on and announce; 127.0.0.1 by default.
+    #[must_use]
+    pub fn bind(mut self, host: IpAddr) -> Self {
+        self.host = host;
+        self
+    }
+
+    /// All announce themselves by this name in place of an address, and Sentinels resolve names and hand them out.
+    #[must_use]
+    pub fn host_name(mut self, name: &str) -> Self {
+        self.announced = Some(name.to_owned());
+        self
+    }
+
+    /// TLS everywhere: servers and Sentinels, to clients and among themselves, with the certificates of one authority.
+    /// See [`ServerBuilder::tls`].
+    #[must_use]
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
+    /// One more line of the configuration of the master and the replicas.
+    #[must_use]
+    pub fn config(mut self, line: impl Into<String>) -> Self {
+        self.lines.push(line.into());
+        self
+    }
+
+    /// Puts a network between the processes, for [`Topology::partition`]: they can be reached at 127.0.0.1, whatever
+    /// [`bind`](Self::bind) says. Needs Redis 7, and Linux, where all of 127.0.0.0/8 is the own machine.
+    #[must_use]
+    pub fn partitionable(mut self) -> Self {
+        self.partitionable = true;
+        self
+    }
+
+    /// Starts all processes and returns when the topology is healthy: see [`Topology::wait_until_healthy`].
+    ///
+    /// # Errors
+    ///
+    /// As [`ServerBuilder::start`] and [`Topology::wait_until_healthy`].
+    pub fn start(mut self) -> Result<Topology, Error> {
+        if self.tls {
+            let names = certificates::LOCAL.map(str::to_owned);
+            self.certificates = Some(Certificates::of_server(&names)?);
+        }
+        if self.partitionable {
+            self.host = HOST;
+        }
+        let topology = retry_taken_ports(|| {
+            let mut topology = Topology {
+                sentinels: Vec::new(),
+                servers: Vec::new(),
+                network: self.partitionable.then(Network::default),
+                settings: self.clone(),
+            };
+            self.start_servers(&mut topology)?;
+            // Sentinels look at replicas only every 10 s, so they come when there is something to see.
+            wait_for(BOUND, || topology.check_replication())?;
+            self.start_sentinels(&mut topology)?;
+            Ok(topology)
+        })?;
+        topology.wait_until_healthy()?;
+        Ok(topology)
+    }
+
+    fn start_servers(&self, topology: &mut Topology) -> Result<(), Error> {
+        let Topology { servers, network, .. } = topology;
+        let master = launch(self.server(), Port::any(self.place(0))?, self.place(0), network)?;
+        master.wait_until_ready()?;
+        let replica_of = format!("replicaof {} {}", self.host, master.port());
+        servers.push(master);
+        for number in 1..=self.replicas {
+            let (replica, place) = (self.server().config(&replica_of), self.place(number));
+            servers.push(launch(replica, Port::any(place)?, place, network)?);
+        }
+        servers.iter().try_for_each(Server::wait_until_ready)
+    }
+
+    fn start_sentinels(&self, topology: &mut Topology) -> Result<(), Error> {
+        let Topology { sentinels, servers, network, .. } = topology;
+        let places = (servers.len()..).map(|number| self.place(number)).take(self.sentinels);
+        let places = places.map(|place| Ok((Port::any(place)?, place))).collect::<Result<Vec<_>, Error>>()?;
+        let ports: Vec<u16> = places.iter().map(|(port, _)| port.number()).collect();
+        for (port, place) in places {
+            let sentinel = self.sentinel(port.number(), &ports, servers);
+            sentinels.push(launch(sentinel, port, place, network)?);
+        }
+        sentinels.iter().try_for_each(Server::wait_until_ready)
+    }
+
+    /// Where a process listens.
+    fn place(&self, number: usize) -> IpAddr {
+        if self.partitionable { network::host(number) } else { self.host }
+    }
+
+    /// The host that all say they are on.
+    fn announced(&self) -> String {
+        self.announced.clone().unwrap_or_else(|| self.host.to_string())
+    }
+
+    fn server(&self) -> ServerBuilder {
+        let mut server = self.certified(Server::builder());
+        if self.announced.is_some() || self.partitionable {
+            server = server.config(format!("replica-announce-ip {}", self.announced()));
+        }
+        if let Some(password) = &self.password {
+            // The master, too, will be a replica one day.
+            server = server.password(password).config(format!("masterauth {}", quoted(password)));
+        }
+        self.lines.iter().fold(server, ServerBuilder::config)
+    }
+
+    fn certified(&self, server: ServerBuilder) -> ServerBuilder {
+        match &self.certificates {
+            Some(certificates) => server.tls_with(certificates),
+            None => server,
+        }
+    }
+
+    /// A Sentinel that knows everyone from the start: finding each other takes Sentinels seconds.
+    fn sentinel(&self, port: u16, all: &[u16], servers: &[Server]) -> ServerBuilder {
+        let name = &self.master_name;
+        let host = self.announced();
+        let mut lines = vec![format!("sentinel myid {}", run_id(port))];
+        if self.announced.is_some() {
+            // Before any line that names a host.
+            lines.push("sentinel resolve-hostnames yes".into());
+            lines.push("sentinel announce-hostnames yes".into());
+        }
+        if self.announced.is_some() || self.partitionable {
+            lines.push(format!("sentinel announce-ip {host}"));
+        }
+        if let [master, replicas @ ..] = servers {
+            lines.push(format!("sentinel monitor {name} {host} {} {}", master.port(), self.quorum));
+            let known = |replica: &Server| format!("sentinel known-replica {name} {host} {}", replica.port());
+            lines.extend(replicas.iter().map(known));
+        }
+        lines.push(format!("sentinel down-after-milliseconds {name} {}", self.down_after.as_millis()));
+        lines.push(format!("sentinel failover-timeout {name} {}", self.failover_timeout.as_millis()));
+        lines.push(format!("sentinel parallel-syncs {name} {}", self.replicas.max(1)));
+        if let Some(password) = &self.password {
+            lines.push(format!("sentinel auth-pass {name} {}", quoted(password)));
+        }
+        let others = all.iter().filter(|other| **other != port);
+        lines.extend(
+            others.map(|other| format!("sentinel known-sentinel {name} {host} {other} {}", run_id(*other))),
+        );
+        let mut sentinel = self.certified(ServerBuilder::sentinel());
+        if let Some(password) = &self.sentinel_password {
+            sentinel =
+                sentinel.password(password).config(format!("sentinel sentinel-pass {}", quoted(password)));
+        }
+        lines.into_iter().fold(sentinel, ServerBuilder::config)
+    }
+}
+
+impl fmt::Debug for TopologyBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TopologyBuilder")
+            .field("replicas", &self.replicas)
+            .field("sentinels", &self.sentinels)
+            .field("quorum", &self.quorum)
+            .field("master_name", &self.master_name)
+            .field("down_after", &self.down_after)
+            .field("failover_timeout", &self.failover_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Starts a process on `place` without waiting for it, and connects it to the network if there is one.
+fn launch(
+    server: ServerBuilder,
+    port: Port,
+    place: IpAddr,
+    network: &mut Option<Network>,
+) -> Result<Server, Error> {
+    let server = server.bind(place);
+    let Some(network) = network else { return server.launch(port) };
+    let server = network::leaving_from(place, server).launch(port)?;
+    network.connect(&server)?;
+    Ok(server)
+}
+
+/// The 40 hexadecimal digits by which Sentinels know the one on this port.
+fn run_id(port: u16) -> String {
+    format!("{port:040x}")
+}

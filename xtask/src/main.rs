@@ -4,6 +4,9 @@
 
 mod bench;
 mod demo;
+mod failover;
+mod load;
+mod observe;
 mod output;
 mod servers;
 mod test;
@@ -18,6 +21,7 @@ use clap::Parser;
 enum Command {
     Bench(bench::Options),
     Demo(Box<demo::Options>),
+    Failover(failover::Options),
     Test(test::Options),
 }
 
@@ -28,6 +32,7 @@ fn main() -> ExitCode {
     let outcome = match Command::parse() {
         Command::Bench(options) => bench::run(&options),
         Command::Demo(options) => demo::run(&options),
+        Command::Failover(options) => failover::run(&options),
         Command::Test(options) => test::run(&options),
     };
     outcome.unwrap_or_else(|message| {

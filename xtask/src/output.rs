@@ -3,6 +3,7 @@
 use std::env;
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use plotters::style::{FontStyle, register_font};
 
@@ -37,12 +38,26 @@ pub(crate) fn count(number: u64) -> String {
     text
 }
 
+/// Milliseconds with as many digits as mean something.
+pub(crate) fn millis(value: f64) -> String {
+    match value {
+        ..10.0 => format!("{value:.2} ms"),
+        10.0..100.0 => format!("{value:.1} ms"),
+        _ => format!("{value:.0} ms"),
+    }
+}
+
+pub(crate) fn in_millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn thousands_are_set_apart() {
+    fn numbers_are_easy_to_read() {
         assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([0.123, 12.34, 1234.5].map(millis), ["0.12 ms", "12.3 ms", "1234 ms"]);
     }
 }

@@ -1,12 +1,8 @@
 //! `cargo xtask demo`: what the callers of a service see while their Redis master fails.
 
 mod fault;
-mod ledger;
-mod load;
-mod observe;
 mod plot;
 mod promises;
-mod record;
 mod report;
 mod stage;
 mod view;
@@ -23,13 +19,18 @@ use tokio::signal::ctrl_c;
 use tokio::time::{sleep, timeout};
 
 use self::fault::Fault;
-use self::load::{CALLERS, Caller, Keys, Load};
 use self::plot::Plot;
-use self::record::{Recorder, Series};
-use self::report::{Account, Moments, Summary};
+use self::report::{Moments, Summary};
 use self::stage::Stage;
 use self::view::View;
-use crate::{Outcome, output, servers};
+use crate::load::record::{Operation, Recorder, Series};
+use crate::load::{Account, Caller, Keys, Load, Work};
+use crate::{Outcome, observe, output, servers};
+
+/// How many callers there are.
+const CALLERS: usize = 32;
+
+const WORK: Work = Work { callers: CALLERS, turns: &[Operation::Incr, Operation::Set, Operation::Get] };
 
 /// Show what 32 callers see while their Redis master fails
 ///
@@ -60,7 +61,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
     let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("cannot start Tokio: {error}"))?;
     let summary = runtime.block_on(async {
         let client = RedisClient::connect(config).await.map_err(|error| error.to_string())?;
-        let demo = Demo { fault, length, topology: topology.as_ref(), client, keys: Keys::new() };
+        let demo = Demo { fault, length, topology: topology.as_ref(), client, keys: Keys::new(CALLERS) };
         let summary = demo.play(options.json).await;
         demo.clean_up().await;
         summary
@@ -121,7 +122,7 @@ impl Demo<'_> {
         let sightings = self.topology.map(observe::watch).transpose()?;
         let view = View::new(format!("ha-redis demo: {}", self.fault.title()), self.length, json);
         let recorder = Arc::new(Recorder::new(Instant::now()));
-        let mut load = Load::start(&self.client, &self.keys, &recorder);
+        let mut load = Load::start(&self.client, &self.keys, WORK, &recorder);
 
         let mut stage = Stage::new(self, &recorder, view, master);
         let end = async {
@@ -137,7 +138,7 @@ impl Demo<'_> {
         drop(stage);
         let Some(callers) = callers? else { return Ok(None) };
 
-        let account = self.account(callers, moments).await?;
+        let account = self.account(callers).await?;
         self.summary(&recorder.finish(), moments, &account).map(Some)
     }
 
@@ -150,31 +151,16 @@ impl Demo<'_> {
     }
 
     /// Closes the callers' accounts with the server's own values.
-    async fn account(&self, callers: Vec<Caller>, moments: Moments) -> Result<Account, String> {
-        let values = self.values().await?;
-        let (counters, registers) = values.split_at(CALLERS.min(values.len()));
-        let mut account = Account::default();
-        for (caller, (counter, register)) in callers.into_iter().zip(counters.iter().zip(registers)) {
-            let went_on = moments.replica_is_master.is_some_and(|turned| caller.last_success > turned);
-            account.recovered += usize::from(went_on);
-            account.most_failed_increments = account.most_failed_increments.max(caller.failed_increments);
-            let counter = counter.as_deref().and_then(|counter| counter.parse().ok());
-            account.tally += caller.ledger.close(counter, register.as_deref());
-        }
-        Ok(account)
-    }
-
-    /// What the master has under the keys: asked directly, not through the client, where the servers are the demo's.
-    async fn values(&self) -> Result<Vec<Option<String>>, String> {
-        let keys = self.keys.all();
-        let Some(topology) = self.topology else {
-            let values = cmd("MGET").arg(&keys).query_async(&mut self.client.connection()).await;
-            return values.map_err(|error| format!("cannot read the counters: {error}"));
+    async fn account(&self, callers: Vec<Caller>) -> Result<Account, String> {
+        let values = match self.topology {
+            Some(topology) => self.keys.values_on(topology.master().map_err(|error| error.to_string())?)?,
+            None => {
+                let values =
+                    cmd("MGET").arg(self.keys.all()).query_async(&mut self.client.connection()).await;
+                values.map_err(|error| format!("cannot read the counters: {error}"))?
+            }
         };
-        let command: Vec<&str> = ["MGET"].into_iter().chain(keys.iter().map(String::as_str)).collect();
-        let values =
-            topology.master().and_then(|master| master.query(&command)).map_err(|error| error.to_string())?;
-        Ok(values.items().iter().map(|value| value.text().map(str::to_owned)).collect())
+        Ok(Account::close(callers, &values))
     }
 
     /// Removes the keys from someone else's servers.

@@ -13,9 +13,9 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::record::{Latency, SLOT, Series, Slot};
-use super::report::{Moments, in_millis, millis};
-use crate::output::{self, count};
+use super::report::Moments;
+use crate::load::record::{Latency, SLOT, Series, Slot};
+use crate::output::{self, count, in_millis, millis};
 
 const SIZE: (i32, i32) = (1600, 1000);
 const TITLE_HEIGHT: i32 = 64;

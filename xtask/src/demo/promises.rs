@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::CALLERS;
 use super::fault::Fault;
-use super::ledger::Tally;
-use super::load::CALLERS;
-use super::record::Series;
-use super::report::{Account, Moments, in_millis, millis};
-use crate::output::count;
+use super::report::Moments;
+use crate::load::Account;
+use crate::load::ledger::Tally;
+use crate::load::record::Series;
+use crate::output::{count, in_millis, millis};
 
 /// How many acknowledged writes a planned failover may lose.
 const FEW: u64 = 5;
@@ -64,7 +65,7 @@ pub(crate) fn promises(fault: Fault, series: &Series, moments: Moments, account:
         Fault::Kill | Fault::Hang => {}
     }
     if fault != Fault::None {
-        promises.extend([every_caller_goes_on(account), first_write_is_prompt(moments)]);
+        promises.extend([every_caller_goes_on(moments, account), first_write_is_prompt(moments)]);
     }
     promises
 }
@@ -76,7 +77,7 @@ fn no_read_or_set_fails(series: &Series) -> Promise {
 }
 
 fn increments_fail_only_once(series: &Series, account: &Account) -> Promise {
-    let (maybe, most) = (series.failures.incr.maybe_applied, account.most_failed_increments);
+    let (maybe, most) = (series.failures.incr.maybe_applied, account.most_failed.incr);
     let other = series.failures.incr.total() - maybe;
     Promise::new(
         "an INCR fails only as maybe applied, at most once a caller",
@@ -91,8 +92,8 @@ fn no_call_fails(series: &Series) -> Promise {
     Promise::new("no call fails", failed == 0, format!("{failed} of {all}"))
 }
 
-fn every_caller_goes_on(account: &Account) -> Promise {
-    let recovered = account.recovered;
+fn every_caller_goes_on(moments: Moments, account: &Account) -> Promise {
+    let recovered = moments.replica_is_master.map_or(0, |turned| account.answered_after(turned));
     let promise = "every caller goes on with the new master";
     Promise::new(promise, recovered == CALLERS, format!("{recovered} of {CALLERS}"))
 }
@@ -114,7 +115,7 @@ fn first_write_is_prompt(moments: Moments) -> Promise {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demo::record::Each;
+    use crate::load::record::Each;
 
     fn good() -> (Series, Moments, Account) {
         let moments = Moments {
@@ -124,7 +125,11 @@ mod tests {
             sentinels_announce: Some(Duration::from_millis(6700)),
         };
         let series = Series { calls: Each { incr: 100, get: 100, set: 100 }, ..Series::default() };
-        (series, moments, Account { recovered: CALLERS, ..Account::default() })
+        (
+            series,
+            moments,
+            Account { last_answers: vec![Duration::from_secs(15); CALLERS], ..Account::default() },
+        )
     }
 
     fn broken(
@@ -148,13 +153,13 @@ mod tests {
     fn errors_that_a_fault_excuses_are_promised_nothing() {
         let change = |series: &mut Series, _: &mut Moments, account: &mut Account| {
             series.failures.incr.maybe_applied = 7;
-            account.most_failed_increments = 1;
+            account.most_failed.incr = 1;
         };
         assert_eq!(broken(Fault::Kill, change), [""; 0]);
         assert_eq!(broken(Fault::Planned, change), ["no call fails"]);
         let twice = |series: &mut Series, _: &mut Moments, account: &mut Account| {
             series.failures.incr.maybe_applied = 2;
-            account.most_failed_increments = 2;
+            account.most_failed.incr = 2;
         };
         assert_eq!(broken(Fault::Hang, twice).len(), 1);
         assert_eq!(
@@ -182,7 +187,7 @@ mod tests {
         assert_eq!(broken(Fault::Kill, late).len(), 1);
         let never = |_: &mut Series, moments: &mut Moments, account: &mut Account| {
             moments.first_success = None;
-            account.recovered = 0;
+            account.last_answers.clear();
         };
         assert_eq!(broken(Fault::Kill, never).len(), 2);
     }

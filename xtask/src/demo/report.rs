@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use super::CALLERS;
 use super::fault::Fault;
-use super::ledger::Tally;
-use super::load::CALLERS;
 use super::promises::{Promise, promises};
-use super::record::{Each, Errors, Latency, Series};
-use crate::output::count;
+use crate::load::Account;
+use crate::load::record::{Each, Errors, Latency, Series};
+use crate::output::{count, in_millis, millis};
 
 /// When the things happened that make a failover, as time since the start.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -24,16 +24,6 @@ pub(crate) struct Moments {
     pub(crate) first_success: Option<Duration>,
     #[serde(serialize_with = "seconds")]
     pub(crate) sentinels_announce: Option<Duration>,
-}
-
-/// What the callers and the server say in the end.
-#[derive(Debug, Default)]
-pub(crate) struct Account {
-    pub(crate) tally: Tally,
-    /// How many callers had an answer after the replica turned master.
-    pub(crate) recovered: usize,
-    /// The most INCRs of one caller that failed.
-    pub(crate) most_failed_increments: u64,
 }
 
 /// The summary of a run; its times are in seconds or, where the name says so, in milliseconds.
@@ -159,33 +149,10 @@ impl Summary {
     }
 }
 
-/// Milliseconds with as many digits as mean something.
-pub(crate) fn millis(value: f64) -> String {
-    match value {
-        ..10.0 => format!("{value:.2} ms"),
-        10.0..100.0 => format!("{value:.1} ms"),
-        _ => format!("{value:.0} ms"),
-    }
-}
-
-pub(crate) fn in_millis(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1000.0
-}
-
 fn seconds<S: Serializer>(moment: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     moment.map(|moment| moment.as_secs_f64()).serialize(serializer)
 }
 
 fn plain_seconds<S: Serializer>(length: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(length.as_secs_f64())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_easy_to_read() {
-        assert_eq!([0.123, 12.34, 1234.5].map(millis), ["0.12 ms", "12.3 ms", "1234 ms"]);
-    }
 }

@@ -9,10 +9,10 @@ use tokio::time::interval;
 
 use super::Demo;
 use super::fault::Fault;
-use super::observe::{Sight, Sighting};
-use super::record::{Recorder, SLOT};
 use super::report::Moments;
 use super::view::View;
+use crate::load::record::{Recorder, SLOT};
+use crate::observe::{Sight, Sighting};
 
 /// When the master fails; sooner in a short run, since recovery is what is to be seen.
 const FAULT_AFTER: Duration = Duration::from_secs(5);

@@ -11,9 +11,8 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Padding, Paragraph, Sparkline, Widget};
 use ratatui::{Frame, Terminal, TerminalOptions, Viewport};
 
-use super::record::{Errors, Latency, Snapshot};
-use super::report::millis;
-use crate::output::count;
+use crate::load::record::{Errors, Latency, Snapshot};
+use crate::output::{count, millis};
 
 /// Where the demo shows what happens.
 pub(crate) enum View {

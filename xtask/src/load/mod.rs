@@ -1,19 +1,28 @@
 //! The callers: tasks that use the client as the tasks of a service do.
 
+pub(crate) mod ledger;
+pub(crate) mod record;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use ha_redis_testkit::Server;
 use ha_redis_tokio::redis::{AsyncCommands, RedisError};
 use ha_redis_tokio::{Connection, Outcome, RedisClient, RedisErrorExt};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::ledger::Ledger;
-use super::record::{Operation, Recorder};
+use self::ledger::{Ledger, Tally};
+use self::record::{Each, Operation, Recorder};
 
-/// How many callers there are.
-pub(crate) const CALLERS: usize = 32;
+/// Who calls, and what.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Work {
+    pub(crate) callers: usize,
+    /// What each caller does, again and again.
+    pub(crate) turns: &'static [Operation],
+}
 
 /// The time from the end of a caller's operation to its next: the servers and the callers share the machine, and
 /// latencies mean something only when it is not at its limit.
@@ -26,11 +35,12 @@ const LONGEST_CALL: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Keys {
     prefix: String,
+    callers: usize,
 }
 
 impl Keys {
-    pub(crate) fn new() -> Self {
-        Self { prefix: format!("ha-redis-demo:{:016x}", fastrand::u64(..)) }
+    pub(crate) fn new(callers: usize) -> Self {
+        Self { prefix: format!("ha-redis:{:016x}", fastrand::u64(..)), callers }
     }
 
     fn counter(&self, caller: usize) -> String {
@@ -43,8 +53,16 @@ impl Keys {
 
     /// All of them: the callers' counters, then their registers.
     pub(crate) fn all(&self) -> Vec<String> {
-        let counters = (0..CALLERS).map(|caller| self.counter(caller));
-        counters.chain((0..CALLERS).map(|caller| self.register(caller))).collect()
+        let counters = (0..self.callers).map(|caller| self.counter(caller));
+        counters.chain((0..self.callers).map(|caller| self.register(caller))).collect()
+    }
+
+    /// What a server has under all of them: asked directly, not through the client.
+    pub(crate) fn values_on(&self, server: &Server) -> Result<Vec<Option<String>>, String> {
+        let keys = self.all();
+        let command: Vec<&str> = ["MGET"].into_iter().chain(keys.iter().map(String::as_str)).collect();
+        let values = server.query(&command).map_err(|error| error.to_string())?;
+        Ok(values.items().iter().map(|value| value.text().map(str::to_owned)).collect())
     }
 }
 
@@ -56,12 +74,12 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    pub(crate) fn start(client: &RedisClient, keys: &Keys, recorder: &Arc<Recorder>) -> Self {
+    pub(crate) fn start(client: &RedisClient, keys: &Keys, work: Work, recorder: &Arc<Recorder>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let mut callers = JoinSet::new();
-        for number in 0..CALLERS {
+        for number in 0..work.callers {
             let caller = Caller::new(number, client.connection(), keys, Arc::clone(recorder));
-            callers.spawn(caller.run(Arc::clone(&stop)));
+            callers.spawn(caller.run(work.turns, Arc::clone(&stop)));
         }
         Self { stop, callers }
     }
@@ -95,11 +113,11 @@ pub(crate) struct Caller {
     counter: String,
     register: String,
     recorder: Arc<Recorder>,
-    pub(crate) ledger: Ledger,
-    /// How many INCRs failed.
-    pub(crate) failed_increments: u64,
+    ledger: Ledger,
+    /// How many calls failed.
+    failed: Each<u64>,
     /// When a call was last answered.
-    pub(crate) last_success: Duration,
+    last_answer: Duration,
 }
 
 impl Caller {
@@ -111,16 +129,15 @@ impl Caller {
             register: keys.register(number),
             recorder,
             ledger: Ledger::new(number),
-            failed_increments: 0,
-            last_success: Duration::ZERO,
+            failed: Each::default(),
+            last_answer: Duration::ZERO,
         }
     }
 
-    async fn run(mut self, stop: Arc<AtomicBool>) -> Self {
+    async fn run(mut self, turns: &[Operation], stop: Arc<AtomicBool>) -> Self {
         let mut pace = interval(PACE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let turns = [Operation::Incr, Operation::Set, Operation::Get];
-        for operation in turns.into_iter().cycle().skip(self.number % turns.len()) {
+        for operation in turns.iter().copied().cycle().skip(self.number % turns.len()) {
             pace.tick().await;
             if stop.load(Ordering::Relaxed) {
                 break;
@@ -139,12 +156,8 @@ impl Caller {
         let reply: Result<u64, RedisError> = self.redis.incr(&self.counter, 1).await;
         match self.record(Operation::Incr, began, reply) {
             Ok(value) => self.ledger.counter.incremented_to(value),
-            Err(outcome) => {
-                self.failed_increments += 1;
-                if outcome == Outcome::MaybeApplied {
-                    self.ledger.counter.maybe_incremented();
-                }
-            }
+            Err(Outcome::MaybeApplied) => self.ledger.counter.maybe_incremented(),
+            Err(_) => {}
         }
     }
 
@@ -173,14 +186,45 @@ impl Caller {
     ) -> Result<T, Outcome> {
         match reply {
             Ok(value) => {
-                self.last_success = self.recorder.success(operation, began);
+                self.last_answer = self.recorder.success(operation, began);
                 Ok(value)
             }
             Err(error) => {
                 let outcome = error.outcome();
+                *self.failed.of_mut(operation) += 1;
                 self.recorder.failure(operation, outcome, || format!("{}: {error}", operation.name()));
                 Err(outcome)
             }
         }
+    }
+}
+
+/// What the callers and the server say in the end.
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    pub(crate) tally: Tally,
+    /// The most calls of one caller that failed.
+    pub(crate) most_failed: Each<u64>,
+    /// When each caller was last answered.
+    pub(crate) last_answers: Vec<Duration>,
+}
+
+impl Account {
+    /// Closes the callers' ledgers with what the master has under [`Keys::all`].
+    pub(crate) fn close(callers: Vec<Caller>, values: &[Option<String>]) -> Self {
+        let (counters, registers) = values.split_at(callers.len().min(values.len()));
+        let mut account = Self::default();
+        for (caller, (counter, register)) in callers.into_iter().zip(counters.iter().zip(registers)) {
+            account.last_answers.push(caller.last_answer);
+            account.most_failed = account.most_failed.max(caller.failed);
+            let counter = counter.as_deref().and_then(|counter| counter.parse().ok());
+            account.tally += caller.ledger.close(counter, register.as_deref());
+        }
+        account
+    }
+
+    /// How many callers were answered after `time`.
+    pub(crate) fn answered_after(&self, time: Duration) -> usize {
+        self.last_answers.iter().filter(|answer| **answer > time).count()
     }
 }

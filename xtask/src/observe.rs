@@ -10,7 +10,7 @@ use ha_redis_tokio::redis::{self, RedisResult, Value};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 /// How often a replica is asked for its role.
-const EVERY: Duration = Duration::from_millis(5);
+const EVERY: Duration = Duration::from_millis(1);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The steps of a failover, as Sentinels publish them.

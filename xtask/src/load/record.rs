@@ -218,7 +218,7 @@ pub(crate) struct Each<T> {
 }
 
 impl<T> Each<T> {
-    fn of_mut(&mut self, operation: Operation) -> &mut T {
+    pub(crate) fn of_mut(&mut self, operation: Operation) -> &mut T {
         match operation {
             Operation::Incr => &mut self.incr,
             Operation::Get => &mut self.get,
@@ -230,6 +230,11 @@ impl<T> Each<T> {
 impl Each<u64> {
     pub(crate) fn total(&self) -> u64 {
         self.incr + self.get + self.set
+    }
+
+    /// The greater one of each.
+    pub(crate) fn max(self, other: Self) -> Self {
+        Self { incr: self.incr.max(other.incr), get: self.get.max(other.get), set: self.set.max(other.set) }
     }
 }
 

@@ -1,0 +1,200 @@
+//! One run: the callers call, the fault happens, and what they saw is held against what the servers have.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ha_redis_testkit::{Error, Server, Topology};
+use ha_redis_tokio::RedisClient;
+use serde::Serialize;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{sleep, timeout};
+
+use super::Commands;
+use super::fault::Fault;
+use crate::load::ledger::Tally;
+use crate::load::record::{Errors, Recorder};
+use crate::load::{Account, Keys, Load, Work};
+use crate::observe::{self, Sight, Sighting};
+use crate::output::{in_millis, millis};
+
+const CALLERS: usize = 8;
+
+/// How long the callers call before the fault.
+const WARM_UP: Duration = Duration::from_millis(500);
+
+/// How long they go on after the promotion: until the last Sentinel has announced it, which may mislead a client.
+const AFTERWARDS: Duration = Duration::from_millis(2200);
+
+/// The longest a promotion may take.
+const BOUND: Duration = Duration::from_secs(30);
+
+/// What a run came to.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Run {
+    /// From the moment a replica said that it is master to the first answered write. `None` if there was no such
+    /// moment, or no such write.
+    pub(crate) first_success_ms: Option<f64>,
+    /// The longest time in which no caller had an answer.
+    pub(crate) longest_pause_ms: f64,
+    pub(crate) answered: u64,
+    pub(crate) errors: Errors,
+    pub(crate) most_errors_of_a_caller: u64,
+    pub(crate) error_examples: Vec<String>,
+    /// Acknowledged writes that the master does not have in the end.
+    pub(crate) lost: u64,
+    pub(crate) ran_twice: u64,
+    /// GETs that returned what their caller never wrote.
+    pub(crate) foreign_reads: u64,
+    /// Writes that an old master, which still took some, was sent after the promotion.
+    pub(crate) sent_to_old_master: Option<u64>,
+}
+
+/// Starts servers, lets the fault happen to them under load, and tells what came of it.
+pub(crate) async fn run(fault: Fault, commands: Commands) -> Result<Run, String> {
+    let topology = fault.topology().map_err(text)?;
+    let config = topology.url().parse().map_err(|error| format!("{error}"))?;
+    let client = RedisClient::connect(config).await.map_err(|error| error.to_string())?;
+    let run = Trial { fault, commands, topology: &topology }.run(&client).await;
+    // Only politeness to the servers: it need not succeed.
+    let _ = timeout(Duration::from_secs(1), client.close()).await;
+    run
+}
+
+struct Trial<'a> {
+    fault: Fault,
+    commands: Commands,
+    topology: &'a Topology,
+}
+
+/// What followed the fault.
+struct Aftermath<'a> {
+    /// Where the callers' writes have to be.
+    master: &'a Server,
+    /// When a replica said that it is master, and from when on an answered write is one of it.
+    promotion: Option<Promotion>,
+    sent_to_old_master: Option<u64>,
+}
+
+#[derive(Clone, Copy)]
+struct Promotion {
+    seen: Duration,
+    writes_count_from: Duration,
+}
+
+impl Trial<'_> {
+    async fn run(&self, client: &RedisClient) -> Result<Run, String> {
+        let keys = Keys::new(CALLERS);
+        let sightings = observe::watch(self.topology)?;
+        let recorder = Arc::new(Recorder::new(Instant::now()));
+        let work = Work { callers: CALLERS, turns: self.commands.turns() };
+        let mut load = Load::start(client, &keys, work, &recorder);
+        sleep(WARM_UP).await;
+        let aftermath = self.strike(sightings, &recorder).await?;
+        let callers = load.finish().await?;
+        let account = Account::close(callers, &keys.values_on(aftermath.master)?);
+        Ok(measure(&aftermath, &recorder, &account))
+    }
+
+    /// Lets the fault happen, and waits until all is over.
+    async fn strike(
+        &self,
+        mut sightings: UnboundedReceiver<Sighting>,
+        recorder: &Recorder,
+    ) -> Result<Aftermath<'_>, String> {
+        let old = self.topology.master().map_err(text)?;
+        // This blocks, but on the main thread, where no caller runs.
+        self.fault.inject(self.topology, old).map_err(text)?;
+        if !self.fault.promotes() {
+            let master = self.topology.master().map_err(text)?;
+            return Ok(Aftermath { master, promotion: None, sent_to_old_master: None });
+        }
+        let promotion = timeout(BOUND, self.promotion(&mut sightings, recorder)).await;
+        let (master, promotion) = promotion.map_err(|_| "no replica became master".to_owned())??;
+        let before = self.written_to(old)?;
+        sleep(AFTERWARDS).await;
+        let after = self.written_to(old)?;
+        let sent_to_old_master = before.zip(after).map(|(before, after)| after - before);
+        Ok(Aftermath { master, promotion: Some(promotion), sent_to_old_master })
+    }
+
+    async fn promotion(
+        &self,
+        sightings: &mut UnboundedReceiver<Sighting>,
+        recorder: &Recorder,
+    ) -> Result<(&Server, Promotion), String> {
+        while let Some(Sighting { at, what }) = sightings.recv().await {
+            if let Sight::Turned { server, still_replica } = what {
+                let answers_until = if self.fault.lets_the_master_live() { at } else { still_replica };
+                let promotion = Promotion {
+                    seen: recorder.time_of(at),
+                    writes_count_from: recorder.time_of(answers_until),
+                };
+                let mut servers = self.topology.servers().iter();
+                let master = servers.find(|one| one.address() == server);
+                return master.map(|master| (master, promotion)).ok_or_else(|| "a stranger is master".into());
+            }
+        }
+        Err("nobody watches the replicas any more".into())
+    }
+
+    /// How many writes the old master was ever sent, where it still takes some.
+    fn written_to(&self, old: &Server) -> Result<Option<u64>, String> {
+        if !self.fault.splits() {
+            return Ok(None);
+        }
+        let stats = old.query(&["INFO", "commandstats"]).map_err(text)?;
+        let calls = |line: &str| {
+            let (command, stats) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+            ["incr", "incrby", "set"]
+                .contains(&command)
+                .then(|| stats.split(',').next()?.parse::<u64>().ok())?
+        };
+        match stats.text().unwrap_or_default().lines().filter_map(calls).sum() {
+            0 => Err("the old master counts no writes at all".into()),
+            written => Ok(Some(written)),
+        }
+    }
+}
+
+fn measure(aftermath: &Aftermath<'_>, recorder: &Recorder, account: &Account) -> Run {
+    let first_success = aftermath.promotion.and_then(|promotion| {
+        let success = recorder.first_write_after(promotion.writes_count_from)?;
+        // A client that was faster than the observer dates the promotion.
+        Some(success.saturating_sub(promotion.seen))
+    });
+    let series = recorder.finish();
+    let pause = series.longest_pause().map_or(Duration::ZERO, |(from, to)| to - from);
+    let Tally { lost_increments, lost_sets, ran_twice, foreign_reads, .. } = account.tally;
+    Run {
+        first_success_ms: first_success.map(in_millis),
+        longest_pause_ms: in_millis(pause),
+        answered: series.calls.total(),
+        errors: series.failures.all(),
+        most_errors_of_a_caller: account.most_failed.total(),
+        error_examples: series.examples,
+        lost: lost_increments + lost_sets,
+        ran_twice,
+        foreign_reads,
+        sent_to_old_master: aftermath.sent_to_old_master,
+    }
+}
+
+fn text(error: Error) -> String {
+    error.to_string()
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(success) = self.first_success_ms {
+            write!(f, "{} to the first success, ", millis(success))?;
+        }
+        let (answered, failed, lost) = (self.answered, self.errors.total(), self.lost);
+        write!(f, "{} without an answer, {answered} answered, ", millis(self.longest_pause_ms))?;
+        write!(f, "{failed} failed, {lost} lost")?;
+        if let Some(sent) = self.sent_to_old_master {
+            write!(f, ", {sent} sent to the old master")?;
+        }
+        self.error_examples.iter().try_for_each(|example| write!(f, "\n  {example}"))
+    }
+}

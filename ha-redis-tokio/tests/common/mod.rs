@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod load;
+
 use std::time::{Duration, Instant};
 
 use ha_redis_testkit::{Server, Topology};

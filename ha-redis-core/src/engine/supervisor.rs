@@ -11,6 +11,7 @@ use futures_lite::future;
 use crate::address::Address;
 use crate::config::RedisConfig;
 use crate::engine::core::Core;
+use crate::engine::dialog::Dialog;
 use crate::engine::outage::Sign;
 use crate::engine::roll_call::RollCall;
 use crate::engine::sentinel_task;
@@ -21,7 +22,7 @@ use crate::pool::GivenBy;
 use crate::proto::Role;
 use crate::retry::{Backoff, Jitter};
 use crate::sentinel::{Action, Follower, Input, Rules};
-use crate::time::{sleep, until};
+use crate::time::{sleep_until, until};
 
 /// How often a replica that is being promoted is asked for its role.
 const ROLE_INTERVAL: Duration = Duration::from_millis(15);
@@ -278,22 +279,40 @@ async fn watch_promotion(core: &Core, replica: Address, before: bool) {
     let mut believed = !before;
     let given_by = GivenBy::Sentinels { master_name: core.config.sentinel_master_name().to_owned() };
     for failures in 0.. {
-        if let Ok((mut dialog, mut role)) = core.data.connect(&replica, &given_by).await {
-            loop {
-                believed |= role == Some(Role::Replica);
-                if believed && role == Some(Role::Master) {
-                    tracing::info!(%replica, "the replica is master");
-                    core.notices.tell(Notice::from(Input::Promoted(replica)));
-                    return;
-                }
-                sleep(&*core.runtime, ROLE_INTERVAL).await;
-                let bound = core.runtime.now() + core.config.socket_connect_timeout();
-                match until(&*core.runtime, bound, dialog.role()).await {
-                    Ok(Ok(is)) => role = Some(is),
-                    _ => break,
-                }
-            }
+        let began = core.runtime.now();
+        if let Ok((dialog, role)) = core.data.connect(&replica, &given_by).await
+            && becomes_master(core, dialog, role, &mut believed).await
+        {
+            tracing::info!(%replica, "the replica is master");
+            core.notices.tell(Notice::from(Input::Promoted(replica)));
+            return;
         }
-        sleep(&*core.runtime, REDIAL.delay(failures, core.runtime.random())).await;
+        // A Sentinel that promotes a replica ends its connections, so a loss may well be the promotion.
+        let pause = REDIAL.delay(failures, core.runtime.random());
+        sleep_until(&*core.runtime, began + pause).await;
+    }
+}
+
+/// Whether the server turned master before the connection ended.
+async fn becomes_master(
+    core: &Core,
+    mut dialog: Dialog,
+    mut role: Option<Role>,
+    believed: &mut bool,
+) -> bool {
+    loop {
+        *believed |= role == Some(Role::Replica);
+        if *believed && role == Some(Role::Master) {
+            return true;
+        }
+        let pause = core.runtime.now() + ROLE_INTERVAL;
+        if until(&*core.runtime, pause, dialog.next()).await.is_ok() {
+            return false;
+        }
+        let bound = core.runtime.now() + core.config.socket_connect_timeout();
+        match until(&*core.runtime, bound, dialog.role()).await {
+            Ok(Ok(is)) => role = Some(is),
+            _ => return false,
+        }
     }
 }

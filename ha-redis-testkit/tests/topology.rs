@@ -59,6 +59,16 @@ fn a_planned_failover_succeeds_straight_after_the_start() {
 }
 
 #[test]
+fn what_is_written_straight_after_the_start_reaches_the_replicas() {
+    let topology = Topology::start().unwrap();
+    let old = topology.master().unwrap();
+    old.query(&["SET", "key", "value"]).unwrap();
+    topology.planned_failover().unwrap();
+    let new = topology.wait_for_new_master(old).unwrap();
+    assert_eq!(new.query(&["GET", "key"]).unwrap().text(), Some("value"));
+}
+
+#[test]
 fn passwords_and_names_are_used_everywhere() {
     let topology = Topology::builder()
         .replicas(1)

@@ -204,9 +204,9 @@ impl ServerBuilder {
             Some(tls) => file.push_str(&tls.config_lines(port, &folder)),
             None => file.push_str(&format!("port {port}\n")),
         }
-        // No snapshots; a replica gets its data at once, and notices a lost master soon.
-        let settings =
-            "save \"\"\nrepl-diskless-sync yes\nrepl-diskless-sync-delay 0\nrepl-ping-replica-period 1\n";
+        // No snapshots; a replica notices a lost master soon. It gets its data by way of the disk: after a sync without,
+        // the master sends nothing on for up to a second, and all that is written meanwhile would be lost with it.
+        let settings = "save \"\"\nrepl-diskless-sync no\nrepl-ping-replica-period 1\n";
         file.push_str(settings);
         if let Some(password) = &self.password {
             file.push_str(&format!("requirepass {}\n", quoted(password)));

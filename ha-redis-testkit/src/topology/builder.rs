@@ -166,6 +166,8 @@ impl TopologyBuilder {
             self.start_servers(&mut topology)?;
             // Sentinels look at replicas only every 10 s, so they come when there is something to see.
             wait_for(BOUND, || topology.check_replication())?;
+            // A link that is up need not carry anything yet. The topology is healthy when this has arrived.
+            topology.master()?.query(&["PUBLISH", "ha-redis-testkit", "the topology starts"])?;
             self.start_sentinels(&mut topology)?;
             Ok(topology)
         })?;

@@ -226,7 +226,10 @@ impl Topology {
     }
 
     fn check_replication(&self) -> Result<(), Error> {
-        let master = self.master()?.port();
+        let master = self.master()?;
+        let offset = |info: &Reply, field| info.field(field).and_then(|offset| offset.parse::<u64>().ok());
+        let written = offset(&master.query(&["INFO", "replication"])?, "master_repl_offset");
+        let master = master.port();
         for replica in self.servers.iter().filter(|server| server.port() != master) {
             let info = replica.query(&["INFO", "replication"])?;
             let follows = info.field("master_port").and_then(|port| port.parse().ok()) == Some(master);
@@ -234,6 +237,12 @@ impl Topology {
                 let port = replica.port();
                 return Err(Error::NotReady(format!(
                     "server {port} does not follow the master {master} yet"
+                )));
+            }
+            if offset(&info, "slave_repl_offset") < written {
+                let port = replica.port();
+                return Err(Error::NotReady(format!(
+                    "server {port} has not all that the master {master} has"
                 )));
             }
         }

@@ -160,7 +160,7 @@ impl Server {
     /// [`Error::Io`] or [`Error::TimedOut`] if that did not work.
     pub fn kill(&self) -> Result<(), Error> {
         self.signal(Signal::Kill)?;
-        self.wait_until_gone()
+        wait_for(BOUND, || self.check_gone())
     }
 
     /// Lets it shut down in order, as an operator does, and returns when it is gone. A hanging one goes on first.
@@ -169,9 +169,12 @@ impl Server {
     ///
     /// [`Error::Io`] or [`Error::TimedOut`] if that did not work.
     pub fn terminate(&self) -> Result<(), Error> {
-        self.signal(Signal::Terminate)?;
-        self.resume()?;
-        self.wait_until_gone()
+        wait_for(BOUND, || {
+            // One that writes its first append-only file refuses to end: it is asked until it does.
+            self.signal(Signal::Terminate)?;
+            self.resume()?;
+            self.check_gone()
+        })
     }
 
     /// Stops it by SIGSTOP: the system still accepts connections and data for it, and no answer comes.
@@ -230,11 +233,11 @@ impl Server {
         })
     }
 
-    fn wait_until_gone(&self) -> Result<(), Error> {
-        wait_for(BOUND, || match self.is_running() {
+    fn check_gone(&self) -> Result<(), Error> {
+        match self.is_running() {
             true => Err(Error::NotReady(format!("the server on port {} still runs", self.port()))),
             false => Ok(()),
-        })
+        }
     }
 
     fn ended(&self) -> Error {

@@ -62,6 +62,16 @@ fn a_server_without_persistence_comes_back_empty() {
 }
 
 #[test]
+fn a_server_that_writes_its_first_append_only_file_ends_when_it_has() {
+    // 20 ms a key: the file takes a while.
+    let server = Server::builder().config("rdb-key-save-delay 20000").start().unwrap();
+    (0..30).for_each(|key| _ = server.query(&["SET", &key.to_string(), "value"]).unwrap());
+    server.query(&["CONFIG", "SET", "appendonly", "yes"]).unwrap();
+    server.terminate().unwrap();
+    assert!(server.log().contains("Writing initial AOF, can't exit"), "{}", server.log());
+}
+
+#[test]
 fn a_terminated_server_shuts_down_in_order_even_if_it_hangs() {
     for hangs in [false, true] {
         let server = Server::start().unwrap();

@@ -8,6 +8,7 @@ mod failover;
 mod load;
 mod observe;
 mod output;
+mod runtime;
 mod servers;
 mod test;
 

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use ha_redis_testkit::Topology;
 use ha_redis_tokio::redis::{RedisResult, cmd};
-use ha_redis_tokio::{RedisClient, RedisConfig};
+use ha_redis_tokio::runtime::Runtime as ClientRuntime;
+use ha_redis_tokio::{Client, RedisConfig};
 use tokio::signal::ctrl_c;
 use tokio::time::{sleep, timeout};
 
@@ -25,6 +26,7 @@ use self::stage::Stage;
 use self::view::View;
 use crate::load::record::{Operation, Recorder, Series};
 use crate::load::{Account, Caller, Keys, Load, Work};
+use crate::runtime::{self, Runtime};
 use crate::{Outcome, observe, output, servers};
 
 /// How many callers there are.
@@ -41,6 +43,9 @@ pub(crate) struct Options {
     /// What happens to the master after five seconds [default: kill; with --url: none]
     #[arg(long, value_enum)]
     fault: Option<Fault>,
+    /// What the client and the callers run on
+    #[arg(long, value_enum, default_value = "tokio")]
+    runtime: Runtime,
     /// How long the callers call
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(5..=600))]
     seconds: u64,
@@ -58,10 +63,12 @@ pub(crate) fn run(options: &Options) -> Outcome {
     let length = Duration::from_secs(options.seconds);
     let (topology, config) = servers(options)?;
     // From here on Ctrl-C is handled; before, it ends the process, and the servers with it.
-    let runtime = tokio::runtime::Runtime::new().map_err(|error| format!("cannot start Tokio: {error}"))?;
-    let summary = runtime.block_on(async {
-        let client = RedisClient::connect(config).await.map_err(|error| error.to_string())?;
-        let demo = Demo { fault, length, topology: topology.as_ref(), client, keys: Keys::new(CALLERS) };
+    let tokio = tokio::runtime::Runtime::new().map_err(|error| format!("cannot start Tokio: {error}"))?;
+    let summary = tokio.block_on(async {
+        let runtime = options.runtime.start();
+        let client = runtime::connect(config, &runtime).await?;
+        let (topology, keys) = (topology.as_ref(), Keys::new(CALLERS));
+        let demo = Demo { fault, length, topology, runtime, on: options.runtime, client, keys };
         let summary = demo.play(options.json).await;
         demo.clean_up().await;
         summary
@@ -110,7 +117,9 @@ struct Demo<'a> {
     length: Duration,
     /// `None` if the servers are someone else's.
     topology: Option<&'a Topology>,
-    client: RedisClient,
+    runtime: Arc<dyn ClientRuntime>,
+    on: Runtime,
+    client: Client,
     keys: Keys,
 }
 
@@ -120,9 +129,10 @@ impl Demo<'_> {
     async fn play(&self, json: bool) -> Result<Option<Summary>, String> {
         let master = self.client.discover_master().await.map_err(|error| error.to_string())?.to_string();
         let sightings = self.topology.map(observe::watch).transpose()?;
-        let view = View::new(format!("ha-redis demo: {}", self.fault.title()), self.length, json);
+        let view =
+            View::new(format!("ha-redis on {}: {}", self.on.name(), self.fault.title()), self.length, json);
         let recorder = Arc::new(Recorder::new(Instant::now()));
-        let mut load = Load::start(&self.client, &self.keys, WORK, &recorder);
+        let mut load = Load::start(&self.client, &self.runtime, &self.keys, WORK, &recorder)?;
 
         let mut stage = Stage::new(self, &recorder, view, master);
         let end = async {

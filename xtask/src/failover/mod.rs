@@ -15,6 +15,7 @@ use serde::Serialize;
 use self::fault::Fault;
 use self::table::Figures;
 use crate::load::record::Operation;
+use crate::runtime::Runtime;
 use crate::{Outcome, output, servers};
 
 /// Measure failovers: every fault, many times, each time with fresh servers and eight callers
@@ -29,6 +30,9 @@ pub(crate) struct Options {
     /// How often
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
+    /// What the client and the callers run on
+    #[arg(long, value_enum, default_value = "tokio")]
+    runtime: Runtime,
     /// What the callers send
     #[arg(long, default_value = "both", value_parser = one_or::<Commands>("both"))]
     commands: Chosen<Commands>,
@@ -85,7 +89,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
             let (mut runs, mut unfinished) = (Vec::new(), Vec::new());
             for number in 1..=options.runs {
                 let which = format!("{}, {}, run {number}", fault.name(), commands.title());
-                match runtime.block_on(trial::run(fault, commands)) {
+                match runtime.block_on(trial::run(fault, commands, options.runtime)) {
                     Ok(run) => {
                         eprintln!("{which} of {}: {run}", options.runs);
                         runs.push(run);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ha_redis_testkit::{Error, Server, Topology};
-use ha_redis_tokio::RedisClient;
+use ha_redis_tokio::Client;
+use ha_redis_tokio::runtime::Runtime as ClientRuntime;
 use serde::Serialize;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{sleep, timeout};
@@ -17,6 +18,7 @@ use crate::load::record::{Errors, Recorder};
 use crate::load::{Account, Keys, Load, Work};
 use crate::observe::{self, Sight, Sighting};
 use crate::output::{in_millis, millis};
+use crate::runtime::{self, Runtime};
 
 const CALLERS: usize = 8;
 
@@ -51,11 +53,12 @@ pub(crate) struct Run {
 }
 
 /// Starts servers, lets the fault happen to them under load, and tells what came of it.
-pub(crate) async fn run(fault: Fault, commands: Commands) -> Result<Run, String> {
+pub(crate) async fn run(fault: Fault, commands: Commands, runtime: Runtime) -> Result<Run, String> {
     let topology = fault.topology().map_err(text)?;
     let config = topology.url().parse().map_err(|error| format!("{error}"))?;
-    let client = RedisClient::connect(config).await.map_err(|error| error.to_string())?;
-    let run = Trial { fault, commands, topology: &topology }.run(&client).await;
+    let runtime = runtime.start();
+    let client = runtime::connect(config, &runtime).await?;
+    let run = Trial { fault, commands, topology: &topology }.run(&client, &runtime).await;
     // Only politeness to the servers: it need not succeed.
     let _ = timeout(Duration::from_secs(1), client.close()).await;
     run
@@ -83,12 +86,12 @@ struct Promotion {
 }
 
 impl Trial<'_> {
-    async fn run(&self, client: &RedisClient) -> Result<Run, String> {
+    async fn run(&self, client: &Client, runtime: &Arc<dyn ClientRuntime>) -> Result<Run, String> {
         let keys = Keys::new(CALLERS);
         let sightings = observe::watch(self.topology)?;
         let recorder = Arc::new(Recorder::new(Instant::now()));
         let work = Work { callers: CALLERS, turns: self.commands.turns() };
-        let mut load = Load::start(client, &keys, work, &recorder);
+        let mut load = Load::start(client, runtime, &keys, work, &recorder)?;
         sleep(WARM_UP).await;
         let aftermath = self.strike(sightings, &recorder).await?;
         let callers = load.finish().await?;

@@ -3,15 +3,17 @@
 pub(crate) mod ledger;
 pub(crate) mod record;
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ha_redis_testkit::Server;
 use ha_redis_tokio::redis::{AsyncCommands, RedisError};
-use ha_redis_tokio::{Connection, Outcome, RedisClient, RedisErrorExt};
-use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use ha_redis_tokio::runtime::Runtime;
+use ha_redis_tokio::{Client, Connection, Outcome, RedisErrorExt};
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 
 use self::ledger::{Ledger, Tally};
 use self::record::{Each, Operation, Recorder};
@@ -24,7 +26,7 @@ pub(crate) struct Work {
     pub(crate) turns: &'static [Operation],
 }
 
-/// The time from the end of a caller's operation to its next: the servers and the callers share the machine, and
+/// The time from one of a caller's operations to its next, at least: the servers and the callers share the machine, and
 /// latencies mean something only when it is not at its limit.
 const PACE: Duration = Duration::from_millis(1);
 
@@ -70,38 +72,60 @@ impl Keys {
 #[derive(Debug)]
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
-    callers: JoinSet<Caller>,
+    /// Ends the callers in the midst of what they are at, when it is dropped.
+    keep: watch::Sender<()>,
+    callers: Vec<oneshot::Receiver<Caller>>,
 }
 
 impl Load {
-    pub(crate) fn start(client: &RedisClient, keys: &Keys, work: Work, recorder: &Arc<Recorder>) -> Self {
+    /// Starts the callers of `client` on its runtime.
+    pub(crate) fn start(
+        client: &Client,
+        runtime: &Arc<dyn Runtime>,
+        keys: &Keys,
+        work: Work,
+        recorder: &Arc<Recorder>,
+    ) -> Result<Self, String> {
         let stop = Arc::new(AtomicBool::new(false));
-        let mut callers = JoinSet::new();
+        let (keep, kept) = watch::channel(());
+        let mut callers = Vec::new();
         for number in 0..work.callers {
             let caller = Caller::new(number, client.connection(), keys, Arc::clone(recorder));
-            callers.spawn(caller.run(work.turns, Arc::clone(&stop)));
+            let (ended, end) = oneshot::channel();
+            let (mut kept, stop, pace) = (kept.clone(), Arc::clone(&stop), Arc::clone(runtime));
+            let task = async move {
+                tokio::select! {
+                    // Nobody may be there any more to hear of it.
+                    caller = caller.run(work.turns, stop, &*pace) => { let _ = ended.send(caller); }
+                    _ = kept.changed() => {}
+                }
+            };
+            runtime.spawn(Box::pin(task)).map_err(|error| format!("cannot start a caller: {error}"))?;
+            callers.push(end);
         }
-        Self { stop, callers }
+        Ok(Self { stop, keep, callers })
     }
 
     /// Lets the callers finish what they are at, and returns them in their order.
     pub(crate) async fn finish(&mut self) -> Result<Vec<Caller>, String> {
         self.stop.store(true, Ordering::Relaxed);
         let mut callers = Vec::new();
-        loop {
-            match timeout(LONGEST_CALL, self.callers.join_next()).await {
-                Ok(Some(caller)) => callers.push(caller.map_err(|error| format!("a caller ended: {error}"))?),
-                Ok(None) => break,
-                Err(_) => return Err(format!("{} calls did not end", self.callers.len())),
+        for caller in self.callers.drain(..) {
+            match timeout(LONGEST_CALL, caller).await {
+                Ok(Ok(caller)) => callers.push(caller),
+                Ok(Err(_)) => return Err("a caller has panicked".to_owned()),
+                Err(_) => return Err("a call did not end".to_owned()),
             }
         }
-        callers.sort_by_key(|caller| caller.number);
         Ok(callers)
     }
 
     /// Ends the callers in the midst of what they are at, and returns when they are gone.
-    pub(crate) async fn abort(mut self) {
-        self.callers.shutdown().await;
+    pub(crate) async fn abort(self) {
+        drop(self.keep);
+        for caller in self.callers {
+            let _ = caller.await;
+        }
     }
 }
 
@@ -134,11 +158,14 @@ impl Caller {
         }
     }
 
-    async fn run(mut self, turns: &[Operation], stop: Arc<AtomicBool>) -> Self {
-        let mut pace = interval(PACE);
-        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    async fn run(mut self, turns: &[Operation], stop: Arc<AtomicBool>, runtime: &dyn Runtime) -> Self {
+        let mut next = runtime.now();
+        let mut timer = runtime.timer(next);
         for operation in turns.iter().copied().cycle().skip(self.number % turns.len()) {
-            pace.tick().await;
+            poll_fn(|cx| timer.poll(cx)).await;
+            // Who is late does not make up for it.
+            next = (next + PACE).max(runtime.now());
+            timer.reset(next);
             if stop.load(Ordering::Relaxed) {
                 break;
             }

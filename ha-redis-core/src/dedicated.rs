@@ -9,7 +9,7 @@ use crate::command::{
 };
 use crate::connection::{out_of_step, values};
 use crate::engine::borrowed::{Borrowed, borrow};
-use crate::engine::caller::{Failure, exchange, overloaded};
+use crate::engine::caller::{Failure, exchange_in_turn, overloaded};
 use crate::engine::calling::not_allowed;
 use crate::engine::core::Keeper;
 use crate::error::{Error, Kind, Outcome};
@@ -92,7 +92,8 @@ impl DedicatedConnection {
         let slot = Arc::new(Slot::default());
         loop {
             self.borrowed.busy = true;
-            let attempt = exchange(self.borrowed.link(), &slot, call, reply_bound).await;
+            let link = self.borrowed.link();
+            let attempt = exchange_in_turn(link, &slot, call, reply_bound, &self.core, bound).await;
             self.borrowed.busy = matches!(attempt, Err(Failure::Error(_)));
             match attempt {
                 Ok(reply) => return Ok(reply),

@@ -283,7 +283,9 @@ impl Caller {
                 let mut borrowed = Box::pin(borrow(&self.core, bound)).await?;
                 borrowed.busy = true;
                 let reply_bound = ReplyBound { within: limit, by: deadline };
-                let attempt = exchange(borrowed.link(), &slot, call, reply_bound).await;
+                // Even here there may be no room at once: the connection's own check may wait for its answer.
+                let link = borrowed.link();
+                let attempt = exchange_in_turn(link, &slot, call, reply_bound, &self.core, bound).await;
                 borrowed.busy = matches!(attempt, Err(Failure::Error(_)));
                 (attempt, borrowed.link().generation)
             }
@@ -367,7 +369,7 @@ pub(crate) async fn exchange(link: &Link, slot: &Arc<Slot>, call: Call<'_>, boun
 }
 
 /// As [`exchange`], waiting until `bound` for room on the link.
-async fn exchange_in_turn(
+pub(crate) async fn exchange_in_turn(
     link: &Link,
     slot: &Arc<Slot>,
     call: Call<'_>,

@@ -52,12 +52,15 @@ pub(crate) fn is_up(flags: &str) -> bool {
 }
 
 /// What to ask, all at once.
+///
+/// The Sentinel may change its mind between two answers. The epoch is asked for before the address: an old epoch
+/// with a new address is taken for old, but a new epoch with an old address would be believed.
 pub(crate) fn questions(master_name: &str) -> Vec<Cmd> {
     let ask = |what: &str| cmd("SENTINEL").arg(what).arg(master_name).take();
     vec![
         cmd("SENTINEL").arg("MYID").take(),
-        ask("GET-MASTER-ADDR-BY-NAME"),
         ask("MASTER"),
+        ask("GET-MASTER-ADDR-BY-NAME"),
         ask("REPLICAS"),
         ask("SENTINELS"),
         cmd("INFO").arg("sentinel").take(),
@@ -66,7 +69,7 @@ pub(crate) fn questions(master_name: &str) -> Vec<Cmd> {
 
 /// Reads the replies to [`questions`]. What cannot be read counts as not known.
 pub(crate) fn read_view(replies: &[Value]) -> View {
-    let [id, address, master, replicas, sentinels, info] = replies else { return View::default() };
+    let [id, master, address, replicas, sentinels, info] = replies else { return View::default() };
     View {
         id: text(id),
         master: read_master(address, master),
@@ -180,8 +183,8 @@ mod tests {
         let sentinel = [("ip", "10.0.0.9"), ("port", "26379")];
         vec![
             bulk("abc"),
-            Value::Array(vec![bulk("10.0.0.1"), bulk("6379")]),
             shape(&MASTER),
+            Value::Array(vec![bulk("10.0.0.1"), bulk("6379")]),
             Value::Array(vec![shape(&REPLICA)]),
             Value::Array(vec![shape(&sentinel)]),
             bulk("# Sentinel\r\nsentinel_masters:1\r\nsentinel_tilt:1\r\n"),
@@ -202,10 +205,19 @@ mod tests {
     }
 
     #[test]
+    fn the_epoch_is_asked_for_before_the_address() {
+        let asked = questions("mymaster").iter().map(Cmd::get_packed_command).collect::<Vec<_>>();
+        let place = |word: &[u8]| {
+            asked.iter().position(|question| question.windows(word.len()).any(|part| part == word))
+        };
+        assert!(place(b"\r\nMASTER\r\n") < place(b"GET-MASTER-ADDR-BY-NAME"));
+    }
+
+    #[test]
     fn a_name_that_a_sentinel_does_not_know_gives_no_master() {
         let refused = redis::parse_redis_value(b"-ERR No such master with that name\r\n").unwrap();
         let view =
-            read_view(&[bulk("abc"), Value::Nil, refused.clone(), refused.clone(), refused, Value::Nil]);
+            read_view(&[bulk("abc"), refused.clone(), Value::Nil, refused.clone(), refused, Value::Nil]);
         assert_eq!(view, View { id: Some("abc".to_owned()), ..View::default() });
     }
 

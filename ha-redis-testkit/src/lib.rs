@@ -1,5 +1,7 @@
 //! Real Redis servers for tests: one, or a master with replicas and Sentinels, with the faults they can have.
-//! Each can have TLS, with certificates of its own. [`Proxy`] adds the faults of the network between, and [`ScriptedServer`] says what no real server says.
+//! Each can have TLS, with certificates of its own. [`Proxy`] adds the faults of the network between, and
+//! [`ScriptedServer`] says what no real server says. No real server at all takes part in [`sim`], where the client meets
+//! random faults in virtual time.
 //!
 //! Every server runs on a port of 127.0.0.1 that no other test takes, with its data in a temporary folder. All
 //! of it is gone when the handle drops, and also after a panic, a Ctrl-C or a SIGKILL of the test. Calls block,
@@ -32,6 +34,7 @@ mod proxy;
 mod resp;
 mod scripted;
 mod server;
+pub mod sim;
 mod topology;
 
 pub use error::Error;

@@ -10,6 +10,7 @@ mod observe;
 mod output;
 mod runtime;
 mod servers;
+mod sim;
 mod test;
 
 use std::process::ExitCode;
@@ -23,6 +24,7 @@ enum Command {
     Bench(bench::Options),
     Demo(Box<demo::Options>),
     Failover(failover::Options),
+    Sim(sim::Options),
     Test(test::Options),
 }
 
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Failover(options) => failover::run(&options),
+        Command::Sim(options) => sim::run(&options),
         Command::Test(options) => test::run(&options),
     };
     outcome.unwrap_or_else(|message| {

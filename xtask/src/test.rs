@@ -54,15 +54,15 @@ fn has_nextest() -> bool {
 }
 
 /// The cargo that runs this program.
-fn cargo() -> Command {
+pub(crate) fn cargo() -> Command {
     Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-fn execute(command: &mut Command) -> Result<ExitStatus, String> {
+pub(crate) fn execute(command: &mut Command) -> Result<ExitStatus, String> {
     command.status().map_err(|error| format!("cannot run cargo: {error}"))
 }
 
-fn exit_code(status: ExitStatus) -> ExitCode {
+pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
     // A runner that a signal ended has no status of its own.
     status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
 }

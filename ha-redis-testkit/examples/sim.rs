@@ -1,0 +1,108 @@
+//! Runs the simulation of many seeds, or of one with its whole trace: `cargo xtask sim`.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program talks to its user")]
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use ha_redis_testkit::sim::{Report, run};
+
+/// How many lines of the trace a failure shows.
+const LINES: usize = 60;
+/// The failures that are shown; more are counted.
+const SHOWN: u64 = 5;
+/// Between two lines of progress.
+const PROGRESS: Duration = Duration::from_secs(5);
+
+/// Test the client in simulated worlds where much goes wrong
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask sim")]
+struct Options {
+    /// How many seeds to run
+    #[arg(long, default_value_t = 1_000)]
+    seeds: u64,
+    /// The first seed
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// Run this seed alone
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Show all that happens, and what the client logs
+    #[arg(long, requires = "seed")]
+    trace: bool,
+    /// End at the first failure
+    #[arg(long)]
+    fail_fast: bool,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let failures = match options.seed {
+        Some(seed) => one(seed, options.trace),
+        None => many(&options),
+    };
+    if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn one(seed: u64, trace: bool) -> u64 {
+    let report = run(seed, if trace { usize::MAX } else { LINES }, trace);
+    if trace {
+        report.trace.iter().for_each(|line| println!("{line}"));
+    }
+    let (calls, elapsed, hash) = (report.calls, report.elapsed, report.hash);
+    println!("seed {seed}: {calls} calls in {elapsed:.1?} of virtual time, hash {hash:016x}");
+    if report.violations.is_empty() {
+        println!("All held.");
+        return 0;
+    }
+    show(&report, trace);
+    1
+}
+
+fn show(report: &Report, traced: bool) {
+    println!("Seed {} failed:", report.seed);
+    report.violations.iter().for_each(|violation| println!("  - {violation}"));
+    if !traced {
+        println!("The end of what happened:");
+        report.trace.iter().for_each(|line| println!("  {line}"));
+        println!("To see it all: cargo xtask sim --seed {} --trace", report.seed);
+    }
+}
+
+/// Runs seeds on every processor, each on one thread.
+fn many(options: &Options) -> u64 {
+    let begun = Instant::now();
+    let end = options.from.saturating_add(options.seeds);
+    let (next, failed, done) = (AtomicU64::new(options.from), AtomicU64::new(0), AtomicU64::new(0));
+    let printed = Mutex::new(begun);
+    let work = || loop {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        let over = options.fail_fast && failed.load(Ordering::Relaxed) > 0;
+        if seed >= end || over {
+            return;
+        }
+        let report = run(seed, LINES, false);
+        let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut printed = printed.lock().unwrap_or_else(PoisonError::into_inner);
+        if !report.violations.is_empty() && failed.fetch_add(1, Ordering::Relaxed) < SHOWN {
+            show(&report, false);
+        }
+        if printed.elapsed() >= PROGRESS {
+            *printed = Instant::now();
+            let rate = done as f64 / begun.elapsed().as_secs_f64();
+            let failed = failed.load(Ordering::Relaxed);
+            eprintln!("{done} of {} seeds, {rate:.0} a second, {failed} failed", options.seeds);
+        }
+    };
+    thread::scope(|scope| {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        (0..threads).for_each(|_| drop(scope.spawn(work)));
+    });
+    let (done, failed) = (done.into_inner(), failed.into_inner());
+    println!("{done} seeds in {:.1?}: {failed} failed.", begun.elapsed());
+    failed
+}

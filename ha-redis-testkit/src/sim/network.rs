@@ -1,0 +1,384 @@
+//! Connections in memory: with latency, in order, and with all that goes wrong on the way.
+
+use std::collections::VecDeque;
+use std::io;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use ha_redis_core::Address;
+
+use super::host::{HOSTS, Host};
+use super::trace::Line;
+use super::world::{Event, World};
+
+/// The number of a connection, in the order in which the client has opened them.
+pub(super) type ConnectionId = usize;
+
+/// What a silent path swallows is sent again after this.
+const RETRANSMIT: Duration = Duration::from_millis(150);
+
+/// A direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Way {
+    /// To the server.
+    Up,
+    /// To the client.
+    Down,
+}
+
+/// The paths between all hosts, and the connections of the client.
+pub(super) struct Network {
+    connections: Vec<Connection>,
+    /// From whom to whom nothing arrives.
+    silent: [[bool; HOSTS]; HOSTS],
+    /// Who refuses connections although it listens.
+    refusing: [bool; HOSTS],
+    /// How long a byte takes to or from a host, on top of the usual.
+    slow: [Duration; HOSTS],
+    conditions: Conditions,
+}
+
+/// What the network is like for the whole of a run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Conditions {
+    pub(super) latency: Duration,
+    /// How many bytes the client may have on their way to a server.
+    pub(super) window: usize,
+    /// Whether reads and writes are cut into pieces.
+    pub(super) choppy: bool,
+}
+
+struct Connection {
+    server: Host,
+    phase: Phase,
+    /// Whether the client has not hung up.
+    held: bool,
+    up: Pipe,
+    down: Pipe,
+    /// What has arrived at the client.
+    arrived: VecDeque<u8>,
+    /// The server has closed its side.
+    ended: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Dialling,
+    Open,
+    Refused,
+    Reset,
+}
+
+#[derive(Default)]
+struct Pipe {
+    flying: VecDeque<Chunk>,
+    /// The bytes in `flying`.
+    bytes: usize,
+    /// When the last of it arrives: what is sent later arrives later.
+    last: Duration,
+}
+
+enum Chunk {
+    Bytes(Vec<u8>),
+    End,
+    Reset,
+}
+
+impl Network {
+    pub(super) fn new(conditions: Conditions) -> Self {
+        Self {
+            connections: Vec::new(),
+            silent: [[false; HOSTS]; HOSTS],
+            refusing: [false; HOSTS],
+            slow: [Duration::ZERO; HOSTS],
+            conditions,
+        }
+    }
+
+    /// Whether a question and its answer pass between two hosts.
+    pub(super) fn reaches(&self, one: Host, other: Host) -> bool {
+        let (one, other) = (one.index(), other.index());
+        !self.silent[one][other] && !self.silent[other][one]
+    }
+
+    /// Whether what `from` sends is lost on the way to `to`.
+    pub(super) fn silence(&mut self, from: Host, to: Host, silent: bool) {
+        self.silent[from.index()][to.index()] = silent;
+    }
+
+    pub(super) fn refuse(&mut self, host: Host, refusing: bool) {
+        self.refusing[host.index()] = refusing;
+    }
+
+    pub(super) fn slow_down(&mut self, host: Host, by: Duration) {
+        self.slow[host.index()] = by;
+    }
+
+    pub(super) fn heal(&mut self) {
+        self.silent = [[false; HOSTS]; HOSTS];
+        self.refusing = [false; HOSTS];
+        self.slow = [Duration::ZERO; HOSTS];
+    }
+
+    /// How many connections the client holds.
+    pub(super) fn held(&self) -> usize {
+        self.connections.iter().filter(|connection| connection.held).count()
+    }
+
+    fn is_silent(&self, connection: ConnectionId, way: Way) -> bool {
+        let (client, server) = (Host::Client.index(), self.connections[connection].server.index());
+        match way {
+            Way::Up => self.silent[client][server],
+            Way::Down => self.silent[server][client],
+        }
+    }
+
+    pub(super) fn server_of(&self, connection: ConnectionId) -> Host {
+        self.connections[connection].server
+    }
+
+    fn pipe(&mut self, connection: ConnectionId, way: Way) -> &mut Pipe {
+        let connection = &mut self.connections[connection];
+        match way {
+            Way::Up => &mut connection.up,
+            Way::Down => &mut connection.down,
+        }
+    }
+}
+
+impl Connection {
+    fn wake(&mut self) {
+        self.reader.take().into_iter().chain(self.writer.take()).for_each(Waker::wake);
+    }
+}
+
+/// The client's side.
+impl World {
+    pub(super) fn dial(&mut self, address: &Address) -> io::Result<ConnectionId> {
+        let unknown = || io::Error::new(io::ErrorKind::NotFound, "no such host");
+        let server = Host::at(address).ok_or_else(unknown)?;
+        let number = self.network.connections.len();
+        self.network.connections.push(Connection {
+            server,
+            phase: Phase::Dialling,
+            held: true,
+            up: Pipe::default(),
+            down: Pipe::default(),
+            arrived: VecDeque::new(),
+            ended: false,
+            reader: None,
+            writer: None,
+        });
+        let at = self.now() + self.latency(server);
+        self.schedule(at, Event::Dial(number));
+        Ok(number)
+    }
+
+    pub(super) fn poll_connected(&mut self, number: ConnectionId, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        let connection = &mut self.network.connections[number];
+        match connection.phase {
+            Phase::Open => Poll::Ready(Ok(())),
+            Phase::Refused | Phase::Reset => Poll::Ready(Err(io::ErrorKind::ConnectionRefused.into())),
+            Phase::Dialling => {
+                connection.reader = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    pub(super) fn poll_read(
+        &mut self,
+        number: ConnectionId,
+        cx: &Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let choppy = self.network.conditions.choppy && self.rng.u8(..8) == 0;
+        let connection = &mut self.network.connections[number];
+        if !connection.arrived.is_empty() {
+            let most = connection.arrived.len().min(buf.len());
+            let read = if choppy { self.rng.usize(1..=most) } else { most };
+            for (into, byte) in buf.iter_mut().zip(connection.arrived.drain(..read)) {
+                *into = byte;
+            }
+            return Poll::Ready(Ok(read));
+        }
+        if connection.phase == Phase::Reset {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        if connection.ended {
+            return Poll::Ready(Ok(0));
+        }
+        connection.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    pub(super) fn poll_write(
+        &mut self,
+        number: ConnectionId,
+        cx: &Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let conditions = self.network.conditions;
+        let connection = &mut self.network.connections[number];
+        if connection.phase == Phase::Reset {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        let most = conditions.window.saturating_sub(connection.up.bytes).min(buf.len());
+        if most == 0 {
+            connection.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let choppy = conditions.choppy && self.rng.u8(..8) == 0;
+        let written = if choppy { self.rng.usize(1..=most) } else { most };
+        self.send(number, Way::Up, Chunk::Bytes(buf[..written].to_vec()));
+        Poll::Ready(Ok(written))
+    }
+
+    /// The client lets go of the connection; what it has written still arrives.
+    pub(super) fn hang_up(&mut self, number: ConnectionId) {
+        self.network.connections[number].held = false;
+        if self.network.connections[number].phase == Phase::Open {
+            self.send(number, Way::Up, Chunk::End);
+        }
+    }
+}
+
+/// The way between, and the server's side.
+impl World {
+    fn latency(&mut self, server: Host) -> Duration {
+        let usual = self.network.conditions.latency;
+        let jitter = usual.mul_f64(self.rng.f64());
+        usual / 2 + jitter + self.network.slow[server.index()]
+    }
+
+    fn send(&mut self, number: ConnectionId, way: Way, chunk: Chunk) {
+        let latency = self.latency(self.network.server_of(number));
+        let now = self.now();
+        let pipe = self.network.pipe(number, way);
+        if let Chunk::Bytes(bytes) = &chunk {
+            pipe.bytes += bytes.len();
+        }
+        pipe.flying.push_back(chunk);
+        pipe.last = pipe.last.max(now + latency);
+        let at = pipe.last;
+        self.schedule(at, Event::Deliver(number, way));
+    }
+
+    /// Sends what a server has to say.
+    pub(super) fn reply(&mut self, number: ConnectionId, mut bytes: Vec<u8>) {
+        if self.network.conditions.choppy && bytes.len() > 1 && self.rng.u8(..8) == 0 {
+            let second = bytes.split_off(self.rng.usize(1..bytes.len()));
+            self.send(number, Way::Down, Chunk::Bytes(bytes));
+            bytes = second;
+        }
+        if !bytes.is_empty() {
+            self.send(number, Way::Down, Chunk::Bytes(bytes));
+        }
+    }
+
+    /// A connection attempt arrives at the server.
+    pub(super) fn on_dial(&mut self, number: ConnectionId) {
+        if !self.network.connections[number].held {
+            return;
+        }
+        if self.network.is_silent(number, Way::Up) || self.network.is_silent(number, Way::Down) {
+            let at = self.now() + RETRANSMIT;
+            self.schedule(at, Event::Dial(number));
+            return;
+        }
+        let server = self.network.server_of(number);
+        let accepted = self.listens(server) && !self.network.refusing[server.index()];
+        if accepted {
+            self.open_session(number, server);
+        }
+        let at = self.now() + self.latency(server);
+        self.schedule(at, Event::Answered { number, accepted });
+    }
+
+    /// The answer to a connection attempt arrives at the client.
+    pub(super) fn on_answered(&mut self, number: ConnectionId, accepted: bool) {
+        let connection = &mut self.network.connections[number];
+        let (server, held) = (connection.server, connection.held);
+        if connection.phase == Phase::Dialling {
+            connection.phase = if accepted { Phase::Open } else { Phase::Refused };
+            connection.wake();
+            let what = if accepted { "is open" } else { "was refused" };
+            self.note(Line::Connection { number, server, what });
+        }
+        if accepted && !held {
+            self.send(number, Way::Up, Chunk::End);
+        }
+    }
+
+    /// The next chunk of a connection arrives.
+    pub(super) fn on_deliver(&mut self, number: ConnectionId, way: Way) {
+        if self.network.is_silent(number, way) {
+            let at = self.now() + RETRANSMIT;
+            self.schedule(at, Event::Deliver(number, way));
+            return;
+        }
+        let pipe = self.network.pipe(number, way);
+        let Some(chunk) = pipe.flying.pop_front() else { return };
+        if let Chunk::Bytes(bytes) = &chunk {
+            pipe.bytes -= bytes.len();
+        }
+        match way {
+            Way::Up => self.arrive_at_server(number, chunk),
+            Way::Down => self.arrive_at_client(number, chunk),
+        }
+    }
+
+    fn arrive_at_server(&mut self, number: ConnectionId, chunk: Chunk) {
+        if let Some(writer) = self.network.connections[number].writer.take() {
+            writer.wake();
+        }
+        match chunk {
+            Chunk::Bytes(bytes) => self.on_bytes(number, &bytes),
+            Chunk::End | Chunk::Reset => self.close_session(number),
+        }
+    }
+
+    fn arrive_at_client(&mut self, number: ConnectionId, chunk: Chunk) {
+        let connection = &mut self.network.connections[number];
+        match chunk {
+            Chunk::Bytes(bytes) => connection.arrived.extend(bytes),
+            Chunk::End => connection.ended = true,
+            Chunk::Reset => connection.phase = Phase::Reset,
+        }
+        connection.wake();
+        if connection.phase == Phase::Reset {
+            let server = connection.server;
+            self.note(Line::Connection { number, server, what: "was lost" });
+        }
+    }
+
+    /// The server's side of a connection is gone: the client hears of it when the news arrives.
+    pub(super) fn reset(&mut self, number: ConnectionId) {
+        self.close_session(number);
+        self.send(number, Way::Down, Chunk::Reset);
+    }
+
+    /// Cuts a connection in the middle: the server may or may not get what was on its way to it, and the client
+    /// gets nothing of what was on its way back.
+    pub(super) fn cut(&mut self, number: ConnectionId) {
+        if self.rng.bool() && !self.network.is_silent(number, Way::Up) {
+            while let Some(chunk) = self.network.pipe(number, Way::Up).flying.pop_front() {
+                self.arrive_at_server(number, chunk);
+            }
+        }
+        for way in [Way::Up, Way::Down] {
+            let pipe = self.network.pipe(number, way);
+            pipe.flying.clear();
+            pipe.bytes = 0;
+        }
+        self.reset(number);
+    }
+
+    /// The server closes the connection in good order, behind what it has said.
+    pub(super) fn finish(&mut self, number: ConnectionId) {
+        self.close_session(number);
+        self.send(number, Way::Down, Chunk::End);
+    }
+}

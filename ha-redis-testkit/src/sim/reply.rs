@@ -1,0 +1,49 @@
+//! Replies as servers write them.
+
+pub(super) fn status(text: &str) -> Vec<u8> {
+    format!("+{text}\r\n").into_bytes()
+}
+
+pub(super) fn error(text: &str) -> Vec<u8> {
+    format!("-{text}\r\n").into_bytes()
+}
+
+pub(super) fn integer(number: i64) -> Vec<u8> {
+    format!(":{number}\r\n").into_bytes()
+}
+
+pub(super) fn nil() -> Vec<u8> {
+    b"$-1\r\n".to_vec()
+}
+
+pub(super) fn bulk(text: &str) -> Vec<u8> {
+    format!("${}\r\n{text}\r\n", text.len()).into_bytes()
+}
+
+pub(super) fn array(items: &[Vec<u8>]) -> Vec<u8> {
+    counted('*', items)
+}
+
+pub(super) fn bulks(texts: &[&str]) -> Vec<u8> {
+    array(&texts.iter().map(|text| bulk(text)).collect::<Vec<_>>())
+}
+
+/// A message that no command has asked for, in RESP3.
+pub(super) fn push(items: &[Vec<u8>]) -> Vec<u8> {
+    counted('>', items)
+}
+
+fn counted(kind: char, items: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = format!("{kind}{}\r\n", items.len()).into_bytes();
+    items.iter().for_each(|item| bytes.extend(item));
+    bytes
+}
+
+/// The reply to HELLO.
+pub(super) fn hello() -> Vec<u8> {
+    let mut bytes = b"%2\r\n".to_vec();
+    bytes.extend(bulks(&["server", "redis"]).split_off(4));
+    bytes.extend(bulk("proto"));
+    bytes.extend(integer(3));
+    bytes
+}

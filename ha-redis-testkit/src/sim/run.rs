@@ -1,0 +1,240 @@
+//! One run: a client and its callers in a world that goes wrong, from the beginning to after the end.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use fastrand::Rng;
+use futures_lite::future;
+use ha_redis_core::Client;
+
+use super::check::check;
+use super::history::History;
+use super::log::Log;
+use super::plan::{Ending, Plan};
+use super::runtime::SimRuntime;
+use super::scheduler::{Clock, Owner, Scheduler, lock};
+use super::trace::Trace;
+use super::workload::Caller;
+use super::world::{Event, World};
+
+/// No run takes so long.
+const LONGEST: Duration = Duration::from_secs(200);
+/// The Sentinels and servers agree again within this, once the faults have stopped.
+const SETTLING: Duration = Duration::from_secs(80);
+/// Then a call succeeds within this.
+const RECOVERY: Duration = Duration::from_secs(6);
+/// So long all goes well before the client is closed.
+const CALM: Duration = Duration::from_millis(500);
+/// Callers end so much after the last of their deadlines, and tasks so much after the client.
+const LAST_ORDERS: Duration = Duration::from_millis(100);
+/// What closing may take beyond its own bounds.
+const CLOSING: Duration = Duration::from_millis(1_010);
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Report {
+    /// What the run was made from.
+    pub seed: u64,
+    /// What did not hold. Empty when all is well.
+    pub violations: Vec<String>,
+    /// The last lines of what happened.
+    pub trace: Vec<String>,
+    /// A hash of all that happened: the same for the same seed.
+    pub hash: u64,
+    /// How many calls were made.
+    pub calls: usize,
+    /// How long it took, in virtual time.
+    pub elapsed: Duration,
+}
+
+/// Runs the scenario of a seed. The report has the last `lines` of its trace, with what the client logged if `log`.
+pub fn run(seed: u64, lines: usize, log: bool) -> Report {
+    let mut rng = Rng::with_seed(seed);
+    let plan = Arc::new(Plan::new(&mut rng));
+    let mut scheduler = Scheduler::new(rng.u64(..));
+    let clock = Arc::clone(scheduler.clock());
+    let trace = Trace::new(lines);
+    let world = World::new(&clock, rng.u64(..), plan.conditions, plan.habits, trace);
+    let world = Arc::new(Mutex::new(world));
+    for (at, fault) in &plan.faults {
+        lock(&world).schedule(*at, Event::Fault(*fault));
+    }
+    let runtime = SimRuntime::new(&clock, &world, rng.u64(..));
+    let directed = Arc::new(AtomicBool::new(false));
+    let stage =
+        Stage { plan: Arc::clone(&plan), clock: Arc::clone(&clock), world: Arc::clone(&world), runtime };
+    let (done, rng) = (Arc::clone(&directed), rng.fork());
+    let direct = async move {
+        stage.direct(rng).await;
+        done.store(true, Ordering::Relaxed);
+    };
+    clock.spawn(Owner::Workload, Box::pin(direct));
+    let mut act = || {
+        play(&mut scheduler, &world, LONGEST, |_| directed.load(Ordering::Relaxed));
+        let end = clock.now() + LAST_ORDERS;
+        let gone = |scheduler: &Scheduler| scheduler.client_tasks() == 0 && lock(&world).network.held() == 0;
+        play(&mut scheduler, &world, end, gone);
+    };
+    match log {
+        true => tracing::subscriber::with_default(Log::new(&world), act),
+        false => act(),
+    }
+    report(seed, &plan, &scheduler, &mut lock(&world))
+}
+
+/// Lets tasks and the world go on, until `done` or `end`.
+fn play(scheduler: &mut Scheduler, world: &Mutex<World>, end: Duration, done: impl Fn(&Scheduler) -> bool) {
+    let clock = Arc::clone(scheduler.clock());
+    while clock.now() < end && !done(scheduler) {
+        lock(world).run_due();
+        if let Some(task) = scheduler.run_one() {
+            lock(world).trace.mark(task);
+            continue;
+        }
+        let events = lock(world).next_event();
+        let next = [clock.next_timer(), events].into_iter().flatten().min();
+        clock.advance(next.unwrap_or(end));
+    }
+}
+
+fn report(seed: u64, plan: &Plan, scheduler: &Scheduler, world: &mut World) -> Report {
+    let mut violations = check(&world.history, plan);
+    let (tasks, connections) = (scheduler.client_tasks(), world.network.held());
+    if tasks + connections > 0 {
+        let left = format!("{tasks} tasks and {connections} connections were left after the end");
+        violations.push(left);
+    }
+    Report {
+        seed,
+        violations,
+        trace: world.trace.lines(),
+        hash: world.trace.hash(),
+        calls: world.history.calls().count(),
+        elapsed: world.now(),
+    }
+}
+
+/// What the run's director has at hand.
+struct Stage {
+    plan: Arc<Plan>,
+    clock: Arc<Clock>,
+    world: Arc<Mutex<World>>,
+    runtime: SimRuntime,
+}
+
+impl Stage {
+    async fn direct(&self, mut rng: Rng) {
+        let client = Client::new(self.plan.config.clone(), Arc::new(self.runtime.clone()));
+        let (stop, running) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        for number in 0..self.plan.callers {
+            let caller = self.caller(number, &client, &mut rng);
+            let (stop, running) = (Arc::clone(&stop), Arc::clone(&running));
+            running.fetch_add(1, Ordering::Relaxed);
+            let call = async move {
+                caller.run(stop).await;
+                running.fetch_sub(1, Ordering::Relaxed);
+            };
+            self.clock.spawn(Owner::Workload, Box::pin(call));
+        }
+        let faults_end = self.plan.faults.last().map_or(Duration::ZERO, |(at, _)| *at);
+        if self.plan.ending == Ending::Early {
+            self.runtime.sleep(faults_end.mul_f64(rng.f64())).await;
+            self.close(&client).await;
+        } else {
+            self.runtime.sleep(faults_end).await;
+            self.recover(self.caller(self.plan.callers, &client, &mut rng)).await;
+            self.runtime.sleep(CALM).await;
+        }
+        if self.plan.ending == Ending::Busy {
+            self.close(&client).await;
+        }
+        stop.store(true, Ordering::Relaxed);
+        let idle = || running.load(Ordering::Relaxed) == 0;
+        self.wait(self.plan.call_timeout * 2 + self.plan.pause + LAST_ORDERS, idle).await;
+        if self.plan.ending == Ending::Quiet {
+            self.close(&client).await;
+        }
+        if self.plan.lossless && self.plan.ending != Ending::Early {
+            self.nothing_is_lost();
+        }
+    }
+
+    fn caller(&self, number: usize, client: &Client, rng: &mut Rng) -> Caller {
+        Caller {
+            number,
+            client: client.clone(),
+            connection: client.connection().with_retry_safety(self.plan.safety),
+            runtime: self.runtime.clone(),
+            world: Arc::clone(&self.world),
+            rng: rng.fork(),
+            safety: self.plan.safety,
+            call_timeout: self.plan.call_timeout,
+            pause: self.plan.pause,
+        }
+    }
+
+    /// Waits until the servers agree again, and then for the client to find them.
+    async fn recover(&self, probe: Caller) {
+        self.wait(SETTLING, || lock(&self.world).agreed_era().is_some()).await;
+        let agreed = lock(&self.world).agreed_era();
+        self.history(|history| history.agreed = agreed.map(|era| (self.clock.now(), era)));
+        if !self.wait(SETTLING, || lock(&self.world).is_settled()).await {
+            self.violation("the servers did not settle after the faults: the simulation is at fault");
+        }
+        lock(&self.world).say("all is settled");
+        let probing = async {
+            probe.probe().await;
+            true
+        };
+        let in_time = async {
+            self.runtime.sleep(RECOVERY).await;
+            false
+        };
+        if !future::or(probing, in_time).await {
+            self.violation("no call succeeded after the faults had stopped");
+        }
+        lock(&self.world).say("the client has recovered");
+        self.history(|history| history.recovered = Some(self.clock.now()));
+    }
+
+    async fn close(&self, client: &Client) {
+        let begun = self.clock.now();
+        self.history(|history| history.closed = Some(begun));
+        lock(&self.world).say("the client is being closed");
+        client.close().await;
+        if self.clock.now() > begun + self.plan.config.socket_timeout() + CLOSING {
+            self.violation("closing took longer than its bounds");
+        }
+    }
+
+    /// What was acknowledged is there, on the last master.
+    fn nothing_is_lost(&self) {
+        let mut world = lock(&self.world);
+        let lost = world.lost_counts();
+        for call in lost {
+            world.history.violation(format!("call {call} was acknowledged, and lost in a planned failover"));
+        }
+    }
+
+    /// Looks again and again whether it is so. False when it is not in time.
+    async fn wait(&self, patience: Duration, so: impl Fn() -> bool) -> bool {
+        let end = self.clock.now() + patience;
+        while !so() {
+            if self.clock.now() >= end {
+                return false;
+            }
+            self.runtime.sleep(Duration::from_millis(10)).await;
+        }
+        true
+    }
+
+    fn violation(&self, what: &str) {
+        self.history(|history| history.violation(what));
+    }
+
+    fn history(&self, change: impl FnOnce(&mut History)) {
+        change(&mut lock(&self.world).history);
+    }
+}

@@ -1,0 +1,143 @@
+//! The core's boundary on the simulation: virtual time, its tasks, and its network.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use fastrand::Rng;
+use ha_redis_core::runtime::{Runtime, Target, Task, Timer, Transport};
+
+use super::network::ConnectionId;
+use super::scheduler::{Clock, Owner, TimerKey, lock};
+use super::world::World;
+
+/// [`Runtime`] in virtual time.
+#[derive(Clone)]
+pub(super) struct SimRuntime {
+    /// The instant that virtual time counts from.
+    beginning: Instant,
+    clock: Arc<Clock>,
+    world: Arc<Mutex<World>>,
+    rng: Arc<Mutex<Rng>>,
+}
+
+impl SimRuntime {
+    pub(super) fn new(clock: &Arc<Clock>, world: &Arc<Mutex<World>>, seed: u64) -> Self {
+        Self {
+            beginning: Instant::now(),
+            clock: Arc::clone(clock),
+            world: Arc::clone(world),
+            rng: Arc::new(Mutex::new(Rng::with_seed(seed))),
+        }
+    }
+
+    /// The virtual time since the beginning.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.clock.now()
+    }
+
+    pub(super) async fn sleep(&self, time: Duration) {
+        let mut alarm = Alarm { clock: Arc::clone(&self.clock), at: self.clock.now() + time, key: None };
+        poll_fn(|cx| alarm.poll(cx)).await;
+    }
+}
+
+impl fmt::Debug for SimRuntime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimRuntime").field("elapsed", &self.elapsed()).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Runtime for SimRuntime {
+    fn now(&self) -> Instant {
+        self.beginning + self.clock.now()
+    }
+
+    fn timer(&self, at: Instant) -> Box<dyn Timer> {
+        let at = at.saturating_duration_since(self.beginning);
+        let clock = Arc::clone(&self.clock);
+        Box::new(RuntimeTimer { beginning: self.beginning, alarm: Alarm { clock, at, key: None } })
+    }
+
+    fn spawn(&self, task: Task) -> io::Result<()> {
+        self.clock.spawn(Owner::Client, task);
+        Ok(())
+    }
+
+    async fn connect(&self, target: &Target) -> io::Result<Box<dyn Transport>> {
+        let connection = lock(&self.world).dial(&target.address)?;
+        let socket = Socket { world: Arc::clone(&self.world), connection };
+        poll_fn(|cx| lock(&socket.world).poll_connected(socket.connection, cx)).await?;
+        Ok(Box::new(socket))
+    }
+
+    fn random(&self) -> u64 {
+        lock(&self.rng).u64(..)
+    }
+}
+
+/// A timer of the clock.
+struct Alarm {
+    clock: Arc<Clock>,
+    at: Duration,
+    key: Option<TimerKey>,
+}
+
+impl Alarm {
+    fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
+        self.clock.poll_until(self.at, &mut self.key, cx)
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.clock.forget(self.key.take());
+    }
+}
+
+struct RuntimeTimer {
+    beginning: Instant,
+    alarm: Alarm,
+}
+
+impl Timer for RuntimeTimer {
+    fn reset(&mut self, at: Instant) {
+        self.alarm.clock.forget(self.alarm.key.take());
+        self.alarm.at = at.saturating_duration_since(self.beginning);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.alarm.poll(cx)
+    }
+}
+
+/// The client's end of a connection.
+struct Socket {
+    world: Arc<Mutex<World>>,
+    connection: ConnectionId,
+}
+
+impl Transport for Socket {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        lock(&self.world).poll_read(self.connection, cx, buf)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        lock(&self.world).poll_write(self.connection, cx, buf)
+    }
+
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        lock(&self.world).hang_up(self.connection);
+    }
+}

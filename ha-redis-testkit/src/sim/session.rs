@@ -1,0 +1,106 @@
+//! The server's side of a connection: it gathers commands out of bytes and has them run, one after another.
+
+use std::io;
+use std::time::Duration;
+
+use super::host::Host;
+use super::network::ConnectionId;
+use super::reply;
+use super::world::{Event, World};
+use crate::resp::read_command;
+
+pub(super) struct Session {
+    pub(super) host: Host,
+    inbox: Vec<u8>,
+    /// The commands between MULTI and EXEC.
+    pub(super) queued: Option<Vec<Vec<String>>>,
+    /// Whether one of those was refused.
+    pub(super) discarded: bool,
+    /// Whether the client waits for something to come, and what comes then.
+    blocked: bool,
+    pub(super) subscribed: bool,
+}
+
+/// What is to be said to a command.
+pub(super) enum Said {
+    Reply(Vec<u8>),
+    /// Nothing came within this time.
+    NilAfter(Duration),
+}
+
+impl From<Vec<u8>> for Said {
+    fn from(reply: Vec<u8>) -> Self {
+        Self::Reply(reply)
+    }
+}
+
+impl World {
+    pub(super) fn open_session(&mut self, number: ConnectionId, host: Host) {
+        let session = Session {
+            host,
+            inbox: Vec::new(),
+            queued: None,
+            discarded: false,
+            blocked: false,
+            subscribed: false,
+        };
+        self.sessions.insert(number, session);
+    }
+
+    pub(super) fn close_session(&mut self, number: ConnectionId) {
+        self.sessions.remove(&number);
+    }
+
+    pub(super) fn on_bytes(&mut self, number: ConnectionId, bytes: &[u8]) {
+        if let Some(session) = self.sessions.get_mut(&number) {
+            session.inbox.extend_from_slice(bytes);
+            self.serve(number);
+        }
+    }
+
+    /// Runs the commands that are there whole.
+    pub(super) fn serve(&mut self, number: ConnectionId) {
+        let mut out = Vec::new();
+        while let Some(session) = self.sessions.get_mut(&number)
+            && !session.blocked
+            && self.processes[session.host.index() - 1] == super::world::Process::Up
+        {
+            let host = session.host;
+            let mut rest = &session.inbox[..];
+            let command = match read_command(&mut rest) {
+                Ok(command) => command,
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+                Err(error) => {
+                    self.history.violation(format!("{host} got what is not RESP: {error}"));
+                    self.finish(number);
+                    return;
+                }
+            };
+            let read = session.inbox.len() - rest.len();
+            session.inbox.drain(..read);
+            let said = match host {
+                Host::Sentinel(sentinel) => self.sentinel_command(sentinel, number, &command).into(),
+                Host::Redis(server) => self.redis_command(server, number, command),
+                Host::Client => return,
+            };
+            match said {
+                Said::Reply(bytes) => out.extend(bytes),
+                Said::NilAfter(wait) => {
+                    if let Some(session) = self.sessions.get_mut(&number) {
+                        session.blocked = true;
+                    }
+                    self.after(wait, Event::Unblock(number));
+                }
+            }
+        }
+        self.reply(number, out);
+    }
+
+    pub(super) fn on_unblock(&mut self, number: ConnectionId) {
+        if let Some(session) = self.sessions.get_mut(&number) {
+            session.blocked = false;
+            self.reply(number, reply::nil());
+            self.serve(number);
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Everything outside the client: the network, the servers, the Sentinels, and what is going to happen to them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::fault::{Fault, Mend};
+use super::history::{End, History, Write};
+use super::host::{Host, SENTINELS, SERVERS};
+use super::network::{Conditions, ConnectionId, Network, Way};
+use super::redis::Redis;
+use super::scheduler::Clock;
+use super::sentinel::{Failover, Sentinel};
+use super::session::Session;
+use super::trace::{Line, Trace};
+
+pub(super) struct World {
+    clock: Arc<Clock>,
+    agenda: BTreeMap<(Duration, u64), Event>,
+    scheduled: u64,
+    pub(super) rng: Rng,
+    pub(super) network: Network,
+    pub(super) sessions: BTreeMap<ConnectionId, Session>,
+    pub(super) processes: [Process; SERVERS + SENTINELS],
+    pub(super) servers: [Redis; SERVERS],
+    pub(super) sentinels: [Sentinel; SENTINELS],
+    pub(super) failover: Option<Failover>,
+    pub(super) habits: Habits,
+    /// How many servers have become master; the number of the newest one's era.
+    pub(super) eras: u64,
+    pub(super) history: History,
+    pub(super) trace: Trace,
+}
+
+/// Something that is going to happen.
+pub(super) enum Event {
+    Dial(ConnectionId),
+    Answered {
+        number: ConnectionId,
+        accepted: bool,
+    },
+    Deliver(ConnectionId, Way),
+    /// A command that waits on the server has waited enough.
+    Unblock(ConnectionId),
+    /// A replica takes over what its master has written.
+    Replicate(usize),
+    /// A Sentinel looks round.
+    Look(usize),
+    /// The failover goes on.
+    Step {
+        failover: u64,
+    },
+    Fault(Fault),
+    Mend(Mend),
+}
+
+/// How a server or a Sentinel is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Process {
+    Up,
+    /// It is there, accepts connections, and does nothing.
+    Hung,
+    Down,
+}
+
+/// How the servers and Sentinels behave in this run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Habits {
+    pub(super) replication_lag: Duration,
+    pub(super) resp3: bool,
+    /// Whether the Sentinels publish what they do.
+    pub(super) publish: bool,
+    /// How many failovers of a hundred are given up before and after the promotion.
+    pub(super) aborts: u8,
+    pub(super) late_aborts: u8,
+    /// How many looks of a Sentinel a server that follows the wrong master is left alone, on average.
+    pub(super) leniency: u8,
+}
+
+impl World {
+    pub(super) fn new(
+        clock: &Arc<Clock>,
+        seed: u64,
+        conditions: Conditions,
+        habits: Habits,
+        trace: Trace,
+    ) -> Self {
+        let mut world = Self {
+            clock: Arc::clone(clock),
+            agenda: BTreeMap::new(),
+            scheduled: 0,
+            rng: Rng::with_seed(seed),
+            network: Network::new(conditions),
+            sessions: BTreeMap::new(),
+            processes: [Process::Up; SERVERS + SENTINELS],
+            servers: std::array::from_fn(Redis::new),
+            sentinels: std::array::from_fn(|_| Sentinel::default()),
+            failover: None,
+            habits,
+            eras: 1,
+            history: History::default(),
+            trace,
+        };
+        for sentinel in 0..SENTINELS {
+            world.look_later(sentinel);
+        }
+        world
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
+    pub(super) fn schedule(&mut self, at: Duration, event: Event) {
+        self.scheduled += 1;
+        self.agenda.insert((at, self.scheduled), event);
+    }
+
+    pub(super) fn after(&mut self, wait: Duration, event: Event) {
+        let at = self.now() + wait;
+        self.schedule(at, event);
+    }
+
+    /// When the next thing happens.
+    pub(super) fn next_event(&self) -> Option<Duration> {
+        self.agenda.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// Lets everything happen whose time has come.
+    pub(super) fn run_due(&mut self) {
+        while let Some(first) = self.agenda.first_entry()
+            && first.key().0 <= self.clock.now()
+        {
+            let event = first.remove();
+            self.trace.mark(std::mem::discriminant(&event));
+            self.happen(event);
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Dial(number) => self.on_dial(number),
+            Event::Answered { number, accepted } => self.on_answered(number, accepted),
+            Event::Deliver(number, way) => self.on_deliver(number, way),
+            Event::Unblock(number) => self.on_unblock(number),
+            Event::Replicate(replica) => self.on_replicate(replica),
+            Event::Look(sentinel) => self.on_look(sentinel),
+            Event::Step { failover } => self.on_step(failover),
+            Event::Fault(fault) => self.on_fault(fault),
+            Event::Mend(mend) => self.on_mend(mend),
+        }
+    }
+
+    pub(super) fn note(&mut self, line: Line) {
+        self.trace.record(self.clock.now(), line);
+    }
+
+    pub(super) fn say(&mut self, note: impl Into<String>) {
+        self.note(Line::Note(note.into()));
+    }
+
+    /// A duration between the two.
+    pub(super) fn between(&mut self, from: u64, to: u64) -> Duration {
+        Duration::from_micros(self.rng.u64(from * 1_000..to * 1_000))
+    }
+
+    // Processes.
+
+    pub(super) fn process(&self, host: Host) -> Process {
+        self.processes[host.index() - 1]
+    }
+
+    pub(super) fn is_up(&self, host: Host) -> bool {
+        self.process(host) == Process::Up
+    }
+
+    pub(super) fn listens(&self, host: Host) -> bool {
+        self.process(host) != Process::Down
+    }
+
+    /// Whether `watcher` sees that `host` lives.
+    pub(super) fn sees(&self, watcher: Host, host: Host) -> bool {
+        self.is_up(watcher) && self.is_up(host) && self.network.reaches(watcher, host)
+    }
+
+    pub(super) fn crash(&mut self, host: Host) {
+        self.processes[host.index() - 1] = Process::Down;
+        for number in self.connections_of(host) {
+            self.reset(number);
+        }
+    }
+
+    pub(super) fn hang(&mut self, host: Host) {
+        if self.is_up(host) {
+            self.processes[host.index() - 1] = Process::Hung;
+        }
+    }
+
+    /// Starts a process that is down, or lets one that hangs go on.
+    pub(super) fn bring_back(&mut self, host: Host) {
+        let was = std::mem::replace(&mut self.processes[host.index() - 1], Process::Up);
+        match was {
+            Process::Up => {}
+            Process::Down => self.say(format!("{host} is started")),
+            Process::Hung => {
+                self.say(format!("{host} goes on"));
+                self.connections_of(host).into_iter().for_each(|number| self.serve(number));
+            }
+        }
+    }
+
+    pub(super) fn connections_of(&self, host: Host) -> Vec<ConnectionId> {
+        let sessions = self.sessions.iter().filter(|(_, session)| session.host == host);
+        sessions.map(|(number, _)| *number).collect()
+    }
+
+    /// Counts that were acknowledged and that the master does not have.
+    pub(super) fn lost_counts(&self) -> Vec<u64> {
+        let Host::Redis(master) = self.newest_master() else { return Vec::new() };
+        let acknowledged = self.history.calls().filter(|(number, call)| {
+            let counted = self.history.executions(*number).iter().any(|run| run.write == Write::Count);
+            counted && matches!(call.end, Some((_, End::Done)))
+        });
+        let lost = acknowledged
+            .filter(|(number, _)| self.servers[master].value(&format!("count:{number}")).is_none());
+        lost.map(|(number, _)| number).collect()
+    }
+}

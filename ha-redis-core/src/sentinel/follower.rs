@@ -116,6 +116,13 @@ struct Master {
     disowned: bool,
 }
 
+impl Master {
+    /// Whether the Sentinels have yet to say that it is master.
+    fn is_ahead(&self, now: Instant) -> bool {
+        self.provisional.as_ref().is_some_and(|switch| now < switch.until)
+    }
+}
+
 /// A switch ahead of the Sentinels' word.
 #[derive(Debug)]
 struct Provisional {
@@ -245,8 +252,10 @@ impl Follower {
                 master.epoch = master.epoch.max(best.epoch);
                 false
             }
+            // Who still names the master that was just replaced is behind, whatever epoch that one had.
+            Some(master) if master.is_ahead(now) && self.former.last() == Some(&best.address) => false,
             Some(master) if best.epoch > master.epoch => true,
-            Some(master) if master.provisional.as_ref().is_some_and(|switch| now < switch.until) => false,
+            Some(master) if master.is_ahead(now) => false,
             // The promotion did not last, or was never heard of.
             Some(master) if master.disowned || master.provisional.is_some() => council.is_agreed_on(&best),
             // All agree, afresh, on what is not newer: their configuration was made anew by hand.

@@ -76,6 +76,14 @@ impl World {
             return reply::error("LOADING Redis is loading the dataset in memory").into();
         }
         let Some(session) = self.sessions.get_mut(&number) else { return Vec::new().into() };
+        if name == "ROLE" {
+            session.is_replicas = !self.servers[server].is_master();
+        } else if session.is_replicas && !matches!(&*name, "HELLO" | "PING" | "CLIENT" | "SELECT") {
+            let server = Host::Redis(server);
+            self.history.violation(format!(
+                "{name} came over a connection on which {server} had said that it is a replica"
+            ));
+        }
         match (&*name, &mut session.queued) {
             ("EXEC", Some(_)) => return self.exec(server, number).into(),
             ("MULTI", None) => {

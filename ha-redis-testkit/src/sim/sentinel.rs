@@ -261,7 +261,10 @@ impl World {
     pub(super) fn on_step(&mut self, number: u64) {
         let Some(failover) = self.failover.take_if(|failover| failover.number == number) else { return };
         if !self.listens(Host::Sentinel(failover.leader)) {
-            // What it was about is lost with it.
+            // What it was about is lost with it, and a promotion that it has not told of is to be undone.
+            if let Stage::Confirm { era } = failover.stage {
+                self.revoke(era);
+            }
             return;
         }
         let stage = failover.stage;
@@ -351,7 +354,9 @@ impl World {
     fn abort(&mut self, channel: &'static str) {
         if let Some(failover) = self.failover.take() {
             let old = self.sentinels[failover.leader].master;
-            self.servers[failover.candidate].passed_over = Some(self.now());
+            if failover.stage != Stage::Select {
+                self.servers[failover.candidate].passed_over = Some(self.now());
+            }
             self.publish(failover.leader, channel, &about_master(old));
         }
     }

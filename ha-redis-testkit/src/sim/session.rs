@@ -19,6 +19,8 @@ pub(super) struct Session {
     /// Whether the client waits for something to come, and what comes then.
     blocked: bool,
     pub(super) subscribed: bool,
+    /// Whether the client has been told on this connection that the server is a replica.
+    pub(super) is_replicas: bool,
 }
 
 /// What is to be said to a command.
@@ -43,6 +45,7 @@ impl World {
             discarded: false,
             blocked: false,
             subscribed: false,
+            is_replicas: false,
         };
         self.sessions.insert(number, session);
     }

@@ -48,8 +48,8 @@ pub(crate) const CHANNELS: [&str; 30] = [
 /// An event about the master that we follow, its replicas, or its Sentinels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// The leader has chosen this replica, or has told it to become master.
-    Selected(Address),
+    /// The leader has chosen this replica, or has told it to become master, in place of this master.
+    Selected { replica: Address, master: Address },
     /// The failover under way was given up.
     Aborted,
     /// The publishing Sentinel names this master from now on.
@@ -89,7 +89,9 @@ impl fmt::Display for Subject {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Selected(replica) => write!(f, "{replica} is to become master"),
+            Self::Selected { replica, master } => {
+                write!(f, "{replica} is to become master in place of {master}")
+            }
             Self::Aborted => f.write_str("the failover was given up"),
             Self::Switched(master) => write!(f, "{master} is the master"),
             Self::Down(instance) => write!(f, "{instance} does not answer"),
@@ -137,7 +139,8 @@ pub(crate) fn read(channel: &str, payload: &str, master_name: &str) -> Option<Ev
     Some(match (channel, subject) {
         ("+selected-slave" | "+failover-state-send-slaveof-noone" | "+promoted-slave", subject) => {
             let Subject::Replica(replica) = subject else { return None };
-            Event::Selected(replica)
+            let [_, _, _, _, "@", _, ip, port, ..] = words[..] else { return None };
+            Event::Selected { replica, master: address(ip, port)? }
         }
         ("+sdown" | "+odown", subject) => Event::Down(subject),
         ("-sdown" | "-odown", subject) => Event::Up(subject),
@@ -184,7 +187,8 @@ mod tests {
     fn a_selected_replica_is_named() {
         let replica = "slave 127.0.0.1:7002 127.0.0.1 7002 @ mymaster 127.0.0.1 7000";
         for channel in ["+selected-slave", "+failover-state-send-slaveof-noone", "+promoted-slave"] {
-            assert_eq!(heard(channel, replica), Some(Event::Selected(Address::tcp("127.0.0.1", 7002))));
+            let [selected, master] = [7002, 7000].map(|port| Address::tcp("127.0.0.1", port));
+            assert_eq!(heard(channel, replica), Some(Event::Selected { replica: selected, master }));
         }
     }
 

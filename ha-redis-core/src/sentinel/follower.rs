@@ -225,7 +225,7 @@ impl Follower {
     /// acted on at once.
     fn on_event(&mut self, sentinel: Address, event: Event, now: Instant, actions: &mut Vec<Action>) {
         match event {
-            Event::Selected(replica) if self.rules.early_promotion => {
+            Event::Selected { replica, master } if self.is_ours(&replica, &master) => {
                 self.on_selected(sentinel, replica, now, actions);
                 return;
             }
@@ -237,6 +237,13 @@ impl Follower {
             _ => {}
         }
         self.ask(now, actions);
+    }
+
+    /// Whether a failover is to be followed early: not another than of the master that we know, which is an old one,
+    /// told late, or one after a switch that we have missed.
+    fn is_ours(&self, replica: &Address, master: &Address) -> bool {
+        let known = |known: &Master| [replica, master].contains(&&known.address);
+        self.rules.early_promotion && self.master.as_ref().is_none_or(known)
     }
 
     /// Follows what the Sentinels agree on.

@@ -11,9 +11,9 @@
 //!      = following m, holding, watching r1           and then this is the state
 //! ```
 //!
-//! What is heard: `s1 publishes CHANNEL [SERVER]`, `s1 s2 answer`, `s1 answers r1 in epoch 2` (from then on), `s1 answers
-//! in tilt`, `s1 answers naming s4`, `s1 answers as s2` (with that one's id), `s1 knows no master`, `s1 does not answer`,
-//! `s1 is subscribed to`, `there is a connection`, `the connection is lost`, `r1 says master`, `m says replica`, and
+//! What is heard: `s1 publishes CHANNEL [SERVER [for MASTER]]`, `s1 s2 answer`, `s1 answers r1 in epoch 2` (from then on),
+//! `s1 answers in tilt`, `s1 answers naming s4`, `s1 answers as s2` (with that one's id), `s1 knows no master`, `s1 does not
+//! answer`, `s1 is subscribed to`, `there is a connection`, `the connection is lost`, `r1 says master`, `m says replica`, and
 //! `time passes` for what is to be done at that very moment. The Sentinels are asked now and then in between.
 
 use std::collections::BTreeMap;
@@ -293,6 +293,10 @@ impl Stage {
             return Err(format!("`{channel}` is no channel that is listened to"));
         }
         let master = self.belief(name)?.master.clone().map_or("nobody".to_owned(), |(master, _)| master);
+        let (subject, master) = match subject {
+            [server, "for", master] => (&[*server][..], (*master).to_owned()),
+            _ => (subject, master),
+        };
         let payload = match subject {
             [] => "#".to_owned(),
             [server] if channel == "+switch-master" => format!("{MASTER_NAME} {master} 6379 {server} 6379"),

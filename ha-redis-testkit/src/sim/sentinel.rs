@@ -64,6 +64,7 @@ impl World {
             ["PING"] if self.habits.resp3 || !self.is_subscribed(number) => reply::status("PONG"),
             ["PING"] => reply::bulks(&["pong", ""]),
             ["SUBSCRIBE", ..] => self.subscribe(number, &command[1..]),
+            ["INFO", ..] => reply::bulk("# Sentinel\r\nsentinel_tilt:0\r\n"),
             ["SENTINEL", "MYID"] => reply::bulk(&format!("id-{sentinel}")),
             ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", _] => {
                 let master = Host::Redis(self.sentinels[sentinel].master);

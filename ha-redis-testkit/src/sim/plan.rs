@@ -53,7 +53,7 @@ impl Plan {
             config: config(rng, call_timeout),
             conditions: Conditions {
                 latency: Duration::from_micros(rng.u64(100..latency)),
-                window: if narrow { rng.usize(30..400) } else { 64 << 10 },
+                window: if narrow { rng.usize(60..400) } else { 64 << 10 },
                 choppy: rng.bool(),
             },
             habits: Habits {
@@ -63,7 +63,7 @@ impl Plan {
                 // Soon after one that was given up, writes are not held back for the next.
                 aborts: if lossless || rng.bool() { 0 } else { 25 },
                 late_aborts: if lossless || rng.bool() { 0 } else { 25 },
-                leniency: if rng.u8(..4) == 0 { 80 } else { 15 },
+                leniency: if rng.u8(..4) == 0 { 50 } else { 15 },
             },
             callers: rng.usize(2..=5),
             pause: millis(rng, 10, 100),
@@ -90,9 +90,9 @@ fn config(rng: &mut Rng, call_timeout: Duration) -> RedisConfig {
         .sentinel_hosts(sentinels.take(named))
         .sentinel_master_name(MASTER_NAME)
         .sentinel_socket_timeout(millis(rng, 100, 500))
-        .sentinel_socket_connect_timeout(millis(rng, 100, 500))
+        .sentinel_socket_connect_timeout(millis(rng, 150, 500))
         .socket_timeout(millis(rng, 100, 1_000))
-        .socket_connect_timeout(millis(rng, 100, 500))
+        .socket_connect_timeout(millis(rng, 150, 500))
         .health_check_interval(millis(rng, 100, 2_000))
         .failover_wait(millis(rng, 500, 5_000))
         .retry_attempts(rng.u32(..4))

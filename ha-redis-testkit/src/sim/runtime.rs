@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use fastrand::Rng;
-use ha_redis_core::runtime::{Runtime, Target, Task, Timer, Transport};
+use ha_redis_core::Address;
+use ha_redis_core::runtime::{Runtime, Task, Timer, Transport};
 
 use super::network::ConnectionId;
 use super::scheduler::{Clock, Owner, TimerKey, lock};
@@ -69,8 +70,8 @@ impl Runtime for SimRuntime {
         Ok(())
     }
 
-    async fn connect(&self, target: &Target) -> io::Result<Box<dyn Transport>> {
-        let connection = lock(&self.world).dial(&target.address)?;
+    async fn connect(&self, address: &Address) -> io::Result<Box<dyn Transport>> {
+        let connection = lock(&self.world).dial(address)?;
         let socket = Socket { world: Arc::clone(&self.world), connection };
         poll_fn(|cx| lock(&socket.world).poll_connected(socket.connection, cx)).await?;
         Ok(Box::new(socket))

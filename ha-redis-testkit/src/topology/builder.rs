@@ -20,6 +20,7 @@ pub struct TopologyBuilder {
     pub(super) master_name: String,
     down_after: Duration,
     failover_timeout: Duration,
+    demote_after: Option<Duration>,
     pub(super) password: Option<String>,
     pub(super) sentinel_password: Option<String>,
     tls: bool,
@@ -39,6 +40,7 @@ impl TopologyBuilder {
             master_name: "mymaster".into(),
             down_after: Duration::from_millis(500),
             failover_timeout: Duration::from_secs(5),
+            demote_after: None,
             password: None,
             sentinel_password: None,
             tls: false,
@@ -89,6 +91,14 @@ impl TopologyBuilder {
     #[must_use]
     pub fn failover_timeout(mut self, failover_timeout: Duration) -> Self {
         self.failover_timeout = failover_timeout;
+        self
+    }
+
+    /// For how long the Sentinels see a replaced master call itself master before they make a replica of it; 8 s by
+    /// default. Servers before version 7 keep to that.
+    #[must_use]
+    pub fn demote_after(mut self, demote_after: Duration) -> Self {
+        self.demote_after = Some(demote_after);
         self
     }
 
@@ -197,7 +207,9 @@ impl TopologyBuilder {
             let sentinel = self.sentinel(port.number(), &ports, servers);
             sentinels.push(launch(sentinel, port, place, network)?);
         }
-        sentinels.iter().try_for_each(Server::wait_until_ready)
+        sentinels.iter().try_for_each(Server::wait_until_ready)?;
+        let demote = |after| sentinels.iter().try_for_each(|sentinel| set_demotion(sentinel, after));
+        self.demote_after.map_or(Ok(()), demote)
     }
 
     /// Where a process listens.
@@ -296,4 +308,14 @@ fn launch(
 /// The 40 hexadecimal digits by which Sentinels know the one on this port.
 fn run_id(port: u16) -> String {
     format!("{port:040x}")
+}
+
+/// A Sentinel lets four of its announcements pass, and acts when it asks for the role next.
+fn set_demotion(sentinel: &Server, demote_after: Duration) -> Result<(), Error> {
+    let period = (demote_after / 4).as_millis().to_string();
+    match sentinel.query(&["SENTINEL", "DEBUG", "PUBLISH-PERIOD", &period, "INFO-PERIOD", &period]) {
+        // It is older than the command.
+        Err(Error::Refused { .. }) => Ok(()),
+        answer => answer.map(drop),
+    }
 }

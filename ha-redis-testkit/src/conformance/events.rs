@@ -4,11 +4,10 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures_lite::future::or;
 use ha_redis_core::redis::AsyncCommands;
 use ha_redis_core::{Address, Client, Event, Events, FailoverReport};
 
-use super::kit::{BOUND, Kit, config};
+use super::kit::{Kit, config};
 use crate::{Server, Topology};
 
 tests![
@@ -30,11 +29,7 @@ async fn next<T>(kit: &Kit, events: &mut Events, mut wanted: impl FnMut(&Event) 
             }
         }
     };
-    let late = async {
-        kit.sleep(BOUND).await;
-        panic!("no such event");
-    };
-    or(search, late).await
+    kit.within("such an event", search).await
 }
 
 async fn next_report(kit: &Kit, events: &mut Events) -> FailoverReport {

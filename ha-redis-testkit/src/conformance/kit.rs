@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use async_channel::{Receiver, Sender};
 use futures_lite::future::or;
 use ha_redis_core::runtime::Runtime;
-use ha_redis_core::{Client, Error, RedisConfig, RedisConfigBuilder};
+use ha_redis_core::{Address, Client, Error, RedisConfig, RedisConfigBuilder};
 
 use crate::{Server, Topology};
 
@@ -75,11 +75,33 @@ impl Kit {
         }
     }
 
+    /// Waits until the client has a connection to this server as the master, by whatever name it is known.
+    pub(super) async fn until_master(&self, client: &Client, server: &Server) {
+        let start = Instant::now();
+        loop {
+            let health = client.health_check().await;
+            match health.master {
+                Some(Address::Tcp { port, .. }) if port == server.port() && health.error.is_none() => return,
+                _ => assert!(start.elapsed() < BOUND, "waited in vain for the new master: {health:?}"),
+            }
+            self.sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// What `work` comes to, which it does within the bound.
+    pub(super) async fn within<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
+        let late = async {
+            self.sleep(BOUND).await;
+            panic!("waited in vain: {what}");
+        };
+        or(work, late).await
+    }
+
     /// Waits for the end of all these tasks.
     pub(super) async fn all<T>(&self, tasks: impl IntoIterator<Item = Spawned<T>>) -> Vec<T> {
         let mut ended = Vec::new();
         for task in tasks.into_iter().collect::<Vec<_>>() {
-            ended.push(task.end().await);
+            ended.push(self.within("a task ends", task.end()).await);
         }
         ended
     }
@@ -94,6 +116,10 @@ pub(super) struct Spawned<T> {
 impl<T> Spawned<T> {
     pub(super) async fn end(self) -> T {
         self.ended.recv().await.expect("the task has panicked")
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.is_closed() || !self.ended.is_empty()
     }
 
     pub(super) fn abort(&self) {

@@ -35,11 +35,18 @@ macro_rules! tests {
 mod commands;
 mod connecting;
 mod dedicated;
+mod discovery;
 mod events;
 mod faults;
 mod hostile;
 mod kit;
+mod networks;
 mod outcomes;
+mod pubsub;
+mod replicas;
+mod scripted;
+mod sentinel;
+mod sentinel_replicas;
 
 use std::any::Any;
 use std::fmt;
@@ -59,10 +66,16 @@ const SUITE: &[&[Test]] = &[
     commands::TESTS,
     connecting::TESTS,
     dedicated::TESTS,
+    discovery::TESTS,
     events::TESTS,
     faults::TESTS,
     hostile::TESTS,
+    networks::TESTS,
     outcomes::TESTS,
+    pubsub::TESTS,
+    replicas::TESTS,
+    sentinel::TESTS,
+    sentinel_replicas::TESTS,
 ];
 
 /// A way to run a runtime.

@@ -1,23 +1,38 @@
 //! Reads from replicas of a server that is reached directly, behind proxies where the network is to fail.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
-mod common;
-
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use common::{BOUND, calls, config, connections, until};
 use futures_lite::StreamExt;
-use ha_redis_testkit::{Cut, Direction, Proxy, Server};
-use ha_redis_tokio::redis::{self, AsyncCommands, RedisResult};
-use ha_redis_tokio::{
-    Connection, Outcome, RedisClient, RedisConfigBuilder, RedisErrorExt, ReplicaCandidate, ReplicaChoice,
+use ha_redis_core::{
+    Client, Connection, Outcome, RedisConfigBuilder, RedisErrorExt, ReplicaCandidate, ReplicaChoice,
     ReplicaStrategy, Turn,
 };
+use redis::{AsyncCommands, RedisResult};
+
+use super::kit::{BOUND, Kit, calls, config, connections};
+use crate::{Cut, Direction, Proxy, Server};
+
+tests![
+    reads_are_spread_over_the_replicas_from_the_first_on,
+    random_reads_go_to_both,
+    the_fastest_replica_is_read_from,
+    preferred_replicas_are_read_from_while_one_is_healthy,
+    a_choice_of_ones_own,
+    a_killed_replica_is_not_noticed,
+    a_hanging_replica_costs_one_timeout_and_is_left,
+    a_replica_that_lost_its_master_is_not_read_from,
+    a_replica_that_lags_is_not_read_from,
+    without_replicas_the_master_stands_in_unless_that_is_turned_off,
+    without_the_right_to_ask_the_master_stands_in_at_once,
+    slow_replicas_are_read_from_as_long_as_they_answer,
+    what_may_write_is_refused_before_it_is_sent,
+    a_scan_stays_with_one_replica,
+];
 
 /// A master with two replicas, each behind a proxy for its clients and with one before its master.
 struct Servers {
+    kit: Kit,
     master: Server,
     replicas: [Server; 2],
     to_replicas: [Proxy; 2],
@@ -26,7 +41,7 @@ struct Servers {
 
 impl Servers {
     /// The master has `key`, and the replicas have it from there.
-    fn start() -> Self {
+    fn start(kit: &Kit) -> Self {
         let master = Server::start().unwrap();
         let to_master = [(); 2].map(|()| Proxy::before(&master).unwrap());
         let replicas = [0, 1].map(|index| {
@@ -37,7 +52,7 @@ impl Servers {
         for (replica, proxy) in replicas.iter().zip(&to_replicas) {
             replica.query(&["CONFIG", "SET", "replica-announce-port", &proxy.port().to_string()]).unwrap();
         }
-        let servers = Self { master, replicas, to_replicas, to_master };
+        let servers = Self { kit: kit.clone(), master, replicas, to_replicas, to_master };
         // They come back under their new names.
         servers.to_master.iter().for_each(|proxy| proxy.cut(Cut::Close));
         servers.master.query(&["SET", "key", "value"]).unwrap();
@@ -60,9 +75,9 @@ impl Servers {
         }
     }
 
-    async fn client(&self, settings: impl FnOnce(RedisConfigBuilder) -> RedisConfigBuilder) -> RedisClient {
+    async fn client(&self, settings: impl FnOnce(RedisConfigBuilder) -> RedisConfigBuilder) -> Client {
         let config = settings(config(&self.master.url()).to_builder()).build().unwrap();
-        RedisClient::connect(config).await.unwrap()
+        self.kit.connect(config).await.unwrap()
     }
 
     fn gets(&self) -> [u64; 3] {
@@ -82,7 +97,7 @@ async fn until_read_from(servers: &Servers, redis: &mut Connection, expected: &[
             return;
         }
         assert!(start.elapsed() < BOUND, "{read_from:?} were read from in place of {expected:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        servers.kit.sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -92,9 +107,8 @@ async fn read(redis: &mut Connection, times: usize) {
     }
 }
 
-#[tokio::test]
-async fn reads_are_spread_over_the_replicas_from_the_first_on() {
-    let servers = Servers::start();
+async fn reads_are_spread_over_the_replicas_from_the_first_on(kit: Kit) {
+    let servers = Servers::start(&kit);
     let client = servers.client(|settings| settings).await;
     assert_eq!(servers.replicas.each_ref().map(connections), [0, 0], "nobody has asked for them yet");
     let mut redis = client.replica_connection();
@@ -108,21 +122,19 @@ async fn reads_are_spread_over_the_replicas_from_the_first_on() {
         "{replicas:?}"
     );
     client.close().await;
-    until("close() ends them", || servers.replicas.each_ref().map(connections) == [0, 0]).await;
+    kit.until("close() ends them", || servers.replicas.each_ref().map(connections) == [0, 0]).await;
     let error = client.replica_connection().get::<_, String>("key").await.unwrap_err();
     assert!(error.client_error().unwrap().is_closed(), "{error}");
 }
 
-#[tokio::test]
-async fn random_reads_go_to_both() {
-    let servers = Servers::start();
+async fn random_reads_go_to_both(kit: Kit) {
+    let servers = Servers::start(&kit);
     let client = servers.client(|settings| settings.replica_strategy(ReplicaStrategy::Random)).await;
     until_read_from(&servers, &mut client.replica_connection(), &[1, 2]).await;
 }
 
-#[tokio::test]
-async fn the_fastest_replica_is_read_from() {
-    let servers = Servers::start();
+async fn the_fastest_replica_is_read_from(kit: Kit) {
+    let servers = Servers::start(&kit);
     let client = servers.client(|settings| settings.replica_strategy(ReplicaStrategy::LowestLatency)).await;
     let mut redis = client.replica_connection();
     servers.to_replicas[0].delay(Direction::ToClient, Duration::from_millis(50));
@@ -132,9 +144,8 @@ async fn the_fastest_replica_is_read_from() {
     until_read_from(&servers, &mut redis, &[1]).await;
 }
 
-#[tokio::test]
-async fn preferred_replicas_are_read_from_while_one_is_healthy() {
-    let servers = Servers::start();
+async fn preferred_replicas_are_read_from_while_one_is_healthy(kit: Kit) {
+    let servers = Servers::start(&kit);
     let preferred = servers.to_replicas[1].address().to_string();
     let client = servers.client(|settings| settings.preferred_replicas([preferred])).await;
     let mut redis = client.replica_connection();
@@ -156,9 +167,8 @@ impl ReplicaChoice for Only {
     }
 }
 
-#[tokio::test]
-async fn a_choice_of_ones_own() {
-    let servers = Servers::start();
+async fn a_choice_of_ones_own(kit: Kit) {
+    let servers = Servers::start(&kit);
     let client = servers.client(|settings| settings).await;
     let mut redis = client.replica_connection_by(Only(servers.to_replicas[0].port()));
     until_read_from(&servers, &mut redis, &[1]).await;
@@ -166,22 +176,19 @@ async fn a_choice_of_ones_own() {
     until_read_from(&servers, &mut redis, &[0]).await;
 }
 
-#[tokio::test]
-async fn a_killed_replica_is_not_noticed() {
-    let servers = Servers::start();
+async fn a_killed_replica_is_not_noticed(kit: Kit) {
+    let servers = Servers::start(&kit);
     let client = servers.client(|settings| settings.replica_fallback(false)).await;
     let mut redis = client.replica_connection();
     until_read_from(&servers, &mut redis, &[1, 2]).await;
     let readers: Vec<_> = (0..8)
         .map(|_| {
             let mut redis = client.replica_connection();
-            tokio::spawn(async move { read(&mut redis, 2_000).await })
+            kit.spawn(async move { read(&mut redis, 2_000).await })
         })
         .collect();
     servers.replicas[0].kill().unwrap();
-    for reader in readers {
-        tokio::time::timeout(BOUND, reader).await.unwrap().unwrap();
-    }
+    kit.all(readers).await;
     servers.replicas[0].restart().unwrap();
     servers.replicas[0]
         .query(&["CONFIG", "SET", "replica-announce-port", &servers.to_replicas[0].port().to_string()])
@@ -191,9 +198,8 @@ async fn a_killed_replica_is_not_noticed() {
     until_read_from(&servers, &mut redis, &[1, 2]).await;
 }
 
-#[tokio::test]
-async fn a_hanging_replica_costs_one_timeout_and_is_left() {
-    let servers = Servers::start();
+async fn a_hanging_replica_costs_one_timeout_and_is_left(kit: Kit) {
+    let servers = Servers::start(&kit);
     let timeout = Duration::from_millis(500);
     let client = servers.client(|settings| settings.replica_fallback(false).socket_timeout(timeout)).await;
     let mut redis = client.replica_connection();
@@ -215,9 +221,8 @@ async fn a_hanging_replica_costs_one_timeout_and_is_left() {
     until_read_from(&servers, &mut redis, &[1, 2]).await;
 }
 
-#[tokio::test]
-async fn a_replica_that_lost_its_master_is_not_read_from() {
-    let servers = Servers::start();
+async fn a_replica_that_lost_its_master_is_not_read_from(kit: Kit) {
+    let servers = Servers::start(&kit);
     let wait = Duration::from_secs(1);
     let client = servers.client(|settings| settings.replica_fallback(false).failover_wait(wait)).await;
     let mut redis = client.replica_connection();
@@ -246,9 +251,8 @@ async fn a_replica_that_lost_its_master_is_not_read_from() {
     until_read_from(&servers, &mut redis, &[1, 2]).await;
 }
 
-#[tokio::test]
-async fn a_replica_that_lags_is_not_read_from() {
-    let servers = Servers::start();
+async fn a_replica_that_lags_is_not_read_from(kit: Kit) {
+    let servers = Servers::start(&kit);
     let client = servers.client(|settings| settings.replica_max_lag(10_000)).await;
     let mut redis = client.replica_connection();
     let mut least_lag = client.replica_connection_by(ReplicaStrategy::LeastLag);
@@ -267,17 +271,16 @@ async fn a_replica_that_lags_is_not_read_from() {
     until_read_from(&servers, &mut redis, &[1, 2]).await;
 }
 
-#[tokio::test]
-async fn without_replicas_the_master_stands_in_unless_that_is_turned_off() {
+async fn without_replicas_the_master_stands_in_unless_that_is_turned_off(kit: Kit) {
     let master = Server::start().unwrap();
-    let client = common::client_of(&master).await;
+    let client = kit.client_of(&master).await;
     client.connection().set::<_, _, ()>("key", "value").await.unwrap();
     read(&mut client.replica_connection(), 3).await;
     assert_eq!(calls(&master, "get"), 3);
 
     let wait = Duration::from_millis(300);
     let settings = config(&master.url()).to_builder().replica_fallback(false).failover_wait(wait);
-    let strict = RedisClient::connect(settings.build().unwrap()).await.unwrap();
+    let strict = kit.connect(settings.build().unwrap()).await.unwrap();
     let start = Instant::now();
     let error = strict.replica_connection().get::<_, String>("key").await.unwrap_err();
     assert!(start.elapsed() >= wait && start.elapsed() < BOUND);
@@ -286,24 +289,22 @@ async fn without_replicas_the_master_stands_in_unless_that_is_turned_off() {
     assert_eq!(calls(&master, "get"), 3);
 }
 
-#[tokio::test]
-async fn without_the_right_to_ask_the_master_stands_in_at_once() {
+async fn without_the_right_to_ask_the_master_stands_in_at_once(kit: Kit) {
     let server = Server::builder().user("app", "on >secret ~* +@all -info").start().unwrap();
     let settings = config(&server.url()).to_builder().username("app").password("secret");
-    let client = RedisClient::connect(settings.clone().build().unwrap()).await.unwrap();
+    let client = kit.connect(settings.clone().build().unwrap()).await.unwrap();
     client.connection().set::<_, _, ()>("key", "value").await.unwrap();
     let start = Instant::now();
     read(&mut client.replica_connection(), 10).await;
     assert!(start.elapsed() < client.config().socket_connect_timeout());
     let settings = settings.replica_fallback(false).failover_wait(Duration::from_millis(300));
-    let strict = RedisClient::connect(settings.build().unwrap()).await.unwrap();
+    let strict = kit.connect(settings.build().unwrap()).await.unwrap();
     let error = strict.replica_connection().get::<_, String>("key").await.unwrap_err();
     assert!(error.to_string().contains("no permissions to run the 'info' command"), "{error}");
 }
 
-#[tokio::test]
-async fn slow_replicas_are_read_from_as_long_as_they_answer() {
-    let servers = Servers::start();
+async fn slow_replicas_are_read_from_as_long_as_they_answer(kit: Kit) {
+    let servers = Servers::start(&kit);
     let client = servers.client(|settings| settings).await;
     until_read_from(&servers, &mut client.replica_connection(), &[1, 2]).await;
     let large = "x".repeat(1_000);
@@ -315,21 +316,18 @@ async fn slow_replicas_are_read_from_as_long_as_they_answer() {
     let before = servers.gets()[0];
     let reader = || {
         let (mut redis, large) = (client.replica_connection(), large.clone());
-        tokio::spawn(async move {
+        kit.spawn(async move {
             for _ in 0..2 {
                 assert_eq!(redis.get::<_, String>("large").await.unwrap(), large);
             }
         })
     };
-    for reader in (0..100).map(|_| reader()).collect::<Vec<_>>() {
-        tokio::time::timeout(BOUND, reader).await.unwrap().unwrap();
-    }
+    kit.all((0..100).map(|_| reader())).await;
     assert_eq!(servers.gets()[0], before, "the master is not to take what the replicas cannot");
 }
 
-#[tokio::test]
-async fn what_may_write_is_refused_before_it_is_sent() {
-    let servers = Servers::start();
+async fn what_may_write_is_refused_before_it_is_sent(kit: Kit) {
+    let servers = Servers::start(&kit);
     let client = servers.client(|settings| settings).await;
     let mut redis = client.replica_connection();
     read(&mut redis, 1).await;
@@ -360,9 +358,8 @@ async fn what_may_write_is_refused_before_it_is_sent() {
     assert_eq!(sum, 3);
 }
 
-#[tokio::test]
-async fn a_scan_stays_with_one_replica() {
-    let servers = Servers::start();
+async fn a_scan_stays_with_one_replica(kit: Kit) {
+    let servers = Servers::start(&kit);
     let client = servers.client(|settings| settings).await;
     let mut redis = client.replica_connection();
     let mut fill = redis::pipe();

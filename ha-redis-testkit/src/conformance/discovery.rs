@@ -1,76 +1,82 @@
 //! Whom the client believes: the official guidelines for Sentinel clients, and what goes beyond them.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-#![cfg(feature = "sentinel")]
-
-mod common;
-#[path = "common/sentinel.rs"]
-mod scripted;
-
 use std::time::{Duration, Instant};
 
-use common::{BOUND, calls, client_of_topology, config, connections, until, until_master};
-use ha_redis_testkit::{Server, Topology};
-use ha_redis_tokio::redis::{self, AsyncCommands};
-use ha_redis_tokio::{Outcome, RedisClient, RedisErrorExt};
-use scripted::Sentinels;
+use futures_lite::future::zip;
+use ha_redis_core::{Client, Outcome, RedisErrorExt};
+use redis::AsyncCommands;
 
-#[tokio::test]
-async fn one_that_knows_no_master_is_passed_over() {
+use super::kit::{BOUND, Kit, calls, config, connections};
+use super::scripted::Sentinels;
+use crate::{Server, Topology};
+
+tests![
+    one_that_knows_no_master_is_passed_over,
+    a_silent_sentinel_is_not_waited_for,
+    an_old_view_gets_no_writes_whoever_answers_first,
+    a_server_of_the_wrong_role_is_left_and_the_sentinels_are_asked_again,
+    a_lost_connection_is_not_made_again_to_a_master_that_was_replaced,
+    killed_connections_are_made_again_and_failovers_followed,
+    where_role_is_refused_info_verifies_the_master_and_sees_the_promotion,
+    without_early_promotion_a_failover_is_followed_by_the_sentinels_word,
+    sentinels_that_only_watch_are_shown_and_close_for_writes_by_the_setting,
+    without_a_majority_writes_fail_at_once_by_the_setting,
+    a_sentinel_can_be_asked_and_the_next_one_takes_its_place,
+    what_a_sentinel_connection_cannot_do_is_said,
+];
+
+async fn one_that_knows_no_master_is_passed_over(kit: Kit) {
     let master = Server::start().unwrap();
     let sentinels = Sentinels::naming(&master, 3);
     sentinels.change(0, |says| says.master = None);
-    let client = RedisClient::connect(sentinels.config()).await.unwrap();
+    let client = kit.connect(sentinels.config()).await.unwrap();
     client.connection().set::<_, _, ()>("key", 1).await.unwrap();
     let states = client.topology().await.unwrap().sentinel_states;
     assert_eq!(states.iter().filter(|state| state.error.is_some()).count(), 1, "{states:?}");
 }
 
-#[tokio::test]
-async fn a_silent_sentinel_is_not_waited_for() {
+async fn a_silent_sentinel_is_not_waited_for(kit: Kit) {
     let master = Server::start().unwrap();
     let sentinels = Sentinels::naming(&master, 3);
     sentinels.change(0, |says| says.answers = false);
     let settings = sentinels.settings().sentinel_socket_timeout(BOUND);
     let started = Instant::now();
-    RedisClient::connect(settings.build().unwrap()).await.unwrap();
+    kit.connect(settings.build().unwrap()).await.unwrap();
     assert!(started.elapsed() < BOUND / 2, "the others are a majority");
 }
 
-#[tokio::test]
-async fn an_old_view_gets_no_writes_whoever_answers_first() {
+async fn an_old_view_gets_no_writes_whoever_answers_first(kit: Kit) {
     let (old, new) = (Server::start().unwrap(), Server::start().unwrap());
     for stale in 0..3 {
         let sentinels = Sentinels::naming(&new, 3);
         (0..3).for_each(|number| sentinels.change(number, |says| says.epoch = 2));
         sentinels.change(stale, |says| (says.master, says.epoch) = (Some(old.port()), 1));
-        let client = RedisClient::connect(sentinels.config()).await.unwrap();
+        let client = kit.connect(sentinels.config()).await.unwrap();
         client.connection().set::<_, _, ()>("key", stale).await.unwrap();
     }
     assert_eq!((calls(&old, "set"), calls(&new, "set")), (0, 3));
 }
 
-#[tokio::test]
-async fn a_server_of_the_wrong_role_is_left_and_the_sentinels_are_asked_again() {
+async fn a_server_of_the_wrong_role_is_left_and_the_sentinels_are_asked_again(kit: Kit) {
     let master = Server::start().unwrap();
     let replica = Server::builder().replica_of(&master).start().unwrap();
     let sentinels = Sentinels::naming(&replica, 1);
-    let client = RedisClient::new(sentinels.config());
+    let client = kit.client(sentinels.config());
     let mut redis = client.connection();
-    let (written, ()) = tokio::join!(redis.set::<_, _, ()>("key", 1), async {
-        until("the replica was asked for its role", || calls(&replica, "role") >= 2).await;
+    let named = async {
+        kit.until("the replica was asked for its role", || calls(&replica, "role") >= 2).await;
         sentinels.change(0, |says| (says.master, says.epoch) = (Some(master.port()), 2));
-    });
+    };
+    let (written, ()) = zip(redis.set::<_, _, ()>("key", 1), named).await;
     written.unwrap();
     assert_eq!(calls(&master, "set"), 1);
-    until("nothing is left on the replica", || connections(&replica) == 0).await;
+    kit.until("nothing is left on the replica", || connections(&replica) == 0).await;
 }
 
-#[tokio::test]
-async fn a_lost_connection_is_not_made_again_to_a_master_that_was_replaced() {
+async fn a_lost_connection_is_not_made_again_to_a_master_that_was_replaced(kit: Kit) {
     let (old, new) = (Server::start().unwrap(), Server::start().unwrap());
     let sentinels = Sentinels::naming(&old, 3);
-    let client = RedisClient::connect(sentinels.config()).await.unwrap();
+    let client = kit.connect(sentinels.config()).await.unwrap();
     let mut redis = client.connection();
     redis.set::<_, _, ()>("key", 1).await.unwrap();
     // No event tells of it, and the old master still says that it is one.
@@ -82,10 +88,9 @@ async fn a_lost_connection_is_not_made_again_to_a_master_that_was_replaced() {
     assert_eq!((calls(&old, "set"), calls(&new, "set")), (1, 1));
 }
 
-#[tokio::test]
-async fn killed_connections_are_made_again_and_failovers_followed() {
-    let topology = Topology::start().unwrap();
-    let client = client_of_topology(&topology).await;
+async fn killed_connections_are_made_again_and_failovers_followed(kit: Kit) {
+    let topology = Topology::builder().demote_after(Duration::from_secs(1)).start().unwrap();
+    let client = kit.client_of_topology(&topology).await;
     let mut redis = client.connection();
     for round in 0..5 {
         topology.master().unwrap().query(&["CLIENT", "KILL", "TYPE", "normal"]).unwrap();
@@ -98,48 +103,45 @@ async fn killed_connections_are_made_again_and_failovers_followed() {
     for sentinel in topology.sentinels() {
         sentinel.query(&["CLIENT", "KILL", "TYPE", "normal"]).unwrap();
         sentinel.query(&["CLIENT", "KILL", "TYPE", "pubsub"]).unwrap();
-        until("it is listened to again", || listeners(sentinel) == 1).await;
+        kit.until("it is listened to again", || listeners(sentinel) == 1).await;
     }
     topology.wait_until_healthy().unwrap();
     let old = topology.planned_failover().unwrap();
     let new = topology.wait_for_new_master(old).unwrap();
-    until_master(&client, new).await;
+    kit.until_master(&client, new).await;
     redis.set::<_, _, ()>("key", "after").await.unwrap();
     assert_eq!(new.query(&["GET", "key"]).unwrap().text(), Some("after"));
 }
 
-#[tokio::test]
-async fn where_role_is_refused_info_verifies_the_master_and_sees_the_promotion() {
+async fn where_role_is_refused_info_verifies_the_master_and_sees_the_promotion(kit: Kit) {
     let topology = Topology::builder().config("user app on >secret ~* &* +@all -role").start().unwrap();
     let with_user = topology.url().replace("redis+sentinel://", "redis+sentinel://app:secret@");
-    let client = RedisClient::connect(config(&with_user)).await.unwrap();
+    let client = kit.connect(config(&with_user)).await.unwrap();
     let mut redis = client.connection();
     redis.set::<_, _, ()>("key", 1).await.unwrap();
     let old = topology.planned_failover().unwrap();
     let new = topology.wait_for_new_master(old).unwrap();
-    until_master(&client, new).await;
+    kit.until_master(&client, new).await;
     redis.set::<_, _, ()>("key", 2).await.unwrap();
     assert_eq!(new.query(&["GET", "key"]).unwrap().text(), Some("2"));
 }
 
-#[tokio::test]
-async fn without_early_promotion_a_failover_is_followed_by_the_sentinels_word() {
+async fn without_early_promotion_a_failover_is_followed_by_the_sentinels_word(kit: Kit) {
     let topology = Topology::start().unwrap();
     let url = format!("{}?early_promotion=false", topology.url());
-    let client = RedisClient::connect(config(&url)).await.unwrap();
+    let client = kit.connect(config(&url)).await.unwrap();
     let old = topology.planned_failover().unwrap();
     let new = topology.wait_for_new_master(old).unwrap();
-    until_master(&client, new).await;
+    kit.until_master(&client, new).await;
     client.connection().set::<_, _, ()>("key", 2).await.unwrap();
     assert_eq!(new.query(&["GET", "key"]).unwrap().text(), Some("2"));
 }
 
-#[tokio::test]
-async fn sentinels_that_only_watch_are_shown_and_close_for_writes_by_the_setting() {
+async fn sentinels_that_only_watch_are_shown_and_close_for_writes_by_the_setting(kit: Kit) {
     let master = Server::start().unwrap();
     let sentinels = Sentinels::naming(&master, 3);
     let settings = sentinels.settings().sentinel_require_majority(true);
-    let client = RedisClient::connect(settings.build().unwrap()).await.unwrap();
+    let client = kit.connect(settings.build().unwrap()).await.unwrap();
     let mut redis = client.connection();
     redis.set::<_, _, ()>("key", 1).await.unwrap();
     (0..2).for_each(|number| sentinels.change(number, |says| says.tilt = true));
@@ -148,7 +150,7 @@ async fn sentinels_that_only_watch_are_shown_and_close_for_writes_by_the_setting
     assert!(topology.to_string().contains("2 in TILT mode"), "{topology}");
     assert_eq!(topology.sentinel_states.iter().filter(|state| state.tilt).count(), 2);
 
-    let refused = refused_write(&client).await;
+    let refused = refused_write(&kit, &client).await;
     assert!(refused.client_error().unwrap().is_sentinel(), "{refused}");
     assert!(refused.to_string().contains("only 1 of 3 Sentinels answer and act"), "{refused}");
     assert_eq!(redis.get::<_, i64>("key").await.unwrap(), 1, "reads go on");
@@ -157,57 +159,55 @@ async fn sentinels_that_only_watch_are_shown_and_close_for_writes_by_the_setting
     let taken = redis.blpop::<_, Option<(String, String)>>("list", 0.0).await.unwrap_err();
     assert_eq!(taken.outcome(), Outcome::NotSent, "{taken}");
     (0..2).for_each(|number| sentinels.change(number, |says| says.tilt = false));
-    goes_on(&client).await;
+    goes_on(&kit, &client).await;
 }
 
-#[tokio::test]
-async fn without_a_majority_writes_fail_at_once_by_the_setting() {
+async fn without_a_majority_writes_fail_at_once_by_the_setting(kit: Kit) {
     let topology = Topology::start().unwrap();
     let url = format!("{}?sentinel_require_majority=true&failover_wait=60", topology.url());
-    let client = RedisClient::connect(config(&url)).await.unwrap();
+    let client = kit.connect(config(&url)).await.unwrap();
     client.connection().set::<_, _, ()>("key", 1).await.unwrap();
     let [first, second, _] = topology.sentinels() else { panic!("three Sentinels") };
     first.kill().unwrap();
     client.connection().set::<_, _, ()>("key", 1).await.unwrap();
     second.kill().unwrap();
-    let refused = refused_write(&client).await;
+    let refused = refused_write(&kit, &client).await;
     assert_eq!(refused.outcome(), Outcome::NotSent, "{refused}");
     // Also while there is no connection at all.
     topology.master().unwrap().kill().unwrap();
     let started = Instant::now();
-    refused_write(&client).await;
+    refused_write(&kit, &client).await;
     assert!(started.elapsed() < BOUND, "it waits for no connection");
     topology.servers()[0].restart().unwrap();
     assert_eq!(client.connection().get::<_, Option<i64>>("key").await.unwrap(), None, "reads go on");
     first.restart().unwrap();
-    goes_on(&client).await;
+    goes_on(&kit, &client).await;
 }
 
 /// Writes until a write is refused.
-async fn refused_write(client: &RedisClient) -> redis::RedisError {
+async fn refused_write(kit: &Kit, client: &Client) -> redis::RedisError {
     let started = Instant::now();
     loop {
         if let Err(error) = client.connection().set::<_, _, ()>("key", 1).await {
             return error;
         }
         assert!(started.elapsed() < BOUND, "writes are still taken");
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        kit.sleep(Duration::from_millis(10)).await;
     }
 }
 
 /// Waits until writes are taken again.
-async fn goes_on(client: &RedisClient) {
+async fn goes_on(kit: &Kit, client: &Client) {
     let started = Instant::now();
     while let Err(error) = client.connection().set::<_, _, ()>("key", 3).await {
         assert!(started.elapsed() < BOUND, "{error}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        kit.sleep(Duration::from_millis(10)).await;
     }
 }
 
-#[tokio::test]
-async fn a_sentinel_can_be_asked_and_the_next_one_takes_its_place() {
+async fn a_sentinel_can_be_asked_and_the_next_one_takes_its_place(kit: Kit) {
     let topology = Topology::start().unwrap();
-    let client = client_of_topology(&topology).await;
+    let client = kit.client_of_topology(&topology).await;
     let mut sentinel = client.sentinel_connection().await.unwrap();
     let ckquorum = redis::cmd("SENTINEL").arg("CKQUORUM").arg("mymaster").take();
     let answer: String = ckquorum.query_async(&mut sentinel).await.unwrap();
@@ -234,10 +234,9 @@ async fn a_sentinel_can_be_asked_and_the_next_one_takes_its_place() {
     hung.resume().unwrap();
 }
 
-#[tokio::test]
-async fn what_a_sentinel_connection_cannot_do_is_said() {
+async fn what_a_sentinel_connection_cannot_do_is_said(kit: Kit) {
     let topology = Topology::start().unwrap();
-    let client = client_of_topology(&topology).await;
+    let client = kit.client_of_topology(&topology).await;
     let mut sentinel = client.sentinel_connection().await.unwrap();
     let mut atomic = redis::pipe();
     atomic.atomic().cmd("PING");
@@ -251,6 +250,6 @@ async fn what_a_sentinel_connection_cannot_do_is_said() {
     client.close().await;
     assert!(client.sentinel_connection().await.unwrap_err().is_closed());
 
-    let direct = RedisClient::new(config("redis://127.0.0.1:1"));
+    let direct = kit.client(config("redis://127.0.0.1:1"));
     assert!(direct.sentinel_connection().await.unwrap_err().is_config());
 }

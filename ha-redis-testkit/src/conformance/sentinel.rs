@@ -1,19 +1,27 @@
 //! Finding the master through Sentinels, and what they say of it.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-#![cfg(feature = "sentinel")]
+use std::time::Duration;
 
-mod common;
+use redis::AsyncCommands;
 
-use common::{client_of_topology, config, connections, until};
-use ha_redis_testkit::Topology;
-use ha_redis_tokio::RedisClient;
-use ha_redis_tokio::redis::AsyncCommands;
+use super::kit::{Kit, config, connections};
+use crate::{Server, Topology};
 
-#[tokio::test]
-async fn the_master_is_found_and_the_topology_described() {
+tests![
+    the_master_is_found_and_the_topology_described,
+    an_unknown_name_is_told_apart_from_sentinels_out_of_reach,
+    dead_sentinels_in_the_list_do_no_harm,
+    without_any_sentinel_the_master_is_used_on,
+    a_switch_ends_every_connection_to_the_old_master,
+    a_master_that_restarts_in_place_is_a_slow_call,
+    two_failovers_in_a_row_are_followed,
+    one_sentinel_of_three_in_the_configuration_will_do,
+    a_server_in_the_list_that_is_no_sentinel_is_told_of,
+];
+
+async fn the_master_is_found_and_the_topology_described(kit: Kit) {
     let topology = Topology::builder().password("data").sentinel_password("watch").start().unwrap();
-    let client = client_of_topology(&topology).await;
+    let client = kit.client_of_topology(&topology).await;
     client.connection().set::<_, _, ()>("key", 1).await.unwrap();
     assert!(client.is_sentinel_mode());
     let master = topology.master().unwrap();
@@ -28,14 +36,13 @@ async fn the_master_is_found_and_the_topology_described() {
     assert!(!described.is_healthy(), "one Sentinel of three cannot fail over: {described}");
 }
 
-#[tokio::test]
-async fn an_unknown_name_is_told_apart_from_sentinels_out_of_reach() {
+async fn an_unknown_name_is_told_apart_from_sentinels_out_of_reach(kit: Kit) {
     let topology = Topology::start().unwrap();
     let hosts = topology.sentinel_addresses().iter().map(ToString::to_string).collect::<Vec<_>>();
     let unknown = config(&format!("redis+sentinel://{}/nosuch", hosts.join(",")));
-    let unknown = RedisClient::connect(unknown).await.unwrap_err();
+    let unknown = kit.connect(unknown).await.unwrap_err();
     let unreachable = config("redis+sentinel://127.0.0.1:1,127.0.0.1:2/mymaster");
-    let unreachable = RedisClient::connect(unreachable).await.unwrap_err();
+    let unreachable = kit.connect(unreachable).await.unwrap_err();
     assert!(unknown.is_sentinel() && unreachable.is_sentinel());
     let (unknown, unreachable) = (unknown.to_string(), unreachable.to_string());
     assert!(unknown.contains("know no master named `nosuch`"), "{unknown}");
@@ -46,19 +53,16 @@ async fn an_unknown_name_is_told_apart_from_sentinels_out_of_reach() {
     }
 }
 
-#[tokio::test]
-async fn dead_sentinels_in_the_list_do_no_harm() {
+async fn dead_sentinels_in_the_list_do_no_harm(kit: Kit) {
     let topology = Topology::start().unwrap();
     let alive = topology.sentinel_addresses()[1];
-    let client =
-        RedisClient::connect(config(&format!("redis+sentinel://127.0.0.1:1,{alive}/mymaster"))).await;
+    let client = kit.connect(config(&format!("redis+sentinel://127.0.0.1:1,{alive}/mymaster"))).await;
     client.unwrap().connection().set::<_, _, ()>("key", 1).await.unwrap();
 }
 
-#[tokio::test]
-async fn without_any_sentinel_the_master_is_used_on() {
+async fn without_any_sentinel_the_master_is_used_on(kit: Kit) {
     let topology = Topology::start().unwrap();
-    let client = client_of_topology(&topology).await;
+    let client = kit.client_of_topology(&topology).await;
     let mut redis = client.connection();
     redis.set::<_, _, ()>("key", 1).await.unwrap();
     topology.sentinels().iter().for_each(|sentinel| sentinel.kill().unwrap());
@@ -70,24 +74,22 @@ async fn without_any_sentinel_the_master_is_used_on() {
     assert_eq!(redis.get::<_, i64>("key").await.unwrap(), 3);
 }
 
-#[tokio::test]
-async fn a_switch_ends_every_connection_to_the_old_master() {
+async fn a_switch_ends_every_connection_to_the_old_master(kit: Kit) {
     let topology = Topology::start().unwrap();
-    let client = client_of_topology(&topology).await;
+    let client = kit.client_of_topology(&topology).await;
     let mut own = client.dedicated().await.unwrap();
     own.set::<_, _, ()>("key", 1).await.unwrap();
     let old = topology.planned_failover().unwrap();
     let new = topology.wait_for_new_master(old).unwrap();
     client.connection().set::<_, _, ()>("key", 2).await.unwrap();
-    until("the client has left the old master", || connections(old) == 0).await;
+    kit.until("the client has left the old master", || connections(old) == 0).await;
     assert!(own.get::<_, i64>("key").await.is_err(), "the borrowed connection serves nobody again");
     assert!(connections(new) >= 1);
 }
 
-#[tokio::test]
-async fn a_master_that_restarts_in_place_is_a_slow_call() {
+async fn a_master_that_restarts_in_place_is_a_slow_call(kit: Kit) {
     let topology = Topology::start().unwrap();
-    let client = client_of_topology(&topology).await;
+    let client = kit.client_of_topology(&topology).await;
     let mut redis = client.connection();
     redis.set::<_, _, ()>("key", 1).await.unwrap();
     topology.master().unwrap().restart().unwrap();
@@ -95,10 +97,9 @@ async fn a_master_that_restarts_in_place_is_a_slow_call() {
     assert_eq!(redis.get::<_, i64>("key").await.unwrap(), 2);
 }
 
-#[tokio::test]
-async fn two_failovers_in_a_row_are_followed() {
-    let topology = Topology::start().unwrap();
-    let client = client_of_topology(&topology).await;
+async fn two_failovers_in_a_row_are_followed(kit: Kit) {
+    let topology = Topology::builder().demote_after(Duration::from_secs(1)).start().unwrap();
+    let client = kit.client_of_topology(&topology).await;
     let mut redis = client.connection();
     for round in 0..2 {
         redis.set::<_, _, ()>("round", round).await.unwrap();
@@ -110,11 +111,10 @@ async fn two_failovers_in_a_row_are_followed() {
     }
 }
 
-#[tokio::test]
-async fn one_sentinel_of_three_in_the_configuration_will_do() {
+async fn one_sentinel_of_three_in_the_configuration_will_do(kit: Kit) {
     let topology = Topology::start().unwrap();
     let one = topology.sentinel_addresses()[0];
-    let client = RedisClient::connect(config(&format!("redis+sentinel://{one}/mymaster"))).await.unwrap();
+    let client = kit.connect(config(&format!("redis+sentinel://{one}/mymaster"))).await.unwrap();
     let described = client.topology().await.unwrap();
     assert_eq!((described.sentinels, described.known_sentinels), (3, 3), "the others are learned");
     topology.sentinels()[0].kill().unwrap();
@@ -125,10 +125,9 @@ async fn one_sentinel_of_three_in_the_configuration_will_do() {
     assert!(client.topology().await.unwrap_err().is_closed());
 }
 
-#[tokio::test]
-async fn a_server_in_the_list_that_is_no_sentinel_is_told_of() {
-    let server = ha_redis_testkit::Server::start().unwrap();
+async fn a_server_in_the_list_that_is_no_sentinel_is_told_of(kit: Kit) {
+    let server = Server::start().unwrap();
     let url = format!("redis+sentinel://{}/mymaster", server.address());
-    let error = RedisClient::connect(config(&url)).await.unwrap_err();
+    let error = kit.connect(config(&url)).await.unwrap_err();
     assert!(error.to_string().contains("unknown command"), "{error}");
 }

@@ -1,59 +1,66 @@
 //! Names, IPv6, and servers that announce addresses of which the client has no use.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-#![cfg(feature = "sentinel")]
-
-mod common;
-
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use common::{client_of_topology, config, until_master};
 use ha_redis_core::runtime::{Runtime, Task, Timer, Transport};
-use ha_redis_testkit::{Proxy, Server, Topology};
-use ha_redis_tokio::redis::AsyncCommands;
-use ha_redis_tokio::{Address, Client, RedisClient, TokioRuntime};
+use ha_redis_core::{Address, Client, RedisConfig};
+use redis::AsyncCommands;
+
+use super::kit::{Kit, config};
+use crate::{Proxy, Server, Topology};
+
+tests![
+    sentinels_that_hand_out_host_names_are_followed,
+    everything_can_be_on_ipv6,
+    an_address_map_leads_to_servers_and_sentinels_behind_nat,
+    without_a_map_the_announced_address_is_named_and_with_one_both_are,
+];
 
 /// Writes, lets the master be replaced, and writes again.
-async fn follows_a_failover(topology: &Topology, client: &Client) {
+async fn follows_a_failover(kit: &Kit, topology: &Topology, client: &Client) {
     let mut redis = client.connection();
     redis.set::<_, _, ()>("key", 1).await.unwrap();
     let old = topology.planned_failover().unwrap();
     let new = topology.wait_for_new_master(old).unwrap();
-    until_master(client, new).await;
+    kit.until_master(client, new).await;
     redis.set::<_, _, ()>("key", 2).await.unwrap();
     assert_eq!(new.query(&["GET", "key"]).unwrap().text(), Some("2"));
 }
 
-#[tokio::test]
-async fn sentinels_that_hand_out_host_names_are_followed() {
+async fn sentinels_that_hand_out_host_names_are_followed(kit: Kit) {
     let topology = Topology::builder().host_name("localhost").start().unwrap();
-    let client = client_of_topology(&topology).await;
+    let client = kit.client_of_topology(&topology).await;
     let master = Address::tcp("localhost", topology.master().unwrap().port());
     assert_eq!(client.discover_master().await.unwrap(), master, "the name, not what it stands for");
     let described = client.topology().await.unwrap();
     assert_eq!((described.replicas.len(), described.sentinel_states.len()), (2, 3), "{described:?}");
-    follows_a_failover(&topology, &client).await;
+    follows_a_failover(&kit, &topology, &client).await;
 }
 
-#[tokio::test]
-async fn everything_can_be_on_ipv6() {
+async fn everything_can_be_on_ipv6(kit: Kit) {
     let topology = Topology::builder().bind(Ipv6Addr::LOCALHOST.into()).start().unwrap();
     assert!(topology.url().contains("[::1]:"));
-    let client = client_of_topology(&topology).await;
+    let client = kit.client_of_topology(&topology).await;
     assert_eq!(client.discover_replicas().await.unwrap().len(), 2);
-    follows_a_failover(&topology, &client).await;
+    follows_a_failover(&kit, &topology, &client).await;
 }
 
 /// The servers' own network, in which they announce themselves.
 const INSIDE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// A runtime outside of that network.
-#[derive(Debug, Default)]
-struct Outside(TokioRuntime);
+#[derive(Debug)]
+struct Outside(Arc<dyn Runtime>);
+
+impl Outside {
+    fn client(kit: &Kit, config: RedisConfig) -> Client {
+        Client::new(config, Arc::new(Self(Arc::clone(&kit.runtime))))
+    }
+}
 
 #[async_trait]
 impl Runtime for Outside {
@@ -79,8 +86,7 @@ impl Runtime for Outside {
     }
 }
 
-#[tokio::test]
-async fn an_address_map_leads_to_servers_and_sentinels_behind_nat() {
+async fn an_address_map_leads_to_servers_and_sentinels_behind_nat(kit: Kit) {
     let topology = Topology::builder().bind(INSIDE.into()).start().unwrap();
     let proxies = |servers: &[Server]| -> Vec<_> {
         servers.iter().map(|server| (server.address(), Proxy::before(server).unwrap())).collect()
@@ -93,27 +99,26 @@ async fn an_address_map_leads_to_servers_and_sentinels_behind_nat() {
     let settings = config(&topology.url()).to_builder();
     // One Sentinel is configured as it is reached, and the others are learned as they announce themselves.
     let settings = settings.sentinel_hosts([("127.0.0.1", sentinels[0].1.port())]);
-    let client = Client::new(settings.address_map(map).build().unwrap(), Arc::new(Outside::default()));
+    let client = Outside::client(&kit, settings.address_map(map).build().unwrap());
     client.initialize().await.unwrap();
     let described = client.topology().await.unwrap();
     assert_eq!((described.sentinels, described.known_sentinels), (3, 3), "{described}");
     assert_eq!(described.sentinel_states.len(), 3, "each is asked at one address: {described:?}");
-    follows_a_failover(&topology, &client).await;
+    follows_a_failover(&kit, &topology, &client).await;
 }
 
-#[tokio::test]
-async fn without_a_map_the_announced_address_is_named_and_with_one_both_are() {
+async fn without_a_map_the_announced_address_is_named_and_with_one_both_are(kit: Kit) {
     let topology =
         Topology::builder().bind(INSIDE.into()).replicas(0).sentinels(1).quorum(1).start().unwrap();
     let proxy = Proxy::before(&topology.sentinels()[0]).unwrap();
     let settings = config(&topology.url()).to_builder().sentinel_hosts([("127.0.0.1", proxy.port())]);
-    let settings = settings.failover_wait(std::time::Duration::from_millis(500));
-    let client = Client::new(settings.clone().build().unwrap(), Arc::new(Outside::default()));
+    let settings = settings.failover_wait(Duration::from_millis(500));
+    let client = Outside::client(&kit, settings.clone().build().unwrap());
     let announced: SocketAddr = topology.servers()[0].address();
     let error = client.initialize().await.unwrap_err().to_string();
     assert!(error.contains(&format!("cannot connect to {announced} (")), "{error}");
 
     let wrong = settings.address_map([(announced.to_string(), "127.0.0.1:1")]).build().unwrap();
-    let error = RedisClient::connect(wrong).await.unwrap_err().to_string();
+    let error = kit.connect(wrong).await.unwrap_err().to_string();
     assert!(error.contains(&format!("127.0.0.1:1, for {announced} in the address_map")), "{error}");
 }

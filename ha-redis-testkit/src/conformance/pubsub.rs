@@ -1,30 +1,45 @@
 //! Subscribers: what they receive, and what they are told when something goes wrong.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
-mod common;
-
 use std::time::Duration;
 
-use common::{BOUND, calls, client_of, settings, until};
 use futures_lite::future::poll_once;
-use ha_redis_testkit::Server;
-#[cfg(feature = "sentinel")]
-use ha_redis_testkit::Topology;
-use ha_redis_tokio::redis::{self, AsyncCommands};
-use ha_redis_tokio::{PubSub, PubSubEvent, RedisClient, RedisConfigBuilder, Scope};
+use ha_redis_core::{Client, Error, PubSub, PubSubEvent, RedisConfigBuilder, Scope};
+use redis::AsyncCommands;
 
-async fn connect(settings: RedisConfigBuilder) -> RedisClient {
-    RedisClient::connect(settings.build().unwrap()).await.unwrap()
+use super::kit::{Kit, calls, connections, settings};
+use crate::{Server, Topology};
+
+tests![
+    messages_come_in_order_from_channels_patterns_and_shard_channels,
+    what_is_unsubscribed_stays_so_over_a_reconnect,
+    a_hundred_channels_survive_their_connection,
+    names_and_payloads_are_bytes,
+    a_restart_of_the_server_is_a_gap,
+    without_a_server_a_subscription_is_remembered,
+    a_server_that_hangs_is_noticed,
+    a_slow_reader_loses_the_oldest_and_is_told_how_many,
+    what_the_user_may_not_hear_is_refused,
+    a_wrong_password_is_told_at_once,
+    closing_the_client_ends_the_stream_behind_what_has_come,
+    dropping_the_stream_ends_the_connection,
+    a_subscriber_keeps_its_client_going,
+    dropped_calls_lose_nothing,
+    an_old_server_is_listened_to_in_resp2,
+    a_shared_connection_refuses_to_subscribe,
+    a_failover_is_followed,
+];
+
+async fn connect(kit: &Kit, settings: RedisConfigBuilder) -> Client {
+    kit.connect(settings.build().unwrap()).await.unwrap()
 }
 
-async fn next(sub: &mut PubSub) -> PubSubEvent {
-    tokio::time::timeout(BOUND, sub.next()).await.expect("an event in time").expect("no end")
+async fn next(kit: &Kit, sub: &mut PubSub) -> PubSubEvent {
+    kit.within("an event", sub.next()).await.expect("no end")
 }
 
 /// The next event, which is a message: its channel and payload.
-async fn message(sub: &mut PubSub) -> (String, String) {
-    match next(sub).await {
+async fn message(kit: &Kit, sub: &mut PubSub) -> (String, String) {
+    match next(kit, sub).await {
         PubSubEvent::Message(message) => {
             (message.get_channel_name().to_owned(), message.get_payload().unwrap())
         }
@@ -33,9 +48,9 @@ async fn message(sub: &mut PubSub) -> (String, String) {
 }
 
 /// The next two events, which tell of a gap: why the connection was lost.
-async fn gap(sub: &mut PubSub) -> ha_redis_tokio::Error {
-    let PubSubEvent::Disconnected(why) = next(sub).await else { panic!("no loss") };
-    let again = next(sub).await;
+async fn gap(kit: &Kit, sub: &mut PubSub) -> Error {
+    let PubSubEvent::Disconnected(why) = next(kit, sub).await else { panic!("no loss") };
+    let again = next(kit, sub).await;
     assert!(matches!(again, PubSubEvent::Resubscribed), "{again:?}");
     why
 }
@@ -54,10 +69,9 @@ fn words(channel: &str, payload: &str) -> (String, String) {
     (channel.to_owned(), payload.to_owned())
 }
 
-#[tokio::test]
-async fn messages_come_in_order_from_channels_patterns_and_shard_channels() {
+async fn messages_come_in_order_from_channels_patterns_and_shard_channels(kit: Kit) {
     let server = Server::start().unwrap();
-    let client = client_of(&server).await;
+    let client = kit.client_of(&server).await;
     let mut sub = client.pubsub().await.unwrap();
     sub.subscribe("news").await.unwrap();
     sub.psubscribe(&["sport.*", "weather.?"]).await.unwrap();
@@ -71,18 +85,17 @@ async fn messages_come_in_order_from_channels_patterns_and_shard_channels() {
         assert_eq!(receivers, [1, 1, 0, 1]);
     }
     for number in 0..100 {
-        assert_eq!(message(&mut sub).await, words("news", &number.to_string()));
-        let PubSubEvent::Message(sport) = next(&mut sub).await else { panic!("no message") };
+        assert_eq!(message(&kit, &mut sub).await, words("news", &number.to_string()));
+        let PubSubEvent::Message(sport) = next(&kit, &mut sub).await else { panic!("no message") };
         assert_eq!(sport.get_pattern::<String>().unwrap(), "sport.*");
         assert_eq!(sport.get_payload::<i64>().unwrap(), number);
-        assert_eq!(message(&mut sub).await, words("shard", &number.to_string()));
+        assert_eq!(message(&kit, &mut sub).await, words("shard", &number.to_string()));
     }
 }
 
-#[tokio::test]
-async fn what_is_unsubscribed_stays_so_over_a_reconnect() {
+async fn what_is_unsubscribed_stays_so_over_a_reconnect(kit: Kit) {
     let server = Server::start().unwrap();
-    let client = client_of(&server).await;
+    let client = kit.client_of(&server).await;
     let mut sub = client.pubsub().await.unwrap();
     sub.subscribe(&["a", "b"]).await.unwrap();
     sub.psubscribe("p*").await.unwrap();
@@ -95,18 +108,17 @@ async fn what_is_unsubscribed_stays_so_over_a_reconnect() {
         assert_eq!([publish(&server, "a", "no"), publish(&server, "p1", "no")], [0, 0]);
         assert_eq!(server.query(&["SPUBLISH", "s", "no"]).unwrap().integer(), Some(0));
         assert_eq!(publish(&server, "b", round), 1);
-        assert_eq!(message(&mut sub).await, words("b", round));
+        assert_eq!(message(&kit, &mut sub).await, words("b", round));
         if round == "before" {
             server.query(&["CLIENT", "KILL", "TYPE", "PUBSUB"]).unwrap();
-            gap(&mut sub).await;
+            gap(&kit, &mut sub).await;
         }
     }
 }
 
-#[tokio::test]
-async fn a_hundred_channels_survive_their_connection() {
+async fn a_hundred_channels_survive_their_connection(kit: Kit) {
     let server = Server::start().unwrap();
-    let client = client_of(&server).await;
+    let client = kit.client_of(&server).await;
     let mut sub = client.pubsub().await.unwrap();
     let names = (0..100).map(|number| format!("channel:{number}")).collect::<Vec<_>>();
     sub.subscribe(&names).await.unwrap();
@@ -115,45 +127,43 @@ async fn a_hundred_channels_survive_their_connection() {
             assert_eq!(publish(&server, name, &round.to_string()), 1);
         }
         for name in &names {
-            assert_eq!(message(&mut sub).await, words(name, &round.to_string()));
+            assert_eq!(message(&kit, &mut sub).await, words(name, &round.to_string()));
         }
         server.query(&["CLIENT", "KILL", "TYPE", "PUBSUB"]).unwrap();
-        assert!(gap(&mut sub).await.is_connection());
+        assert!(gap(&kit, &mut sub).await.is_connection());
     }
     assert_eq!(subscribers(&server, &names[0]), 1);
 }
 
-#[tokio::test]
-async fn names_and_payloads_are_bytes() {
+async fn names_and_payloads_are_bytes(kit: Kit) {
     let server = Server::start().unwrap();
-    let client = client_of(&server).await;
+    let client = kit.client_of(&server).await;
     let mut sub = client.pubsub().await.unwrap();
     let name = &b"\xff\r\n\0"[..];
     let payload = (0..=255).cycle().take(1 << 20).collect::<Vec<u8>>();
     sub.subscribe(name).await.unwrap();
     assert_eq!(client.connection().publish::<_, _, i64>(name, &payload).await.unwrap(), 1);
-    let PubSubEvent::Message(message) = next(&mut sub).await else { panic!("no message") };
+    let PubSubEvent::Message(message) = next(&kit, &mut sub).await else { panic!("no message") };
     assert_eq!(message.get_channel::<Vec<u8>>().unwrap(), name);
     assert!(message.get_payload_bytes() == payload);
 }
 
-#[tokio::test]
-async fn a_restart_of_the_server_is_a_gap() {
+async fn a_restart_of_the_server_is_a_gap(kit: Kit) {
     let server = Server::start().unwrap();
-    let client = client_of(&server).await;
+    let client = kit.client_of(&server).await;
     let mut sub = client.pubsub().await.unwrap();
     sub.subscribe("news").await.unwrap();
     publish(&server, "news", "last");
     server.terminate().unwrap();
-    assert_eq!(message(&mut sub).await, words("news", "last"));
-    let PubSubEvent::Disconnected(why) = next(&mut sub).await else { panic!("no loss") };
+    assert_eq!(message(&kit, &mut sub).await, words("news", "last"));
+    let PubSubEvent::Disconnected(why) = next(&kit, &mut sub).await else { panic!("no loss") };
     assert!(why.is_connection(), "{why}");
     // Nothing is subscribed to now: this has no one to wait for.
     sub.unsubscribe("gone").await.unwrap();
     let (sink, mut stream) = sub.split();
-    let waiting = tokio::spawn(async move { sink.subscribe("more").await });
+    let waiting = kit.spawn(async move { sink.subscribe("more").await });
     server.restart().unwrap();
-    waiting.await.unwrap().unwrap();
+    kit.within("it is subscribed to", waiting.end()).await.unwrap();
     assert!(matches!(stream.next().await, Some(PubSubEvent::Resubscribed)));
     assert_eq!([publish(&server, "news", "1"), publish(&server, "more", "2")], [1, 1]);
     for expected in ["1", "2"] {
@@ -162,45 +172,42 @@ async fn a_restart_of_the_server_is_a_gap() {
     }
 }
 
-#[tokio::test]
-async fn without_a_server_a_subscription_is_remembered() {
+async fn without_a_server_a_subscription_is_remembered(kit: Kit) {
     let server = Server::start().unwrap();
     let wait = Duration::from_millis(100);
-    let client = connect(settings(server.port()).failover_wait(wait).socket_timeout(wait)).await;
+    let client = connect(&kit, settings(server.port()).failover_wait(wait).socket_timeout(wait)).await;
     let mut sub = client.pubsub().await.unwrap();
     server.kill().unwrap();
     let error = sub.subscribe("later").await.unwrap_err();
     assert!(error.to_string().contains("SUBSCRIBE later"), "{error}");
     server.restart().unwrap();
-    until("it is subscribed to", || publish(&server, "later", "hello") == 1).await;
-    while !matches!(next(&mut sub).await, PubSubEvent::Message(_)) {}
+    kit.until("it is subscribed to", || publish(&server, "later", "hello") == 1).await;
+    while !matches!(next(&kit, &mut sub).await, PubSubEvent::Message(_)) {}
 }
 
-#[tokio::test]
-async fn a_server_that_hangs_is_noticed() {
+async fn a_server_that_hangs_is_noticed(kit: Kit) {
     let server = Server::start().unwrap();
     let short = Duration::from_millis(100);
     let impatient = settings(server.port()).health_check_interval(short).socket_timeout(short * 3);
-    let client = connect(impatient.failover_wait(short)).await;
+    let client = connect(&kit, impatient.failover_wait(short)).await;
     let mut sub = client.pubsub().await.unwrap();
     sub.subscribe("news").await.unwrap();
     let before = calls(&server, "ping");
-    until("the silent connection is checked", || calls(&server, "ping") >= before + 3).await;
+    kit.until("the silent connection is checked", || calls(&server, "ping") >= before + 3).await;
     server.hang().unwrap();
-    let PubSubEvent::Disconnected(why) = next(&mut sub).await else { panic!("no loss") };
+    let PubSubEvent::Disconnected(why) = next(&kit, &mut sub).await else { panic!("no loss") };
     assert!(why.is_timeout(), "{why}");
     assert!(sub.subscribe("more").await.is_err(), "no call waits for ever");
     server.resume().unwrap();
-    assert!(matches!(next(&mut sub).await, PubSubEvent::Resubscribed));
-    until("the old connections are gone", || subscribers(&server, "news") == 1).await;
+    assert!(matches!(next(&kit, &mut sub).await, PubSubEvent::Resubscribed));
+    kit.until("the old connections are gone", || subscribers(&server, "news") == 1).await;
     assert_eq!(publish(&server, "news", "hello"), 1);
-    assert_eq!(message(&mut sub).await, words("news", "hello"));
+    assert_eq!(message(&kit, &mut sub).await, words("news", "hello"));
 }
 
-#[tokio::test]
-async fn a_slow_reader_loses_the_oldest_and_is_told_how_many() {
+async fn a_slow_reader_loses_the_oldest_and_is_told_how_many(kit: Kit) {
     let server = Server::start().unwrap();
-    let client = connect(settings(server.port()).pubsub_buffer_bytes(10_000)).await;
+    let client = connect(&kit, settings(server.port()).pubsub_buffer_bytes(10_000)).await;
     let mut sub = client.pubsub().await.unwrap();
     sub.subscribe("flood").await.unwrap();
     let mut flood = redis::pipe();
@@ -208,18 +215,17 @@ async fn a_slow_reader_loses_the_oldest_and_is_told_how_many() {
     flood.exec_async(&mut client.connection()).await.unwrap();
     // Its confirmation comes behind all messages.
     sub.unsubscribe("flood").await.unwrap();
-    let PubSubEvent::Lagged { missed } = next(&mut sub).await else { panic!("nothing was lost") };
+    let PubSubEvent::Lagged { missed } = next(&kit, &mut sub).await else { panic!("nothing was lost") };
     for number in missed..5_000 {
-        assert_eq!(message(&mut sub).await.1, number.to_string());
+        assert_eq!(message(&kit, &mut sub).await.1, number.to_string());
     }
     assert!((4_900..5_000).contains(&missed), "{missed}");
 }
 
-#[tokio::test]
-async fn what_the_user_may_not_hear_is_refused() {
+async fn what_the_user_may_not_hear_is_refused(kit: Kit) {
     let server =
         Server::builder().user("reader", "on >pw ~* resetchannels &news &sport +@all").start().unwrap();
-    let client = connect(settings(server.port()).username("reader").password("pw")).await;
+    let client = connect(&kit, settings(server.port()).username("reader").password("pw")).await;
     let mut sub = client.pubsub().await.unwrap();
     sub.subscribe(&["news", "sport"]).await.unwrap();
     for error in [sub.subscribe(&["news", "secret"]).await, sub.psubscribe("*").await] {
@@ -228,63 +234,61 @@ async fn what_the_user_may_not_hear_is_refused() {
         assert!(error.to_string().contains("ACL SETUSER"), "{error}");
     }
     assert_eq!([publish(&server, "secret", "no"), publish(&server, "news", "yes")], [0, 1]);
-    assert_eq!(message(&mut sub).await, words("news", "yes"));
+    assert_eq!(message(&kit, &mut sub).await, words("news", "yes"));
     // Redis ends the connections of a user who may hear less than before.
     server.query(&["ACL", "SETUSER", "reader", "resetchannels", "&sport"]).unwrap();
-    assert!(matches!(next(&mut sub).await, PubSubEvent::Disconnected(_)));
-    let PubSubEvent::Refused { scope, name, error } = next(&mut sub).await else { panic!("not refused") };
+    assert!(matches!(next(&kit, &mut sub).await, PubSubEvent::Disconnected(_)));
+    let PubSubEvent::Refused { scope, name, error } = next(&kit, &mut sub).await else {
+        panic!("not refused")
+    };
     assert_eq!((scope, &name[..]), (Scope::Channel, &b"news"[..]));
     assert!(error.is_authentication());
-    assert!(matches!(next(&mut sub).await, PubSubEvent::Resubscribed));
+    assert!(matches!(next(&kit, &mut sub).await, PubSubEvent::Resubscribed));
     assert_eq!(publish(&server, "sport", "on"), 1);
-    assert_eq!(message(&mut sub).await, words("sport", "on"));
+    assert_eq!(message(&kit, &mut sub).await, words("sport", "on"));
 }
 
-#[tokio::test]
-async fn a_wrong_password_is_told_at_once() {
+async fn a_wrong_password_is_told_at_once(kit: Kit) {
     let server = Server::builder().password("right").start().unwrap();
-    let client = RedisClient::new(settings(server.port()).password("wrong").build().unwrap());
+    let client = kit.client(settings(server.port()).password("wrong").build().unwrap());
     let error = client.pubsub().await.unwrap_err();
     assert!(error.is_authentication(), "{error}");
     assert!(!error.to_string().contains("wrong"), "{error}");
 }
 
-#[tokio::test]
-async fn closing_the_client_ends_the_stream_behind_what_has_come() {
+async fn closing_the_client_ends_the_stream_behind_what_has_come(kit: Kit) {
     let server = Server::start().unwrap();
-    let client = client_of(&server).await;
+    let client = kit.client_of(&server).await;
     let mut sub = client.pubsub().await.unwrap();
     sub.subscribe("news").await.unwrap();
     publish(&server, "news", "last words");
     sub.unsubscribe("other").await.unwrap();
     client.close().await;
-    assert_eq!(message(&mut sub).await, words("news", "last words"));
+    assert_eq!(message(&kit, &mut sub).await, words("news", "last words"));
     assert!(sub.next().await.is_none());
     assert!(sub.subscribe("news").await.unwrap_err().is_closed());
     assert!(client.pubsub().await.unwrap_err().is_closed());
-    until("the connection has ended", || subscribers(&server, "news") == 0).await;
+    kit.until("the connection has ended", || subscribers(&server, "news") == 0).await;
 }
 
-#[tokio::test]
-async fn dropping_the_stream_ends_the_connection() {
+async fn dropping_the_stream_ends_the_connection(kit: Kit) {
     let server = Server::start().unwrap();
-    let client = client_of(&server).await;
+    let client = kit.client_of(&server).await;
     let sub = client.pubsub().await.unwrap();
     sub.subscribe("news").await.unwrap();
     let (sink, stream) = client.pubsub().await.unwrap().split();
     sink.subscribe("news").await.unwrap();
     assert_eq!(publish(&server, "news", "both"), 2);
     drop(sub);
-    until("one has ended", || subscribers(&server, "news") == 1).await;
+    kit.until("one has ended", || subscribers(&server, "news") == 1).await;
     drop(stream);
-    until("both have ended", || subscribers(&server, "news") == 0).await;
+    kit.until("both have ended", || subscribers(&server, "news") == 0).await;
     assert!(sink.subscribe("more").await.unwrap_err().is_closed());
 }
 
-#[tokio::test]
-async fn a_subscriber_keeps_its_client_going() {
+async fn a_subscriber_keeps_its_client_going(kit: Kit) {
     let server = Server::start().unwrap();
-    let client = client_of(&server).await;
+    let client = kit.client_of(&server).await;
     let (sink, mut stream) = client.pubsub().await.unwrap().split();
     sink.subscribe("news").await.unwrap();
     drop((client, sink));
@@ -292,16 +296,15 @@ async fn a_subscriber_keeps_its_client_going() {
     let event = futures_lite::StreamExt::next(&mut stream).await;
     assert!(matches!(event, Some(PubSubEvent::Message(_))));
     drop(stream);
-    until("all has ended", || common::connections(&server) == 0 && subscribers(&server, "news") == 0).await;
+    kit.until("all has ended", || connections(&server) == 0 && subscribers(&server, "news") == 0).await;
 }
 
-#[tokio::test]
-async fn dropped_calls_lose_nothing() {
+async fn dropped_calls_lose_nothing(kit: Kit) {
     let server = Server::start().unwrap();
-    let client = client_of(&server).await;
+    let client = kit.client_of(&server).await;
     let mut sub = client.pubsub().await.unwrap();
     assert!(poll_once(sub.subscribe("news")).await.is_none());
-    until("it is subscribed to all the same", || subscribers(&server, "news") == 1).await;
+    kit.until("it is subscribed to all the same", || subscribers(&server, "news") == 1).await;
     for number in 0..100 {
         publish(&server, "news", &number.to_string());
         let _ = poll_once(sub.subscribe("news")).await;
@@ -309,17 +312,17 @@ async fn dropped_calls_lose_nothing() {
             if let Some(event) = poll_once(sub.next()).await {
                 break event;
             }
-            tokio::task::yield_now().await;
+            futures_lite::future::yield_now().await;
         };
         let Some(PubSubEvent::Message(message)) = event else { panic!("no message") };
         assert_eq!(message.get_payload::<i64>().unwrap(), number);
     }
 }
 
-#[tokio::test]
-async fn an_old_server_is_listened_to_in_resp2() {
+async fn an_old_server_is_listened_to_in_resp2(kit: Kit) {
     let server = Server::builder().config("rename-command HELLO \"\"").start().unwrap();
-    let client = connect(settings(server.port()).health_check_interval(Duration::from_millis(50))).await;
+    let client =
+        connect(&kit, settings(server.port()).health_check_interval(Duration::from_millis(50))).await;
     let mut sub = client.pubsub().await.unwrap();
     sub.subscribe(&["a", "b"]).await.unwrap();
     sub.psubscribe("p*").await.unwrap();
@@ -327,53 +330,49 @@ async fn an_old_server_is_listened_to_in_resp2() {
     for round in 0..3 {
         // The answers to PING look otherwise while something is subscribed to.
         let before = calls(&server, "ping");
-        until("the silent connection is checked", || calls(&server, "ping") >= before + 4).await;
+        kit.until("the silent connection is checked", || calls(&server, "ping") >= before + 4).await;
         assert_eq!(
             [publish(&server, "a", "1"), publish(&server, "b", "no"), publish(&server, "pp", "2")],
             [1, 0, 1]
         );
-        assert_eq!(message(&mut sub).await, words("a", "1"));
-        assert_eq!(message(&mut sub).await, words("pp", "2"));
+        assert_eq!(message(&kit, &mut sub).await, words("a", "1"));
+        assert_eq!(message(&kit, &mut sub).await, words("pp", "2"));
         if round == 1 {
             server.query(&["CLIENT", "KILL", "TYPE", "PUBSUB"]).unwrap();
-            gap(&mut sub).await;
+            gap(&kit, &mut sub).await;
         }
     }
 }
 
-#[tokio::test]
-async fn a_shared_connection_refuses_to_subscribe() {
+async fn a_shared_connection_refuses_to_subscribe(kit: Kit) {
     let server = Server::start().unwrap();
-    let mut redis = client_of(&server).await.connection();
+    let mut redis = kit.client_of(&server).await.connection();
     let error = redis::cmd("SUBSCRIBE").arg("news").exec_async(&mut redis).await.unwrap_err();
     assert!(error.to_string().contains("client.pubsub()"), "{error}");
 }
 
 /// The subscriber hears what the client publishes, behind the gap that it is told of.
-#[cfg(feature = "sentinel")]
-async fn follows(client: &RedisClient, sub: &mut PubSub, new: &Server) {
-    gap(sub).await;
+async fn follows(kit: &Kit, client: &Client, sub: &mut PubSub, new: &Server) {
+    gap(kit, sub).await;
     let receivers: i64 = client.connection().publish("news", "hello").await.unwrap();
     assert_eq!(receivers, 1);
-    assert_eq!(message(sub).await, words("news", "hello"));
+    assert_eq!(message(kit, sub).await, words("news", "hello"));
     assert_eq!(subscribers(new, "news"), 1);
 }
 
-#[cfg(feature = "sentinel")]
-#[tokio::test]
-async fn a_failover_is_followed() {
-    let topology = Topology::start().unwrap();
-    let client = common::client_of_topology(&topology).await;
+async fn a_failover_is_followed(kit: Kit) {
+    let topology = Topology::builder().demote_after(Duration::from_secs(1)).start().unwrap();
+    let client = kit.client_of_topology(&topology).await;
     let mut sub = client.pubsub().await.unwrap();
     sub.subscribe("news").await.unwrap();
 
     let old = topology.planned_failover().unwrap();
     let new = topology.wait_for_new_master(old).unwrap();
-    follows(&client, &mut sub, new).await;
-    until("the old master has no subscriber", || subscribers(old, "news") == 0).await;
+    follows(&kit, &client, &mut sub, new).await;
+    kit.until("the old master has no subscriber", || subscribers(old, "news") == 0).await;
 
     topology.wait_until_healthy().unwrap();
     let old = topology.kill_master().unwrap();
     let new = topology.wait_for_new_master(old).unwrap();
-    follows(&client, &mut sub, new).await;
+    follows(&kit, &client, &mut sub, new).await;
 }

@@ -1,28 +1,32 @@
 //! Reads from the replicas that Sentinels name, while servers fail and change their roles.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-#![cfg(feature = "sentinel")]
-
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{BOUND, calls, config};
-use ha_redis_testkit::{Server, Topology};
-use ha_redis_tokio::redis::AsyncCommands;
-use ha_redis_tokio::{Connection, RedisClient};
+use ha_redis_core::{Client, Connection};
+use redis::AsyncCommands;
+
+use super::kit::{BOUND, Kit, Spawned, calls, config};
+use crate::{Server, Topology};
+
+tests![
+    a_killed_master_is_a_slow_read_and_the_promoted_replica_is_left,
+    after_a_planned_failover_the_old_master_is_read_from,
+    a_hanging_replica_is_left_when_the_sentinels_find_it_down,
+    replicas_without_a_master_are_named_in_the_error,
+    without_any_sentinel_the_replicas_are_used_on,
+];
 
 /// The client's reply timeout: longer than any reply here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A client that reads from replicas alone, of a topology whose servers all have `key`.
-async fn client(topology: &Topology, failover_wait: Duration) -> RedisClient {
+async fn client(kit: &Kit, topology: &Topology, failover_wait: Duration) -> Client {
     let settings = config(&topology.url()).to_builder().replica_fallback(false);
     let settings = settings.failover_wait(failover_wait).socket_timeout(PATIENCE);
-    let client = RedisClient::connect(settings.build().unwrap()).await.unwrap();
-    let mut write = ha_redis_tokio::redis::pipe();
+    let client = kit.connect(settings.build().unwrap()).await.unwrap();
+    let mut write = redis::pipe();
     write.set("key", "value").ignore().cmd("WAIT").arg(2).arg(0).ignore();
     write.exec_async(&mut client.connection()).await.unwrap();
     client
@@ -33,7 +37,7 @@ async fn read(redis: &mut Connection) {
 }
 
 /// Reads until the last 20 reads were answered by all replicas that are up, and by no other server.
-async fn until_replicas_are_read_from(topology: &Topology, redis: &mut Connection) {
+async fn until_replicas_are_read_from(kit: &Kit, topology: &Topology, redis: &mut Connection) {
     let start = Instant::now();
     let up = || topology.servers().iter().filter(|server| server.is_running() && !server.is_hanging());
     loop {
@@ -49,7 +53,7 @@ async fn until_replicas_are_read_from(topology: &Topology, redis: &mut Connectio
             return;
         }
         assert!(start.elapsed() < BOUND, "{read_from:?} were read from in place of {replicas:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        kit.sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -57,76 +61,73 @@ async fn until_replicas_are_read_from(topology: &Topology, redis: &mut Connectio
 struct Reader {
     stop: Arc<AtomicBool>,
     reads: Arc<AtomicU64>,
-    task: tokio::task::JoinHandle<()>,
+    task: Spawned<()>,
 }
 
 impl Reader {
-    fn start(client: &RedisClient) -> Self {
+    fn start(kit: &Kit, client: &Client) -> Self {
         let (stop, reads) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&reads));
-        let mut redis = client.replica_connection();
-        let task = tokio::spawn(async move {
+        let (timer, mut redis) = (kit.clone(), client.replica_connection());
+        let task = kit.spawn(async move {
             while !stopped.load(Ordering::Relaxed) {
                 read(&mut redis).await;
                 counted.fetch_add(1, Ordering::Relaxed);
-                tokio::time::sleep(Duration::from_millis(1)).await;
+                timer.sleep(Duration::from_millis(1)).await;
             }
         });
         Self { stop, reads, task }
     }
 
-    async fn progress(&self) {
+    async fn progress(&self, kit: &Kit) {
         let target = self.reads.load(Ordering::Relaxed) + 100;
-        let progress = || self.task.is_finished() || self.reads.load(Ordering::Relaxed) >= target;
-        common::until("reads go on", progress).await;
+        let progress = || self.task.has_ended() || self.reads.load(Ordering::Relaxed) >= target;
+        kit.until("reads go on", progress).await;
     }
 
-    async fn finish(self) {
+    async fn finish(self, kit: &Kit) {
         self.stop.store(true, Ordering::Relaxed);
-        tokio::time::timeout(BOUND, self.task).await.unwrap().unwrap();
+        kit.within("the reader ends", self.task.end()).await;
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_master_is_a_slow_read_and_the_promoted_replica_is_left() {
+async fn a_killed_master_is_a_slow_read_and_the_promoted_replica_is_left(kit: Kit) {
     let topology = Topology::start().unwrap();
     // On a busy machine the failover may take two attempts, and the loser of the first is a replica ten seconds later.
-    let client = client(&topology, BOUND).await;
+    let client = client(&kit, &topology, BOUND).await;
     let mut redis = client.replica_connection();
-    until_replicas_are_read_from(&topology, &mut redis).await;
-    let reader = Reader::start(&client);
-    reader.progress().await;
+    until_replicas_are_read_from(&kit, &topology, &mut redis).await;
+    let reader = Reader::start(&kit, &client);
+    reader.progress(&kit).await;
     let old = topology.kill_master().unwrap();
     topology.wait_for_new_master(old).unwrap();
-    until_replicas_are_read_from(&topology, &mut redis).await;
-    reader.progress().await;
-    reader.finish().await;
-    until_replicas_are_read_from(&topology, &mut redis).await;
+    until_replicas_are_read_from(&kit, &topology, &mut redis).await;
+    reader.progress(&kit).await;
+    reader.finish(&kit).await;
+    until_replicas_are_read_from(&kit, &topology, &mut redis).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_planned_failover_the_old_master_is_read_from() {
-    let topology = Topology::start().unwrap();
-    let client = client(&topology, BOUND).await;
-    let reader = Reader::start(&client);
-    reader.progress().await;
+async fn after_a_planned_failover_the_old_master_is_read_from(kit: Kit) {
+    let topology = Topology::builder().demote_after(Duration::from_secs(1)).start().unwrap();
+    let client = client(&kit, &topology, BOUND).await;
+    let reader = Reader::start(&kit, &client);
+    reader.progress(&kit).await;
     let old = topology.planned_failover().unwrap();
     topology.wait_for_new_master(old).unwrap();
     topology.wait_until_healthy().unwrap();
     let replicas = topology.replicas().unwrap();
     assert!(replicas.iter().any(|replica| replica.port() == old.port()));
-    until_replicas_are_read_from(&topology, &mut client.replica_connection()).await;
-    reader.progress().await;
-    reader.finish().await;
+    until_replicas_are_read_from(&kit, &topology, &mut client.replica_connection()).await;
+    reader.progress(&kit).await;
+    reader.finish(&kit).await;
 }
 
-#[tokio::test]
-async fn a_hanging_replica_is_left_when_the_sentinels_find_it_down() {
+async fn a_hanging_replica_is_left_when_the_sentinels_find_it_down(kit: Kit) {
     let topology = Topology::start().unwrap();
-    let client = client(&topology, BOUND).await;
+    let client = client(&kit, &topology, BOUND).await;
     let mut redis = client.replica_connection();
     let replicas = topology.replicas().unwrap();
-    until_replicas_are_read_from(&topology, &mut redis).await;
+    until_replicas_are_read_from(&kit, &topology, &mut redis).await;
     replicas[0].hang().unwrap();
     // The Sentinels need half a second to find out, and the client asks them every two.
     let start = Instant::now();
@@ -134,18 +135,17 @@ async fn a_hanging_replica_is_left_when_the_sentinels_find_it_down() {
         read(&mut redis).await;
     }
     assert!(start.elapsed() < PATIENCE / 2, "took {:?}", start.elapsed());
-    until_replicas_are_read_from(&topology, &mut redis).await;
+    until_replicas_are_read_from(&kit, &topology, &mut redis).await;
     replicas[0].resume().unwrap();
-    until_replicas_are_read_from(&topology, &mut redis).await;
+    until_replicas_are_read_from(&kit, &topology, &mut redis).await;
 }
 
-#[tokio::test]
-async fn replicas_without_a_master_are_named_in_the_error() {
+async fn replicas_without_a_master_are_named_in_the_error(kit: Kit) {
     let topology = Topology::start().unwrap();
-    let strict = client(&topology, Duration::from_secs(1)).await;
+    let strict = client(&kit, &topology, Duration::from_secs(1)).await;
     let mut redis = strict.replica_connection();
     let replicas = topology.replicas().unwrap();
-    until_replicas_are_read_from(&topology, &mut redis).await;
+    until_replicas_are_read_from(&kit, &topology, &mut redis).await;
     for replica in &replicas {
         replica.query(&["REPLICAOF", "127.0.0.1", "1"]).unwrap();
     }
@@ -160,15 +160,14 @@ async fn replicas_without_a_master_are_named_in_the_error() {
     assert!(replicas.iter().all(|replica| error.contains(&replica.address().to_string())), "{error}");
 }
 
-#[tokio::test]
-async fn without_any_sentinel_the_replicas_are_used_on() {
+async fn without_any_sentinel_the_replicas_are_used_on(kit: Kit) {
     let topology = Topology::start().unwrap();
-    let client = client(&topology, BOUND).await;
+    let client = client(&kit, &topology, BOUND).await;
     let mut redis = client.replica_connection();
     let replicas = topology.replicas().unwrap();
-    until_replicas_are_read_from(&topology, &mut redis).await;
+    until_replicas_are_read_from(&kit, &topology, &mut redis).await;
     topology.sentinels().iter().for_each(|sentinel| sentinel.kill().unwrap());
     // Also when their connections are lost.
     replicas.iter().for_each(|replica| _ = replica.query(&["CLIENT", "KILL", "TYPE", "normal"]).unwrap());
-    until_replicas_are_read_from(&topology, &mut redis).await;
+    until_replicas_are_read_from(&kit, &topology, &mut redis).await;
 }

@@ -2,28 +2,29 @@
 
 use std::sync::{Arc, Mutex};
 
-use ha_redis_testkit::{Answer, ScriptedServer, Server};
-use ha_redis_tokio::{RedisConfig, RedisConfigBuilder};
+use ha_redis_core::{RedisConfig, RedisConfigBuilder};
+
+use crate::{Answer, ScriptedServer, Server};
 
 /// What a scripted Sentinel says.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Says {
+pub(super) struct Says {
     /// The port of the master, on 127.0.0.1, if it knows one.
-    pub(crate) master: Option<u16>,
-    pub(crate) epoch: u64,
-    pub(crate) tilt: bool,
+    pub(super) master: Option<u16>,
+    pub(super) epoch: u64,
+    pub(super) tilt: bool,
     /// Whether it answers at all.
-    pub(crate) answers: bool,
+    pub(super) answers: bool,
 }
 
 /// So many Sentinels, each of which knows that there are so many.
-pub(crate) struct Sentinels {
+pub(super) struct Sentinels {
     servers: Vec<ScriptedServer>,
     said: Vec<Arc<Mutex<Says>>>,
 }
 
 impl Sentinels {
-    pub(crate) fn naming(master: &Server, count: usize) -> Self {
+    pub(super) fn naming(master: &Server, count: usize) -> Self {
         let says = Says { master: Some(master.port()), epoch: 1, tilt: false, answers: true };
         let said: Vec<_> = (0..count).map(|_| Arc::new(Mutex::new(says))).collect();
         let start = |(number, says): (usize, &Arc<Mutex<Says>>)| {
@@ -35,16 +36,16 @@ impl Sentinels {
     }
 
     /// Changes what one of them says.
-    pub(crate) fn change(&self, number: usize, change: impl FnOnce(&mut Says)) {
+    pub(super) fn change(&self, number: usize, change: impl FnOnce(&mut Says)) {
         change(&mut self.said[number].lock().unwrap());
     }
 
-    pub(crate) fn settings(&self) -> RedisConfigBuilder {
+    pub(super) fn settings(&self) -> RedisConfigBuilder {
         let hosts = self.servers.iter().map(|server| ("127.0.0.1", server.port()));
         RedisConfig::builder().use_sentinel(true).sentinel_hosts(hosts)
     }
 
-    pub(crate) fn config(&self) -> RedisConfig {
+    pub(super) fn config(&self) -> RedisConfig {
         self.settings().build().unwrap()
     }
 }

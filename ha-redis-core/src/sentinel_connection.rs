@@ -113,12 +113,13 @@ async fn connect(core: &Keeper, failed: Option<&Address>) -> Result<(Address, Di
     sentinels.sort_by_key(|address| Some(address) == failed);
     let mut errors = Vec::new();
     for address in sentinels {
-        let attempt = core.sentinels.connect(&address, &GivenBy::SentinelList);
-        let attempt = futures_lite::future::or(attempt, async {
+        let closing = async {
             core.pool.closing().await;
             Err(closed())
-        });
-        match attempt.await {
+        };
+        let attempt = core.sentinels.connect(&address, &GivenBy::SentinelList);
+        // The attempt comes second: it may fail at once, and a closed client is to say that it is closed.
+        match futures_lite::future::or(closing, attempt).await {
             Ok((dialog, _)) => return Ok((address, dialog)),
             Err(error) if error.is_closed() => return Err(error),
             Err(error) => errors.push(error.message().to_owned()),

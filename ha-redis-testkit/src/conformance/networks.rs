@@ -18,6 +18,7 @@ tests![
     everything_can_be_on_ipv6,
     an_address_map_leads_to_servers_and_sentinels_behind_nat,
     without_a_map_the_announced_address_is_named_and_with_one_both_are,
+    a_closed_client_says_so_also_where_connecting_fails_at_once,
 ];
 
 /// Writes, lets the master be replaced, and writes again.
@@ -121,4 +122,13 @@ async fn without_a_map_the_announced_address_is_named_and_with_one_both_are(kit:
     let wrong = settings.address_map([(announced.to_string(), "127.0.0.1:1")]).build().unwrap();
     let error = kit.connect(wrong).await.unwrap_err().to_string();
     assert!(error.contains(&format!("127.0.0.1:1, for {announced} in the address_map")), "{error}");
+}
+
+async fn a_closed_client_says_so_also_where_connecting_fails_at_once(kit: Kit) {
+    let settings = RedisConfig::builder().use_sentinel(true).sentinel_hosts([(INSIDE.to_string(), 26379)]);
+    let client = Outside::client(&kit, settings.build().unwrap());
+    assert!(client.sentinel_connection().await.unwrap_err().is_sentinel());
+    client.close().await;
+    let error = client.sentinel_connection().await.unwrap_err();
+    assert!(error.is_closed(), "{error}");
 }

@@ -303,7 +303,9 @@ async fn dropped_calls_lose_nothing(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     let mut sub = client.pubsub().await.unwrap();
+    server.hang().unwrap();
     assert!(poll_once(sub.subscribe("news")).await.is_none());
+    server.resume().unwrap();
     kit.until("it is subscribed to all the same", || subscribers(&server, "news") == 1).await;
     for number in 0..100 {
         publish(&server, "news", &number.to_string());

@@ -37,7 +37,7 @@ pub enum Event {
         /// The replica that is to become master.
         candidate: Address,
     },
-    /// The failover was given up, or took too long: commands go on to the master as before.
+    /// The failover was given up, or is not waited for any more: the master is as before.
     SwitchAbandoned,
     /// Another master is followed; no connection to the one before is used any more.
     Switched {

@@ -31,6 +31,8 @@ impl Redial {
     /// A connection has ended after so long.
     pub(crate) fn lost(&mut self, lived: Duration) {
         self.failures = if lived >= PROVEN { 0 } else { self.failures + 1 };
+        // What was wrong with attempts before is mended.
+        self.backoff = Backoff::RECONNECT;
     }
 
     /// An attempt has failed.

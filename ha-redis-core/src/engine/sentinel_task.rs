@@ -24,8 +24,9 @@ pub(crate) async fn answer(core: Arc<Core>, sentinel: Address, bell: Receiver<()
     let mut kept = None;
     while bell.recv().await.is_ok() {
         let mut answer = ask(&core, &sentinel, &mut kept).await;
-        if answer.is_err() && kept.take().is_some() {
-            // The kept connection may just have grown stale.
+        let lost = answer.as_ref().is_err_and(|error| error.kind() != Kind::Timeout);
+        if lost && kept.take().is_some() {
+            // The kept connection may just have grown stale. One that is silent has had its time.
             answer = ask(&core, &sentinel, &mut kept).await;
         }
         if answer.is_err() {
@@ -61,7 +62,8 @@ pub(crate) async fn listen(core: Arc<Core>, sentinel: Address) {
                 let error = hear(&core, &sentinel, &mut dialog).await;
                 tracing::debug!(%sentinel, %error, "the subscription ended");
             }
-            Err(error) => tracing::debug!(%sentinel, %error, "no subscription"),
+            Err(error) if failures == 0 => tracing::warn!(%sentinel, %error, "its events are not heard"),
+            Err(error) => tracing::debug!(%sentinel, %error, "its events are not heard"),
         }
         sleep(&*core.runtime, Backoff::RECONNECT.delay(failures, core.runtime.random())).await;
         failures += 1;
@@ -71,7 +73,18 @@ pub(crate) async fn listen(core: Arc<Core>, sentinel: Address) {
 async fn subscribe(core: &Core, sentinel: &Address) -> Result<Dialog, Error> {
     let (mut dialog, _) = core.sentinels.connect(sentinel, &GivenBy::SentinelList).await?;
     dialog.say(&[cmd("SUBSCRIBE").arg(&CHANNELS[..]).take()]).await?;
-    Ok(dialog)
+    let bound = core.runtime.now() + core.config.sentinel_socket_timeout();
+    match until(&*core.runtime, bound, dialog.next()).await {
+        Ok(Ok(Value::ServerError(error))) => {
+            let message = format!(
+                "{sentinel} refused the subscription to its events: {error}; its user needs +subscribe and &*"
+            );
+            Err(Error::new(Kind::Sentinel, message))
+        }
+        // The first confirmation: from here on, events come.
+        Ok(confirmed) => confirmed.map(|_| dialog),
+        Err(Elapsed) => Err(silent(core, sentinel)),
+    }
 }
 
 /// Passes events on until the connection ends or the Sentinel falls silent.

@@ -29,7 +29,8 @@ const ROLE_INTERVAL: Duration = Duration::from_millis(15);
 /// Between attempts to reach it.
 const REDIAL: Backoff =
     Backoff { base: ROLE_INTERVAL, cap: Duration::from_millis(250), jitter: Jitter::Equal };
-/// Notices that wait for the supervisor. More are dropped: the poll beneath finds out what they would say.
+/// When so many notices wait for the supervisor, what Sentinels publish is dropped: the poll beneath finds out what it
+/// would say. There are few of all others, and nothing makes up for them.
 const NOTICES: usize = 256;
 
 /// What the supervisor is told.
@@ -64,13 +65,17 @@ pub(crate) struct Notices {
 
 impl Notices {
     pub(crate) fn new() -> Self {
-        let (sender, receiver) = async_channel::bounded(NOTICES);
+        let (sender, receiver) = async_channel::unbounded();
         Self { sender, receiver }
     }
 
     pub(crate) fn tell(&self, notice: Notice) {
-        if let Err(error) = self.sender.try_send(notice) {
-            tracing::debug!(%error, "a notice was dropped");
+        let published = matches!(&notice, Notice::Heard(input) if matches!(**input, Input::Heard { .. }));
+        if published && self.sender.len() >= NOTICES {
+            tracing::debug!(?notice, "a notice was dropped");
+        } else {
+            // The receiver stands beside the sender: this cannot fail.
+            let _ = self.sender.try_send(notice);
         }
     }
 }
@@ -142,7 +147,9 @@ impl Supervisor {
     fn input(&mut self, notice: Notice) -> Option<Input> {
         let (generation, input) = match notice {
             Notice::Heard(input) => {
-                if let Input::Answer { sentinel, answer } = &*input {
+                if let Input::Answer { sentinel, answer } = &*input
+                    && self.sentinels.contains_key(sentinel)
+                {
                     match answer {
                         Ok(_) => self.core.sentinel_list.answered(sentinel),
                         Err(_) => self.core.sentinel_list.failed(sentinel),
@@ -186,10 +193,7 @@ impl Supervisor {
                 tracing::info!("a replica was selected for promotion: holding commands back");
                 self.core.pool.hold();
             }
-            Action::Release => {
-                self.abandon_switch();
-                self.core.pool.release();
-            }
+            Action::Release => self.core.pool.release(),
             Action::Watch { replica, before } => {
                 self.begin_switch(replica.clone());
                 self.watch(replica, before);

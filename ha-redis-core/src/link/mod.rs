@@ -209,10 +209,10 @@ impl Link {
     }
 
     #[cfg(feature = "sentinel")]
-    pub(crate) fn release(&self) {
+    pub(crate) fn release(&self, read_only: Option<Error>) {
         let mut state = lock(&self.state);
         if matches!(state.gate, Gate::Held) {
-            state.gate = Gate::Open;
+            state.gate = read_only.map_or(Gate::Open, Gate::ReadOnly);
         }
     }
 

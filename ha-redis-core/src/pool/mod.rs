@@ -213,10 +213,7 @@ impl Pool {
     pub(crate) fn release(&self) {
         let mut state = lock(&self.state);
         state.held = false;
-        state.links().for_each(|link| {
-            link.release();
-            link.restrict(state.read_only.clone());
-        });
+        state.links().for_each(|link| link.release(state.read_only.clone()));
         drop(state);
         self.announce_all();
     }

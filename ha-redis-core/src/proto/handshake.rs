@@ -153,7 +153,8 @@ fn refused(command: &str, error: &ServerError) -> Error {
     let said = said.trim_end();
     let about_password = error.details().is_some_and(|details| details.contains("AUTH"));
     match error.code() {
-        "WRONGPASS" | "NOAUTH" | "NOPERM" => {
+        "NOPERM" => Error::new(Kind::Authentication, format!("its user may not run {command}: {said}")),
+        "WRONGPASS" | "NOAUTH" => {
             Error::new(Kind::Authentication, format!("it refused the user name or password: {said}"))
         }
         "ERR" if command == "AUTH" || (command == "HELLO" && about_password) => {

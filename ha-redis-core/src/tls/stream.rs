@@ -16,6 +16,8 @@ pub(super) struct TlsStream {
     session: ClientConnection,
     socket: Box<dyn Transport>,
     names: &'static Names,
+    /// What went wrong behind bytes that were handed out first.
+    failed: Option<io::Error>,
 }
 
 impl TlsStream {
@@ -25,7 +27,7 @@ impl TlsStream {
         socket: Box<dyn Transport>,
         names: &'static Names,
     ) -> io::Result<Self> {
-        let mut stream = Self { session, socket, names };
+        let mut stream = Self { session, socket, names, failed: None };
         poll_fn(|cx| stream.poll_handshake(cx)).await?;
         Ok(stream)
     }
@@ -83,6 +85,9 @@ impl TlsStream {
 
 impl Transport for TlsStream {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Err(error));
+        }
         let mut filled = 0;
         while filled < buf.len() {
             // What is decrypted comes first; rustls takes no more from the socket while it has much of it.
@@ -91,8 +96,11 @@ impl Transport for TlsStream {
                 Ok(read) => filled += read,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => match self.poll_receive(cx) {
                     Poll::Ready(Ok(_)) => {}
-                    // Whatever is wrong now will be so at the next read.
-                    _ if filled > 0 => break,
+                    Poll::Ready(Err(error)) if filled > 0 => {
+                        self.failed = Some(error);
+                        break;
+                    }
+                    Poll::Pending if filled > 0 => break,
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 },

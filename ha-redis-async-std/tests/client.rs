@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+use std::time::Duration;
+
 use async_std::task;
 use ha_redis_async_std::redis::{self, AsyncCommands};
 use ha_redis_async_std::{RedisClient, RedisConfig, RetryPolicy};
@@ -72,7 +74,9 @@ fn names_are_resolved() {
 fn a_failover_is_followed() {
     let topology = ha_redis_testkit::Topology::start().unwrap();
     task::block_on(async {
-        let client = RedisClient::connect(config(&topology.url())).await.unwrap();
+        // On a busy machine the Sentinels may need a second attempt.
+        let patient = config(&topology.url()).to_builder().failover_wait(Duration::from_secs(30));
+        let client = RedisClient::connect(patient.build().unwrap()).await.unwrap();
         let mut redis = client.connection();
         redis.set::<_, _, ()>("key", 1).await.unwrap();
         let old = topology.kill_master().unwrap();

@@ -105,7 +105,7 @@ impl Client {
     }
 
     /// A connection that nobody else uses, for WATCH or MULTI by hand. At most `max_connections` are open at a
-    /// time, less the one that the handles share.
+    /// time, less the `lanes` that the handles share; one is always allowed.
     ///
     /// # Errors
     /// When there is no free connection, and none can be made, within `failover_wait`.

@@ -91,10 +91,15 @@ impl DedicatedConnection {
         let reply_bound = ReplyBound { within, by };
         let slot = Arc::new(Slot::default());
         loop {
-            self.borrowed.busy = true;
+            // An earlier call may be owed its reply still, which comes before that to this one.
+            let owed = std::mem::replace(&mut self.borrowed.busy, true);
             let link = self.borrowed.link();
             let attempt = exchange_in_turn(link, &slot, call, reply_bound, &self.core, bound).await;
-            self.borrowed.busy = matches!(attempt, Err(Failure::Error(_)));
+            self.borrowed.busy = match &attempt {
+                Ok(_) => false,
+                Err(Failure::Error(_)) => true,
+                Err(Failure::NotTaken(_)) => owed,
+            };
             match attempt {
                 Ok(reply) => return Ok(reply),
                 Err(Failure::Error(error)) => return Err(error),

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+use std::time::Duration;
+
 use std::sync::Arc;
 
 use ha_redis_smol::redis::{self, AsyncCommands};
@@ -84,7 +86,9 @@ fn an_executor_of_ones_own_carries_the_client() {
 fn a_failover_is_followed() {
     let topology = ha_redis_testkit::Topology::start().unwrap();
     smol::block_on(async {
-        let client = RedisClient::connect(config(&topology.url())).await.unwrap();
+        // On a busy machine the Sentinels may need a second attempt.
+        let patient = config(&topology.url()).to_builder().failover_wait(Duration::from_secs(30));
+        let client = RedisClient::connect(patient.build().unwrap()).await.unwrap();
         let mut redis = client.connection();
         redis.set::<_, _, ()>("key", 1).await.unwrap();
         let old = topology.kill_master().unwrap();

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 #![cfg(feature = "tls")]
 
+use std::time::Duration;
+
 use ha_redis_smol::redis::AsyncCommands;
 use ha_redis_smol::{RedisClient, RedisConfig};
 use ha_redis_testkit::Server;
@@ -53,7 +55,9 @@ fn an_unknown_authority_is_refused() {
 fn a_failover_is_followed() {
     let topology = ha_redis_testkit::Topology::builder().tls().start().unwrap();
     smol::block_on(async {
-        let client = RedisClient::connect(config(&topology.url())).await.unwrap();
+        // On a busy machine the Sentinels may need a second attempt.
+        let patient = config(&topology.url()).to_builder().failover_wait(Duration::from_secs(30));
+        let client = RedisClient::connect(patient.build().unwrap()).await.unwrap();
         let mut redis = client.connection();
         redis.set::<_, _, ()>("key", 1).await.unwrap();
         let old = topology.kill_master().unwrap();

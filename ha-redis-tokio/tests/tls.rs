@@ -187,7 +187,9 @@ mod sentinel {
     #[tokio::test]
     async fn a_failover_is_followed_over_tls() {
         let topology = Topology::builder().tls().password("pw").sentinel_password("watch").start().unwrap();
-        let client = RedisClient::connect(config(&topology.url())).await.unwrap();
+        // On a busy machine the Sentinels may need a second attempt.
+        let patient = config(&topology.url()).to_builder().failover_wait(Duration::from_secs(30));
+        let client = RedisClient::connect(patient.build().unwrap()).await.unwrap();
         let mut redis = client.connection();
         redis.set::<_, _, ()>("key", 1).await.unwrap();
         let described = client.topology().await.unwrap();

@@ -150,7 +150,7 @@ const DATABASE: &str =
 const CREDENTIALS: &str =
     "every connection must log in the same way; set username and password in the configuration";
 const NAME: &str = "it is lost when the connection is; set the client name in the configuration";
-const TRACKING: &str = "all callers share this connection and its invalidations; use a dedicated connection";
+const TRACKING: &str = "all callers share this connection, and its invalidations are not passed on; use a dedicated connection, with REDIRECT";
 const OWN_WRITES: &str =
     "it asks about its own connection's writes; put it behind them in a pipeline, or use a dedicated one";
 

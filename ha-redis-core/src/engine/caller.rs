@@ -119,10 +119,10 @@ impl Caller {
         let ended = match self.persevere(call, route, deadline, first, &mut in_doubt).await {
             // An earlier attempt may have run, whatever became of the last one.
             Err(error) if in_doubt => Err(error.with_outcome(Outcome::MaybeApplied)),
-            Ok(reply) if in_doubt && refused(call, &reply).is_some() => {
-                let message = "an attempt was left without a reply, and the server refused the last one";
-                Err(Error::new(Kind::NotMaster, message).with_outcome(Outcome::MaybeApplied))
-            }
+            Ok(reply) => match refused(call, &reply).filter(|_| in_doubt) {
+                Some(refusal) => Err(left_in_doubt(refusal.kind)),
+                None => Ok(reply),
+            },
             ended => ended,
         };
         self.mark(match &ended {
@@ -328,6 +328,13 @@ impl Caller {
         let runtime = &*self.core.runtime;
         future::or(sleep_until(runtime, until), self.core.pool.superseded(generation)).await;
     }
+}
+
+/// The server refused the last attempt, and nobody knows what became of those before.
+fn left_in_doubt(refusal: ServerErrorKind) -> Error {
+    let message = "an attempt was left without a reply, and the server refused the last one";
+    let kind = if refusal == ServerErrorKind::ReadOnly { Kind::NotMaster } else { Kind::Server };
+    Error::new(kind, format!("{message} ({refusal:?})")).with_outcome(Outcome::MaybeApplied)
 }
 
 fn too_late() -> Error {

@@ -55,7 +55,8 @@ impl<'a> Calling<'a> {
         };
         self.deadline = caller.deadline();
         let mut first = None;
-        if let (Some(link), Route::Shared) = (&caller.link, route) {
+        let late = caller.terms.timeout.is_some_and(|timeout| timeout.is_zero());
+        if let (Some(link), Route::Shared, false) = (&caller.link, route, late) {
             let slot = caller.slot.take().unwrap_or_default();
             slot.arm(cx);
             match link.submit(self.call, &slot, caller.reply_bound(self.deadline)) {
@@ -116,7 +117,7 @@ impl Future for Calling<'_> {
                 }
                 polled
             }
-            Stage::Ended => Poll::Pending,
+            Stage::Ended => panic!("a call was polled after its end"),
         }
     }
 }

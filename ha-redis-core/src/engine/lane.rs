@@ -9,6 +9,7 @@ use crate::engine::core::Core;
 use crate::engine::dialog::{Dialog, Parts};
 use crate::engine::redial::Redial;
 use crate::error::{Error, Kind};
+use crate::link::Link;
 use crate::pool::Followed;
 use crate::proto::Role;
 use crate::time::sleep;
@@ -83,9 +84,28 @@ async fn carry(core: &Arc<Core>, lane: usize, followed: &Followed, parts: Parts)
         return;
     }
     tracing::info!(lane, address = %followed.address, generation = %followed.generation, "connected");
+    let mut installed = Installed { core, lane, link: &link, why: None };
     core.on_connected(followed);
     let why = driver.await;
     tracing::info!(lane, address = %followed.address, generation = %followed.generation, %why, "disconnected");
-    core.pool.remove(lane, &link, why.clone());
+    installed.why = Some(why.clone());
+    drop(installed);
     core.on_lost(followed, why);
+}
+
+/// Takes a connection out of the pool, also when the runtime drops the task that drives it.
+struct Installed<'a> {
+    core: &'a Core,
+    lane: usize,
+    link: &'a Arc<Link>,
+    why: Option<Error>,
+}
+
+impl Drop for Installed<'_> {
+    fn drop(&mut self) {
+        let dropped =
+            || Error::new(Kind::Lost, format!("the connection to {} was dropped", self.link.address));
+        let why = self.why.take().unwrap_or_else(dropped);
+        self.core.pool.remove(self.lane, self.link, why);
+    }
 }

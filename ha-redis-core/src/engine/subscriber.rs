@@ -27,18 +27,23 @@ pub(crate) type Order = Request<Waiter>;
 
 /// Runs until the client is closed or the `reader` is gone.
 pub(crate) async fn run(core: Arc<Core>, inbox: Arc<Inbox>, orders: Receiver<Order>, reader: Receiver<()>) {
-    let _ends_inbox = EndsInbox(Arc::clone(&inbox));
+    let _ends = Ends { inbox: Arc::clone(&inbox), orders: orders.clone() };
     let mut subscriber = Subscriber { core, inbox, orders, subscriptions: Subscriptions::new() };
     let gone = async { _ = reader.recv().await };
     future::or(subscriber.keep(), gone).await;
 }
 
-/// Ends the stream also when the runtime drops the task.
-struct EndsInbox(Arc<Inbox>);
+/// Ends the stream, and the wait of those whose orders were not taken, also when the runtime drops the task.
+struct Ends {
+    inbox: Arc<Inbox>,
+    orders: Receiver<Order>,
+}
 
-impl Drop for EndsInbox {
+impl Drop for Ends {
     fn drop(&mut self) {
-        self.0.end();
+        self.orders.close();
+        while self.orders.try_recv().is_ok() {}
+        self.inbox.end();
     }
 }
 

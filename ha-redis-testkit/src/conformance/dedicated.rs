@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::kit::{Kit, blocked_clients, calls, connections, settings};
 use crate::Server;
-use ha_redis_core::RedisErrorExt;
+use ha_redis_core::{Outcome, RedisErrorExt};
 use redis::AsyncCommands;
 
 tests![
@@ -14,6 +14,7 @@ tests![
     watch_and_multi_work_on_a_connection_of_ones_own,
     a_connection_whose_state_was_changed_serves_nobody_else,
     there_are_no_more_connections_than_allowed,
+    a_connection_that_owes_a_reply_is_not_lent_again,
     nothing_is_slipped_into_a_callers_transaction,
     closing_waits_for_a_blocking_call_and_no_longer,
 ];
@@ -102,6 +103,21 @@ async fn there_are_no_more_connections_than_allowed(kit: Kit) {
     drop(first);
     waiting.end().await.unwrap();
     assert_eq!(connections(&server), 3, "the connection that came back was used again");
+}
+
+async fn a_connection_that_owes_a_reply_is_not_lent_again(kit: Kit) {
+    let server = Server::start().unwrap();
+    let settings = settings(server.port()).max_in_flight(1).call_timeout(Duration::from_millis(300));
+    let client = kit.connect(settings.build().unwrap()).await.unwrap();
+    let mut own = client.dedicated().await.unwrap();
+    let popping = own.blpop::<_, (String, String)>("queue", 0.0).await;
+    assert_eq!(popping.unwrap_err().outcome(), Outcome::MaybeApplied, "the server still lets it wait");
+    let next = own.ping::<()>().await;
+    assert_eq!(next.unwrap_err().outcome(), Outcome::NotSent, "there is no room for another");
+    drop(own);
+    kit.until("the connection is ended", || blocked_clients(&server) == 0).await;
+    client.connection().rpush::<_, _, ()>("queue", "job").await.unwrap();
+    assert_eq!(client.connection().llen::<_, usize>("queue").await.unwrap(), 1, "nobody took it");
 }
 
 async fn nothing_is_slipped_into_a_callers_transaction(kit: Kit) {

@@ -40,8 +40,10 @@ impl Kit {
         self.connect(config(&server.url())).await.unwrap()
     }
 
+    /// A client that waits long for a failover: on a busy machine the Sentinels may need a second attempt.
     pub(super) async fn client_of_topology(&self, topology: &Topology) -> Client {
-        self.connect(config(&topology.url())).await.unwrap()
+        let settings = config(&topology.url()).to_builder().failover_wait(BOUND);
+        self.connect(settings.build().unwrap()).await.unwrap()
     }
 
     /// Starts a task on the runtime.

@@ -27,7 +27,9 @@ pub(crate) async fn client_of(server: &Server) -> RedisClient {
 }
 
 pub(crate) async fn client_of_topology(topology: &Topology) -> RedisClient {
-    RedisClient::connect(config(&topology.url())).await.unwrap()
+    // On a busy machine the Sentinels may need a second attempt.
+    let settings = config(&topology.url()).to_builder().failover_wait(BOUND);
+    RedisClient::connect(settings.build().unwrap()).await.unwrap()
 }
 
 /// Waits until `condition` holds.

@@ -12,7 +12,7 @@ use crate::sentinel::council::{Candidate, Council};
 use crate::sentinel::{Event, View};
 use crate::topology::Replica;
 
-/// A selected replica that has not become master after this is not asked any more.
+/// A selected replica that has not become master after this is not asked any more, unless commands are held back still.
 const WATCH: Duration = Duration::from_secs(30);
 /// Sentinels take about a second to agree on a promotion. What they have not confirmed after this did not last.
 const CONFIRMATION: Duration = Duration::from_secs(10);
@@ -353,7 +353,9 @@ impl Follower {
             let before = self.former.contains(&replica);
             actions.push(Action::Watch { replica: replica.clone(), before });
         }
-        self.promotion = Some(Promotion { leader, candidate: replica, held_until, given_up: now + WATCH });
+        // It is watched for as long as commands are held back for it.
+        let given_up = now + WATCH.max(self.rules.promotion_hold);
+        self.promotion = Some(Promotion { leader, candidate: replica, held_until, given_up });
     }
 
     fn on_promoted(&mut self, replica: Address, now: Instant, actions: &mut Vec<Action>) {

@@ -253,10 +253,12 @@ impl Follower {
         let follow = match &mut self.master {
             None => council.is_settled(),
             Some(master) if master.address == best.address => {
-                if best.epoch > master.epoch {
+                // All agree, afresh, on a lower epoch: they were made anew, and their epochs begin anew.
+                let reset = master.provisional.is_none() && council.is_unanimous_on(&best);
+                if best.epoch > master.epoch || reset {
                     master.provisional = None;
+                    master.epoch = best.epoch;
                 }
-                master.epoch = master.epoch.max(best.epoch);
                 false
             }
             // Who still names the master that was just replaced is behind, whatever epoch that one had.

@@ -49,7 +49,9 @@ impl Council {
 
     /// Books what a Sentinel answered, or why it did not.
     pub(super) fn hear(&mut self, sentinel: &Address, answer: Result<View, String>) {
-        if answer.is_err() {
+        // An address in front of several Sentinels leads to another one at times: its aliases are the former one's.
+        let id = |view: &View| view.id.clone();
+        if self.view(sentinel).and_then(id) != answer.as_ref().ok().and_then(id) {
             self.aliases.retain(|_, to| to != sentinel);
         }
         self.sentinels.insert(sentinel.clone(), Said { answer: Some(answer), current: true });

@@ -253,7 +253,10 @@ impl Stage {
             }
             ["without", "tilt"] => belief.tilt = false,
             ["naming", others @ ..] => belief.others = others.iter().map(|&other| other.to_owned()).collect(),
-            ["as", id] => belief.id = (*id).to_owned(),
+            ["as", id, rest @ ..] => {
+                belief.id = (*id).to_owned();
+                return self.change(name, rest);
+            }
             [master, "in", "epoch", epoch] => {
                 let epoch = epoch.parse().map_err(|_| unknown(what))?;
                 belief.master = Some(((*master).to_owned(), epoch));

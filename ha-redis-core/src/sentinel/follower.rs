@@ -181,6 +181,8 @@ impl Follower {
                 self.connected = false;
                 self.unconfirmed = true;
                 self.ask(now, &mut actions);
+                // Nobody is waited for when none is there to answer.
+                self.confirm(&mut actions);
             }
             Input::NotMaster => {
                 self.connected = false;

@@ -1,17 +1,18 @@
 //! The tasks behind reads from replicas: one asks the master how far it is, and one for each replica keeps a
 //! connection to it and asks it how it is.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_lite::future;
 
 use crate::address::Address;
-use crate::engine::caller::{Failure, exchange};
 use crate::engine::core::Core;
 use crate::engine::dialog::Parts;
 use crate::error::{Error, Kind};
-use crate::link::{Call, Generation, Link, NotTaken};
+use crate::link::{Call, Generation, Link, NotTaken, Slot};
 use crate::pool::{Followed, GivenBy, is_hopeless};
 use crate::proto::{Replication, Reply, ReplyBound, read_replication, replication_question};
 use crate::retry::Backoff;
@@ -160,17 +161,21 @@ async fn hear(core: &Core, link: &Link) -> Result<bool, Error> {
     Ok(core.pool.replica_answered(&link.address, &answer, runtime.now() - asked))
 }
 
+/// Asks past the bounds: a connection that callers keep full says nothing against the server.
 async fn ask(core: &Core, link: &Link) -> Result<Replication, Error> {
     let question = replication_question();
     let bound = ReplyBound { within: Some(core.config.socket_timeout()), by: None };
-    match exchange(link, &Arc::default(), Call::Command(&question), bound).await {
-        Ok(Reply::One(reply)) => read_replication(&reply.extract_error().map_err(Error::from_redis)?),
-        Ok(Reply::Many(_)) => Err(Error::new(Kind::Protocol, "it answered one question with many replies")),
-        Err(
-            Failure::Error(error) | Failure::NotTaken(NotTaken::Ended(error) | NotTaken::ReadOnly(error)),
-        ) => Err(error),
-        Err(Failure::NotTaken(NotTaken::Full | NotTaken::Held)) => {
-            Err(Error::new(Kind::Overloaded, "too many commands wait for it"))
-        }
+    let slot: Arc<Slot> = Arc::default();
+    let submitted = poll_fn(|cx| {
+        slot.arm(cx);
+        Poll::Ready(link.submit_past_bounds(Call::Command(&question), &slot, bound))
+    });
+    submitted.await.map_err(|not_taken| match not_taken {
+        NotTaken::Ended(error) | NotTaken::ReadOnly(error) => error,
+        NotTaken::Held | NotTaken::Full => Error::new(Kind::Overloaded, "its connection takes nothing for now"),
+    })?;
+    match poll_fn(|cx| slot.poll(cx)).await? {
+        Reply::One(reply) => read_replication(&reply.extract_error().map_err(Error::from_redis)?),
+        Reply::Many(_) => Err(Error::new(Kind::Protocol, "it answered one question with many replies")),
     }
 }

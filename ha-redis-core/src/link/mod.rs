@@ -172,6 +172,22 @@ impl Link {
         .await
     }
 
+    /// As [`Link::submit`], past the bounds and those who wait for room: for the client's own questions, which say
+    /// nothing about the server when callers have filled the connection.
+    pub(crate) fn submit_past_bounds(
+        &self,
+        call: Call<'_>,
+        slot: &Arc<Slot>,
+        bound: ReplyBound,
+    ) -> Result<(), NotTaken> {
+        let mut state = lock(&self.state);
+        state.gate.admit(call)?;
+        let driver = state.stage(call, slot, bound);
+        drop(state);
+        wake(driver);
+        Ok(())
+    }
+
     /// Asks for a sign of life, for which nobody waits: without one the connection is found to be dead in time.
     pub(crate) fn check_health(&self, limit: Duration) {
         let ping = redis::cmd("PING");

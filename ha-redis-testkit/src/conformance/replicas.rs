@@ -26,6 +26,7 @@ tests![
     without_replicas_the_master_stands_in_unless_that_is_turned_off,
     without_the_right_to_ask_the_master_stands_in_at_once,
     slow_replicas_are_read_from_as_long_as_they_answer,
+    busy_replicas_are_read_from,
     what_may_write_is_refused_before_it_is_sent,
     a_scan_stays_with_one_replica,
 ];
@@ -324,6 +325,28 @@ async fn slow_replicas_are_read_from_as_long_as_they_answer(kit: Kit) {
     };
     kit.all((0..100).map(|_| reader())).await;
     assert_eq!(servers.gets()[0], before, "the master is not to take what the replicas cannot");
+}
+
+async fn busy_replicas_are_read_from(kit: Kit) {
+    let servers = Servers::start(&kit);
+    let client = servers.client(|settings| settings.max_in_flight(4)).await;
+    let mut redis = client.replica_connection();
+    until_read_from(&servers, &mut redis, &[1, 2]).await;
+    let before = servers.gets()[0];
+    // Each replica is asked how it is several times while its connection is full.
+    let readers: Vec<_> = (0..64)
+        .map(|_| {
+            let mut redis = client.replica_connection();
+            kit.spawn(async move {
+                let start = Instant::now();
+                while start.elapsed() < Duration::from_secs(4) {
+                    read(&mut redis, 1).await;
+                }
+            })
+        })
+        .collect();
+    kit.all(readers).await;
+    assert_eq!(servers.gets()[0], before, "the master is not to take what healthy replicas can");
 }
 
 async fn what_may_write_is_refused_before_it_is_sent(kit: Kit) {

@@ -53,7 +53,7 @@ async fn ask_master(core: &Core) {
             match core.pool.link(0, runtime, runtime.now() + core.config.socket_connect_timeout()).await {
                 Ok(link) => link,
                 Err(error) => {
-                    core.pool.miss_master(error.message());
+                    core.pool.miss_master(None, error.message());
                     sleep(runtime, INTERVAL).await;
                     continue;
                 }
@@ -66,7 +66,7 @@ async fn ask_master(core: &Core) {
                 }
                 core.pool.place_master(link.generation, answer.position);
             }
-            Err(error) => core.pool.miss_master(error.message()),
+            Err(error) => core.pool.miss_master(Some(link.generation), error.message()),
         }
         future::or(sleep(runtime, INTERVAL), core.pool.superseded(link.generation)).await;
     }

@@ -135,10 +135,14 @@ impl Pool {
         }
     }
 
-    /// Says why the master was not asked how far it is. It counts as it was: a replica cannot fall behind a master that
-    /// is gone.
-    pub(crate) fn miss_master(&self, why: &str) {
+    /// Says why the master of a generation did not say how far it is; `None` when there was no connection to ask on. It
+    /// counts as it was: a replica cannot fall behind a master that is gone.
+    pub(crate) fn miss_master(&self, generation: Option<Generation>, why: &str) {
         let mut state = lock(&self.state);
+        let followed = state.followed.as_ref().map(|followed| followed.generation);
+        if generation.is_some() && generation != followed {
+            return;
+        }
         state.replicas.missed = Some(format!("the master did not say how far it is: {why}"));
         self.renew(state);
     }

@@ -14,7 +14,7 @@ use crate::engine::dialog::Parts;
 use crate::error::{Error, Kind};
 use crate::link::{Call, Generation, Link, NotTaken, Slot};
 use crate::pool::{Followed, GivenBy, is_hopeless};
-use crate::proto::{Replication, Reply, ReplyBound, read_replication, replication_question};
+use crate::proto::{Replication, Reply, ReplyBound, Role, read_replication, replication_question};
 use crate::retry::Backoff;
 use crate::time::{Elapsed, sleep, until};
 use crate::topology::Replica;
@@ -59,6 +59,11 @@ async fn ask_master(core: &Core) {
                 }
             };
         match ask(core, &link).await {
+            Ok(answer) if answer.role != Role::Master => {
+                let why = format!("{} is no master but a {}", link.address, answer.role);
+                core.pool.miss_master(Some(link.generation), &why);
+                core.on_not_master(link.generation);
+            }
             Ok(answer) => {
                 if !core.config.use_sentinel() {
                     let replicas = answer.replicas.into_iter().map(|address| Replica::new(address, true));
@@ -172,7 +177,9 @@ async fn ask(core: &Core, link: &Link) -> Result<Replication, Error> {
     });
     submitted.await.map_err(|not_taken| match not_taken {
         NotTaken::Ended(error) | NotTaken::ReadOnly(error) => error,
-        NotTaken::Held | NotTaken::Full => Error::new(Kind::Overloaded, "its connection takes nothing for now"),
+        NotTaken::Held | NotTaken::Full => {
+            Error::new(Kind::Overloaded, "its connection takes nothing for now")
+        }
     })?;
     match poll_fn(|cx| slot.poll(cx)).await? {
         Reply::One(reply) => read_replication(&reply.extract_error().map_err(Error::from_redis)?),

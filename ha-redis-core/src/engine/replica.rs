@@ -11,11 +11,11 @@ use futures_lite::future;
 use crate::address::Address;
 use crate::engine::core::Core;
 use crate::engine::dialog::Parts;
+use crate::engine::redial::Redial;
 use crate::error::{Error, Kind};
 use crate::link::{Call, Generation, Link, NotTaken, Slot};
-use crate::pool::{Followed, GivenBy, is_hopeless};
+use crate::pool::{Followed, GivenBy};
 use crate::proto::{Replication, Reply, ReplyBound, Role, read_replication, replication_question};
-use crate::retry::Backoff;
 use crate::time::{Elapsed, sleep, until};
 use crate::topology::Replica;
 
@@ -79,28 +79,26 @@ async fn ask_master(core: &Core) {
 
 /// Keeps a connection to a replica until it is none any more.
 async fn keep(core: &Arc<Core>, address: &Address) {
-    let mut failures = 0;
+    let mut redial = Redial::default();
     while core.pool.replica_wanted(address).await {
         let attempt = async { Some(open(core, address).await) };
         let unwanted = async {
             core.pool.replica_unwanted(address).await;
             None
         };
-        let backoff = match future::or(attempt, unwanted).await {
+        match future::or(attempt, unwanted).await {
             None => continue,
             Some(Ok(link)) => {
                 look_after(core, &link).await;
-                failures = 0;
-                Backoff::AFTER_A_LOSS
+                redial.lost(core.runtime.now() - link.opened);
             }
             Some(Err(error)) => {
                 tracing::debug!(replica = %address, %error, "no connection");
                 core.pool.replica_failed(address, error.message());
-                failures += 1;
-                if is_hopeless(&error) { Backoff::HOPELESS } else { Backoff::RECONNECT }
+                redial.failed(&error);
             }
-        };
-        let pause = backoff.delay(failures, core.runtime.random());
+        }
+        let pause = redial.pause(core.runtime.random());
         future::or(sleep(&*core.runtime, pause), core.pool.replica_unwanted(address)).await;
     }
 }

@@ -115,13 +115,37 @@ async fn open(core: &Arc<Core>, address: &Address) -> Result<Arc<Link>, Error> {
         return Err(Error::new(Kind::Lost, "it is not wanted any more"));
     }
     tracing::info!(replica = %address, "connected");
-    let (driven, driving) = (Arc::clone(&link), Arc::clone(core));
+    let admitted = Admitted::new(core, &link);
     core.spawn(Box::pin(async move {
         let why = driver.await;
-        tracing::info!(replica = %driven.address, %why, "disconnected");
-        driving.pool.replica_ended(&driven, &why);
+        tracing::info!(replica = %admitted.link.address, %why, "disconnected");
+        admitted.ended(why);
     }))?;
     Ok(link)
+}
+
+/// Takes the connection out of the pool when it has ended, also when the runtime drops the task that drives it.
+struct Admitted {
+    core: Arc<Core>,
+    link: Arc<Link>,
+    why: Error,
+}
+
+impl Admitted {
+    fn new(core: &Arc<Core>, link: &Arc<Link>) -> Self {
+        let why = Error::new(Kind::Lost, "the runtime has ended the connection");
+        Self { core: Arc::clone(core), link: Arc::clone(link), why }
+    }
+
+    fn ended(mut self, why: Error) {
+        self.why = why;
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.core.pool.replica_ended(&self.link, &self.why);
+    }
 }
 
 /// Asks a replica how it is, again and again, until its connection ends.

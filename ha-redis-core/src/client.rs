@@ -84,7 +84,8 @@ impl Client {
     /// the history of the master that the client follows, and that lags no more than `replica_max_lag`. All of that is
     /// looked at about every second, so a read may find data that is older by so much. Calls of one handle may go to
     /// different replicas, so a later read may find older data than an earlier one; the commands of a pipeline go
-    /// to one. The steps of a scan stay with one replica for as long as it is healthy.
+    /// to one. The steps of a scan stay with one replica for as long as it is healthy;
+    /// after that a step with another cursor than 0 fails, since the cursor means something to that server alone.
     ///
     /// A call that fails on one replica is repeated on another at once. While there is no healthy one, the
     /// master serves the reads; with `replica_fallback = false` they wait for a replica up to `failover_wait`, and then

@@ -26,7 +26,7 @@ pub use placement::{
     placement_on_dedicated,
 };
 pub use replica::is_replica_read;
-pub(crate) use replica::{is_scan, name};
+pub(crate) use replica::{Scan, name, scan};
 pub use safety::{Safety, pipeline_safety, safety};
 
 /// The arguments of a command, or what is left of them.

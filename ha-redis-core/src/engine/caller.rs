@@ -2,13 +2,12 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_lite::future;
 use redis::ServerErrorKind;
 
-use crate::command::Safety;
+use crate::command::{Safety, Scan};
 #[cfg(feature = "aio")]
 use crate::config::RedisConfig;
 use crate::engine::borrowed::borrow;
@@ -95,9 +94,9 @@ impl Caller {
     }
 
     /// Turns to the replica that the next call is to go to.
-    pub(crate) fn take_turn(&mut self, scans: bool) {
+    pub(crate) fn take_turn(&mut self, scan: Option<Scan>) {
         if let Some(reading) = &mut self.reading {
-            self.link = reading.turn(&self.core, self.link.take(), scans);
+            self.link = reading.turn(&self.core, self.link.take(), scan);
         }
     }
 
@@ -356,26 +355,9 @@ pub(super) fn refused(call: Call<'_>, reply: &Reply) -> Option<Refusal> {
     }
 }
 
-/// Sends a call over `link` and waits for its reply in `slot`.
+/// Sends a call over `link`, waiting until `bound` for room, and waits for its reply in `slot`.
 ///
 /// Dropping the future leaves the connection in step: the reply goes to the slot, which nobody reads.
-pub(crate) async fn exchange(link: &Link, slot: &Arc<Slot>, call: Call<'_>, bound: ReplyBound) -> Attempt {
-    let mut submitted = false;
-    poll_fn(|cx| {
-        if !submitted {
-            slot.arm(cx);
-            if let Err(not_taken) = link.submit(call, slot, bound) {
-                return Poll::Ready(Err(Failure::NotTaken(not_taken)));
-            }
-            submitted = true;
-            return Poll::Pending;
-        }
-        slot.poll(cx).map(|result| result.map_err(Failure::Error))
-    })
-    .await
-}
-
-/// As [`exchange`], waiting until `bound` for room on the link.
 pub(crate) async fn exchange_in_turn(
     link: &Link,
     slot: &Arc<Slot>,

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use redis::Cmd;
 
-use crate::command::{Placement, Refusal, is_replica_read, is_scan, name, pipeline_placement, placement};
+use crate::command::{Placement, Refusal, Scan, is_replica_read, name, pipeline_placement, placement, scan};
 use crate::engine::caller::{Attempt, Caller, Failure, Route, refused};
 use crate::error::{Error, Kind};
 use crate::link::{Call, Generation, Slot};
@@ -44,7 +44,7 @@ impl<'a> Calling<'a> {
             if let Err(error) = check_reads(self.call, placement) {
                 return Poll::Ready(Err(error));
             }
-            caller.take_turn(scans(self.call));
+            caller.take_turn(scan_of(self.call));
         }
         let route = match placement {
             Placement::Shared => Route::Shared,
@@ -129,10 +129,10 @@ fn placement_of(call: Call<'_>) -> Placement {
     }
 }
 
-fn scans(call: Call<'_>) -> bool {
+fn scan_of(call: Call<'_>) -> Option<Scan> {
     match call {
-        Call::Command(command) => is_scan(command),
-        Call::Pipeline(pipeline) => pipeline.cmd_iter().any(is_scan),
+        Call::Command(command) => scan(command),
+        Call::Pipeline(pipeline) => pipeline.cmd_iter().filter_map(scan).max(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_lite::future;
 
+use crate::command::Scan;
 use crate::engine::core::Core;
 use crate::error::{Error, Kind};
 use crate::link::{Generation, Link};
@@ -21,14 +22,14 @@ pub(crate) struct Reading {
     /// The connection on which an attempt of this call has failed.
     failed: Option<Arc<Link>>,
     /// Whether this call is a step of a scan.
-    scans: bool,
+    scan: Option<Scan>,
     /// Where the scan was so far: a cursor means something only to the server that gave it.
     scanned: Option<Arc<Link>>,
 }
 
 impl Reading {
     pub(crate) fn new(choice: Arc<dyn ReplicaChoice>) -> Self {
-        Self { choice, failed: None, scans: false, scanned: None }
+        Self { choice, failed: None, scan: None, scanned: None }
     }
 
     /// The same choice for another handle.
@@ -37,16 +38,27 @@ impl Reading {
     }
 
     /// The connection for the next call, if there is one; the last call went over `last`.
-    pub(crate) fn turn(&mut self, core: &Core, last: Option<Arc<Link>>, scans: bool) -> Option<Arc<Link>> {
-        if std::mem::replace(&mut self.scans, scans) {
+    pub(crate) fn turn(
+        &mut self,
+        core: &Core,
+        last: Option<Arc<Link>>,
+        scan: Option<Scan>,
+    ) -> Option<Arc<Link>> {
+        if std::mem::replace(&mut self.scan, scan).is_some() {
             self.scanned = last;
         }
         self.failed = None;
-        let goes_on = |link: &&Arc<Link>| is_master(link) || core.pool.is_readable(link);
-        match self.scanned.as_ref().filter(|_| scans).filter(goes_on) {
-            Some(link) => Some(Arc::clone(link)),
-            None => core.pool.choose_replica(&*self.choice, None),
+        match (scan, self.origin(core)) {
+            (Some(_), Some(link)) => Some(Arc::clone(link)),
+            (Some(Scan::GoesOn), None) => None,
+            _ => core.pool.choose_replica(&*self.choice, None),
         }
+    }
+
+    /// The connection to the server that gave the scan's cursor, while it can be read from.
+    fn origin(&self, core: &Core) -> Option<&Arc<Link>> {
+        let usable = |link: &&Arc<Link>| (is_master(link) && link.is_open()) || core.pool.is_readable(link);
+        self.scanned.as_ref().filter(usable)
     }
 
     /// An attempt has failed on `link`: this call goes elsewhere.
@@ -56,6 +68,9 @@ impl Reading {
 
     /// Whether there is another server for the next attempt, now.
     pub(crate) fn can_move_on(&self, core: &Core) -> bool {
+        if self.scan == Some(Scan::GoesOn) {
+            return false;
+        }
         let another = core.pool.choose_replica(&*self.choice, self.failed.as_ref());
         another.is_some() || (core.config.replica_fallback() && !self.failed.as_ref().is_some_and(is_master))
     }
@@ -63,6 +78,9 @@ impl Reading {
     /// Waits until `bound` for a connection to a replica; or to the master, where that may stand in.
     pub(crate) async fn link(&self, core: &Core, lane: usize, bound: Instant) -> Result<Arc<Link>, Error> {
         core.pool.check_open()?;
+        if self.scan == Some(Scan::GoesOn) {
+            return self.origin(core).cloned().ok_or_else(cursor_lost);
+        }
         let runtime = &*core.runtime;
         if self.failed.is_none() {
             // So that a client's first reads have all replicas to choose from.
@@ -96,6 +114,13 @@ impl Reading {
             false => error.during(format!("no replica could be read from ({})", core.pool.replica_account())),
         })
     }
+}
+
+/// To another server the cursor would mean other keys: some would be left out, and nobody would know.
+fn cursor_lost() -> Error {
+    let message = "the scan cannot go on: the server that gave its cursor to this handle cannot be read from any more; \
+                   begin again with cursor 0";
+    Error::new(Kind::Refused, message)
 }
 
 /// Connections to replicas are of no master's generation.

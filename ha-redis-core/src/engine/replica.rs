@@ -62,7 +62,10 @@ async fn ask_master(core: &Core) {
             Ok(answer) if answer.role != Role::Master => {
                 let why = format!("{} is no master but a {}", link.address, answer.role);
                 core.pool.miss_master(Some(link.generation), &why);
-                core.on_not_master(link.generation);
+                // Without Sentinels a client may be pointed at a replica on purpose.
+                if core.config.use_sentinel() {
+                    core.on_not_master(link.generation);
+                }
             }
             Ok(answer) => {
                 if !core.config.use_sentinel() {

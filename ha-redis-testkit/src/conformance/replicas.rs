@@ -29,6 +29,7 @@ tests![
     busy_replicas_are_read_from,
     what_may_write_is_refused_before_it_is_sent,
     a_scan_stays_with_one_replica,
+    a_scan_does_not_go_on_at_another_server,
 ];
 
 /// A master with two replicas, each behind a proxy for its clients and with one before its master.
@@ -395,4 +396,26 @@ async fn a_scan_stays_with_one_replica(kit: Kit) {
     assert_eq!(keys.into_iter().collect::<BTreeSet<_>>().len(), 500);
     let scans = servers.replicas.each_ref().map(|replica| calls(replica, "scan"));
     assert!(scans.contains(&0) && scans.iter().sum::<u64>() > 10, "{scans:?}");
+}
+
+async fn a_scan_does_not_go_on_at_another_server(kit: Kit) {
+    let servers = Servers::start(&kit);
+    let client = servers.client(|settings| settings).await;
+    let mut redis = client.replica_connection_by(Only(servers.to_replicas[0].port()));
+    let mut fill = redis::pipe();
+    (0..500).for_each(|number| _ = fill.set(format!("n:{number}"), number).ignore());
+    fill.cmd("WAIT").arg(2).arg(0).ignore();
+    fill.exec_async(&mut client.connection()).await.unwrap();
+    until_read_from(&servers, &mut redis, &[1]).await;
+    let begin = redis::cmd("SCAN").arg(0).take();
+    let (cursor, _): (u64, Vec<String>) = begin.query_async(&mut redis).await.unwrap();
+    servers.to_replicas[0].refuse();
+    servers.to_replicas[0].cut(Cut::Reset);
+    until_read_from(&servers, &mut redis, &[0]).await;
+    let error = redis.request(redis::cmd("SCAN").arg(cursor)).await.unwrap_err();
+    assert!(error.client_error().unwrap().is_refused_command(), "{error}");
+    assert_eq!(error.outcome(), Outcome::NotSent);
+    assert_eq!(calls(&servers.master, "scan"), 0);
+    begin.exec_async(&mut redis).await.unwrap();
+    assert_eq!(calls(&servers.master, "scan"), 1);
 }

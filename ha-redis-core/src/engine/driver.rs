@@ -21,8 +21,8 @@ use crate::runtime::{Runtime, Timer, Transport};
 
 /// How much a busy connection may read before other tasks get their turn.
 const READS_PER_TURN: usize = 16;
-/// How many callers it may wake before they get theirs: schedulers have room for some 256 tasks at hand, and all that
-/// comes beyond waits in a queue that the workers contend for.
+/// How many callers it may wake before they get theirs: a worker of Tokio has room for 256
+/// tasks at hand, and all beyond go to a queue that the workers share.
 const REPLIES_PER_TURN: usize = 224;
 /// What is read at once: at first, and at most on a connection whose reads fill it.
 const READ_BUFFER: usize = 4 << 10;
@@ -32,7 +32,7 @@ const AT_REST: Duration = Duration::from_secs(1);
 
 /// With no more calls in flight than this, batches of one call are no accident.
 const FEW: usize = 16;
-/// What is written at once. A larger write keeps the server waiting for its first bytes for longer.
+/// What is written at once, so that the server may begin with the first part of a burst.
 const MAX_WRITE: usize = 64 << 10;
 
 /// The times a connection keeps.

@@ -5,7 +5,7 @@ use redis::{Arg, Cmd};
 const CRLF: &[u8] = b"\r\n";
 
 /// Appends `command` to `out`: the same bytes as redis-rs's own encoder gives, which looks at each argument
-/// twice and costs twice as much.
+/// twice.
 pub(crate) fn encode(command: &Cmd, out: &mut Vec<u8>) {
     if command.in_scan_mode() {
         // Only redis-rs knows where the cursor stands.

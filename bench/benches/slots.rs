@@ -3,14 +3,15 @@
 //! The transport answers at once what is written to it, and all runs on one thread, so nothing is waited for.
 
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use async_trait::async_trait;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ha_redis_core::runtime::{Runtime, Task, Timer, Transport};
-use ha_redis_core::{Address, Client, Connection, RedisConfig};
+use ha_redis_core::runtime::{Endpoint, Runtime, Task, Timer, Transport};
+use ha_redis_core::{Client, Connection, RedisConfig};
 use redis::{AsyncCommands, Cmd};
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinSet;
@@ -74,7 +75,11 @@ impl Runtime for InMemory {
         Ok(())
     }
 
-    async fn connect(&self, _address: &Address) -> io::Result<Box<dyn Transport>> {
+    async fn resolve(&self, _host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        Ok(vec![(Ipv4Addr::LOCALHOST, port).into()])
+    }
+
+    async fn connect(&self, _endpoint: Endpoint<'_>) -> io::Result<Box<dyn Transport>> {
         let request = Cmd::get(KEY).get_packed_command().len();
         Ok(Box::new(Answering { request, introduced: false, owed: Vec::new(), reader: None }))
     }

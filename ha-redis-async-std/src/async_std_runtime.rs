@@ -2,17 +2,17 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use async_std::io::{Read, Write};
-use async_std::net::TcpStream;
+use async_std::net::{TcpStream, ToSocketAddrs};
 use async_std::os::unix::net::UnixStream;
 use async_std::task;
 use async_trait::async_trait;
-use ha_redis_core::Address;
-use ha_redis_core::runtime::{Runtime, Task, Timer, Transport};
+use ha_redis_core::runtime::{Endpoint, Runtime, Task, Timer, Transport};
 use socket2::{SockRef, TcpKeepalive};
 
 /// An idle peer is probed after this, and so often, before the system takes it for gone.
@@ -51,15 +51,18 @@ impl Runtime for AsyncStdRuntime {
         Ok(())
     }
 
-    async fn connect(&self, address: &Address) -> io::Result<Box<dyn Transport>> {
-        match address {
-            Address::Tcp { host, port } => {
-                let socket = TcpStream::connect((host.as_str(), *port)).await?;
+    async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        Ok((host, port).to_socket_addrs().await?.collect())
+    }
+
+    async fn connect(&self, endpoint: Endpoint<'_>) -> io::Result<Box<dyn Transport>> {
+        match endpoint {
+            Endpoint::Tcp(address) => {
+                let socket = TcpStream::connect(address).await?;
                 set_options(&socket)?;
                 Ok(Box::new(Socket(socket)))
             }
-            Address::Unix(path) => Ok(Box::new(Socket(UnixStream::connect(path).await?))),
-            other => Err(io::Error::new(io::ErrorKind::Unsupported, format!("cannot connect to {other}"))),
+            Endpoint::Unix(path) => Ok(Box::new(Socket(UnixStream::connect(path).await?))),
         }
     }
 }

@@ -11,7 +11,8 @@ use std::str::FromStr;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Address {
-    /// A host name or IP address and a TCP port. The name is resolved anew on every connection attempt.
+    /// A host name or IP address and a TCP port. The name is resolved anew on every connection attempt, and when it
+    /// has several addresses, the first that answers is connected to.
     Tcp {
         /// Host name, IPv4 or IPv6 address, without brackets.
         host: String,

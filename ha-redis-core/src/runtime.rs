@@ -4,16 +4,16 @@
 //! this boundary once per connection, timer or socket operation, never once per command, so trait objects
 //! cost nothing that matters and the client needs no type parameter.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use async_trait::async_trait;
-
-use crate::address::Address;
 
 /// A task handed to [`Runtime::spawn`].
 pub type Task = Pin<Box<dyn Future<Output = ()> + Send + 'static>>;
@@ -21,7 +21,8 @@ pub type Task = Pin<Box<dyn Future<Output = ()> + Send + 'static>>;
 /// What an async runtime provides: time, tasks and connections.
 ///
 /// `ha-redis-tokio`, `ha-redis-async-std` and `ha-redis-smol` hold one each; write your own to run the client
-/// elsewhere.
+/// elsewhere. It resolves and connects once for each call, and neither waits with a bound nor tries again: the core
+/// decides which of the addresses of a name are tried, and for how long.
 #[async_trait]
 pub trait Runtime: Debug + Send + Sync + 'static {
     /// The current time of this runtime's clock, which [`Runtime::timer`] follows. A runtime with a paused or
@@ -37,16 +38,47 @@ pub trait Runtime: Debug + Send + Sync + 'static {
     /// When there is no running runtime to take the task.
     fn spawn(&self, task: Task) -> io::Result<()>;
 
-    /// Opens a plain connection: resolves the name (anew on every call) and connects. The caller bounds the
-    /// time; dropping the future abandons the attempt.
+    /// The addresses that a host name stands for now, each with `port`, the preferred ones first: what the system's
+    /// resolver answers. The core asks anew for every connection, and for names only: of an IP address it makes the
+    /// [`Endpoint`] itself, unless the address has a zone (`fe80::1%eth0`).
+    ///
+    /// The caller bounds the time; dropping the future abandons the question. No addresses at all count as an error.
     ///
     /// # Errors
-    /// What the operating system said. The caller adds the address to it.
-    async fn connect(&self, address: &Address) -> io::Result<Box<dyn Transport>>;
+    /// What the resolver said. The caller adds the name to it.
+    async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
+
+    /// Opens a plain connection to this one endpoint. On TCP it should send what is written without delay
+    /// (`TCP_NODELAY`) and notice a peer that is gone (keepalive).
+    ///
+    /// Several attempts may go on at once, each to another address of a name: the first to connect is kept, and the
+    /// others are dropped. The caller bounds the time; dropping the future abandons the attempt.
+    ///
+    /// # Errors
+    /// What the operating system said. The caller adds the endpoint to it.
+    async fn connect(&self, endpoint: Endpoint<'_>) -> io::Result<Box<dyn Transport>>;
 
     /// A random number, for the jitter of retries and reconnects. A simulated runtime returns a seeded one.
     fn random(&self) -> u64 {
         fastrand::u64(..)
+    }
+}
+
+/// Where a socket connects to: an [`Address`](crate::Address) whose name is resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint<'a> {
+    /// An IP address and a TCP port.
+    Tcp(SocketAddr),
+    /// The path of a Unix domain socket.
+    Unix(&'a Path),
+}
+
+impl fmt::Display for Endpoint<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "{}", path.display()),
+        }
     }
 }
 

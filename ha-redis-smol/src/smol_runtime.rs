@@ -2,14 +2,14 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use ha_redis_core::Address;
-use ha_redis_core::runtime::{Runtime, Task, Timer, Transport};
+use ha_redis_core::runtime::{Endpoint, Runtime, Task, Timer, Transport};
 use smol::Executor;
 use smol::io::{AsyncRead, AsyncWrite};
 use smol::net::TcpStream;
@@ -62,15 +62,18 @@ impl Runtime for SmolRuntime {
         Ok(())
     }
 
-    async fn connect(&self, address: &Address) -> io::Result<Box<dyn Transport>> {
-        match address {
-            Address::Tcp { host, port } => {
-                let socket = TcpStream::connect((host.as_str(), *port)).await?;
+    async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        smol::net::resolve((host, port)).await
+    }
+
+    async fn connect(&self, endpoint: Endpoint<'_>) -> io::Result<Box<dyn Transport>> {
+        match endpoint {
+            Endpoint::Tcp(address) => {
+                let socket = TcpStream::connect(address).await?;
                 set_options(&socket)?;
                 Ok(Box::new(Socket(socket)))
             }
-            Address::Unix(path) => Ok(Box::new(Socket(UnixStream::connect(path).await?))),
-            other => Err(io::Error::new(io::ErrorKind::Unsupported, format!("cannot connect to {other}"))),
+            Endpoint::Unix(path) => Ok(Box::new(Socket(UnixStream::connect(path).await?))),
         }
     }
 }

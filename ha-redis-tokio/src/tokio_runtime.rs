@@ -2,17 +2,17 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::OnceLock;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use ha_redis_core::Address;
-use ha_redis_core::runtime::{Runtime, Task, Timer, Transport};
+use ha_redis_core::runtime::{Endpoint, Runtime, Task, Timer, Transport};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::runtime::Handle;
 
 /// An idle peer is probed after this, and so often, before the system takes it for gone.
@@ -44,6 +44,17 @@ impl TokioRuntime {
         let current = Handle::try_current().map_err(io::Error::other)?;
         Ok(self.handle.get_or_init(|| current))
     }
+
+    /// Does what belongs to a runtime, as sockets do, also where a caller waits on another executor.
+    async fn within<T>(&self, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        let handle = self.handle()?;
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            let _context = handle.enter();
+            work.as_mut().poll(cx)
+        })
+        .await
+    }
 }
 
 impl From<Handle> for TokioRuntime {
@@ -70,27 +81,23 @@ impl Runtime for TokioRuntime {
         Ok(())
     }
 
-    async fn connect(&self, address: &Address) -> io::Result<Box<dyn Transport>> {
-        // A caller may wait on another executor: a socket belongs to a runtime, too.
-        let handle = self.handle()?;
-        let mut opening = pin!(open(address));
-        poll_fn(|cx| {
-            let _context = handle.enter();
-            opening.as_mut().poll(cx)
-        })
-        .await
+    async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        self.within(async { Ok(lookup_host((host, port)).await?.collect()) }).await
+    }
+
+    async fn connect(&self, endpoint: Endpoint<'_>) -> io::Result<Box<dyn Transport>> {
+        self.within(open(endpoint)).await
     }
 }
 
-async fn open(address: &Address) -> io::Result<Box<dyn Transport>> {
-    match address {
-        Address::Tcp { host, port } => {
-            let socket = TcpStream::connect((host.as_str(), *port)).await?;
+async fn open(endpoint: Endpoint<'_>) -> io::Result<Box<dyn Transport>> {
+    match endpoint {
+        Endpoint::Tcp(address) => {
+            let socket = TcpStream::connect(address).await?;
             set_options(&socket)?;
             Ok(Box::new(Socket(socket)))
         }
-        Address::Unix(path) => Ok(Box::new(Socket(UnixStream::connect(path).await?))),
-        other => Err(io::Error::new(io::ErrorKind::Unsupported, format!("cannot connect to {other}"))),
+        Endpoint::Unix(path) => Ok(Box::new(Socket(UnixStream::connect(path).await?))),
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::address::Address;
 use crate::config::{AddressMap, RedisConfig};
+use crate::engine::dial::Dial;
 use crate::engine::dialog::Dialog;
 use crate::error::{Error, Kind};
 use crate::pool::GivenBy;
@@ -83,19 +84,21 @@ impl Connector {
             }
             None => format!("cannot connect to {address} ({given_by})"),
         };
-        match until(&*self.runtime, bound, self.open(reached.as_ref().unwrap_or(address))).await {
+        let mut dial = Dial::new(&*self.runtime, reached.as_ref().unwrap_or(address), self.timeout);
+        match until(&*self.runtime, bound, self.open(&mut dial)).await {
             Ok(Ok(ready)) => Ok(ready),
             Ok(Err(error)) => Err(error.during(failed)),
             Err(_) => {
-                let suspicion = self.tls.as_ref().map(Tls::suspicion).unwrap_or_default();
-                let message = format!("{failed}: no answer within {:?}{suspicion}", self.timeout);
+                let suspects = self.tls.as_ref().filter(|_| dial.has_connected());
+                let suspicion = suspects.map(Tls::suspicion).unwrap_or_default();
+                let message = format!("{failed}: {}{suspicion}", dial.silence());
                 Err(Error::new(Kind::Timeout, message))
             }
         }
     }
 
-    async fn open(&self, address: &Address) -> Result<(Dialog, Option<Role>), Error> {
-        let (mut dialog, mut answer) = self.introduce(address, Protocol::Resp3).await?;
+    async fn open(&self, dial: &mut Dial<'_>) -> Result<(Dialog, Option<Role>), Error> {
+        let (mut dialog, mut answer) = self.introduce(dial, Protocol::Resp3).await?;
         if answer == Answer::OnlyResp2 {
             let replies = dialog.ask(&self.handshake.commands(Protocol::Resp2)).await?;
             answer = self.handshake.read(Protocol::Resp2, replies)?;
@@ -108,10 +111,10 @@ impl Connector {
         Ok((dialog, role))
     }
 
-    async fn introduce(&self, address: &Address, protocol: Protocol) -> Result<(Dialog, Answer), Error> {
-        let socket = self.runtime.connect(address).await.map_err(refused)?;
+    async fn introduce(&self, dial: &mut Dial<'_>, protocol: Protocol) -> Result<(Dialog, Answer), Error> {
+        let socket = dial.connect().await?;
         let transport = match &self.tls {
-            Some(tls) => tls.secure(address, socket).await?,
+            Some(tls) => tls.secure(dial.address(), socket).await?,
             None => socket,
         };
         let mut dialog = Dialog::new(transport);
@@ -124,8 +127,4 @@ impl Connector {
             Ok(()) => Ok((dialog, answer?)),
         }
     }
-}
-
-fn refused(error: std::io::Error) -> Error {
-    Error::new(Kind::Connect, error.to_string())
 }

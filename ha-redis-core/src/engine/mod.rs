@@ -1,6 +1,6 @@
 //! The async glue between the decisions and the sockets.
 //!
-//! A [`lane`] task keeps a connection to the master: it connects ([`connector`]), verifies the role on that
+//! A [`lane`] task keeps a connection to the master: it connects ([`connector`], [`dial`]), verifies the role on that
 //! connection, and then drives it ([`driver`]). Callers ([`calling`], and [`caller`] when that does not do) meet the
 //! driver in a [link](crate::link): they encode into its buffer and wait in a slot. A [`subscriber`] has a connection
 //! of its own.
@@ -10,6 +10,7 @@ pub(crate) mod caller;
 pub(crate) mod calling;
 pub(crate) mod connector;
 pub(crate) mod core;
+pub(crate) mod dial;
 pub(crate) mod dialog;
 #[cfg(feature = "sentinel")]
 pub(crate) mod discovery;

@@ -1,13 +1,15 @@
-//! Names, IPv6, and servers that announce addresses of which the client has no use.
+//! Names and their addresses, IPv6, and servers that announce addresses of which the client has no use.
 
+use std::future::pending;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::iter::from_fn;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use ha_redis_core::runtime::{Runtime, Task, Timer, Transport};
-use ha_redis_core::{Address, Client, RedisConfig};
+use ha_redis_core::runtime::{Endpoint, Runtime, Task, Timer, Transport};
+use ha_redis_core::{Address, Client, RedisConfig, RedisConfigBuilder};
 use redis::AsyncCommands;
 
 use super::kit::{Kit, config};
@@ -19,6 +21,11 @@ tests![
     an_address_map_leads_to_servers_and_sentinels_behind_nat,
     without_a_map_the_announced_address_is_named_and_with_one_both_are,
     a_closed_client_says_so_also_where_connecting_fails_at_once,
+    an_address_that_swallows_packets_does_not_hide_the_next,
+    a_short_bound_leaves_time_for_the_next_address,
+    an_address_that_refuses_leads_to_the_next,
+    each_address_that_was_tried_is_named_with_what_it_said,
+    a_name_that_is_not_resolved_in_time_is_told_apart,
 ];
 
 /// Writes, lets the master be replaced, and writes again.
@@ -53,36 +60,49 @@ async fn everything_can_be_on_ipv6(kit: Kit) {
 /// The servers' own network, in which they announce themselves.
 const INSIDE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
+/// The only name that is known outside of that network; others are looked up for ever.
+const NAME: &str = "redis.test";
+
 /// A runtime outside of that network.
 #[derive(Debug)]
-struct Outside(Arc<dyn Runtime>);
+struct Outside {
+    runtime: Arc<dyn Runtime>,
+    /// What the name stands for.
+    named: Vec<SocketAddr>,
+}
 
 impl Outside {
     fn client(kit: &Kit, config: RedisConfig) -> Client {
-        Client::new(config, Arc::new(Self(Arc::clone(&kit.runtime))))
+        Self::naming(Vec::new(), kit, config)
+    }
+
+    fn naming(named: Vec<SocketAddr>, kit: &Kit, config: RedisConfig) -> Client {
+        Client::new(config, Arc::new(Self { runtime: Arc::clone(&kit.runtime), named }))
     }
 }
 
 #[async_trait]
 impl Runtime for Outside {
     fn now(&self) -> Instant {
-        self.0.now()
+        self.runtime.now()
     }
 
     fn timer(&self, at: Instant) -> Box<dyn Timer> {
-        self.0.timer(at)
+        self.runtime.timer(at)
     }
 
     fn spawn(&self, task: Task) -> io::Result<()> {
-        self.0.spawn(task)
+        self.runtime.spawn(task)
     }
 
-    async fn connect(&self, address: &Address) -> io::Result<Box<dyn Transport>> {
-        match address {
-            Address::Tcp { host, .. } if *host == INSIDE.to_string() => {
-                Err(io::ErrorKind::NetworkUnreachable.into())
-            }
-            _ => self.0.connect(address).await,
+    async fn resolve(&self, host: &str, _port: u16) -> io::Result<Vec<SocketAddr>> {
+        if host == NAME { Ok(self.named.clone()) } else { pending().await }
+    }
+
+    async fn connect(&self, endpoint: Endpoint<'_>) -> io::Result<Box<dyn Transport>> {
+        match endpoint {
+            Endpoint::Tcp(address) if address.ip() == INSIDE => Err(io::ErrorKind::NetworkUnreachable.into()),
+            _ => self.runtime.connect(endpoint).await,
         }
     }
 }
@@ -131,4 +151,89 @@ async fn a_closed_client_says_so_also_where_connecting_fails_at_once(kit: Kit) {
     client.close().await;
     let error = client.sentinel_connection().await.unwrap_err();
     assert!(error.is_closed(), "{error}");
+}
+
+/// An address at which nobody answers: the queue of its listener is full, and the system swallows what comes on top.
+struct Silent {
+    listener: TcpListener,
+    _queued: Vec<TcpStream>,
+}
+
+impl Silent {
+    fn listen() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let queued = from_fn(|| TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok());
+        Self { _queued: queued.collect(), listener }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.listener.local_addr().unwrap()
+    }
+}
+
+/// Nothing listens there.
+const REFUSING: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
+
+fn by_name() -> RedisConfigBuilder {
+    RedisConfig::builder().host(NAME)
+}
+
+async fn an_address_that_swallows_packets_does_not_hide_the_next(kit: Kit) {
+    let (silent, server) = (Silent::listen(), Server::start().unwrap());
+    let bound = Duration::from_secs(10);
+    let config = by_name().socket_connect_timeout(bound).build().unwrap();
+    let client = Outside::naming(vec![silent.address(), server.address()], &kit, config);
+    let began = Instant::now();
+    client.initialize().await.unwrap();
+    assert!(began.elapsed() < bound / 2, "{:?}", began.elapsed());
+    client.connection().set::<_, _, ()>("key", 1).await.unwrap();
+}
+
+async fn a_short_bound_leaves_time_for_the_next_address(kit: Kit) {
+    let (silent, server) = (Silent::listen(), Server::start().unwrap());
+    // Shorter than what is waited for an address when there is time; several attempts, since the machine may be busy.
+    let short = by_name().socket_connect_timeout(Duration::from_millis(240));
+    let addresses = vec![silent.address(), REFUSING, server.address()];
+    let client = Outside::naming(addresses, &kit, short.build().unwrap());
+    client.connection().set::<_, _, ()>("key", 1).await.unwrap();
+}
+
+async fn an_address_that_refuses_leads_to_the_next(kit: Kit) {
+    let server = Server::start().unwrap();
+    let addresses = vec![REFUSING, REFUSING, server.address()];
+    let client = Outside::naming(addresses, &kit, by_name().build().unwrap());
+    client.initialize().await.unwrap();
+    client.connection().set::<_, _, ()>("key", 1).await.unwrap();
+}
+
+async fn each_address_that_was_tried_is_named_with_what_it_said(kit: Kit) {
+    let refusing_too = SocketAddr::from((Ipv6Addr::LOCALHOST, 1));
+    let unreachable = SocketAddr::from((INSIDE, 6379));
+    let client = Outside::naming(vec![REFUSING, unreachable, refusing_too], &kit, by_name().build().unwrap());
+    let error = client.initialize().await.unwrap_err();
+    assert!(error.is_connection(), "{error}");
+    let text = error.to_string();
+    let named = [NAME, "127.0.0.1:1: ", "[::1]:1: ", "127.0.0.2:6379: network unreachable"];
+    let places = named.map(|name| text.find(name).unwrap_or_else(|| panic!("no {name} in {text}")));
+    assert!(places.is_sorted(), "the families take turns: {text}");
+
+    let silent = Silent::listen();
+    let config = by_name().socket_connect_timeout(Duration::from_millis(200)).build().unwrap();
+    let client = Outside::naming(vec![REFUSING, silent.address()], &kit, config);
+    let error = client.initialize().await.unwrap_err();
+    assert!(error.is_timeout(), "{error}");
+    let text = error.to_string();
+    assert!(
+        text.contains("127.0.0.1:1: ") && text.contains(&format!("{}: no answer", silent.address())),
+        "{text}"
+    );
+}
+
+async fn a_name_that_is_not_resolved_in_time_is_told_apart(kit: Kit) {
+    let unknown = RedisConfig::builder().host("unknown.test");
+    let config = unknown.socket_connect_timeout(Duration::from_millis(50)).build().unwrap();
+    let error = Outside::client(&kit, config).initialize().await.unwrap_err();
+    assert!(error.is_timeout() && error.to_string().contains("not resolved within 50ms"), "{error}");
 }

@@ -1,8 +1,10 @@
 //! The machines of the simulation.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ha_redis_core::Address;
+use ha_redis_core::runtime::Endpoint;
 
 pub(super) const SERVERS: usize = 3;
 pub(super) const SENTINELS: usize = 3;
@@ -35,12 +37,20 @@ impl Host {
         if let Self::Sentinel(_) = self { 26379 } else { 6379 }
     }
 
+    /// Its address by its name, which all know it by.
     pub(super) fn address(self) -> Address {
         Address::tcp(self.to_string(), self.port())
     }
 
-    pub(super) fn at(address: &Address) -> Option<Self> {
-        Self::servers().find(|host| host.address() == *address)
+    /// What its name stands for.
+    pub(super) fn ip(self) -> IpAddr {
+        let [.., place] = self.index().to_be_bytes();
+        Ipv4Addr::new(10, 0, 0, place).into()
+    }
+
+    /// The one that listens there.
+    pub(super) fn at(endpoint: Endpoint<'_>) -> Option<Self> {
+        Self::servers().find(|host| endpoint == Endpoint::Tcp((host.ip(), host.port()).into()))
     }
 }
 

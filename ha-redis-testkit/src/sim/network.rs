@@ -5,8 +5,6 @@ use std::io;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use ha_redis_core::Address;
-
 use super::host::{HOSTS, Host};
 use super::trace::Line;
 use super::world::{Event, World};
@@ -156,9 +154,7 @@ impl Connection {
 
 /// The client's side.
 impl World {
-    pub(super) fn dial(&mut self, address: &Address) -> io::Result<ConnectionId> {
-        let unknown = || io::Error::new(io::ErrorKind::NotFound, "no such host");
-        let server = Host::at(address).ok_or_else(unknown)?;
+    pub(super) fn dial(&mut self, server: Host) -> ConnectionId {
         let number = self.network.connections.len();
         self.network.connections.push(Connection {
             server,
@@ -173,7 +169,7 @@ impl World {
         });
         let at = self.now() + self.latency(server);
         self.schedule(at, Event::Dial(number));
-        Ok(number)
+        number
     }
 
     pub(super) fn poll_connected(&mut self, number: ConnectionId, cx: &Context<'_>) -> Poll<io::Result<()>> {

@@ -3,15 +3,16 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use fastrand::Rng;
-use ha_redis_core::Address;
-use ha_redis_core::runtime::{Runtime, Task, Timer, Transport};
+use ha_redis_core::runtime::{Endpoint, Runtime, Task, Timer, Transport};
 
+use super::host::Host;
 use super::network::ConnectionId;
 use super::scheduler::{Clock, Owner, TimerKey, lock};
 use super::world::World;
@@ -70,8 +71,15 @@ impl Runtime for SimRuntime {
         Ok(())
     }
 
-    async fn connect(&self, address: &Address) -> io::Result<Box<dyn Transport>> {
-        let connection = lock(&self.world).dial(address)?;
+    async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        let found = Host::servers().find(|server| server.to_string() == host);
+        let found = found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such host"))?;
+        Ok(vec![(found.ip(), port).into()])
+    }
+
+    async fn connect(&self, endpoint: Endpoint<'_>) -> io::Result<Box<dyn Transport>> {
+        let server = Host::at(endpoint).ok_or(io::ErrorKind::ConnectionRefused)?;
+        let connection = lock(&self.world).dial(server);
         let socket = Socket { world: Arc::clone(&self.world), connection };
         poll_fn(|cx| lock(&socket.world).poll_connected(socket.connection, cx)).await?;
         Ok(Box::new(socket))

@@ -18,10 +18,11 @@ pub(crate) async fn discover(core: &Arc<Core>) -> Result<Topology, Error> {
     let mut answers = BTreeMap::new();
     let mut master = None;
     while !unasked.is_empty() {
+        let asked = core.runtime.now();
         for (sentinel, answer) in ask_all(core, &std::mem::take(&mut unasked)).await? {
             let answer = answer.map_err(|error| error.message().to_owned());
             answers.insert(sentinel.clone(), answer.clone());
-            for action in follower.handle(Input::Answer { sentinel, answer }, core.runtime.now()) {
+            for action in follower.handle(Input::Answer { sentinel, asked, answer }, core.runtime.now()) {
                 match action {
                     Action::Follow(address) => master = Some(address),
                     Action::Meet(others) => unasked.extend(others),

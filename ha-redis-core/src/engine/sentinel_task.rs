@@ -23,17 +23,19 @@ const SILENCE: Duration = Duration::from_secs(5);
 pub(crate) async fn answer(core: Arc<Core>, sentinel: Address, bell: Receiver<()>) {
     let mut kept = None;
     while bell.recv().await.is_ok() {
+        let mut asked = core.runtime.now();
         let mut answer = ask(&core, &sentinel, &mut kept).await;
         let lost = answer.as_ref().is_err_and(|error| error.kind() != Kind::Timeout);
         if lost && kept.take().is_some() {
             // The kept connection may just have grown stale. One that is silent has had its time.
+            asked = core.runtime.now();
             answer = ask(&core, &sentinel, &mut kept).await;
         }
         if answer.is_err() {
             kept = None;
         }
         let answer = answer.map_err(|error| error.message().to_owned());
-        core.notices.tell(Notice::from(Input::Answer { sentinel: sentinel.clone(), answer }));
+        core.notices.tell(Notice::from(Input::Answer { sentinel: sentinel.clone(), asked, answer }));
     }
 }
 

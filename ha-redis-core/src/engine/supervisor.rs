@@ -147,7 +147,7 @@ impl Supervisor {
     fn input(&mut self, notice: Notice) -> Option<Input> {
         let (generation, input) = match notice {
             Notice::Heard(input) => {
-                if let Input::Answer { sentinel, answer } = &*input
+                if let Input::Answer { sentinel, answer, .. } = &*input
                     && self.sentinels.contains_key(sentinel)
                 {
                     match answer {

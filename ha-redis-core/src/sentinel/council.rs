@@ -1,6 +1,7 @@
 //! What each Sentinel said last, and what they agree on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use crate::address::Address;
 use crate::sentinel::view::MasterView;
@@ -17,14 +18,16 @@ pub(super) struct Council {
     sentinels: BTreeMap<Address, Said>,
     /// Addresses of Sentinels that answer at another one, too: they are not asked twice.
     aliases: BTreeMap<Address, Address>,
+    /// Answers to what was asked before this are of a time that is over.
+    fresh_from: Instant,
 }
 
 /// What a Sentinel said last.
 #[derive(Debug, Default)]
 struct Said {
     answer: Option<Result<View, String>>,
-    /// Whether it has answered since it was asked last. An error stands until there is an answer: Sentinels that
-    /// fail after different times would never count together.
+    /// Whether it has answered, afresh, since it was asked last. An error stands until there is an answer: Sentinels
+    /// that fail after different times would never count together.
     current: bool,
 }
 
@@ -37,24 +40,25 @@ pub(super) struct Candidate {
 }
 
 impl Council {
-    pub(super) fn new(sentinels: &[Address]) -> Self {
+    pub(super) fn new(sentinels: &[Address], now: Instant) -> Self {
         let configured: BTreeSet<_> = sentinels.iter().cloned().collect();
         let sentinels = configured.iter().map(|address| (address.clone(), Said::default())).collect();
-        Self { configured, sentinels, aliases: BTreeMap::new() }
+        Self { configured, sentinels, aliases: BTreeMap::new(), fresh_from: now }
     }
 
     pub(super) fn knows(&self, sentinel: &Address) -> bool {
         self.sentinels.contains_key(sentinel)
     }
 
-    /// Books what a Sentinel answered, or why it did not.
-    pub(super) fn hear(&mut self, sentinel: &Address, answer: Result<View, String>) {
+    /// Books what a Sentinel answered to the question that was `asked` then, or why it did not.
+    pub(super) fn hear(&mut self, sentinel: &Address, asked: Instant, answer: Result<View, String>) {
         // An address in front of several Sentinels leads to another one at times: its aliases are the former one's.
         let id = |view: &View| view.id.clone();
         if self.view(sentinel).and_then(id) != answer.as_ref().ok().and_then(id) {
             self.aliases.retain(|_, to| to != sentinel);
         }
-        self.sentinels.insert(sentinel.clone(), Said { answer: Some(answer), current: true });
+        let current = answer.is_err() || asked >= self.fresh_from;
+        self.sentinels.insert(sentinel.clone(), Said { answer: Some(answer), current });
     }
 
     /// A Sentinel has stopped to act, or acts again.
@@ -62,6 +66,12 @@ impl Council {
         if let Some(Said { answer: Some(Ok(view)), .. }) = self.sentinels.get_mut(sentinel) {
             view.tilt = tilt;
         }
+    }
+
+    /// Answers to what was asked before now say nothing of what is so now. This is not so at every poll: Sentinels that
+    /// take longer to answer than until the next one would never be heard.
+    pub(super) fn outdate(&mut self, now: Instant) {
+        self.fresh_from = now;
     }
 
     /// All are asked again.

@@ -40,8 +40,8 @@ pub(crate) struct Rules {
 /// Something that was heard.
 #[derive(Clone, Debug)]
 pub(crate) enum Input {
-    /// What a Sentinel answered, or why it did not.
-    Answer { sentinel: Address, answer: Result<View, String> },
+    /// What a Sentinel answered to the question that was `asked` then, or why it did not.
+    Answer { sentinel: Address, asked: Instant, answer: Result<View, String> },
     /// What a Sentinel published.
     Heard { sentinel: Address, event: Event },
     /// The subscription to a Sentinel's events has begun, maybe after a gap.
@@ -146,7 +146,7 @@ impl Follower {
     pub(crate) fn new(rules: Rules, sentinels: &[Address], now: Instant) -> Self {
         Self {
             rules,
-            council: Council::new(sentinels),
+            council: Council::new(sentinels, now),
             master: None,
             former: Vec::new(),
             promotion: None,
@@ -173,23 +173,23 @@ impl Follower {
     pub(crate) fn handle(&mut self, input: Input, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
         match input {
-            Input::Answer { sentinel, answer } => self.on_answer(sentinel, answer, now, &mut actions),
+            Input::Answer { sentinel, asked, answer } => {
+                self.on_answer(sentinel, asked, answer, now, &mut actions);
+            }
             Input::Heard { sentinel, event } => self.on_event(sentinel, event, now, &mut actions),
             Input::Subscribed => self.ask(now, &mut actions),
             Input::Connected => self.connected = true,
             Input::Lost => {
                 self.connected = false;
                 self.unconfirmed = true;
+                self.council.outdate(now);
                 self.ask(now, &mut actions);
                 // Nobody is waited for when none is there to answer.
                 self.confirm(&mut actions);
             }
             Input::NotMaster => {
                 self.connected = false;
-                if let Some(master) = &mut self.master {
-                    master.provisional = None;
-                    master.disowned = true;
-                }
+                self.disown(now);
                 self.ask(now, &mut actions);
             }
             Input::Promoted(replica) => self.on_promoted(replica, now, &mut actions),
@@ -201,6 +201,7 @@ impl Follower {
     fn on_answer(
         &mut self,
         sentinel: Address,
+        asked: Instant,
         answer: Result<View, String>,
         now: Instant,
         actions: &mut Vec<Action>,
@@ -208,7 +209,7 @@ impl Follower {
         if !self.council.knows(&sentinel) {
             return;
         }
-        self.council.hear(&sentinel, answer);
+        self.council.hear(&sentinel, asked, answer);
         let met = self.council.meet(&sentinel);
         if !met.is_empty() {
             actions.push(Action::Meet(met));
@@ -231,7 +232,7 @@ impl Follower {
                 self.on_selected(sentinel, replica, now, actions);
                 return;
             }
-            Event::Aborted => self.on_aborted(&sentinel, actions),
+            Event::Aborted => self.on_aborted(&sentinel, now, actions),
             Event::Tilt(tilt) => {
                 self.council.set_tilt(&sentinel, tilt);
                 self.check_majority(actions);
@@ -375,16 +376,23 @@ impl Follower {
     }
 
     /// The leader gave the failover up; what another Sentinel gave up does not matter.
-    fn on_aborted(&mut self, sentinel: &Address, actions: &mut Vec<Action>) {
+    fn on_aborted(&mut self, sentinel: &Address, now: Instant, actions: &mut Vec<Action>) {
         if let Some(promotion) = self.promotion.take_if(|promotion| promotion.leader == *sentinel) {
             actions.push(Action::Unwatch);
             actions.extend(promotion.held_until.map(|_| Action::Release));
         }
-        if let Some(master) = &mut self.master
-            && master.provisional.as_ref().is_some_and(|switch| switch.leader == *sentinel)
-        {
-            master.provisional = None;
-            master.disowned = true;
+        let switch = self.master.as_ref().and_then(|master| master.provisional.as_ref());
+        if switch.is_some_and(|switch| switch.leader == *sentinel) {
+            self.disown(now);
+        }
+    }
+
+    /// The server that is followed is no master, or not for long: what the Sentinels say from now on decides.
+    fn disown(&mut self, now: Instant) {
+        let Some(master) = &mut self.master else { return };
+        master.provisional = None;
+        if !std::mem::replace(&mut master.disowned, true) {
+            self.council.outdate(now);
         }
     }
 

@@ -35,17 +35,17 @@ fn follower(now: Instant) -> Follower {
     Follower::new(rules, &[sentinel(1), sentinel(2), sentinel(3)], now)
 }
 
-fn answer(number: u16, answer: Result<View, &str>) -> Input {
-    Input::Answer { sentinel: sentinel(number), answer: answer.map_err(str::to_owned) }
+fn answer(number: u16, asked: Instant, answer: Result<View, &str>) -> Input {
+    Input::Answer { sentinel: sentinel(number), asked, answer: answer.map_err(str::to_owned) }
 }
 
 #[test]
 fn when_nobody_knows_the_name_each_answer_is_told() {
     let now = Instant::now();
     let mut follower = follower(now);
-    follower.handle(answer(1, Ok(View::default())), now);
-    follower.handle(answer(2, Err("connection refused")), now);
-    let actions = follower.handle(answer(3, Ok(View::default())), now);
+    follower.handle(answer(1, now, Ok(View::default())), now);
+    follower.handle(answer(2, now, Err("connection refused")), now);
+    let actions = follower.handle(answer(3, now, Ok(View::default())), now);
     let [Action::Fail(account)] = &actions[..] else { panic!("no account: {actions:?}") };
     assert!(account.contains("know no master named `mymaster`"), "{account}");
     assert!(account.contains("10.0.0.9:2 did not answer: connection refused"), "{account}");
@@ -67,7 +67,7 @@ fn other_sentinels_are_met_up_to_a_bound() {
     let now = Instant::now();
     let mut follower = follower(now);
     let many = View { sentinels: (3..100).map(sentinel).collect(), ..View::default() };
-    let actions = follower.handle(answer(1, Ok(many)), now);
+    let actions = follower.handle(answer(1, now, Ok(many)), now);
     let [Action::Meet(met)] = &actions[..] else { panic!("{actions:?}") };
     assert_eq!(met.len(), MOST_SENTINELS - 3);
     assert!(!met.contains(&sentinel(3)), "that one is known");

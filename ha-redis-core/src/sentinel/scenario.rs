@@ -14,7 +14,8 @@
 //! What is heard: `s1 publishes CHANNEL [SERVER [for MASTER]]`, `s1 s2 answer`, `s1 answers r1 in epoch 2` (from then on),
 //! `s1 answers in tilt`, `s1 answers naming s4`, `s1 answers as s2` (with that one's id), `s1 knows no master`, `s1 does not
 //! answer`, `s1 is subscribed to`, `there is a connection`, `the connection is lost`, `r1 says master`, `m says replica`, and
-//! `time passes` for what is to be done at that very moment. The Sentinels are asked now and then in between.
+//! `time passes` for what is to be done at that very moment. The Sentinels are asked now and then in between. What they
+//! answer was asked at that same moment, or else the line ends with `to what was asked at 0.05`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -139,7 +140,7 @@ impl Stage {
             ["sentinel_require_majority", "on"] => self.rules.require_majority = true,
             ["the", "client", "follows", master] => {
                 for sentinel in self.names() {
-                    self.hear(self.answer(&sentinel)?);
+                    self.hear(self.answer(&sentinel, self.now)?);
                 }
                 self.hear(Input::Connected);
                 self.done = None;
@@ -196,6 +197,12 @@ impl Stage {
     }
 
     fn heard(&mut self, words: &[&str]) -> Result<(), String> {
+        let (words, asked) = match words {
+            [words @ .., "to", "what", "was", "asked", "at", at] => {
+                (words, self.start + time(at).ok_or_else(|| unknown(words))?)
+            }
+            words => (words, self.now),
+        };
         let input = match words {
             ["time", "passes"] => Input::Tick,
             ["there", "is", "a", "connection"] => Input::Connected,
@@ -207,13 +214,13 @@ impl Stage {
             [sentinels @ .., "does" | "do", "not", "answer"] => {
                 return self.each(sentinels, |_, name| {
                     let answer = Err("connection refused".to_owned());
-                    Ok(Input::Answer { sentinel: address(name), answer })
+                    Ok(Input::Answer { sentinel: address(name), asked, answer })
                 });
             }
             [sentinels @ .., "knows" | "know", "no", "master"] => {
                 return self.each(sentinels, |stage, name| {
                     stage.belief(name)?.master = None;
-                    stage.answer(name)
+                    stage.answer(name, asked)
                 });
             }
             _ => {
@@ -221,7 +228,7 @@ impl Stage {
                 let (sentinels, what) = words.split_at(verb.ok_or_else(|| unknown(words))?);
                 return self.each(sentinels, |stage, name| {
                     stage.change(name, &what[1..])?;
-                    stage.answer(name)
+                    stage.answer(name, asked)
                 });
             }
         };
@@ -266,7 +273,7 @@ impl Stage {
         Ok(())
     }
 
-    fn answer(&self, name: &str) -> Result<Input, String> {
+    fn answer(&self, name: &str, asked: Instant) -> Result<Input, String> {
         let belief = self.beliefs.get(name).ok_or_else(|| format!("no Sentinel named `{name}`"))?;
         let mut view = View {
             id: Some(belief.id.clone()),
@@ -288,7 +295,7 @@ impl Stage {
                 .map(|replica| Instance { address: address(replica), flags: flags(), master_link_up: true })
                 .collect();
         }
-        Ok(Input::Answer { sentinel: address(name), answer: Ok(view) })
+        Ok(Input::Answer { sentinel: address(name), asked, answer: Ok(view) })
     }
 
     fn published(&mut self, name: &str, channel: &str, subject: &[&str]) -> Result<Input, String> {

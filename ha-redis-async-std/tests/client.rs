@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::time::Duration;
-
 use async_std::task;
 use ha_redis_async_std::redis::{self, AsyncCommands};
 use ha_redis_async_std::{RedisClient, RedisConfig, RetryPolicy};
@@ -67,21 +65,4 @@ fn names_are_resolved() {
     let url = format!("redis://localhost:{}", server.port());
     let client = task::block_on(RedisClient::connect(config(&url))).unwrap();
     task::block_on(client.connection().set::<_, _, ()>("key", 1)).unwrap();
-}
-
-#[cfg(feature = "sentinel")]
-#[test]
-fn a_failover_is_followed() {
-    let topology = ha_redis_testkit::Topology::start().unwrap();
-    task::block_on(async {
-        // On a busy machine the Sentinels may need a second attempt.
-        let patient = config(&topology.url()).to_builder().failover_wait(Duration::from_secs(30));
-        let client = RedisClient::connect(patient.build().unwrap()).await.unwrap();
-        let mut redis = client.connection();
-        redis.set::<_, _, ()>("key", 1).await.unwrap();
-        let old = topology.kill_master().unwrap();
-        redis.set::<_, _, ()>("key", 2).await.unwrap();
-        let new = topology.wait_for_new_master(old).unwrap();
-        assert_eq!(new.query(&["GET", "key"]).unwrap().text(), Some("2"));
-    });
 }

@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::time::Duration;
-
 use std::sync::Arc;
 
 use ha_redis_smol::redis::{self, AsyncCommands};
@@ -79,21 +77,4 @@ fn an_executor_of_ones_own_carries_the_client() {
     assert!(!executor.is_empty(), "its tasks are there");
     let mut redis = client.connection();
     smol::block_on(executor.run(redis.set::<_, _, ()>("key", 1))).unwrap();
-}
-
-#[cfg(feature = "sentinel")]
-#[test]
-fn a_failover_is_followed() {
-    let topology = ha_redis_testkit::Topology::start().unwrap();
-    smol::block_on(async {
-        // On a busy machine the Sentinels may need a second attempt.
-        let patient = config(&topology.url()).to_builder().failover_wait(Duration::from_secs(30));
-        let client = RedisClient::connect(patient.build().unwrap()).await.unwrap();
-        let mut redis = client.connection();
-        redis.set::<_, _, ()>("key", 1).await.unwrap();
-        let old = topology.kill_master().unwrap();
-        redis.set::<_, _, ()>("key", 2).await.unwrap();
-        let new = topology.wait_for_new_master(old).unwrap();
-        assert_eq!(new.query(&["GET", "key"]).unwrap().text(), Some("2"));
-    });
 }

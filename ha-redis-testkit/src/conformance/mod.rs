@@ -37,11 +37,14 @@ mod connecting;
 mod dedicated;
 mod discovery;
 mod events;
+mod failover;
 mod faults;
 mod hostile;
 mod kit;
+mod load;
 mod networks;
 mod outcomes;
+mod partition;
 mod pubsub;
 mod replicas;
 mod scripted;
@@ -68,10 +71,12 @@ const SUITE: &[&[Test]] = &[
     dedicated::TESTS,
     discovery::TESTS,
     events::TESTS,
+    failover::TESTS,
     faults::TESTS,
     hostile::TESTS,
     networks::TESTS,
     outcomes::TESTS,
+    partition::TESTS,
     pubsub::TESTS,
     replicas::TESTS,
     sentinel::TESTS,

@@ -2,55 +2,60 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use ha_redis_testkit::Topology;
-use ha_redis_tokio::redis::AsyncCommands;
-use ha_redis_tokio::{Outcome, RedisClient, RedisErrorExt};
+use ha_redis_core::{Client, Outcome, RedisErrorExt};
+use redis::AsyncCommands;
 
-use super::{BOUND, until};
+use super::kit::{Kit, Spawned};
+use crate::Topology;
 
 const CALLERS: usize = 32;
 
 /// What one caller saw of its own counter and register.
 #[derive(Debug, Default)]
-pub(crate) struct Seen {
+pub(super) struct Seen {
     acknowledged: i64,
-    pub(crate) maybe: i64,
-    pub(crate) other_errors: Vec<String>,
+    pub(super) maybe: i64,
+    pub(super) other_errors: Vec<String>,
 }
 
 /// Callers that work on keys of their own until they are told to stop.
-pub(crate) struct Load {
+pub(super) struct Load {
+    kit: Kit,
     stop: Arc<AtomicBool>,
     done: Arc<AtomicU64>,
-    callers: Vec<tokio::task::JoinHandle<Seen>>,
+    callers: Vec<Spawned<Seen>>,
 }
 
 impl Load {
-    pub(crate) fn start(client: &RedisClient) -> Self {
+    pub(super) fn start(kit: &Kit, client: &Client) -> Self {
         let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let caller = |caller| call(caller, client.clone(), Arc::clone(&stop), Arc::clone(&done));
-        let callers = (0..CALLERS).map(|number| tokio::spawn(caller(number))).collect();
-        Self { stop, done, callers }
+        let caller = |caller| call(kit.clone(), caller, client.clone(), Arc::clone(&stop), Arc::clone(&done));
+        let callers = (0..CALLERS).map(|number| kit.spawn(caller(number))).collect();
+        Self { kit: kit.clone(), stop, done, callers }
     }
 
-    /// Waits until `more` calls have succeeded from now on.
-    pub(crate) async fn progress(&self, more: u64) {
+    /// Waits until the callers have gone so many rounds `more`.
+    pub(super) async fn progress(&self, more: u64) {
         let target = self.done.load(Ordering::Relaxed) + more;
-        until("the callers go on", || self.done.load(Ordering::Relaxed) >= target).await;
+        self.kit.until("the callers go on", || self.done.load(Ordering::Relaxed) >= target).await;
     }
 
-    pub(crate) async fn finish(self) -> Vec<Seen> {
+    pub(super) async fn finish(mut self) -> Vec<Seen> {
         self.stop.store(true, Ordering::Relaxed);
-        let mut seen = Vec::new();
-        for caller in self.callers {
-            seen.push(tokio::time::timeout(BOUND, caller).await.unwrap().unwrap());
-        }
-        seen
+        self.kit.all(std::mem::take(&mut self.callers)).await
     }
 }
 
-async fn call(caller: usize, client: RedisClient, stop: Arc<AtomicBool>, done: Arc<AtomicU64>) -> Seen {
+/// Also when the test has failed: others may share the runtime.
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+async fn call(kit: Kit, caller: usize, client: Client, stop: Arc<AtomicBool>, done: Arc<AtomicU64>) -> Seen {
     let mut redis = client.connection();
     let (counter, register) = (format!("counter:{caller}"), format!("register:{caller}"));
     let mut seen = Seen::default();
@@ -69,13 +74,13 @@ async fn call(caller: usize, client: RedisClient, stop: Arc<AtomicBool>, done: A
             seen.other_errors.push(format!("GET: {error}"));
         }
         done.fetch_add(1, Ordering::Relaxed);
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        kit.sleep(Duration::from_millis(1)).await;
     }
     seen
 }
 
 /// What every failover promises. Returns how many acknowledged increments the new master does not have.
-pub(crate) fn check(topology: &Topology, seen: &[Seen]) -> i64 {
+pub(super) fn check(topology: &Topology, seen: &[Seen]) -> i64 {
     let master = topology.master().unwrap();
     let mut lost = 0;
     for (caller, seen) in seen.iter().enumerate() {

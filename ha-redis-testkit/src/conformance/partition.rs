@@ -1,16 +1,20 @@
 //! Who is followed when servers and Sentinels see different things, and when everything is restarted.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-#![cfg(feature = "sentinel")]
-
-mod common;
-
 use std::time::Duration;
 
-use common::load::{Load, check};
-use common::{calls, client_of_topology, connections, until};
-use ha_redis_testkit::{Server, Topology};
-use ha_redis_tokio::redis::AsyncCommands;
+use redis::AsyncCommands;
+
+use super::kit::{Kit, calls, config, connections};
+use super::load::{Load, check};
+use crate::{Server, Topology};
+
+tests![
+    a_master_that_is_cut_off_gets_no_write_after_the_promotion,
+    a_sentinel_with_an_old_view_is_not_believed_though_it_comes_first,
+    a_rolling_restart_is_a_few_slow_calls,
+    writes_go_on_when_a_failover_is_given_up,
+    sentinels_that_were_all_away_are_heard_again,
+];
 
 /// How many writes a server was ever sent.
 fn written(server: &Server) -> u64 {
@@ -27,11 +31,10 @@ fn at_a_failover(sentinel: &Server) -> bool {
     master.field("flags").unwrap().contains("failover_in_progress")
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_master_that_is_cut_off_gets_no_write_after_the_promotion() {
-    let topology = Topology::builder().partitionable().start().unwrap();
-    let client = client_of_topology(&topology).await;
-    let load = Load::start(&client);
+async fn a_master_that_is_cut_off_gets_no_write_after_the_promotion(kit: Kit) {
+    let topology = Topology::builder().partitionable().demote_after(Duration::from_secs(1)).start().unwrap();
+    let client = kit.client_of_topology(&topology).await;
+    let load = Load::start(&kit, &client);
     load.progress(500).await;
     let old = topology.master().unwrap();
     let sentinels = topology.sentinels();
@@ -39,7 +42,8 @@ async fn a_master_that_is_cut_off_gets_no_write_after_the_promotion() {
     topology.partition(&[old], &majority).unwrap();
     let new = topology.wait_for_new_master(old).unwrap();
     let before = written(old);
-    until("all Sentinels have heard of it", || sentinels.iter().all(|sentinel| names(sentinel, new))).await;
+    kit.until("all Sentinels have heard of it", || sentinels.iter().all(|sentinel| names(sentinel, new)))
+        .await;
     load.progress(500).await;
     assert_eq!(written(old), before, "the old master still says that it is one, and takes writes");
 
@@ -51,11 +55,10 @@ async fn a_master_that_is_cut_off_gets_no_write_after_the_promotion() {
     assert_eq!((connections(old), topology.master().unwrap().port()), (0, new.port()));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sentinel_with_an_old_view_is_not_believed_though_it_comes_first() {
+async fn a_sentinel_with_an_old_view_is_not_believed_though_it_comes_first(kit: Kit) {
     let topology = Topology::builder().partitionable().start().unwrap();
-    let client = client_of_topology(&topology).await;
-    let load = Load::start(&client);
+    let client = kit.client_of_topology(&topology).await;
+    let load = Load::start(&kit, &client);
     load.progress(500).await;
     let old = topology.master().unwrap();
     let [stale, others @ ..] = topology.sentinels() else { panic!("three Sentinels") };
@@ -63,14 +66,14 @@ async fn a_sentinel_with_an_old_view_is_not_believed_though_it_comes_first() {
     topology.partition(&[old, stale], &majority).unwrap();
     let new = topology.wait_for_new_master(old).unwrap();
     let before = written(old);
-    until("the majority agrees", || others.iter().all(|sentinel| names(sentinel, new))).await;
+    kit.until("the majority agrees", || others.iter().all(|sentinel| names(sentinel, new))).await;
     load.progress(500).await;
     assert!(names(stale, old));
 
     // Nor by clients that know nothing else yet.
     let stale_alone = format!("redis+sentinel://{}/mymaster", topology.sentinel_addresses()[0]);
     for url in [topology.url(), stale_alone] {
-        let late = ha_redis_tokio::RedisClient::connect(common::config(&url)).await.unwrap();
+        let late = kit.connect(config(&url)).await.unwrap();
         late.connection().set::<_, _, ()>("late", &url).await.unwrap();
         assert_eq!(new.query(&["GET", "late"]).unwrap().text(), Some(url.as_str()));
     }
@@ -78,12 +81,11 @@ async fn a_sentinel_with_an_old_view_is_not_believed_though_it_comes_first() {
     check(&topology, &load.finish().await);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rolling_restart_is_a_few_slow_calls() {
+async fn a_rolling_restart_is_a_few_slow_calls(kit: Kit) {
     // What is restarted has to find its keys again.
     let topology = Topology::builder().config("appendonly yes").start().unwrap();
-    let client = client_of_topology(&topology).await;
-    let load = Load::start(&client);
+    let client = kit.client_of_topology(&topology).await;
+    let load = Load::start(&kit, &client);
     for server in topology.servers().iter().chain(topology.sentinels()) {
         server.terminate().unwrap();
         server.restart().unwrap();
@@ -95,17 +97,18 @@ async fn a_rolling_restart_is_a_few_slow_calls() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn writes_go_on_when_a_failover_is_given_up() {
-    let topology = Topology::builder().replicas(1).failover_timeout(Duration::from_secs(1)).start().unwrap();
-    let client = client_of_topology(&topology).await;
-    let load = Load::start(&client);
+async fn writes_go_on_when_a_failover_is_given_up(kit: Kit) {
+    let second = Duration::from_secs(1);
+    let topology =
+        Topology::builder().replicas(1).failover_timeout(second).demote_after(second).start().unwrap();
+    let client = kit.client_of_topology(&topology).await;
+    let load = Load::start(&kit, &client);
     load.progress(500).await;
     let [candidate] = topology.replicas().unwrap()[..] else { panic!("one replica") };
     candidate.hang().unwrap();
     let master = topology.planned_failover().unwrap();
     let leader = &topology.sentinels()[0];
-    until("it is given up", || !at_a_failover(leader)).await;
+    kit.until("it is given up", || !at_a_failover(leader)).await;
     load.progress(500).await;
     // Only now the candidate hears that it is to be master.
     candidate.resume().unwrap();
@@ -117,10 +120,9 @@ async fn writes_go_on_when_a_failover_is_given_up() {
     assert_eq!(check(&topology, &seen), 0, "nothing went to the candidate");
 }
 
-#[tokio::test]
-async fn sentinels_that_were_all_away_are_heard_again() {
+async fn sentinels_that_were_all_away_are_heard_again(kit: Kit) {
     let topology = Topology::start().unwrap();
-    let client = client_of_topology(&topology).await;
+    let client = kit.client_of_topology(&topology).await;
     let mut redis = client.connection();
     topology.sentinels().iter().for_each(|sentinel| sentinel.terminate().unwrap());
     redis.set::<_, _, ()>("key", 1).await.unwrap();

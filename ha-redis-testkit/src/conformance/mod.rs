@@ -50,6 +50,7 @@ mod replicas;
 mod scripted;
 mod sentinel;
 mod sentinel_replicas;
+mod tls;
 
 use std::any::Any;
 use std::fmt;
@@ -81,6 +82,7 @@ const SUITE: &[&[Test]] = &[
     replicas::TESTS,
     sentinel::TESTS,
     sentinel_replicas::TESTS,
+    tls::TESTS,
 ];
 
 /// A way to run a runtime.

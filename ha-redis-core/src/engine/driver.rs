@@ -21,9 +21,15 @@ use crate::runtime::{Runtime, Timer, Transport};
 
 /// How much a busy connection may read before other tasks get their turn.
 const READS_PER_TURN: usize = 16;
-/// How many callers it may wake before they get theirs: a worker of Tokio has room for 256
-/// tasks at hand, and all beyond go to a queue that the workers share.
-const REPLIES_PER_TURN: usize = 224;
+/// With more calls in flight than this, callers get their replies in shares, and what those of one share send next is
+/// written before the next share is handed out: so server and callers work at the same time. With one share for all
+/// they would take turns.
+const BUSY: usize = 24;
+/// How many shares that is, of what is in flight.
+const SHARES: usize = 8;
+/// The largest share: a worker of Tokio has room for 256 tasks at hand, and all beyond go to a queue that the workers
+/// share.
+const MAX_SHARE: usize = 224;
 /// What is read at once: at first, and at most on a connection whose reads fill it.
 const READ_BUFFER: usize = 4 << 10;
 const MAX_READ_BUFFER: usize = 64 << 10;
@@ -65,8 +71,8 @@ pub(crate) struct Driver {
     written: u64,
     /// Whether the transport may hold back bytes until it is flushed.
     unflushed: bool,
-    /// Whether other callers have had their chance to join the batch.
-    yielded: bool,
+    /// Whether other tasks are having their turn, or had it just now.
+    gone_round: bool,
     /// The requests of the batch that is written next, and of the one before.
     batch: usize,
     batch_before: usize,
@@ -107,7 +113,7 @@ impl Driver {
             output_taken: 0,
             written: 0,
             unflushed: false,
-            yielded: false,
+            gone_round: false,
             batch: 0,
             batch_before: 0,
             timer_at,
@@ -118,36 +124,41 @@ impl Driver {
     }
 
     fn step(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        let mut been_round = std::mem::take(&mut self.gone_round);
+        if been_round {
+            // A busy connection may never come to wait for its timer. The last read is as good as the time.
+            self.expire(self.alive_at);
+        }
+        let share = self.share();
+        if been_round && share.is_some() {
+            // What the last share's callers have staged, before the next share.
+            if let Poll::Ready(Err(error)) = self.carry(cx, 0, true) {
+                return Poll::Ready(error);
+            }
+            been_round = false;
+        }
+        let share = share.unwrap_or(MAX_SHARE);
         let (mut reads, mut replies) = (0, 0);
         loop {
             // Replies come first: they free callers, whose next commands then join the batch below. And they
             // are read even while a write is stuck, or client and server could block each other for ever.
-            let answered = match self.read(cx) {
+            let answered = match self.read(cx, share - replies) {
                 Poll::Ready(Err(error)) => return Poll::Ready(error),
                 Poll::Ready(Ok(answered)) => Some(answered),
                 Poll::Pending => None,
             };
-            let staged = match self.link.report(answered.unwrap_or(0), &mut self.arrivals) {
-                Orders::Carry { staged } => staged,
-                Orders::End(error) => return Poll::Ready(error),
-            };
-            self.admit();
-            let wrote = match self.write(cx, staged) {
+            let wrote = match self.carry(cx, answered.unwrap_or(0), std::mem::take(&mut been_round)) {
                 Poll::Ready(Err(error)) => return Poll::Ready(error),
                 Poll::Ready(Ok(())) => true,
                 Poll::Pending => false,
             };
-            if self.yielded {
+            if self.gone_round {
                 return Poll::Pending;
             }
             reads += usize::from(answered.is_some());
             replies += answered.unwrap_or(0);
-            if reads >= READS_PER_TURN || replies >= REPLIES_PER_TURN {
-                if let Poll::Ready(Err(error)) = self.keep_time(cx) {
-                    return Poll::Ready(error);
-                }
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
+            if reads >= READS_PER_TURN || replies >= share {
+                return self.go_round(cx);
             }
             if answered.is_some() || wrote {
                 continue;
@@ -161,8 +172,21 @@ impl Driver {
         }
     }
 
+    /// How many callers of a busy connection get their replies before those have had their turn.
+    fn share(&self) -> Option<usize> {
+        let in_flight = self.in_flight.len();
+        (in_flight > BUSY).then(|| (in_flight / SHARES).min(MAX_SHARE))
+    }
+
+    /// Gives other tasks their turn: what they stage joins the next write.
+    fn go_round<T>(&mut self, cx: &mut Context<'_>) -> Poll<T> {
+        self.gone_round = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
     /// Hands out what has come, after a read if nothing is left of the last one; how many requests were answered.
-    fn read(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Error>> {
+    fn read(&mut self, cx: &mut Context<'_>, share: usize) -> Poll<Result<usize, Error>> {
         if self.unread.is_empty() {
             let read = match ready!(self.transport.poll_read(cx, &mut self.input)) {
                 Err(error) => return Poll::Ready(Err(self.lost(error))),
@@ -176,7 +200,7 @@ impl Driver {
             self.alive_at = self.runtime.now();
             self.at_rest = false;
         }
-        let answered = self.hand_out();
+        let answered = self.hand_out(share);
         if self.unread == (self.input.len()..self.input.len()) && self.input.len() < MAX_READ_BUFFER {
             self.input = vec![0; 4 * self.input.len()];
             self.unread = 0..0;
@@ -184,11 +208,11 @@ impl Driver {
         Poll::Ready(answered)
     }
 
-    /// Gives the replies that have come to those who wait for them, as many as a turn allows.
-    fn hand_out(&mut self) -> Result<usize, Error> {
+    /// Gives the replies that have come to those who wait for them, at most so many.
+    fn hand_out(&mut self, share: usize) -> Result<usize, Error> {
         let mut bytes = &self.input[self.unread.clone()];
         let mut answered = 0;
-        while answered < REPLIES_PER_TURN {
+        while answered < share {
             match self.decoder.decode(&mut bytes) {
                 Ok(None) => break,
                 Ok(Some(Value::Push { kind, .. })) => tracing::trace!(?kind, "push ignored"),
@@ -224,21 +248,28 @@ impl Driver {
         }
     }
 
+    /// Books what was answered and writes what callers have staged, unless going round first is worth it. Ready when
+    /// something was written.
+    fn carry(&mut self, cx: &mut Context<'_>, answered: usize, been_round: bool) -> Poll<Result<(), Error>> {
+        let staged = match self.link.report(answered, &mut self.arrivals) {
+            Orders::Carry { staged } => staged,
+            Orders::End(error) => return Poll::Ready(Err(error)),
+        };
+        self.admit();
+        if staged && !been_round && self.has_written_all() && !self.is_quiet() {
+            // More callers may be about to stage.
+            return self.go_round(cx);
+        }
+        self.write(cx, staged)
+    }
+
     /// Writes what there is. Ready when something was written.
     fn write(&mut self, cx: &mut Context<'_>, staged: bool) -> Poll<Result<(), Error>> {
-        if self.output_taken == self.output.len() {
-            if staged && !self.is_quiet() && !std::mem::replace(&mut self.yielded, true) {
-                // More callers may be about to stage: going round once lets them share this write.
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            self.yielded = false;
-            if staged {
-                self.link.take(&mut self.output, &mut self.arrivals);
-                self.output_taken = 0;
-                self.admit();
-                self.batch_before = std::mem::take(&mut self.batch);
-            }
+        if staged && self.has_written_all() {
+            self.link.take(&mut self.output, &mut self.arrivals);
+            self.output_taken = 0;
+            self.admit();
+            self.batch_before = std::mem::take(&mut self.batch);
         }
         let taken_before = self.output_taken;
         while self.output_taken < self.output.len() {
@@ -273,6 +304,10 @@ impl Driver {
         }
     }
 
+    fn has_written_all(&self) -> bool {
+        self.output_taken == self.output.len()
+    }
+
     /// Does what is due and sets the timer for what comes next. Pending when nothing was due.
     fn keep_time(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if self.next_due().is_some_and(|due| due < self.timer_at) {
@@ -282,9 +317,7 @@ impl Driver {
             return Poll::Pending;
         }
         let now = self.runtime.now();
-        if self.in_flight.next_expiry().is_some_and(|at| at <= now) {
-            self.expire(now);
-        }
+        self.expire(now);
         if self.dead_at().is_some_and(|at| at <= now) {
             return Poll::Ready(Err(self.unresponsive()));
         }
@@ -320,8 +353,7 @@ impl Driver {
     }
 
     fn rest_at(&self) -> Option<Instant> {
-        let all_done =
-            self.in_flight.is_empty() && self.unread.is_empty() && self.output_taken == self.output.len();
+        let all_done = self.in_flight.is_empty() && self.unread.is_empty() && self.has_written_all();
         (all_done && !self.at_rest).then(|| self.alive_at + AT_REST)
     }
 
@@ -341,6 +373,9 @@ impl Driver {
     }
 
     fn expire(&mut self, now: Instant) {
+        if self.in_flight.next_expiry().is_none_or(|at| now < at) {
+            return;
+        }
         let mut cut = CloseReport::default();
         for slot in self.in_flight.expire(now) {
             if is_awaited(&slot) {
@@ -370,6 +405,8 @@ impl Driver {
 
     /// Tells every caller that still waits what became of its command.
     fn settle(&mut self, why: &Error) {
+        // What has come has come, whatever ends the connection.
+        let _ = self.hand_out(usize::MAX);
         // The gate closes first, so that nobody can stage behind what is settled here.
         let never_taken = self.link.end(why.clone());
         let settled = self.in_flight.settle(self.written);
@@ -417,3 +454,7 @@ impl std::fmt::Debug for Driver {
         f.debug_struct("Driver").field("link", &self.link).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+#[path = "driver_tests.rs"]
+mod tests;

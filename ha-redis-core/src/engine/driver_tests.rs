@@ -1,0 +1,179 @@
+//! In which order a driver does its work.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::task::{Wake, Waker};
+
+use async_trait::async_trait;
+
+use super::*;
+use crate::address::Address;
+use crate::link::{Bounds, Call, Generation};
+use crate::proto::{Reply, ReplyBound};
+use crate::runtime::{Endpoint, Task};
+use crate::sync::lock;
+
+const CALLERS: usize = 64;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deed {
+    Wrote,
+    Answered,
+}
+
+/// What the driver has done, as its transport and its callers see it.
+#[derive(Clone, Debug, Default)]
+struct Record(Arc<Mutex<Vec<Deed>>>);
+
+impl Record {
+    fn add(&self, deed: Deed) {
+        lock(&self.0).push(deed);
+    }
+
+    fn take(&self) -> Vec<Deed> {
+        std::mem::take(&mut *lock(&self.0))
+    }
+}
+
+/// A caller that is woken.
+impl Wake for Record {
+    fn wake(self: Arc<Self>) {
+        self.add(Deed::Answered);
+    }
+}
+
+/// Takes whatever is written, and has been sent what the test puts there.
+#[derive(Clone, Debug, Default)]
+struct Server {
+    record: Record,
+    replies: Arc<Mutex<VecDeque<u8>>>,
+}
+
+impl Server {
+    fn answer(&self, requests: usize) {
+        lock(&self.replies).extend(b"+OK\r\n".repeat(requests));
+    }
+}
+
+impl Transport for Server {
+    fn poll_read(&mut self, _: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut replies = lock(&self.replies);
+        let read = replies.len().min(buf.len());
+        for (to, from) in buf.iter_mut().zip(replies.drain(..read)) {
+            *to = from;
+        }
+        if read == 0 { Poll::Pending } else { Poll::Ready(Ok(read)) }
+    }
+
+    fn poll_write(&mut self, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.record.add(Deed::Wrote);
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A runtime in which time stands still.
+#[derive(Debug)]
+struct Still(Instant);
+
+#[async_trait]
+impl Runtime for Still {
+    fn now(&self) -> Instant {
+        self.0
+    }
+
+    fn timer(&self, _: Instant) -> Box<dyn Timer> {
+        Box::new(Never)
+    }
+
+    fn spawn(&self, _: Task) -> io::Result<()> {
+        unreachable!("a driver starts no task")
+    }
+
+    async fn resolve(&self, _: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
+        unreachable!("a driver has its connection")
+    }
+
+    async fn connect(&self, _: Endpoint<'_>) -> io::Result<Box<dyn Transport>> {
+        unreachable!("a driver has its connection")
+    }
+}
+
+struct Never;
+
+impl Timer for Never {
+    fn reset(&mut self, _: Instant) {}
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+}
+
+struct Scene {
+    server: Server,
+    link: Arc<Link>,
+    driver: Driver,
+    slots: Vec<Arc<Slot>>,
+}
+
+impl Scene {
+    /// Callers whose commands were written, and whose replies have come all at once.
+    fn with_replies() -> Self {
+        let server = Server::default();
+        let runtime = Arc::new(Still(Instant::now()));
+        let bounds = Bounds { commands: 1_000, bytes: 1 << 20 };
+        let link = Link::new(Generation::default(), Address::tcp("localhost", 1), runtime.0, bounds);
+        let link = Arc::new(link);
+        let parts = Parts { transport: Box::new(server.clone()), decoder: Decoder::new() };
+        let patience = Patience { reply: Duration::from_secs(5), health_check: Duration::ZERO };
+        let budget = Arc::new(RetryBudget::new(100, 10));
+        let driver = Driver::new(Arc::clone(&link), parts, runtime, patience, budget);
+        let mut scene = Self { server, link, driver, slots: Vec::new() };
+        (0..CALLERS).for_each(|_| scene.call());
+        while scene.server.record.take().is_empty() {
+            assert!(scene.turn().is_pending());
+        }
+        scene.server.answer(CALLERS);
+        scene
+    }
+
+    fn call(&mut self) {
+        let slot = Arc::new(Slot::default());
+        slot.arm(&Context::from_waker(&Waker::from(Arc::new(self.server.record.clone()))));
+        let command = redis::cmd("PING");
+        self.link.submit(Call::Command(&command), &slot, ReplyBound::default()).unwrap();
+        self.slots.push(slot);
+    }
+
+    fn turn(&mut self) -> Poll<Error> {
+        Pin::new(&mut self.driver).poll(&mut Context::from_waker(Waker::noop()))
+    }
+}
+
+#[test]
+fn what_one_share_of_the_callers_sends_is_written_before_the_next_gets_its_replies() {
+    let mut scene = Scene::with_replies();
+    assert!(scene.turn().is_pending());
+    assert_eq!(scene.server.record.take(), [Deed::Answered; CALLERS / SHARES]);
+    scene.call();
+    assert!(scene.turn().is_pending());
+    let done = scene.server.record.take();
+    assert_eq!(done[0], Deed::Wrote);
+    assert!(done.len() > 1 && done[1..].iter().all(|deed| *deed == Deed::Answered), "{done:?}");
+}
+
+#[test]
+fn a_reply_that_has_come_is_given_to_its_caller_although_the_connection_ends() {
+    let mut scene = Scene::with_replies();
+    assert!(scene.turn().is_pending());
+    scene.link.shut(Error::new(Kind::Lost, "another master is followed"));
+    assert!(scene.turn().is_ready());
+    for slot in &scene.slots {
+        let answered = slot.poll(&Context::from_waker(Waker::noop()));
+        assert!(matches!(answered, Poll::Ready(Ok(Reply::One(Value::Okay)))), "{answered:?}");
+    }
+}

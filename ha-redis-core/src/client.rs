@@ -11,7 +11,7 @@ use crate::closing::CloseReport;
 use crate::config::RedisConfig;
 use crate::connection::Connection;
 use crate::dedicated::DedicatedConnection;
-use crate::engine::caller::{Caller, Terms};
+use crate::engine::caller::Caller;
 use crate::engine::core::{Core, Keeper, closed};
 #[cfg(feature = "sentinel")]
 use crate::engine::discovery;
@@ -71,10 +71,7 @@ impl Client {
     }
 
     fn caller(&self) -> Caller {
-        let config = self.config();
-        let (safety, timeout) = (config.retry_safety(), config.call_timeout());
-        let terms = Terms { policy: self.core.policy(), safety, timeout };
-        Caller::new(Arc::clone(&self.core), terms)
+        Caller::new(Arc::clone(&self.core), Arc::clone(&self.core.terms))
     }
 
     /// A handle for reads, which the healthy replicas serve: each call goes to one that the setting `replica_strategy`
@@ -145,7 +142,7 @@ impl Client {
         F: FnMut(Connection) -> Fut,
         Fut: Future<Output = RedisResult<T>>,
     {
-        self.retry_with(self.core.policy(), operation).await
+        self.retry_with(self.core.terms.policy, operation).await
     }
 
     /// As [`Client::retry`], by a policy of the caller's own.

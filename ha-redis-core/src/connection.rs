@@ -56,14 +56,14 @@ impl Connection {
     /// call: `redis.clone().with_retry_safety(RetrySafety::Anything).incr("visits", 1)`.
     #[must_use]
     pub fn with_retry_safety(mut self, safety: RetrySafety) -> Self {
-        self.caller.terms.safety = safety;
+        self.caller.terms_mut().safety = safety;
         self
     }
 
     /// The same connection for calls by another retry policy.
     #[must_use]
     pub fn with_retry_policy(mut self, policy: RetryPolicy) -> Self {
-        self.caller.terms.policy = policy;
+        self.caller.terms_mut().policy = policy;
         self
     }
 
@@ -71,7 +71,7 @@ impl Connection {
     /// bound.
     #[must_use]
     pub fn with_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.caller.terms.timeout = timeout.into();
+        self.caller.terms_mut().timeout = timeout.into();
         self
     }
 

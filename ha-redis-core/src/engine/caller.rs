@@ -8,7 +8,6 @@ use futures_lite::future;
 use redis::ServerErrorKind;
 
 use crate::command::{Safety, Scan};
-#[cfg(feature = "aio")]
 use crate::config::RedisConfig;
 use crate::engine::borrowed::borrow;
 use crate::engine::calling::Calling;
@@ -30,10 +29,10 @@ use crate::time::{sleep_until, until};
 pub(crate) struct Caller {
     pub(super) core: Arc<Keeper>,
     lane: usize,
-    /// How this handle's calls are repeated, and how long they may take.
-    pub(crate) terms: Terms,
+    /// How this handle's calls are repeated, and how long they may take. Shared, as handles are many.
+    terms: Arc<Terms>,
     /// How this handle finds replicas to read from; `None` when it goes to the master.
-    reading: Option<Reading>,
+    reading: Option<Box<Reading>>,
     /// The connection of the last call: most likely that of the next.
     pub(super) link: Option<Arc<Link>>,
     /// Kept from call to call. A call that is dropped on its way takes the slot with it.
@@ -41,12 +40,22 @@ pub(crate) struct Caller {
 }
 
 /// On what terms calls are made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Terms {
     pub(crate) policy: RetryPolicy,
     pub(crate) safety: RetrySafety,
     /// The bound on a call with all its waits and attempts.
     pub(crate) timeout: Option<Duration>,
+}
+
+impl Terms {
+    pub(crate) fn of(config: &RedisConfig) -> Self {
+        let policy = RetryPolicy::new()
+            .attempts(config.retry_attempts())
+            .base_delay(config.retry_base_delay())
+            .jitter(config.retry_jitter());
+        Self { policy, safety: config.retry_safety(), timeout: config.call_timeout() }
+    }
 }
 
 /// Which connection a call goes over.
@@ -68,20 +77,37 @@ pub(crate) enum Failure {
 }
 
 impl Caller {
-    pub(crate) fn new(core: Arc<Keeper>, terms: Terms) -> Self {
+    pub(crate) fn new(core: Arc<Keeper>, terms: Arc<Terms>) -> Self {
         let lane = core.next_lane();
         Self { core, lane, terms, reading: None, link: None, slot: None }
     }
 
     /// The same for calls that replicas answer.
     pub(crate) fn reading(mut self, choice: Arc<dyn ReplicaChoice>) -> Self {
-        self.reading = Some(Reading::new(choice));
+        self.reading = Some(Box::new(Reading::new(choice)));
         self
     }
 
     pub(crate) fn again(&self) -> Self {
-        let reading = self.reading.as_ref().map(Reading::again);
-        Self { reading, ..Self::new(Arc::clone(&self.core), self.terms) }
+        let reading = self.reading.as_ref().map(|reading| Box::new(reading.again()));
+        Self { reading, ..Self::new(Arc::clone(&self.core), Arc::clone(&self.terms)) }
+    }
+
+    /// The terms of this handle alone.
+    pub(crate) fn terms_mut(&mut self) -> &mut Terms {
+        Arc::make_mut(&mut self.terms)
+    }
+
+    /// Turns to the connection that is in use, if the one of the last call is there no more.
+    pub(super) fn find_link(&mut self) {
+        if self.link.is_none() {
+            self.link = self.core.pool.ready_link(self.lane).and_then(Result::ok);
+        }
+    }
+
+    /// Whether its calls have no time at all.
+    pub(super) fn is_late(&self) -> bool {
+        self.terms.timeout.is_some_and(|timeout| timeout.is_zero())
     }
 
     #[cfg(feature = "aio")]

@@ -45,6 +45,8 @@ impl<'a> Calling<'a> {
                 return Poll::Ready(Err(error));
             }
             caller.take_turn(scan_of(self.call));
+        } else {
+            caller.find_link();
         }
         let route = match placement {
             Placement::Shared => Route::Shared,
@@ -55,8 +57,7 @@ impl<'a> Calling<'a> {
         };
         self.deadline = caller.deadline();
         let mut first = None;
-        let late = caller.terms.timeout.is_some_and(|timeout| timeout.is_zero());
-        if let (Some(link), Route::Shared, false) = (&caller.link, route, late) {
+        if let (Some(link), Route::Shared, false) = (&caller.link, route, caller.is_late()) {
             let slot = caller.slot.take().unwrap_or_default();
             slot.arm(cx);
             match link.submit(self.call, &slot, caller.reply_bound(self.deadline)) {

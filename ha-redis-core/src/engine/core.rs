@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_lite::future;
 
 use crate::config::RedisConfig;
+use crate::engine::caller::Terms;
 use crate::engine::connector::Connector;
 use crate::engine::dialog::Parts;
 use crate::engine::driver::{Driver, Patience};
@@ -22,7 +23,7 @@ use crate::error::{Error, Kind};
 use crate::events::{Announcer, Event};
 use crate::link::{Bounds, Generation, Link};
 use crate::pool::{Followed, GivenBy, Pool};
-use crate::retry::{RetryBudget, RetryPolicy};
+use crate::retry::RetryBudget;
 use crate::runtime::{Runtime, Task};
 use crate::sync::lock;
 use crate::time::until;
@@ -44,6 +45,8 @@ pub(crate) struct Core {
     pub(crate) notices: Notices,
     #[cfg(feature = "sentinel")]
     pub(crate) sentinel_list: SentinelList,
+    /// The terms of calls, unless a handle has others.
+    pub(crate) terms: Arc<Terms>,
     pub(crate) budget: Arc<RetryBudget>,
     pub(crate) events: Announcer,
     pub(crate) outages: Outages,
@@ -64,6 +67,7 @@ impl Core {
             notices: Notices::new(),
             #[cfg(feature = "sentinel")]
             sentinel_list: SentinelList::new(config.sentinel_hosts()),
+            terms: Arc::new(Terms::of(&config)),
             // Every call in flight may be sent again once before the share of the replies counts.
             budget: Arc::new(RetryBudget::new(config.max_in_flight(), config.retry_budget())),
             events: Announcer::new(),
@@ -147,13 +151,6 @@ impl Core {
         let budget = Arc::clone(&self.budget);
         let driver = Driver::new(Arc::clone(&link), parts, runtime, self.patience(), budget);
         (link, driver)
-    }
-
-    pub(crate) fn policy(&self) -> RetryPolicy {
-        RetryPolicy::new()
-            .attempts(self.config.retry_attempts())
-            .base_delay(self.config.retry_base_delay())
-            .jitter(self.config.retry_jitter())
     }
 
     /// A server that was taken for the master says that it is none.

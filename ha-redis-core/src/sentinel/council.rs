@@ -18,17 +18,24 @@ pub(super) struct Council {
     sentinels: BTreeMap<Address, Said>,
     /// Addresses of Sentinels that answer at another one, too: they are not asked twice.
     aliases: BTreeMap<Address, Address>,
-    /// Answers to what was asked before this are of a time that is over.
-    fresh_from: Instant,
 }
 
 /// What a Sentinel said last.
 #[derive(Debug, Default)]
 struct Said {
     answer: Option<Result<View, String>>,
-    /// Whether it has answered, afresh, since it was asked last. An error stands until there is an answer: Sentinels
-    /// that fail after different times would never count together.
+    /// When it was asked for that.
+    asked: Option<Instant>,
+    /// Whether it has answered since it was asked last. An error stands until there is an answer: Sentinels that fail
+    /// after different times would never count together.
     current: bool,
+}
+
+impl Said {
+    /// Whether it was asked for this `since` then; an error stands here, too.
+    fn is_since(&self, since: Instant) -> bool {
+        matches!(self.answer, Some(Err(_))) || self.asked.is_some_and(|asked| since <= asked)
+    }
 }
 
 /// A master that at least one Sentinel names.
@@ -40,10 +47,10 @@ pub(super) struct Candidate {
 }
 
 impl Council {
-    pub(super) fn new(sentinels: &[Address], now: Instant) -> Self {
+    pub(super) fn new(sentinels: &[Address]) -> Self {
         let configured: BTreeSet<_> = sentinels.iter().cloned().collect();
         let sentinels = configured.iter().map(|address| (address.clone(), Said::default())).collect();
-        Self { configured, sentinels, aliases: BTreeMap::new(), fresh_from: now }
+        Self { configured, sentinels, aliases: BTreeMap::new() }
     }
 
     pub(super) fn knows(&self, sentinel: &Address) -> bool {
@@ -57,8 +64,8 @@ impl Council {
         if self.view(sentinel).and_then(id) != answer.as_ref().ok().and_then(id) {
             self.aliases.retain(|_, to| to != sentinel);
         }
-        let current = answer.is_err() || asked >= self.fresh_from;
-        self.sentinels.insert(sentinel.clone(), Said { answer: Some(answer), current });
+        let said = Said { answer: Some(answer), asked: Some(asked), current: true };
+        self.sentinels.insert(sentinel.clone(), said);
     }
 
     /// A Sentinel has stopped to act, or acts again.
@@ -66,12 +73,6 @@ impl Council {
         if let Some(Said { answer: Some(Ok(view)), .. }) = self.sentinels.get_mut(sentinel) {
             view.tilt = tilt;
         }
-    }
-
-    /// Answers to what was asked before now say nothing of what is so now. This is not so at every poll: Sentinels that
-    /// take longer to answer than until the next one would never be heard.
-    pub(super) fn outdate(&mut self, now: Instant) {
-        self.fresh_from = now;
     }
 
     /// All are asked again.
@@ -144,9 +145,11 @@ impl Council {
         self.voters().count() > self.known() / 2 || self.is_heard()
     }
 
-    /// As [`Council::is_settled`], by what was said since the Sentinels were asked last.
-    pub(super) fn is_settled_afresh(&self) -> bool {
-        self.voters().filter(|(said, ..)| said.current).count() > self.known() / 2 || self.is_heard()
+    /// As [`Council::is_settled`], by what the Sentinels were asked `since` then. All questions since then count, not the
+    /// last alone: Sentinels that take longer to answer than until the next one would never count together.
+    pub(super) fn is_settled_since(&self, since: Instant) -> bool {
+        let voters = self.voters().filter(|(said, ..)| said.is_since(since)).count();
+        voters > self.known() / 2 || self.sentinels.values().all(|said| said.is_since(since))
     }
 
     /// Whether all have answered, or failed to, since they were asked last.
@@ -154,14 +157,14 @@ impl Council {
         self.sentinels.values().all(|said| said.current)
     }
 
-    /// Whether a majority has named this candidate since they were asked last, and all who know the master were heard.
-    pub(super) fn is_agreed_on(&self, candidate: &Candidate) -> bool {
-        self.voters().all(|(said, ..)| said.current) && candidate.votes > self.known() / 2
+    /// Whether a majority names this candidate, and all who know the master were asked `since` then.
+    pub(super) fn is_agreed_on(&self, candidate: &Candidate, since: Instant) -> bool {
+        self.voters().all(|(said, ..)| said.is_since(since)) && candidate.votes > self.known() / 2
     }
 
     /// Whether every known Sentinel has named this candidate since they were asked last.
     pub(super) fn is_unanimous_on(&self, candidate: &Candidate) -> bool {
-        self.is_agreed_on(candidate)
+        self.voters().all(|(said, ..)| said.current)
             && candidate.votes == self.known()
             && candidate.votes == self.voters().count()
     }

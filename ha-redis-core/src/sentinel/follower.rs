@@ -99,8 +99,8 @@ pub(crate) struct Follower {
     /// No hold begins before this.
     next_hold: Instant,
     connected: bool,
-    /// The connection was lost, and the Sentinels are to say whether the master is still the same.
-    unconfirmed: bool,
+    /// When the connection was lost, if the Sentinels have not said since that the master is still the same.
+    unconfirmed: Option<Instant>,
     /// Writes are not let through, since a majority of the Sentinels is missing.
     closed: bool,
     next_ask: Instant,
@@ -112,14 +112,19 @@ struct Master {
     epoch: u64,
     /// It says that it is master, and the Sentinels do not say so yet.
     provisional: Option<Provisional>,
-    /// It says that it is no master: what the Sentinels agree on counts again, of whatever epoch.
-    disowned: bool,
+    /// When it said that it is no master: what the Sentinels agree on since counts again, of whatever epoch.
+    disowned: Option<Instant>,
 }
 
 impl Master {
     /// Whether the Sentinels have yet to say that it is master.
     fn is_ahead(&self, now: Instant) -> bool {
         self.provisional.as_ref().is_some_and(|switch| now < switch.until)
+    }
+
+    /// Since when it is in doubt: since it said that it is no master, or its promotion should have been confirmed.
+    fn doubted_since(&self) -> Option<Instant> {
+        self.disowned.or(self.provisional.as_ref().map(|switch| switch.until))
     }
 }
 
@@ -128,7 +133,7 @@ impl Master {
 struct Provisional {
     /// The Sentinel that leads the failover.
     leader: Address,
-    /// They have had the time to say so.
+    /// They have had the time to say so, or the leader has given up.
     until: Instant,
 }
 
@@ -146,13 +151,13 @@ impl Follower {
     pub(crate) fn new(rules: Rules, sentinels: &[Address], now: Instant) -> Self {
         Self {
             rules,
-            council: Council::new(sentinels, now),
+            council: Council::new(sentinels),
             master: None,
             former: Vec::new(),
             promotion: None,
             next_hold: now,
             connected: false,
-            unconfirmed: false,
+            unconfirmed: None,
             closed: false,
             next_ask: now,
         }
@@ -178,18 +183,16 @@ impl Follower {
             }
             Input::Heard { sentinel, event } => self.on_event(sentinel, event, now, &mut actions),
             Input::Subscribed => self.ask(now, &mut actions),
-            Input::Connected => self.connected = true,
+            Input::Connected => self.on_connected(),
             Input::Lost => {
                 self.connected = false;
-                self.unconfirmed = true;
-                self.council.outdate(now);
+                self.unconfirmed = Some(now);
                 self.ask(now, &mut actions);
                 // Nobody is waited for when none is there to answer.
                 self.confirm(&mut actions);
             }
             Input::NotMaster => {
-                self.connected = false;
-                self.disown(now);
+                self.on_not_master(now);
                 self.ask(now, &mut actions);
             }
             Input::Promoted(replica) => self.on_promoted(replica, now, &mut actions),
@@ -268,10 +271,12 @@ impl Follower {
             Some(master) if master.is_ahead(now) && self.former.last() == Some(&best.address) => false,
             Some(master) if best.epoch > master.epoch => true,
             Some(master) if master.is_ahead(now) => false,
-            // The promotion did not last, or was never heard of.
-            Some(master) if master.disowned || master.provisional.is_some() => council.is_agreed_on(&best),
-            // All agree, afresh, on what is not newer: their configuration was made anew by hand.
-            Some(_) => council.is_unanimous_on(&best),
+            Some(master) => match master.doubted_since() {
+                // The promotion did not last, or was never heard of.
+                Some(since) => council.is_agreed_on(&best, since),
+                // All agree, afresh, on what is not newer: their configuration was made anew by hand.
+                None => council.is_unanimous_on(&best),
+            },
         };
         if follow {
             let Candidate { address, epoch, .. } = best;
@@ -287,8 +292,8 @@ impl Follower {
         now: Instant,
         actions: &mut Vec<Action>,
     ) {
-        (self.connected, self.unconfirmed, self.next_hold) = (false, false, now);
-        let next = Master { address: address.clone(), epoch, provisional, disowned: false };
+        (self.connected, self.unconfirmed, self.next_hold) = (false, None, now);
+        let next = Master { address: address.clone(), epoch, provisional, disowned: None };
         let former = self.master.replace(next);
         self.former.extend(former.map(|master| master.address));
         self.former.retain(|former| *former != address);
@@ -306,8 +311,8 @@ impl Follower {
 
     /// A connection is made again only to a master that the Sentinels still name, if they can be asked.
     fn confirm(&mut self, actions: &mut Vec<Action>) {
-        if self.unconfirmed && self.council.is_settled_afresh() {
-            self.unconfirmed = false;
+        if self.unconfirmed.is_some_and(|since| self.council.is_settled_since(since)) {
+            self.unconfirmed = None;
             actions.push(Action::Confirm);
         }
     }
@@ -381,18 +386,25 @@ impl Follower {
             actions.push(Action::Unwatch);
             actions.extend(promotion.held_until.map(|_| Action::Release));
         }
-        let switch = self.master.as_ref().and_then(|master| master.provisional.as_ref());
-        if switch.is_some_and(|switch| switch.leader == *sentinel) {
-            self.disown(now);
+        let switch = self.master.as_mut().and_then(|master| master.provisional.as_mut());
+        if let Some(switch) = switch.filter(|switch| switch.leader == *sentinel) {
+            switch.until = switch.until.min(now);
         }
     }
 
-    /// The server that is followed is no master, or not for long: what the Sentinels say from now on decides.
-    fn disown(&mut self, now: Instant) {
-        let Some(master) = &mut self.master else { return };
-        master.provisional = None;
-        if !std::mem::replace(&mut master.disowned, true) {
-            self.council.outdate(now);
+    /// What the Sentinels say from now on decides. It may say so many times over: they need the time to answer.
+    fn on_not_master(&mut self, now: Instant) {
+        self.connected = false;
+        if let Some(master) = &mut self.master {
+            master.provisional = None;
+            master.disowned.get_or_insert(now);
+        }
+    }
+
+    fn on_connected(&mut self) {
+        self.connected = true;
+        if let Some(master) = &mut self.master {
+            master.disowned = None;
         }
     }
 

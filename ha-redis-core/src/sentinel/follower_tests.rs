@@ -10,12 +10,12 @@ impl Follower {
         let Some(master) = &self.master else { return "following nobody".to_owned() };
         let mut state = vec![format!("following {}", name(&master.address))];
         state.extend(master.provisional.is_some().then(|| "provisional".to_owned()));
-        state.extend(master.disowned.then(|| "disowned".to_owned()));
+        state.extend(master.disowned.is_some().then(|| "disowned".to_owned()));
         if let Some(promotion) = &self.promotion {
             state.extend(promotion.held_until.is_some().then(|| "holding".to_owned()));
             state.push(format!("watching {}", name(&promotion.candidate)));
         }
-        state.extend(self.unconfirmed.then(|| "unconfirmed".to_owned()));
+        state.extend(self.unconfirmed.is_some().then(|| "unconfirmed".to_owned()));
         state.extend(self.closed.then(|| "closed".to_owned()));
         state.join(", ")
     }

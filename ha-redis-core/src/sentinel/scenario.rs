@@ -31,6 +31,8 @@ use super::{Action, Follower, Input, Rules, View};
 use crate::address::Address;
 
 const MASTER_NAME: &str = "mymaster";
+/// When the Sentinels were asked for what is given.
+const LONG_BEFORE: Duration = Duration::from_secs(1);
 
 #[test]
 fn the_follower_does_what_the_scenarios_tell() {
@@ -127,7 +129,7 @@ impl Stage {
             promotion_hold: Duration::from_secs(2),
             require_majority: false,
         };
-        let start = Instant::now();
+        let start = Instant::now() + LONG_BEFORE;
         Self { rules, beliefs: BTreeMap::new(), follower: None, start, now: start, done: None }
     }
 
@@ -140,7 +142,7 @@ impl Stage {
             ["sentinel_require_majority", "on"] => self.rules.require_majority = true,
             ["the", "client", "follows", master] => {
                 for sentinel in self.names() {
-                    self.hear(self.answer(&sentinel, self.now)?);
+                    self.hear(self.answer(&sentinel, self.start - LONG_BEFORE)?);
                 }
                 self.hear(Input::Connected);
                 self.done = None;

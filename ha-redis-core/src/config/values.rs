@@ -126,8 +126,8 @@ impl RedisConfig {
     }
 
     /// How long commands are held back at the most while a selected replica is being promoted, up to 24 hours; zero
-    /// for not at all. Holds that come to nothing take up no more than a fifth of the time, whatever Sentinels publish.
-    /// Default: 2 s (not a setting of the Python library).
+    /// for not at all, and never for more than half of `failover_wait`. Holds that come to nothing take up no more than
+    /// a fifth of the time, whatever Sentinels publish. Default: 2 s (not a setting of the Python library).
     pub fn promotion_hold(&self) -> Duration {
         self.promotion_hold
     }

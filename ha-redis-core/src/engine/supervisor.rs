@@ -272,7 +272,8 @@ pub(crate) fn rules(config: &RedisConfig) -> Rules {
     Rules {
         master_name: config.sentinel_master_name().to_owned(),
         early_promotion: config.early_promotion(),
-        promotion_hold: config.promotion_hold(),
+        // With a longer one, callers would give up while commands are held back for nothing.
+        promotion_hold: config.promotion_hold().min(config.failover_wait() / 2),
         require_majority: config.sentinel_require_majority(),
     }
 }
@@ -318,5 +319,21 @@ async fn becomes_master(
             Ok(Ok(is)) => role = Some(is),
             _ => return false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_not_held_back_for_longer_than_their_callers_wait() {
+        let hold = |failover_wait: f64| {
+            let settings = RedisConfig::builder().failover_wait(Duration::from_secs_f64(failover_wait));
+            rules(&settings.build().unwrap()).promotion_hold
+        };
+        assert_eq!(hold(30.0), Duration::from_secs(2));
+        assert_eq!(hold(1.0), Duration::from_millis(500));
+        assert_eq!(hold(0.0), Duration::ZERO);
     }
 }

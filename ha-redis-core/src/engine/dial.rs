@@ -17,6 +17,9 @@ use crate::time::until;
 /// After so long without an answer the next address is tried as well: the delay that RFC 8305 recommends.
 const PATIENCE: Duration = Duration::from_millis(250);
 
+/// So many addresses of a name are tried at the most, all of which may be under way at once; resolvers change their order.
+const MOST_ADDRESSES: usize = 16;
+
 /// An attempt to connect to one of the endpoints of an address, by its number.
 type Attempt<'a> = (usize, Pin<Box<dyn Future<Output = io::Result<Box<dyn Transport>>> + Send + 'a>>);
 
@@ -149,14 +152,15 @@ impl fmt::Display for Progress {
     }
 }
 
-/// The addresses of both families in turn, beginning with the family that the resolver prefers; each once.
+/// The addresses of both families in turn, beginning with the family that the resolver prefers; each once, and no more
+/// than may be tried.
 fn interleaved(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     let is_preferred = |address: &SocketAddr| address.is_ipv4() == addresses[0].is_ipv4();
     let (preferred, other): (Vec<_>, Vec<_>) = addresses.iter().partition(|address| is_preferred(address));
     let turns = 0..preferred.len().max(other.len());
     let in_turn = turns.flat_map(|turn| [preferred.get(turn), other.get(turn)]).flatten();
     let mut known = HashSet::new();
-    in_turn.copied().copied().filter(|address| known.insert(*address)).collect()
+    in_turn.copied().copied().filter(|address| known.insert(*address)).take(MOST_ADDRESSES).collect()
 }
 
 #[cfg(test)]
@@ -176,5 +180,7 @@ mod tests {
         assert_eq!(order("10.0.0.2 10.0.0.1"), "10.0.0.2 10.0.0.1");
         assert_eq!(order("10.0.0.1 10.0.0.1 ::1 10.0.0.1"), "10.0.0.1 ::1");
         assert_eq!(order(""), "");
+        let many = (1..100).map(|host| format!("10.0.0.{host}")).collect::<Vec<_>>();
+        assert_eq!(order(&many.join(" ")), many[..MOST_ADDRESSES].join(" "));
     }
 }

@@ -81,6 +81,8 @@ pub(crate) struct Driver {
     timer_at: Instant,
     /// When the server last showed a sign of life.
     alive_at: Instant,
+    /// The same, as it was before the last read.
+    alive_before: Instant,
     /// When it was last asked for one.
     checked_at: Instant,
     /// Whether nothing has come since memory was given back.
@@ -118,6 +120,7 @@ impl Driver {
             batch_before: 0,
             timer_at,
             alive_at: now,
+            alive_before: now,
             checked_at: now,
             at_rest: true,
         }
@@ -125,10 +128,6 @@ impl Driver {
 
     fn step(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         let mut been_round = std::mem::take(&mut self.gone_round);
-        if been_round {
-            // A busy connection may never come to wait for its timer. The last read is as good as the time.
-            self.expire(self.alive_at);
-        }
         let share = self.share();
         if been_round && share.is_some() {
             // What the last share's callers have staged, before the next share.
@@ -188,6 +187,9 @@ impl Driver {
     /// Hands out what has come, after a read if nothing is left of the last one; how many requests were answered.
     fn read(&mut self, cx: &mut Context<'_>, share: usize) -> Poll<Result<usize, Error>> {
         if self.unread.is_empty() {
+            // A busy connection may never come to wait for its timer. What was due when the last read began has not come
+            // with it; what became due while this process was held up may have come, and is still to be read.
+            self.expire(self.alive_before);
             let read = match ready!(self.transport.poll_read(cx, &mut self.input)) {
                 Err(error) => return Poll::Ready(Err(self.lost(error))),
                 Ok(0) => {
@@ -197,7 +199,7 @@ impl Driver {
                 Ok(read) => read,
             };
             self.unread = 0..read;
-            self.alive_at = self.runtime.now();
+            self.alive_before = std::mem::replace(&mut self.alive_at, self.runtime.now());
             self.at_rest = false;
         }
         let answered = self.hand_out(share);

@@ -76,14 +76,17 @@ impl Transport for Server {
     }
 }
 
-/// A runtime in which time stands still.
+/// How long a caller waits for its reply.
+const LIMIT: Duration = Duration::from_secs(1);
+
+/// A runtime in which time stands still until a test moves it, and no timer fires.
 #[derive(Debug)]
-struct Still(Instant);
+struct Still(Mutex<Instant>);
 
 #[async_trait]
 impl Runtime for Still {
     fn now(&self) -> Instant {
-        self.0
+        *lock(&self.0)
     }
 
     fn timer(&self, _: Instant) -> Box<dyn Timer> {
@@ -114,6 +117,7 @@ impl Timer for Never {
 }
 
 struct Scene {
+    runtime: Arc<Still>,
     server: Server,
     link: Arc<Link>,
     driver: Driver,
@@ -123,21 +127,27 @@ struct Scene {
 impl Scene {
     /// Callers whose commands were written, and whose replies have come all at once.
     fn with_replies() -> Self {
+        let scene = Self::with_callers();
+        scene.server.answer(CALLERS);
+        scene
+    }
+
+    /// Callers whose commands were written.
+    fn with_callers() -> Self {
         let server = Server::default();
-        let runtime = Arc::new(Still(Instant::now()));
+        let runtime = Arc::new(Still(Mutex::new(Instant::now())));
         let bounds = Bounds { commands: 1_000, bytes: 1 << 20 };
-        let link = Link::new(Generation::default(), Address::tcp("localhost", 1), runtime.0, bounds);
+        let link = Link::new(Generation::default(), Address::tcp("localhost", 1), runtime.now(), bounds);
         let link = Arc::new(link);
         let parts = Parts { transport: Box::new(server.clone()), decoder: Decoder::new() };
         let patience = Patience { reply: Duration::from_secs(5), health_check: Duration::ZERO };
         let budget = Arc::new(RetryBudget::new(100, 10));
-        let driver = Driver::new(Arc::clone(&link), parts, runtime, patience, budget);
-        let mut scene = Self { server, link, driver, slots: Vec::new() };
+        let driver = Driver::new(Arc::clone(&link), parts, runtime.clone(), patience, budget);
+        let mut scene = Self { runtime, server, link, driver, slots: Vec::new() };
         (0..CALLERS).for_each(|_| scene.call());
         while scene.server.record.take().is_empty() {
             assert!(scene.turn().is_pending());
         }
-        scene.server.answer(CALLERS);
         scene
     }
 
@@ -145,8 +155,24 @@ impl Scene {
         let slot = Arc::new(Slot::default());
         slot.arm(&Context::from_waker(&Waker::from(Arc::new(self.server.record.clone()))));
         let command = redis::cmd("PING");
-        self.link.submit(Call::Command(&command), &slot, ReplyBound::default()).unwrap();
+        let bound = ReplyBound { within: Some(LIMIT), by: None };
+        self.link.submit(Call::Command(&command), &slot, bound).unwrap();
         self.slots.push(slot);
+    }
+
+    fn pass(&self, time: Duration) {
+        *lock(&self.runtime.0) += time;
+    }
+
+    /// What the callers have got so far: a reply, an error, or nothing.
+    fn outcomes(&self) -> Vec<Option<bool>> {
+        let polled = self.slots.iter().map(|slot| slot.poll(&Context::from_waker(Waker::noop())));
+        let outcome = |polled| match polled {
+            Poll::Ready(Ok(Reply::One(Value::Okay))) => Some(true),
+            Poll::Ready(_) => Some(false),
+            Poll::Pending => None,
+        };
+        polled.map(outcome).collect()
     }
 
     fn turn(&mut self) -> Poll<Error> {
@@ -172,8 +198,28 @@ fn a_reply_that_has_come_is_given_to_its_caller_although_the_connection_ends() {
     assert!(scene.turn().is_pending());
     scene.link.shut(Error::new(Kind::Lost, "another master is followed"));
     assert!(scene.turn().is_ready());
-    for slot in &scene.slots {
-        let answered = slot.poll(&Context::from_waker(Waker::noop()));
-        assert!(matches!(answered, Poll::Ready(Ok(Reply::One(Value::Okay)))), "{answered:?}");
+    assert_eq!(scene.outcomes(), [Some(true); CALLERS]);
+}
+
+#[test]
+fn a_reply_that_has_come_is_given_to_its_caller_although_it_was_read_late() {
+    let mut scene = Scene::with_replies();
+    // As when the process was stopped, or a task has blocked the runtime.
+    scene.pass(10 * LIMIT);
+    for _ in 0..CALLERS {
+        assert!(scene.turn().is_pending());
     }
+    assert_eq!(scene.outcomes(), [Some(true); CALLERS]);
+}
+
+#[test]
+fn a_connection_that_is_never_idle_keeps_deadlines() {
+    let mut scene = Scene::with_callers();
+    scene.pass(2 * LIMIT);
+    for _ in 0..3 {
+        scene.server.answer(1);
+        assert!(scene.turn().is_pending());
+    }
+    let outcomes = scene.outcomes();
+    assert_eq!((outcomes[0], outcomes[CALLERS - 1]), (Some(true), Some(false)));
 }

@@ -45,7 +45,7 @@ mod topology;
 pub use address::Address;
 pub use client::{Client, retry};
 pub use closing::CloseReport;
-pub use config::{AddressMap, ConfigError, RedisConfig, RedisConfigBuilder};
+pub use config::{AddressMap, ConfigError, Protocol, RedisConfig, RedisConfigBuilder};
 pub use connection::Connection;
 pub use dedicated::DedicatedConnection;
 pub use error::{Error, Outcome, RedisErrorExt};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::check::check;
 use super::password::Password;
-use super::{AddressMap, ConfigError, RedisConfig};
+use super::{AddressMap, ConfigError, Protocol, RedisConfig};
 use crate::address::Address;
 use crate::replica::ReplicaStrategy;
 use crate::retry::{Jitter, RetrySafety};
@@ -83,6 +83,12 @@ impl RedisConfigBuilder {
     /// Number of the database, in direct and in Sentinel mode.
     pub fn db(mut self, db: u32) -> Self {
         self.config.db = db;
+        self
+    }
+
+    /// The version of Redis's protocol that connections speak.
+    pub fn protocol(mut self, protocol: Protocol) -> Self {
+        self.config.protocol = protocol;
         self
     }
 

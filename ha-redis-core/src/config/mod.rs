@@ -33,6 +33,7 @@ mod check;
 mod duration;
 mod error;
 mod password;
+mod protocol;
 mod read_url;
 mod setting;
 #[cfg(test)]
@@ -49,6 +50,7 @@ pub use self::address_map::AddressMap;
 pub use self::builder::RedisConfigBuilder;
 pub use self::error::{ConfigError, Problem};
 use self::password::Password;
+pub use self::protocol::Protocol;
 use crate::address::Address;
 use crate::replica::ReplicaStrategy;
 use crate::retry::{Jitter, RetrySafety};
@@ -82,6 +84,7 @@ pub struct RedisConfig {
     username: Option<String>,
     password: Option<Password>,
     db: u32,
+    protocol: Protocol,
     max_connections: usize,
     lanes: usize,
     socket_timeout: Duration,
@@ -134,6 +137,7 @@ impl Default for RedisConfig {
             username: None,
             password: None,
             db: 0,
+            protocol: Protocol::Auto,
             max_connections: 50,
             lanes: 1,
             socket_timeout: Duration::from_secs(5),

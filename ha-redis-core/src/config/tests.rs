@@ -285,6 +285,21 @@ fn parameters_set_every_other_setting() {
 }
 
 #[test]
+fn the_protocol_is_read_as_redis_rs_writes_it() {
+    for (text, expected) in [
+        ("auto", Protocol::Auto),
+        ("resp3", Protocol::Resp3),
+        ("3", Protocol::Resp3),
+        ("resp2", Protocol::Resp2),
+        ("2", Protocol::Resp2),
+    ] {
+        assert_eq!(read(&format!("redis://h/?protocol={text}")).protocol(), expected, "{text}");
+    }
+    assert_eq!(read("redis://h").protocol(), Protocol::Auto);
+    assert_eq!(read("redis://h?protocol=3").url(), "redis://h?protocol=resp3");
+}
+
+#[test]
 fn an_address_map_is_read_checked_and_written() {
     let map = [("10.0.0.1:6379", "localhost:7001"), ("fd00::1", "redis.example"), ("[fd00::2]:1", "[::1]:2")];
     let config = read(
@@ -326,6 +341,7 @@ fn mistakes_in_a_url_name_its_part() {
     one_mistake("redis://[::1", "host", "<hidden>");
     one_mistake("redis://h?socket_timeout=0", "socket_timeout", "0s");
     one_mistake("redis://h?socket_timeout=soon", "socket_timeout", "soon");
+    one_mistake("redis://h?protocol=4", "protocol", "4");
     one_mistake("redis://h?replica_strategy=nearest", "replica_strategy", "nearest");
     one_mistake("redis://h?preferred_replicas=a,,b", "preferred_replicas", "a,,b");
     one_mistake("unix://run/redis.sock", "unix_socket", "<hidden>");

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::password::Password;
-use super::{AddressMap, RedisConfig};
+use super::{AddressMap, Protocol, RedisConfig};
 use crate::address::Address;
 use crate::replica::ReplicaStrategy;
 use crate::retry::{Jitter, RetrySafety};
@@ -42,6 +42,12 @@ impl RedisConfig {
     /// Number of the database, in direct and in Sentinel mode. Default: 0, as in the Python library `ha_redis`.
     pub fn db(&self) -> u32 {
         self.db
+    }
+
+    /// The version of Redis's protocol that connections speak. Default: [`Protocol::Auto`] (not a setting of the
+    /// Python library).
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
     }
 
     /// Most connections to the server at a time, 1 to 10,000. Default: 50, as in the Python library `ha_redis`;

@@ -67,6 +67,14 @@ pub(super) static SETTINGS: &[Setting] = &[
         read: Some(|config, text| set(&mut config.db, text.parse().ok())),
     },
     Setting {
+        name: "protocol",
+        secret: false,
+        allowed: "auto, resp3 (or 3) or resp2 (or 2)",
+        valid: |_| true,
+        text: |config| Some(config.protocol.to_string()),
+        read: Some(|config, text| set(&mut config.protocol, text.parse().ok())),
+    },
+    Setting {
         name: "max_connections",
         secret: false,
         allowed: "a whole number from 1 to 10000",

@@ -6,7 +6,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-use crate::config::{MAX_CONNECTIONS, RedisConfig, RedisConfigBuilder};
+use crate::config::{MAX_CONNECTIONS, Protocol, RedisConfig, RedisConfigBuilder};
 use crate::replica::ReplicaStrategy;
 use crate::retry::{Jitter, RetrySafety};
 
@@ -56,6 +56,10 @@ fn any_replicas() -> impl Strategy<Value = (ReplicaStrategy, Vec<String>, u64, b
     (strategy, preferred, any::<u64>(), any::<bool>())
 }
 
+fn any_protocol() -> impl Strategy<Value = Protocol> {
+    prop_oneof![Just(Protocol::Auto), Just(Protocol::Resp3), Just(Protocol::Resp2)]
+}
+
 fn any_retry_safety() -> impl Strategy<Value = RetrySafety> {
     prop_oneof![Just(RetrySafety::ReadOnly), Just(RetrySafety::Repeatable), Just(RetrySafety::Anything)]
 }
@@ -94,7 +98,7 @@ prop_compose! {
         server in any_server(),
         credentials in option::of((option::of(any_name()), any_secret())),
         sentinel_credentials in option::of((option::of(any_name()), any_secret())),
-        db in prop_oneof![Just(0), any::<u32>()],
+        (db, protocol) in (prop_oneof![Just(0), any::<u32>()], any_protocol()),
         master in any_name(),
         client_name in option::of("[!-~]{1,12}"),
         numbers in option::of((1..=MAX_CONNECTIONS, 0..=1000_u32)),
@@ -104,7 +108,7 @@ prop_compose! {
         retries in option::of((any_jitter(), any_retry_safety(), 0..=100_u32, 1..=10_000_000_u32)),
         (sentinel_ssl, tls, name) in any_tls(),
     ) -> RedisConfig {
-        let mut builder = server.db(db).sentinel_master_name(master);
+        let mut builder = server.db(db).protocol(protocol).sentinel_master_name(master);
         if let Some((username, password)) = credentials {
             builder = builder.password(password);
             builder = username.into_iter().fold(builder, RedisConfigBuilder::username);

@@ -1,0 +1,46 @@
+//! Which version of Redis's protocol connections speak.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::retry::UnknownWord;
+
+/// The version of Redis's protocol that connections speak: the setting `protocol`.
+///
+/// It decides the shapes of replies: with RESP3 `HGETALL` gives a [`redis::Value::Map`] and `ZSCORE` a
+/// [`redis::Value::Double`], with RESP2 an array and a string.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Protocol {
+    /// RESP3, or RESP2 with a server or proxy that refuses `HELLO`.
+    #[default]
+    Auto,
+    /// RESP3, and an error where that is refused.
+    Resp3,
+    /// RESP2; `HELLO` is not sent.
+    Resp2,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Resp3 => "resp3",
+            Self::Resp2 => "resp2",
+        })
+    }
+}
+
+/// Reads what `Display` writes, and `3` and `2` as in the URLs of redis-rs.
+impl FromStr for Protocol {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "resp3" | "3" => Ok(Self::Resp3),
+            "resp2" | "2" => Ok(Self::Resp2),
+            _ => Err(UnknownWord),
+        }
+    }
+}

@@ -2,27 +2,21 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::ops::Range;
 use std::task::{Context, Poll, ready};
 
 use redis::{Cmd, Value, cmd};
 
+use crate::engine::reply_reader::ReplyReader;
 use crate::error::{Error, Kind};
-use crate::proto::{Decoder, Role, read_info_role};
+use crate::proto::{Role, read_info_role};
 #[cfg(feature = "sentinel")]
 use crate::proto::{may_not, read_role};
 use crate::runtime::Transport;
 
-/// A read that fills the buffer makes it twice as large, up to the second of these.
-const READ_BUFFER: usize = 4 << 10;
-const LARGEST_READ_BUFFER: usize = 64 << 10;
-
 /// A connection without a driver. It has no time bounds of its own: whoever asks sets one around it.
 pub(crate) struct Dialog {
     transport: Box<dyn Transport>,
-    decoder: Decoder,
-    input: Vec<u8>,
-    unread: Range<usize>,
+    reader: ReplyReader,
     output: Vec<u8>,
     /// How much of the output the transport has taken.
     taken: usize,
@@ -31,19 +25,12 @@ pub(crate) struct Dialog {
 /// What a driver needs to go on where a dialog ends.
 pub(crate) struct Parts {
     pub(crate) transport: Box<dyn Transport>,
-    pub(crate) decoder: Decoder,
+    pub(crate) reader: ReplyReader,
 }
 
 impl Dialog {
     pub(crate) fn new(transport: Box<dyn Transport>) -> Self {
-        Self {
-            transport,
-            decoder: Decoder::new(),
-            input: vec![0; READ_BUFFER],
-            unread: 0..0,
-            output: Vec::new(),
-            taken: 0,
-        }
+        Self { transport, reader: ReplyReader::new(), output: Vec::new(), taken: 0 }
     }
 
     /// Sends the commands at once and reads one reply to each. Pushes that come between are passed over.
@@ -106,11 +93,7 @@ impl Dialog {
 
     /// The next value, if all of it has been read.
     pub(crate) fn received(&mut self) -> Result<Option<Value>, Error> {
-        let mut bytes = &self.input[self.unread.clone()];
-        let before = bytes.len();
-        let value = self.decoder.decode(&mut bytes).map_err(broken)?;
-        self.unread.start += before - bytes.len();
-        Ok(value)
+        self.reader.next().map_err(broken)
     }
 
     /// Reads once, and sends what is staged.
@@ -118,15 +101,11 @@ impl Dialog {
         if let Poll::Ready(Err(error)) = self.poll_send(cx) {
             return Poll::Ready(Err(error));
         }
-        let read = ready!(self.transport.poll_read(cx, &mut self.input)).map_err(lost)?;
+        let read = ready!(self.reader.poll_read(&mut *self.transport, cx)).map_err(lost)?;
         if read == 0 {
             let end = io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection");
             return Poll::Ready(Err(lost(end)));
         }
-        if read == self.input.len() && read < LARGEST_READ_BUFFER {
-            self.input.resize(2 * read, 0);
-        }
-        self.unread = 0..read;
         Poll::Ready(Ok(()))
     }
 
@@ -144,10 +123,10 @@ impl Dialog {
 
     /// Gives the connection to a driver. The server must have nothing more to say.
     pub(crate) fn into_parts(self) -> Result<Parts, Error> {
-        if !self.unread.is_empty() || !self.decoder.is_idle() {
+        if !self.reader.is_between_values() {
             return Err(Error::new(Kind::Protocol, "it sent more replies than it was asked for"));
         }
-        Ok(Parts { transport: self.transport, decoder: self.decoder })
+        Ok(Parts { transport: self.transport, reader: self.reader })
     }
 }
 

@@ -3,7 +3,6 @@
 
 use std::future::Future;
 use std::io;
-use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -13,9 +12,10 @@ use redis::Value;
 
 use crate::closing::CloseReport;
 use crate::engine::dialog::Parts;
+use crate::engine::reply_reader::ReplyReader;
 use crate::error::{Error, Kind, Outcome};
 use crate::link::{Link, Orders, Request, Slot};
-use crate::proto::{Decoder, InFlight};
+use crate::proto::InFlight;
 use crate::retry::RetryBudget;
 use crate::runtime::{Runtime, Timer, Transport};
 
@@ -30,9 +30,6 @@ const SHARES: usize = 8;
 /// The largest share: a worker of Tokio has room for 256 tasks at hand, and all beyond go to a queue that the workers
 /// share.
 const MAX_SHARE: usize = 224;
-/// What is read at once: at first, and at most on a connection whose reads fill it.
-const READ_BUFFER: usize = 4 << 10;
-const MAX_READ_BUFFER: usize = 64 << 10;
 /// A connection that has been idle for so long gives back the memory that a burst has grown.
 const AT_REST: Duration = Duration::from_secs(1);
 
@@ -58,10 +55,7 @@ pub(crate) struct Driver {
     patience: Patience,
     budget: Arc<RetryBudget>,
 
-    decoder: Decoder,
-    input: Vec<u8>,
-    /// Where in `input` stands what has come and is not handed out yet.
-    unread: Range<usize>,
+    reader: ReplyReader,
     in_flight: InFlight<Arc<Slot>>,
     arrivals: Vec<Request>,
 
@@ -87,6 +81,8 @@ pub(crate) struct Driver {
     checked_at: Instant,
     /// Whether nothing has come since memory was given back.
     at_rest: bool,
+    /// Whether every caller has been told what became of its command: nothing is left to do.
+    ended: bool,
 }
 
 impl Driver {
@@ -106,9 +102,7 @@ impl Driver {
             runtime,
             patience,
             budget,
-            decoder: parts.decoder,
-            input: vec![0; READ_BUFFER],
-            unread: 0..0,
+            reader: parts.reader,
             in_flight: InFlight::new(),
             arrivals: Vec::new(),
             output: Vec::new(),
@@ -123,6 +117,7 @@ impl Driver {
             alive_before: now,
             checked_at: now,
             at_rest: true,
+            ended: false,
         }
     }
 
@@ -186,36 +181,29 @@ impl Driver {
 
     /// Hands out what has come, after a read if nothing is left of the last one; how many requests were answered.
     fn read(&mut self, cx: &mut Context<'_>, share: usize) -> Poll<Result<usize, Error>> {
-        if self.unread.is_empty() {
+        if self.reader.is_empty() {
             // A busy connection may never come to wait for its timer. What was due when the last read began has not come
             // with it; what became due while this process was held up may have come, and is still to be read.
             self.expire(self.alive_before);
-            let read = match ready!(self.transport.poll_read(cx, &mut self.input)) {
+            match ready!(self.reader.poll_read(&mut *self.transport, cx)) {
                 Err(error) => return Poll::Ready(Err(self.lost(error))),
                 Ok(0) => {
                     let closed = "the server closed the connection";
                     return Poll::Ready(Err(self.lost(io::Error::new(io::ErrorKind::UnexpectedEof, closed))));
                 }
-                Ok(read) => read,
-            };
-            self.unread = 0..read;
+                Ok(_) => {}
+            }
             self.alive_before = std::mem::replace(&mut self.alive_at, self.runtime.now());
             self.at_rest = false;
         }
-        let answered = self.hand_out(share);
-        if self.unread == (self.input.len()..self.input.len()) && self.input.len() < MAX_READ_BUFFER {
-            self.input = vec![0; 4 * self.input.len()];
-            self.unread = 0..0;
-        }
-        Poll::Ready(answered)
+        Poll::Ready(self.hand_out(share))
     }
 
     /// Gives the replies that have come to those who wait for them, at most so many.
     fn hand_out(&mut self, share: usize) -> Result<usize, Error> {
-        let mut bytes = &self.input[self.unread.clone()];
         let mut answered = 0;
         while answered < share {
-            match self.decoder.decode(&mut bytes) {
+            match self.reader.next() {
                 Ok(None) => break,
                 Ok(Some(Value::Push { kind, .. })) => tracing::trace!(?kind, "push ignored"),
                 Ok(Some(value)) => match self.in_flight.on_value(value) {
@@ -231,7 +219,6 @@ impl Driver {
                 Err(error) => return Err(self.broken(&error.to_string())),
             }
         }
-        self.unread.start = self.unread.end - bytes.len();
         self.budget.fill(answered);
         Ok(answered)
     }
@@ -355,14 +342,14 @@ impl Driver {
     }
 
     fn rest_at(&self) -> Option<Instant> {
-        let all_done = self.in_flight.is_empty() && self.unread.is_empty() && self.has_written_all();
+        let all_done = self.in_flight.is_empty() && self.reader.is_empty() && self.has_written_all();
         (all_done && !self.at_rest).then(|| self.alive_at + AT_REST)
     }
 
     /// Gives back the memory that a burst has grown.
     fn rest(&mut self) {
         self.at_rest = true;
-        self.input = vec![0; READ_BUFFER];
+        self.reader.shrink();
         (self.output, self.output_taken) = (Vec::new(), 0);
         self.arrivals = Vec::new();
         self.in_flight.give_back();
@@ -406,9 +393,8 @@ impl Driver {
     }
 
     /// Tells every caller that still waits what became of its command.
-    fn settle(&mut self, why: &Error) {
-        // What has come has come, whatever ends the connection.
-        let _ = self.hand_out(usize::MAX);
+    fn end(&mut self, why: &Error) {
+        self.ended = true;
         // The gate closes first, so that nobody can stage behind what is settled here.
         let never_taken = self.link.end(why.clone());
         let settled = self.in_flight.settle(self.written);
@@ -437,17 +423,22 @@ impl Future for Driver {
         let driver = self.get_mut();
         let end = driver.step(cx);
         if let Poll::Ready(why) = &end {
-            driver.settle(why);
+            // What has come has come, whatever ends the connection.
+            let _ = driver.hand_out(usize::MAX);
+            driver.end(why);
         }
         end
     }
 }
 
 impl Drop for Driver {
-    /// However the driver ends, nobody is left waiting: also when its runtime shuts down under it.
+    /// However the driver ends, nobody is left waiting: also when its runtime shuts down under it, or a panic ends its
+    /// task. That may be any moment of its work, so nothing is decoded here.
     fn drop(&mut self) {
-        let why = Error::new(Kind::Lost, format!("the connection to {} was dropped", self.link.address));
-        self.settle(&why);
+        if !self.ended {
+            let why = Error::new(Kind::Lost, format!("the connection to {} was dropped", self.link.address));
+            self.end(&why);
+        }
     }
 }
 

@@ -52,7 +52,11 @@ struct Server {
 
 impl Server {
     fn answer(&self, requests: usize) {
-        lock(&self.replies).extend(b"+OK\r\n".repeat(requests));
+        self.send(&b"+OK\r\n".repeat(requests));
+    }
+
+    fn send(&self, bytes: &[u8]) {
+        lock(&self.replies).extend(bytes);
     }
 }
 
@@ -79,9 +83,9 @@ impl Transport for Server {
 /// How long a caller waits for its reply.
 const LIMIT: Duration = Duration::from_secs(1);
 
-/// A runtime in which time stands still until a test moves it, and no timer fires.
+/// A runtime in which time stands still until a test moves it. Its timers wake nobody: a test polls.
 #[derive(Debug)]
-struct Still(Mutex<Instant>);
+struct Still(Arc<Mutex<Instant>>);
 
 #[async_trait]
 impl Runtime for Still {
@@ -89,8 +93,8 @@ impl Runtime for Still {
         *lock(&self.0)
     }
 
-    fn timer(&self, _: Instant) -> Box<dyn Timer> {
-        Box::new(Never)
+    fn timer(&self, at: Instant) -> Box<dyn Timer> {
+        Box::new(StillTimer { now: Arc::clone(&self.0), at })
     }
 
     fn spawn(&self, _: Task) -> io::Result<()> {
@@ -106,13 +110,18 @@ impl Runtime for Still {
     }
 }
 
-struct Never;
+struct StillTimer {
+    now: Arc<Mutex<Instant>>,
+    at: Instant,
+}
 
-impl Timer for Never {
-    fn reset(&mut self, _: Instant) {}
+impl Timer for StillTimer {
+    fn reset(&mut self, at: Instant) {
+        self.at = at;
+    }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Pending
+        if self.at <= *lock(&self.now) { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -135,11 +144,11 @@ impl Scene {
     /// Callers whose commands were written.
     fn with_callers() -> Self {
         let server = Server::default();
-        let runtime = Arc::new(Still(Mutex::new(Instant::now())));
+        let runtime = Arc::new(Still(Arc::new(Mutex::new(Instant::now()))));
         let bounds = Bounds { commands: 1_000, bytes: 1 << 20 };
         let link = Link::new(Generation::default(), Address::tcp("localhost", 1), runtime.now(), bounds);
         let link = Arc::new(link);
-        let parts = Parts { transport: Box::new(server.clone()), decoder: Decoder::new() };
+        let parts = Parts { transport: Box::new(server.clone()), reader: ReplyReader::new() };
         let patience = Patience { reply: Duration::from_secs(5), health_check: Duration::ZERO };
         let budget = Arc::new(RetryBudget::new(100, 10));
         let driver = Driver::new(Arc::clone(&link), parts, runtime.clone(), patience, budget);
@@ -168,7 +177,7 @@ impl Scene {
     fn outcomes(&self) -> Vec<Option<bool>> {
         let polled = self.slots.iter().map(|slot| slot.poll(&Context::from_waker(Waker::noop())));
         let outcome = |polled| match polled {
-            Poll::Ready(Ok(Reply::One(Value::Okay))) => Some(true),
+            Poll::Ready(Ok(Reply::One(_))) => Some(true),
             Poll::Ready(_) => Some(false),
             Poll::Pending => None,
         };
@@ -222,4 +231,45 @@ fn a_connection_that_is_never_idle_keeps_deadlines() {
     }
     let outcomes = scene.outcomes();
     assert_eq!((outcomes[0], outcomes[CALLERS - 1]), (Some(true), Some(false)));
+}
+
+#[test]
+fn connection_ends_cleanly_after_burst_and_rest() {
+    let mut scene = Scene::with_callers();
+    let large = format!("${}\r\n{}\r\n", 300_000, "x".repeat(300_000));
+    (0..CALLERS).for_each(|_| scene.server.send(large.as_bytes()));
+    while !lock(&scene.server.replies).is_empty() {
+        assert!(scene.turn().is_pending());
+    }
+    assert_eq!(scene.outcomes(), [Some(true); CALLERS]);
+    // Long enough for the connection to give its memory back.
+    scene.pass(Duration::from_millis(2500));
+    assert!(scene.turn().is_pending());
+    scene.link.shut(Error::new(Kind::Closed, "closed"));
+    assert!(scene.turn().is_ready());
+}
+
+/// A caller whose executor is broken.
+struct PanickingWaker;
+
+impl Wake for PanickingWaker {
+    fn wake(self: Arc<Self>) {
+        panic!("this waker panics");
+    }
+}
+
+#[test]
+fn panicking_waker_gives_nobody_another_reply() {
+    let mut scene = Scene::with_callers();
+    let panicking = Waker::from(Arc::new(PanickingWaker));
+    scene.slots[3].arm(&Context::from_waker(&panicking));
+    (0..CALLERS).for_each(|number| scene.server.send(format!(":{number}\r\n").as_bytes()));
+    for _ in 0..CALLERS {
+        assert!(scene.turn().is_pending(), "the connection outlives a caller's panic");
+    }
+    for (number, slot) in scene.slots.iter().enumerate() {
+        let reply = slot.poll(&Context::from_waker(Waker::noop()));
+        let Poll::Ready(Ok(Reply::One(Value::Int(reply)))) = reply else { panic!("{number}: {reply:?}") };
+        assert_eq!(reply, number as i64);
+    }
 }

@@ -20,6 +20,7 @@ pub(crate) mod outage;
 pub(crate) mod reading;
 pub(crate) mod redial;
 pub(crate) mod replica;
+pub(crate) mod reply_reader;
 #[cfg(feature = "sentinel")]
 pub(crate) mod roll_call;
 #[cfg(feature = "sentinel")]

@@ -18,7 +18,7 @@ use crate::closing::CloseReport;
 use crate::command::{Safety, pipeline_safety, safety};
 use crate::error::Error;
 use crate::proto::{self, ReplyBound, Shape};
-use crate::sync::lock;
+use crate::sync::{lock, wake};
 
 use gate::Gate;
 pub(crate) use gate::NotTaken;
@@ -141,7 +141,7 @@ impl Link {
         }
         let driver = state.stage(call, slot, bound);
         drop(state);
-        wake(driver);
+        driver.into_iter().for_each(wake);
         Ok(())
     }
 
@@ -166,7 +166,7 @@ impl Link {
             slot.arm(cx);
             let driver = state.stage(call, slot, bound);
             drop(state);
-            wake(driver);
+            driver.into_iter().for_each(wake);
             Poll::Ready(Ok(()))
         })
         .await
@@ -184,7 +184,7 @@ impl Link {
         state.gate.admit(call)?;
         let driver = state.stage(call, slot, bound);
         drop(state);
-        wake(driver);
+        driver.into_iter().for_each(wake);
         Ok(())
     }
 
@@ -198,7 +198,7 @@ impl Link {
         let bound = ReplyBound { within: Some(limit), by: None };
         let driver = state.stage(Call::Command(&ping), &Arc::default(), bound);
         drop(state);
-        wake(driver);
+        driver.into_iter().for_each(wake);
     }
 
     /// Whether it takes commands, if only reads.
@@ -260,7 +260,7 @@ impl Link {
         let driver = state.driver.take();
         let waiting = state.queue.everybody();
         drop(state);
-        waiting.into_iter().chain(driver).for_each(Waker::wake);
+        waiting.into_iter().chain(driver).for_each(wake);
     }
 
     // What follows is for the driver.
@@ -278,7 +278,7 @@ impl Link {
         };
         let next = state.next_in_turn(self.bounds);
         drop(state);
-        wake(next);
+        next.into_iter().for_each(wake);
         orders
     }
 
@@ -294,7 +294,7 @@ impl Link {
         requests.append(&mut state.requests);
         let next = state.next_in_turn(self.bounds);
         drop(state);
-        wake(next);
+        next.into_iter().for_each(wake);
     }
 
     /// Gives back the memory that a burst has grown, when nothing is staged.
@@ -331,7 +331,7 @@ impl Link {
         let requests = std::mem::take(&mut state.requests);
         let waiting = state.queue.everybody();
         drop(state);
-        waiting.into_iter().for_each(Waker::wake);
+        waiting.into_iter().for_each(wake);
         requests
     }
 
@@ -370,12 +370,6 @@ impl State {
     }
 }
 
-fn wake(task: Option<Waker>) {
-    if let Some(task) = task {
-        task.wake();
-    }
-}
-
 /// A place in the queue for room; whoever gives it up lets the next one try.
 struct Place<'a> {
     link: &'a Link,
@@ -388,7 +382,7 @@ impl Drop for Place<'_> {
         state.queue.leave(self.ticket);
         let next = state.next_in_turn(self.link.bounds);
         drop(state);
-        wake(next);
+        next.into_iter().for_each(wake);
     }
 }
 

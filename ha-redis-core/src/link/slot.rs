@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::error::Error;
 use crate::proto::Reply;
-use crate::sync::lock;
+use crate::sync::{lock, wake};
 
 /// One caller's seat: a handle keeps it for all its commands, one after another.
 ///
@@ -38,7 +38,7 @@ impl Slot {
     pub(crate) fn complete(&self, result: Result<Reply, Error>) {
         let before = mem::replace(&mut *lock(&self.state), State::Answered(result));
         if let State::Awaited(waker) = before {
-            waker.wake();
+            wake(waker);
         }
     }
 

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use super::PubSubEvent;
 use super::backlog::Backlog;
 use crate::error::Error;
-use crate::sync::lock;
+use crate::sync::{lock, wake};
 
 pub(crate) struct Inbox {
     state: Mutex<State>,
@@ -35,7 +35,7 @@ impl Inbox {
         news(&mut state.backlog);
         let reader = if state.backlog.is_empty() { None } else { state.reader.take() };
         drop(state);
-        reader.into_iter().for_each(Waker::wake);
+        reader.into_iter().for_each(wake);
     }
 
     /// Nothing more comes.
@@ -44,7 +44,7 @@ impl Inbox {
         state.ended = true;
         let reader = state.reader.take();
         drop(state);
-        reader.into_iter().for_each(Waker::wake);
+        reader.into_iter().for_each(wake);
     }
 
     pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Option<PubSubEvent>> {

@@ -1,0 +1,75 @@
+//! What was read from a connection and is not decoded yet.
+
+use std::io;
+use std::ops::Range;
+use std::task::{Context, Poll, ready};
+
+use redis::Value;
+
+use crate::proto::{DecodeError, Decoder};
+use crate::runtime::Transport;
+
+/// How large the buffer is at first, and at most on a connection whose reads fill it.
+const SMALLEST: usize = 4 << 10;
+const LARGEST: usize = 64 << 10;
+
+/// The read buffer of a connection, the part of it that is still to be decoded, and the decoder.
+///
+/// The three move together, so that no value is ever decoded twice, or from bytes that are not there any more.
+pub(crate) struct ReplyReader {
+    buffer: Vec<u8>,
+    /// Where in the buffer stands what has come and is not decoded yet.
+    unread: Range<usize>,
+    decoder: Decoder,
+}
+
+impl ReplyReader {
+    pub(crate) fn new() -> Self {
+        Self { buffer: vec![0; SMALLEST], unread: 0..0, decoder: Decoder::new() }
+    }
+
+    /// The next value, if all of it has been read. Its bytes are left behind before it is returned, whatever the
+    /// caller does with it.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Result<Option<Value>, DecodeError> {
+        let mut bytes = &self.buffer[self.unread.clone()];
+        let value = self.decoder.decode(&mut bytes);
+        self.unread.start = self.unread.end - bytes.len();
+        value
+    }
+
+    /// Whether everything that was read has been decoded.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.unread.is_empty()
+    }
+
+    /// Whether nothing is left of what was read, and no value is half decoded.
+    pub(crate) fn is_between_values(&self) -> bool {
+        self.unread.is_empty() && self.decoder.is_idle()
+    }
+
+    /// Reads once; 0 is the end of the stream. Everything read before must have been decoded.
+    pub(crate) fn poll_read(
+        &mut self,
+        transport: &mut dyn Transport,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        debug_assert!(self.unread.is_empty(), "a read would overwrite what is still to be decoded");
+        if self.unread.end == self.buffer.len() && self.buffer.len() < LARGEST {
+            // The last read filled it, so there is more to come.
+            self.buffer = vec![0; 4 * self.buffer.len()];
+        }
+        self.unread = 0..0;
+        let read = ready!(transport.poll_read(cx, &mut self.buffer))?;
+        self.unread = 0..read;
+        Poll::Ready(Ok(read))
+    }
+
+    /// Gives back the memory that a burst has grown. What is still to be decoded stays.
+    pub(crate) fn shrink(&mut self) {
+        if self.unread.is_empty() && self.buffer.len() > SMALLEST {
+            (self.buffer, self.unread) = (vec![0; SMALLEST], 0..0);
+        }
+    }
+}

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{RedisResult, Value, cmd};
+use redis::{Cmd, RedisResult, ServerError, Value, cmd};
 
 use crate::address::Address;
 use crate::closing::CloseReport;
@@ -18,7 +18,7 @@ use crate::engine::discovery;
 use crate::error::{Error, Kind, Outcome};
 use crate::events::Events;
 use crate::health::Health;
-use crate::proto::read_role;
+use crate::proto::{read_replication, read_role, replication_question, said, will_pass};
 use crate::pubsub::PubSub;
 use crate::replica::ReplicaChoice;
 use crate::retry::{Decision, RetryPolicy};
@@ -171,18 +171,17 @@ impl Client {
             Ok(answers) => answers.map_err(Error::from_redis),
             Err(Elapsed) => Err(self.unanswered()),
         };
+        let latency = answers.is_ok().then(|| runtime.now() - asked);
         let role = answers.as_ref().ok().and_then(|answers| read_role(answers.get(1)?).ok());
-        let ping =
-            answers.and_then(|mut answers| answers.swap_remove(0).extract_error().map_err(Error::from_redis));
         let (open_connections, lanes) = self.core.pool.open_lanes();
         Health {
             master: self.core.pool.master(),
-            latency: ping.is_ok().then(|| runtime.now() - asked),
+            latency,
             role,
             open_connections,
             expected_connections: lanes,
             dedicated_connections: self.core.pool.dedicated_connections(),
-            error: ping.err(),
+            error: answers.and_then(|answers| answers.into_iter().try_for_each(check_state)).err(),
         }
     }
 
@@ -229,9 +228,36 @@ impl Client {
             #[cfg(feature = "sentinel")]
             return discovery::discover(&self.core).await.map(|found| self.core.pool.measured(found));
         }
-        let role = self.connection().request(&cmd("ROLE")).await;
-        let role = role.and_then(Value::extract_error).map_err(Error::from_redis)?;
-        Ok(self.core.pool.measured(Topology::from_role(&role, self.core.config.address())))
+        self.server_topology().await.map(|found| self.core.pool.measured(found))
+    }
+
+    /// What the server says of itself: by ROLE, or by INFO where that is refused.
+    async fn server_topology(&self) -> Result<Topology, Error> {
+        let server = self.core.config.address();
+        let no_role = match self.ask(cmd("ROLE")).await? {
+            Ok(role) => return Ok(Topology::from_role(&role, server)),
+            Err(refused) => refused,
+        };
+        let no_info = match self.ask(replication_question()).await? {
+            Ok(info) => return Ok(Topology::from_replication(read_replication(&info)?, server)),
+            Err(refused) => refused,
+        };
+        let kind = if no_role.code() == "NOPERM" { Kind::Permission } else { Kind::Server };
+        let message = format!(
+            "{server} does not say what it is, in reply to ROLE ({}) or to INFO ({}); allow one of them (ACL SETUSER \
+             <user> +role)",
+            said(&no_role),
+            said(&no_info)
+        );
+        Err(Error::new(kind, message).with_outcome(Outcome::NotApplied))
+    }
+
+    /// Asks one thing; or what the server said that does not have it, or not for this user.
+    async fn ask(&self, question: Cmd) -> Result<Result<Value, ServerError>, Error> {
+        match self.connection().request(&question).await.map_err(Error::from_redis)? {
+            Value::ServerError(error) if !will_pass(&error) => Ok(Err(error)),
+            reply => reply.extract_error().map(Ok).map_err(Error::from_redis),
+        }
     }
 
     /// What happens to the connections and servers from now on: see [`Events`].
@@ -269,6 +295,17 @@ impl Client {
         let _ = until(runtime, bound, self.core.pool.ended()).await;
         self.core.events.end();
         self.core.pool.cut()
+    }
+}
+
+/// Fails for a reply that says that the server serves nobody now. A question that this user may not ask, or that the server
+/// does not know, is answered by any error.
+fn check_state(reply: Value) -> Result<(), Error> {
+    match reply {
+        Value::ServerError(error) if will_pass(&error) => {
+            Value::ServerError(error).extract_error().map(drop).map_err(Error::from_redis)
+        }
+        _ => Ok(()),
     }
 }
 

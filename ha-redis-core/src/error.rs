@@ -93,6 +93,7 @@ pub(crate) enum Kind {
     Lost,
     Timeout,
     Authentication,
+    Permission,
     Sentinel,
     Overloaded,
     Closed,
@@ -171,9 +172,15 @@ impl Error {
         matches!(self.kind(), Kind::Connect | Kind::Lost | Kind::NotMaster | Kind::Protocol)
     }
 
-    /// The server refused the user name or password, or the user may not do what was asked for.
+    /// The server refused the user name or password.
     pub fn is_authentication(&self) -> bool {
         self.kind() == Kind::Authentication
+    }
+
+    /// The user that the client logs in as may not run a command that was needed, or may not use a channel: the
+    /// server's ACL does not allow it. The message names what to allow.
+    pub fn is_permission_denied(&self) -> bool {
+        self.kind() == Kind::Permission
     }
 
     /// The Sentinels did not name a master, or too few of them answer for writes to go on (see
@@ -213,7 +220,7 @@ impl Error {
             Kind::Connect => io::ErrorKind::ConnectionRefused,
             Kind::Lost | Kind::NotMaster => io::ErrorKind::ConnectionReset,
             Kind::Closed => io::ErrorKind::NotConnected,
-            Kind::Authentication => io::ErrorKind::PermissionDenied,
+            Kind::Authentication | Kind::Permission => io::ErrorKind::PermissionDenied,
             Kind::Config | Kind::Refused => io::ErrorKind::InvalidInput,
             Kind::Protocol => io::ErrorKind::InvalidData,
             Kind::Sentinel | Kind::Overloaded | Kind::Server => io::ErrorKind::Other,

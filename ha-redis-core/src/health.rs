@@ -12,9 +12,9 @@ use crate::proto::Role;
 pub struct Health {
     /// The master that the client follows, when it knows one.
     pub master: Option<Address>,
-    /// How long the master took to answer a PING; `None` when it did not.
+    /// How long the master took to answer a PING, be it with an error; `None` when it did not.
     pub latency: Option<Duration>,
-    /// What the server says that it is; `None` when it did not say so, for lack of the permission to run ROLE too.
+    /// What the server says that it is; `None` when it did not say so, for example since the user may not run ROLE.
     pub role: Option<Role>,
     /// How many of the connections that the handles share are open.
     pub open_connections: usize,
@@ -28,8 +28,9 @@ pub struct Health {
 }
 
 impl Health {
-    /// Whether the master answered.
+    /// Whether the master answered and serves callers. One that is loading its data, or is busy with a script, answers
+    /// and does not serve; a user who may not run PING gets an answer, too.
     pub fn is_healthy(&self) -> bool {
-        self.latency.is_some()
+        self.latency.is_some() && self.error.is_none()
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use redis::Value;
 
 use crate::address::Address;
+use crate::proto::{Replication, Role};
 
 /// The servers behind a client, as the Sentinels (or, without them, the master itself) describe them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +63,19 @@ impl Topology {
                 Self { replicas: vec![Replica::new(asked, healthy)], ..Self::of(master) }
             }
             _ => Self::of(asked),
+        }
+    }
+
+    /// What the server at `asked` says of itself in reply to `INFO replication`.
+    pub(crate) fn from_replication(said: Replication, asked: Address) -> Self {
+        match said.master {
+            Some(master) if said.role == Role::Replica => {
+                Self { replicas: vec![Replica::new(asked, said.link_up)], ..Self::of(master) }
+            }
+            _ => {
+                let replicas = said.replicas.into_iter().map(|address| Replica::new(address, true)).collect();
+                Self { replicas, ..Self::of(asked) }
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use crate::engine::dial::Dial;
 use crate::engine::dialog::Dialog;
 use crate::error::{Error, Kind};
 use crate::pool::GivenBy;
-use crate::proto::{Answer, Handshake, Protocol, Role};
+use crate::proto::{Answer, Greeting, Handshake, Protocol};
 use crate::runtime::Runtime;
 use crate::time::until;
 use crate::tls::Tls;
@@ -36,6 +36,7 @@ impl Connector {
             client_name: config.client_name().map(str::to_owned),
             db: config.db(),
             role: config.use_sentinel(),
+            settings: "",
         };
         let tls = Tls::of_data(config);
         Self::new(runtime, handshake, tls, config, config.socket_connect_timeout())
@@ -50,6 +51,7 @@ impl Connector {
             client_name: config.client_name().map(str::to_owned),
             db: 0,
             role: false,
+            settings: "sentinel_",
         };
         let tls = Tls::of_sentinels(config);
         Self::new(runtime, handshake, tls, config, config.sentinel_socket_connect_timeout())
@@ -75,7 +77,7 @@ impl Connector {
         &self,
         address: &Address,
         given_by: &GivenBy,
-    ) -> Result<(Dialog, Option<Role>), Error> {
+    ) -> Result<(Dialog, Greeting), Error> {
         let bound = self.runtime.now() + self.timeout;
         let reached = self.map.reach(address);
         let failed = match &reached {
@@ -97,18 +99,21 @@ impl Connector {
         }
     }
 
-    async fn open(&self, dial: &mut Dial<'_>) -> Result<(Dialog, Option<Role>), Error> {
+    async fn open(&self, dial: &mut Dial<'_>) -> Result<(Dialog, Greeting), Error> {
         let (mut dialog, mut answer) = self.introduce(dial, Protocol::Resp3).await?;
-        if answer == Answer::OnlyResp2 {
+        if let Answer::OnlyResp2(why) = answer {
+            tracing::debug!(address = %dial.address(), %why, "it is spoken to in RESP2");
             let replies = dialog.ask(&self.handshake.commands(Protocol::Resp2)).await?;
-            answer = self.handshake.read(Protocol::Resp2, replies)?;
+            answer = self.handshake.read(Protocol::Resp2, &replies)?;
         }
-        let role = match answer {
-            Answer::Ready { role } => role,
-            Answer::NoRole => Some(dialog.role_by_info().await?),
-            Answer::OnlyResp2 => return Err(Error::new(Kind::Protocol, "it knows neither RESP3 nor RESP2")),
+        let mut greeting = match answer {
+            Answer::Ready(greeting) => greeting,
+            Answer::OnlyResp2(why) => return Err(why),
         };
-        Ok((dialog, role))
+        if self.handshake.role && greeting.role.is_none() {
+            greeting.role = dialog.role_by_info().await?;
+        }
+        Ok((dialog, greeting))
     }
 
     async fn introduce(&self, dial: &mut Dial<'_>, protocol: Protocol) -> Result<(Dialog, Answer), Error> {
@@ -121,7 +126,7 @@ impl Connector {
         let mut replies = Vec::new();
         let asked = dialog.ask_into(&self.handshake.commands(protocol), &mut replies).await;
         // A server that turns clients away says why before it hangs up.
-        let answer = self.handshake.read(protocol, replies);
+        let answer = self.handshake.read(protocol, &replies);
         match asked {
             Err(error) => Err(answer.err().unwrap_or(error)),
             Ok(()) => Ok((dialog, answer?)),

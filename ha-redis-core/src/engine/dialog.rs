@@ -8,9 +8,9 @@ use redis::{Cmd, Value, cmd};
 
 use crate::engine::reply_reader::ReplyReader;
 use crate::error::{Error, Kind};
-use crate::proto::{Role, read_info_role};
+use crate::proto::{Role, read_info_role, said, will_pass};
 #[cfg(feature = "sentinel")]
-use crate::proto::{may_not, read_role};
+use crate::proto::{read_hello_role, read_role};
 use crate::runtime::Transport;
 
 /// A connection without a driver. It has no time bounds of its own: whoever asks sets one around it.
@@ -54,19 +54,34 @@ impl Dialog {
         Ok(())
     }
 
-    /// Asks the server for its role, once its handshake is over.
+    /// Asks the server for its role, once its handshake is over. `None`: it does not say.
     #[cfg(feature = "sentinel")]
-    pub(crate) async fn role(&mut self) -> Result<Role, Error> {
-        match self.ask(&[cmd("ROLE")]).await?.first() {
-            Some(Value::ServerError(error)) if may_not(error) => self.role_by_info().await,
-            reply => read_role(reply.unwrap_or(&Value::Nil)),
+    pub(crate) async fn role(&mut self) -> Result<Option<Role>, Error> {
+        if let Some(role) = self.one(cmd("ROLE")).await? {
+            return read_role(&role).map(Some);
         }
+        if let Some(role) = self.role_by_info().await? {
+            return Ok(Some(role));
+        }
+        // Every user may say this, on every server that knows it.
+        Ok(self.one(cmd("HELLO").arg(3).take()).await?.as_ref().and_then(read_hello_role))
     }
 
-    /// Asks a server for its role of which ROLE cannot be asked.
-    pub(crate) async fn role_by_info(&mut self) -> Result<Role, Error> {
-        let replies = self.ask(&[cmd("INFO").arg("replication").take()]).await?;
-        read_info_role(replies.first().unwrap_or(&Value::Nil))
+    /// Asks a server for its role that does not tell it otherwise. `None`: it does not tell it by INFO, either.
+    pub(crate) async fn role_by_info(&mut self) -> Result<Option<Role>, Error> {
+        let info = self.one(cmd("INFO").arg("replication").take()).await?;
+        info.as_ref().map(read_info_role).transpose()
+    }
+
+    /// Asks one thing. `None`: the server does not have it, or not for this user.
+    async fn one(&mut self, question: Cmd) -> Result<Option<Value>, Error> {
+        match self.ask(&[question]).await?.pop() {
+            Some(Value::ServerError(error)) if will_pass(&error) => {
+                Err(Error::new(Kind::Connect, format!("it answered with: {}", said(&error))))
+            }
+            Some(Value::ServerError(_)) | None => Ok(None),
+            reply => Ok(reply),
+        }
     }
 
     /// Sends the commands at once. Dropping the future leaves the rest to [`Dialog::next`].

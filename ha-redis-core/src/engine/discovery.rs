@@ -70,7 +70,8 @@ fn describe(master: Address, mut answers: BTreeMap<Address, Result<View, String>
     let newest = naming.filter(|(named, _)| named.address == topology.master);
     if let Some((named, view)) = newest.max_by_key(|(named, _)| named.epoch) {
         topology.replicas = view.replicas.iter().map(replica).collect();
-        topology.known_sentinels = named.other_sentinels + 1;
+        // One that does not say how many there are knows no fewer than answer.
+        topology.known_sentinels = (named.other_sentinels + 1).max(topology.sentinels);
         topology.quorum = named.quorum;
         topology.epoch = named.epoch;
         topology.master_healthy = is_up(&named.flags);

@@ -63,8 +63,9 @@ pub(crate) async fn open(core: &Core, followed: &Followed) -> Result<Parts, Erro
 
 /// Connects, and makes sure that the server is what it is taken for, on the very connection that is kept.
 pub(crate) async fn reach(core: &Core, followed: &Followed) -> Result<Dialog, Error> {
-    let (dialog, role) = core.data.connect(&followed.address, &followed.given_by).await?;
-    match role {
+    let (dialog, greeting) = core.data.connect(&followed.address, &followed.given_by).await?;
+    match greeting.role.filter(|_| core.config.use_sentinel()) {
+        // One that does not say what it is, is what the Sentinels say that it is.
         None | Some(Role::Master) => {
             core.confirmed().await;
             Ok(dialog)

@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_lite::future;
+use redis::Value;
 
 use crate::address::Address;
 use crate::engine::core::Core;
@@ -15,7 +16,9 @@ use crate::engine::redial::Redial;
 use crate::error::{Error, Kind};
 use crate::link::{Call, Generation, Link, NotTaken, Slot};
 use crate::pool::{Followed, GivenBy};
-use crate::proto::{Replication, Reply, ReplyBound, Role, read_replication, replication_question};
+use crate::proto::{
+    Replication, Reply, ReplyBound, Role, read_replication, replication_question, said, will_pass,
+};
 use crate::time::{Elapsed, sleep, until};
 use crate::topology::Replica;
 
@@ -207,6 +210,14 @@ async fn ask(core: &Core, link: &Link) -> Result<Replication, Error> {
         }
     })?;
     match poll_fn(|cx| slot.poll(cx)).await? {
+        Reply::One(Value::ServerError(error)) if !will_pass(&error) => {
+            let kind = if error.code() == "NOPERM" { Kind::Permission } else { Kind::Server };
+            let message = format!(
+                "it refuses INFO, by which replicas are judged: {}; allow it (ACL SETUSER <user> +info)",
+                said(&error)
+            );
+            Err(Error::new(kind, message))
+        }
         Reply::One(reply) => read_replication(&reply.extract_error().map_err(Error::from_redis)?),
         Reply::Many(_) => Err(Error::new(Kind::Protocol, "it answered one question with many replies")),
     }

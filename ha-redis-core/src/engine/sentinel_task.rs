@@ -11,7 +11,8 @@ use crate::engine::core::Core;
 use crate::engine::dialog::Dialog;
 use crate::engine::supervisor::Notice;
 use crate::error::{Error, Kind};
-use crate::pool::GivenBy;
+use crate::pool::{GivenBy, is_hopeless};
+use crate::proto::said;
 use crate::retry::Backoff;
 use crate::sentinel::{CHANNELS, Input, View, event_of, questions, read_view};
 use crate::time::{Elapsed, sleep, until};
@@ -57,6 +58,7 @@ pub(crate) async fn ask(core: &Core, sentinel: &Address, kept: &mut Option<Dialo
 pub(crate) async fn listen(core: Arc<Core>, sentinel: Address) {
     let mut failures = 0;
     loop {
+        let mut backoff = Backoff::RECONNECT;
         match subscribe(&core, &sentinel).await {
             Ok(mut dialog) => {
                 failures = 0;
@@ -64,10 +66,16 @@ pub(crate) async fn listen(core: Arc<Core>, sentinel: Address) {
                 let error = hear(&core, &sentinel, &mut dialog).await;
                 tracing::debug!(%sentinel, %error, "the subscription ended");
             }
-            Err(error) if failures == 0 => tracing::warn!(%sentinel, %error, "its events are not heard"),
-            Err(error) => tracing::debug!(%sentinel, %error, "its events are not heard"),
+            Err(error) => {
+                if failures == 0 {
+                    tracing::warn!(%sentinel, %error, "its events are not heard");
+                }
+                if is_hopeless(&error) {
+                    backoff = Backoff::HOPELESS;
+                }
+            }
         }
-        sleep(&*core.runtime, Backoff::RECONNECT.delay(failures, core.runtime.random())).await;
+        sleep(&*core.runtime, backoff.delay(failures, core.runtime.random())).await;
         failures += 1;
     }
 }
@@ -78,10 +86,12 @@ async fn subscribe(core: &Core, sentinel: &Address) -> Result<Dialog, Error> {
     let bound = core.runtime.now() + core.config.sentinel_socket_timeout();
     match until(&*core.runtime, bound, dialog.next()).await {
         Ok(Ok(Value::ServerError(error))) => {
+            let kind = if error.code() == "NOPERM" { Kind::Permission } else { Kind::Sentinel };
             let message = format!(
-                "{sentinel} refused the subscription to its events: {error}; its user needs +subscribe and &*"
+                "{sentinel} refused the subscription to its events: {}; allow it (ACL SETUSER <user> +subscribe &*)",
+                said(&error)
             );
-            Err(Error::new(Kind::Sentinel, message))
+            Err(Error::new(kind, message))
         }
         // The first confirmation: from here on, events come.
         Ok(confirmed) => confirmed.map(|_| dialog),
@@ -96,9 +106,7 @@ async fn hear(core: &Core, sentinel: &Address, dialog: &mut Dialog) -> Error {
     loop {
         let patience = if asked { core.config.sentinel_socket_timeout() } else { SILENCE };
         match until(runtime, runtime.now() + patience, dialog.next()).await {
-            Ok(Ok(Value::ServerError(error))) => {
-                return Error::new(Kind::Sentinel, format!("{sentinel} refused the subscription: {error}"));
-            }
+            // An error is its answer to PING, which this user may not say: a sign of life as good as any.
             Ok(Ok(message)) => {
                 asked = false;
                 if let Some(event) = event_of(&message, core.config.sentinel_master_name()) {

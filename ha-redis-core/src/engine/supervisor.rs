@@ -285,8 +285,8 @@ async fn watch_promotion(core: &Core, replica: Address, before: bool) {
     let given_by = GivenBy::Sentinels { master_name: core.config.sentinel_master_name().to_owned() };
     for failures in 0.. {
         let began = core.runtime.now();
-        if let Ok((dialog, role)) = core.data.connect(&replica, &given_by).await
-            && becomes_master(core, dialog, role, &mut believed).await
+        if let Ok((dialog, greeting)) = core.data.connect(&replica, &given_by).await
+            && becomes_master(core, dialog, greeting.role, &mut believed).await
         {
             tracing::info!(%replica, "the replica is master");
             core.notices.tell(Notice::from(Input::Promoted(replica)));
@@ -316,7 +316,7 @@ async fn becomes_master(
         }
         let bound = core.runtime.now() + core.config.socket_connect_timeout();
         match until(&*core.runtime, bound, dialog.role()).await {
-            Ok(Ok(is)) => role = Some(is),
+            Ok(Ok(is)) => role = is,
             _ => return false,
         }
     }

@@ -418,7 +418,7 @@ impl State {
 
 /// Whether the next attempt will fail in the same way until somebody changes a setting.
 pub(crate) fn is_hopeless(error: &Error) -> bool {
-    matches!(error.kind(), Kind::Authentication | Kind::Config)
+    matches!(error.kind(), Kind::Authentication | Kind::Permission | Kind::Config)
 }
 
 /// Waits until `check` finds something, looking anew whenever `event` tells of a change.

@@ -6,14 +6,14 @@ mod handshake;
 mod in_flight;
 pub(crate) mod pubsub;
 mod replication;
+mod role;
 
 pub use decode::{DecodeError, Decoder, Limits};
 
 pub(crate) use encode::encode;
-pub use handshake::Role;
-#[cfg(feature = "sentinel")]
-pub(crate) use handshake::may_not;
-pub(crate) use handshake::{Answer, Handshake, Protocol, read_info_role, read_role};
+pub(crate) use handshake::{Answer, Greeting, Handshake, Protocol, said, will_pass};
 pub(crate) use in_flight::{InFlight, Reply, ReplyBound, Request, Shape};
 pub use pubsub::Scope;
 pub(crate) use replication::{Position, Replication, read_replication, replication_question};
+pub use role::Role;
+pub(crate) use role::{read_hello_role, read_info_role, read_role};

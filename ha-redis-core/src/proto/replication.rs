@@ -13,6 +13,8 @@ pub(crate) struct Replication {
     pub(crate) position: Position,
     /// Whether a replica is in touch with its master.
     pub(crate) link_up: bool,
+    /// The master that a replica follows.
+    pub(crate) master: Option<Address>,
     /// The replicas that are connected to it.
     pub(crate) replicas: Vec<Address>,
 }
@@ -53,6 +55,7 @@ pub(crate) fn read_replication(reply: &Value) -> Result<Replication, Error> {
             offset: u64::try_from(offset).unwrap_or(0),
         },
         link_up: field("master_link_status").is_ok_and(|status| status == "up"),
+        master: field("master_host").ok().zip(field("master_port").ok()).and_then(read_address),
         replicas: text.lines().filter_map(read_replica).collect(),
     })
 }
@@ -62,7 +65,11 @@ fn read_replica(line: &str) -> Option<Address> {
     let (number, fields) = line.strip_prefix("slave")?.split_once(':')?;
     number.parse::<u32>().ok()?;
     let field = |name: &str| fields.split(',').find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
-    Some(Address::tcp(field("ip")?, field("port")?.parse().ok().filter(|port| *port != 0)?))
+    read_address((field("ip")?, field("port")?))
+}
+
+fn read_address((host, port): (&str, &str)) -> Option<Address> {
+    Some(Address::tcp(host, port.parse().ok().filter(|port| *port != 0)?))
 }
 
 fn unreadable(what: &str) -> Error {
@@ -96,14 +103,15 @@ mod tests {
         let read = |status: &str, offset: &str| {
             let rest = "master_replid:abc master_repl_offset:99";
             let replication = format!(
-                "role:slave master_link_status:{status} slave_repl_offset:{offset} \
-                 slave_read_only:1 {rest}"
+                "role:slave master_host:10.0.0.1 master_port:6379 master_link_status:{status} \
+                 slave_repl_offset:{offset} slave_read_only:1 {rest}"
             );
             self::read(&replication).unwrap()
         };
         let up = read("up", "14");
         assert_eq!((up.role, up.link_up, up.position.offset), (Role::Replica, true, 14));
         assert!(up.replicas.is_empty());
+        assert_eq!(up.master, Some(Address::tcp("10.0.0.1", 6379)));
         let down = read("down", "-1");
         assert_eq!((down.link_up, down.position.offset), (false, 0));
     }

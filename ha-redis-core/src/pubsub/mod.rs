@@ -55,7 +55,7 @@ pub(crate) use inbox::Inbox;
 ///
 /// # Errors
 /// Of all methods that subscribe and unsubscribe:
-/// - The server refuses: [`Error::is_authentication`] for want of a permission, and the error says which. Nothing of
+/// - The server refuses: [`Error::is_permission_denied`] for want of a permission, and the error says which. Nothing of
 ///   what the call asked for is subscribed to.
 /// - There was no connection, or no answer, in time. What the call asked for is subscribed to nonetheless as soon as
 ///   there is a connection; unsubscribing takes that back.

@@ -209,8 +209,9 @@ impl Council {
         said.collect::<Vec<_>>().join("; ")
     }
 
+    /// Whether one has answered what it was asked.
     pub(super) fn has_answer(&self) -> bool {
-        self.views().next().is_some()
+        self.views().any(|(_, view)| view.refusal.is_none())
     }
 
     fn view(&self, sentinel: &Address) -> Option<&View> {

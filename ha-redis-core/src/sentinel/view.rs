@@ -3,6 +3,7 @@
 use redis::{Cmd, Value, cmd};
 
 use crate::address::Address;
+use crate::proto::said;
 
 /// One Sentinel's account of a master.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,30 +74,44 @@ pub(crate) fn read_view(replies: &[Value]) -> View {
     View {
         id: text(id),
         master: read_master(address, master),
-        refusal: refusal(master),
+        refusal: refusal(address),
         replicas: records(replicas).iter().filter_map(read_replica).collect(),
         sentinels: records(sentinels).iter().filter_map(Record::address).collect(),
         tilt: text(info).is_some_and(|info| info.lines().any(|line| line.trim_end() == "sentinel_tilt:1")),
     }
 }
 
+/// Either of the two answers will do, since a user may lack the permission for one of them: without the record, the epoch
+/// counts as the lowest.
 fn read_master(address: &Value, master: &Value) -> Option<MasterView> {
-    let Value::Array(parts) = address else { return None };
-    let [host, port] = parts.as_slice() else { return None };
-    let record = Record::read(master)?;
+    let record = Record::read(master);
+    let address = match (address, &record) {
+        (Value::Array(parts), _) => match parts.as_slice() {
+            [host, port] => Address::tcp(text(host)?, text(port)?.parse().ok()?),
+            _ => return None,
+        },
+        (Value::ServerError(_), Some(record)) => record.address()?,
+        _ => return None,
+    };
+    let number = |name| record.as_ref().and_then(|record| record.number(name));
     Some(MasterView {
-        address: Address::tcp(text(host)?, text(port)?.parse().ok()?),
-        epoch: record.number("config-epoch")?,
-        flags: record.field("flags").unwrap_or_default(),
-        quorum: record.number("quorum")? as usize,
-        other_sentinels: record.number("num-other-sentinels")? as usize,
+        address,
+        epoch: number("config-epoch").unwrap_or(0),
+        flags: record.as_ref().and_then(|record| record.field("flags")).unwrap_or_default(),
+        quorum: number("quorum").unwrap_or(0) as usize,
+        other_sentinels: number("num-other-sentinels").unwrap_or(0) as usize,
     })
 }
 
-fn refusal(master: &Value) -> Option<String> {
-    let Value::ServerError(error) = master else { return None };
-    let details = error.details().unwrap_or_default();
-    (!details.starts_with("No such master")).then(|| format!("{} {details}", error.code()))
+/// What stands in place of the master's address, unless that is that there is no such master.
+fn refusal(address: &Value) -> Option<String> {
+    let Value::ServerError(error) = address else { return None };
+    let remedy = match error.code() {
+        "NOPERM" => "; allow it (ACL SETUSER <user> +sentinel|get-master-addr-by-name)",
+        _ => "",
+    };
+    let known = !error.details().unwrap_or_default().starts_with("No such master");
+    known.then(|| format!("{}{remedy}", said(error)))
 }
 
 fn read_replica(record: &Record) -> Option<Instance> {
@@ -226,6 +241,27 @@ mod tests {
         let refused = redis::parse_redis_value(b"-ERR unknown command 'SENTINEL'\r\n").unwrap();
         let view = read_view(&vec![refused; 6]);
         assert_eq!(view.refusal.as_deref(), Some("ERR unknown command 'SENTINEL'"));
+    }
+
+    #[test]
+    fn of_the_two_answers_that_name_the_master_one_will_do() {
+        let refused = redis::parse_redis_value(b"-NOPERM this user has no permissions\r\n").unwrap();
+        let mut without_record = replies(map);
+        without_record[1] = refused.clone();
+        let view = read_view(&without_record);
+        assert_eq!(
+            view.master.map(|master| (master.address, master.epoch)),
+            Some((Address::tcp("10.0.0.1", 6379), 0))
+        );
+        let mut without_address = replies(map);
+        without_address[2] = refused.clone();
+        let view = read_view(&without_address);
+        assert_eq!(
+            view.master.map(|master| (master.address, master.epoch)),
+            Some((Address::tcp("10.0.0.1", 6379), 7))
+        );
+        let view = read_view(&vec![refused; 6]);
+        assert!(view.refusal.unwrap().contains("+sentinel|get-master-addr-by-name"));
     }
 
     #[test]

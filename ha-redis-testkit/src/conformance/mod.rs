@@ -45,6 +45,7 @@ mod load;
 mod networks;
 mod outcomes;
 mod partition;
+mod permissions;
 mod pubsub;
 mod replicas;
 mod scripted;
@@ -78,6 +79,7 @@ const SUITE: &[&[Test]] = &[
     networks::TESTS,
     outcomes::TESTS,
     partition::TESTS,
+    permissions::TESTS,
     pubsub::TESTS,
     replicas::TESTS,
     sentinel::TESTS,

@@ -230,7 +230,7 @@ async fn what_the_user_may_not_hear_is_refused(kit: Kit) {
     sub.subscribe(&["news", "sport"]).await.unwrap();
     for error in [sub.subscribe(&["news", "secret"]).await, sub.psubscribe("*").await] {
         let error = error.unwrap_err();
-        assert!(error.is_authentication(), "{error}");
+        assert!(error.is_permission_denied(), "{error}");
         assert!(error.to_string().contains("ACL SETUSER"), "{error}");
     }
     assert_eq!([publish(&server, "secret", "no"), publish(&server, "news", "yes")], [0, 1]);
@@ -242,7 +242,7 @@ async fn what_the_user_may_not_hear_is_refused(kit: Kit) {
         panic!("not refused")
     };
     assert_eq!((scope, &name[..]), (Scope::Channel, &b"news"[..]));
-    assert!(error.is_authentication());
+    assert!(error.is_permission_denied());
     assert!(matches!(next(&kit, &mut sub).await, PubSubEvent::Resubscribed));
     assert_eq!(publish(&server, "sport", "on"), 1);
     assert_eq!(message(&kit, &mut sub).await, words("sport", "on"));

@@ -133,7 +133,7 @@ mod tests {
     }
 
     fn says(role: Role, link_up: bool, position: Position) -> Replication {
-        Replication { role, position, link_up, replicas: Vec::new() }
+        Replication { role, position, link_up, master: None, replicas: Vec::new() }
     }
 
     fn connected() -> Member {

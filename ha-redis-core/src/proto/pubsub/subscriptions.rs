@@ -256,11 +256,11 @@ fn refusal(verb: Verb, scope: Scope, names: &[Vec<u8>], error: ServerError) -> E
     let said = said.trim_end();
     let (kind, remedy) = match (error.code(), scope) {
         ("NOPERM", Scope::Pattern) => (
-            Kind::Authentication,
+            Kind::Permission,
             "; allow the user the command and this very pattern, such as ACL SETUSER <user> +psubscribe &<pattern>",
         ),
         ("NOPERM", _) => (
-            Kind::Authentication,
+            Kind::Permission,
             "; allow the user the command and the channels, such as ACL SETUSER <user> +subscribe &<channel>",
         ),
         (_, Scope::ShardChannel) => (Kind::Server, "; shard channels need Redis 7"),

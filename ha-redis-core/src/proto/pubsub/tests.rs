@@ -95,7 +95,7 @@ fn a_refusal_is_its_callers_alone_and_says_what_to_do() {
     assert!(hear(&mut subscriptions, "-NOPERM this user has no permissions").is_none());
     let (_, outcome) = subscriptions.settled().next().unwrap();
     let error = outcome.unwrap_err();
-    assert!(error.is_authentication() && error.outcome() == Outcome::NotApplied);
+    assert!(error.is_permission_denied() && error.outcome() == Outcome::NotApplied);
     let text = error.to_string();
     assert!(text.contains("SUBSCRIBE a secret") && text.contains("ACL SETUSER"), "{text}");
     subscriptions.disconnected();

@@ -1,0 +1,271 @@
+//! Users who may do little, and servers that lack commands: what the client says by itself is never needed.
+
+use std::time::Duration;
+
+use ha_redis_core::{Client, Outcome, PubSubEvent, RedisConfig, RedisErrorExt};
+use redis::AsyncCommands;
+
+use super::kit::{BOUND, Kit, calls, config, settings};
+use crate::{Server, ServerBuilder, Topology};
+
+tests![
+    a_user_needs_no_more_than_what_its_callers_run,
+    a_user_may_lack_each_command_that_the_client_says_by_itself,
+    a_server_may_lack_each_command_that_the_client_says_by_itself,
+    a_refused_health_check_is_a_sign_of_life,
+    a_refused_subscription_names_the_permission,
+    a_database_that_the_user_may_not_select_is_told_of,
+    a_single_server_is_described_by_role_or_by_info,
+    without_info_the_master_serves_reads_and_the_reason_is_told,
+    reading_from_replicas_needs_info_alone,
+    a_failover_is_followed_whatever_the_user_may_not_ask,
+    a_sentinels_user_may_lack_each_command_but_one,
+    a_sentinels_user_who_may_ask_nothing_is_told_of,
+];
+
+/// What the client says by itself.
+const OWN: [&str; 5] = ["hello", "ping", "role", "info", "client"];
+
+/// A server on which the user `app` may do this.
+fn with_user(rules: &str) -> Server {
+    Server::builder().user("app", &format!("on >pw {rules}")).start().unwrap()
+}
+
+fn as_user(server: &Server) -> RedisConfig {
+    settings(server.port()).username("app").password("pw").client_name("billing").build().unwrap()
+}
+
+fn without(server: ServerBuilder, command: &str) -> ServerBuilder {
+    server.config(format!("rename-command {command} \"\""))
+}
+
+/// What works wherever GET and SET do.
+async fn serves(kit: &Kit, config: RedisConfig, what: &str) -> Client {
+    let client = kit.connect(config).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+    let mut redis = client.connection();
+    redis.set::<_, _, ()>("key", what).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+    assert_eq!(redis.get::<_, String>("key").await.unwrap(), what);
+    let mut own = client.dedicated().await.unwrap();
+    assert_eq!(own.get::<_, String>("key").await.unwrap(), what);
+    assert_eq!(client.replica_connection().get::<_, String>("key").await.unwrap(), what);
+    let health = client.health_check().await;
+    assert!(health.is_healthy() && health.error.is_none(), "{what}: {health:?}");
+    client
+}
+
+/// Subscribes, and gets a message that `server` publishes.
+async fn hears(kit: &Kit, client: &Client, server: &Server) {
+    let mut subscriber = client.pubsub().await.unwrap();
+    subscriber.subscribe("news").await.unwrap();
+    server.query(&["PUBLISH", "news", "hello"]).unwrap();
+    match kit.within("a message", subscriber.next()).await {
+        Some(PubSubEvent::Message(message)) => {
+            assert_eq!(message.get_payload::<String>().unwrap(), "hello");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn a_user_needs_no_more_than_what_its_callers_run(kit: Kit) {
+    for rules in ["~* -@all +@read +@write", "~* -@all +get +set"] {
+        let server = with_user(rules);
+        serves(&kit, as_user(&server), rules).await;
+    }
+}
+
+async fn a_user_may_lack_each_command_that_the_client_says_by_itself(kit: Kit) {
+    for command in OWN {
+        let server = with_user(&format!("~* &* +@all -{command}"));
+        let client = serves(&kit, as_user(&server), command).await;
+        hears(&kit, &client, &server).await;
+    }
+}
+
+async fn a_server_may_lack_each_command_that_the_client_says_by_itself(kit: Kit) {
+    for command in OWN {
+        let server = without(Server::builder().password("pw"), command).start().unwrap();
+        let named = config(&server.url()).to_builder().client_name("billing").build().unwrap();
+        let client = serves(&kit, named, command).await;
+        hears(&kit, &client, &server).await;
+    }
+    let server = OWN.into_iter().fold(Server::builder().password("pw"), without).start().unwrap();
+    let client = serves(&kit, config(&server.url()), "none of them").await;
+    hears(&kit, &client, &server).await;
+}
+
+/// How often the server has refused a command to a user who may not run it.
+fn rejected(server: &Server, command: &str) -> u64 {
+    let stats = server.query(&["INFO", "commandstats"]).unwrap();
+    let prefix = format!("cmdstat_{command}:");
+    let line = stats.text().unwrap().lines().find_map(|line| line.strip_prefix(&prefix)).map(str::to_owned);
+    let rejected =
+        line.iter().flat_map(|line| line.split(',')).find_map(|f| f.strip_prefix("rejected_calls="));
+    rejected.map_or(0, |rejected| rejected.parse().unwrap())
+}
+
+async fn a_refused_health_check_is_a_sign_of_life(kit: Kit) {
+    let server = with_user("~* &* +@all -ping");
+    let often = as_user(&server).to_builder().health_check_interval(Duration::from_millis(20));
+    let client = kit.connect(often.build().unwrap()).await.unwrap();
+    let mut redis = client.connection();
+    let id = redis::cmd("CLIENT").arg("ID").query_async::<u64>(&mut redis).await.unwrap();
+    kit.until("it is asked again and again", || rejected(&server, "ping") >= 5).await;
+    assert_eq!(redis::cmd("CLIENT").arg("ID").query_async::<u64>(&mut redis).await.unwrap(), id);
+
+    let mut subscriber = client.pubsub().await.unwrap();
+    subscriber.subscribe("news").await.unwrap();
+    let before = rejected(&server, "ping");
+    kit.until("the subscriber asks, too", || rejected(&server, "ping") >= before + 10).await;
+    server.query(&["PUBLISH", "news", "hello"]).unwrap();
+    let heard = kit.within("a message", subscriber.next()).await;
+    assert!(matches!(heard, Some(PubSubEvent::Message(_))), "{heard:?}");
+}
+
+async fn a_refused_subscription_names_the_permission(kit: Kit) {
+    let server = with_user("~* &* +@all -subscribe");
+    let client = serves(&kit, as_user(&server), "subscribe").await;
+    let error = client.pubsub().await.unwrap().subscribe("news").await.unwrap_err();
+    assert!(error.is_permission_denied() && !error.is_authentication(), "{error}");
+    assert!(error.to_string().contains("+subscribe"), "{error}");
+}
+
+async fn a_database_that_the_user_may_not_select_is_told_of(kit: Kit) {
+    let server = with_user("~* &* +@all -select");
+    serves(&kit, as_user(&server), "database 0").await;
+    let third = as_user(&server).to_builder().db(3).build().unwrap();
+    let error = kit.connect(third).await.unwrap_err();
+    assert!(error.is_permission_denied() && !error.is_authentication(), "{error}");
+    let text = error.to_string();
+    assert!(["SELECT", "`db`", "NOPERM", "+select"].iter().all(|part| text.contains(part)), "{text}");
+    assert!(!text.contains("password"), "{text}");
+
+    let server = without(Server::builder(), "SELECT").start().unwrap();
+    serves(&kit, config(&server.url()), "database 0").await;
+    let error = kit.connect(settings(server.port()).db(3).build().unwrap()).await.unwrap_err();
+    let text = error.to_string();
+    assert!(error.is_config() && text.contains("SELECT") && text.contains("`db`"), "{text}");
+}
+
+async fn a_single_server_is_described_by_role_or_by_info(kit: Kit) {
+    let master = Server::builder()
+        .user("app", "on >pw ~* &* +@all -role")
+        .user("blind", "on >pw ~* &* +@all -role -info")
+        .start()
+        .unwrap();
+    let replica = Server::builder()
+        .user("app", "on >pw ~* &* +@all -role")
+        .replica_of(&master)
+        .config("masteruser ha-redis-testkit")
+        .config("masterauth any")
+        .start()
+        .unwrap();
+    kit.until("the replica is there", || {
+        replica.query(&["INFO", "replication"]).unwrap().field("master_link_status") == Some("up")
+    })
+    .await;
+    let of_master = kit.connect(as_user(&master)).await.unwrap().topology().await.unwrap();
+    assert_eq!(of_master.master.to_string(), master.address().to_string());
+    let replicas = of_master.replicas.iter().map(|replica| replica.address.to_string());
+    assert_eq!(replicas.collect::<Vec<_>>(), [replica.address().to_string()]);
+    let of_replica = kit.connect(as_user(&replica)).await.unwrap().topology().await.unwrap();
+    assert_eq!(of_replica.master.to_string(), master.address().to_string());
+    assert_eq!(of_replica.replicas[0].address.to_string(), replica.address().to_string());
+    assert!(of_replica.replicas[0].healthy);
+
+    let blind = as_user(&master).to_builder().username("blind").build().unwrap();
+    let error = kit.connect(blind).await.unwrap().topology().await.unwrap_err();
+    assert!(error.is_permission_denied(), "{error}");
+    assert!(error.to_string().contains("+role") && error.to_string().contains("NOPERM"), "{error}");
+}
+
+async fn without_info_the_master_serves_reads_and_the_reason_is_told(kit: Kit) {
+    let server = with_user("~* &* +@all -info");
+    serves(&kit, as_user(&server), "info").await;
+    let alone =
+        as_user(&server).to_builder().replica_fallback(false).failover_wait(Duration::from_millis(300));
+    let client = kit.connect(alone.build().unwrap()).await.unwrap();
+    let error = client.replica_connection().get::<_, Option<String>>("key").await.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::NotSent);
+    let text = error.to_string();
+    assert!(["INFO", "NOPERM", "+info"].iter().all(|part| text.contains(part)), "{text}");
+}
+
+async fn reading_from_replicas_needs_info_alone(kit: Kit) {
+    let user = |server: ServerBuilder| server.user("app", "on >pw ~* -@all +get +info");
+    let master = user(Server::builder()).start().unwrap();
+    let replica = user(Server::builder()).replica_of(&master).config("masteruser ha-redis-testkit");
+    let replica = replica.config("masterauth any").start().unwrap();
+    let config = as_user(&master).to_builder().replica_fallback(false).failover_wait(BOUND).build().unwrap();
+    let client = kit.connect(config).await.unwrap();
+    assert_eq!(client.replica_connection().get::<_, Option<i64>>("key").await.unwrap(), None);
+    assert_eq!((calls(&master, "get"), calls(&replica, "get")), (0, 1));
+}
+
+async fn a_failover_is_followed_whatever_the_user_may_not_ask(kit: Kit) {
+    let users = [("role", "+@all -role"), ("info", "+@all -role -info"), ("least", "-@all +get +set")];
+    let line = |(name, rules)| format!("user {name} on >secret ~* &* {rules}");
+    let topology = users.iter().fold(Topology::builder(), |topology, user| topology.config(line(*user)));
+    let topology = topology.start().unwrap();
+    let mut clients = Vec::new();
+    for (name, _) in users {
+        let url = topology.url().replace("redis+sentinel://", &format!("redis+sentinel://{name}:secret@"));
+        clients.push((name, serves(&kit, config(&url), name).await));
+    }
+    let old = topology.planned_failover().unwrap();
+    let new = topology.wait_for_new_master(old).unwrap();
+    for (name, client) in clients {
+        kit.until_master(&client, new).await;
+        client.connection().set::<_, _, ()>(name, 2).await.unwrap();
+        assert_eq!(new.query(&["GET", name]).unwrap().text(), Some("2"), "{name}");
+    }
+}
+
+/// What the client asks of a Sentinel.
+const OF_SENTINELS: [&str; 9] = [
+    "ping",
+    "client",
+    "info",
+    "subscribe",
+    "sentinel|myid",
+    "sentinel|master",
+    "sentinel|get-master-addr-by-name",
+    "sentinel|replicas",
+    "sentinel|sentinels",
+];
+
+/// A user of every Sentinel, by whom the client asks.
+fn sentinel_user(topology: &Topology, rules: &str) -> RedisConfig {
+    let rules = format!("reset on >pw &* {rules}");
+    for sentinel in topology.sentinels() {
+        let command = ["ACL", "SETUSER", "app"].into_iter().chain(rules.split(' '));
+        sentinel.query(&command.collect::<Vec<_>>()).unwrap();
+    }
+    let settings = config(&topology.url()).to_builder().sentinel_username("app").sentinel_password("pw");
+    settings.client_name("billing").build().unwrap()
+}
+
+async fn a_sentinels_user_may_lack_each_command_but_one(kit: Kit) {
+    let topology = Topology::start().unwrap();
+    let master = topology.master().unwrap().address().to_string();
+    for command in OF_SENTINELS {
+        let client = serves(&kit, sentinel_user(&topology, &format!("+@all -{command}")), command).await;
+        let described = client.topology().await.unwrap();
+        assert_eq!(described.master.to_string(), master, "{command}: {described}");
+        assert_eq!(described.sentinels, 3, "{command}: {described}");
+    }
+    let least = sentinel_user(&topology, "-@all +sentinel|get-master-addr-by-name");
+    let client = serves(&kit, least, "only the address").await;
+    assert_eq!(client.discover_master().await.unwrap().to_string(), master);
+    let old = topology.planned_failover().unwrap();
+    let new = topology.wait_for_new_master(old).unwrap();
+    kit.until_master(&client, new).await;
+    client.connection().set::<_, _, ()>("key", 2).await.unwrap();
+}
+
+async fn a_sentinels_user_who_may_ask_nothing_is_told_of(kit: Kit) {
+    let topology = Topology::start().unwrap();
+    let error = kit.connect(sentinel_user(&topology, "-@all +ping")).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("NOPERM") && text.contains("sentinel|get-master-addr-by-name"), "{text}");
+    assert!(!text.contains("password"), "{text}");
+}

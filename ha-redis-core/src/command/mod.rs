@@ -3,19 +3,24 @@
 //! Both are read off the command alone, without a server. [`safety()`] is asked when a reply was lost,
 //! [`placement()`] for every call.
 //!
-//! The names and flags of Redis's own command table are kept in `redis-7.0-commands.txt`, and a test holds
-//! [`safety()`] against them. With a running server of the version wanted, this renews the file:
+//! The names and flags of the servers' own command tables are kept in `tables/`, for Redis 7.0, Redis 8.10 with its
+//! modules and Valkey 9.1, and tests hold ours against all of them. With a running server of the version wanted,
+//! this renews a file:
 //!
 //! ```sh
 //! redis-cli --json COMMAND \
-//!   | jq -r '.[] | (., .[9][]) | "\(.[0]) \(.[2] | join(" "))"' \
-//!   | sed 's/ *$//' | LC_ALL=C sort > redis-7.0-commands.txt
+//!   | jq -r '.[] | (., .[9][]) | [.[0], (.[2][] | select(IN("readonly", "write", "blocking")))] | join(" ")' \
+//!   | LC_ALL=C sort > tables/redis-8.10.txt
 //! ```
+//!
+//! The files `src/commands/*.json` of a server's source have the same names and flags.
 
 mod options;
 mod placement;
 mod replica;
 mod safety;
+#[cfg(test)]
+mod tables;
 
 use std::ops::Deref;
 

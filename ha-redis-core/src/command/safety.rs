@@ -1,4 +1,20 @@
 //! Whether a command may be run again when nobody knows if it ran.
+//!
+//! The second run may come a minute after the first, with writes of others in between, and on another server after a
+//! failover. So a command counts as safe only if state and reply are then those of one run, whenever that was:
+//!
+//! - What overwrites is safe (`SET`, `HMSET`, `SUNIONSTORE`), with a time to live too: the last run says all. What
+//!   others have written meanwhile to the same key is overwritten, as if the call had come later; that a late copy
+//!   of the first run comes after all this is for the connection to prevent.
+//! - What looks at what was there is not, unless others can change nothing about that: `SET … XX` is safe, `COPY …
+//!   REPLACE` is not (the source may be gone, and the reply would say that nothing was copied), nor `PFMERGE` (what
+//!   is merged stays) or `SETRANGE` (its reply counts what others have appended).
+//! - Positions from an end mean other elements once others have pushed: `LSET`, `LTRIM`.
+//! - A time to live may be over: `EXPIRE k 1` answers that there is no such key, `GETEX k EX 1` has lost the value.
+//!   One of ten minutes or more outlasts all repeats.
+//! - "From now on" has moved: `XREAD BLOCK 0 STREAMS s $` would skip what came in between.
+//! - What belongs to one server's process is none of another's: a configuration, a pause. The cursor of a scan is of
+//!   that kind too; `SCAN` counts as a read, and the caller sees to it that its steps stay with one process.
 
 use redis::{Cmd, Pipeline};
 
@@ -7,9 +23,9 @@ use super::{Args, arguments, options, upper};
 
 /// What running a command twice does, from the safest to the least safe.
 ///
-/// "Twice" means: twice in a row, by the same client. The data counts as the state, and so does what the
-/// server was configured to; statistics, access times and keyspace notifications do not. A time to live that
-/// starts anew counts as the same state.
+/// "Twice" means: with any time and any writes of others between the two runs. The data counts as the state, and so
+/// does what the server was configured to; statistics, access times and keyspace notifications do not. A time to live
+/// that starts anew counts as the same state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Safety {
     /// It changes nothing, however often it runs.
@@ -17,7 +33,7 @@ pub enum Safety {
     /// This says nothing about replicas: to the server, `SORT`, `GETEX`, `BITFIELD` and `GEORADIUS` are
     /// writes whatever their options, and a replica refuses them.
     ReadOnly,
-    /// Running it twice leaves the same state and gives the same reply as running it once: a plain `SET`.
+    /// Running it twice leaves the state and gives the reply of one run: a plain `SET`.
     Repeatable,
     /// Running it twice leaves another state (`INCR`) or gives another reply (`DEL`, `SET … NX`), or the
     /// command is not known.
@@ -83,7 +99,7 @@ fn reads(name: &[u8]) -> bool {
         b"GETBIT" | b"BITCOUNT" | b"BITPOS" | b"BITFIELD_RO" => true,
         // Keys
         b"EXISTS" | b"TYPE" | b"TTL" | b"PTTL" | b"EXPIRETIME" | b"PEXPIRETIME" | b"TOUCH" | b"DUMP" => true,
-        b"KEYS" | b"SCAN" | b"RANDOMKEY" | b"DBSIZE" | b"SORT_RO" => true,
+        b"KEYS" | b"SCAN" | b"CLUSTERSCAN" | b"RANDOMKEY" | b"DBSIZE" | b"SORT_RO" => true,
         // Hashes
         b"HGET" | b"HMGET" | b"HGETALL" | b"HKEYS" | b"HVALS" | b"HLEN" | b"HSTRLEN" | b"HEXISTS" => true,
         b"HSCAN" | b"HRANDFIELD" | b"HTTL" | b"HPTTL" | b"HEXPIRETIME" | b"HPEXPIRETIME" => true,
@@ -91,7 +107,7 @@ fn reads(name: &[u8]) -> bool {
         b"LRANGE" | b"LINDEX" | b"LLEN" | b"LPOS" => true,
         // Sets
         b"SMEMBERS" | b"SISMEMBER" | b"SMISMEMBER" | b"SCARD" | b"SRANDMEMBER" | b"SSCAN" => true,
-        b"SDIFF" | b"SINTER" | b"SINTERCARD" | b"SUNION" => true,
+        b"SDIFF" | b"SDIFFCARD" | b"SINTER" | b"SINTERCARD" | b"SUNION" | b"SUNIONCARD" => true,
         // Sorted sets
         b"ZRANGE" | b"ZRANGEBYSCORE" | b"ZRANGEBYLEX" => true,
         b"ZREVRANGE" | b"ZREVRANGEBYSCORE" | b"ZREVRANGEBYLEX" => true,
@@ -101,8 +117,11 @@ fn reads(name: &[u8]) -> bool {
         b"GEODIST" | b"GEOHASH" | b"GEOPOS" | b"GEOSEARCH" => true,
         b"GEORADIUS_RO" => true,
         b"GEORADIUSBYMEMBER_RO" => true,
+        // Arrays
+        b"ARGET" | b"ARMGET" | b"ARGETRANGE" | b"ARSCAN" | b"ARGREP" | b"ARLASTITEMS" => true,
+        b"ARLEN" | b"ARCOUNT" | b"ARNEXT" | b"ARINFO" | b"AROP" => true,
         // Streams, HyperLogLogs (PFCOUNT only renews a cached count), vector sets
-        b"XRANGE" | b"XREVRANGE" | b"XLEN" | b"XPENDING" | b"XREAD" => true,
+        b"XRANGE" | b"XREVRANGE" | b"XLEN" | b"XPENDING" => true,
         b"PFCOUNT" => true,
         b"VSIM" | b"VCARD" | b"VDIM" | b"VEMB" | b"VINFO" | b"VISMEMBER" | b"VLINKS" | b"VGETATTR" => true,
         b"VRANDMEMBER" | b"VRANGE" => true,
@@ -114,7 +133,8 @@ fn reads(name: &[u8]) -> bool {
     }
 }
 
-/// The commands that may be run twice with all or some of their options. What is left out here is unsafe:
+/// The commands that may be run twice with all or some of their options. What is left out here is unsafe, besides what
+/// the module's documentation says:
 ///
 /// - what counts what it changed (`DEL`, `HSET`, `SADD`, `ZADD`, `XACK`, `PERSIST`, `PFADD`) or gives back
 ///   what was there before (`GETSET`, `SETBIT`): the second reply differs;
@@ -122,37 +142,44 @@ fn reads(name: &[u8]) -> bool {
 /// - a deadline as a point in time, where one that has passed deletes the key and the reply tells that the
 ///   key was there: `EXPIREAT`;
 /// - scripts that may write, and `PUBLISH`, which would be heard twice;
-/// - `FLUSHALL`, `FLUSHDB` and their like: they could be repeated, but must not take with them all that
-///   others have written since;
+/// - `FLUSHALL`, `FLUSHDB`, `XGROUP SETID` and their like: they could be repeated, but must not take with them all
+///   that others have done since;
 /// - what changes the connection (`SELECT`, `CLIENT SETNAME`) or asks about its own writes (`WAIT`): the
 ///   second run may be on another connection.
 fn by_options<'a>(name: &[u8], mut args: impl Args<'a>) -> Safety {
+    use options::{MILLISECONDS, SECONDS};
     match name {
         // Strings and bitmaps
-        b"SETEX" | b"PSETEX" | b"MSET" | b"SETRANGE" => Repeatable,
+        b"SETEX" | b"PSETEX" | b"MSET" => Repeatable,
         b"SET" => repeatable_if(options::set(args)),
         b"MSETEX" => repeatable_if(options::msetex(args)),
-        b"GETEX" | b"HGETEX" => options::getex(args),
+        b"GETEX" => options::getex(args),
         b"BITFIELD" => options::bitfield(args),
-        b"BITOP" => repeatable_if(options::stores_apart(args.skip(1))),
+        b"BITOP" => repeatable_if(options::bitop(args)),
         // Keys
-        b"EXPIRE" | b"PEXPIRE" | b"HEXPIRE" | b"HPEXPIRE" => repeatable_if(options::expire(args)),
-        b"COPY" => repeatable_if(options::replaces(args.skip(2))),
-        b"RESTORE" => repeatable_if(options::replaces(args.skip(3))),
+        b"EXPIRE" => repeatable_if(options::expire(args, SECONDS)),
+        b"PEXPIRE" => repeatable_if(options::expire(args, MILLISECONDS)),
+        b"RESTORE" => repeatable_if(options::restore(args)),
         b"SORT" => options::sort(args),
-        // Hashes, lists, HyperLogLogs, streams
-        b"HMSET" | b"LSET" | b"PFMERGE" | b"XSETID" => Repeatable,
+        // Hashes
+        b"HMSET" => Repeatable,
         b"HSETEX" => repeatable_if(options::hsetex(args)),
-        b"LTRIM" => repeatable_if(options::ltrim(args)),
+        b"HGETEX" => options::hgetex(args),
+        b"HEXPIRE" => repeatable_if(options::hexpire(args, SECONDS)),
+        b"HPEXPIRE" => repeatable_if(options::hexpire(args, MILLISECONDS)),
         // Sets, sorted sets and places, where the result may be kept under one of the keys it was made of
         b"SDIFFSTORE" | b"SINTERSTORE" | b"SUNIONSTORE" => repeatable_if(options::stores_apart(args)),
-        b"ZRANGESTORE" | b"GEOSEARCHSTORE" => repeatable_if(options::stores_apart(args.take(2))),
         b"ZDIFFSTORE" | b"ZINTERSTORE" | b"ZUNIONSTORE" => repeatable_if(options::stores_counted_apart(args)),
+        b"ZRANGESTORE" => repeatable_if(options::zrangestore(args)),
+        b"GEOSEARCHSTORE" => repeatable_if(options::geosearchstore(args)),
         b"GEORADIUS" => options::georadius(args, 2),
         b"GEORADIUSBYMEMBER" => options::georadius(args, 1),
+        // Streams
+        b"XREAD" => options::xread(args),
         // Containers
-        b"ACL" | b"CLIENT" | b"CLUSTER" | b"COMMAND" | b"CONFIG" | b"FUNCTION" | b"LATENCY" | b"MEMORY"
-        | b"MODULE" | b"OBJECT" | b"PUBSUB" | b"SCRIPT" | b"SENTINEL" | b"SLOWLOG" | b"XGROUP" | b"XINFO" => {
+        b"ACL" | b"BACKUP" | b"CLIENT" | b"CLUSTER" | b"COMMAND" | b"COMMANDLOG" | b"CONFIG"
+        | b"FUNCTION" | b"HOTKEYS" | b"LATENCY" | b"MEMORY" | b"MODULE" | b"OBJECT" | b"PUBSUB"
+        | b"SCRIPT" | b"SENTINEL" | b"SLOWLOG" | b"XGROUP" | b"XINFO" | b"FT.CONFIG" | b"JSON.DEBUG" => {
             match args.next() {
                 Some(subcommand) => in_container(name, &upper(subcommand), args),
                 None if name == b"COMMAND" => ReadOnly,
@@ -169,12 +196,8 @@ fn in_container<'a>(name: &[u8], subcommand: &[u8], mut args: impl Args<'a>) -> 
 
         (b"ACL", b"WHOAMI" | b"LIST" | b"USERS" | b"GETUSER" | b"CAT" | b"DRYRUN" | b"GENPASS") => ReadOnly,
         (b"ACL", b"LOG") if args.next().is_none_or(|count| !count.eq_ignore_ascii_case(b"RESET")) => ReadOnly,
-        // A file is written from memory, or memory from a file: the second time there is nothing left to do.
-        (b"ACL", b"SAVE" | b"LOAD") | (b"CONFIG", b"REWRITE") => Repeatable,
-
+        (b"BACKUP", b"LIST" | b"STATUS") => ReadOnly,
         (b"CLIENT", b"GETNAME" | b"ID" | b"INFO" | b"LIST" | b"GETREDIR" | b"TRACKINGINFO") => ReadOnly,
-        // As with a time to live, the pause starts anew.
-        (b"CLIENT", b"PAUSE" | b"UNPAUSE") => Repeatable,
 
         (b"CLUSTER", b"INFO" | b"NODES" | b"SLOTS" | b"SHARDS" | b"LINKS" | b"MYID" | b"MYSHARDID") => {
             ReadOnly
@@ -185,16 +208,18 @@ fn in_container<'a>(name: &[u8], subcommand: &[u8], mut args: impl Args<'a>) -> 
 
         (b"COMMAND", b"COUNT" | b"DOCS" | b"GETKEYS" | b"INFO" | b"LIST") => ReadOnly,
         (b"COMMAND", b"GETKEYSANDFLAGS") => ReadOnly,
-        (b"CONFIG", b"GET") => ReadOnly,
-        (b"CONFIG", b"SET") => Repeatable,
+        (b"COMMANDLOG", b"GET" | b"LEN") => ReadOnly,
+        (b"CONFIG" | b"FT.CONFIG" | b"HOTKEYS", b"GET") => ReadOnly,
 
         (b"FUNCTION", b"LIST" | b"DUMP" | b"STATS") => ReadOnly,
-        (b"FUNCTION", b"LOAD") => repeatable_if(options::replaces(args.take(1))),
-        (b"SCRIPT", b"EXISTS") => ReadOnly,
+        (b"FUNCTION", b"LOAD") => repeatable_if(options::function_load(args)),
+        (b"SCRIPT", b"EXISTS" | b"SHOW") => ReadOnly,
+        // The cache is one server's own, but whoever misses a script there loads it again.
         (b"SCRIPT", b"LOAD") => Repeatable,
 
         (b"LATENCY", b"DOCTOR" | b"GRAPH" | b"HISTOGRAM" | b"HISTORY" | b"LATEST") => ReadOnly,
         (b"MEMORY", b"USAGE" | b"STATS" | b"DOCTOR" | b"MALLOC-STATS") => ReadOnly,
+        (b"JSON.DEBUG", b"MEMORY") => ReadOnly,
         (b"MODULE", b"LIST") => ReadOnly,
         (b"OBJECT", b"ENCODING" | b"FREQ" | b"IDLETIME" | b"REFCOUNT") => ReadOnly,
         (b"PUBSUB", b"CHANNELS" | b"NUMSUB" | b"NUMPAT" | b"SHARDCHANNELS" | b"SHARDNUMSUB") => ReadOnly,
@@ -205,7 +230,6 @@ fn in_container<'a>(name: &[u8], subcommand: &[u8], mut args: impl Args<'a>) -> 
         (b"SENTINEL", b"CKQUORUM" | b"INFO-CACHE" | b"PENDING-SCRIPTS") => ReadOnly,
         (b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME") => ReadOnly,
 
-        (b"XGROUP", b"SETID") => Repeatable,
         (b"XINFO", b"STREAM" | b"GROUPS" | b"CONSUMERS") => ReadOnly,
         _ => Unsafe,
     }
@@ -218,12 +242,13 @@ fn of_a_module<'a>(name: &[u8], args: impl Args<'a>) -> Safety {
             ReadOnly
         }
         b"JSON.OBJKEYS" | b"JSON.OBJLEN" | b"JSON.RESP" => ReadOnly,
-        b"JSON.SET" => repeatable_if(args.count() == 3),
-        b"FT.AGGREGATE" | b"FT.PROFILE" => options::aggregate(args),
+        b"JSON.SET" => repeatable_if(options::json_set(args)),
+        b"FT.AGGREGATE" | b"FT.HYBRID" | b"FT.PROFILE" => options::aggregate(args),
         b"FT.SEARCH" | b"FT.INFO" | b"FT.EXPLAIN" | b"FT.EXPLAINCLI" | b"FT.SPELLCHECK" | b"FT._LIST" => {
             ReadOnly
         }
         b"FT.TAGVALS" | b"FT.DICTDUMP" | b"FT.SYNDUMP" | b"FT.SUGGET" | b"FT.SUGLEN" => ReadOnly,
+        b"FT.ALIASLIST" => ReadOnly,
         b"BF.EXISTS" | b"BF.MEXISTS" | b"BF.CARD" | b"BF.INFO" | b"BF.SCANDUMP" => ReadOnly,
         b"CF.EXISTS" | b"CF.MEXISTS" | b"CF.COUNT" | b"CF.INFO" | b"CF.SCANDUMP" => ReadOnly,
         b"CMS.QUERY" | b"CMS.INFO" => ReadOnly,
@@ -232,7 +257,8 @@ fn of_a_module<'a>(name: &[u8], args: impl Args<'a>) -> Safety {
         b"TDIGEST.RANK" | b"TDIGEST.REVRANK" | b"TDIGEST.BYRANK" | b"TDIGEST.BYREVRANK" => ReadOnly,
         b"TDIGEST.TRIMMED_MEAN" => ReadOnly,
         b"TS.GET" | b"TS.MGET" | b"TS.RANGE" | b"TS.REVRANGE" | b"TS.MRANGE" | b"TS.MREVRANGE" => ReadOnly,
-        b"TS.INFO" | b"TS.QUERYINDEX" => ReadOnly,
+        b"TS.NRANGE" | b"TS.NREVRANGE" | b"TS.INFO" | b"TS.QUERYINDEX" | b"TS.QUERYLABELS" => ReadOnly,
+        b"TS.READ" => options::ts_read(args),
         _ => Unsafe,
     }
 }

@@ -150,8 +150,8 @@ fn check_reads(call: Call<'_>, placement: Placement) -> Result<(), Error> {
 fn check_read(command: &Cmd, placement: Placement) -> Result<(), Error> {
     let objection = match placement {
         Placement::Refused(refusal) => return Err(not_allowed(refusal)),
-        _ if !is_replica_read(command) => "it may write, and replicas take no writes",
         Placement::Blocking { .. } => "it may wait on the server, and all readers share this connection",
+        _ if !is_replica_read(command) => "it may write, and replicas take no writes",
         Placement::Shared => return Ok(()),
     };
     let message = format!(

@@ -16,7 +16,8 @@ use crate::retry::UnknownWord;
 pub enum RetrySafety {
     /// Only commands that change nothing: `GET`, `HGETALL`, `SCAN`.
     ReadOnly,
-    /// Also those that leave the same state and give the same reply when they run twice: plain `SET`, `EXPIRE`.
+    /// Also those that leave the state and give the reply of one run when they run again later: plain `SET`, `EXPIRE`
+    /// by ten minutes or more.
     #[default]
     Repeatable,
     /// Every command and script. Whoever says so takes it that an `INCR` may count twice.

@@ -47,6 +47,7 @@ mod outcomes;
 mod partition;
 mod permissions;
 mod pubsub;
+mod repeats;
 mod replicas;
 mod scripted;
 mod sentinel;
@@ -81,6 +82,7 @@ const SUITE: &[&[Test]] = &[
     partition::TESTS,
     permissions::TESTS,
     pubsub::TESTS,
+    repeats::TESTS,
     replicas::TESTS,
     sentinel::TESTS,
     sentinel_replicas::TESTS,

@@ -29,7 +29,8 @@ use crate::retry::{RetryPolicy, RetrySafety};
 ///
 /// Commands that wait on the server (`BLPOP`, `XREAD BLOCK`, …) leave the shared connection by themselves
 /// for one of their own, and take their time limit from their own argument. Those that would change the
-/// connection for everybody (`WATCH`, `SELECT`, `SUBSCRIBE`, …) are refused before they are sent: see
+/// connection for everybody (`WATCH`, `SELECT`, `SUBSCRIBE`, subcommands of `CLIENT` that are not known, …) are refused
+/// before they are sent: see
 /// [`DedicatedConnection`](crate::DedicatedConnection) and [`PubSub`](crate::PubSub). So is `WAIT` by itself, which asks about the writes of its own
 /// connection: it belongs into a pipeline behind them.
 ///

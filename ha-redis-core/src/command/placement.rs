@@ -13,9 +13,10 @@ use super::{Args, arguments, number, upper};
 pub enum Placement {
     /// On any connection, also one that many callers share.
     Shared,
-    /// On a connection of its own: the server lets everything behind it wait.
+    /// On a connection of its own: the server lets, or may let, everything behind it wait.
     Blocking {
-        /// How long the server may keep it waiting, from the command's own argument. `None`: for ever.
+        /// How long the server may keep it waiting, from the command's own argument. `None`: for ever, also where
+        /// that argument can't be read.
         limit: Option<Duration>,
     },
     /// Nowhere on this kind of handle.
@@ -151,6 +152,9 @@ const CREDENTIALS: &str =
     "every connection must log in the same way; set username and password in the configuration";
 const NAME: &str = "it is lost when the connection is; set the client name in the configuration";
 const TRACKING: &str = "all callers share this connection, and its invalidations are not passed on; use a dedicated connection, with REDIRECT";
+const FIELDSETS: &str = "a fieldset belongs to one connection; use a dedicated connection";
+const UNKNOWN: &str =
+    "it is not known, and may change the connection for all callers; use a dedicated connection";
 const OWN_WRITES: &str =
     "it asks about its own connection's writes; put it behind them in a pipeline, or use a dedicated one";
 
@@ -170,11 +174,11 @@ fn rule(cmd: &Cmd) -> Rule {
         return Rule::Everywhere(Placement::Shared);
     }
     match &*upper(name) {
-        b"BLPOP" | b"BRPOP" | b"BLMOVE" | b"BRPOPLPUSH" | b"BZPOPMIN" | b"BZPOPMAX" => {
-            blocks(seconds(args.last()))
-        }
+        b"BLPOP" | b"BRPOP" | b"BRPOPLPUSH" | b"BZPOPMIN" | b"BZPOPMAX" => blocks(seconds(args.last())),
+        b"BLMOVE" | b"BLMOVEM" => blocks(seconds(args.nth(4))),
         b"BLMPOP" | b"BZMPOP" => blocks(seconds(args.next())),
-        b"XREAD" | b"XREADGROUP" => blocks(block_option(args)),
+        b"XREAD" | b"XREADGROUP" => blocks_by_option(args),
+        b"TS.READ" => blocks_by_option(args.skip(2)),
         b"WAIT" => asks_about_own_writes("WAIT", args),
         b"WAITAOF" => asks_about_own_writes("WAITAOF", args),
 
@@ -211,32 +215,55 @@ fn rule(cmd: &Cmd) -> Rule {
         b"ASKING" => only_dedicated("ASKING", "it is about the next command, which may be another caller's"),
 
         b"CLIENT" => client_rule(args),
-        b"SCRIPT" if is(args.next(), b"DEBUG") => {
-            never("SCRIPT DEBUG", "the connection would speak with the debugger; use redis-cli --ldb")
-        }
+        b"SCRIPT" => script_rule(args),
+        b"CLUSTER" if is(args.next(), b"SYNCSLOTS") => never("CLUSTER SYNCSLOTS", REPLICATION),
+        b"HIMPORT" => only_dedicated("HIMPORT", FIELDSETS),
+        _ if blocks_by_its_name(name) => blocks(None),
         _ => Rule::Everywhere(Placement::Shared),
     }
+}
+
+/// Whether it may be a newer server's command that blocks: all that do have the initial of `BLPOP`, but for those that
+/// block by an option. A module's command has a dot.
+fn blocks_by_its_name(name: &[u8]) -> bool {
+    let known = matches!(
+        &*upper(name),
+        b"BACKUP"
+            | b"BGREWRITEAOF"
+            | b"BGSAVE"
+            | b"BITCOUNT"
+            | b"BITFIELD"
+            | b"BITFIELD_RO"
+            | b"BITOP"
+            | b"BITPOS"
+    );
+    matches!(name.first(), Some(b'B' | b'b')) && !known && !name.contains(&b'.')
 }
 
 /// Length and initial tell of most names that the rules do not have them, in a few instructions.
 fn may_have_rule(name: &[u8]) -> bool {
     let initial = name.first().map_or(0, u8::to_ascii_uppercase);
     match name.len() {
+        _ if initial == b'B' => true,
         4 => matches!(initial, b'A' | b'E' | b'Q' | b'S' | b'W'),
-        5 => matches!(initial, b'B' | b'H' | b'M' | b'P' | b'R' | b'W' | b'X'),
-        6 => matches!(initial, b'A' | b'B' | b'C' | b'S'),
-        7 => matches!(initial, b'D' | b'M' | b'U' | b'W'),
-        8 => matches!(initial, b'B' | b'R'),
+        5 => matches!(initial, b'H' | b'M' | b'P' | b'R' | b'W' | b'X'),
+        6 => matches!(initial, b'A' | b'C' | b'S'),
+        7 => matches!(initial, b'C' | b'D' | b'H' | b'M' | b'T' | b'U' | b'W'),
+        8 => initial == b'R',
         9 => matches!(initial, b'R' | b'S'),
-        10 => matches!(initial, b'B' | b'P' | b'S' | b'X'),
+        10 => matches!(initial, b'P' | b'S' | b'X'),
         11 => initial == b'U',
         12 => matches!(initial, b'P' | b'S'),
         _ => false,
     }
 }
 
+/// What is known to leave the connection alone may run anywhere, and nothing else.
 fn client_rule<'a>(mut args: impl Args<'a>) -> Rule {
-    match &*upper(args.next().unwrap_or_default()) {
+    let Some(subcommand) = args.next() else { return Rule::Everywhere(Placement::Shared) };
+    match &*upper(subcommand) {
+        b"GETNAME" | b"GETREDIR" | b"HELP" | b"ID" | b"INFO" | b"KILL" | b"LIST" | b"PAUSE"
+        | b"TRACKINGINFO" | b"UNBLOCK" | b"UNPAUSE" => Rule::Everywhere(Placement::Shared),
         b"REPLY" => never("CLIENT REPLY", "the client would wait for replies that never come"),
         b"TRACKING" => only_dedicated("CLIENT TRACKING", TRACKING),
         b"CACHING" => only_dedicated("CLIENT CACHING", TRACKING),
@@ -244,7 +271,22 @@ fn client_rule<'a>(mut args: impl Args<'a>) -> Rule {
         b"SETINFO" => only_dedicated("CLIENT SETINFO", NAME),
         b"NO-EVICT" => only_dedicated("CLIENT NO-EVICT", STATE),
         b"NO-TOUCH" => only_dedicated("CLIENT NO-TOUCH", STATE),
-        _ => Rule::Everywhere(Placement::Shared),
+        b"CAPA" => only_dedicated("CLIENT CAPA", STATE),
+        b"IMPORT-SOURCE" => only_dedicated("CLIENT IMPORT-SOURCE", STATE),
+        b"MAINT_NOTIFICATIONS" => only_dedicated("CLIENT MAINT_NOTIFICATIONS", STATE),
+        _ => only_dedicated("this CLIENT subcommand", UNKNOWN),
+    }
+}
+
+/// As [`client_rule`].
+fn script_rule<'a>(mut args: impl Args<'a>) -> Rule {
+    let Some(subcommand) = args.next() else { return Rule::Everywhere(Placement::Shared) };
+    match &*upper(subcommand) {
+        b"EXISTS" | b"FLUSH" | b"HELP" | b"KILL" | b"LOAD" | b"SHOW" => Rule::Everywhere(Placement::Shared),
+        b"DEBUG" => {
+            never("SCRIPT DEBUG", "the connection would speak with the debugger; use redis-cli --ldb")
+        }
+        _ => only_dedicated("this SCRIPT subcommand", UNKNOWN),
     }
 }
 
@@ -269,27 +311,26 @@ fn blocks(timeout: Option<Duration>) -> Rule {
     Rule::Everywhere(waits(timeout))
 }
 
-/// Zero is for ever. Without a timeout that can be read, the server refuses the command at once.
+/// Zero is for ever. So may be what is no plain number here: servers read hexadecimal ones too, and round `-0.0001` to
+/// zero. What they refuse they refuse at once, on whichever connection.
 fn waits(timeout: Option<Duration>) -> Placement {
-    match timeout {
-        None => Placement::Shared,
-        Some(Duration::ZERO) => Placement::Blocking { limit: None },
-        limit => Placement::Blocking { limit },
-    }
+    Placement::Blocking { limit: timeout.filter(|timeout| !timeout.is_zero()) }
 }
 
-/// `[GROUP group consumer] [COUNT count] [BLOCK milliseconds] [NOACK] STREAMS …`: the timeout, if it blocks.
-fn block_option<'a>(mut options: impl Args<'a>) -> Option<Duration> {
+/// `[GROUP group consumer] [COUNT count] [BLOCK milliseconds …] … STREAMS …`: blocks if there is a `BLOCK`, and the last
+/// one counts.
+fn blocks_by_option<'a>(mut options: impl Args<'a>) -> Rule {
+    let mut rule = Rule::Everywhere(Placement::Shared);
     while let Some(option) = options.next() {
         match &*upper(option) {
-            b"BLOCK" => return milliseconds(options.next()),
+            b"BLOCK" => rule = blocks(milliseconds(options.next())),
             b"COUNT" => drop(options.next()),
             b"GROUP" => drop(options.nth(1)),
             b"STREAMS" => break,
             _ => {}
         }
     }
-    None
+    rule
 }
 
 fn milliseconds(argument: Option<&[u8]>) -> Option<Duration> {
@@ -305,193 +346,5 @@ fn is(argument: Option<&[u8]>, word: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::command;
-    use super::*;
-
-    fn pipeline(commands: &[&str]) -> Pipeline {
-        let mut pipeline = Pipeline::new();
-        for text in commands {
-            pipeline.add_command(command(text));
-        }
-        pipeline
-    }
-
-    fn blocking(milliseconds: u64) -> Placement {
-        Placement::Blocking { limit: Some(Duration::from_millis(milliseconds)) }
-    }
-
-    const FOR_EVER: Placement = Placement::Blocking { limit: None };
-
-    /// The command that was refused, or nothing.
-    fn refused(place: Placement) -> Option<&'static str> {
-        match place {
-            Placement::Refused(refusal) => Some(refusal.command()),
-            _ => None,
-        }
-    }
-
-    #[test]
-    fn most_commands_share_a_connection() {
-        for text in [
-            "GET k",
-            "set k v",
-            "INCR k",
-            "CLIENT PAUSE 100",
-            "CLIENT ID",
-            "CLIENT",
-            "SCRIPT LOAD x",
-            "XREAD STREAMS s 0",
-        ] {
-            assert_eq!(placement(&command(text)), Placement::Shared, "{text}");
-            assert_eq!(placement_on_dedicated(&command(text)), Placement::Shared, "{text}");
-        }
-    }
-
-    #[test]
-    fn what_blocks_is_bounded_by_its_own_argument() {
-        for (text, expected) in [
-            ("BLPOP a b 2", blocking(2000)),
-            ("brpop a 0.25", blocking(250)),
-            ("BLMOVE a b LEFT RIGHT 1", blocking(1000)),
-            ("BRPOPLPUSH a b 1", blocking(1000)),
-            ("BLMPOP 1.5 1 a LEFT", blocking(1500)),
-            ("BZPOPMIN z 1", blocking(1000)),
-            ("BZPOPMAX z 1e1", blocking(10_000)),
-            ("BZMPOP 3 1 z MIN", blocking(3000)),
-            ("XREAD COUNT 5 BLOCK 70 STREAMS s $", blocking(70)),
-            ("XREADGROUP GROUP g c BLOCK 80 STREAMS s >", blocking(80)),
-            ("XREADGROUP GROUP BLOCK 9 COUNT 1 block 80 NOACK STREAMS s >", blocking(80)),
-            ("XREADGROUP BLOCK 80 GROUP g c STREAMS s >", blocking(80)),
-            ("BLPOP a 0", FOR_EVER),
-            ("BLPOP a 0.0", FOR_EVER),
-            ("XREAD BLOCK 0 STREAMS s $", FOR_EVER),
-        ] {
-            assert_eq!(placement(&command(text)), expected, "{text}");
-            assert_eq!(placement_on_dedicated(&command(text)), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn what_the_server_refuses_does_not_block() {
-        for text in [
-            "BLPOP",
-            "BLPOP a soon",
-            "BLPOP a -1",
-            "BLPOP a inf",
-            "BLPOP a nan",
-            "BLPOP a 1e300",
-            "BLMPOP",
-            "XREAD BLOCK -1 STREAMS s $",
-            "XREAD BLOCK",
-            "XREAD STREAMS BLOCK 5",
-            "XREADGROUP GROUP BLOCK 5 STREAMS s >",
-        ] {
-            assert_eq!(placement(&command(text)), Placement::Shared, "{text}");
-        }
-    }
-
-    #[test]
-    fn what_breaks_the_flow_of_replies_is_refused_everywhere() {
-        for (text, name) in [
-            ("subscribe c", "SUBSCRIBE"),
-            ("PSUBSCRIBE c", "PSUBSCRIBE"),
-            ("SSUBSCRIBE c", "SSUBSCRIBE"),
-            ("UNSUBSCRIBE", "UNSUBSCRIBE"),
-            ("PUNSUBSCRIBE", "PUNSUBSCRIBE"),
-            ("SUNSUBSCRIBE", "SUNSUBSCRIBE"),
-            ("MONITOR", "MONITOR"),
-            ("SYNC", "SYNC"),
-            ("PSYNC ? -1", "PSYNC"),
-            ("REPLCONF ACK 1", "REPLCONF"),
-            ("QUIT", "QUIT"),
-            ("AUTH p", "AUTH"),
-            ("HELLO 3", "HELLO"),
-            ("RESET", "RESET"),
-            ("client reply OFF", "CLIENT REPLY"),
-            ("SCRIPT DEBUG YES", "SCRIPT DEBUG"),
-            ("", "a command without a name"),
-        ] {
-            assert_eq!(refused(placement(&command(text))), Some(name), "{text}");
-            assert_eq!(refused(placement_on_dedicated(&command(text))), Some(name), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_command_without_response_is_refused_everywhere() {
-        let mut cmd = command("GET k");
-        cmd.set_no_response(true);
-        assert!(refused(placement(&cmd)).is_some());
-        assert!(refused(placement_on_dedicated(&cmd)).is_some());
-    }
-
-    #[test]
-    fn what_changes_the_connection_needs_a_dedicated_one() {
-        for (text, name) in [
-            ("MULTI", "MULTI"),
-            ("exec", "EXEC"),
-            ("DISCARD", "DISCARD"),
-            ("WATCH k", "WATCH"),
-            ("UNWATCH", "UNWATCH"),
-            ("SELECT 1", "SELECT"),
-            ("READONLY", "READONLY"),
-            ("READWRITE", "READWRITE"),
-            ("ASKING", "ASKING"),
-            ("CLIENT TRACKING ON", "CLIENT TRACKING"),
-            ("CLIENT CACHING YES", "CLIENT CACHING"),
-            ("CLIENT SETNAME n", "CLIENT SETNAME"),
-            ("CLIENT SETINFO LIB-NAME n", "CLIENT SETINFO"),
-            ("CLIENT NO-EVICT ON", "CLIENT NO-EVICT"),
-            ("CLIENT NO-TOUCH ON", "CLIENT NO-TOUCH"),
-        ] {
-            assert_eq!(refused(placement(&command(text))), Some(name), "{text}");
-            assert_eq!(placement_on_dedicated(&command(text)), Placement::Shared, "{text}");
-        }
-    }
-
-    #[test]
-    fn wait_goes_where_the_writes_went() {
-        for (text, name) in [("WAIT 1 100", "WAIT"), ("WAITAOF 1 1 100", "WAITAOF")] {
-            assert_eq!(refused(placement(&command(text))), Some(name));
-            assert_eq!(placement_on_dedicated(&command(text)), blocking(100));
-            assert_eq!(pipeline_placement(&pipeline(&["SET k v", text])), blocking(100));
-            assert_eq!(refused(pipeline_placement(&pipeline(&[text, "SET k v"]))), Some(name));
-        }
-        assert_eq!(placement_on_dedicated(&command("WAIT 1 0")), FOR_EVER);
-    }
-
-    #[test]
-    fn a_pipeline_adds_up_what_blocks() {
-        assert_eq!(pipeline_placement(&pipeline(&[])), Placement::Shared);
-        assert_eq!(pipeline_placement(&pipeline(&["GET k", "SET k v"])), Placement::Shared);
-        let mixed = pipeline(&["GET k", "BLPOP a 1", "XREAD BLOCK 5 STREAMS s $", "GET k"]);
-        assert_eq!(pipeline_placement(&mixed), blocking(1005));
-        assert_eq!(pipeline_placement_on_dedicated(&mixed), blocking(1005));
-        assert_eq!(pipeline_placement(&pipeline(&["BLPOP a 0", "BLPOP a 1"])), FOR_EVER);
-        assert_eq!(pipeline_placement(&pipeline(&["BLPOP a 1", "BLPOP a 0"])), FOR_EVER);
-    }
-
-    #[test]
-    fn nothing_blocks_in_an_atomic_pipeline() {
-        assert_eq!(pipeline_placement(pipeline(&["BLPOP a 1", "GET k"]).atomic()), Placement::Shared);
-    }
-
-    #[test]
-    fn one_refused_command_refuses_the_pipeline() {
-        let select = ["GET k", "BLPOP a 1", "SELECT 1"];
-        assert_eq!(refused(pipeline_placement(&pipeline(&select))), Some("SELECT"));
-        assert_eq!(refused(pipeline_placement(pipeline(&select).atomic())), Some("SELECT"));
-        assert_eq!(pipeline_placement_on_dedicated(&pipeline(&select)), blocking(1000));
-        assert_eq!(refused(pipeline_placement_on_dedicated(&pipeline(&["GET k", "QUIT"]))), Some("QUIT"));
-    }
-
-    #[test]
-    fn a_refusal_says_what_to_do() {
-        let Placement::Refused(refusal) = placement(&command("SELECT 1")) else { panic!("not refused") };
-        assert!(refusal.reason().contains("configuration"));
-        assert_eq!(
-            refusal.to_string(),
-            format!("SELECT cannot run on this connection: {}", refusal.reason())
-        );
-    }
-}
+#[path = "placement_tests.rs"]
+mod tests;

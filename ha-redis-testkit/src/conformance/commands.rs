@@ -143,7 +143,20 @@ async fn many_handles_share_one_connection_and_get_their_own_replies(kit: Kit) {
 async fn what_would_change_the_connection_for_everybody_is_refused(kit: Kit) {
     let server = Server::start().unwrap();
     let mut redis = kit.client_of(&server).await.connection();
-    for command in ["SUBSCRIBE news", "SELECT 1", "MULTI", "WATCH k", "MONITOR", "CLIENT REPLY OFF", "QUIT"] {
+    for command in [
+        "SUBSCRIBE news",
+        "SELECT 1",
+        "MULTI",
+        "WATCH k",
+        "MONITOR",
+        "CLIENT REPLY OFF",
+        "CLIENT CAPA redirect",
+        "CLIENT IMPORT-SOURCE ON",
+        "CLIENT MAINT_NOTIFICATIONS ON",
+        "CLIENT NEWER-THAN-THIS",
+        "HIMPORT PREPARE fields name email",
+        "QUIT",
+    ] {
         let mut words = command.split(' ');
         let mut cmd = redis::cmd(words.next().unwrap());
         words.for_each(|word| _ = cmd.arg(word));

@@ -9,10 +9,12 @@ use redis::AsyncCommands;
 
 tests![
     a_blocking_command_holds_nobody_up,
+    a_timeout_that_only_the_server_understands_holds_nobody_up,
     a_blocking_command_outlives_the_reply_timeout_and_keeps_its_own,
     a_dropped_blocking_call_takes_no_element,
     watch_and_multi_work_on_a_connection_of_ones_own,
     a_connection_whose_state_was_changed_serves_nobody_else,
+    a_subcommand_that_is_not_known_may_have_changed_the_connection,
     there_are_no_more_connections_than_allowed,
     a_connection_that_owes_a_reply_is_not_lent_again,
     nothing_is_slipped_into_a_callers_transaction,
@@ -31,6 +33,21 @@ async fn a_blocking_command_holds_nobody_up(kit: Kit) {
     redis.rpush::<_, _, ()>("queue", "job").await.unwrap();
     assert_eq!(popping.end().await.unwrap().1, "job");
     assert_eq!(connections(&server), 2, "one shared, and one kept for the next to block");
+}
+
+async fn a_timeout_that_only_the_server_understands_holds_nobody_up(kit: Kit) {
+    let server = Server::start().unwrap();
+    let client = kit.client_of(&server).await;
+    let mut redis = client.connection();
+    let popping = kit.spawn({
+        let mut redis = redis.clone();
+        // Hexadecimal, for half an hour.
+        async move { redis::cmd("BLPOP").arg("queue").arg("0x708").query_async(&mut redis).await }
+    });
+    kit.until("BLPOP waits", || blocked_clients(&server) == 1).await;
+    kit.within("the shared connection is free", redis.rpush::<_, _, ()>("queue", "job")).await.unwrap();
+    let popped: redis::RedisResult<(String, String)> = popping.end().await;
+    assert_eq!(popped.unwrap().1, "job");
 }
 
 async fn a_blocking_command_outlives_the_reply_timeout_and_keeps_its_own(kit: Kit) {
@@ -85,6 +102,20 @@ async fn a_connection_whose_state_was_changed_serves_nobody_else(kit: Kit) {
     let mut other = client.dedicated().await.unwrap();
     assert_eq!(other.get::<_, Option<i64>>("key").await.unwrap(), None);
     kit.until("the changed connection is gone", || connections(&server) == 2).await;
+}
+
+async fn a_subcommand_that_is_not_known_may_have_changed_the_connection(kit: Kit) {
+    let server = Server::start().unwrap();
+    let client = kit.client_of(&server).await;
+    for (subcommand, changes) in [("INFO", false), ("CAPA", true), ("NEWER-THAN-THIS", true)] {
+        let mut own = client.dedicated().await.unwrap();
+        let id: u64 = redis::cmd("CLIENT").arg("ID").query_async(&mut own).await.unwrap();
+        let _ = redis::cmd("CLIENT").arg(subcommand).arg("redirect").exec_async(&mut own).await;
+        drop(own);
+        let mut next = client.dedicated().await.unwrap();
+        let next: u64 = redis::cmd("CLIENT").arg("ID").query_async(&mut next).await.unwrap();
+        assert_eq!(next != id, changes, "CLIENT {subcommand}");
+    }
 }
 
 async fn there_are_no_more_connections_than_allowed(kit: Kit) {

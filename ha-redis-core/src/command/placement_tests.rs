@@ -1,0 +1,243 @@
+use super::super::command;
+use super::super::tables::entries;
+use super::*;
+
+fn pipeline(commands: &[&str]) -> Pipeline {
+    let mut pipeline = Pipeline::new();
+    for text in commands {
+        pipeline.add_command(command(text));
+    }
+    pipeline
+}
+
+fn blocking(milliseconds: u64) -> Placement {
+    Placement::Blocking { limit: Some(Duration::from_millis(milliseconds)) }
+}
+
+const FOR_EVER: Placement = Placement::Blocking { limit: None };
+
+/// The command that was refused, or nothing.
+fn refused(place: Placement) -> Option<&'static str> {
+    match place {
+        Placement::Refused(refusal) => Some(refusal.command()),
+        _ => None,
+    }
+}
+
+#[test]
+fn most_commands_share_a_connection() {
+    for text in [
+        "GET k",
+        "set k v",
+        "INCR k",
+        "CLIENT PAUSE 100",
+        "CLIENT ID",
+        "CLIENT",
+        "client kill id 5",
+        "SCRIPT LOAD x",
+        "SCRIPT FLUSH",
+        "CLUSTER NODES",
+        "BITCOUNT k",
+        "BGREWRITEAOF",
+        "BF.ADD b i",
+        "XREADGROUP GROUP BLOCK 5 STREAMS s >",
+        "XREAD STREAMS BLOCK 5",
+        "TS.READ k 0 MAX_COUNT 5",
+        "TS.READ BLOCK 0",
+        "XREAD STREAMS s 0",
+    ] {
+        assert_eq!(placement(&command(text)), Placement::Shared, "{text}");
+        assert_eq!(placement_on_dedicated(&command(text)), Placement::Shared, "{text}");
+    }
+}
+
+#[test]
+fn what_blocks_is_bounded_by_its_own_argument() {
+    for (text, expected) in [
+        ("BLPOP a b 2", blocking(2000)),
+        ("brpop a 0.25", blocking(250)),
+        ("BLMOVE a b LEFT RIGHT 1", blocking(1000)),
+        ("BRPOPLPUSH a b 1", blocking(1000)),
+        ("BLMPOP 1.5 1 a LEFT", blocking(1500)),
+        ("BZPOPMIN z 1", blocking(1000)),
+        ("BZPOPMAX z 1e1", blocking(10_000)),
+        ("BZMPOP 3 1 z MIN", blocking(3000)),
+        ("XREAD COUNT 5 BLOCK 70 STREAMS s $", blocking(70)),
+        ("XREADGROUP GROUP g c BLOCK 80 STREAMS s >", blocking(80)),
+        ("XREADGROUP GROUP BLOCK 9 COUNT 1 block 80 NOACK STREAMS s >", blocking(80)),
+        ("XREADGROUP BLOCK 80 GROUP g c STREAMS s >", blocking(80)),
+        ("BLPOP a 0", FOR_EVER),
+        ("BLPOP a 0.0", FOR_EVER),
+        ("XREAD BLOCK 0 STREAMS s $", FOR_EVER),
+        ("XREAD BLOCK 5 BLOCK 0 STREAMS s $", FOR_EVER),
+        ("XREADGROUP GROUP g c CLAIM 5 BLOCK 80 STREAMS s >", blocking(80)),
+        ("BLMOVEM a b LEFT RIGHT 2 COUNT 5 OBO", blocking(2000)),
+        ("TS.READ k 0 BLOCK 70 1 MAX_COUNT 5", blocking(70)),
+        ("TS.READ k 0 MAX_COUNT 5 BLOCK 0 1", FOR_EVER),
+    ] {
+        assert_eq!(placement(&command(text)), expected, "{text}");
+        assert_eq!(placement_on_dedicated(&command(text)), expected, "{text}");
+    }
+}
+
+/// Held against the servers' own tables.
+#[test]
+fn no_command_that_blocks_shares_a_connection() {
+    for entry in entries().filter(|entry| entry.is("blocking")) {
+        let text = match entry.name {
+            "xread" | "xreadgroup" => format!("{} BLOCK 0 STREAMS s 0", entry.name),
+            name => format!("{name} a b c d 0"),
+        };
+        let place = placement_on_dedicated(&command(&text));
+        assert_eq!(place, FOR_EVER, "{} of {}", entry.name, entry.server);
+        assert_ne!(placement(&command(&text)), Placement::Shared, "{} of {}", entry.name, entry.server);
+    }
+    for entry in entries().filter(|entry| entry.name.starts_with('b') && !entry.is("blocking")) {
+        assert_eq!(placement(&command(&entry.words())), Placement::Shared, "{}", entry.name);
+    }
+}
+
+/// A server reads hexadecimal numbers, among other things, and rounds `-0.0001` to zero.
+#[test]
+fn a_timeout_that_is_not_understood_may_be_for_ever() {
+    for text in [
+        "BLPOP a 0x3",
+        "BRPOP a 0X1p3",
+        "BLPOP a -0.0001",
+        "BLPOP a -1",
+        "BLPOP a 1e-400",
+        "BLPOP a soon",
+        "BLPOP a inf",
+        "BLPOP a nan",
+        "BLPOP a 1e300",
+        "BLPOP",
+        "BLMOVE a b LEFT RIGHT",
+        "BLMPOP 0x3 1 a LEFT",
+        "XREAD BLOCK -1 STREAMS s $",
+        "XREAD BLOCK",
+        "TS.READ k 0 BLOCK",
+    ] {
+        assert_eq!(placement(&command(text)), FOR_EVER, "{text}");
+    }
+    assert_eq!(placement_on_dedicated(&command("WAIT 1 0x3")), FOR_EVER);
+}
+
+#[test]
+fn a_command_that_is_not_known_may_block_by_its_initial() {
+    for text in ["BLNEW a 5", "bznew", "BSADDANDMUCHMOREOFTHATKINDOFNAME a"] {
+        assert_eq!(placement(&command(text)), FOR_EVER, "{text}");
+    }
+    for text in ["NEW a 5", "BF.NEW k", "\u{e9}"] {
+        assert_eq!(placement(&command(text)), Placement::Shared, "{text}");
+    }
+}
+
+#[test]
+fn what_breaks_the_flow_of_replies_is_refused_everywhere() {
+    for (text, name) in [
+        ("subscribe c", "SUBSCRIBE"),
+        ("PSUBSCRIBE c", "PSUBSCRIBE"),
+        ("SSUBSCRIBE c", "SSUBSCRIBE"),
+        ("UNSUBSCRIBE", "UNSUBSCRIBE"),
+        ("PUNSUBSCRIBE", "PUNSUBSCRIBE"),
+        ("SUNSUBSCRIBE", "SUNSUBSCRIBE"),
+        ("MONITOR", "MONITOR"),
+        ("SYNC", "SYNC"),
+        ("PSYNC ? -1", "PSYNC"),
+        ("REPLCONF ACK 1", "REPLCONF"),
+        ("QUIT", "QUIT"),
+        ("AUTH p", "AUTH"),
+        ("HELLO 3", "HELLO"),
+        ("RESET", "RESET"),
+        ("client reply OFF", "CLIENT REPLY"),
+        ("SCRIPT DEBUG YES", "SCRIPT DEBUG"),
+        ("CLUSTER SYNCSLOTS", "CLUSTER SYNCSLOTS"),
+        ("", "a command without a name"),
+    ] {
+        assert_eq!(refused(placement(&command(text))), Some(name), "{text}");
+        assert_eq!(refused(placement_on_dedicated(&command(text))), Some(name), "{text}");
+    }
+}
+
+#[test]
+fn a_command_without_response_is_refused_everywhere() {
+    let mut cmd = command("GET k");
+    cmd.set_no_response(true);
+    assert!(refused(placement(&cmd)).is_some());
+    assert!(refused(placement_on_dedicated(&cmd)).is_some());
+}
+
+#[test]
+fn what_changes_the_connection_needs_a_dedicated_one() {
+    for (text, name) in [
+        ("MULTI", "MULTI"),
+        ("exec", "EXEC"),
+        ("DISCARD", "DISCARD"),
+        ("WATCH k", "WATCH"),
+        ("UNWATCH", "UNWATCH"),
+        ("SELECT 1", "SELECT"),
+        ("READONLY", "READONLY"),
+        ("READWRITE", "READWRITE"),
+        ("ASKING", "ASKING"),
+        ("CLIENT TRACKING ON", "CLIENT TRACKING"),
+        ("CLIENT CACHING YES", "CLIENT CACHING"),
+        ("CLIENT SETNAME n", "CLIENT SETNAME"),
+        ("CLIENT SETINFO LIB-NAME n", "CLIENT SETINFO"),
+        ("CLIENT NO-EVICT ON", "CLIENT NO-EVICT"),
+        ("CLIENT NO-TOUCH ON", "CLIENT NO-TOUCH"),
+        ("CLIENT CAPA redirect", "CLIENT CAPA"),
+        ("CLIENT IMPORT-SOURCE ON", "CLIENT IMPORT-SOURCE"),
+        ("client maint_notifications on", "CLIENT MAINT_NOTIFICATIONS"),
+        ("CLIENT NEW", "this CLIENT subcommand"),
+        ("CLIENT NEWANDMUCHLONGERTHANANYTHATISKNOWN", "this CLIENT subcommand"),
+        ("SCRIPT NEW", "this SCRIPT subcommand"),
+        ("HIMPORT PREPARE f a b", "HIMPORT"),
+        ("HIMPORT SET k f 1 2", "HIMPORT"),
+    ] {
+        assert_eq!(refused(placement(&command(text))), Some(name), "{text}");
+        assert_eq!(placement_on_dedicated(&command(text)), Placement::Shared, "{text}");
+    }
+}
+
+#[test]
+fn wait_goes_where_the_writes_went() {
+    for (text, name) in [("WAIT 1 100", "WAIT"), ("WAITAOF 1 1 100", "WAITAOF")] {
+        assert_eq!(refused(placement(&command(text))), Some(name));
+        assert_eq!(placement_on_dedicated(&command(text)), blocking(100));
+        assert_eq!(pipeline_placement(&pipeline(&["SET k v", text])), blocking(100));
+        assert_eq!(refused(pipeline_placement(&pipeline(&[text, "SET k v"]))), Some(name));
+    }
+    assert_eq!(placement_on_dedicated(&command("WAIT 1 0")), FOR_EVER);
+}
+
+#[test]
+fn a_pipeline_adds_up_what_blocks() {
+    assert_eq!(pipeline_placement(&pipeline(&[])), Placement::Shared);
+    assert_eq!(pipeline_placement(&pipeline(&["GET k", "SET k v"])), Placement::Shared);
+    let mixed = pipeline(&["GET k", "BLPOP a 1", "XREAD BLOCK 5 STREAMS s $", "GET k"]);
+    assert_eq!(pipeline_placement(&mixed), blocking(1005));
+    assert_eq!(pipeline_placement_on_dedicated(&mixed), blocking(1005));
+    assert_eq!(pipeline_placement(&pipeline(&["BLPOP a 0", "BLPOP a 1"])), FOR_EVER);
+    assert_eq!(pipeline_placement(&pipeline(&["BLPOP a 1", "BLPOP a 0"])), FOR_EVER);
+}
+
+#[test]
+fn nothing_blocks_in_an_atomic_pipeline() {
+    assert_eq!(pipeline_placement(pipeline(&["BLPOP a 1", "GET k"]).atomic()), Placement::Shared);
+}
+
+#[test]
+fn one_refused_command_refuses_the_pipeline() {
+    let select = ["GET k", "BLPOP a 1", "SELECT 1"];
+    assert_eq!(refused(pipeline_placement(&pipeline(&select))), Some("SELECT"));
+    assert_eq!(refused(pipeline_placement(pipeline(&select).atomic())), Some("SELECT"));
+    assert_eq!(pipeline_placement_on_dedicated(&pipeline(&select)), blocking(1000));
+    assert_eq!(refused(pipeline_placement_on_dedicated(&pipeline(&["GET k", "QUIT"]))), Some("QUIT"));
+}
+
+#[test]
+fn a_refusal_says_what_to_do() {
+    let Placement::Refused(refusal) = placement(&command("SELECT 1")) else { panic!("not refused") };
+    assert!(refusal.reason().contains("configuration"));
+    assert_eq!(refusal.to_string(), format!("SELECT cannot run on this connection: {}", refusal.reason()));
+}

@@ -2,6 +2,8 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program talks to its user")]
 
+use std::cell::Cell;
+use std::panic;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -34,13 +36,21 @@ struct Options {
     /// Show all that happens, and what the client logs
     #[arg(long, requires = "seed")]
     trace: bool,
+    /// Show of each failing seed what did not hold, in short
+    #[arg(long)]
+    brief: bool,
     /// End at the first failure
     #[arg(long)]
     fail_fast: bool,
 }
 
+thread_local! {
+    static SEED: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
 fn main() -> ExitCode {
     let options = Options::parse();
+    name_the_seed_of_panics();
     let failures = match options.seed {
         Some(seed) => one(seed, options.trace),
         None => many(&options),
@@ -48,7 +58,19 @@ fn main() -> ExitCode {
     if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// A panic while another unwinds ends the process: then this is all that tells which seed it was.
+fn name_the_seed_of_panics() {
+    let told = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        if let Some(seed) = SEED.get() {
+            eprintln!("In seed {seed}:");
+        }
+        told(panic);
+    }));
+}
+
 fn one(seed: u64, trace: bool) -> u64 {
+    SEED.set(Some(seed));
     let report = run(seed, if trace { usize::MAX } else { LINES }, trace);
     if trace {
         report.trace.iter().for_each(|line| println!("{line}"));
@@ -73,6 +95,12 @@ fn show(report: &Report, traced: bool) {
     }
 }
 
+fn show_in_short(report: &Report) {
+    let more = report.violations.len().saturating_sub(1);
+    let first = report.violations.first().map(String::as_str).unwrap_or_default();
+    println!("Seed {}: {first} (and {more} more)", report.seed);
+}
+
 /// Runs seeds on every processor, each on one thread.
 fn many(options: &Options) -> u64 {
     let begun = Instant::now();
@@ -85,11 +113,17 @@ fn many(options: &Options) -> u64 {
         if seed >= end || over {
             return;
         }
+        SEED.set(Some(seed));
         let report = run(seed, LINES, false);
         let done = done.fetch_add(1, Ordering::Relaxed) + 1;
         let mut printed = printed.lock().unwrap_or_else(PoisonError::into_inner);
-        if !report.violations.is_empty() && failed.fetch_add(1, Ordering::Relaxed) < SHOWN {
-            show(&report, false);
+        if !report.violations.is_empty() {
+            let before = failed.fetch_add(1, Ordering::Relaxed);
+            match options.brief {
+                true => show_in_short(&report),
+                false if before < SHOWN => show(&report, false),
+                false => {}
+            }
         }
         if printed.elapsed() >= PROGRESS {
             *printed = Instant::now();

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use ha_redis_core::{Outcome, RetrySafety};
 
-use super::history::{Call, End, Execution, History, Kind, Write};
+use super::history::{Call, End, Execution, History, Kind, What};
+use super::linearizability::unexplained_registers;
 use super::plan::Plan;
 
 /// A call may end so much after its deadline: the tasks take a little time to run.
@@ -23,7 +24,10 @@ pub(super) fn check(history: &History, plan: &Plan) -> Vec<String> {
             in_time(call),
             as_reported(call, executions),
             no_more_than_allowed(call, executions, plan),
+            once_on_a_connection(call, executions),
+            not_after_its_end(call, executions),
             whole(call, executions),
+            is_not_told_what_passes(call, plan),
             all_is_well_again(call, history),
         ];
         let about = |what: String| format!("call {number} ({}): {what}", call.kind.name());
@@ -31,6 +35,7 @@ pub(super) fn check(history: &History, plan: &Plan) -> Vec<String> {
     }
     wrong.extend(no_write_reaches_an_old_master(history));
     wrong.extend(the_sentinels_are_heeded(history));
+    wrong.extend(unexplained_registers(history, plan.lossless));
     wrong
 }
 
@@ -50,11 +55,13 @@ fn as_reported(call: &Call, executions: &[Execution]) -> Option<String> {
     let (ended, end) = call.end?;
     match end {
         End::Done if call.kind.writes() => {
-            let ran = executions.iter().any(|execution| (call.begun..=ended).contains(&execution.at));
+            let mut writes = executions.iter().filter(|execution| execution.what.writes());
+            let ran = writes.any(|execution| (call.begun..=ended).contains(&execution.at));
             (!ran).then(|| "it is said to be done, and no master ran it".to_owned())
         }
         End::Failed(outcome @ (Outcome::NotSent | Outcome::NotApplied)) => {
-            (!executions.is_empty()).then(|| format!("it is said to be {outcome}, and ran"))
+            let ran = executions.iter().any(|execution| execution.what.writes());
+            ran.then(|| format!("it is said to be {outcome}, and ran"))
         }
         _ => None,
     }
@@ -68,17 +75,42 @@ fn no_more_than_allowed(call: &Call, executions: &[Execution], plan: &Plan) -> O
         Kind::Set if call.safety >= RetrySafety::Repeatable => attempts,
         _ => 1,
     };
-    let most = [Write::Count, Write::Set]
-        .map(|write| executions.iter().filter(|execution| execution.write == write).count());
+    let most = [What::Count, What::Set]
+        .map(|what| executions.iter().filter(|execution| execution.what == what).count());
     let most = most.into_iter().max().unwrap_or_default();
     (most > allowed).then(|| format!("it ran {most} times, and may no more than {allowed}"))
 }
 
+/// What was sent on a connection that lives is waited for, and not sent there again.
+fn once_on_a_connection(call: &Call, executions: &[Execution]) -> Option<String> {
+    let mut ran = executions.iter().map(|run| (run.connection, run.what)).collect::<Vec<_>>();
+    ran.sort_unstable();
+    let twice = ran.windows(2).find(|pair| pair[0] == pair[1]).filter(|_| call.kind != Kind::Burst)?;
+    Some(format!("it ran twice over connection {}", twice[0].0))
+}
+
+/// A write that was acknowledged is not run once more by a copy that comes late. On a master of an earlier era it does
+/// no harm: that one's writes are lost.
+fn not_after_its_end(call: &Call, executions: &[Execution]) -> Option<String> {
+    let (ended, End::Done) = call.end? else { return None };
+    let era = ran_by(executions, ended)?;
+    let late = executions.iter().find(|run| run.what.writes() && run.at > ended && run.era >= era)?;
+    Some(format!("it ran once more {:?} after it was said to be done", late.at - ended))
+}
+
 /// A transaction runs whole or not at all.
 fn whole(call: &Call, executions: &[Execution]) -> Option<String> {
-    let counts = executions.iter().filter(|execution| execution.write == Write::Count).count();
-    let broken = call.kind == Kind::Transaction && counts * 2 != executions.len();
+    let ran = |what| executions.iter().filter(|execution| execution.what == what).count();
+    let broken = call.kind == Kind::Transaction && ran(What::Count) != ran(What::Set);
     broken.then(|| "half of it ran".to_owned())
+}
+
+/// What a server refuses for a state that passes is waited for, as long as the caller waits for a failover.
+fn is_not_told_what_passes(call: &Call, plan: &Plan) -> Option<String> {
+    let ((ended, End::Failed(_)), told) = (call.end?, call.told?) else { return None };
+    let patience = call.deadline.min(call.begun + plan.config.failover_wait());
+    let early = patience.saturating_sub(ended);
+    (early > GRACE).then(|| format!("it was told {told} {early:?} too early"))
 }
 
 /// Once a caller has had a reply from a master, no call that begins later runs on one of an earlier era, unless

@@ -48,6 +48,16 @@ pub(super) enum Fault {
         host: Host,
         lasts: Duration,
     },
+    /// What the client has sent to the master on the connections that are open now, or sends there, comes this late,
+    /// whatever becomes of the connections. New ones are not concerned.
+    Stall {
+        lasts: Duration,
+    },
+    /// A script runs on a server, and nobody else's command.
+    Busy {
+        server: usize,
+        lasts: Duration,
+    },
     /// A host takes no new connections.
     Refuse {
         host: Host,
@@ -81,7 +91,7 @@ impl Fault {
             _ => rng.u64(1_500..5_000),
         });
         let host = any_host(rng);
-        match rng.u8(..24) {
+        match rng.u8(..27) {
             0..5 => Self::Failover,
             5..7 => Self::CrashMaster { empty: rng.u8(..4) == 0, lasts },
             7..9 => Self::HangMaster { lasts },
@@ -93,7 +103,9 @@ impl Fault {
             17 => Self::Silence { from: host, to: any_host(rng), both: rng.bool(), lasts },
             18 | 19 => Self::LoseReplies { host, lasts: lasts / 10 },
             20 => Self::Refuse { host, lasts },
-            21 => Self::Slow { host, by: Duration::from_millis(rng.u64(5..400)), lasts },
+            21 | 22 => Self::Stall { lasts },
+            23 => Self::Busy { server: rng.usize(..SERVERS), lasts },
+            24 => Self::Slow { host, by: Duration::from_millis(rng.u64(5..400)), lasts },
             _ => Self::Strand { lasts },
         }
     }
@@ -131,6 +143,8 @@ impl World {
                 self.network.silence(host, Host::Client, true);
                 self.after(lasts, Event::Mend(Mend::LostReplies(host)));
             }
+            Fault::Stall { lasts } => self.stall(self.newest_master(), lasts),
+            Fault::Busy { server, lasts } => self.servers[server].busy_until = self.now() + lasts,
             Fault::Refuse { host, lasts } => {
                 self.network.refuse(host, true);
                 self.after(lasts, Event::Mend(Mend::Refusal(host)));
@@ -141,6 +155,10 @@ impl World {
             }
             Fault::Heal => {
                 self.network.heal();
+                for server in &mut self.servers {
+                    server.busy_until = Duration::ZERO;
+                    server.min_replicas = self.habits.min_replicas;
+                }
                 Host::servers().for_each(|host| self.bring_back(host));
             }
         }
@@ -150,7 +168,8 @@ impl World {
         self.say(format!("mended: {mend:?}"));
         match mend {
             Mend::Process { host: Host::Redis(server), empty } if !self.listens(Host::Redis(server)) => {
-                let loading = self.between(1, 300);
+                let longest = self.habits.longest_loading.as_millis() as u64;
+                let loading = self.between(1, longest);
                 self.restart(server, empty, loading);
             }
             Mend::Process { host, .. } => self.bring_back(host),

@@ -5,16 +5,27 @@ use std::time::Duration;
 
 use ha_redis_core::{Outcome, RetrySafety};
 
+use super::network::ConnectionId;
+
+/// So many calls use one register, so that its history stays short.
+const CALLS_OF_A_REGISTER: u32 = 24;
+
 /// A call of one caller.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
     pub(super) kind: Kind,
+    /// The register that it reads or sets, if its kind does.
+    pub(super) register: u64,
     /// What its caller allows to run twice.
     pub(super) safety: RetrySafety,
     pub(super) begun: Duration,
     /// When it must have ended.
     pub(super) deadline: Duration,
     pub(super) end: Option<(Duration, End)>,
+    /// Which refusal it was told in the end that passes by itself.
+    pub(super) told: Option<&'static str>,
+    /// What it has read of its register: which call has set it, if any.
+    pub(super) read: Option<Option<u64>>,
 }
 
 /// What a call does. Each kind brings its call's number along, so that the servers' log tells it.
@@ -22,13 +33,15 @@ pub(super) struct Call {
 pub(super) enum Kind {
     /// `INCRBY` of a key of the call's own, by its own number.
     Count,
-    /// `SET` of the caller's register.
+    /// `SET` of a register to a text with the number.
     Set,
-    /// `GET` of the caller's register.
+    /// `GETRANGE` of a register, up to a place beyond all texts that tells the number.
     Get,
-    /// `ECHO` of the number.
+    /// `ECHO` of a text with the number.
     Echo,
-    /// A pipeline of `ECHO`, `INCRBY` and `GET`.
+    /// Many `ECHO`s at the same time.
+    Burst,
+    /// A pipeline of `ECHO`, `INCRBY` and `GETRANGE`.
     Pipeline,
     /// `MULTI`, `INCRBY`, `SET`, `EXEC`.
     Transaction,
@@ -45,6 +58,7 @@ impl Kind {
             Self::Set => "set",
             Self::Get => "get",
             Self::Echo => "echo",
+            Self::Burst => "burst of echoes",
             Self::Pipeline => "pipeline",
             Self::Transaction => "transaction",
             Self::Block => "block",
@@ -53,7 +67,11 @@ impl Kind {
     }
 
     pub(super) fn writes(self) -> bool {
-        !matches!(self, Self::Get | Self::Echo | Self::Block)
+        !matches!(self, Self::Get | Self::Echo | Self::Burst | Self::Block)
+    }
+
+    pub(super) fn uses_register(self) -> bool {
+        matches!(self, Self::Set | Self::Get | Self::Pipeline | Self::Transaction)
     }
 }
 
@@ -66,25 +84,51 @@ pub(super) enum End {
     Cancelled,
 }
 
-/// A server has run a call's write.
+/// A server has run a command of a call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Execution {
     pub(super) at: Duration,
-    /// The era of the master that ran it.
+    /// The era of the master that ran it; of one that is none any more, the last of its eras.
     pub(super) era: u64,
-    pub(super) write: Write,
+    pub(super) on_master: bool,
+    /// To which line of data its server belonged.
+    pub(super) lineage: u64,
+    pub(super) connection: ConnectionId,
+    pub(super) what: What,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Write {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum What {
     Count,
     Set,
+    Get,
+    Echo,
+}
+
+impl What {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Count => "count",
+            Self::Set => "set",
+            Self::Get => "get",
+            Self::Echo => "echo",
+        }
+    }
+
+    pub(super) fn writes(self) -> bool {
+        matches!(self, Self::Count | Self::Set)
+    }
 }
 
 #[derive(Default)]
 pub(super) struct History {
     calls: Vec<Call>,
     pub(super) executions: BTreeMap<u64, Vec<Execution>>,
+    registers: u64,
+    /// How many more calls may use the register of this number.
+    open_registers: BTreeMap<u64, u32>,
+    /// Which call had set each register when a lineage began.
+    registers_at_first: BTreeMap<u64, BTreeMap<u64, u64>>,
     /// Masters whose promotion was given up, and when.
     pub(super) revoked: BTreeMap<u64, Duration>,
     /// When all Sentinels agreed after the faults, and on the master of which era.
@@ -105,6 +149,30 @@ impl History {
     pub(super) fn begin(&mut self, call: Call) -> u64 {
         self.calls.push(call);
         self.calls.len() as u64
+    }
+
+    /// The register for a call to use: there are always two, the `chosen` of which is taken.
+    pub(super) fn register(&mut self, chosen: usize) -> u64 {
+        while self.open_registers.len() < 2 {
+            self.registers += 1;
+            self.open_registers.insert(self.registers, CALLS_OF_A_REGISTER);
+        }
+        let register = self.open_registers.keys().nth(chosen).copied().unwrap_or_default();
+        if let Some(left) = self.open_registers.get_mut(&register) {
+            *left -= 1;
+        }
+        self.open_registers.retain(|_, left| *left > 0);
+        register
+    }
+
+    /// Notes which call had set each register when a lineage began.
+    pub(super) fn begin_lineage(&mut self, lineage: u64, registers: BTreeMap<u64, u64>) {
+        self.registers_at_first.insert(lineage, registers);
+    }
+
+    /// Which call had set a register when a lineage began.
+    pub(super) fn known_at_first(&self, lineage: u64, register: u64) -> Option<u64> {
+        self.registers_at_first.get(&lineage)?.get(&register).copied()
     }
 
     pub(super) fn calls(&self) -> impl Iterator<Item = (u64, &Call)> {

@@ -5,26 +5,36 @@
 //!
 //! A run has a client with a few callers; three Redis servers, which replicate with lag, are promoted, hang, crash and
 //! come back; three Sentinels, which gossip and fail over at the pace of the real ones; and a network that delays,
-//! cuts and goes silent. Servers note what they ran for whom, and callers note what they asked for and got. From both
-//! follows what must hold, whatever went wrong:
+//! cuts, goes silent, is slow, and brings late what it had lost. The client's user may have few rights, and the servers
+//! be old or refuse writes for want of replicas. Servers note what they ran for whom, and callers note what they asked
+//! for and got. From both follows what must hold, whatever went wrong:
 //!
-//! - No caller gets another's reply.
+//! - No caller gets another's reply, and no task panics.
 //! - What is reported as done has run; what is reported as not sent or not applied has not.
-//! - Nothing runs twice but what its caller allows.
+//! - Nothing runs twice but what its caller allows, never over one connection, and never after it is said to be done.
 //! - Every call ends by its deadline.
+//! - What servers refuse while a failover lasts is told to nobody who waits longer than that.
+//! - What callers see of a register is linearizable.
 //! - Once a caller had a reply from a new master, no later call runs on an older one.
 //! - Failovers that an operator asks for lose no write that was acknowledged.
 //! - When the faults stop, the client recovers, and then every call succeeds.
 //! - After the client is closed or dropped, none of its tasks and connections is left.
 
 mod check;
+mod client_list;
 mod fault;
 mod history;
 mod host;
+mod late_delivery;
+mod linearizability;
+mod link_speed;
 mod log;
 mod network;
+mod payload;
 mod plan;
 mod redis;
+mod refusals;
+mod replication;
 mod reply;
 mod run;
 mod runtime;
@@ -32,6 +42,7 @@ mod scheduler;
 mod sentinel;
 mod session;
 mod trace;
+mod users;
 mod workload;
 mod world;
 

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::host::{HOSTS, Host};
+use super::link_speed::LinkSpeed;
 use super::trace::Line;
 use super::world::{Event, World};
 
@@ -44,6 +45,8 @@ pub(super) struct Conditions {
     pub(super) window: usize,
     /// Whether reads and writes are cut into pieces.
     pub(super) choppy: bool,
+    /// How fast a connection to a server of data is, if that is limited.
+    pub(super) speed: Option<LinkSpeed>,
 }
 
 struct Connection {
@@ -70,15 +73,20 @@ enum Phase {
 }
 
 #[derive(Default)]
-struct Pipe {
+pub(super) struct Pipe {
     flying: VecDeque<Chunk>,
     /// The bytes in `flying`.
     bytes: usize,
+    /// When the last of it has left.
+    sent: Duration,
     /// When the last of it arrives: what is sent later arrives later.
     last: Duration,
+    /// What is lost before this arrives then.
+    pub(super) stalled_until: Duration,
 }
 
-enum Chunk {
+#[derive(PartialEq, Eq)]
+pub(super) enum Chunk {
     Bytes(Vec<u8>),
     End,
     Reset,
@@ -137,7 +145,7 @@ impl Network {
         self.connections[connection].server
     }
 
-    fn pipe(&mut self, connection: ConnectionId, way: Way) -> &mut Pipe {
+    pub(super) fn pipe(&mut self, connection: ConnectionId, way: Way) -> &mut Pipe {
         let connection = &mut self.connections[connection];
         match way {
             Way::Up => &mut connection.up,
@@ -249,7 +257,21 @@ impl World {
         usual / 2 + jitter + self.network.slow[server.index()]
     }
 
-    fn send(&mut self, number: ConnectionId, way: Way, chunk: Chunk) {
+    pub(super) fn send(&mut self, number: ConnectionId, way: Way, chunk: Chunk) {
+        let server = self.network.server_of(number);
+        let speed = self.network.conditions.speed.filter(|_| matches!(server, Host::Redis(_)));
+        match (chunk, speed) {
+            (Chunk::Bytes(bytes), Some(speed)) => {
+                for segment in LinkSpeed::segments(bytes) {
+                    let transmission = speed.transmission(way, segment.len());
+                    self.transmit(number, way, Chunk::Bytes(segment), transmission);
+                }
+            }
+            (chunk, _) => self.transmit(number, way, chunk, Duration::ZERO),
+        }
+    }
+
+    fn transmit(&mut self, number: ConnectionId, way: Way, chunk: Chunk, transmission: Duration) {
         let latency = self.latency(self.network.server_of(number));
         let now = self.now();
         let pipe = self.network.pipe(number, way);
@@ -257,7 +279,8 @@ impl World {
             pipe.bytes += bytes.len();
         }
         pipe.flying.push_back(chunk);
-        pipe.last = pipe.last.max(now + latency);
+        pipe.sent = pipe.sent.max(now) + transmission;
+        pipe.last = pipe.last.max(pipe.sent + latency);
         let at = pipe.last;
         self.schedule(at, Event::Deliver(number, way));
     }
@@ -315,7 +338,13 @@ impl World {
             self.schedule(at, Event::Deliver(number, way));
             return;
         }
+        let now = self.now();
         let pipe = self.network.pipe(number, way);
+        if pipe.stalled_until > now {
+            let at = pipe.stalled_until;
+            self.schedule(at, Event::Deliver(number, way));
+            return;
+        }
         let Some(chunk) = pipe.flying.pop_front() else { return };
         if let Chunk::Bytes(bytes) = &chunk {
             pipe.bytes -= bytes.len();

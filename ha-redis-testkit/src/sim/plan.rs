@@ -7,14 +7,17 @@ use ha_redis_core::{RedisConfig, RetrySafety};
 
 use super::fault::Fault;
 use super::host::{Host, SENTINELS};
+use super::link_speed::LinkSpeed;
 use super::network::Conditions;
 use super::sentinel::MASTER_NAME;
-use super::world::Habits;
+use super::users::{Hello, Rights};
+use super::world::{Habits, World};
 
 pub(super) struct Plan {
     pub(super) config: RedisConfig,
     pub(super) conditions: Conditions,
     pub(super) habits: Habits,
+    pub(super) rights: Rights,
     pub(super) callers: usize,
     /// The longest pause of a caller between two calls.
     pub(super) pause: Duration,
@@ -22,6 +25,12 @@ pub(super) struct Plan {
     pub(super) safety: RetrySafety,
     /// The longest that a call may take.
     pub(super) call_timeout: Duration,
+    /// How long the largest texts are; 0 when all are small.
+    pub(super) largest_text: usize,
+    /// Whether callers sometimes make many calls at the same time.
+    pub(super) bursts: bool,
+    /// When all callers rest, and until when.
+    rest: Option<(Duration, Duration)>,
     /// In order of time. The last is [`Fault::Heal`].
     pub(super) faults: Vec<(Duration, Fault)>,
     /// Nothing goes wrong but failovers that an operator asks for: no acknowledged write may be lost.
@@ -45,31 +54,38 @@ pub(super) enum Ending {
 impl Plan {
     pub(super) fn new(rng: &mut Rng) -> Self {
         let lossless = rng.u8(..5) == 0;
-        let call_timeout = millis(rng, 400, 4_000);
+        let callers = rng.usize(2..=5);
+        let load = Load::new(rng, callers, lossless);
         let lag = if lossless { millis(rng, 1, 15) } else { millis(rng, 1, 300) };
-        let narrow = rng.u8(..4) == 0;
-        let latency = if lossless || narrow { 3_000 } else { 20_000 };
+        let (mut faults, mut rest) = (faults(rng, lossless), None);
+        if rng.u8(..4) == 0 {
+            rest = Some(rest_amid(rng, &mut faults));
+        }
         Self {
-            config: config(rng, call_timeout),
-            conditions: Conditions {
-                latency: Duration::from_micros(rng.u64(100..latency)),
-                window: if narrow { rng.usize(60..400) } else { 64 << 10 },
-                choppy: rng.bool(),
-            },
+            config: config(rng, &load),
             habits: Habits {
                 replication_lag: lag,
-                resp3: rng.u8(..8) != 0,
+                hello: Hello::any(rng),
+                min_replicas: usize::from(rng.u8(..3) == 0),
+                serves_stale: rng.u8(..4) != 0,
+                longest_loading: Duration::from_millis(if rng.u8(..3) == 0 { 3_000 } else { 300 }),
                 publish: lossless || rng.u8(..6) != 0,
                 // Soon after one that was given up, writes are not held back for the next.
                 aborts: if lossless || rng.bool() { 0 } else { 25 },
                 late_aborts: if lossless || rng.bool() { 0 } else { 25 },
                 leniency: if rng.u8(..4) == 0 { 50 } else { 15 },
             },
-            callers: rng.usize(2..=5),
+            // Failovers that lose nothing need the Sentinels' news and every server's word.
+            rights: if lossless { Rights::default() } else { Rights::any(rng) },
+            callers,
             pause: millis(rng, 10, 100),
             safety: [RetrySafety::ReadOnly, RetrySafety::Repeatable, RetrySafety::Anything][rng.usize(..3)],
-            call_timeout,
-            faults: faults(rng, lossless),
+            call_timeout: load.call_timeout,
+            largest_text: load.largest_text,
+            bursts: load.max_in_flight > 1_000,
+            conditions: load.conditions,
+            rest,
+            faults,
             lossless,
             ending: match rng.u8(..8) {
                 0..4 => Ending::Quiet,
@@ -79,29 +95,114 @@ impl Plan {
             },
         }
     }
+
+    /// Says in the trace what this run is like.
+    pub(super) fn tell(&self, world: &mut World) {
+        world.say(format!("{:?}", self.conditions));
+        world.say(format!("{:?}", self.habits));
+        world.say(format!("{:?}", self.rights));
+        let Self { callers, pause, safety, largest_text, lossless, rest, ending, .. } = self;
+        world.say(format!(
+            "{callers} callers that pause for {pause:?} and allow {safety}, texts of up to {largest_text}, \
+             lossless: {lossless}, rest: {rest:?}, ending: {ending:?}"
+        ));
+        world.say(format!("{:?}", self.config));
+    }
+
+    /// Until when callers rest, if they rest now.
+    pub(super) fn rest_until(&self, now: Duration) -> Option<Duration> {
+        self.rest.filter(|(begin, end)| (*begin..*end).contains(&now)).map(|(_, end)| end)
+    }
 }
 
-fn config(rng: &mut Rng, call_timeout: Duration) -> RedisConfig {
+/// What the connections carry, and the times that fit it.
+struct Load {
+    conditions: Conditions,
+    largest_text: usize,
+    max_in_flight: u32,
+    socket_timeout: Duration,
+    call_timeout: Duration,
+}
+
+impl Load {
+    fn new(rng: &mut Rng, callers: usize, lossless: bool) -> Self {
+        let narrow = rng.u8(..4) == 0;
+        let latency = if lossless || narrow { 3_000 } else { 20_000 };
+        let mut load = Self {
+            conditions: Conditions {
+                latency: Duration::from_micros(rng.u64(100..latency)),
+                window: if narrow { rng.usize(60..400) } else { 64 << 10 },
+                choppy: rng.bool(),
+                speed: None,
+            },
+            largest_text: 0,
+            max_in_flight: if rng.u8(..3) == 0 { rng.u32(1..4) } else { 65_536 },
+            socket_timeout: millis(rng, 100, 1_000),
+            call_timeout: millis(rng, 400, 4_000),
+        };
+        match rng.u8(..4) {
+            0 if !narrow => load.largest_text = rng.usize(1_000..100_000),
+            1 if !lossless => load.slow_down(rng, callers),
+            _ => {}
+        }
+        load
+    }
+
+    /// The largest texts take longer than `socket_timeout`, and calls have the time to wait for those of all callers.
+    fn slow_down(&mut self, rng: &mut Rng, callers: usize) {
+        self.largest_text = rng.usize(4_000..40_000);
+        let longest = self.socket_timeout.mul_f64(1.0 + 2.0 * rng.f64());
+        let speed = (self.largest_text as f64 / longest.as_secs_f64()) as u64;
+        // Most connections are as slow one way as the other.
+        let faster = if rng.u8(..3) == 0 { 10 } else { 1 };
+        self.conditions.speed = Some(match rng.bool() {
+            true => LinkSpeed { up: speed, down: speed * faster },
+            false => LinkSpeed { up: speed * faster, down: speed },
+        });
+        // A client sees that its bytes move by the room for more.
+        self.conditions.window = (speed as f64 * self.socket_timeout.as_secs_f64() / 4.0) as usize;
+        self.call_timeout += longest * (2 * callers as u32 + 2);
+    }
+}
+
+fn config(rng: &mut Rng, load: &Load) -> RedisConfig {
     let sentinels = (0..SENTINELS).map(|number| Host::Sentinel(number).address());
     // The client learns of the others by itself.
     let named = rng.usize(1..=SENTINELS);
+    let health_check_interval = if rng.u8(..3) == 0 { 60_000 } else { rng.u64(100..2_000) };
     let builder = RedisConfig::builder()
         .use_sentinel(true)
         .sentinel_hosts(sentinels.take(named))
         .sentinel_master_name(MASTER_NAME)
         .sentinel_socket_timeout(millis(rng, 100, 500))
         .sentinel_socket_connect_timeout(millis(rng, 150, 500))
-        .socket_timeout(millis(rng, 100, 1_000))
+        .socket_timeout(load.socket_timeout)
         .socket_connect_timeout(millis(rng, 150, 500))
-        .health_check_interval(millis(rng, 100, 2_000))
+        .health_check_interval(Duration::from_millis(health_check_interval))
         .failover_wait(millis(rng, 500, 5_000))
         .retry_attempts(rng.u32(..4))
         .retry_base_delay(millis(rng, 1, 100))
         .max_connections(rng.usize(2..6))
-        .max_in_flight(if rng.u8(..3) == 0 { rng.u32(1..4) } else { 65_536 })
-        .call_timeout(call_timeout);
+        .max_in_flight(load.max_in_flight)
+        .call_timeout(load.call_timeout);
     // Every value above is within what the builder allows.
     builder.build().unwrap_or_default()
+}
+
+/// A rest in the midst of the faults; those behind its beginning come after it, or go on during it.
+fn rest_amid(rng: &mut Rng, faults: &mut [(Duration, Fault)]) -> (Duration, Duration) {
+    let end = faults.last().map_or(Duration::ZERO, |(at, _)| *at);
+    let begin = end.mul_f64(rng.f64());
+    let lasts = match rng.u8(..8) {
+        0 => Duration::from_secs(rng.u64(10..90)),
+        _ => millis(rng, 1_200, 6_000),
+    };
+    if rng.bool() {
+        faults.iter_mut().filter(|(at, _)| *at >= begin).for_each(|(at, _)| *at += lasts);
+    } else if let Some((heal, _)) = faults.last_mut() {
+        *heal = (*heal).max(begin + lasts);
+    }
+    (begin, begin + lasts)
 }
 
 fn faults(rng: &mut Rng, lossless: bool) -> Vec<(Duration, Fault)> {

@@ -40,10 +40,12 @@ fn counted(kind: char, items: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// The reply to HELLO.
-pub(super) fn hello() -> Vec<u8> {
-    let mut bytes = b"%2\r\n".to_vec();
-    bytes.extend(bulks(&["server", "redis"]).split_off(4));
-    bytes.extend(bulk("proto"));
-    bytes.extend(integer(3));
+pub(super) fn hello(client_id: u64) -> Vec<u8> {
+    let fields = [("server", bulk("redis")), ("proto", integer(3)), ("id", integer(client_id as i64))];
+    let mut bytes = format!("%{}\r\n", fields.len()).into_bytes();
+    for (name, value) in fields {
+        bytes.extend(bulk(name));
+        bytes.extend(value);
+    }
     bytes
 }

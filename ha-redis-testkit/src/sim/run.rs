@@ -56,8 +56,9 @@ pub fn run(seed: u64, lines: usize, log: bool) -> Report {
     let mut scheduler = Scheduler::new(rng.u64(..));
     let clock = Arc::clone(scheduler.clock());
     let trace = Trace::new(lines);
-    let world = World::new(&clock, rng.u64(..), plan.conditions, plan.habits, trace);
+    let world = World::new(&clock, rng.u64(..), plan.conditions, plan.habits, plan.rights.clone(), trace);
     let world = Arc::new(Mutex::new(world));
+    plan.tell(&mut lock(&world));
     for (at, fault) in &plan.faults {
         lock(&world).schedule(*at, Event::Fault(*fault));
     }
@@ -101,6 +102,7 @@ fn play(scheduler: &mut Scheduler, world: &Mutex<World>, end: Duration, done: im
 
 fn report(seed: u64, plan: &Plan, scheduler: &Scheduler, world: &mut World) -> Report {
     let mut violations = check(&world.history, plan);
+    violations.extend(scheduler.panics().iter().map(|panic| format!("a task panicked: {panic}")));
     let (tasks, connections) = (scheduler.client_tasks(), world.network.held());
     if tasks + connections > 0 {
         let left = format!("{tasks} tasks and {connections} connections were left after the end");
@@ -128,8 +130,8 @@ impl Stage {
     async fn direct(&self, mut rng: Rng) {
         let client = Client::new(self.plan.config.clone(), Arc::new(self.runtime.clone()));
         let (stop, running) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        for number in 0..self.plan.callers {
-            let caller = self.caller(number, &client, &mut rng);
+        for _ in 0..self.plan.callers {
+            let caller = self.caller(&client, &mut rng);
             let (stop, running) = (Arc::clone(&stop), Arc::clone(&running));
             running.fetch_add(1, Ordering::Relaxed);
             let call = async move {
@@ -144,7 +146,7 @@ impl Stage {
             self.close(&client).await;
         } else {
             self.runtime.sleep(faults_end).await;
-            self.recover(self.caller(self.plan.callers, &client, &mut rng)).await;
+            self.recover(self.caller(&client, &mut rng)).await;
             self.runtime.sleep(CALM).await;
         }
         if self.plan.ending == Ending::Busy {
@@ -161,17 +163,14 @@ impl Stage {
         }
     }
 
-    fn caller(&self, number: usize, client: &Client, rng: &mut Rng) -> Caller {
+    fn caller(&self, client: &Client, rng: &mut Rng) -> Caller {
         Caller {
-            number,
             client: client.clone(),
             connection: client.connection().with_retry_safety(self.plan.safety),
             runtime: self.runtime.clone(),
             world: Arc::clone(&self.world),
             rng: rng.fork(),
-            safety: self.plan.safety,
-            call_timeout: self.plan.call_timeout,
-            pause: self.plan.pause,
+            plan: Arc::clone(&self.plan),
         }
     }
 

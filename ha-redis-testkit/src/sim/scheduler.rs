@@ -1,7 +1,9 @@
 //! One thread's tasks in virtual time. Which of the ready tasks runs next is drawn from the seed; when none is
 //! ready, the clock jumps to the next timer.
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,6 +33,8 @@ pub(super) struct Scheduler {
     tasks: Vec<Option<Running>>,
     /// How many tasks of the client have not ended.
     clients: usize,
+    /// What tasks that panicked have said.
+    panics: Vec<String>,
     rng: Rng,
 }
 
@@ -43,7 +47,13 @@ struct Running {
 
 impl Scheduler {
     pub(super) fn new(seed: u64) -> Self {
-        Self { clock: Arc::default(), tasks: Vec::new(), clients: 0, rng: Rng::with_seed(seed) }
+        Self {
+            clock: Arc::default(),
+            tasks: Vec::new(),
+            clients: 0,
+            panics: Vec::new(),
+            rng: Rng::with_seed(seed),
+        }
     }
 
     pub(super) fn clock(&self) -> &Arc<Clock> {
@@ -64,9 +74,15 @@ impl Scheduler {
         // A task may be woken after its end.
         let Some(running) = &mut self.tasks[number] else { return Some(number) };
         running.alarm.rung.store(false, Ordering::Relaxed);
-        if running.task.as_mut().poll(&mut Context::from_waker(&running.waker)).is_ready() {
+        let mut cx = Context::from_waker(&running.waker);
+        // As runtimes do: a task that panics is gone, and the others go on.
+        let polled = catch_unwind(AssertUnwindSafe(|| running.task.as_mut().poll(&mut cx)));
+        if !matches!(polled, Ok(Poll::Pending)) {
             self.clients -= usize::from(running.owner == Owner::Client);
             self.tasks[number] = None;
+        }
+        if let Err(panic) = polled {
+            self.panics.push(text_of(&*panic));
         }
         self.clock.pass(Duration::from_nanos(self.rng.u64(..LONGEST_STEP)));
         Some(number)
@@ -85,11 +101,21 @@ impl Scheduler {
         }
     }
 
+    /// What tasks that panicked have said.
+    pub(super) fn panics(&self) -> &[String] {
+        &self.panics
+    }
+
     /// How many tasks of the client have not ended.
     pub(super) fn client_tasks(&self) -> usize {
         let spawned = lock(&self.clock.spawned);
         self.clients + spawned.iter().filter(|(owner, _)| *owner == Owner::Client).count()
     }
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no text").to_owned()
 }
 
 /// Wakes one task.

@@ -59,9 +59,16 @@ impl World {
         command: &[String],
     ) -> Vec<u8> {
         let words = command.iter().map(|word| word.to_ascii_uppercase()).collect::<Vec<_>>();
-        match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-            ["HELLO", ..] if self.habits.resp3 => reply::hello(),
-            ["PING"] if self.habits.resp3 || !self.is_subscribed(number) => reply::status("PONG"),
+        let words = words.iter().map(String::as_str).collect::<Vec<_>>();
+        if let Some(refusal) = self.refusal_of_user(Host::Sentinel(sentinel), &words) {
+            return refusal;
+        }
+        match words[..] {
+            ["HELLO", ..] => {
+                let words = command.iter().map(String::as_str).skip(1).collect::<Vec<_>>();
+                self.hello(number, &words)
+            }
+            ["PING"] if self.speaks_resp3() || !self.is_subscribed(number) => reply::status("PONG"),
             ["PING"] => reply::bulks(&["pong", ""]),
             ["SUBSCRIBE", ..] => self.subscribe(number, &command[1..]),
             ["INFO", ..] => reply::bulk("# Sentinel\r\nsentinel_tilt:0\r\n"),
@@ -110,7 +117,7 @@ impl World {
     }
 
     fn message(&self, items: &[Vec<u8>]) -> Vec<u8> {
-        if self.habits.resp3 { reply::push(items) } else { reply::array(items) }
+        if self.speaks_resp3() { reply::push(items) } else { reply::array(items) }
     }
 
     fn describe_master(&self, sentinel: usize) -> Vec<u8> {
@@ -183,7 +190,7 @@ impl World {
     fn judge(&mut self, number: usize) {
         let (now, me) = (self.now(), Host::Sentinel(number));
         let master = self.sentinels[number].master;
-        if self.sees(me, Host::Redis(master)) && self.servers[master].is_master() {
+        if self.answers(number, master) && self.servers[master].is_master() {
             self.sentinels[number].missing_since = None;
             self.sentinels[number].odown = false;
             return;

@@ -11,13 +11,16 @@ use crate::resp::read_command;
 
 pub(super) struct Session {
     pub(super) host: Host,
+    /// By which number and name the server knows the client.
+    pub(super) id: u64,
+    pub(super) name: String,
     inbox: Vec<u8>,
     /// The commands between MULTI and EXEC.
     pub(super) queued: Option<Vec<Vec<String>>>,
     /// Whether one of those was refused.
     pub(super) discarded: bool,
-    /// Whether the client waits for something to come, and what comes then.
-    blocked: bool,
+    /// Which of the waits of all clients it is in, if it waits for something to come.
+    blocked: Option<u64>,
     pub(super) subscribed: bool,
     /// Whether the client has been told on this connection that the server is a replica.
     pub(super) is_replicas: bool,
@@ -40,10 +43,12 @@ impl World {
     pub(super) fn open_session(&mut self, number: ConnectionId, host: Host) {
         let session = Session {
             host,
+            id: self.next_client_id(host),
+            name: String::new(),
             inbox: Vec::new(),
             queued: None,
             discarded: false,
-            blocked: false,
+            blocked: None,
             subscribed: false,
             is_replicas: false,
         };
@@ -65,7 +70,7 @@ impl World {
     pub(super) fn serve(&mut self, number: ConnectionId) {
         let mut out = Vec::new();
         while let Some(session) = self.sessions.get_mut(&number)
-            && !session.blocked
+            && session.blocked.is_none()
             && self.processes[session.host.index() - 1] == super::world::Process::Up
         {
             let host = session.host;
@@ -89,20 +94,39 @@ impl World {
             match said {
                 Said::Reply(bytes) => out.extend(bytes),
                 Said::NilAfter(wait) => {
+                    self.waits += 1;
+                    let begun = self.waits;
                     if let Some(session) = self.sessions.get_mut(&number) {
-                        session.blocked = true;
+                        session.blocked = Some(begun);
                     }
-                    self.after(wait, Event::Unblock(number));
+                    self.after(wait, Event::Unblock(number, begun));
                 }
             }
         }
         self.reply(number, out);
     }
 
-    pub(super) fn on_unblock(&mut self, number: ConnectionId) {
+    /// A wait has lasted long enough.
+    pub(super) fn on_unblock(&mut self, number: ConnectionId, begun: u64) {
+        if self.sessions.get(&number).is_some_and(|session| session.blocked == Some(begun)) {
+            self.unblock(number, reply::nil());
+        }
+    }
+
+    /// A server that becomes a replica lets nobody wait any longer.
+    pub(super) fn unblock_all(&mut self, server: usize) {
+        for number in self.connections_of(Host::Redis(server)) {
+            if self.sessions.get(&number).is_some_and(|session| session.blocked.is_some()) {
+                let error = "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)";
+                self.unblock(number, reply::error(error));
+            }
+        }
+    }
+
+    fn unblock(&mut self, number: ConnectionId, said: Vec<u8>) {
         if let Some(session) = self.sessions.get_mut(&number) {
-            session.blocked = false;
-            self.reply(number, reply::nil());
+            session.blocked = None;
+            self.reply(number, said);
             self.serve(number);
         }
     }

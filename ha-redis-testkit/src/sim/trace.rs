@@ -27,6 +27,7 @@ pub(super) enum Line {
     },
     Executed {
         call: u64,
+        what: &'static str,
         server: Host,
         era: u64,
     },
@@ -79,7 +80,9 @@ impl fmt::Display for Line {
         match self {
             Self::Begun { call, what } => write!(f, "call {call}: {what}"),
             Self::Ended { call, how } => write!(f, "call {call} ended: {how}"),
-            Self::Executed { call, server, era } => write!(f, "call {call} ran on {server}, era {era}"),
+            Self::Executed { call, what, server, era } => {
+                write!(f, "call {call}: {what} ran on {server}, era {era}")
+            }
             Self::Connection { number, server, what } => {
                 write!(f, "connection {number} to {server} {what}")
             }

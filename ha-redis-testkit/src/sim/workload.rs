@@ -1,40 +1,50 @@
 //! The callers: each makes one call after another, checks what it gets, and sometimes goes away in the middle.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use fastrand::Rng;
 use futures_lite::future;
 use ha_redis_core::redis::{Cmd, Pipeline, RedisError, RedisResult, Value, cmd, pipe};
-use ha_redis_core::{Client, Connection, Error, Outcome, RedisErrorExt, RetrySafety};
+use ha_redis_core::{Client, Connection, Error, Outcome, RedisErrorExt};
 
 use super::history::{Call, End, Kind};
+use super::payload::Payload;
+use super::plan::Plan;
 use super::runtime::SimRuntime;
 use super::scheduler::lock;
 use super::trace::Line;
 use super::world::World;
 
+/// Where a `GETRANGE` ends: behind every text. The call's number is added to it.
+pub(super) const BEYOND_ALL_TEXTS: u64 = 1_000_000_000;
+/// How many calls a burst makes at the same time: more than the client gives their replies at once.
+const BURST: std::ops::Range<usize> = 20..80;
+
+/// How refusals begin that a call waits for to pass.
+const PASSING: [&str; 5] = ["READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "UNBLOCKED"];
+
 pub(super) struct Caller {
-    pub(super) number: usize,
     pub(super) client: Client,
     pub(super) connection: Connection,
     pub(super) runtime: SimRuntime,
     pub(super) world: Arc<Mutex<World>>,
     pub(super) rng: Rng,
-    pub(super) safety: RetrySafety,
-    pub(super) call_timeout: Duration,
-    pub(super) pause: Duration,
+    pub(super) plan: Arc<Plan>,
 }
 
 impl Caller {
     /// Calls until it is told to stop, or the client is closed.
     pub(super) async fn run(mut self, stop: Arc<AtomicBool>) {
         while !stop.load(Ordering::Relaxed) {
-            let pause = self.pause.mul_f64(self.rng.f64());
+            let pause = self.plan.pause.mul_f64(self.rng.f64());
             self.runtime.sleep(pause).await;
+            self.rest().await;
             let kind = self.any_kind();
-            let patience = (self.rng.u8(..10) == 0).then(|| self.pause.mul_f64(self.rng.f64()));
+            let patience = (self.rng.u8(..10) == 0).then(|| self.plan.pause.mul_f64(self.rng.f64()));
             if self.call(kind, patience).await.is_some_and(|error| is_closed(&error)) {
                 return;
             }
@@ -44,18 +54,27 @@ impl Caller {
     /// Counts until that succeeds.
     pub(super) async fn probe(mut self) {
         while self.call(Kind::Count, None).await.is_some_and(|error| !is_closed(&error)) {
-            self.runtime.sleep(self.pause).await;
+            self.runtime.sleep(self.plan.pause).await;
+        }
+    }
+
+    /// All callers rest at the same time, so that connections are idle.
+    async fn rest(&self) {
+        if let Some(end) = self.plan.rest_until(self.runtime.elapsed()) {
+            self.runtime.sleep(end - self.runtime.elapsed()).await;
         }
     }
 
     fn any_kind(&mut self) -> Kind {
-        match self.rng.u8(..20) {
-            0..6 => Kind::Count,
-            6..9 => Kind::Set,
-            9..11 => Kind::Get,
-            11..14 => Kind::Echo,
+        match self.rng.u8(..21) {
+            0..5 => Kind::Count,
+            5..8 => Kind::Set,
+            8..11 => Kind::Get,
+            11..13 => Kind::Echo,
+            13 if self.plan.bursts => Kind::Burst,
+            13 => Kind::Echo,
             14 | 15 => Kind::Pipeline,
-            16 | 17 => Kind::Transaction,
+            16..18 => Kind::Transaction,
             18 => Kind::Block,
             _ => Kind::Dedicated,
         }
@@ -65,7 +84,7 @@ impl Caller {
     async fn call(&mut self, kind: Kind, patience: Option<Duration>) -> Option<RedisError> {
         let call = self.begin(kind);
         let runtime = self.runtime.clone();
-        let work = async { Some(self.perform(call, kind).await) };
+        let work = async { Some(self.perform(call).await) };
         let ended = match patience {
             None => work.await,
             Some(patience) => {
@@ -83,44 +102,52 @@ impl Caller {
         };
         let at = self.runtime.elapsed();
         let mut world = lock(&self.world);
-        world.history.call(call).end = Some((at, end));
-        world.note(Line::Ended { call, how });
+        let ended = world.history.call(call.number);
+        ended.end = Some((at, end));
+        ended.told = PASSING.into_iter().find(|code| how.contains(code));
+        world.note(Line::Ended { call: call.number, how });
         error
     }
 
-    fn begin(&mut self, kind: Kind) -> u64 {
+    fn begin(&mut self, kind: Kind) -> Making {
         let begun = self.runtime.elapsed();
+        let large = self.plan.largest_text > 0 && self.rng.u8(..5) == 0;
+        let padding = if large { self.rng.usize(..self.plan.largest_text) } else { 0 };
+        let chosen = self.rng.usize(..2);
         let mut world = lock(&self.world);
-        let deadline = begun + self.call_timeout;
-        let call = Call { kind, safety: self.safety, begun, deadline, end: None };
+        let register = if kind.uses_register() { world.history.register(chosen) } else { 0 };
+        let deadline = begun + self.plan.call_timeout;
+        let safety = self.plan.safety;
+        let call = Call { kind, register, safety, begun, deadline, end: None, told: None, read: None };
         let number = world.history.begin(call);
         world.note(Line::Begun { call: number, what: kind.name() });
-        number
+        Making { number, kind, register, text: Payload { call: number, padding } }
     }
 
-    async fn perform(&mut self, call: u64, kind: Kind) -> RedisResult<()> {
-        match kind {
+    async fn perform(&mut self, call: Making) -> RedisResult<()> {
+        match call.kind {
             Kind::Count => {
-                let counted = self.connection.request(&count(call)).await?.extract_error()?;
-                self.expect(is_count(&counted, call), call, &counted);
+                let counted = self.connection.request(&call.count()).await?.extract_error()?;
+                self.expect(call.is_count(&counted), call, &counted);
             }
             Kind::Set => {
-                let set = self.connection.request(&set(self.number, call)).await?.extract_error()?;
+                let set = self.connection.request(&call.set()).await?.extract_error()?;
                 self.expect(set == Value::Okay, call, &set);
             }
             Kind::Get => {
-                let value = self.connection.request(&get(self.number)).await?.extract_error()?;
-                self.expect(self.is_mine(&value), call, &value);
+                let value = self.connection.request(&call.get()).await?.extract_error()?;
+                self.take(call, &value);
             }
             Kind::Echo => {
-                let echoed = self.connection.request(&echo(call)).await?.extract_error()?;
-                self.expect(is_text(&echoed, call), call, &echoed);
+                let echoed = self.connection.request(&call.echo()).await?.extract_error()?;
+                self.expect(call.is_text(&echoed), call, &echoed);
             }
+            Kind::Burst => self.burst(call).await?,
             Kind::Pipeline => self.pipeline(call).await?,
             Kind::Transaction => self.transaction(call).await?,
             Kind::Block => {
                 let mut block = cmd("BLPOP");
-                block.arg(format!("nothing:{call}")).arg("0.03");
+                block.arg(format!("nothing:{}", call.number)).arg("0.03");
                 let popped = self.connection.request(&block).await?.extract_error()?;
                 self.expect(popped == Value::Nil, call, &popped);
             }
@@ -129,14 +156,35 @@ impl Caller {
         Ok(())
     }
 
-    async fn pipeline(&mut self, call: u64) -> RedisResult<()> {
+    /// Every call of the burst gets its own reply, or an error.
+    async fn burst(&mut self, call: Making) -> RedisResult<()> {
+        let echoes = (0..self.rng.usize(BURST)).map(|number| {
+            let text = format!("{}:{number}", call.text);
+            let mut connection = self.connection.clone();
+            Box::pin(async move {
+                let echoed = connection.request(cmd("ECHO").arg(&text)).await?.extract_error()?;
+                Ok((echoed == Value::BulkString(text.into_bytes()), echoed))
+            })
+        });
+        let mut error = None;
+        for reply in all(echoes.collect()).await {
+            match reply {
+                Ok((right, echoed)) => self.expect(right, call, &echoed),
+                Err(failure) => error = Some(failure),
+            }
+        }
+        error.map_or(Ok(()), Err)
+    }
+
+    async fn pipeline(&mut self, call: Making) -> RedisResult<()> {
         let mut three = Pipeline::new();
-        three.add_command(echo(call)).add_command(count(call)).add_command(get(self.number));
+        three.add_command(call.echo()).add_command(call.count()).add_command(call.get());
         let values = self.connection.request_pipeline(&three).await?;
         let counted = values.get(1).cloned().map(Value::extract_error).transpose();
         let right = match (&values[..], &counted) {
             ([echoed, _, value], Ok(Some(counted))) => {
-                is_text(echoed, call) && is_count(counted, call) && self.is_mine(value)
+                self.take(call, value);
+                call.is_text(echoed) && call.is_count(counted)
             }
             (_, Ok(_)) => false,
             // The server may be a replica, or load its data.
@@ -146,13 +194,13 @@ impl Caller {
         counted.map(drop)
     }
 
-    async fn transaction(&mut self, call: u64) -> RedisResult<()> {
+    async fn transaction(&mut self, call: Making) -> RedisResult<()> {
         let mut both = pipe();
-        both.atomic().add_command(count(call)).add_command(set(self.number, call));
+        both.atomic().add_command(call.count()).add_command(call.set());
         let values = self.connection.request_pipeline(&both).await?;
         let right = match &values[..] {
             [Value::Array(executed)] => {
-                matches!(&executed[..], [counted, Value::Okay] if is_count(counted, call))
+                matches!(&executed[..], [counted, Value::Okay] if call.is_count(counted))
             }
             _ => false,
         };
@@ -160,54 +208,94 @@ impl Caller {
         Ok(())
     }
 
-    async fn dedicated(&mut self, call: u64) -> RedisResult<()> {
+    async fn dedicated(&mut self, call: Making) -> RedisResult<()> {
         let mut own = self.client.dedicated().await?;
         // Taking the connection has its own bound, and the command begins a new one.
-        lock(&self.world).history.call(call).deadline = self.runtime.elapsed() + self.call_timeout;
-        let counted = own.request(&count(call)).await?.extract_error()?;
-        self.expect(is_count(&counted, call), call, &counted);
+        lock(&self.world).history.call(call.number).deadline =
+            self.runtime.elapsed() + self.plan.call_timeout;
+        let counted = own.request(&call.count()).await?.extract_error()?;
+        self.expect(call.is_count(&counted), call, &counted);
         Ok(())
     }
 
-    fn expect(&self, right: bool, call: u64, got: &Value) {
+    /// Notes what a call has read of its register.
+    fn take(&self, call: Making, value: &Value) {
+        let text = match value {
+            Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+            _ => None,
+        };
+        let setter = match text {
+            Some("") => Some(None),
+            text => text.and_then(Payload::read).map(|payload| Some(payload.call)),
+        };
+        self.expect(setter.is_some(), call, value);
+        lock(&self.world).history.call(call.number).read = setter;
+    }
+
+    fn expect(&self, right: bool, call: Making, got: &Value) {
         if !right {
-            lock(&self.world).history.violation(format!("call {call} got a wrong reply: {got:?}"));
-        }
-    }
-
-    /// Whether this caller has set the value.
-    fn is_mine(&self, value: &Value) -> bool {
-        let prefix = format!("{}:", self.number);
-        match value {
-            Value::BulkString(bytes) => bytes.starts_with(prefix.as_bytes()),
-            value => *value == Value::Nil,
+            let mut got = format!("{got:?}");
+            got.truncate(200);
+            lock(&self.world).history.violation(format!("call {} got a wrong reply: {got}", call.number));
         }
     }
 }
 
-fn count(call: u64) -> Cmd {
-    cmd("INCRBY").arg(format!("count:{call}")).arg(call).take()
+/// A call that is being made: its commands, and the replies that are right.
+#[derive(Clone, Copy)]
+struct Making {
+    number: u64,
+    kind: Kind,
+    register: u64,
+    text: Payload,
 }
 
-fn set(caller: usize, call: u64) -> Cmd {
-    cmd("SET").arg(format!("register:{caller}")).arg(format!("{caller}:{call}")).take()
+impl Making {
+    fn count(self) -> Cmd {
+        cmd("INCRBY").arg(format!("count:{}", self.number)).arg(self.number).take()
+    }
+
+    fn set(self) -> Cmd {
+        cmd("SET").arg(self.register()).arg(self.text.to_string()).take()
+    }
+
+    fn get(self) -> Cmd {
+        cmd("GETRANGE").arg(self.register()).arg(0).arg(BEYOND_ALL_TEXTS + self.number).take()
+    }
+
+    fn echo(self) -> Cmd {
+        cmd("ECHO").arg(self.text.to_string()).take()
+    }
+
+    fn register(self) -> String {
+        format!("register:{}", self.register)
+    }
+
+    fn is_text(self, value: &Value) -> bool {
+        *value == Value::BulkString(self.text.to_string().into_bytes())
+    }
+
+    /// Whether this is the call's counter: its number, as often as it has run.
+    fn is_count(self, value: &Value) -> bool {
+        matches!(value, Value::Int(count) if *count > 0 && (*count as u64).is_multiple_of(self.number))
+    }
 }
 
-fn get(caller: usize) -> Cmd {
-    cmd("GET").arg(format!("register:{caller}")).take()
-}
-
-fn echo(call: u64) -> Cmd {
-    cmd("ECHO").arg(call).take()
-}
-
-fn is_text(value: &Value, call: u64) -> bool {
-    *value == Value::BulkString(call.to_string().into_bytes())
-}
-
-/// Whether this is the call's counter: its number, as often as it has run.
-fn is_count(value: &Value, call: u64) -> bool {
-    matches!(value, Value::Int(count) if *count > 0 && (*count as u64).is_multiple_of(call))
+/// Waits for all of these, which go on at the same time.
+async fn all<F: Future + Unpin>(mut futures: Vec<F>) -> Vec<F::Output> {
+    let mut outputs = Vec::new();
+    future::poll_fn(|cx| {
+        futures.retain_mut(|future| match Pin::new(future).poll(cx) {
+            Poll::Ready(output) => {
+                outputs.push(output);
+                false
+            }
+            Poll::Pending => true,
+        });
+        if futures.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    outputs
 }
 
 fn is_closed(error: &RedisError) -> bool {

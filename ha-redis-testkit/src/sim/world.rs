@@ -7,7 +7,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::fault::{Fault, Mend};
-use super::history::{End, History, Write};
+use super::history::{End, History, What};
 use super::host::{Host, SENTINELS, SERVERS};
 use super::network::{Conditions, ConnectionId, Network, Way};
 use super::redis::Redis;
@@ -15,6 +15,7 @@ use super::scheduler::Clock;
 use super::sentinel::{Failover, Sentinel};
 use super::session::Session;
 use super::trace::{Line, Trace};
+use super::users::{Hello, Rights};
 
 pub(super) struct World {
     clock: Arc<Clock>,
@@ -23,13 +24,20 @@ pub(super) struct World {
     pub(super) rng: Rng,
     pub(super) network: Network,
     pub(super) sessions: BTreeMap<ConnectionId, Session>,
+    /// The number that each process has given its last client.
+    pub(super) client_ids: [u64; SERVERS + SENTINELS],
     pub(super) processes: [Process; SERVERS + SENTINELS],
     pub(super) servers: [Redis; SERVERS],
     pub(super) sentinels: [Sentinel; SENTINELS],
     pub(super) failover: Option<Failover>,
     pub(super) habits: Habits,
+    pub(super) rights: Rights,
+    /// How many commands have waited for something to come.
+    pub(super) waits: u64,
     /// How many servers have become master; the number of the newest one's era.
     pub(super) eras: u64,
+    /// How many lines of data there have been.
+    pub(super) lineages: u64,
     pub(super) history: History,
     pub(super) trace: Trace,
 }
@@ -43,7 +51,7 @@ pub(super) enum Event {
     },
     Deliver(ConnectionId, Way),
     /// A command that waits on the server has waited enough.
-    Unblock(ConnectionId),
+    Unblock(ConnectionId, u64),
     /// A replica takes over what its master has written.
     Replicate(usize),
     /// A Sentinel looks round.
@@ -69,7 +77,14 @@ pub(super) enum Process {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Habits {
     pub(super) replication_lag: Duration,
-    pub(super) resp3: bool,
+    /// What becomes of HELLO: without it there is no RESP3.
+    pub(super) hello: Hello,
+    /// A master with fewer replicas takes no writes.
+    pub(super) min_replicas: usize,
+    /// Whether a replica answers reads that has lost its master.
+    pub(super) serves_stale: bool,
+    /// For how long a server loads its data, at most.
+    pub(super) longest_loading: Duration,
     /// Whether the Sentinels publish what they do.
     pub(super) publish: bool,
     /// How many failovers of a hundred are given up before and after the promotion.
@@ -85,6 +100,7 @@ impl World {
         seed: u64,
         conditions: Conditions,
         habits: Habits,
+        rights: Rights,
         trace: Trace,
     ) -> Self {
         let mut world = Self {
@@ -94,15 +110,22 @@ impl World {
             rng: Rng::with_seed(seed),
             network: Network::new(conditions),
             sessions: BTreeMap::new(),
+            client_ids: [2; SERVERS + SENTINELS],
             processes: [Process::Up; SERVERS + SENTINELS],
             servers: std::array::from_fn(Redis::new),
             sentinels: std::array::from_fn(|_| Sentinel::default()),
             failover: None,
             habits,
+            rights,
+            waits: 0,
             eras: 1,
+            lineages: 1,
             history: History::default(),
             trace,
         };
+        for server in &mut world.servers {
+            server.min_replicas = habits.min_replicas;
+        }
         for sentinel in 0..SENTINELS {
             world.look_later(sentinel);
         }
@@ -144,7 +167,7 @@ impl World {
             Event::Dial(number) => self.on_dial(number),
             Event::Answered { number, accepted } => self.on_answered(number, accepted),
             Event::Deliver(number, way) => self.on_deliver(number, way),
-            Event::Unblock(number) => self.on_unblock(number),
+            Event::Unblock(number, begun) => self.on_unblock(number, begun),
             Event::Replicate(replica) => self.on_replicate(replica),
             Event::Look(sentinel) => self.on_look(sentinel),
             Event::Step { failover } => self.on_step(failover),
@@ -185,8 +208,15 @@ impl World {
         self.is_up(watcher) && self.is_up(host) && self.network.reaches(watcher, host)
     }
 
+    /// Whether a Sentinel gets an answer from a server that it takes for a sign of life.
+    pub(super) fn answers(&self, sentinel: usize, server: usize) -> bool {
+        let busy = self.servers[server].busy_until > self.now();
+        self.sees(Host::Sentinel(sentinel), Host::Redis(server)) && !busy
+    }
+
     pub(super) fn crash(&mut self, host: Host) {
         self.processes[host.index() - 1] = Process::Down;
+        self.client_ids[host.index() - 1] = 2;
         for number in self.connections_of(host) {
             self.reset(number);
         }
@@ -206,7 +236,9 @@ impl World {
             Process::Down => self.say(format!("{host} is started")),
             Process::Hung => {
                 self.say(format!("{host} goes on"));
-                self.connections_of(host).into_iter().for_each(|number| self.serve(number));
+                let mut connections = self.connections_of(host);
+                self.rng.shuffle(&mut connections);
+                connections.into_iter().for_each(|number| self.serve(number));
             }
         }
     }
@@ -220,7 +252,7 @@ impl World {
     pub(super) fn lost_counts(&self) -> Vec<u64> {
         let Host::Redis(master) = self.newest_master() else { return Vec::new() };
         let acknowledged = self.history.calls().filter(|(number, call)| {
-            let counted = self.history.executions(*number).iter().any(|run| run.write == Write::Count);
+            let counted = self.history.executions(*number).iter().any(|run| run.what == What::Count);
             counted && matches!(call.end, Some((_, End::Done)))
         });
         let lost = acknowledged

@@ -1,0 +1,71 @@
+//! What a server knows of its clients: their numbers and names, and how one ends another.
+
+use super::host::Host;
+use super::network::ConnectionId;
+use super::reply;
+use super::session::Session;
+use super::users::Hello;
+use super::world::World;
+
+impl World {
+    /// The number of the next client of a server: each process counts its own.
+    pub(super) fn next_client_id(&mut self, host: Host) -> u64 {
+        let next = &mut self.client_ids[host.index() - 1];
+        *next += 1;
+        *next
+    }
+
+    /// Answers HELLO, which may give the client a name.
+    pub(super) fn hello(&mut self, number: ConnectionId, words: &[&str]) -> Vec<u8> {
+        if self.habits.hello == Hello::Closed {
+            self.finish(number);
+            return Vec::new();
+        }
+        let named = words.iter().position(|word| word.eq_ignore_ascii_case("SETNAME"));
+        let name = named.and_then(|at| words.get(at + 1));
+        let Some(session) = self.sessions.get_mut(&number) else { return Vec::new() };
+        if let Some(name) = name {
+            session.name = (*name).to_owned();
+        }
+        reply::hello(session.id)
+    }
+
+    /// Answers CLIENT.
+    pub(super) fn client_command(&mut self, number: ConnectionId, words: &[&str]) -> Vec<u8> {
+        let Some(session) = self.sessions.get_mut(&number) else { return Vec::new() };
+        let host = session.host;
+        let what = words.first().map(|what| what.to_ascii_uppercase()).unwrap_or_default();
+        match (&*what, &words[1.min(words.len())..]) {
+            ("ID", []) => reply::integer(session.id as i64),
+            ("SETNAME", [name]) => {
+                session.name = (*name).to_owned();
+                reply::status("OK")
+            }
+            ("LIST", []) => self.list_clients(host, |_| true),
+            ("LIST", [by, ids @ ..]) if by.eq_ignore_ascii_case("ID") => {
+                let ids = ids.iter().filter_map(|id| id.parse::<u64>().ok()).collect::<Vec<_>>();
+                self.list_clients(host, |session| ids.contains(&session.id))
+            }
+            ("KILL", [by, id]) if by.eq_ignore_ascii_case("ID") => {
+                let killed = self.sessions.iter().find(|(_, session)| {
+                    session.host == host && id.parse().is_ok_and(|id: u64| id == session.id)
+                });
+                let killed = killed.map(|(killed, _)| *killed);
+                if let Some(killed) = killed {
+                    self.say(format!("connection {killed} is killed over connection {number}"));
+                    self.reset(killed);
+                }
+                reply::integer(killed.is_some().into())
+            }
+            _ => reply::error(&format!("ERR unknown subcommand or wrong number of arguments for '{what}'")),
+        }
+    }
+
+    fn list_clients(&self, host: Host, wanted: impl Fn(&Session) -> bool) -> Vec<u8> {
+        let sessions = self.sessions.iter().filter(|(_, session)| session.host == host && wanted(session));
+        let lines = sessions.map(|(number, Session { id, name, .. })| {
+            format!("id={id} addr=10.0.0.1:{} name={name} db=0 cmd=client\n", 10_000 + number)
+        });
+        reply::bulk(&lines.collect::<String>())
+    }
+}

@@ -1,0 +1,50 @@
+//! The texts that callers send, each with the number of its call, some of them large.
+
+use std::fmt;
+
+/// A text that no other call has, and that shows when a part of it is another's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Payload {
+    pub(super) call: u64,
+    /// So many letters more than the number.
+    pub(super) padding: usize,
+}
+
+impl Payload {
+    /// Reads a text back. `None` for what no caller has sent.
+    pub(super) fn read(text: &str) -> Option<Self> {
+        let (call, padding) = text.split_once(':')?;
+        let payload = Self { call: call.parse().ok()?, padding: padding.len() };
+        padding.bytes().all(|letter| letter == payload.letter()).then_some(payload)
+    }
+
+    /// The call whose number a text begins with: servers need not read the rest.
+    pub(super) fn call_of(text: &str) -> Option<u64> {
+        text.split(':').next()?.parse().ok()
+    }
+
+    fn letter(self) -> u8 {
+        b'a' + (self.call % 26) as u8
+    }
+}
+
+impl fmt::Display for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let padding = char::from(self.letter()).to_string().repeat(self.padding);
+        write!(f, "{}:{padding}", self.call)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_is_read_back_and_a_mixed_one_is_not() {
+        let payload = Payload { call: 28, padding: 3 };
+        assert_eq!(payload.to_string(), "28:ccc");
+        assert_eq!(Payload::read("28:ccc"), Some(payload));
+        assert_eq!(Payload::read("28:cdc"), None);
+        assert_eq!(Payload::call_of("28:cc"), Some(28));
+    }
+}

@@ -1,0 +1,151 @@
+//! How servers follow each other: replication that lags, promotion, and what a crash leaves.
+
+use std::time::Duration;
+
+use super::host::{Host, SERVERS};
+use super::redis::Role;
+use super::reply;
+use super::world::{Event, World};
+
+/// Between two attempts of a replica to reach its master.
+const REPLICA_RETRY: Duration = Duration::from_millis(50);
+
+impl World {
+    pub(super) fn replicate_later(&mut self, replica: usize, wait: Duration) {
+        if !std::mem::replace(&mut self.servers[replica].replicating, true) {
+            self.after(wait, Event::Replicate(replica));
+        }
+    }
+
+    /// The replica takes over what it has not got yet: the rest of the log, or all when its history is another.
+    pub(super) fn on_replicate(&mut self, replica: usize) {
+        self.servers[replica].replicating = false;
+        let Role::Replica { of } = self.servers[replica].role else { return };
+        if !self.sees(Host::Redis(replica), Host::Redis(of)) {
+            self.replicate_later(replica, REPLICA_RETRY);
+            return;
+        }
+        self.servers[replica].synced = true;
+        let master = &self.servers[of];
+        let same = master.lineage == self.servers[replica].lineage
+            && master.log.len() >= self.servers[replica].log.len();
+        if same {
+            let missing = master.log[self.servers[replica].log.len()..].to_vec();
+            let redis = &mut self.servers[replica];
+            redis.data.extend(missing.iter().cloned());
+            redis.log.extend(missing);
+        } else {
+            let (lineage, data, log) = (master.lineage, master.data.clone(), master.log.clone());
+            let redis = &mut self.servers[replica];
+            (redis.lineage, redis.data, redis.log) = (lineage, data, log);
+            self.say(format!("{} has copied {}", Host::Redis(replica), Host::Redis(of)));
+        }
+    }
+
+    /// Makes a server master.
+    pub(super) fn promote(&mut self, server: usize) -> u64 {
+        self.eras += 1;
+        let era = self.eras;
+        self.servers[server].role = Role::Master { era };
+        self.servers[server].era = era;
+        self.begin_lineage(server);
+        self.say(format!("{} is master, era {era}", Host::Redis(server)));
+        era
+    }
+
+    /// From now on what a master writes is a history of its own.
+    fn begin_lineage(&mut self, server: usize) {
+        self.lineages += 1;
+        let redis = &mut self.servers[server];
+        redis.lineage = self.lineages;
+        self.history.begin_lineage(redis.lineage, redis.registers());
+    }
+
+    /// Makes a server a replica.
+    pub(super) fn attach(&mut self, server: usize, of: usize) {
+        let was = std::mem::replace(&mut self.servers[server].role, Role::Replica { of });
+        if let Role::Master { era } = was {
+            self.revoke(era);
+        }
+        self.say(format!("{} is a replica of {}", Host::Redis(server), Host::Redis(of)));
+        self.servers[server].synced = false;
+        self.unblock_all(server);
+        let wait = self.between(20, 200);
+        self.replicate_later(server, wait);
+    }
+
+    /// Notes that a master is none any more, or is to be none: clients may leave it.
+    pub(super) fn revoke(&mut self, era: u64) {
+        let now = self.now();
+        self.history.revoked.entry(era).or_insert(now);
+    }
+
+    /// Starts a server again, with its data or without, and loading for a while.
+    pub(super) fn restart(&mut self, server: usize, empty: bool, loading: Duration) {
+        let now = self.now();
+        let redis = &mut self.servers[server];
+        redis.loading_until = now + loading;
+        if empty {
+            redis.data.clear();
+            redis.log.clear();
+        }
+        if empty && redis.is_master() {
+            self.begin_lineage(server);
+        }
+        self.bring_back(Host::Redis(server));
+    }
+
+    /// How many replicas a master has that take over what it writes. It needs longer than a simulation to miss one that
+    /// hangs.
+    pub(super) fn good_replicas(&self, server: usize) -> usize {
+        let replicas = (0..SERVERS).filter(|replica| {
+            let redis = &self.servers[*replica];
+            let (master, replica) = (Host::Redis(server), Host::Redis(*replica));
+            redis.role == (Role::Replica { of: server })
+                && redis.synced
+                && self.listens(replica)
+                && self.network.reaches(replica, master)
+        });
+        replicas.count()
+    }
+}
+
+/// What a server says of its part.
+impl World {
+    pub(super) fn role(&self, server: usize) -> Vec<u8> {
+        match self.servers[server].role {
+            Role::Master { .. } => {
+                reply::array(&[reply::bulk("master"), reply::integer(0), reply::array(&[])])
+            }
+            Role::Replica { of } => {
+                let of = Host::Redis(of);
+                reply::array(&[
+                    reply::bulk("slave"),
+                    reply::bulk(&of.to_string()),
+                    reply::integer(of.port().into()),
+                    reply::bulk("connected"),
+                    reply::integer(0),
+                ])
+            }
+        }
+    }
+
+    /// `INFO replication`. A write counts as a hundred bytes.
+    pub(super) fn info(&self, server: usize) -> Vec<u8> {
+        let redis = &self.servers[server];
+        let offset = 100 * redis.log.len();
+        let part = match redis.role {
+            Role::Master { .. } => format!("role:master\r\nconnected_slaves:{}", self.good_replicas(server)),
+            Role::Replica { of } => {
+                let link = if self.has_lost_its_master(server) { "down" } else { "up" };
+                let (host, port) = (Host::Redis(of), Host::Redis(of).port());
+                format!(
+                    "role:slave\r\nmaster_host:{host}\r\nmaster_port:{port}\r\nmaster_link_status:{link}\r\n\
+                     slave_repl_offset:{offset}"
+                )
+            }
+        };
+        let history = format!("master_replid:{:040}\r\nmaster_repl_offset:{offset}", redis.lineage);
+        reply::bulk(&format!("# Replication\r\n{part}\r\n{history}\r\n"))
+    }
+}

@@ -97,18 +97,19 @@ impl DedicatedConnection {
             let attempt = exchange_in_turn(link, &slot, call, reply_bound, &self.core, bound).await;
             self.borrowed.busy = match &attempt {
                 Ok(_) => false,
-                Err(Failure::Error(_)) => true,
+                Err(Failure::Error(_) | Failure::Late(_)) => true,
                 Err(Failure::NotTaken(_)) => owed,
             };
             match attempt {
                 Ok(reply) => return Ok(reply),
                 Err(Failure::Error(error)) => return Err(error),
+                Err(Failure::Late(late)) => return Err(late.into_error(&self.core)),
                 Err(Failure::NotTaken(NotTaken::Ended(why) | NotTaken::ReadOnly(why))) => {
                     return Err(why.with_outcome(Outcome::NotSent));
                 }
                 Err(Failure::NotTaken(NotTaken::Full)) => return Err(overloaded()),
                 // A failover is under way: it ends this connection, or is aborted.
-                Err(Failure::NotTaken(NotTaken::Held)) => {
+                Err(Failure::NotTaken(NotTaken::Held | NotTaken::Silent)) => {
                     let released = until(&*self.core.runtime, bound, self.core.pool.released()).await;
                     released.map_err(|Elapsed| Error::new(Kind::Timeout, "a failover took too long"))?;
                 }

@@ -49,7 +49,8 @@ pub trait Runtime: Debug + Send + Sync + 'static {
     async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
 
     /// Opens a plain connection to this one endpoint. On TCP it should send what is written without delay
-    /// (`TCP_NODELAY`) and notice a peer that is gone (keepalive).
+    /// (`TCP_NODELAY`), notice a peer that is gone (keepalive), and take no more bytes ahead than it needs to keep the
+    /// network busy (`TCP_NOTSENT_LOWAT`), since the client tells by the bytes that are taken whether the server lives.
     ///
     /// Several attempts may go on at once, each to another address of a name: the first to connect is kept, and the
     /// others are dropped. The caller bounds the time; dropping the future abandons the attempt.
@@ -95,6 +96,13 @@ pub trait Transport: Send + 'static {
 
     /// Sends on what the transport itself buffers. Plain sockets buffer nothing.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Has the connection reset when it is dropped, not closed in order: what the server has not acknowledged by then is
+    /// not to reach it any more. On TCP that is `SO_LINGER` with a time of zero. By default nothing is done.
+    ///
+    /// The client calls this on a connection that it gives up while replies are owed. A command on it that is delivered
+    /// late would undo what was written since on another connection.
+    fn reset_on_drop(&mut self) {}
 }
 
 /// A timer of a [`Runtime`].

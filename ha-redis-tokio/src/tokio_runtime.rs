@@ -3,6 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::pin::{Pin, pin};
 use std::sync::OnceLock;
 use std::task::{Context, Poll};
@@ -22,6 +23,9 @@ const KEEPALIVE_PROBES: u32 = 3;
 /// Written bytes that a peer has not acknowledged for so long end the connection.
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+/// The system takes so many bytes ahead of what it has sent: enough to keep a fast network busy.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 256 << 10;
 
 /// [`Runtime`] on Tokio. Time is Tokio's, so a paused clock works.
 ///
@@ -110,7 +114,10 @@ fn set_options(socket: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(socket);
     socket.set_tcp_keepalive(&keepalive)?;
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    {
+        socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+        socket.set_tcp_notsent_lowat(UNSENT)?;
+    }
     Ok(())
 }
 
@@ -128,7 +135,7 @@ impl Timer for Sleep {
 
 struct Socket<S>(S);
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for Socket<S> {
+impl<S: AsyncRead + AsyncWrite + AsFd + Send + Unpin + 'static> Transport for Socket<S> {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buf = ReadBuf::new(buf);
         Pin::new(&mut self.0).poll_read(cx, &mut buf).map_ok(|()| buf.filled().len())
@@ -140,5 +147,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for Socket<S>
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn reset_on_drop(&mut self) {
+        // Without it the system goes on sending, and a socket of which that cannot be told is as good as closed.
+        let _ = SockRef::from(&self.0).set_linger(Some(Duration::ZERO));
     }
 }

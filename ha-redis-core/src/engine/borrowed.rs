@@ -6,6 +6,7 @@ use std::time::Instant;
 use futures_lite::future;
 
 use crate::engine::core::Core;
+use crate::engine::driver::OnSilence;
 use crate::engine::lane;
 use crate::error::{Error, Kind};
 use crate::link::Link;
@@ -103,7 +104,7 @@ impl Drop for Place {
 async fn open(mut place: Place, followed: &Followed) -> Result<Borrowed, Error> {
     let core = Arc::clone(&place.core);
     let parts = lane::open(&core, followed).await?;
-    let (link, driver) = core.link(followed, parts);
+    let (link, driver) = core.link(followed, parts, OnSilence::End);
     if !core.pool.enlist(&link) {
         return Err(Error::new(Kind::NotMaster, format!("{} is no master any more", followed.address)));
     }

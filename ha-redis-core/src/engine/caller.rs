@@ -12,17 +12,17 @@ use crate::config::RedisConfig;
 use crate::engine::borrowed::borrow;
 use crate::engine::calling::Calling;
 use crate::engine::core::{Core, Keeper};
+use crate::engine::driver::unresponsive;
 use crate::engine::outage::Mark;
 use crate::engine::reading::Reading;
 use crate::error::{Error, Kind, Outcome};
 use crate::link::Generation;
-use crate::link::Slot;
-use crate::link::{Call, Link, NotTaken};
+use crate::link::{Call, Link, NoReply, NotTaken, Slot};
 use crate::proto::{Reply, ReplyBound};
 use crate::replica::ReplicaChoice;
 use crate::retry::refusal::{self, Refusal};
 use crate::retry::{Backoff, Decision, RetryPolicy, RetrySafety, RetrySession};
-use crate::time::{sleep_until, until};
+use crate::time::{Elapsed, sleep_until, until};
 
 /// Sends calls, one at a time, over the connection that is in use now, and again where that is allowed.
 #[derive(Debug)]
@@ -73,7 +73,39 @@ pub(crate) type Attempt = Result<Reply, Failure>;
 #[derive(Debug)]
 pub(crate) enum Failure {
     NotTaken(NotTaken),
+    Late(LateReply),
     Error(Error),
+}
+
+/// A reply that has not come in time, and may still come: nothing has moved on its connection for `socket_timeout`.
+#[derive(Debug)]
+pub(crate) struct LateReply {
+    pub(crate) link: Arc<Link>,
+    pub(crate) slot: Arc<Slot>,
+}
+
+impl LateReply {
+    /// What a caller is told that does not wait for it any longer.
+    pub(crate) fn into_error(self, core: &Core) -> Error {
+        unresponsive(&self.link.address, core.config.socket_timeout()).with_outcome(Outcome::MaybeApplied)
+    }
+}
+
+impl Failure {
+    pub(crate) fn of(no_reply: NoReply, link: &Arc<Link>, slot: &Arc<Slot>) -> Self {
+        match no_reply {
+            NoReply::Late => Self::Late(LateReply { link: Arc::clone(link), slot: Arc::clone(slot) }),
+            NoReply::Ended(error) => Self::Error(error),
+        }
+    }
+}
+
+/// What came of waiting on for a late reply.
+enum Awaited {
+    Reply(Reply),
+    StillLate(LateReply),
+    /// The connection has ended: there is nothing left to wait for.
+    Ended(Error),
 }
 
 impl Caller {
@@ -196,10 +228,19 @@ impl Caller {
                 Err(Failure::NotTaken(NotTaken::Full)) => return Err(overloaded()),
                 Err(Failure::NotTaken(NotTaken::ReadOnly(why))) => return Err(why),
                 // Waiting for a connection is no attempt.
-                Err(Failure::NotTaken(NotTaken::Held | NotTaken::Ended(_))) => {
+                Err(Failure::NotTaken(NotTaken::Held | NotTaken::Silent | NotTaken::Ended(_))) => {
                     self.link = None;
                     continue;
                 }
+                Err(Failure::Late(late)) => match self.decide(&mut session, call, Outcome::MaybeApplied) {
+                    Decision::RetryAt(_) if self.core.budget.take() => {
+                        self.mark(Mark::Retried);
+                        first = self.await_late(late, generation, in_doubt).await;
+                        bound = self.wait_bound(deadline);
+                        continue;
+                    }
+                    Decision::RetryAt(_) | Decision::GiveUp => return Err(late.into_error(&self.core)),
+                },
                 Err(Failure::Error(error)) => {
                     self.leave();
                     if error.outcome() == Outcome::NotSent && self.core.runtime.now() < bound {
@@ -219,6 +260,25 @@ impl Caller {
                 Decision::RetryAt(_) | Decision::GiveUp => return ended,
             }
             bound = self.wait_bound(deadline);
+        }
+    }
+
+    /// Waits on for a reply that is late, in place of another attempt: behind itself, a copy on the same connection would
+    /// only run twice. Nothing is returned when the connection has ended, so that the attempt is made on another one.
+    async fn await_late(
+        &mut self,
+        late: LateReply,
+        generation: Generation,
+        in_doubt: &mut bool,
+    ) -> Option<(Attempt, Generation)> {
+        match wait_on(&self.core, late).await {
+            Awaited::Reply(reply) => Some((Ok(reply), generation)),
+            Awaited::StillLate(late) => Some((Err(Failure::Late(late)), generation)),
+            Awaited::Ended(error) => {
+                *in_doubt |= error.outcome() == Outcome::MaybeApplied;
+                self.leave();
+                None
+            }
         }
     }
 
@@ -311,7 +371,7 @@ impl Caller {
                 // Even here there may be no room at once: the connection's own check may wait for its answer.
                 let link = borrowed.link();
                 let attempt = exchange_in_turn(link, &slot, call, reply_bound, &self.core, bound).await;
-                borrowed.busy = matches!(attempt, Err(Failure::Error(_)));
+                borrowed.busy = matches!(attempt, Err(Failure::Error(_) | Failure::Late(_)));
                 (attempt, borrowed.link().generation)
             }
         };
@@ -381,11 +441,26 @@ pub(super) fn refused(call: Call<'_>, reply: &Reply) -> Option<Refusal> {
     }
 }
 
+/// Waits for a late reply as long as something moves on its connection, and for `socket_timeout` where nothing does.
+async fn wait_on(core: &Core, late: LateReply) -> Awaited {
+    let runtime = &*core.runtime;
+    loop {
+        let bound = runtime.now() + core.config.socket_timeout();
+        match until(runtime, bound, poll_fn(|cx| late.slot.poll(cx))).await {
+            Ok(Ok(reply)) => return Awaited::Reply(reply),
+            Ok(Err(NoReply::Ended(error))) => return Awaited::Ended(error),
+            Ok(Err(NoReply::Late)) => return Awaited::StillLate(late),
+            Err(Elapsed) if late.link.is_silent() => return Awaited::StillLate(late),
+            Err(Elapsed) => {}
+        }
+    }
+}
+
 /// Sends a call over `link`, waiting until `bound` for room, and waits for its reply in `slot`.
 ///
 /// Dropping the future leaves the connection in step: the reply goes to the slot, which nobody reads.
 pub(crate) async fn exchange_in_turn(
-    link: &Link,
+    link: &Arc<Link>,
     slot: &Arc<Slot>,
     call: Call<'_>,
     reply_bound: ReplyBound,
@@ -394,5 +469,5 @@ pub(crate) async fn exchange_in_turn(
 ) -> Attempt {
     let submitted = until(&*core.runtime, bound, link.submit_in_turn(call, slot, reply_bound)).await;
     submitted.unwrap_or(Err(NotTaken::Full)).map_err(Failure::NotTaken)?;
-    poll_fn(|cx| slot.poll(cx)).await.map_err(Failure::Error)
+    poll_fn(|cx| slot.poll(cx)).await.map_err(|no_reply| Failure::of(no_reply, link, slot))
 }

@@ -11,7 +11,7 @@ use redis::Cmd;
 
 use crate::command::{Placement, Refusal, Scan, is_replica_read, name, pipeline_placement, placement, scan};
 use crate::engine::caller::{Attempt, Caller, Failure, Route, refused};
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Outcome};
 use crate::link::{Call, Generation, Slot};
 use crate::proto::Reply;
 
@@ -105,10 +105,13 @@ impl Future for Calling<'_> {
                     caller.slot = Some(slot);
                     Poll::Ready(Ok(reply))
                 }
-                Poll::Ready(attempt) => {
-                    let generation = caller.link.as_ref().map(|link| link.generation).unwrap_or_default();
-                    let first = (attempt.map_err(Failure::Error), generation);
-                    calling.persist(caller, Route::Shared, Some(first), cx)
+                Poll::Ready(reply) => {
+                    let Some(link) = &caller.link else {
+                        return Poll::Ready(Err(connection_forgotten()));
+                    };
+                    let attempt = reply.map_err(|no_reply| Failure::of(no_reply, link, &slot));
+                    let first = Some((attempt, link.generation));
+                    calling.persist(caller, Route::Shared, first, cx)
                 }
             },
             Stage::Persisting(mut rest) => {
@@ -121,6 +124,11 @@ impl Future for Calling<'_> {
             Stage::Ended => panic!("a call was polled after its end"),
         }
     }
+}
+
+/// A call keeps its connection while it waits; without one, nobody can tell what became of it.
+fn connection_forgotten() -> Error {
+    Error::new(Kind::Lost, "the connection of a call was forgotten").with_outcome(Outcome::MaybeApplied)
 }
 
 fn placement_of(call: Call<'_>) -> Placement {

@@ -1,7 +1,7 @@
 //! What all handles of one client share, and what it does on its own account.
 
 use std::ops::Deref;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::config::RedisConfig;
 use crate::engine::caller::Terms;
 use crate::engine::connector::Connector;
 use crate::engine::dialog::Parts;
-use crate::engine::driver::{Driver, Patience};
+use crate::engine::driver::{Driver, OnSilence, Patience};
 use crate::engine::lane;
 use crate::engine::outage::{self, Mark, Outages, Sign};
 use crate::engine::replica;
@@ -115,9 +115,18 @@ impl Core {
         self.handles.fetch_add(1, Ordering::Relaxed) % self.config.lanes()
     }
 
-    pub(crate) fn spawn(&self, task: Task) -> Result<(), Error> {
-        let spawned = self.runtime.spawn(task);
-        spawned.map_err(|error| Error::caused(Kind::Config, "cannot start a task on the runtime", error))
+    /// Starts a task of the client. If it is dropped before its end, the runtime has ended, and the client with it.
+    pub(crate) fn spawn(self: &Arc<Self>, task: Task) -> Result<(), Error> {
+        let guard = TaskGuard::new(self);
+        let guarded = Arc::clone(&guard);
+        let spawned = self.runtime.spawn(Box::pin(async move {
+            task.await;
+            guarded.disarm();
+        }));
+        spawned.map_err(|error| {
+            guard.disarm();
+            Error::caused(Kind::Config, "cannot start a task on the runtime", error)
+        })
     }
 
     /// A configuration may ask for what is not there: features of this crate, and files.
@@ -139,8 +148,13 @@ impl Core {
         Patience { reply: self.config.socket_timeout(), health_check: self.config.health_check_interval() }
     }
 
-    /// A new connection to the master that is followed, and what carries it.
-    pub(crate) fn link(&self, followed: &Followed, parts: Parts) -> (Arc<Link>, Driver) {
+    /// A new connection to a server, and what carries it.
+    pub(crate) fn link(
+        &self,
+        followed: &Followed,
+        parts: Parts,
+        on_silence: OnSilence,
+    ) -> (Arc<Link>, Driver) {
         let bounds = Bounds {
             commands: self.config.max_in_flight() as usize,
             bytes: usize::try_from(self.config.max_in_flight_bytes()).unwrap_or(usize::MAX),
@@ -149,7 +163,7 @@ impl Core {
         let link = Arc::new(Link::new(followed.generation, followed.address.clone(), opened, bounds));
         let runtime = Arc::clone(&self.runtime);
         let budget = Arc::clone(&self.budget);
-        let driver = Driver::new(Arc::clone(&link), parts, runtime, self.patience(), budget);
+        let driver = Driver::new(Arc::clone(&link), parts, runtime, self.patience(), on_silence, budget);
         (link, driver)
     }
 
@@ -216,6 +230,43 @@ impl Core {
             self.notices.tell(notice);
         }
     }
+}
+
+/// Ends the client when one of its tasks is dropped unfinished, maybe before it was polled: whoever calls is to be told at
+/// once, and not to wait for what nobody does any more.
+struct TaskGuard {
+    core: Arc<Core>,
+    armed: AtomicBool,
+}
+
+impl TaskGuard {
+    fn new(core: &Arc<Core>) -> Arc<Self> {
+        Arc::new(Self { core: Arc::clone(core), armed: AtomicBool::new(true) })
+    }
+
+    fn disarm(&self) {
+        self.armed.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Drop for TaskGuard {
+    fn drop(&mut self) {
+        if *self.armed.get_mut() && self.core.pool.check_open().is_ok() {
+            self.core.pool.shut(runtime_ended());
+            self.core.events.end();
+        }
+    }
+}
+
+fn runtime_ended() -> Error {
+    let message = match std::thread::panicking() {
+        true => "a task of the client has panicked",
+        false => {
+            "the runtime on which the client was started has ended; give the client a runtime that lives as long as it \
+                  does (RedisClient::on)"
+        }
+    };
+    Error::new(Kind::Closed, message)
 }
 
 pub(crate) fn closed() -> Error {

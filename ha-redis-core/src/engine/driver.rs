@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 
+use crate::address::Address;
 use crate::closing::CloseReport;
 use crate::engine::dialog::Parts;
 use crate::engine::reply_reader::ReplyReader;
@@ -38,13 +39,25 @@ const FEW: usize = 16;
 /// What is written at once, so that the server may begin with the first part of a burst.
 const MAX_WRITE: usize = 64 << 10;
 
+/// Less than this says nothing about a server that owes a reply: it may be no more than what keeps a connection.
+const MOVEMENT: usize = 1 << 10;
+
 /// The times a connection keeps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
-    /// A server that owes replies and has sent nothing for so long is taken for dead.
+    /// A server that owes replies and lets nothing move for so long is silent.
     pub(crate) reply: Duration,
     /// A connection that has been idle for so long is asked whether it lives. Zero: never.
     pub(crate) health_check: Duration,
+}
+
+/// What comes of a server's silence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnSilence {
+    /// The connection ends.
+    End,
+    /// Callers are told, nothing new is taken, and whoever looks after the link decides.
+    Report,
 }
 
 /// Carries one connection until it ends; the output says why.
@@ -53,6 +66,7 @@ pub(crate) struct Driver {
     transport: Box<dyn Transport>,
     runtime: Arc<dyn Runtime>,
     patience: Patience,
+    on_silence: OnSilence,
     budget: Arc<RetryBudget>,
 
     reader: ReplyReader,
@@ -65,18 +79,26 @@ pub(crate) struct Driver {
     written: u64,
     /// Whether the transport may hold back bytes until it is flushed.
     unflushed: bool,
+    /// Since when the transport takes the bytes of `output` only bit by bit, if it does.
+    jammed_since: Option<Instant>,
     /// Whether other tasks are having their turn, or had it just now.
     gone_round: bool,
     /// The requests of the batch that is written next, and of the one before.
     batch: usize,
     batch_before: usize,
 
-    timer: Box<dyn Timer>,
+    /// Made at the first poll: a timer belongs to the runtime on which it is made, and that is where the task of this
+    /// driver runs, not where a caller asked for the connection.
+    timer: Option<Box<dyn Timer>>,
     timer_at: Instant,
-    /// When the server last showed a sign of life.
+    /// When something was read last.
     alive_at: Instant,
     /// The same, as it was before the last read.
     alive_before: Instant,
+    /// Bytes that have moved since the last reply.
+    moved: usize,
+    /// Whether the link has been told that the server is silent.
+    silent: bool,
     /// When it was last asked for one.
     checked_at: Instant,
     /// Whether nothing has come since memory was given back.
@@ -91,30 +113,34 @@ impl Driver {
         parts: Parts,
         runtime: Arc<dyn Runtime>,
         patience: Patience,
+        on_silence: OnSilence,
         budget: Arc<RetryBudget>,
     ) -> Self {
         let now = runtime.now();
-        let timer_at = now + patience.reply;
         Self {
             link,
             transport: parts.transport,
-            timer: runtime.timer(timer_at),
             runtime,
             patience,
+            on_silence,
             budget,
             reader: parts.reader,
-            in_flight: InFlight::new(),
+            in_flight: InFlight::new(now),
             arrivals: Vec::new(),
             output: Vec::new(),
             output_taken: 0,
             written: 0,
             unflushed: false,
+            jammed_since: None,
             gone_round: false,
             batch: 0,
             batch_before: 0,
-            timer_at,
+            timer: None,
+            timer_at: now,
             alive_at: now,
             alive_before: now,
+            moved: 0,
+            silent: false,
             checked_at: now,
             at_rest: true,
             ended: false,
@@ -191,21 +217,41 @@ impl Driver {
                     let closed = "the server closed the connection";
                     return Poll::Ready(Err(self.lost(io::Error::new(io::ErrorKind::UnexpectedEof, closed))));
                 }
-                Ok(_) => {}
+                Ok(read) => self.moved += read,
             }
             self.alive_before = std::mem::replace(&mut self.alive_at, self.runtime.now());
             self.at_rest = false;
         }
-        Poll::Ready(self.hand_out(share))
+        let answered = self.hand_out(share);
+        if answered.as_ref().is_ok_and(|answered| *answered > 0) || self.moved >= MOVEMENT {
+            self.on_movement(self.alive_at);
+        }
+        Poll::Ready(answered)
+    }
+
+    /// What is owed is not late: a reply has come, or enough of one, or the server takes what is written.
+    #[inline]
+    fn on_movement(&mut self, now: Instant) {
+        self.moved = 0;
+        self.in_flight.moved(now);
+        if self.silent {
+            self.silent = false;
+            self.link.set_silent(false);
+        }
     }
 
     /// Gives the replies that have come to those who wait for them, at most so many.
     fn hand_out(&mut self, share: usize) -> Result<usize, Error> {
         let mut answered = 0;
         while answered < share {
+            let before = self.reader.unread();
             match self.reader.next() {
                 Ok(None) => break,
-                Ok(Some(Value::Push { kind, .. })) => tracing::trace!(?kind, "push ignored"),
+                Ok(Some(Value::Push { kind, .. })) => {
+                    // Nobody waits for it.
+                    self.moved = self.moved.saturating_sub(before - self.reader.unread());
+                    tracing::trace!(?kind, "push ignored");
+                }
                 Ok(Some(value)) => match self.in_flight.on_value(value) {
                     Ok(None) => {}
                     Ok(Some((slot, reply))) => {
@@ -260,17 +306,21 @@ impl Driver {
             self.admit();
             self.batch_before = std::mem::take(&mut self.batch);
         }
-        let taken_before = self.output_taken;
+        let mut taken_now = 0;
         while self.output_taken < self.output.len() {
             let end = self.output.len().min(self.output_taken + MAX_WRITE);
             match self.transport.poll_write(cx, &self.output[self.output_taken..end]) {
-                Poll::Pending => break,
+                Poll::Pending => {
+                    self.on_jam(taken_now);
+                    break;
+                }
                 Poll::Ready(Ok(0)) => {
                     return Poll::Ready(Err(self.lost(io::ErrorKind::WriteZero.into())));
                 }
                 Poll::Ready(Ok(taken)) => {
                     self.output_taken += taken;
                     self.written += taken as u64;
+                    taken_now += taken;
                     self.unflushed = true;
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(self.lost(error))),
@@ -279,9 +329,12 @@ impl Driver {
         if !self.unflushed {
             return Poll::Pending;
         }
-        if taken_before > 0 && self.output_taken > taken_before {
-            // After a jam the server takes bytes again. Without one, that shows no more than free buffers.
-            self.alive_at = self.runtime.now();
+        if self.has_written_all()
+            && let Some(since) = self.jammed_since.take()
+        {
+            // What the network has swallowed may take as long again to reach the server.
+            let now = self.runtime.now();
+            self.on_movement(now + (now - since));
         }
         match self.transport.poll_flush(cx) {
             Poll::Pending => Poll::Pending,
@@ -293,22 +346,40 @@ impl Driver {
         }
     }
 
+    /// The transport takes no more for now. That it took something after it was jammed before is a sign of life; the
+    /// first time it shows no more than free buffers.
+    fn on_jam(&mut self, taken: usize) {
+        let now = self.runtime.now();
+        if self.jammed_since.is_none() {
+            self.jammed_since = Some(now);
+            return;
+        }
+        self.moved += taken;
+        if self.moved >= MOVEMENT {
+            self.on_movement(now);
+        }
+    }
+
     fn has_written_all(&self) -> bool {
         self.output_taken == self.output.len()
     }
 
     /// Does what is due and sets the timer for what comes next. Pending when nothing was due.
     fn keep_time(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        if self.next_due().is_some_and(|due| due < self.timer_at) {
+        if self.timer.is_none() || self.next_due().is_some_and(|due| due < self.timer_at) {
             self.set_timer();
         }
-        if self.timer.poll(cx).is_pending() {
+        if self.timer.as_mut().is_some_and(|timer| timer.poll(cx).is_pending()) {
             return Poll::Pending;
         }
         let now = self.runtime.now();
         self.expire(now);
-        if self.dead_at().is_some_and(|at| at <= now) {
-            return Poll::Ready(Err(self.unresponsive()));
+        if self.in_flight.late_at().is_some_and(|at| at <= now) {
+            // Nobody looks after a connection that is closing.
+            if self.on_silence == OnSilence::End || self.link.is_closing() {
+                return Poll::Ready(Err(unresponsive(&self.link.address, self.patience.reply)));
+            }
+            self.report_silence(now);
         }
         if self.check_at().is_some_and(|at| at <= now) {
             self.check_health(now);
@@ -321,7 +392,7 @@ impl Driver {
     }
 
     fn next_due(&self) -> Option<Instant> {
-        let due = [self.in_flight.next_expiry(), self.dead_at(), self.check_at(), self.rest_at()];
+        let due = [self.in_flight.next_deadline(), self.in_flight.late_at(), self.check_at(), self.rest_at()];
         due.into_iter().flatten().min()
     }
 
@@ -329,11 +400,19 @@ impl Driver {
         // With nothing due the timer rests; the next request sets it anew.
         let rest = self.runtime.now() + Duration::from_secs(3600);
         self.timer_at = self.next_due().unwrap_or(rest);
-        self.timer.reset(self.timer_at);
+        match &mut self.timer {
+            Some(timer) => timer.reset(self.timer_at),
+            None => self.timer = Some(self.runtime.timer(self.timer_at)),
+        }
     }
 
-    fn dead_at(&self) -> Option<Instant> {
-        self.in_flight.dead_at(self.alive_at, self.patience.reply)
+    /// Tells those whose replies are late, and takes nothing new until something moves.
+    fn report_silence(&mut self, now: Instant) {
+        if !self.silent {
+            self.silent = true;
+            self.link.set_silent(true);
+        }
+        self.in_flight.late(now).into_iter().for_each(|slot| slot.tell_late());
     }
 
     fn check_at(&self) -> Option<Instant> {
@@ -362,7 +441,7 @@ impl Driver {
     }
 
     fn expire(&mut self, now: Instant) {
-        if self.in_flight.next_expiry().is_none_or(|at| now < at) {
+        if self.in_flight.next_deadline().is_none_or(|at| now < at) {
             return;
         }
         let mut cut = CloseReport::default();
@@ -379,11 +458,6 @@ impl Driver {
         }
     }
 
-    fn unresponsive(&self) -> Error {
-        let message = format!("{} has sent nothing for {:?}", self.link.address, self.patience.reply);
-        Error::new(Kind::Timeout, message)
-    }
-
     fn lost(&self, cause: io::Error) -> Error {
         Error::caused(Kind::Lost, format!("lost the connection to {}", self.link.address), cause)
     }
@@ -395,6 +469,10 @@ impl Driver {
     /// Tells every caller that still waits what became of its command.
     fn end(&mut self, why: &Error) {
         self.ended = true;
+        if !self.in_flight.is_empty() {
+            // What was given up must not reach the server later, behind what its callers do next.
+            self.transport.reset_on_drop();
+        }
         // The gate closes first, so that nobody can stage behind what is settled here.
         let never_taken = self.link.end(why.clone());
         let settled = self.in_flight.settle(self.written);
@@ -409,6 +487,12 @@ impl Driver {
         }
         self.link.record_cut(cut);
     }
+}
+
+/// A server owes replies, and nothing has moved on its connection for so long.
+pub(crate) fn unresponsive(address: &Address, patience: Duration) -> Error {
+    let message = format!("{address} is unresponsive: nothing has moved on its connection for {patience:?}");
+    Error::new(Kind::Timeout, message)
 }
 
 /// Of a caller that has gone away, and of a check, nobody else holds the slot.

@@ -151,7 +151,8 @@ impl Scene {
         let parts = Parts { transport: Box::new(server.clone()), reader: ReplyReader::new() };
         let patience = Patience { reply: Duration::from_secs(5), health_check: Duration::ZERO };
         let budget = Arc::new(RetryBudget::new(100, 10));
-        let driver = Driver::new(Arc::clone(&link), parts, runtime.clone(), patience, budget);
+        let driver =
+            Driver::new(Arc::clone(&link), parts, runtime.clone(), patience, OnSilence::Report, budget);
         let mut scene = Self { runtime, server, link, driver, slots: Vec::new() };
         (0..CALLERS).for_each(|_| scene.call());
         while scene.server.record.take().is_empty() {
@@ -164,7 +165,7 @@ impl Scene {
         let slot = Arc::new(Slot::default());
         slot.arm(&Context::from_waker(&Waker::from(Arc::new(self.server.record.clone()))));
         let command = redis::cmd("PING");
-        let bound = ReplyBound { within: Some(LIMIT), by: None };
+        let bound = ReplyBound { within: Some(Duration::from_secs(5)), by: Some(self.runtime.now() + LIMIT) };
         self.link.submit(Call::Command(&command), &slot, bound).unwrap();
         self.slots.push(slot);
     }

@@ -7,6 +7,7 @@ use futures_lite::future;
 
 use crate::engine::core::Core;
 use crate::engine::dialog::{Dialog, Parts};
+use crate::engine::driver::{Driver, OnSilence, unresponsive};
 use crate::engine::redial::Redial;
 use crate::error::{Error, Kind};
 use crate::link::Link;
@@ -15,7 +16,6 @@ use crate::proto::Role;
 use crate::time::sleep;
 
 pub(crate) async fn keep(core: Arc<Core>, lane: usize) {
-    let _ends_pool = EndsPool(&core);
     let mut redial = Redial::default();
     while let Some(followed) = core.pool.followed().await {
         let attempt = async { Some(open(&core, &followed).await) };
@@ -29,8 +29,12 @@ pub(crate) async fn keep(core: Arc<Core>, lane: usize) {
                 continue;
             }
             Some(Ok(parts)) => {
-                let opened = core.runtime.now();
-                carry(&core, lane, &followed, parts).await;
+                let mut opened = core.runtime.now();
+                let mut successor = carry(&core, lane, &followed, parts).await;
+                while let Some(parts) = successor {
+                    opened = core.runtime.now();
+                    successor = carry(&core, lane, &followed, parts).await;
+                }
                 redial.lost(core.runtime.now() - opened);
             }
             Some(Err(error)) => {
@@ -41,18 +45,6 @@ pub(crate) async fn keep(core: Arc<Core>, lane: usize) {
         }
         let pause = redial.pause(core.runtime.random());
         future::or(sleep(&*core.runtime, pause), core.pool.superseded(followed.generation)).await;
-    }
-}
-
-/// Closes the client when the runtime drops its lane, since it ends itself.
-struct EndsPool<'a>(&'a Core);
-
-impl Drop for EndsPool<'_> {
-    fn drop(&mut self) {
-        let pool = &self.0.pool;
-        if pool.check_open().is_ok() {
-            pool.shut(Error::new(Kind::Closed, "the runtime on which the client was started has ended"));
-        }
     }
 }
 
@@ -78,20 +70,91 @@ pub(crate) async fn reach(core: &Core, followed: &Followed) -> Result<Dialog, Er
     }
 }
 
-/// Serves callers over the connection until it ends.
-async fn carry(core: &Arc<Core>, lane: usize, followed: &Followed, parts: Parts) {
-    let (link, driver) = core.link(followed, parts);
+/// Serves callers over the connection until it ends. A server that fell silent on it may have got another connection
+/// meanwhile: that is returned.
+async fn carry(core: &Arc<Core>, lane: usize, followed: &Followed, parts: Parts) -> Option<Parts> {
+    let (link, driver) = core.link(followed, parts, OnSilence::Report);
     if !core.pool.install(lane, &link) {
-        return;
+        return None;
     }
     tracing::info!(lane, address = %followed.address, generation = %followed.generation, "connected");
     let mut installed = Installed { core, lane, link: &link, why: None };
     core.on_connected(followed);
-    let why = driver.await;
+    let End { why, was_silent, successor } = drive(core, followed, &link, driver).await;
     tracing::info!(lane, address = %followed.address, generation = %followed.generation, %why, "disconnected");
     installed.why = Some(why.clone());
     drop(installed);
-    core.on_lost(followed, why);
+    if !was_silent {
+        core.on_lost(followed, why);
+    }
+    successor
+}
+
+/// How a connection ended.
+struct End {
+    why: Error,
+    /// Whether it counted as lost before, since its server was silent.
+    was_silent: bool,
+    /// The connection that takes its place.
+    successor: Option<Parts>,
+}
+
+/// Drives a connection to its end. While its server is silent another connection is tried beside it: only that tells
+/// whether the server is busy, and will still answer, or the connection is dead. When it succeeds, the silent one ends.
+async fn drive(core: &Arc<Core>, followed: &Followed, link: &Link, mut driver: Driver) -> End {
+    loop {
+        let silent = async {
+            link.silence_is(true).await;
+            None
+        };
+        if let Some(why) = future::or(async { Some((&mut driver).await) }, silent).await {
+            return End { why, was_silent: false, successor: None };
+        }
+        let why = unresponsive(&link.address, core.config.socket_timeout());
+        tracing::warn!(address = %link.address, "the server owes replies and is silent; trying another connection");
+        core.on_lost(followed, why.clone());
+        core.pool.fail(why.clone());
+        let ended = async { Silent::Ended((&mut driver).await) };
+        let heard = async {
+            link.silence_is(false).await;
+            Silent::Heard
+        };
+        let replaced = async { Silent::Replaced(Box::new(open_beside(core, followed).await)) };
+        match future::or(ended, future::or(heard, replaced)).await {
+            Silent::Ended(why) => return End { why, was_silent: true, successor: None },
+            Silent::Heard => {
+                core.pool.on_heard();
+                core.on_connected(followed);
+            }
+            Silent::Replaced(parts) => {
+                link.shut(why);
+                return End { why: driver.await, was_silent: true, successor: Some(*parts) };
+            }
+        }
+    }
+}
+
+/// What became of a connection whose server was silent.
+enum Silent {
+    Ended(Error),
+    Heard,
+    Replaced(Box<Parts>),
+}
+
+/// Connects, again and again until that succeeds.
+async fn open_beside(core: &Core, followed: &Followed) -> Parts {
+    let mut redial = Redial::default();
+    loop {
+        match open(core, followed).await {
+            Ok(parts) => return parts,
+            Err(error) => {
+                tracing::debug!(%error, "no other connection beside a silent one");
+                redial.failed(&error);
+                core.pool.fail(error);
+            }
+        }
+        sleep(&*core.runtime, redial.pause(core.runtime.random())).await;
+    }
 }
 
 /// Takes a connection out of the pool, also when the runtime drops the task that drives it.

@@ -12,9 +12,10 @@ use redis::Value;
 use crate::address::Address;
 use crate::engine::core::Core;
 use crate::engine::dialog::Parts;
+use crate::engine::driver::{OnSilence, unresponsive};
 use crate::engine::redial::Redial;
 use crate::error::{Error, Kind};
-use crate::link::{Call, Generation, Link, NotTaken, Slot};
+use crate::link::{Call, Generation, Link, NoReply, NotTaken, Slot};
 use crate::pool::{Followed, GivenBy};
 use crate::proto::{
     Replication, Reply, ReplyBound, Role, read_replication, replication_question, said, will_pass,
@@ -116,7 +117,7 @@ async fn open(core: &Arc<Core>, address: &Address) -> Result<Arc<Link>, Error> {
         Followed { generation: Generation::default(), address: address.clone(), given_by: GivenBy::Replicas };
     let (dialog, _) = core.data.connect(address, &replica.given_by).await?;
     let parts: Parts = dialog.into_parts()?;
-    let (link, driver) = core.link(&replica, parts);
+    let (link, driver) = core.link(&replica, parts, OnSilence::End);
     if !core.pool.admit_replica(&link) {
         return Err(Error::new(Kind::Lost, "it is not wanted any more"));
     }
@@ -205,11 +206,15 @@ async fn ask(core: &Core, link: &Link) -> Result<Replication, Error> {
     });
     submitted.await.map_err(|not_taken| match not_taken {
         NotTaken::Ended(error) | NotTaken::ReadOnly(error) => error,
-        NotTaken::Held | NotTaken::Full => {
+        NotTaken::Held | NotTaken::Silent | NotTaken::Full => {
             Error::new(Kind::Overloaded, "its connection takes nothing for now")
         }
     })?;
-    match poll_fn(|cx| slot.poll(cx)).await? {
+    let reply = poll_fn(|cx| slot.poll(cx)).await.map_err(|no_reply| match no_reply {
+        NoReply::Late => unresponsive(&link.address, core.config.socket_timeout()),
+        NoReply::Ended(error) => error,
+    });
+    match reply? {
         Reply::One(Value::ServerError(error)) if !will_pass(&error) => {
             let kind = if error.code() == "NOPERM" { Kind::Permission } else { Kind::Server };
             let message = format!(

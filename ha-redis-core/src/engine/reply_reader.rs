@@ -38,6 +38,12 @@ impl ReplyReader {
         value
     }
 
+    /// How many bytes have been read and not decoded.
+    #[inline]
+    pub(crate) fn unread(&self) -> usize {
+        self.unread.len()
+    }
+
     /// Whether everything that was read has been decoded.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {

@@ -22,6 +22,8 @@ pub(super) enum Gate {
 pub(crate) enum NotTaken {
     /// For now, because a failover is under way.
     Held,
+    /// For now, because the server has been silent for too long.
+    Silent,
     /// It is a write, and only reads are taken for now.
     ReadOnly(Error),
     /// The connection is at its end.

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use event_listener::Event;
 use redis::{Cmd, Pipeline};
 
 use crate::address::Address;
@@ -24,7 +25,7 @@ use gate::Gate;
 pub(crate) use gate::NotTaken;
 pub(crate) use generation::Generation;
 use room::{Queue, Ticket};
-pub(crate) use slot::Slot;
+pub(crate) use slot::{NoReply, Slot};
 
 /// A request whose reply goes to a [`Slot`].
 pub(crate) type Request = proto::Request<Arc<Slot>>;
@@ -88,10 +89,14 @@ pub(crate) struct Link {
     pub(crate) opened: Instant,
     bounds: Bounds,
     state: Mutex<State>,
+    /// Whoever looks after the connection waits here for it to fall silent, or to be heard again.
+    silence_changed: Event,
 }
 
 struct State {
     gate: Gate,
+    /// The server owes replies, and nothing has moved for so long that it takes nothing new for now.
+    silent: bool,
     /// One caller has the connection to itself: nothing is sent on it but what that caller sends.
     lent: bool,
     bytes: Vec<u8>,
@@ -120,6 +125,7 @@ impl Link {
     pub(crate) fn new(generation: Generation, address: Address, opened: Instant, bounds: Bounds) -> Self {
         let state = State {
             gate: Gate::Open,
+            silent: false,
             lent: false,
             bytes: Vec::new(),
             requests: Vec::new(),
@@ -129,13 +135,13 @@ impl Link {
             cut: CloseReport::default(),
             driver: None,
         };
-        Self { generation, address, opened, bounds, state: Mutex::new(state) }
+        Self { generation, address, opened, bounds, state: Mutex::new(state), silence_changed: Event::new() }
     }
 
     /// Encodes a call and leaves `slot` for its reply.
     pub(crate) fn submit(&self, call: Call<'_>, slot: &Arc<Slot>, bound: ReplyBound) -> Result<(), NotTaken> {
         let mut state = lock(&self.state);
-        state.gate.admit(call)?;
+        state.admit(call)?;
         if state.is_full(self.bounds) || !state.queue.is_empty() {
             return Err(NotTaken::Full);
         }
@@ -156,7 +162,7 @@ impl Link {
         let _place = Place { link: self, ticket };
         poll_fn(|cx| {
             let mut state = lock(&self.state);
-            if let Err(not_taken) = state.gate.admit(call) {
+            if let Err(not_taken) = state.admit(call) {
                 return Poll::Ready(Err(not_taken));
             }
             if state.is_full(self.bounds) || !state.queue.is_first(ticket) {
@@ -181,7 +187,7 @@ impl Link {
         bound: ReplyBound,
     ) -> Result<(), NotTaken> {
         let mut state = lock(&self.state);
-        state.gate.admit(call)?;
+        state.admit(call)?;
         let driver = state.stage(call, slot, bound);
         drop(state);
         driver.into_iter().for_each(wake);
@@ -192,7 +198,7 @@ impl Link {
     pub(crate) fn check_health(&self, limit: Duration) {
         let ping = redis::cmd("PING");
         let mut state = lock(&self.state);
-        if state.lent || state.gate.admit(Call::Command(&ping)).is_err() {
+        if state.lent || state.admit(Call::Command(&ping)).is_err() {
             return;
         }
         let bound = ReplyBound { within: Some(limit), by: None };
@@ -203,7 +209,24 @@ impl Link {
 
     /// Whether it takes commands, if only reads.
     pub(crate) fn is_open(&self) -> bool {
-        lock(&self.state).gate.is_open()
+        let state = lock(&self.state);
+        state.gate.is_open() && !state.silent
+    }
+
+    /// Whether nothing moves although replies are owed.
+    pub(crate) fn is_silent(&self) -> bool {
+        lock(&self.state).silent
+    }
+
+    /// Waits until [`Link::is_silent`] says so.
+    pub(crate) async fn silence_is(&self, silent: bool) {
+        loop {
+            let listener = self.silence_changed.listen();
+            if self.is_silent() == silent {
+                return;
+            }
+            listener.await;
+        }
     }
 
     /// How many replies have come: a sign of life, for whoever looks twice.
@@ -264,6 +287,16 @@ impl Link {
     }
 
     // What follows is for the driver.
+
+    /// Says whether the server is silent although it owes replies.
+    pub(crate) fn set_silent(&self, silent: bool) {
+        let mut state = lock(&self.state);
+        state.silent = silent;
+        let waiting = state.queue.everybody();
+        drop(state);
+        waiting.into_iter().for_each(wake);
+        self.silence_changed.notify(usize::MAX);
+    }
 
     /// Books `answered` replies, hands over the requests that have come since, and says what to do next.
     pub(crate) fn report(&self, answered: usize, requests: &mut Vec<Request>) -> Orders {
@@ -351,6 +384,13 @@ impl Link {
 }
 
 impl State {
+    fn admit(&self, call: Call<'_>) -> Result<(), NotTaken> {
+        match self.silent && self.gate.is_open() {
+            true => Err(NotTaken::Silent),
+            false => self.gate.admit(call),
+        }
+    }
+
     fn is_full(&self, bounds: Bounds) -> bool {
         self.owed >= bounds.commands || self.bytes.len() >= bounds.bytes
     }

@@ -24,7 +24,19 @@ enum State {
     Idle,
     /// Nothing has come; this task is to be woken.
     Awaited(Waker),
+    /// The caller is to be told that its reply is late.
+    Late,
     Answered(Result<Reply, Error>),
+}
+
+/// Why there is no reply.
+#[derive(Debug)]
+pub(crate) enum NoReply {
+    /// Nothing has moved on the connection for so long that the caller may want to give up. The reply may still come
+    /// into the slot.
+    Late,
+    /// There will be none.
+    Ended(Error),
 }
 
 impl Slot {
@@ -42,11 +54,22 @@ impl Slot {
         }
     }
 
+    /// Tells the caller, if it waits, that its reply is late.
+    pub(crate) fn tell_late(&self) {
+        let mut state = lock(&self.state);
+        if let State::Awaited(_) = &*state
+            && let State::Awaited(waker) = mem::replace(&mut *state, State::Late)
+        {
+            drop(state);
+            wake(waker);
+        }
+    }
+
     #[inline]
-    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<Result<Reply, Error>> {
+    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<Result<Reply, NoReply>> {
         let mut state = lock(&self.state);
         match &*state {
-            State::Answered(_) => {}
+            State::Answered(_) | State::Late => {}
             State::Awaited(waker) if waker.will_wake(cx.waker()) => return Poll::Pending,
             State::Awaited(_) | State::Idle => {
                 *state = State::Awaited(cx.waker().clone());
@@ -54,7 +77,8 @@ impl Slot {
             }
         }
         match mem::take(&mut *state) {
-            State::Answered(result) => Poll::Ready(result),
+            State::Answered(result) => Poll::Ready(result.map_err(NoReply::Ended)),
+            State::Late => Poll::Ready(Err(NoReply::Late)),
             State::Awaited(_) | State::Idle => Poll::Pending,
         }
     }

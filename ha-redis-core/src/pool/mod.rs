@@ -300,6 +300,12 @@ impl Pool {
         self.changed.notify(usize::MAX);
     }
 
+    /// A connection whose server was silent takes commands again.
+    pub(crate) fn on_heard(&self) {
+        lock(&self.state).failure = None;
+        self.announce_all();
+    }
+
     /// The master to connect to; waits for one. `None` when the client is closed.
     pub(crate) async fn followed(&self) -> Option<Arc<Followed>> {
         wait_for(&self.state, &self.changed, |state| match state.phase {

@@ -1,4 +1,8 @@
 //! Which reply belongs to which command, and how long each may take.
+//!
+//! There are two bounds. The *deadline* of a call is a point in time at which its caller waits no more. A request is
+//! *late* when nothing has moved on its connection for as long as the server may keep silent: a large value that takes
+//! its time is not late, nor is what waits behind it.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -47,7 +51,7 @@ pub(crate) struct Request<W> {
 /// When a reply must be there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ReplyBound {
-    /// How long after the request reaches the connection; `None` for a command that blocks for ever.
+    /// How long the server may keep silent about it; `None` for a command that blocks for ever.
     pub(crate) within: Option<Duration>,
     /// The deadline of the whole call.
     pub(crate) by: Option<Instant>,
@@ -61,8 +65,9 @@ pub(crate) struct InFlight<W> {
     partial: Vec<Value>,
     /// The offset in the stream of written bytes at which the request at the head begins.
     head_offset: u64,
-    /// No entry expires before this. Entries that leave the queue do not move it, so it may lie too early.
-    next_expiry: Option<Instant>,
+    /// No deadline lies before this. Entries that leave the queue do not move it, so it may lie too early.
+    next_deadline: Option<Instant>,
+    silence: Silence,
 }
 
 #[derive(Debug)]
@@ -70,9 +75,35 @@ struct Entry<W> {
     /// `None` once the waiter has been told that its time is over.
     waiter: Option<W>,
     shape: Shape,
+    patience: Patience,
     bytes: usize,
     since: Instant,
-    expires: Option<Instant>,
+    deadline: Option<Instant>,
+}
+
+/// Since when nothing has moved on the connection, and who knows of it.
+#[derive(Debug)]
+struct Silence {
+    since: Instant,
+    /// How many requests at the head of the queue have been told that they are late.
+    told: usize,
+}
+
+/// How long a server may keep silent about a request, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Patience(u32);
+
+impl Patience {
+    const ENDLESS: Self = Self(u32::MAX);
+
+    fn new(within: Option<Duration>) -> Self {
+        let millis = within.and_then(|within| u32::try_from(within.as_millis()).ok());
+        millis.map_or(Self::ENDLESS, Self)
+    }
+
+    fn after(self, instant: Instant) -> Option<Instant> {
+        (self != Self::ENDLESS).then(|| instant + Duration::from_millis(self.0.into()))
+    }
 }
 
 /// A reply that nothing asked for.
@@ -80,8 +111,14 @@ struct Entry<W> {
 pub(crate) struct Unsolicited;
 
 impl<W> InFlight<W> {
-    pub(crate) fn new() -> Self {
-        Self { queue: VecDeque::new(), partial: Vec::new(), head_offset: 0, next_expiry: None }
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            partial: Vec::new(),
+            head_offset: 0,
+            next_deadline: None,
+            silence: Silence { since: now, told: 0 },
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -95,9 +132,10 @@ impl<W> InFlight<W> {
     /// Takes a request whose bytes follow those of the requests before it.
     pub(crate) fn push(&mut self, request: Request<W>, now: Instant) {
         let Request { waiter, shape, bytes, bound } = request;
-        let expires = earlier(bound.within.and_then(|within| now.checked_add(within)), bound.by);
-        self.next_expiry = earlier(self.next_expiry, expires);
-        self.queue.push_back(Entry { waiter: Some(waiter), shape, bytes, since: now, expires });
+        self.next_deadline = earlier(self.next_deadline, bound.by);
+        let patience = Patience::new(bound.within);
+        let entry = Entry { waiter: Some(waiter), shape, patience, bytes, since: now, deadline: bound.by };
+        self.queue.push_back(entry);
     }
 
     /// Hands on the next value from the server. `Ok(Some(..))` says that a request is answered; its waiter is
@@ -123,35 +161,52 @@ impl<W> InFlight<W> {
 
     fn pop(&mut self) -> Option<Entry<W>> {
         let entry = self.queue.pop_front()?;
+        self.silence.told = self.silence.told.saturating_sub(1);
         self.head_offset += entry.bytes as u64;
         Some(entry)
     }
 
     /// When [`InFlight::expire`] is due.
-    pub(crate) fn next_expiry(&self) -> Option<Instant> {
-        self.next_expiry
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.next_deadline
     }
 
-    /// The waiters whose time is over. Their replies are still owed, and dropped when they come.
+    /// The waiters whose deadline has come. Their replies are still owed, and dropped when they come.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<W> {
         let mut expired = Vec::new();
-        self.next_expiry = None;
+        self.next_deadline = None;
         for entry in self.queue.iter_mut().filter(|entry| entry.waiter.is_some()) {
-            if entry.expires.is_some_and(|expires| expires <= now) {
+            if entry.deadline.is_some_and(|deadline| deadline <= now) {
                 expired.extend(entry.waiter.take());
             } else {
-                self.next_expiry = earlier(self.next_expiry, entry.expires);
+                self.next_deadline = earlier(self.next_deadline, entry.deadline);
             }
         }
         expired
     }
 
-    /// When a server that shows no sign of life after `alive_at` is to be taken for dead: it owes a reply, and
-    /// has been silent for `patience`, or for the longer time that the command allows. `None` when it owes
-    /// nothing, or may let the command wait for ever.
-    pub(crate) fn dead_at(&self, alive_at: Instant, patience: Duration) -> Option<Instant> {
-        let head = self.queue.front()?;
-        Some((head.since.max(alive_at) + patience).max(head.expires?))
+    /// A reply has come, or enough of one, or the server has taken what was written: nothing is late now.
+    #[inline]
+    pub(crate) fn moved(&mut self, at: Instant) {
+        self.silence = Silence { since: self.silence.since.max(at), told: 0 };
+    }
+
+    /// When the next request is late, if nothing moves until then. `None` when nothing is owed, or what is at the head
+    /// may block for ever.
+    pub(crate) fn late_at(&self) -> Option<Instant> {
+        let (head, next) = (self.queue.front()?, self.queue.get(self.silence.told)?);
+        // What stands behind a command that blocks has to wait for it.
+        head.patience.max(next.patience).after(next.since.max(self.silence.since))
+    }
+
+    /// The waiters of all requests that have become late, each once until something moves again. They may go on
+    /// waiting: their replies may still come.
+    pub(crate) fn late(&mut self, now: Instant) -> Vec<&W> {
+        let before = self.silence.told;
+        while self.late_at().is_some_and(|at| at <= now) {
+            self.silence.told += 1;
+        }
+        self.queue.range(before..self.silence.told).filter_map(|entry| entry.waiter.as_ref()).collect()
     }
 
     /// Gives back the memory that a burst has grown; the queue is empty.
@@ -195,7 +250,7 @@ mod tests {
     #[test]
     fn replies_go_to_their_requests_in_order() {
         let now = Instant::now();
-        let mut queue = InFlight::new();
+        let mut queue = InFlight::new(Instant::now());
         queue.push(request(1, Shape::One, None), now);
         queue.push(request(2, Shape::Many(2), None), now);
         assert_eq!(queue.on_value(Value::Int(1)), Ok(Some((Some(1), Reply::One(Value::Int(1))))));
@@ -205,51 +260,65 @@ mod tests {
         assert_eq!(queue.on_value(Value::Okay), Err(Unsolicited));
     }
 
+    fn by(waiter: u32, deadline: Instant) -> Request<u32> {
+        let bound = ReplyBound { within: Some(SECOND), by: Some(deadline) };
+        Request { waiter, shape: Shape::One, bytes: 10, bound }
+    }
+
     #[test]
-    fn limits_of_any_order_are_kept_and_late_replies_stay_in_step() {
+    fn deadlines_in_any_order_are_kept_and_their_replies_stay_in_step() {
         let start = Instant::now();
-        let mut queue = InFlight::new();
-        queue.push(request(1, Shape::One, Some(5 * SECOND)), start);
-        queue.push(request(2, Shape::One, Some(SECOND)), start);
+        let mut queue = InFlight::new(start);
+        queue.push(by(1, start + 5 * SECOND), start);
+        queue.push(by(2, start + SECOND), start);
         queue.push(request(3, Shape::One, None), start);
-        assert_eq!(queue.next_expiry(), Some(start + SECOND));
+        assert_eq!(queue.next_deadline(), Some(start + SECOND));
         assert_eq!(queue.expire(start + SECOND), vec![2]);
-        assert_eq!(queue.next_expiry(), Some(start + 5 * SECOND));
+        assert_eq!(queue.next_deadline(), Some(start + 5 * SECOND));
         queue.on_value(Value::Int(1)).unwrap();
         assert_eq!(queue.on_value(Value::Int(2)), Ok(Some((None, Reply::One(Value::Int(2))))));
         assert_eq!(queue.on_value(Value::Int(3)), Ok(Some((Some(3), Reply::One(Value::Int(3))))));
     }
 
     #[test]
-    fn the_deadline_of_a_call_counts_from_before_it_reached_the_connection() {
+    fn requests_are_late_when_nothing_moves() {
         let start = Instant::now();
-        let mut queue = InFlight::new();
-        let bound = ReplyBound { within: Some(5 * SECOND), by: Some(start + 2 * SECOND) };
-        queue.push(Request { waiter: 1, shape: Shape::One, bytes: 10, bound }, start + SECOND);
-        assert_eq!(queue.next_expiry(), Some(start + 2 * SECOND));
+        let at = |seconds: u32| start + seconds * SECOND;
+        let mut queue = InFlight::new(start);
+        assert_eq!(queue.late_at(), None, "nothing is owed");
+        queue.push(request(1, Shape::One, Some(5 * SECOND)), start);
+        queue.push(request(2, Shape::One, Some(5 * SECOND)), at(2));
+        assert_eq!(queue.late_at(), Some(at(5)));
+        queue.moved(at(3));
+        assert_eq!(queue.late_at(), Some(at(8)), "both wait for what moves");
+        assert_eq!(queue.late(at(7)), Vec::<&u32>::new());
+        queue.push(request(3, Shape::One, Some(5 * SECOND)), at(7));
+        assert_eq!(queue.late(at(8)), [&1, &2]);
+        assert_eq!(queue.late(at(8)), Vec::<&u32>::new(), "each is told once");
+        assert_eq!(queue.late_at(), Some(at(12)));
+        queue.on_value(Value::Okay).unwrap();
+        queue.moved(at(9));
+        assert_eq!(queue.late(at(14)), [&2, &3], "a second silence is told anew");
     }
 
     #[test]
-    fn a_silent_server_is_dead_when_it_owes_what_it_should_have_sent() {
+    fn requests_behind_a_blocking_command_wait_for_it() {
         let start = Instant::now();
-        let dead_at = |limit: Option<Duration>, alive_at: Instant| {
-            let mut queue = InFlight::new();
-            queue.push(request(1, Shape::One, limit), start);
-            queue.dead_at(alive_at, 5 * SECOND)
-        };
-        assert_eq!(InFlight::<u32>::new().dead_at(start, SECOND), None, "it owes nothing");
-        assert_eq!(dead_at(Some(5 * SECOND), start), Some(start + 5 * SECOND));
-        assert_eq!(dead_at(Some(SECOND), start), Some(start + 5 * SECOND), "a caller's hurry kills nobody");
-        assert_eq!(dead_at(Some(5 * SECOND), start + SECOND), Some(start + 6 * SECOND));
-        assert_eq!(dead_at(Some(60 * SECOND), start), Some(start + 60 * SECOND), "it may let it wait");
-        assert_eq!(dead_at(None, start), None, "even for ever");
+        let mut queue = InFlight::new(start);
+        queue.push(request(1, Shape::One, Some(60 * SECOND)), start);
+        queue.push(request(2, Shape::One, Some(5 * SECOND)), start);
+        assert_eq!(queue.late_at(), Some(start + 60 * SECOND));
+        let mut queue = InFlight::new(start);
+        queue.push(request(1, Shape::One, None), start);
+        queue.push(request(2, Shape::One, Some(SECOND)), start);
+        assert_eq!(queue.late_at(), None, "even for ever");
     }
 
     #[test]
     fn what_was_written_whole_may_have_been_applied() {
         let now = Instant::now();
         let outcomes = |written: u64| {
-            let mut queue = InFlight::new();
+            let mut queue = InFlight::new(Instant::now());
             queue.push(request(0, Shape::One, None), now);
             queue.on_value(Value::Okay).unwrap();
             queue.push(request(1, Shape::One, None), now);

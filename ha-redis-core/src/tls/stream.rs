@@ -123,6 +123,10 @@ impl Transport for TlsStream {
         ready!(self.poll_send(cx))?;
         self.socket.poll_flush(cx)
     }
+
+    fn reset_on_drop(&mut self) {
+        self.socket.reset_on_drop();
+    }
 }
 
 /// The socket as rustls wants it: what would have to wait is an error.

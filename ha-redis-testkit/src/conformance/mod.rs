@@ -52,6 +52,7 @@ mod replicas;
 mod scripted;
 mod sentinel;
 mod sentinel_replicas;
+mod slow_links;
 mod tls;
 
 use std::any::Any;
@@ -86,6 +87,7 @@ const SUITE: &[&[Test]] = &[
     replicas::TESTS,
     sentinel::TESTS,
     sentinel_replicas::TESTS,
+    slow_links::TESTS,
     tls::TESTS,
 ];
 

@@ -1,0 +1,119 @@
+//! Links that are slow or silent, and servers that take their time: what is sent twice, and what is given up.
+
+use ha_redis_core::{Client, Outcome, RedisErrorExt};
+use redis::AsyncCommands;
+
+use super::kit::{Kit, calls, config};
+use crate::{Direction, Proxy, Server};
+
+tests![
+    large_value_over_slow_link_is_sent_once,
+    slow_script_runs_once,
+    call_that_may_not_repeat_ends_with_a_silent_server,
+    silent_connection_is_replaced_and_its_call_repeated,
+    silent_server_that_answers_again_keeps_its_connection,
+    pushes_are_no_sign_of_life,
+];
+
+const MIB: usize = 1 << 20;
+
+async fn impatient(kit: &Kit, url: &str, socket_timeout: &str) -> Client {
+    kit.connect(config(&format!("{url}?socket_timeout={socket_timeout}"))).await.unwrap()
+}
+
+async fn large_value_over_slow_link_is_sent_once(kit: Kit) {
+    let server = Server::start().unwrap();
+    let proxy = Proxy::before(&server).unwrap();
+    let client = impatient(&kit, &proxy.url(), "1s").await;
+    for direction in [Direction::ToServer, Direction::ToClient] {
+        proxy.throttle(direction, 4 * MIB as u64);
+    }
+    let value = vec![b'x'; 8 * MIB];
+    let mut redis = client.connection();
+    let large = kit.spawn(async move {
+        redis.set::<_, _, ()>("large", value).await?;
+        redis.get::<_, Vec<u8>>("large").await
+    });
+    let neighbours = (0..8).map(|number| {
+        let mut redis = client.connection();
+        kit.spawn(async move { redis.incr::<_, _, u64>(format!("small:{number}"), 1).await })
+    });
+    for neighbour in kit.all(neighbours).await {
+        assert_eq!(neighbour.unwrap(), 1);
+    }
+    assert_eq!(large.end().await.unwrap().len(), 8 * MIB);
+    assert_eq!((calls(&server, "set"), calls(&server, "get"), calls(&server, "incrby")), (1, 1, 8));
+    assert_eq!(proxy.accepted(), 1, "its connection is alive all the time");
+}
+
+/// A script that keeps its server busy for two and a half times `socket_timeout`.
+const BUSY: &str = "local start = redis.call('TIME') \
+    local function elapsed() local now = redis.call('TIME') \
+        return (now[1] - start[1]) * 1000000 + now[2] - start[2] end \
+    while elapsed() < 1250000 do end return 'done'";
+
+async fn slow_script_runs_once(kit: Kit) {
+    let server = Server::start().unwrap();
+    let client = impatient(&kit, &server.url(), "500ms").await;
+    let mut redis = client.connection();
+    let done: String = redis::cmd("EVAL_RO").arg(BUSY).arg(0).query_async(&mut redis).await.unwrap();
+    assert_eq!(done, "done");
+    assert_eq!(calls(&server, "eval_ro"), 1);
+}
+
+async fn call_that_may_not_repeat_ends_with_a_silent_server(kit: Kit) {
+    let server = Server::start().unwrap();
+    let client = impatient(&kit, &server.url(), "500ms").await;
+    server.hang().unwrap();
+    let error = client.connection().incr::<_, _, u64>("n", 1).await.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::MaybeApplied);
+    let text = error.to_string();
+    assert!(text.contains("unresponsive") && text.contains(&server.port().to_string()), "{text}");
+    server.resume().unwrap();
+}
+
+async fn silent_connection_is_replaced_and_its_call_repeated(kit: Kit) {
+    let server = Server::start().unwrap();
+    let proxy = Proxy::before(&server).unwrap();
+    let client = impatient(&kit, &proxy.url(), "500ms").await;
+    // What is sent now is lost on its connection for ever; later connections are well.
+    proxy.lose(Direction::ToServer);
+    let mut redis = client.connection();
+    let set = kit.spawn(async move { redis.set::<_, _, ()>("key", "value").await });
+    kit.until("the call is lost", || proxy.lost(Direction::ToServer) > 0).await;
+    proxy.heal().unwrap();
+    set.end().await.unwrap();
+    assert_eq!((calls(&server, "set"), proxy.accepted()), (1, 2));
+}
+
+async fn silent_server_that_answers_again_keeps_its_connection(kit: Kit) {
+    let server = Server::start().unwrap();
+    let proxy = Proxy::before(&server).unwrap();
+    let client = impatient(&kit, &proxy.url(), "300ms").await;
+    server.hang().unwrap();
+    let mut redis = client.connection();
+    let get = kit.spawn(async move { redis.get::<_, Option<String>>("key").await });
+    // Another connection is tried, and not answered either.
+    kit.until("another connection is tried", || proxy.accepted() > 1).await;
+    server.resume().unwrap();
+    assert_eq!(get.end().await.unwrap(), None);
+    assert_eq!(calls(&server, "get"), 1, "the reply to the first attempt is waited for");
+    assert_eq!(client.connection().get::<_, Option<String>>("key").await.unwrap(), None);
+}
+
+async fn pushes_are_no_sign_of_life(kit: Kit) {
+    let server = Server::start().unwrap();
+    let proxy = Proxy::before(&server).unwrap();
+    let client = impatient(&kit, &proxy.url(), "500ms").await;
+    server.hang().unwrap();
+    let mut redis = client.connection();
+    let get = kit.spawn(async move { redis.get::<_, Option<String>>("key").await });
+    kit.until("another connection is tried", || {
+        proxy.inject(Direction::ToClient, *b">2\r\n+news\r\n+nobody waits for this\r\n");
+        proxy.accepted() > 1
+    })
+    .await;
+    server.resume().unwrap();
+    // Its own connection or another one answers.
+    assert_eq!(get.end().await.unwrap(), None);
+}

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 /// The units and their nanoseconds, the largest first.
-const UNITS: [(&str, u128); 6] = [
+const UNITS: [(&str, u128); 7] = [
+    ("d", 86_400_000_000_000),
     ("h", 3_600_000_000_000),
     ("m", 60_000_000_000),
     ("s", SECOND),
@@ -13,7 +14,7 @@ const UNITS: [(&str, u128); 6] = [
 ];
 const SECOND: u128 = 1_000_000_000;
 
-/// Reads `5`, `0.25`, `500ms`, `2m` …; what is finer than a nanosecond is cut off.
+/// Reads `5`, `0.25`, `500ms`, `2m`, `1d` …; what is finer than a nanosecond is cut off.
 pub(super) fn parse(text: &str) -> Option<Duration> {
     let number_ends = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(number_ends);
@@ -36,7 +37,7 @@ pub(super) fn parse(text: &str) -> Option<Duration> {
 pub(super) fn format(duration: Duration) -> String {
     let nanos = duration.as_nanos();
     let (unit, nanos_per_unit) =
-        UNITS[2..].iter().find(|(_, size)| nanos.is_multiple_of(*size)).copied().unwrap_or(("ns", 1));
+        UNITS[3..].iter().find(|(_, size)| nanos.is_multiple_of(*size)).copied().unwrap_or(("ns", 1));
     format!("{}{unit}", nanos / nanos_per_unit)
 }
 
@@ -57,6 +58,7 @@ mod tests {
             ("7ns", 7),
             ("2m", 120_000_000_000),
             ("1h", 3_600_000_000_000),
+            ("1d", 86_400_000_000_000),
         ] {
             assert_eq!(parse(text), Some(Duration::from_nanos(nanos)), "{text}");
         }

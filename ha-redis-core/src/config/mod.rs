@@ -3,26 +3,30 @@
 //! # URL forms
 //!
 //! ```text
-//! redis://[user[:password]@]host[:port][/db][?parameters]            rediss:// for TLS
-//! unix://[user[:password]@]/path/to.sock[?parameters]                also redis+unix://
+//! redis://[user[:password]@]host[:port][/db][?parameters]            rediss://, redis+ssl:// for TLS
+//! unix:/path/to.sock[?parameters]                                    redis+unix:, redis+socket:, redis-socket:
+//! unix://[user[:password]@][localhost]/path/to.sock[?parameters]     likewise
 //! redis+sentinel://[user[:password]@]host[:port][,host[:port]…][/service[/db]][?parameters]
 //!                                                                    rediss+sentinel:// for TLS
 //! redis-sentinel://[password@]host[:port][,host[:port]…][/db][?parameters][#service]
 //!                                                                    rediss-sentinel:// for TLS
 //! ```
 //!
+//! - **The scheme** may have `valkey` in place of `redis`.
 //! - **Ports** default to 6379, those of Sentinels to 26379. An IPv6 address stands in brackets.
-//! - **Before the `@`**: `user:password`, or `:password` alone. A word without a colon is the *user name*, as
-//!   redis-rs and redis-py read it, and needs a password among the parameters; only in `redis-sentinel://` and
-//!   `rediss-sentinel://`, the schemes of Lettuce, is it the *password*, as Lettuce reads it.
+//! - **Before the `@`**: `user:password`, or `:password` alone, or neither. A word without a colon is the *user name*,
+//!   as redis-rs and redis-py read it, and needs a password among the parameters; only in the schemes of Lettuce alone,
+//!   `redis-sentinel://`, `rediss-sentinel://`, `redis+ssl://`, `redis+socket://` and `redis-socket://`, is it the
+//!   *password*, as Lettuce reads it.
 //! - **The path of a Sentinel URL** is `/service[/db]`. It is `/db` where the service is named by the fragment
 //!   or by a parameter, and a lone number is always a `db`. The service is `sentinel_master_name`.
 //! - **Parameters** are the settings by their names, except those that stand before the `?`:
 //!   `?socket_timeout=2.5&client_name=api`. Times are seconds as a decimal number, or a number with one of the
-//!   units `h`, `m`, `s`, `ms`, `us`, `ns`.
+//!   units `d`, `h`, `m`, `s`, `ms`, `us`, `ns`.
 //! - **Other clients' names** of parameters are understood: `sentinelServiceName`, `sentinelUsername`,
 //!   `sentinelPassword` and the repeatable `node=host:port` for a further Sentinel (fred); `sentinelMasterId`,
-//!   `clientName`, `database` (Lettuce); `user`, `pass` (redis-rs).
+//!   `clientName`, `database`, and `timeout`, which is `call_timeout`, in milliseconds where no unit stands (Lettuce);
+//!   `user`, `pass` (redis-rs).
 //! - **Special characters** are percent-encoded in every part: `@` as `%40`, `/` as `%2F`, and so on. A `+` is a
 //!   plus sign, never a space.
 //! - A setting given twice, an unknown parameter and a value that can't be read are mistakes, reported together.

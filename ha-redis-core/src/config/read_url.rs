@@ -3,6 +3,9 @@
 //! A message must never repeat a password, not even of a URL that is not well-formed, where a password may stand
 //! anywhere: what can't be told from one is hidden.
 
+use std::borrow::Cow;
+use std::mem;
+
 use percent_encoding::percent_decode_str;
 
 use super::check::check;
@@ -34,11 +37,15 @@ impl Scheme {
     }
 }
 
-static SCHEMES: [Scheme; 8] = [
+/// Each that begins with `redis` may begin with `valkey` as well.
+static SCHEMES: [Scheme; 11] = [
     Scheme::new("redis", Server::Tcp, false, "username"),
     Scheme::new("rediss", Server::Tcp, true, "username"),
+    Scheme::new("redis+ssl", Server::Tcp, true, "password"),
     Scheme::new("unix", Server::Unix, false, "username"),
     Scheme::new("redis+unix", Server::Unix, false, "username"),
+    Scheme::new("redis+socket", Server::Unix, false, "password"),
+    Scheme::new("redis-socket", Server::Unix, false, "password"),
     Scheme::new("redis+sentinel", Server::Sentinel, false, "username"),
     Scheme::new("rediss+sentinel", Server::Sentinel, true, "username"),
     Scheme::new("redis-sentinel", Server::Sentinel, false, "password"),
@@ -46,16 +53,20 @@ static SCHEMES: [Scheme; 8] = [
 ];
 
 /// What fred, Lettuce and redis-rs call a setting.
-const ALIASES: [(&str, &str); 8] = [
+const ALIASES: [(&str, &str); 9] = [
     ("sentinelServiceName", "sentinel_master_name"),
     ("sentinelMasterId", "sentinel_master_name"),
     ("sentinelUsername", "sentinel_username"),
     ("sentinelPassword", "sentinel_password"),
     ("clientName", "client_name"),
     ("database", "db"),
+    (TIMEOUT_OF_LETTUCE, "call_timeout"),
     ("user", "username"),
     ("pass", "password"),
 ];
+
+/// A number without a unit is one of milliseconds here.
+const TIMEOUT_OF_LETTUCE: &str = "timeout";
 
 pub(super) fn read(url: &str) -> Result<RedisConfig, ConfigError> {
     let (scheme, parts) = split(url).map_err(|problem| ConfigError::new(vec![problem]))?;
@@ -85,11 +96,7 @@ struct Parts<'a> {
 }
 
 fn split(url: &str) -> Result<(&'static Scheme, Parts<'_>), Problem> {
-    let (name, rest) = url.split_once("://").ok_or_else(|| scheme_problem().hidden())?;
-    let scheme = SCHEMES.iter().find(|scheme| scheme.name.eq_ignore_ascii_case(name)).ok_or_else(|| {
-        let is_scheme = name.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
-        if is_scheme { scheme_problem().found(name) } else { scheme_problem().hidden() }
-    })?;
+    let (scheme, rest) = split_scheme(url)?;
     let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     if tail.contains('@') {
         let allowed = "no @ but the one before the host";
@@ -107,13 +114,38 @@ fn split(url: &str) -> Result<(&'static Scheme, Parts<'_>), Problem> {
     Ok((scheme, Parts { credentials, hosts, path, query: query.unwrap_or_default(), fragment }))
 }
 
+/// The scheme, and what follows its `://`; or its `:`, in front of the path of a socket.
+fn split_scheme(url: &str) -> Result<(&'static Scheme, &str), Problem> {
+    if let Some((name, path)) = url.split_once(':')
+        && let Some(scheme) = known_scheme(name).filter(|scheme| scheme.server == Server::Unix)
+        && path.starts_with('/')
+        && !path.starts_with("//")
+    {
+        return Ok((scheme, path));
+    }
+    let (name, rest) = url.split_once("://").ok_or_else(|| scheme_problem().hidden())?;
+    let scheme = known_scheme(name).ok_or_else(|| {
+        let is_scheme = name.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+        if is_scheme { scheme_problem().found(name) } else { scheme_problem().hidden() }
+    })?;
+    Ok((scheme, rest))
+}
+
+fn known_scheme(name: &str) -> Option<&'static Scheme> {
+    let name = name.to_ascii_lowercase();
+    let of_redis = name.strip_prefix("valkey").map(|rest| format!("redis{rest}"));
+    let name = of_redis.unwrap_or(name);
+    SCHEMES.iter().find(|scheme| scheme.name == name)
+}
+
 fn split_off(text: &str, separator: char) -> (&str, Option<&str>) {
     text.split_once(separator).map_or((text, None), |(before, after)| (before, Some(after)))
 }
 
 fn scheme_problem() -> Problem {
     let allowed = SCHEMES.iter().map(|scheme| format!("{}://", scheme.name)).collect::<Vec<_>>().join(", ");
-    Problem::new("scheme", format!("one of {allowed}"), "begin the URL with one of them")
+    let allowed = format!("one of {allowed}, with redis or valkey");
+    Problem::new("scheme", allowed, "begin the URL with one of them")
 }
 
 struct Reader {
@@ -126,6 +158,8 @@ struct Reader {
 impl Reader {
     fn credentials(&mut self, scheme: &Scheme, text: &str) {
         match text.split_once(':') {
+            // Of a template that was filled in with no user name and no password.
+            _ if matches!(text, "" | ":") => {}
             Some(("", password)) => self.setting("password", password, "user information"),
             Some((username, password)) => {
                 self.setting("username", username, "user information");
@@ -143,7 +177,11 @@ impl Reader {
                 }
                 Some((name, value)) => {
                     let alias = ALIASES.iter().find(|(alias, _)| *alias == name);
-                    self.setting(alias.map_or(name, |(_, setting)| setting), value, "query");
+                    let value = match name == TIMEOUT_OF_LETTUCE && is_number(value) && !value.is_empty() {
+                        true => Cow::from(format!("{value}ms")),
+                        false => Cow::from(value),
+                    };
+                    self.setting(alias.map_or(name, |(_, setting)| setting), &value, "query");
                 }
                 None => self.problems.push(unknown_parameter().hidden()),
             }
@@ -177,8 +215,8 @@ impl Reader {
 
     fn unix(&mut self, host: &str, path: &str) {
         self.seen.push(("unix_socket", "path"));
-        if !host.is_empty() {
-            let allowed = "the absolute path of a socket and no host";
+        if !host.is_empty() && !host.eq_ignore_ascii_case("localhost") {
+            let allowed = "the absolute path of a socket, and no host but localhost";
             let problem =
                 Problem::new("unix_socket", allowed, "write three slashes, as in unix:///run/redis.sock");
             self.problems.push(problem.hidden());
@@ -188,7 +226,10 @@ impl Reader {
 
     /// The path is `/service[/db]`, but `/db` when the service stands elsewhere; a lone number is a db.
     fn sentinels(&mut self, hosts: &str, path: &str) {
+        // Those of the query were read before, and come behind.
+        let nodes = mem::take(&mut self.config.sentinel_hosts);
         let unreadable = hosts.split(',').filter(|host| !self.sentinel(host, "authority")).count();
+        self.config.sentinel_hosts.extend(nodes);
         if unreadable > 0 {
             return; // as in `tcp`
         }
@@ -235,7 +276,7 @@ impl Reader {
         if !is_host(&host) {
             self.problems.push(host_problem().found(host.as_str()));
         }
-        let Some(port) = port else { return Some((host, default_port)) };
+        let Some(port) = port.filter(|port| !port.is_empty()) else { return Some((host, default_port)) };
         if let Some(port) = port.parse().ok().filter(|port| *port != 0) {
             return Some((host, port));
         }

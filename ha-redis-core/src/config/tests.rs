@@ -261,6 +261,44 @@ fn a_word_before_the_at_is_a_user_name_but_in_the_schemes_of_lettuce() {
     }
 }
 
+/// What redis-rs, Lettuce and fred read, as they do.
+#[test]
+fn urls_of_other_clients_are_read() {
+    for (url, same) in [
+        ("redis://@h", "redis://h"),
+        ("redis://:@h", "redis://h"),
+        ("redis://h:", "redis://h"),
+        ("redis://h:/2", "redis://h/2"),
+        ("redis://[::1]:", "redis://[::1]"),
+        ("redis+sentinel://:@s1:,s2:7000/orders", "redis+sentinel://s1,s2:7000/orders"),
+        ("redis-sentinel://@s1", "redis+sentinel://s1"),
+        ("valkey://:pw@h/1", "redis://:pw@h/1"),
+        ("valkeys://h", "rediss://h"),
+        ("VALKEY://h", "redis://h"),
+        ("redis+ssl://pw@h", "rediss://:pw@h"),
+        ("valkey-sentinel://pw@s1#orders", "redis+sentinel://:pw@s1/orders"),
+        ("valkeys+sentinel://s1", "rediss+sentinel://s1"),
+        ("unix:/run/a.sock", "unix:///run/a.sock"),
+        ("UNIX:/run/a.sock?db=1", "unix:///run/a.sock?db=1"),
+        ("redis+unix:/run/a.sock?db=1&user=app&pass=pw", "unix://app:pw@/run/a.sock?db=1"),
+        ("valkey+unix:/run/a.sock", "unix:///run/a.sock"),
+        ("unix:/run/a.sock?client_name=%3A//", "unix:///run/a.sock?client_name=%3A%2F%2F"),
+        ("unix://localhost/run/a.sock", "unix:///run/a.sock"),
+        ("redis+socket://pw@/run/a.sock?database=1", "unix://:pw@/run/a.sock?db=1"),
+        ("redis-socket:/run/a.sock", "unix:///run/a.sock"),
+        ("redis://h/?protocol=resp3", "redis://h?protocol=resp3"),
+        ("redis://h?protocol=2", "redis://h?protocol=resp2"),
+        ("redis://h?timeout=1500", "redis://h?call_timeout=1500ms"),
+        ("redis://h?timeout=10s", "redis://h?call_timeout=10s"),
+        ("redis://h?timeout=1d", "redis://h?call_timeout=86400s"),
+        ("redis://h?timeout=5m", "redis://h?call_timeout=300s"),
+        ("redis://h?timeout=700us", "redis://h?call_timeout=700us"),
+    ] {
+        assert_eq!(read(url).url(), same, "{url}");
+        assert_eq!(read(url), read(same), "{url}");
+    }
+}
+
 #[test]
 fn parameters_set_every_other_setting() {
     let url = "redis://h?max_connections=7&socket_timeout=2.5&socket_connect_timeout=500ms\
@@ -330,12 +368,16 @@ fn mistakes_in_a_url_name_its_part() {
     one_mistake("localhost:6379", "scheme", "<hidden>");
     one_mistake("redis://", "host", "");
     one_mistake("redis://h:70000", "port", "70000");
-    one_mistake("redis://h:", "port", "");
     one_mistake("redis://h/-1", "db", "-1");
     one_mistake("redis://h/1?db=1", "db", "a value in the query and one in the path");
     one_mistake("redis://h?ssl=true", "query", "ssl");
     one_mistake("redis://h#insecure", "fragment", "<hidden>");
-    one_mistake("redis://:@h", "password", "<hidden>");
+    one_mistake("redis://app:@h", "password", "<hidden>");
+    one_mistake("redis://h?timeout=", "call_timeout", "");
+    one_mistake("redis://h?timeout=soon", "call_timeout", "soon");
+    one_mistake("unix:run/redis.sock", "scheme", "<hidden>");
+    one_mistake("redis:/run/redis.sock", "scheme", "<hidden>");
+    one_mistake("valkey+tls://h", "scheme", "valkey+tls");
     one_mistake("redis://h?sentinel_password=", "sentinel_password", "<hidden>");
     one_mistake("redis://:%FF@h", "password", "<hidden>");
     one_mistake("redis://[::1", "host", "<hidden>");
@@ -352,7 +394,7 @@ fn mistakes_in_a_url_name_its_part() {
 
     let hosts = mistakes("redis+sentinel://s1:0,a b,s3,:1");
     assert_eq!(hosts, ["0", "a b", ""].map(|value| ("sentinel_hosts".to_owned(), value.to_owned())));
-    let all = mistakes("redis://:@h:0/x?nonsense=1&db=2&db=3&retry_attempts=-1&max_connections=0");
+    let all = mistakes("redis://app:@h:0/x?nonsense=1&db=2&db=3&retry_attempts=-1&max_connections=0");
     let fields: Vec<_> = all.iter().map(|(field, _)| field.as_str()).collect();
     assert_eq!(fields, ["query", "db", "retry_attempts", "port", "db", "password", "max_connections"]);
 
@@ -386,6 +428,10 @@ fn no_error_shows_a_password() {
         "redis+sentinel://s1,user:hunter2secret",
         "redis+sentinel://:a/b/hunter2secret",
         "unix://:hunter2secret/path",
+        "unix:hunter2secret",
+        "hunter2secret:/path",
+        "redis:/hunter2secret",
+        "unix:/path@hunter2secret",
     ] {
         let error = url.parse::<RedisConfig>().expect_err(url);
         assert!(!format!("{error} {error:?}").contains(SECRET), "{url}: {error}");
@@ -416,7 +462,7 @@ proptest! {
 
     #[test]
     fn no_text_makes_reading_panic(
-        scheme in prop_oneof!["redis://", "unix://", "redis+sentinel://", "redis-sentinel://", ""],
+        scheme in prop_oneof!["redis://", "unix://", "unix:", "valkey", "redis+sentinel://", "redis-sentinel://", ""],
         rest in prop_oneof!["[a-z0-9:/?#@,&=%\\[\\]]{0,30}", any::<String>()],
     ) {
         if let Ok(config) = format!("{scheme}{rest}").parse::<RedisConfig>() {

@@ -25,6 +25,8 @@ mod error;
 mod events;
 mod health;
 mod link;
+#[cfg(test)]
+mod manual_runtime;
 mod pool;
 mod pubsub;
 mod replica;
@@ -41,6 +43,7 @@ mod tls;
 #[path = "tls/off.rs"]
 mod tls;
 mod topology;
+mod wait_queue;
 
 pub use address::Address;
 pub use client::{Client, retry};

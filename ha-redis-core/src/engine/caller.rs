@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_lite::future;
@@ -364,8 +365,7 @@ impl Caller {
                 (exchange_in_turn(link, &slot, call, reply_bound, &self.core, bound).await, link.generation)
             }
             Route::Own(limit) => {
-                // Boxed, since it would make every caller's wait for the shared connection larger.
-                let mut borrowed = Box::pin(borrow(&self.core, bound)).await?;
+                let mut borrowed = borrow(&self.core, bound).await?;
                 borrowed.busy = true;
                 let reply_bound = ReplyBound { within: limit, by: deadline };
                 // Even here there may be no room at once: the connection's own check may wait for its answer.
@@ -467,7 +467,16 @@ pub(crate) async fn exchange_in_turn(
     core: &Core,
     bound: Instant,
 ) -> Attempt {
-    let submitted = until(&*core.runtime, bound, link.submit_in_turn(call, slot, reply_bound)).await;
-    submitted.unwrap_or(Err(NotTaken::Full)).map_err(Failure::NotTaken)?;
+    let at_once = poll_fn(|cx| {
+        slot.arm(cx);
+        Poll::Ready(link.submit(call, slot, reply_bound))
+    });
+    let submitted = match at_once.await {
+        Err(NotTaken::Full) => {
+            Box::pin(link.submit_in_turn(call, slot, reply_bound, &*core.runtime, bound)).await
+        }
+        submitted => submitted,
+    };
+    submitted.map_err(Failure::NotTaken)?;
     poll_fn(|cx| slot.poll(cx)).await.map_err(|no_reply| Failure::of(no_reply, link, slot))
 }

@@ -2,8 +2,8 @@
 //!
 //! A [`lane`] task keeps a connection to the master: it connects ([`connector`], [`dial`]), verifies the role on that
 //! connection, and then drives it ([`driver`]). Callers ([`calling`], and [`caller`] when that does not do) meet the
-//! driver in a [link](crate::link): they encode into its buffer and wait in a slot. A [`subscriber`] has a connection
-//! of its own.
+//! driver in a [link](crate::link): they encode into its buffer and wait in a slot. A connection for one caller at
+//! a time is [`borrowed`]; an [`opener`] task makes and drives it. A [`subscriber`] has a connection of its own.
 
 pub(crate) mod borrowed;
 pub(crate) mod caller;
@@ -16,6 +16,7 @@ pub(crate) mod dialog;
 pub(crate) mod discovery;
 pub(crate) mod driver;
 pub(crate) mod lane;
+pub(crate) mod opener;
 pub(crate) mod outage;
 pub(crate) mod reading;
 pub(crate) mod redial;

@@ -38,6 +38,11 @@ impl Gate {
         matches!(self, Self::Open | Self::ReadOnly(_))
     }
 
+    /// Whether it takes nothing ever again.
+    pub(super) fn is_at_end(&self) -> bool {
+        matches!(self, Self::Draining(_) | Self::Shut(_))
+    }
+
     /// What a call is, is looked up only where that makes a difference.
     pub(super) fn admit(&self, call: Call<'_>) -> Result<(), NotTaken> {
         match self {

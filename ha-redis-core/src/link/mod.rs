@@ -2,13 +2,11 @@
 
 mod gate;
 mod generation;
-mod room;
 mod slot;
 
 use std::fmt;
-use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use event_listener::Event;
@@ -19,12 +17,13 @@ use crate::closing::CloseReport;
 use crate::command::{Safety, pipeline_safety, safety};
 use crate::error::Error;
 use crate::proto::{self, ReplyBound, Shape};
+use crate::runtime::Runtime;
 use crate::sync::{lock, wake};
+use crate::wait_queue::{Ticket, WaitQueue};
 
 use gate::Gate;
 pub(crate) use gate::NotTaken;
 pub(crate) use generation::Generation;
-use room::{Queue, Ticket};
 pub(crate) use slot::{NoReply, Slot};
 
 /// A request whose reply goes to a [`Slot`].
@@ -87,7 +86,6 @@ pub(crate) struct Link {
     pub(crate) generation: Generation,
     pub(crate) address: Address,
     pub(crate) opened: Instant,
-    bounds: Bounds,
     state: Mutex<State>,
     /// Whoever looks after the connection waits here for it to fall silent, or to be heard again.
     silence_changed: Event,
@@ -97,6 +95,7 @@ struct State {
     gate: Gate,
     /// The server owes replies, and nothing has moved for so long that it takes nothing new for now.
     silent: bool,
+    bounds: Bounds,
     /// One caller has the connection to itself: nothing is sent on it but what that caller sends.
     lent: bool,
     bytes: Vec<u8>,
@@ -105,7 +104,8 @@ struct State {
     owed: usize,
     /// How many replies have come.
     answered: u64,
-    queue: Queue,
+    /// Callers who wait for room.
+    queue: WaitQueue,
     /// What the end of the connection cut off.
     cut: CloseReport,
     /// The driver, when it waits for work.
@@ -126,56 +126,58 @@ impl Link {
         let state = State {
             gate: Gate::Open,
             silent: false,
+            bounds,
             lent: false,
             bytes: Vec::new(),
             requests: Vec::new(),
             owed: 0,
             answered: 0,
-            queue: Queue::default(),
+            queue: WaitQueue::default(),
             cut: CloseReport::default(),
             driver: None,
         };
-        Self { generation, address, opened, bounds, state: Mutex::new(state), silence_changed: Event::new() }
+        Self { generation, address, opened, state: Mutex::new(state), silence_changed: Event::new() }
     }
 
     /// Encodes a call and leaves `slot` for its reply.
     pub(crate) fn submit(&self, call: Call<'_>, slot: &Arc<Slot>, bound: ReplyBound) -> Result<(), NotTaken> {
         let mut state = lock(&self.state);
         state.admit(call)?;
-        if state.is_full(self.bounds) || !state.queue.is_empty() {
+        if state.is_full() || !state.queue.is_empty() {
             return Err(NotTaken::Full);
         }
         let driver = state.stage(call, slot, bound);
         drop(state);
-        driver.into_iter().for_each(wake);
+        if let Some(driver) = driver {
+            wake(driver);
+        }
         Ok(())
     }
 
-    /// As [`Link::submit`], waiting in order for room.
+    /// As [`Link::submit`], waiting in turn for room until `until`.
     pub(crate) async fn submit_in_turn(
         &self,
         call: Call<'_>,
         slot: &Arc<Slot>,
         bound: ReplyBound,
+        runtime: &dyn Runtime,
+        until: Instant,
     ) -> Result<(), NotTaken> {
-        let ticket = lock(&self.state).queue.join();
-        let _place = Place { link: self, ticket };
-        poll_fn(|cx| {
-            let mut state = lock(&self.state);
+        let mut ticket = Ticket::new(&self.state, State::find_queue);
+        let submit = |state: &mut State, is_served: bool, cx: &mut Context<'_>| {
             if let Err(not_taken) = state.admit(call) {
-                return Poll::Ready(Err(not_taken));
+                return Some(Err(not_taken));
             }
-            if state.is_full(self.bounds) || !state.queue.is_first(ticket) {
-                state.queue.wait(ticket, cx);
-                return Poll::Pending;
-            }
-            slot.arm(cx);
-            let driver = state.stage(call, slot, bound);
-            drop(state);
-            driver.into_iter().for_each(wake);
-            Poll::Ready(Ok(()))
-        })
-        .await
+            is_served.then(|| {
+                slot.arm(cx);
+                Ok(state.stage(call, slot, bound))
+            })
+        };
+        let driver = ticket.wait(runtime, until, submit).await.unwrap_or(Err(NotTaken::Full))?;
+        if let Some(driver) = driver {
+            wake(driver);
+        }
+        Ok(())
     }
 
     /// As [`Link::submit`], past the bounds and those who wait for room: for the client's own questions, which say
@@ -190,7 +192,9 @@ impl Link {
         state.admit(call)?;
         let driver = state.stage(call, slot, bound);
         drop(state);
-        driver.into_iter().for_each(wake);
+        if let Some(driver) = driver {
+            wake(driver);
+        }
         Ok(())
     }
 
@@ -234,9 +238,18 @@ impl Link {
         lock(&self.state).answered
     }
 
-    /// Gives the connection to one caller, or takes it back.
-    pub(crate) fn lend(&self, lent: bool) {
-        lock(&self.state).lent = lent;
+    /// Gives the connection to one caller. False when it takes no commands.
+    pub(crate) fn check_out(&self) -> bool {
+        let mut state = lock(&self.state);
+        state.lent = state.gate.is_open() && !state.silent;
+        state.lent
+    }
+
+    /// Takes the connection back from its caller. False when it is at its end.
+    pub(crate) fn check_in(&self) -> bool {
+        let mut state = lock(&self.state);
+        state.lent = false;
+        !state.gate.is_at_end()
     }
 
     /// Takes nothing new until [`Link::release`].
@@ -281,7 +294,7 @@ impl Link {
         let Some(gate) = next(&state.gate) else { return };
         state.gate = gate;
         let driver = state.driver.take();
-        let waiting = state.queue.everybody();
+        let waiting = state.queue.call_all();
         drop(state);
         waiting.into_iter().chain(driver).for_each(wake);
     }
@@ -292,7 +305,7 @@ impl Link {
     pub(crate) fn set_silent(&self, silent: bool) {
         let mut state = lock(&self.state);
         state.silent = silent;
-        let waiting = state.queue.everybody();
+        let waiting = state.queue.call_all();
         drop(state);
         waiting.into_iter().for_each(wake);
         self.silence_changed.notify(usize::MAX);
@@ -309,9 +322,11 @@ impl Link {
             Gate::Shut(why) => Orders::End(why.clone()),
             _ => Orders::Carry { staged: !state.bytes.is_empty() },
         };
-        let next = state.next_in_turn(self.bounds);
+        let next = state.next_in_turn();
         drop(state);
-        next.into_iter().for_each(wake);
+        if let Some(next) = next {
+            wake(next);
+        }
         orders
     }
 
@@ -325,9 +340,11 @@ impl Link {
         let mut state = lock(&self.state);
         std::mem::swap(&mut state.bytes, written);
         requests.append(&mut state.requests);
-        let next = state.next_in_turn(self.bounds);
+        let next = state.next_in_turn();
         drop(state);
-        next.into_iter().for_each(wake);
+        if let Some(next) = next {
+            wake(next);
+        }
     }
 
     /// Gives back the memory that a burst has grown, when nothing is staged.
@@ -362,7 +379,7 @@ impl Link {
         state.owed = 0;
         state.bytes = Vec::new();
         let requests = std::mem::take(&mut state.requests);
-        let waiting = state.queue.everybody();
+        let waiting = state.queue.call_all();
         drop(state);
         waiting.into_iter().for_each(wake);
         requests
@@ -391,8 +408,14 @@ impl State {
         }
     }
 
-    fn is_full(&self, bounds: Bounds) -> bool {
-        self.owed >= bounds.commands || self.bytes.len() >= bounds.bytes
+    fn is_full(&self) -> bool {
+        self.owed >= self.bounds.commands || self.bytes.len() >= self.bounds.bytes
+    }
+
+    /// The queue for room. One at a time is served, since nobody knows how much room a call takes.
+    fn find_queue(&mut self) -> (&mut WaitQueue, usize) {
+        let available = usize::from(!self.is_full());
+        (&mut self.queue, available)
     }
 
     /// Takes a call, and returns the driver if it is to be woken.
@@ -405,24 +428,8 @@ impl State {
         self.driver.take()
     }
 
-    fn next_in_turn(&mut self, bounds: Bounds) -> Option<Waker> {
-        if self.queue.is_empty() || self.is_full(bounds) { None } else { self.queue.first() }
-    }
-}
-
-/// A place in the queue for room; whoever gives it up lets the next one try.
-struct Place<'a> {
-    link: &'a Link,
-    ticket: Ticket,
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let mut state = lock(&self.link.state);
-        state.queue.leave(self.ticket);
-        let next = state.next_in_turn(self.link.bounds);
-        drop(state);
-        next.into_iter().for_each(wake);
+    fn next_in_turn(&mut self) -> Option<Waker> {
+        if self.queue.is_empty() || self.is_full() { None } else { self.queue.call(1) }
     }
 }
 
@@ -447,6 +454,7 @@ mod tests {
 
     use super::*;
     use crate::error::Kind;
+    use crate::manual_runtime::ManualRuntime;
 
     const COMMANDS: usize = 3;
 
@@ -465,8 +473,14 @@ mod tests {
         link.report(replies, &mut Vec::new());
     }
 
+    async fn submit_in_turn(link: &Link, runtime: &ManualRuntime) -> Result<(), NotTaken> {
+        let (ping, until) = (redis::cmd("PING"), runtime.now() + Duration::from_secs(1));
+        link.submit_in_turn(Call::Command(&ping), &slot(), ReplyBound::default(), runtime, until).await
+    }
+
     #[test]
     fn a_full_link_is_served_in_order() {
+        let runtime = ManualRuntime::new();
         let ping = redis::cmd("PING");
         let call = Call::Command(&ping);
         let link = link();
@@ -474,9 +488,8 @@ mod tests {
             link.submit(call, &slot(), ReplyBound::default()).unwrap();
         }
         assert!(matches!(link.submit(call, &slot(), ReplyBound::default()), Err(NotTaken::Full)));
-        let (first_slot, second_slot) = (slot(), slot());
-        let mut first = pin!(link.submit_in_turn(call, &first_slot, ReplyBound::default()));
-        let mut second = pin!(link.submit_in_turn(call, &second_slot, ReplyBound::default()));
+        let mut first = pin!(submit_in_turn(&link, &runtime));
+        let mut second = pin!(submit_in_turn(&link, &runtime));
         assert!(block_on(poll_once(&mut first)).is_none());
         assert!(block_on(poll_once(&mut second)).is_none());
         answer(&link, 1);
@@ -494,15 +507,15 @@ mod tests {
 
     #[test]
     fn one_who_gives_up_lets_the_next_one_through() {
+        let runtime = ManualRuntime::new();
         let ping = redis::cmd("PING");
         let call = Call::Command(&ping);
         let link = link();
         for _ in 0..COMMANDS {
             link.submit(call, &slot(), ReplyBound::default()).unwrap();
         }
-        let (first_slot, second_slot) = (slot(), slot());
-        let mut first = Box::pin(link.submit_in_turn(call, &first_slot, ReplyBound::default()));
-        let mut second = pin!(link.submit_in_turn(call, &second_slot, ReplyBound::default()));
+        let mut first = Box::pin(submit_in_turn(&link, &runtime));
+        let mut second = pin!(submit_in_turn(&link, &runtime));
         assert!(block_on(poll_once(&mut first)).is_none());
         assert!(block_on(poll_once(&mut second)).is_none());
         answer(&link, 1);

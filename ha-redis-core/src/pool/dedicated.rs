@@ -1,34 +1,70 @@
-//! Connections that serve one caller at a time: how many there are, and which are free.
+//! Connections that serve one caller at a time: how many there may be, which are free, and who waits for one.
 
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Instant;
 
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::link::Link;
 use crate::pool::{Followed, Phase, Pool, State, is_hopeless, wait_for};
-use crate::sync::lock;
+use crate::runtime::Runtime;
+use crate::sync::{lock, wake};
+use crate::time::Elapsed;
+use crate::wait_queue::{Ticket, WaitQueue};
 
-/// The connections outside the lanes. Every one, free or borrowed, takes a place.
+/// The connections to the master that callers do not share. Every one has a permit, from before it is opened until it has
+/// ended.
 #[derive(Debug, Default)]
 pub(super) struct Dedicated {
-    /// How many there may be, and how many there are or are being made.
-    pub(super) limit: usize,
-    pub(super) taken: usize,
-    /// All that are open, to end them together.
+    /// How many permits there are.
+    limit: usize,
+    /// How many of them are taken, and how many of those are for connections that are not open.
+    permits: usize,
+    opening: usize,
+    /// All that are open.
     pub(super) open: Vec<Arc<Link>>,
-    /// Those of them that nobody uses.
-    pub(super) free: Vec<Arc<Link>>,
-    /// The server refuses new connections for a reason that only a setting mends: not asked again before this.
-    pub(super) refused: Option<(Instant, Error)>,
+    /// Those of them that no caller has, and that callers wait for.
+    free: Vec<Arc<Link>>,
+    waiting: WaitQueue,
+    /// Why the last attempt to open one has failed.
+    failure: Option<Error>,
+    /// The server refuses new connections until somebody changes a setting: it is not asked again before this time.
+    refused: Option<(Instant, Error)>,
 }
 
-/// What a caller gets who asks for a connection of its own.
+/// What a caller gets who waits for a connection of its own.
 #[derive(Debug)]
-pub(crate) enum Seat {
-    /// One that is open.
-    Free(Arc<Link>),
-    /// The right to open one to this master. It is given back with [`Pool::vacate`].
-    Place(Arc<Followed>),
+pub(crate) enum Offer {
+    /// A free connection. It is given back with [`Pool::check_in`].
+    Connection(Arc<Link>),
+    /// A permit, with which the caller starts a task that opens a connection. It is given back with
+    /// [`Pool::release_permit`]; the caller goes on waiting.
+    Permit,
+}
+
+/// A caller's place among those who wait for a connection of their own.
+pub(crate) struct DedicatedTicket<'a>(Ticket<'a, State>);
+
+impl Dedicated {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit, ..Self::default() }
+    }
+
+    /// Ends the use of all that are open; their permits stay taken until their tasks have ended.
+    pub(super) fn take_open(&mut self) -> Vec<Arc<Link>> {
+        self.free.clear();
+        (self.failure, self.refused) = (None, None);
+        std::mem::take(&mut self.open)
+    }
+
+    pub(super) fn call_all(&mut self) -> Vec<Waker> {
+        self.waiting.call_all()
+    }
+
+    /// Whether more wait than will get a connection that is free or being opened.
+    fn lacks(&self) -> bool {
+        self.waiting.len() > self.free.len() + self.opening
+    }
 }
 
 impl Pool {
@@ -36,82 +72,183 @@ impl Pool {
         lock(&self.state).dedicated.open.len()
     }
 
-    /// Waits for a free connection or the right to open one.
-    pub(crate) async fn seat(&self, now: Instant) -> Result<Seat, Error> {
-        wait_for(&self.state, &self.seats, |state| state.seat(now)).await
+    // For callers.
+
+    /// A connection, if one is free and nobody waits.
+    pub(crate) fn check_out(&self) -> Option<Arc<Link>> {
+        let mut state = lock(&self.state);
+        if state.dedicated.waiting.is_empty() { state.check_out() } else { None }
     }
 
-    /// Opens no more connections for one caller before `until`.
-    pub(crate) fn refuse_seats(&self, until: Instant, why: Error) {
-        lock(&self.state).dedicated.refused = Some((until, why));
+    /// Takes a connection back from its caller. One that is not fit for another is not brought back, but shut.
+    pub(crate) fn check_in(&self, link: Arc<Link>) {
+        let mut state = lock(&self.state);
+        if link.check_in() && state.is_current(&link) {
+            state.dedicated.free.push(link);
+        }
+        let next = state.call_next();
+        drop(state);
+        next.into_iter().for_each(wake);
     }
 
-    /// Counts a connection that was opened on a place. False when its generation is not the one followed now.
-    pub(crate) fn enlist(&self, link: &Arc<Link>) -> bool {
+    pub(crate) fn queue_for_dedicated(&self) -> DedicatedTicket<'_> {
+        DedicatedTicket(Ticket::new(&self.state, State::find_queue))
+    }
+
+    /// Waits in turn until `bound` for a connection, or for a permit to open one.
+    pub(crate) async fn dedicated_in_turn(
+        &self,
+        ticket: &mut DedicatedTicket<'_>,
+        runtime: &dyn Runtime,
+        bound: Instant,
+    ) -> Result<Offer, Error> {
+        let offer = ticket.0.wait(runtime, bound, |state, is_served, _| state.offer(is_served, runtime));
+        match offer.await {
+            Ok(offer) => offer,
+            Err(Elapsed) => Err(self.no_dedicated()),
+        }
+    }
+
+    /// Why a wait for a connection of one's own was in vain.
+    fn no_dedicated(&self) -> Error {
+        let state = lock(&self.state);
+        match &state.dedicated.failure {
+            Some(failure) => failure.clone(),
+            None if state.serves_dedicated() => Error::new(
+                Kind::Overloaded,
+                "all connections for one caller were taken (see max_connections)",
+            ),
+            None => {
+                drop(state);
+                self.nothing_usable()
+            }
+        }
+    }
+
+    // For the tasks behind the connections. Each has a permit.
+
+    /// The master to open a connection to. `None` when nobody waits for one any more, or the client is closed.
+    pub(crate) async fn wanted_dedicated(&self) -> Option<Arc<Followed>> {
+        wait_for(&self.state, &self.changed, |state| {
+            let others = state.dedicated.free.len() + state.dedicated.opening - 1;
+            if state.is_closed() || state.dedicated.waiting.len() <= others {
+                return Some(None);
+            }
+            state.followed.clone().filter(|_| !state.held).map(Some)
+        })
+        .await
+    }
+
+    /// Has a connection that was opened serve callers. False when it does not belong to the master that is followed.
+    pub(crate) fn register_dedicated(&self, link: &Arc<Link>) -> bool {
         let mut state = lock(&self.state);
         if !state.admits(link) {
             return false;
         }
-        link.lend(true);
         state.alive += 1;
-        state.dedicated.open.push(Arc::clone(link));
+        let dedicated = &mut state.dedicated;
+        (dedicated.failure, dedicated.refused) = (None, None);
+        dedicated.opening -= 1;
+        dedicated.open.push(Arc::clone(link));
+        dedicated.free.push(Arc::clone(link));
+        let next = state.call_next();
+        drop(state);
+        next.into_iter().for_each(wake);
         true
     }
 
-    /// Takes a connection back from its borrower. One that is not fit for another is ended by the borrower.
-    pub(crate) fn give_back(&self, link: Arc<Link>) {
-        link.lend(false);
-        let mut state = lock(&self.state);
-        if state.dedicated.open.iter().any(|open| Arc::ptr_eq(open, &link)) {
-            state.dedicated.free.push(link);
-        }
-        drop(state);
-        self.seats.notify_additional(1);
-    }
-
-    /// The place of a connection that was not opened, or has ended, is free.
-    pub(crate) fn vacate(&self, ended: Option<&Arc<Link>>) {
+    /// A connection has ended; its permit may be used for another.
+    pub(crate) fn unregister_dedicated(&self, link: &Arc<Link>) {
         let mut state = lock(&self.state);
         let dedicated = &mut state.dedicated;
-        dedicated.taken -= 1;
-        if let Some(link) = ended {
-            dedicated.open.retain(|open| !Arc::ptr_eq(open, link));
-            dedicated.free.retain(|free| !Arc::ptr_eq(free, link));
-            state.ended(link);
-        }
+        dedicated.opening += 1;
+        dedicated.open.retain(|open| !Arc::ptr_eq(open, link));
+        dedicated.free.retain(|free| !Arc::ptr_eq(free, link));
+        state.ended(link);
         drop(state);
-        self.seats.notify_additional(1);
         self.changed.notify(usize::MAX);
+    }
+
+    /// An attempt to open a connection has failed. With `refused_until`, all who wait are told at once, and nobody tries
+    /// again before this time.
+    pub(crate) fn fail_dedicated(&self, error: Error, refused_until: Option<Instant>) {
+        let mut state = lock(&self.state);
+        let dedicated = &mut state.dedicated;
+        dedicated.refused = refused_until.map(|until| (until, error.clone()));
+        dedicated.failure = Some(error);
+        let told = if refused_until.is_some() { dedicated.call_all() } else { Vec::new() };
+        drop(state);
+        told.into_iter().for_each(wake);
+    }
+
+    /// A permit is not used any more, and no connection with it is open.
+    pub(crate) fn release_permit(&self) {
+        let mut state = lock(&self.state);
+        state.dedicated.permits -= 1;
+        state.dedicated.opening -= 1;
+        // Whoever is polled next asks for the permit, if one is wanted.
+        let next = if state.dedicated.lacks() { state.dedicated.waiting.call(usize::MAX) } else { None };
+        drop(state);
+        next.into_iter().for_each(wake);
     }
 }
 
 impl State {
-    fn seat(&mut self, now: Instant) -> Option<Result<Seat, Error>> {
+    /// Whether callers may have connections of their own now, as far as the master is concerned.
+    fn serves_dedicated(&self) -> bool {
+        self.followed.is_some() && !self.held
+    }
+
+    fn is_current(&self, link: &Link) -> bool {
+        self.followed.as_ref().is_some_and(|now| now.generation == link.generation)
+    }
+
+    fn find_queue(&mut self) -> (&mut WaitQueue, usize) {
+        let available = if self.serves_dedicated() { self.dedicated.free.len() } else { 0 };
+        (&mut self.dedicated.waiting, available)
+    }
+
+    fn call_next(&mut self) -> Option<Waker> {
+        let (waiting, available) = self.find_queue();
+        waiting.call(available)
+    }
+
+    fn check_out(&mut self) -> Option<Arc<Link>> {
+        if !self.serves_dedicated() {
+            return None;
+        }
+        while let Some(link) = self.dedicated.free.pop() {
+            if link.check_out() {
+                return Some(link);
+            }
+        }
+        None
+    }
+
+    /// What a caller who waits is told: `None` to go on waiting.
+    fn offer(&mut self, is_served: bool, runtime: &dyn Runtime) -> Option<Result<Offer, Error>> {
         if let Phase::Closed(why) = &self.phase {
             return Some(Err(why.clone()));
         }
-        let followed = self.followed.clone()?;
-        if self.held {
+        if !self.serves_dedicated() {
             return None;
         }
-        let dedicated = &mut self.dedicated;
-        while let Some(link) = dedicated.free.pop() {
-            link.lend(true);
-            if link.is_open() {
-                return Some(Ok(Seat::Free(link)));
-            }
+        if is_served && let Some(link) = self.check_out() {
+            return Some(Ok(Offer::Connection(link)));
         }
         // A lane that cannot connect has found out what a new connection would.
         if let Some(hopeless) = self.failure.clone().filter(is_hopeless) {
             return Some(Err(hopeless));
         }
+        let dedicated = &mut self.dedicated;
         match &dedicated.refused {
-            Some((until, why)) if now < *until => return Some(Err(why.clone())),
+            Some((until, why)) if runtime.now() < *until => return Some(Err(why.clone())),
             _ => dedicated.refused = None,
         }
-        (dedicated.taken < dedicated.limit).then(|| {
-            dedicated.taken += 1;
-            Ok(Seat::Place(followed))
+        (dedicated.lacks() && dedicated.permits < dedicated.limit).then(|| {
+            dedicated.permits += 1;
+            dedicated.opening += 1;
+            Ok(Offer::Permit)
         })
     }
 }

@@ -20,11 +20,11 @@ use crate::config::RedisConfig;
 use crate::error::{Error, Kind, Outcome};
 use crate::link::{Call, Generation, Link};
 use crate::runtime::Runtime;
-use crate::sync::lock;
+use crate::sync::{lock, wake};
 use crate::time::{Elapsed, until};
 
 use dedicated::Dedicated;
-pub(crate) use dedicated::Seat;
+pub(crate) use dedicated::Offer;
 pub(crate) use followed::{Followed, GivenBy};
 use replicas::Replicas;
 
@@ -34,8 +34,6 @@ pub(crate) struct Pool {
     state: Mutex<State>,
     /// Callers wait here for a connection that takes commands.
     usable: Event,
-    /// Callers wait here, in order, for a connection of their own.
-    seats: Event,
     /// Tasks wait here for another master, for news of a connection attempt, or for the end.
     changed: Event,
 }
@@ -79,7 +77,7 @@ impl Pool {
             phase: Phase::Open,
             followed: None,
             lanes: vec![None; lanes],
-            dedicated: Dedicated { limit: connections.saturating_sub(lanes).max(1), ..Dedicated::default() },
+            dedicated: Dedicated::new(connections.saturating_sub(lanes).max(1)),
             replicas: Replicas::new(config, seed),
             alive: 0,
             held: false,
@@ -89,7 +87,7 @@ impl Pool {
             failures: 0,
             cut: CloseReport::default(),
         };
-        Self { state: Mutex::new(state), usable: Event::new(), seats: Event::new(), changed: Event::new() }
+        Self { state: Mutex::new(state), usable: Event::new(), changed: Event::new() }
     }
 
     // For callers.
@@ -166,12 +164,6 @@ impl Pool {
     pub(crate) fn open_lanes(&self) -> (usize, usize) {
         let state = lock(&self.state);
         (state.lanes.iter().flatten().filter(|link| link.is_open()).count(), state.lanes.len())
-    }
-
-    /// Whether there is a master to connect to, and commands are not held back.
-    pub(crate) fn is_following(&self) -> bool {
-        let state = lock(&self.state);
-        state.followed.is_some() && !state.held
     }
 
     /// Fails once the client is closed.
@@ -369,9 +361,11 @@ impl Pool {
     }
 
     fn announce_all(&self) {
-        for event in [&self.usable, &self.seats, &self.changed] {
+        for event in [&self.usable, &self.changed] {
             event.notify(usize::MAX);
         }
+        let waiting = lock(&self.state).dedicated.call_all();
+        waiting.into_iter().for_each(wake);
     }
 }
 
@@ -392,11 +386,10 @@ impl State {
         self.lanes.iter().flatten().chain(&self.dedicated.open)
     }
 
-    /// All connections to the master, to be ended. Dedicated ones keep their places until they have.
+    /// All connections to the master, to be ended.
     fn take_links(&mut self) -> Vec<Arc<Link>> {
-        self.dedicated.free.clear();
         let lanes = self.lanes.iter_mut().filter_map(Option::take);
-        lanes.chain(self.dedicated.open.drain(..)).collect()
+        lanes.chain(self.dedicated.take_open()).collect()
     }
 
     /// Whether a new connection belongs to the master that is followed now.

@@ -1,0 +1,98 @@
+//! The tasks behind connections that serve one caller at a time: each opens a connection for whoever waits first, and
+//! carries it to its end.
+
+use std::sync::Arc;
+
+use futures_lite::future;
+
+use crate::engine::core::Core;
+use crate::engine::dialog::Parts;
+use crate::engine::driver::OnSilence;
+use crate::engine::lane;
+use crate::engine::redial::Redial;
+use crate::error::Error;
+use crate::link::Link;
+use crate::pool::{Followed, is_hopeless};
+use crate::retry::Backoff;
+use crate::time::sleep;
+
+/// The right to have one connection, given back when it is dropped.
+pub(crate) struct Permit {
+    core: Arc<Core>,
+    /// The connection that is open.
+    link: Option<Arc<Link>>,
+}
+
+impl Permit {
+    /// A permit that the pool has offered.
+    pub(crate) fn new(core: &Arc<Core>) -> Self {
+        Self { core: Arc::clone(core), link: None }
+    }
+
+    /// Serves callers over a connection until it ends. `None` when another master is followed by now.
+    async fn carry(&mut self, followed: &Followed, parts: Parts) -> Option<Error> {
+        let (link, driver) = self.core.link(followed, parts, OnSilence::End);
+        if !self.core.pool.register_dedicated(&link) {
+            return None;
+        }
+        self.link = Some(link);
+        let why = driver.await;
+        tracing::debug!(address = %followed.address, %why, "a connection for one caller ended");
+        self.close();
+        Some(why)
+    }
+
+    fn close(&mut self) {
+        if let Some(link) = self.link.take() {
+            self.core.pool.unregister_dedicated(&link);
+        }
+    }
+}
+
+impl Drop for Permit {
+    /// Also when the runtime drops the task.
+    fn drop(&mut self) {
+        self.close();
+        self.core.pool.release_permit();
+    }
+}
+
+/// Opens a connection and carries it, again and again while callers wait for one.
+pub(crate) async fn run(mut permit: Permit) {
+    let core = Arc::clone(&permit.core);
+    let mut redial = Redial::default();
+    while let Some(followed) = core.pool.wanted_dedicated().await {
+        let attempt = Box::pin(async { Some(lane::open(&core, &followed).await) });
+        let switched = async {
+            core.pool.superseded(followed.generation).await;
+            None
+        };
+        match future::or(attempt, switched).await {
+            None => {
+                redial.switched();
+                continue;
+            }
+            Some(Ok(parts)) => {
+                let opened = core.runtime.now();
+                match permit.carry(&followed, parts).await {
+                    None => redial.switched(),
+                    // By the client itself. Whoever waits asks for another.
+                    Some(why) if why.is_closed() => return,
+                    Some(_) => redial.lost(core.runtime.now() - opened),
+                }
+            }
+            Some(Err(error)) if is_hopeless(&error) => {
+                let pause = Backoff::HOPELESS.delay(3, core.runtime.random());
+                core.pool.fail_dedicated(error, Some(core.runtime.now() + pause));
+                return;
+            }
+            Some(Err(error)) => {
+                tracing::debug!(%error, "no connection for one caller");
+                redial.failed(&error);
+                core.pool.fail_dedicated(error, None);
+            }
+        }
+        let pause = redial.pause(core.runtime.random());
+        future::or(sleep(&*core.runtime, pause), core.pool.superseded(followed.generation)).await;
+    }
+}

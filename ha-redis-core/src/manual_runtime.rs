@@ -1,0 +1,64 @@
+//! A runtime for tests in which time passes when the test says so. It has neither tasks nor connections.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+
+use crate::runtime::{Endpoint, Runtime, Task, Timer, Transport};
+use crate::sync::lock;
+
+/// Its timers wake nobody: the test polls again after it has moved the time.
+#[derive(Clone, Debug)]
+pub(crate) struct ManualRuntime(Arc<Mutex<Instant>>);
+
+impl ManualRuntime {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    pub(crate) fn pass(&self, time: Duration) {
+        *lock(&self.0) += time;
+    }
+}
+
+#[async_trait]
+impl Runtime for ManualRuntime {
+    fn now(&self) -> Instant {
+        *lock(&self.0)
+    }
+
+    fn timer(&self, at: Instant) -> Box<dyn Timer> {
+        Box::new(ManualTimer { runtime: self.clone(), at })
+    }
+
+    fn spawn(&self, _: Task) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    async fn resolve(&self, _: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    async fn connect(&self, _: Endpoint<'_>) -> io::Result<Box<dyn Transport>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+struct ManualTimer {
+    runtime: ManualRuntime,
+    at: Instant,
+}
+
+impl Timer for ManualTimer {
+    fn reset(&mut self, at: Instant) {
+        self.at = at;
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        if self.runtime.now() >= self.at { Poll::Ready(()) } else { Poll::Pending }
+    }
+}

@@ -1,0 +1,118 @@
+//! A client on one Tokio runtime whose calls are awaited on another.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod common;
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use common::{BOUND, settings};
+use ha_redis_testkit::Server;
+use ha_redis_tokio::redis::{AsyncCommands, RedisResult};
+use ha_redis_tokio::{DedicatedConnection, RedisClient, RedisErrorExt, TokioRuntime};
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
+
+/// The runtime of the client, which is driven all the time.
+fn home() -> Runtime {
+    Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+/// A runtime that is driven while somebody waits on it, and never else.
+fn foreign() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn client_at(home: &Runtime, server: &Server) -> RedisClient {
+    let settings = settings(server.port()).socket_timeout(Duration::from_millis(200));
+    let runtime = TokioRuntime::from(home.handle().clone());
+    let client = RedisClient::on(settings.build().unwrap(), runtime);
+    home.block_on(client.initialize()).unwrap();
+    client
+}
+
+type Popped = RedisResult<Option<(String, String)>>;
+
+/// A blocking call to a hung server, which its deadline is to end.
+async fn assert_deadline_fires(popping: impl Future<Output = Popped>) {
+    let popped = timeout(BOUND, popping).await.expect("no deadline fired");
+    let error = popped.unwrap_err();
+    assert!(error.client_error().is_some_and(|error| error.is_timeout()), "{error}");
+}
+
+async fn assert_dedicated_keeps_time(mut own: DedicatedConnection, server: &Server) {
+    own.ping::<()>().await.unwrap();
+    server.hang().unwrap();
+    assert_deadline_fires(own.blpop("queue", 0.2)).await;
+    server.resume().unwrap();
+}
+
+#[test]
+fn deadlines_fire_while_the_runtime_of_the_borrower_is_idle() {
+    let (server, home, foreign) = (Server::start().unwrap(), home(), foreign());
+    let client = client_at(&home, &server);
+    let own = foreign.block_on(client.dedicated()).unwrap();
+    home.block_on(assert_dedicated_keeps_time(own, &server));
+}
+
+#[test]
+fn deadlines_fire_while_the_runtime_of_the_borrower_is_blocked() {
+    let (server, home) = (Server::start().unwrap(), home());
+    let client = client_at(&home, &server);
+    let (lend, lent) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let borrower = thread::spawn({
+        let client = client.clone();
+        move || {
+            foreign().block_on(async move {
+                lend.send(client.dedicated().await.unwrap()).unwrap();
+                // A task that blocks its thread.
+                released.recv().unwrap();
+            });
+        }
+    });
+    let own = lent.recv().unwrap();
+    home.block_on(assert_dedicated_keeps_time(own, &server));
+    release.send(()).unwrap();
+    borrower.join().unwrap();
+}
+
+#[test]
+fn deadlines_fire_after_the_runtime_of_the_borrower_has_ended() {
+    let (server, home, foreign) = (Server::start().unwrap(), home(), foreign());
+    let client = client_at(&home, &server);
+    let own = foreign.block_on(client.dedicated()).unwrap();
+    drop(foreign);
+    home.block_on(assert_dedicated_keeps_time(own, &server));
+}
+
+#[test]
+fn connection_made_for_a_call_on_a_runtime_that_has_ended_serves_others() {
+    let (server, home, foreign) = (Server::start().unwrap(), home(), foreign());
+    let client = client_at(&home, &server);
+    let mut redis = client.connection();
+    let nothing: Popped = foreign.block_on(redis.blpop("queue", 0.01));
+    assert_eq!(nothing.unwrap(), None);
+    drop(foreign);
+    let connections = || home.block_on(client.health_check()).dedicated_connections;
+    assert_eq!(connections(), 1);
+    let nothing: Popped = home.block_on(redis.blpop("queue", 0.01));
+    assert_eq!((nothing.unwrap(), connections()), (None, 1));
+    server.hang().unwrap();
+    home.block_on(assert_deadline_fires(redis.blpop("queue", 0.2)));
+    server.resume().unwrap();
+}
+
+#[test]
+fn deadlines_fire_on_a_runtime_that_is_not_the_clients() {
+    let (server, home, foreign) = (Server::start().unwrap(), home(), foreign());
+    let client = client_at(&home, &server);
+    let mut redis = client.connection();
+    let nothing: Popped = foreign.block_on(redis.blpop("queue", 0.01));
+    assert_eq!(nothing.unwrap(), None);
+    server.hang().unwrap();
+    foreign.block_on(assert_deadline_fires(redis.blpop("queue", 0.2)));
+    server.resume().unwrap();
+}

@@ -31,6 +31,14 @@ impl Certificates {
         Ok(Self { files })
     }
 
+    /// Those of a server that has made its certificate itself, as `openssl req -x509` does: it is an authority's, and the
+    /// server's at once.
+    pub(crate) fn self_signed(names: &[String]) -> Result<Self, Error> {
+        let files = self_sign(names)
+            .map_err(|error| Error::NotReady(format!("cannot make a certificate: {error}")))?;
+        Ok(Self { files })
+    }
+
     pub(crate) fn write(&self, folder: &Path) -> Result<(), Error> {
         let written = self.files.iter().try_for_each(|(name, pem)| fs::write(folder.join(name), pem));
         written.map_err(Error::io("write the server's certificates"))
@@ -53,6 +61,14 @@ fn sign(names: &[String]) -> Result<Vec<(&'static str, String)>, rcgen::Error> {
         (CLIENT, client.pem()),
         (CLIENT_KEY, client_key.serialize_pem()),
     ])
+}
+
+fn self_sign(names: &[String]) -> Result<Vec<(&'static str, String)>, rcgen::Error> {
+    let key = KeyPair::generate()?;
+    let mut own = named("ha-redis test server", names)?;
+    own.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let own = own.self_signed(&key)?.pem();
+    Ok(vec![(AUTHORITY, own.clone()), (SERVER, own), (SERVER_KEY, key.serialize_pem())])
 }
 
 fn named(common_name: &str, names: &[String]) -> Result<CertificateParams, rcgen::Error> {

@@ -74,6 +74,20 @@ impl ScriptedServer {
     pub fn start<A: Into<Answer>>(
         mut script: impl FnMut(usize, &[String]) -> A + Send + 'static,
     ) -> Result<Self, Error> {
+        Self::start_bare(move |number, command| {
+            handshake(command).unwrap_or_else(|| script(number, command).into())
+        })
+    }
+
+    /// As [`start`](Self::start), and `script` is asked about every command: for servers and proxies that know less than
+    /// Redis does.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_bare<A: Into<Answer>>(
+        mut script: impl FnMut(usize, &[String]) -> A + Send + 'static,
+    ) -> Result<Self, Error> {
         let (port, listener) = ports::listen()?;
         let accepted = Arc::new(AtomicUsize::new(0));
         let spawn = || {
@@ -160,10 +174,8 @@ fn serve(mut stream: &TcpStream, number: usize, script: &Script) -> io::Result<(
     let mut requests = BufReader::new(stream);
     loop {
         let command = read_command(&mut requests)?;
-        let answer = handshake(&command).unwrap_or_else(|| {
-            // A script that panicked has failed its test already.
-            script.lock().unwrap_or_else(PoisonError::into_inner)(number, &command)
-        });
+        // A script that panicked has failed its test already.
+        let answer = script.lock().unwrap_or_else(PoisonError::into_inner)(number, &command);
         match answer {
             Answer::Send(bytes) => stream.write_all(&bytes)?,
             Answer::Close(bytes) => return stream.write_all(&bytes),

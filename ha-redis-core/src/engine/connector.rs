@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::Address;
-use crate::config::{AddressMap, RedisConfig};
-use crate::engine::dial::Dial;
+use crate::config::{AddressMap, Protocol, RedisConfig};
+use crate::engine::dial::{Dial, FailedAddresses};
 use crate::engine::dialog::Dialog;
+use crate::engine::handshake_forms::HandshakeForms;
+use crate::engine::tls_probe::speaks_tls;
 use crate::error::{Error, Kind};
 use crate::pool::GivenBy;
-use crate::proto::{Answer, Greeting, Handshake, Protocol};
-use crate::runtime::Runtime;
+use crate::proto::{Answer, Form, Greeting, Handshake};
+use crate::runtime::{Endpoint, Runtime, Transport};
 use crate::time::until;
 use crate::tls::Tls;
 
@@ -19,12 +21,25 @@ use crate::tls::Tls;
 pub(crate) struct Connector {
     pub(crate) runtime: Arc<dyn Runtime>,
     handshake: Handshake,
+    protocol: Protocol,
+    forms: HandshakeForms,
+    failed: FailedAddresses,
     /// Where servers are reached that announce other addresses.
     map: AddressMap,
     /// `None` where connections are plain.
     tls: Option<Tls>,
     /// The bound on everything from the look-up of the name to the last word of the handshake.
     timeout: Duration,
+}
+
+/// What became of a handshake.
+enum Said {
+    Ready(Greeting),
+    /// The server wants it in another form, and may have closed the connection for this one.
+    Otherwise {
+        why: Error,
+        closed: bool,
+    },
 }
 
 impl Connector {
@@ -64,7 +79,16 @@ impl Connector {
         config: &RedisConfig,
         timeout: Duration,
     ) -> Self {
-        Self { runtime, handshake, tls, map: config.address_map().clone(), timeout }
+        Self {
+            runtime,
+            handshake,
+            protocol: config.protocol(),
+            forms: HandshakeForms::default(),
+            failed: FailedAddresses::default(),
+            map: config.address_map().clone(),
+            tls,
+            timeout,
+        }
     }
 
     /// How its connections are secured, if they are.
@@ -86,8 +110,14 @@ impl Connector {
             }
             None => format!("cannot connect to {address} ({given_by})"),
         };
-        let mut dial = Dial::new(&*self.runtime, reached.as_ref().unwrap_or(address), self.timeout);
-        match until(&*self.runtime, bound, self.open(&mut dial)).await {
+        let server = reached.as_ref().unwrap_or(address);
+        let mut dial = Dial::new(&*self.runtime, server, self.timeout);
+        let opened = dial.open(&self.failed, |endpoint, socket| {
+            Box::pin(async move { self.greet(server, endpoint, socket).await })
+        });
+        let opened = until(&*self.runtime, bound, opened).await;
+        dial.remember(&self.failed);
+        match opened {
             Ok(Ok(ready)) => Ok(ready),
             Ok(Err(error)) => Err(error.during(failed)),
             Err(_) => {
@@ -99,16 +129,23 @@ impl Connector {
         }
     }
 
-    async fn open(&self, dial: &mut Dial<'_>) -> Result<(Dialog, Greeting), Error> {
-        let (mut dialog, mut answer) = self.introduce(dial, Protocol::Resp3).await?;
-        if let Answer::OnlyResp2(why) = answer {
-            tracing::debug!(address = %dial.address(), %why, "it is spoken to in RESP2");
-            let replies = dialog.ask(&self.handshake.commands(Protocol::Resp2)).await?;
-            answer = self.handshake.read(Protocol::Resp2, &replies)?;
-        }
-        let mut greeting = match answer {
-            Answer::Ready(greeting) => greeting,
-            Answer::OnlyResp2(why) => return Err(why),
+    /// Makes a connection ready that has been opened.
+    async fn greet(
+        &self,
+        server: &Address,
+        endpoint: Endpoint<'_>,
+        socket: Box<dyn Transport>,
+    ) -> Result<(Dialog, Greeting), Error> {
+        let (mut dialog, mut greeting) = match self.introduce(server, endpoint, socket).await {
+            Ok(introduced) => introduced,
+            Err(error) => {
+                let odd = matches!(error.kind(), Kind::Lost | Kind::Protocol);
+                let suspect = odd && self.tls.is_none() && !self.forms.is_known(server);
+                return Err(match suspect && speaks_tls(&*self.runtime, endpoint).await {
+                    true => self.wants_tls(&error),
+                    false => error,
+                });
+            }
         };
         if self.handshake.role && greeting.role.is_none() {
             greeting.role = dialog.role_by_info().await?;
@@ -116,20 +153,95 @@ impl Connector {
         Ok((dialog, greeting))
     }
 
-    async fn introduce(&self, dial: &mut Dial<'_>, protocol: Protocol) -> Result<(Dialog, Answer), Error> {
-        let socket = dial.connect().await?;
-        let transport = match &self.tls {
-            Some(tls) => tls.secure(dial.address(), socket).await?,
-            None => socket,
-        };
-        let mut dialog = Dialog::new(transport);
-        let mut replies = Vec::new();
-        let asked = dialog.ask_into(&self.handshake.commands(protocol), &mut replies).await;
-        // A server that turns clients away says why before it hangs up.
-        let answer = self.handshake.read(protocol, &replies);
-        match asked {
-            Err(error) => Err(answer.err().unwrap_or(error)),
-            Ok(()) => Ok((dialog, answer?)),
+    /// Says the handshake in the form that the server is known to take, and in simpler ones if it takes none of that;
+    /// on other connections to the same endpoint, if it closes them.
+    async fn introduce(
+        &self,
+        server: &Address,
+        endpoint: Endpoint<'_>,
+        socket: Box<dyn Transport>,
+    ) -> Result<(Dialog, Greeting), Error> {
+        let mut form = self.first_form(server);
+        let mut open = Some(self.secure(server, socket).await?);
+        let mut first = None;
+        loop {
+            let mut dialog = match open.take() {
+                Some(dialog) => dialog,
+                None => {
+                    let socket = self.runtime.connect(endpoint).await;
+                    let socket = socket.map_err(|error| Error::new(Kind::Connect, error.to_string()))?;
+                    self.secure(server, socket).await?
+                }
+            };
+            let why = match self.say(server, form, &mut dialog).await {
+                Ok(Said::Ready(greeting)) => {
+                    self.forms.learn(server, form, self.runtime.now());
+                    return Ok((dialog, greeting));
+                }
+                Ok(Said::Otherwise { why, closed }) => {
+                    open = Some(dialog).filter(|_| !closed);
+                    why
+                }
+                // Of a server that closes every connection, the first one tells most.
+                Err(error) if error.kind() == Kind::Lost => return Err(first.unwrap_or(error)),
+                Err(error) => return Err(error),
+            };
+            tracing::debug!(%server, %why, ?form, "the handshake is said in a simpler form");
+            form = form.simpler();
+            first.get_or_insert(why);
         }
+    }
+
+    async fn secure(&self, server: &Address, socket: Box<dyn Transport>) -> Result<Dialog, Error> {
+        match &self.tls {
+            Some(tls) => tls.secure(server, socket).await.map(Dialog::new),
+            None => Ok(Dialog::new(socket)),
+        }
+    }
+
+    fn first_form(&self, server: &Address) -> Form {
+        match (self.protocol, self.forms.first(server, self.runtime.now())) {
+            (Protocol::Resp3, _) => Form::Hello,
+            (Protocol::Resp2, Form::Hello) => Form::Resp2,
+            (_, known) => known,
+        }
+    }
+
+    async fn say(&self, server: &Address, form: Form, dialog: &mut Dialog) -> Result<Said, Error> {
+        let mut replies = Vec::new();
+        let asked = dialog.ask_into(&self.handshake.commands(form), &mut replies).await;
+        // A server that turns clients away says why before it hangs up.
+        match (self.handshake.read(form, &replies)?, asked) {
+            (Answer::Ready(greeting), Ok(())) => Ok(Said::Ready(greeting)),
+            (Answer::OnlyResp2(why), _) if self.protocol == Protocol::Resp3 => {
+                let message = format!("{}; `protocol` = resp3 needs HELLO: set it to auto", why.message());
+                Err(Error::new(Kind::Config, message))
+            }
+            (Answer::OnlyResp2(why), asked) => Ok(Said::Otherwise { why, closed: asked.is_err() }),
+            (Answer::Ready(_), Err(error)) => {
+                let unknown = match form {
+                    Form::Hello => {
+                        let new = self.protocol == Protocol::Auto && !self.forms.takes_hello(server);
+                        new && replies.is_empty()
+                    }
+                    Form::Resp2 => self.handshake.has_optional_steps(),
+                    Form::Bare => false,
+                };
+                match unknown && error.kind() == Kind::Lost {
+                    // There are proxies that close the connection for a command that they do not know.
+                    true => Ok(Said::Otherwise { why: error, closed: true }),
+                    false => Err(error),
+                }
+            }
+        }
+    }
+
+    fn wants_tls(&self, error: &Error) -> Error {
+        let message = format!(
+            "{}; it speaks TLS on this port: set `{}ssl`, as rediss:// does in a URL",
+            error.message(),
+            self.handshake.settings
+        );
+        Error::new(Kind::Config, message)
     }
 }

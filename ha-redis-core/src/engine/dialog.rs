@@ -12,6 +12,7 @@ use crate::proto::{Role, read_info_role, said, will_pass};
 #[cfg(feature = "sentinel")]
 use crate::proto::{read_hello_role, read_role};
 use crate::runtime::Transport;
+use crate::tls;
 
 /// A connection without a driver. It has no time bounds of its own: whoever asks sets one around it.
 pub(crate) struct Dialog {
@@ -118,8 +119,7 @@ impl Dialog {
         }
         let read = ready!(self.reader.poll_read(&mut *self.transport, cx)).map_err(lost)?;
         if read == 0 {
-            let end = io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection");
-            return Poll::Ready(Err(lost(end)));
+            return Poll::Ready(Err(Error::new(Kind::Lost, "it closed the connection")));
         }
         Poll::Ready(Ok(()))
     }
@@ -146,7 +146,8 @@ impl Dialog {
 }
 
 fn lost(cause: io::Error) -> Error {
-    Error::caused(Kind::Lost, "the connection was lost", cause)
+    let kind = if tls::is_lasting(&cause) { Kind::Tls } else { Kind::Lost };
+    Error::caused(kind, "the connection was lost", cause)
 }
 
 fn broken(error: impl std::fmt::Display) -> Error {

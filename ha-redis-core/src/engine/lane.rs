@@ -56,12 +56,22 @@ pub(crate) async fn open(core: &Core, followed: &Followed) -> Result<Parts, Erro
 /// Connects, and makes sure that the server is what it is taken for, on the very connection that is kept.
 pub(crate) async fn reach(core: &Core, followed: &Followed) -> Result<Dialog, Error> {
     let (dialog, greeting) = core.data.connect(&followed.address, &followed.given_by).await?;
-    match greeting.role.filter(|_| core.config.use_sentinel()) {
-        // One that does not say what it is, is what the Sentinels say that it is.
+    match greeting.role {
+        Some(Role::Sentinel) if !core.config.use_sentinel() => {
+            let message = format!(
+                "{} ({}) is a Sentinel, and holds no data; have it asked for the master \
+                 (redis+sentinel://host:port/mymaster)",
+                followed.address, followed.given_by
+            );
+            Err(Error::new(Kind::Config, message))
+        }
+        // One that does not say what it is, is what the Sentinels say that it is. Without them, a client may be pointed
+        // at a replica on purpose.
         None | Some(Role::Master) => {
             core.confirmed().await;
             Ok(dialog)
         }
+        Some(Role::Replica) if !core.config.use_sentinel() => Ok(dialog),
         Some(role) => {
             core.on_wrong_role(followed.generation);
             let message = format!("{} ({}) is no master but a {role}", followed.address, followed.given_by);

@@ -15,6 +15,7 @@ pub(crate) mod dialog;
 #[cfg(feature = "sentinel")]
 pub(crate) mod discovery;
 pub(crate) mod driver;
+pub(crate) mod handshake_forms;
 pub(crate) mod lane;
 pub(crate) mod opener;
 pub(crate) mod outage;
@@ -31,3 +32,4 @@ pub(crate) mod sentinel_task;
 pub(crate) mod subscriber;
 #[cfg(feature = "sentinel")]
 pub(crate) mod supervisor;
+pub(crate) mod tls_probe;

@@ -8,6 +8,9 @@ use redis::{Cmd, ServerError, Value, cmd};
 use crate::error::{Error, Kind};
 use crate::proto::role::{Role, read_hello_role, read_role};
 
+/// The user of a password without a user name.
+const DEFAULT_USER: &str = "default";
+
 /// What a connection is to be before anyone uses it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Handshake {
@@ -36,16 +39,31 @@ pub(crate) enum Answer {
     OnlyResp2(Error),
 }
 
-/// The protocol in which a handshake is said.
+/// The form in which a handshake is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    Resp3,
+pub(crate) enum Form {
+    /// For RESP3.
+    Hello,
+    /// For RESP2, without HELLO.
     Resp2,
+    /// As [`Form::Resp2`], and nothing is said that can be done without.
+    Bare,
+}
+
+impl Form {
+    pub(crate) fn simpler(self) -> Self {
+        match self {
+            Self::Hello => Self::Resp2,
+            Self::Resp2 | Self::Bare => Self::Bare,
+        }
+    }
 }
 
 /// One thing that is said.
 struct Step {
     command: Cmd,
+    /// Whether it can be done without.
+    optional: bool,
     /// What it means that the server refuses this.
     refused: fn(&Handshake, &ServerError) -> Meaning,
     /// Takes what any other reply says.
@@ -63,8 +81,12 @@ enum Meaning {
 }
 
 impl Step {
-    fn new(command: Cmd, refused: fn(&Handshake, &ServerError) -> Meaning) -> Self {
-        Self { command, refused, read: |_, _| Ok(()) }
+    fn needed(command: Cmd, refused: fn(&Handshake, &ServerError) -> Meaning) -> Self {
+        Self { command, optional: false, refused, read: |_, _| Ok(()) }
+    }
+
+    fn optional(command: Cmd) -> Self {
+        Self { optional: true, ..Self::needed(command, Handshake::optional_refused) }
     }
 
     fn reading(self, read: fn(&mut Greeting, &Value) -> Result<(), Error>) -> Self {
@@ -74,14 +96,19 @@ impl Step {
 
 impl Handshake {
     /// The commands to send, all at once.
-    pub(crate) fn commands(&self, protocol: Protocol) -> Vec<Cmd> {
-        self.steps(protocol).into_iter().map(|step| step.command).collect()
+    pub(crate) fn commands(&self, form: Form) -> Vec<Cmd> {
+        self.steps(form).into_iter().map(|step| step.command).collect()
+    }
+
+    /// Whether [`Form::Bare`] leaves something out.
+    pub(crate) fn has_optional_steps(&self) -> bool {
+        self.client_name.is_some() || self.role
     }
 
     /// Reads the replies to [`Handshake::commands`], as many as have come.
-    pub(crate) fn read(&self, protocol: Protocol, replies: &[Value]) -> Result<Answer, Error> {
+    pub(crate) fn read(&self, form: Form, replies: &[Value]) -> Result<Answer, Error> {
         let mut greeting = Greeting::default();
-        for (step, reply) in self.steps(protocol).iter().zip(replies) {
+        for (step, reply) in self.steps(form).iter().zip(replies) {
             let Value::ServerError(error) = reply else {
                 (step.read)(&mut greeting, reply)?;
                 continue;
@@ -95,19 +122,22 @@ impl Handshake {
         Ok(Answer::Ready(greeting))
     }
 
-    fn steps(&self, protocol: Protocol) -> Vec<Step> {
-        let mut steps = match protocol {
-            Protocol::Resp3 => vec![Step::new(self.hello(), Self::hello_refused).reading(hear_hello)],
-            Protocol::Resp2 => self.resp2_introduction(),
+    fn steps(&self, form: Form) -> Vec<Step> {
+        let mut steps = match form {
+            Form::Hello => vec![Step::needed(self.hello(), Self::hello_refused).reading(hear_hello)],
+            Form::Resp2 | Form::Bare => self.resp2_introduction(),
         };
         if self.db != 0 {
-            steps.push(Step::new(cmd("SELECT").arg(self.db).take(), Self::db_refused));
+            steps.push(Step::needed(cmd("SELECT").arg(self.db).take(), Self::db_refused));
         }
         if self.role {
-            steps.push(Step::new(cmd("ROLE"), Self::optional).reading(hear_role));
+            steps.push(Step::optional(cmd("ROLE")).reading(hear_role));
+        }
+        if form == Form::Bare {
+            steps.retain(|step| !step.optional);
         }
         // A server that is loading, or a replica that has lost its master, answers HELLO but serves nobody.
-        steps.push(Step::new(cmd("PING"), Self::ping_refused));
+        steps.push(Step::needed(cmd("PING"), Self::ping_refused));
         steps
     }
 
@@ -115,7 +145,7 @@ impl Handshake {
         let mut hello = cmd("HELLO");
         hello.arg(3);
         if let Some(password) = self.password() {
-            hello.arg("AUTH").arg(self.username.as_deref().unwrap_or("default")).arg(password);
+            hello.arg("AUTH").arg(self.username.as_deref().unwrap_or(DEFAULT_USER)).arg(password);
         }
         if let Some(name) = &self.client_name {
             hello.arg("SETNAME").arg(name);
@@ -126,11 +156,13 @@ impl Handshake {
     fn resp2_introduction(&self) -> Vec<Step> {
         let mut steps = Vec::new();
         if let Some(password) = self.password() {
-            let login = cmd("AUTH").arg(self.username.as_deref()).arg(password).take();
-            steps.push(Step::new(login, Self::login_refused));
+            // Servers that know no user names know their only user's password.
+            let username = self.username.as_deref().filter(|name| *name != DEFAULT_USER);
+            let login = cmd("AUTH").arg(username).arg(password).take();
+            steps.push(Step::needed(login, Self::login_refused));
         }
         if let Some(name) = &self.client_name {
-            steps.push(Step::new(cmd("CLIENT").arg("SETNAME").arg(name).take(), Self::optional));
+            steps.push(Step::optional(cmd("CLIENT").arg("SETNAME").arg(name).take()));
         }
         steps
     }
@@ -142,22 +174,40 @@ impl Handshake {
 
 /// What refusals mean.
 impl Handshake {
+    /// However a refusal of HELLO is worded: where it is not about the password or the server's state, RESP2 does without.
     fn hello_refused(&self, error: &ServerError) -> Meaning {
         match error.code() {
-            "NOPROTO" => Meaning::OnlyResp2(refused("HELLO", error)),
-            "ERR" if is_unknown(error) => Meaning::OnlyResp2(refused("HELLO", error)),
-            _ => self.login_refused(error),
+            "WRONGPASS" => self.login_refused(error),
+            "NOAUTH" if self.password.is_none() => self.login_refused(error),
+            _ if turns_away(error) => Meaning::Fatal(refused("HELLO", error)),
+            _ => Meaning::OnlyResp2(refused("HELLO", error)),
         }
     }
 
     fn login_refused(&self, error: &ServerError) -> Meaning {
-        let about_password =
-            error.details().is_some_and(|text| text.contains("AUTH") || text.contains("password"));
+        let details = error.details().unwrap_or_default();
+        let Self { settings, .. } = self;
+        let said = said(error);
         Meaning::Fatal(match error.code() {
-            "NOAUTH" if self.password.is_none() => self.password_missing(error),
-            "WRONGPASS" | "NOAUTH" => wrong_password(error),
-            "ERR" if about_password => wrong_password(error),
-            _ => refused("AUTH", error),
+            "NOAUTH" if self.password.is_none() => {
+                let message = format!(
+                    "it asks for a password, and none is set: {said}; give it with `{settings}password`"
+                );
+                Error::new(Kind::Authentication, message)
+            }
+            "WRONGPASS" | "NOAUTH" => wrong_password(&said),
+            _ if turns_away(error) => refused("AUTH", error),
+            _ if details.contains("password") => wrong_password(&said),
+            _ if details.contains("wrong number of arguments") => {
+                let message = format!(
+                    "it knows no user names: {said}; leave `{settings}username` out, or use Redis 6 or later"
+                );
+                Error::new(Kind::Config, message)
+            }
+            _ => {
+                let message = format!("it takes no password: {said}; leave `{settings}password` out");
+                Error::new(Kind::Config, message)
+            }
         })
     }
 
@@ -173,7 +223,7 @@ impl Handshake {
                 );
                 Error::new(Kind::Permission, message)
             }
-            _ if will_pass(error) => refused("SELECT", error),
+            _ if turns_away(error) => refused("SELECT", error),
             _ => {
                 let message = format!("it does not SELECT the database of `db` = {db}: {said}; correct `db`");
                 Error::new(Kind::Config, message)
@@ -184,24 +234,16 @@ impl Handshake {
     fn ping_refused(&self, error: &ServerError) -> Meaning {
         match error.code() {
             "LOADING" | "MASTERDOWN" => Meaning::Fatal(refused("PING", error)),
-            _ => self.optional(error),
+            _ => self.optional_refused(error),
         }
     }
 
-    fn optional(&self, error: &ServerError) -> Meaning {
+    fn optional_refused(&self, error: &ServerError) -> Meaning {
         match error.code() {
             "NOAUTH" => self.login_refused(error),
+            _ if turns_clients_away(error) => Meaning::Fatal(refused("a new connection", error)),
             _ => Meaning::Optional,
         }
-    }
-
-    fn password_missing(&self, error: &ServerError) -> Error {
-        let message = format!(
-            "it asks for a password, and none is set: {}; give it with `{}password`",
-            said(error),
-            self.settings
-        );
-        Error::new(Kind::Authentication, message)
     }
 }
 
@@ -222,13 +264,19 @@ pub(crate) fn will_pass(error: &ServerError) -> bool {
     passing.contains(&error.code())
 }
 
-fn is_unknown(error: &ServerError) -> bool {
-    error.details().is_some_and(|details| details.to_ascii_lowercase().starts_with("unknown command"))
+/// Whether the server has refused for its state, or for that of all its clients, whatever it was asked.
+fn turns_away(error: &ServerError) -> bool {
+    will_pass(error) || turns_clients_away(error)
 }
 
-fn wrong_password(error: &ServerError) -> Error {
-    let message = format!("it refused the user name or password: {}", said(error));
-    Error::new(Kind::Authentication, message)
+/// Whether it has said so to the connection itself, before it has read a word: it is full, or in protected mode.
+fn turns_clients_away(error: &ServerError) -> bool {
+    let is_full = error.details().is_some_and(|details| details.starts_with("max number of clients"));
+    is_full || error.code() == "DENIED"
+}
+
+fn wrong_password(said: &str) -> Error {
+    Error::new(Kind::Authentication, format!("it refused the user name or password: {said}"))
 }
 
 fn refused(command: &str, error: &ServerError) -> Error {

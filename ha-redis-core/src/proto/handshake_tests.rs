@@ -27,15 +27,15 @@ fn full() -> Handshake {
 }
 
 /// What becomes of a connection on which all is well but one reply.
-fn refusing(handshake: &Handshake, protocol: Protocol, command: &str, reply: &str) -> Result<Answer, Error> {
-    let names = packed(&handshake.commands(protocol));
+fn refusing(handshake: &Handshake, form: Form, command: &str, reply: &str) -> Result<Answer, Error> {
+    let names = packed(&handshake.commands(form));
     let place = names.iter().position(|name| name.starts_with(command)).unwrap();
     let mut replies = vec![Value::Okay; names.len()];
     if let Some(role) = names.iter().position(|name| name == "ROLE") {
         replies[role] = said("*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n");
     }
     replies[place] = said(reply);
-    handshake.read(protocol, &replies)
+    handshake.read(form, &replies)
 }
 
 fn ready(answer: Result<Answer, Error>) -> Greeting {
@@ -47,27 +47,31 @@ fn ready(answer: Result<Answer, Error>) -> Greeting {
 
 #[test]
 fn one_round_trip_says_it_all() {
-    let words = packed(&full().commands(Protocol::Resp3));
+    let words = packed(&full().commands(Form::Hello));
     assert_eq!(words, ["HELLO 3 AUTH ann pw SETNAME svc", "SELECT 2", "ROLE", "PING"]);
-    let words = packed(&full().commands(Protocol::Resp2));
+    let words = packed(&full().commands(Form::Resp2));
     assert_eq!(words, ["AUTH ann pw", "CLIENT SETNAME svc", "SELECT 2", "ROLE", "PING"]);
-    assert_eq!(packed(&Handshake::default().commands(Protocol::Resp2)), ["PING"]);
+    assert_eq!(packed(&full().commands(Form::Bare)), ["AUTH ann pw", "SELECT 2", "PING"]);
+    assert_eq!(packed(&Handshake::default().commands(Form::Resp2)), ["PING"]);
 }
 
 #[test]
 fn a_password_alone_is_the_default_users() {
-    let handshake = Handshake { password: Some("pw".to_owned().into()), ..Handshake::default() };
-    assert_eq!(packed(&handshake.commands(Protocol::Resp3)), ["HELLO 3 AUTH default pw", "PING"]);
-    assert_eq!(packed(&handshake.commands(Protocol::Resp2)), ["AUTH pw", "PING"]);
+    for username in [None, Some("default".to_owned())] {
+        let handshake =
+            Handshake { username, password: Some("pw".to_owned().into()), ..Handshake::default() };
+        assert_eq!(packed(&handshake.commands(Form::Hello)), ["HELLO 3 AUTH default pw", "PING"]);
+        assert_eq!(packed(&handshake.commands(Form::Resp2)), ["AUTH pw", "PING"]);
+    }
 }
 
 #[test]
 fn the_servers_role_is_what_role_says_or_else_hello() {
     let hello = "%1\r\n$4\r\nrole\r\n$7\r\nreplica\r\n";
-    let greeting = ready(refusing(&full(), Protocol::Resp3, "HELLO", hello));
+    let greeting = ready(refusing(&full(), Form::Hello, "HELLO", hello));
     assert_eq!(greeting.role, Some(Role::Master), "ROLE is asked later");
     let replies = [said(hello), Value::Okay, said("-NOPERM no\r\n"), said("+PONG\r\n")];
-    let greeting = ready(full().read(Protocol::Resp3, &replies));
+    let greeting = ready(full().read(Form::Hello, &replies));
     assert_eq!(greeting.role, Some(Role::Replica));
 }
 
@@ -76,15 +80,15 @@ fn what_can_be_done_without_may_be_refused() {
     let refusals =
         ["-NOPERM User ann has no permissions\r\n", "-ERR unknown command 'X'\r\n", "-ERR not here\r\n"];
     for refusal in refusals {
-        assert_eq!(ready(refusing(&full(), Protocol::Resp3, "ROLE", refusal)).role, None);
-        ready(refusing(&full(), Protocol::Resp3, "PING", refusal));
-        ready(refusing(&full(), Protocol::Resp2, "CLIENT", refusal));
+        assert_eq!(ready(refusing(&full(), Form::Hello, "ROLE", refusal)).role, None);
+        ready(refusing(&full(), Form::Hello, "PING", refusal));
+        ready(refusing(&full(), Form::Resp2, "CLIENT", refusal));
     }
 }
 
 #[test]
 fn a_database_that_cannot_be_had_will_not_be_had_later() {
-    let refused = |refusal: &str| refusing(&full(), Protocol::Resp3, "SELECT", refusal).unwrap_err();
+    let refused = |refusal: &str| refusing(&full(), Form::Hello, "SELECT", refusal).unwrap_err();
     let error = refused("-NOPERM User ann has no permissions to run the 'select' command\r\n");
     assert!(error.is_permission_denied() && error.to_string().contains("+select"), "{error}");
     for refusal in ["-ERR DB index is out of range\r\n", "-ERR unknown command 'SELECT'\r\n"] {
@@ -95,32 +99,52 @@ fn a_database_that_cannot_be_had_will_not_be_had_later() {
 }
 
 #[test]
-fn an_old_server_is_spoken_to_in_resp2() {
-    for refusal in ["-ERR unknown command `HELLO`, with args\r\n", "-NOPROTO sorry\r\n"] {
-        let answer = refusing(&full(), Protocol::Resp3, "HELLO", refusal).unwrap();
+fn whatever_hello_is_refused_with_resp2_may_do() {
+    for refusal in
+        ["-ERR unknown command `HELLO`, with args\r\n", "-NOPROTO sorry\r\n", "-NOAUTH no\r\n", "-ERR\r\n"]
+    {
+        let answer = refusing(&full(), Form::Hello, "HELLO", refusal).unwrap();
         assert!(matches!(answer, Answer::OnlyResp2(_)), "{answer:?}");
+    }
+    for refusal in
+        ["-LOADING wait\r\n", "-ERR max number of clients reached\r\n", "-DENIED protected mode\r\n"]
+    {
+        let error = refusing(&full(), Form::Hello, "HELLO", refusal).unwrap_err();
+        assert!(error.is_connection() && !error.is_authentication(), "{error}");
+        let error = refusing(&full(), Form::Resp2, "AUTH", refusal).unwrap_err();
+        assert!(error.is_connection() && !error.is_authentication(), "{error}");
     }
 }
 
 #[test]
-fn a_wrong_password_is_told_apart_from_a_server_that_is_not_ready() {
-    let read = |refusal: &str| full().read(Protocol::Resp3, &[said(refusal)]).unwrap_err();
-    assert!(read("-WRONGPASS invalid username-password pair\r\n").is_authentication());
-    assert!(read("-NOAUTH HELLO must be called authenticated\r\n").is_authentication());
-    assert!(!read("-LOADING Redis is loading the dataset in memory\r\n").is_authentication());
-    let error = read("-WRONGPASS invalid username-password pair\r\n").to_string();
-    assert!(!error.contains("pw)") && error.contains("WRONGPASS"), "{error}");
+fn what_auth_is_refused_with_is_told_apart() {
+    let refused = |refusal: &str| refusing(&full(), Form::Resp2, "AUTH", refusal).unwrap_err();
+    for refusal in [
+        "-WRONGPASS invalid username-password pair\r\n",
+        "-ERR invalid password\r\n",
+        "-ERR AUTH <password> called without any password configured for the default user.\r\n",
+        "-ERR Client sent AUTH, but no password is set\r\n",
+    ] {
+        let error = refused(refusal);
+        assert!(error.is_authentication() && !error.to_string().contains("pw)"), "{error}");
+    }
+    let error = refused("-ERR wrong number of arguments for 'auth' command\r\n");
+    assert!(error.is_config() && error.to_string().contains("`username`"), "{error}");
+    let error = refused("-ERR unknown command 'AUTH'\r\n");
+    assert!(error.is_config() && error.to_string().contains("`password`"), "{error}");
+    let wrong = refusing(&full(), Form::Hello, "HELLO", "-WRONGPASS invalid pair\r\n").unwrap_err();
+    assert!(wrong.is_authentication() && wrong.to_string().contains("WRONGPASS"), "{wrong}");
 }
 
 #[test]
 fn a_password_that_is_not_set_is_named() {
     let mut handshake = Handshake { settings: "sentinel_", ..Handshake::default() };
-    for (protocol, command) in [(Protocol::Resp3, "HELLO"), (Protocol::Resp2, "PING")] {
+    for (form, command) in [(Form::Hello, "HELLO"), (Form::Resp2, "PING")] {
         let noauth = "-NOAUTH Authentication required.\r\n";
-        let error = refusing(&handshake, protocol, command, noauth).unwrap_err();
+        let error = refusing(&handshake, form, command, noauth).unwrap_err();
         assert!(error.is_authentication() && error.to_string().contains("`sentinel_password`"), "{error}");
     }
     handshake.db = 1;
-    let error = refusing(&handshake, Protocol::Resp2, "SELECT", "-NOAUTH no\r\n").unwrap_err();
+    let error = refusing(&handshake, Form::Resp2, "SELECT", "-NOAUTH no\r\n").unwrap_err();
     assert!(error.is_authentication(), "{error}");
 }

@@ -11,7 +11,7 @@ mod role;
 pub use decode::{DecodeError, Decoder, Limits};
 
 pub(crate) use encode::encode;
-pub(crate) use handshake::{Answer, Greeting, Handshake, Protocol, said, will_pass};
+pub(crate) use handshake::{Answer, Form, Greeting, Handshake, said, will_pass};
 pub(crate) use in_flight::{InFlight, Reply, ReplyBound, Request, Shape};
 pub use pubsub::Scope;
 pub(crate) use replication::{Position, Replication, read_replication, replication_question};

@@ -14,6 +14,7 @@ use std::sync::{Arc, OnceLock};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 
+pub(crate) use self::explain::is_lasting;
 use self::files::Files;
 use self::stream::TlsStream;
 use crate::address::Address;
@@ -85,7 +86,10 @@ impl Tls {
         address: &Address,
         socket: Box<dyn Transport>,
     ) -> Result<Box<dyn Transport>, Error> {
-        let failed = |error: io::Error| Error::new(Kind::Connect, error.to_string());
+        let failed = |error: io::Error| {
+            let kind = if is_lasting(&error) { Kind::Tls } else { Kind::Connect };
+            Error::new(kind, error.to_string())
+        };
         let config = self.config.get().ok_or_else(|| {
             Error::new(Kind::Config, format!("{} is on, and its files are not read yet", self.names.ssl))
         })?;

@@ -1,6 +1,8 @@
 //! In place of TLS where the cargo feature `tls` is off: whoever asks for it is refused, so that nothing is sent in
 //! clear.
 
+use std::io;
+
 use crate::address::Address;
 use crate::config::RedisConfig;
 use crate::error::{Error, Kind};
@@ -41,6 +43,10 @@ impl Tls {
         );
         Error::new(Kind::Config, message)
     }
+}
+
+pub(crate) fn is_lasting(_: &io::Error) -> bool {
+    false
 }
 
 pub(crate) fn prepare<'a>(all: impl IntoIterator<Item = &'a Tls>) -> Result<(), Error> {

@@ -46,6 +46,7 @@ mod networks;
 mod outcomes;
 mod partition;
 mod permissions;
+mod protocols;
 mod pubsub;
 mod repeats;
 mod replicas;
@@ -82,6 +83,7 @@ const SUITE: &[&[Test]] = &[
     outcomes::TESTS,
     partition::TESTS,
     permissions::TESTS,
+    protocols::TESTS,
     pubsub::TESTS,
     repeats::TESTS,
     replicas::TESTS,

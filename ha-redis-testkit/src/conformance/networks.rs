@@ -4,7 +4,7 @@ use std::future::pending;
 use std::io;
 use std::iter::from_fn;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -13,7 +13,7 @@ use ha_redis_core::{Address, Client, RedisConfig, RedisConfigBuilder};
 use redis::AsyncCommands;
 
 use super::kit::{Kit, config};
-use crate::{Proxy, Server, Topology};
+use crate::{Answer, Proxy, ScriptedServer, Server, Topology};
 
 tests![
     sentinels_that_hand_out_host_names_are_followed,
@@ -25,6 +25,9 @@ tests![
     a_short_bound_leaves_time_for_the_next_address,
     an_address_that_refuses_leads_to_the_next,
     each_address_that_was_tried_is_named_with_what_it_said,
+    an_address_that_takes_connections_and_is_no_redis_leads_to_the_next,
+    a_server_that_hangs_leads_to_the_next_address,
+    each_address_that_takes_connections_is_named_with_what_it_said,
     a_name_that_is_not_resolved_in_time_is_told_apart,
 ];
 
@@ -68,8 +71,11 @@ const NAME: &str = "redis.test";
 struct Outside {
     runtime: Arc<dyn Runtime>,
     /// What the name stands for.
-    named: Vec<SocketAddr>,
+    named: Names,
 }
+
+/// What the name stands for now.
+type Names = Arc<Mutex<Vec<SocketAddr>>>;
 
 impl Outside {
     fn client(kit: &Kit, config: RedisConfig) -> Client {
@@ -77,7 +83,11 @@ impl Outside {
     }
 
     fn naming(named: Vec<SocketAddr>, kit: &Kit, config: RedisConfig) -> Client {
-        Client::new(config, Arc::new(Self { runtime: Arc::clone(&kit.runtime), named }))
+        Self::looking_up(&Arc::new(Mutex::new(named)), kit, config)
+    }
+
+    fn looking_up(named: &Names, kit: &Kit, config: RedisConfig) -> Client {
+        Client::new(config, Arc::new(Self { runtime: Arc::clone(&kit.runtime), named: Arc::clone(named) }))
     }
 }
 
@@ -96,7 +106,7 @@ impl Runtime for Outside {
     }
 
     async fn resolve(&self, host: &str, _port: u16) -> io::Result<Vec<SocketAddr>> {
-        if host == NAME { Ok(self.named.clone()) } else { pending().await }
+        if host == NAME { Ok(self.named.lock().unwrap().clone()) } else { pending().await }
     }
 
     async fn connect(&self, endpoint: Endpoint<'_>) -> io::Result<Box<dyn Transport>> {
@@ -229,6 +239,57 @@ async fn each_address_that_was_tried_is_named_with_what_it_said(kit: Kit) {
         text.contains("127.0.0.1:1: ") && text.contains(&format!("{}: no answer", silent.address())),
         "{text}"
     );
+}
+
+/// What takes connections and is no usable Redis: a tunnel without an end, a web server.
+fn useless(answer: Answer) -> ScriptedServer {
+    ScriptedServer::start_bare(move |_, _| answer.clone()).unwrap()
+}
+
+async fn an_address_that_takes_connections_and_is_no_redis_leads_to_the_next(kit: Kit) {
+    let web = "HTTP/1.1 400 Bad Request\r\n\r\n";
+    for answer in [Answer::Close(Vec::new()), Answer::from(web), Answer::from("-WRONGPASS not yours\r\n")] {
+        let (useless, server) = (useless(answer), Server::start().unwrap());
+        let config = by_name().max_connections(10).build().unwrap();
+        let client = Outside::naming(vec![useless.address(), server.address()], &kit, config);
+        client.initialize().await.unwrap();
+        client.connection().set::<_, _, ()>("key", 1).await.unwrap();
+        let before = useless.accepted();
+        let mut all = Vec::new();
+        for _ in 0..3 {
+            all.push(client.dedicated().await.unwrap());
+        }
+        assert_eq!(useless.accepted(), before, "it is tried last from now on");
+        // When the other one is gone it is tried again.
+        server.kill().unwrap();
+        kit.until("it is tried", || useless.accepted() > before).await;
+    }
+}
+
+async fn a_server_that_hangs_leads_to_the_next_address(kit: Kit) {
+    let (hung, server) = (Server::start().unwrap(), Server::start().unwrap());
+    hung.hang().unwrap();
+    let bound = Duration::from_secs(10);
+    let config = by_name().socket_connect_timeout(bound).build().unwrap();
+    let client = Outside::naming(vec![hung.address(), server.address()], &kit, config);
+    client.initialize().await.unwrap();
+    client.connection().set::<_, _, ()>("key", 1).await.unwrap();
+    assert_eq!(server.query(&["GET", "key"]).unwrap().text(), Some("1"));
+    hung.resume().unwrap();
+}
+
+async fn each_address_that_takes_connections_is_named_with_what_it_said(kit: Kit) {
+    let (useless, hung) = (useless(Answer::Close(Vec::new())), Server::start().unwrap());
+    hung.hang().unwrap();
+    let config = by_name().socket_connect_timeout(Duration::from_millis(600)).build().unwrap();
+    let client = Outside::naming(vec![useless.address(), REFUSING, hung.address()], &kit, config);
+    let error = client.initialize().await.unwrap_err();
+    assert!(error.is_timeout(), "{error}");
+    let text = error.to_string();
+    let closed = format!("{}: ", useless.address());
+    let silent = format!("{}: connected, and no answer", hung.address());
+    assert!([&closed, "127.0.0.1:1: ", &silent].iter().all(|said| text.contains(*said)), "{text}");
+    hung.resume().unwrap();
 }
 
 async fn a_name_that_is_not_resolved_in_time_is_told_apart(kit: Kit) {

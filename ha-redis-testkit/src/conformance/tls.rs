@@ -19,6 +19,8 @@ tests![
     a_hung_server_is_given_up_in_time_and_used_again,
     a_server_that_restarts_is_a_slow_call,
     a_port_without_tls_is_told_of,
+    a_port_with_tls_is_told_of,
+    a_certificate_that_the_server_has_made_itself_is_told_of_in_words,
     a_failover_is_followed_over_tls,
     sentinels_have_settings_of_their_own,
     files_in_common_are_complained_of_once,
@@ -177,6 +179,24 @@ async fn a_port_without_tls_is_told_of(kit: Kit) {
     let plain = kit::settings(server.port()).ssl(true).socket_connect_timeout(Duration::from_millis(500));
     let address = server.address().to_string();
     holds(&refusal(&kit, plain).await, &[&address, "configuration", "TLS", "`ssl`"]);
+}
+
+async fn a_port_with_tls_is_told_of(kit: Kit) {
+    let server = Server::builder().tls().start().unwrap();
+    let error = kit.connect(kit::settings(server.port()).build().unwrap()).await.unwrap_err();
+    assert!(error.is_config(), "{error}");
+    holds(&error.to_string(), &[&server.address().to_string(), "configuration", "TLS", "`ssl`", "rediss://"]);
+
+    let topology = Topology::builder().tls().start().unwrap();
+    let own = config(&topology.url()).to_builder().sentinel_ssl(false);
+    holds(&refusal(&kit, own).await, &["TLS", "`sentinel_ssl`"]);
+}
+
+async fn a_certificate_that_the_server_has_made_itself_is_told_of_in_words(kit: Kit) {
+    let server = Server::builder().self_signed_tls().unwrap().start().unwrap();
+    let refused = refusal(&kit, settings(&server)).await;
+    holds(&refused, &[&server.address().to_string(), "configuration", "authority", "CA:FALSE"]);
+    assert!(!refused.contains("OtherError"), "{refused}");
 }
 
 async fn a_failover_is_followed_over_tls(kit: Kit) {

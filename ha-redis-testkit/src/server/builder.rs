@@ -104,6 +104,17 @@ impl ServerBuilder {
         self.unix_socket()
     }
 
+    /// As [`tls`](Self::tls), with a certificate that the server has made itself, as `openssl req -x509` does:
+    /// [`Server::ca_file`] is the same certificate.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotReady`] if it cannot be made.
+    pub fn self_signed_tls(self) -> Result<Self, Error> {
+        let names = certificates::LOCAL.map(str::to_owned);
+        Ok(self.tls_with(&Certificates::self_signed(&names)?))
+    }
+
     /// As [`tls`](Self::tls), with a certificate for other names.
     #[must_use]
     pub fn tls_for(mut self, names: &[&str]) -> Self {

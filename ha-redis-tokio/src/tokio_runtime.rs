@@ -27,7 +27,10 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 256 << 10;
 
-/// [`Runtime`] on Tokio. Time is Tokio's, so a paused clock works.
+/// [`Runtime`] on Tokio. Time is Tokio's.
+///
+/// A paused clock (`#[tokio::test(start_paused = true)]`) is for tests without servers: it jumps to the next timer as soon as
+/// all tasks wait for sockets, so that connecting and calls time out before a real server answers.
 ///
 /// It belongs to the Tokio runtime in which it was made or first used.
 #[derive(Debug, Default)]

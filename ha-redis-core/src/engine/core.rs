@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_lite::future;
 
@@ -23,15 +23,39 @@ use crate::error::{Error, Kind};
 use crate::events::{Announcer, Event};
 use crate::link::{Bounds, Generation, Link};
 use crate::pool::{Followed, GivenBy, Pool};
-use crate::retry::RetryBudget;
+use crate::retry::{Backoff, Jitter, RetryBudget};
 use crate::runtime::{Runtime, Task};
 use crate::sync::lock;
 use crate::time::until;
 use crate::tls;
 
-/// Without Sentinels, a server that turned read-only may be behind a name that now leads elsewhere. Looking
-/// that up costs all callers a reconnect, so it is done no more often than this.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// Without Sentinels, a server that turned read-only may be behind a name that now leads elsewhere, or soon will. Looking
+/// that up costs all callers a reconnect, so it is done less and less often while nothing comes of it.
+const LOOK_AGAIN: Backoff =
+    Backoff { base: Duration::from_millis(250), cap: Duration::from_secs(5), jitter: Jitter::None };
+
+/// When the name of a server that says that it is no master was looked up again.
+#[derive(Debug, Default)]
+struct Looks {
+    last: Option<Instant>,
+    in_a_row: u32,
+}
+
+impl Looks {
+    /// Whether to look it up now. Looks that are far from each other have nothing to do with each other.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let since = self.last.map(|last| now.saturating_duration_since(last));
+        if since.is_none_or(|since| since > 2 * LOOK_AGAIN.cap) {
+            self.in_a_row = 0;
+        } else if since < Some(LOOK_AGAIN.delay(self.in_a_row, 0)) {
+            return false;
+        } else {
+            self.in_a_row += 1;
+        }
+        self.last = Some(now);
+        true
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct Core {
@@ -50,6 +74,7 @@ pub(crate) struct Core {
     pub(crate) budget: Arc<RetryBudget>,
     pub(crate) events: Announcer,
     pub(crate) outages: Outages,
+    looks: Mutex<Looks>,
     started: Mutex<bool>,
     /// Whether there are tasks for reads from replicas.
     reading: Mutex<bool>,
@@ -72,6 +97,7 @@ impl Core {
             budget: Arc::new(RetryBudget::new(config.max_in_flight(), config.retry_budget())),
             events: Announcer::new(),
             outages: Outages::default(),
+            looks: Mutex::default(),
             started: Mutex::new(false),
             reading: Mutex::new(false),
             handles: AtomicUsize::new(0),
@@ -169,8 +195,8 @@ impl Core {
 
     /// A server that was taken for the master says that it is none.
     pub(crate) fn on_not_master(&self, generation: Generation) {
-        let age = if self.config.use_sentinel() { Duration::ZERO } else { LOOK_AGAIN };
-        if self.pool.distrust(generation, self.runtime.now(), age) {
+        let is_due = self.config.use_sentinel() || lock(&self.looks).is_due(self.runtime.now());
+        if is_due && self.pool.distrust(generation) {
             self.on_wrong_role(generation);
         }
     }
@@ -295,5 +321,21 @@ impl Drop for Keeper {
     fn drop(&mut self) {
         self.0.pool.shut(closed());
         self.0.events.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_looked_up_again_at_once_and_then_less_and_less_often() {
+        let (mut looks, start) = (Looks::default(), Instant::now());
+        let due = |looks: &mut Looks, from: u64, to: u64| {
+            let times = (from..to).filter(|ms| looks.is_due(start + Duration::from_millis(*ms)));
+            times.collect::<Vec<_>>()
+        };
+        assert_eq!(due(&mut looks, 0, 20_000), [0, 250, 750, 1750, 3750, 7750, 12_750, 17_750]);
+        assert_eq!(due(&mut looks, 40_000, 40_300), [40_000, 40_250]);
     }
 }

@@ -31,7 +31,9 @@ pub(crate) async fn discover(core: &Arc<Core>) -> Result<Topology, Error> {
             }
         }
     }
-    let master = master.ok_or_else(|| Error::new(Kind::Sentinel, follower.account()))?;
+    let master = master.ok_or_else(|| {
+        Error::new(core.sentinel_list.hopeless().unwrap_or(Kind::Sentinel), follower.account())
+    })?;
     Ok(describe(master, answers))
 }
 

@@ -1,8 +1,10 @@
 //! The Sentinels that are known now, the one to ask first in front.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use crate::address::Address;
+use crate::error::Kind;
 use crate::sync::lock;
 
 /// Begins with the configuration's, and is kept by the [supervisor](super::supervisor) from then on.
@@ -14,11 +16,17 @@ struct State {
     addresses: Vec<Address>,
     /// Whether the first one answered when it was asked last.
     first_answers: bool,
+    /// Those that cannot be asked until somebody changes a setting, each for this kind of reason.
+    hopeless: BTreeMap<Address, Kind>,
 }
 
 impl SentinelList {
     pub(crate) fn new(addresses: &[Address]) -> Self {
-        Self(Mutex::new(State { addresses: addresses.to_vec(), first_answers: false }))
+        Self(Mutex::new(State {
+            addresses: addresses.to_vec(),
+            first_answers: false,
+            hopeless: BTreeMap::new(),
+        }))
     }
 
     pub(crate) fn addresses(&self) -> Vec<Address> {
@@ -33,7 +41,26 @@ impl SentinelList {
     }
 
     pub(crate) fn remove(&self, sentinel: &Address) {
-        lock(&self.0).addresses.retain(|address| address != sentinel);
+        let mut state = lock(&self.0);
+        state.addresses.retain(|address| address != sentinel);
+        state.hopeless.remove(sentinel);
+    }
+
+    /// Books whether a Sentinel, when it was asked last, refused for a reason that lasts.
+    pub(crate) fn set_hopeless(&self, sentinel: &Address, kind: Option<Kind>) {
+        let hopeless = &mut lock(&self.0).hopeless;
+        match kind {
+            Some(kind) => _ = hopeless.insert(sentinel.clone(), kind),
+            None => _ = hopeless.remove(sentinel),
+        }
+    }
+
+    /// The kind of reason for which none of them can be asked until somebody changes a setting.
+    pub(crate) fn hopeless(&self) -> Option<Kind> {
+        let state = lock(&self.0);
+        let mut kinds = state.addresses.iter().map(|sentinel| state.hopeless.get(sentinel).copied());
+        let first = kinds.next()??;
+        kinds.all(|kind| kind.is_some()).then_some(first)
     }
 
     /// The first to answer stays in front for as long as it does.
@@ -75,5 +102,20 @@ mod tests {
         assert_eq!(list.addresses(), [a.clone(), b.clone(), c.clone()]);
         list.remove(&b);
         assert_eq!(list.addresses(), [a, c]);
+    }
+
+    #[test]
+    fn waiting_is_in_vain_when_all_refuse_for_good() {
+        let [a, b] = ["a", "b"].map(|host| Address::tcp(host, 26379));
+        let list = SentinelList::new(&[a.clone(), b.clone()]);
+        assert_eq!(list.hopeless(), None);
+        list.set_hopeless(&a, Some(Kind::Authentication));
+        assert_eq!(list.hopeless(), None);
+        list.set_hopeless(&b, Some(Kind::Permission));
+        assert_eq!(list.hopeless(), Some(Kind::Authentication));
+        list.set_hopeless(&a, None);
+        assert_eq!(list.hopeless(), None);
+        list.remove(&a);
+        assert_eq!(list.hopeless(), Some(Kind::Permission));
     }
 }

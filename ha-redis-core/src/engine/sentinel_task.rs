@@ -35,8 +35,22 @@ pub(crate) async fn answer(core: Arc<Core>, sentinel: Address, bell: Receiver<()
         if answer.is_err() {
             kept = None;
         }
+        core.sentinel_list.set_hopeless(&sentinel, hopeless_kind(&answer));
         let answer = answer.map_err(|error| error.message().to_owned());
         core.notices.tell(Notice::from(Input::Answer { sentinel: sentinel.clone(), asked, answer }));
+    }
+}
+
+/// The kind of reason for which it makes no sense to ask again, if there is one.
+fn hopeless_kind(answer: &Result<View, Error>) -> Option<Kind> {
+    match answer {
+        Err(error) => is_hopeless(error).then(|| error.kind()),
+        Ok(view) => match view.refusal.as_deref()?.split_whitespace().next()? {
+            "NOPERM" => Some(Kind::Permission),
+            // A server that knows no such command is no Sentinel.
+            "ERR" => Some(Kind::Config),
+            _ => None,
+        },
     }
 }
 

@@ -98,10 +98,20 @@ impl Subscriber {
 
     /// Takes orders while `work` goes on.
     async fn offline<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let core = Arc::clone(&self.core);
         let take_orders = async {
             loop {
-                let order = next_order(&self.orders).await;
-                self.subscriptions.ask(order);
+                let order = async { Some(next_order(&self.orders).await) };
+                let hopeless = async {
+                    match self.subscriptions.is_waiting() {
+                        true => core.pool.becomes_hopeless().await,
+                        false => pending().await,
+                    }
+                    None
+                };
+                if let Some(order) = future::or(order, hopeless).await {
+                    self.subscriptions.ask(order);
+                }
                 self.tend();
             }
         };
@@ -110,7 +120,7 @@ impl Subscriber {
 
     /// Tells those who wait in vain, and remembers for those who wait no more.
     fn tend(&mut self) {
-        match self.inbox.failure().filter(is_hopeless) {
+        match self.inbox.failure().filter(is_hopeless).or_else(|| self.core.pool.hopeless()) {
             Some(error) => self.subscriptions.fail(&error),
             None => drop(self.subscriptions.remember(Sender::is_closed)),
         }

@@ -211,7 +211,10 @@ impl Supervisor {
                 tracing::info!("writes go on: a majority of the Sentinels is back");
                 self.core.pool.restrict(None);
             }
-            Action::Fail(account) => self.core.pool.fail(Error::new(Kind::Sentinel, account)),
+            Action::Fail(account) => {
+                let kind = self.core.sentinel_list.hopeless().unwrap_or(Kind::Sentinel);
+                self.core.pool.fail(Error::new(kind, account));
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::error::{Error, Kind};
 use crate::link::Link;
-use crate::pool::{Followed, Phase, Pool, State, is_hopeless, wait_for};
+use crate::pool::{Followed, Phase, Pool, State, wait_for};
 use crate::runtime::Runtime;
 use crate::sync::{lock, wake};
 use crate::time::Elapsed;
@@ -230,15 +230,18 @@ impl State {
         if let Phase::Closed(why) = &self.phase {
             return Some(Err(why.clone()));
         }
-        if !self.serves_dedicated() {
+        if self.held {
             return None;
         }
         if is_served && let Some(link) = self.check_out() {
             return Some(Ok(Offer::Connection(link)));
         }
         // A lane that cannot connect has found out what a new connection would.
-        if let Some(hopeless) = self.failure.clone().filter(is_hopeless) {
+        if let Some(hopeless) = self.hopeless() {
             return Some(Err(hopeless));
+        }
+        if !self.serves_dedicated() {
+            return None;
         }
         let dedicated = &mut self.dedicated;
         match &dedicated.refused {

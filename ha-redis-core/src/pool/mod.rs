@@ -9,7 +9,7 @@ mod replicas;
 mod subscribers;
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use event_listener::Event;
 
@@ -155,6 +155,16 @@ impl Pool {
         .await
     }
 
+    /// Why there is no connection, if waiting for one is in vain.
+    pub(crate) fn hopeless(&self) -> Option<Error> {
+        lock(&self.state).hopeless()
+    }
+
+    /// Waits until waiting for a connection is in vain.
+    pub(crate) async fn becomes_hopeless(&self) {
+        wait_for(&self.state, &self.changed, |state| state.hopeless().map(drop)).await;
+    }
+
     /// The address of the master that is followed.
     pub(crate) fn master(&self) -> Option<Address> {
         lock(&self.state).followed.as_ref().map(|followed| followed.address.clone())
@@ -234,15 +244,12 @@ impl Pool {
     }
 
     /// A server of this generation says that it is no master: its connections take nothing new, and are
-    /// made anew. Connections younger than `age` have just been, and are left alone. True when there were some,
-    /// so that of many callers who find the same out, one tells of it.
-    pub(crate) fn distrust(&self, generation: Generation, now: Instant, age: Duration) -> bool {
+    /// made anew. True when there were some, so that of many callers who find the same out, one tells of it.
+    pub(crate) fn distrust(&self, generation: Generation) -> bool {
         let state = lock(&self.state);
         let links = state.links();
-        let distrusted = links
-            .filter(|link| link.generation == generation && link.opened + age <= now && link.is_open())
-            .cloned()
-            .collect::<Vec<_>>();
+        let distrusted =
+            links.filter(|link| link.generation == generation && link.is_open()).cloned().collect::<Vec<_>>();
         drop(state);
         distrusted.iter().for_each(|link| {
             link.drain(Error::new(Kind::NotMaster, format!("{} is no master any more", link.address)));
@@ -410,14 +417,19 @@ impl State {
         match &self.lanes[lane] {
             Some(link) if link.is_open() => Some(Ok(Arc::clone(link))),
             Some(_) => None,
-            None => self.failure.clone().filter(is_hopeless).map(Err),
+            None => self.hopeless().map(Err),
         }
+    }
+
+    /// Why there is no connection, if waiting for one is in vain.
+    fn hopeless(&self) -> Option<Error> {
+        self.failure.clone().filter(is_hopeless)
     }
 }
 
 /// Whether the next attempt will fail in the same way until somebody changes a setting.
 pub(crate) fn is_hopeless(error: &Error) -> bool {
-    matches!(error.kind(), Kind::Authentication | Kind::Permission | Kind::Config)
+    matches!(error.kind(), Kind::Authentication | Kind::Permission | Kind::Tls | Kind::Config)
 }
 
 /// Waits until `check` finds something, looking anew whenever `event` tells of a change.

@@ -39,6 +39,7 @@ mod discovery;
 mod events;
 mod failover;
 mod faults;
+mod hopeless;
 mod hostile;
 mod kit;
 mod load;
@@ -78,6 +79,7 @@ const SUITE: &[&[Test]] = &[
     events::TESTS,
     failover::TESTS,
     faults::TESTS,
+    hopeless::TESTS,
     hostile::TESTS,
     networks::TESTS,
     outcomes::TESTS,

@@ -28,6 +28,7 @@ tests![
     an_address_that_takes_connections_and_is_no_redis_leads_to_the_next,
     a_server_that_hangs_leads_to_the_next_address,
     each_address_that_takes_connections_is_named_with_what_it_said,
+    a_demoted_server_is_left_for_where_its_name_leads_now,
     a_name_that_is_not_resolved_in_time_is_told_apart,
 ];
 
@@ -290,6 +291,24 @@ async fn each_address_that_takes_connections_is_named_with_what_it_said(kit: Kit
     let silent = format!("{}: connected, and no answer", hung.address());
     assert!([&closed, "127.0.0.1:1: ", &silent].iter().all(|said| text.contains(*said)), "{text}");
     hung.resume().unwrap();
+}
+
+async fn a_demoted_server_is_left_for_where_its_name_leads_now(kit: Kit) {
+    let (first, second) = (Server::start().unwrap(), Server::start().unwrap());
+    let names: Names = Arc::new(Mutex::new(vec![first.address()]));
+    let client = Outside::looking_up(&names, &kit, by_name().build().unwrap());
+    let mut redis = client.connection();
+    // Each of them has only just been connected to when it is demoted.
+    for (round, (old, new)) in
+        [(&first, &second), (&second, &first), (&first, &second)].into_iter().enumerate()
+    {
+        redis.set::<_, _, ()>("key", round).await.unwrap();
+        new.query(&["REPLICAOF", "NO", "ONE"]).unwrap();
+        old.query(&["REPLICAOF", "127.0.0.1", &new.port().to_string()]).unwrap();
+        *names.lock().unwrap() = vec![new.address()];
+        redis.set::<_, _, ()>("key", "moved").await.unwrap();
+        assert_eq!(new.query(&["GET", "key"]).unwrap().text(), Some("moved"));
+    }
 }
 
 async fn a_name_that_is_not_resolved_in_time_is_told_apart(kit: Kit) {

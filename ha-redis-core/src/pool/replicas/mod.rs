@@ -72,6 +72,10 @@ impl Pool {
             if let Some(link) = self.choose_replica(choice, None) {
                 return Ok(link);
             }
+            // Replicas are learned of from a master that cannot be asked, or by way of Sentinels that cannot.
+            if let Some(hopeless) = self.hopeless() {
+                return Err(hopeless);
+            }
             listener.await;
         }
     }

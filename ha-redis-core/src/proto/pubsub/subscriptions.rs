@@ -104,6 +104,11 @@ impl<W> Subscriptions<W> {
         cmd("PING")
     }
 
+    /// Whether there is something to say on the next connection that somebody has just asked for.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     pub(crate) fn is_owed(&self) -> bool {
         !self.owed.is_empty()
     }

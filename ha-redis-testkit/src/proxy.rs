@@ -174,6 +174,18 @@ impl Proxy {
         self.ask(|relay| relay.black_hole = true);
     }
 
+    /// Takes what comes on the connections that live now, and keeps it, as a network does that delivers late: new
+    /// connections are served. What was kept is delivered by [`Proxy::deliver`], also when its sender has closed or reset
+    /// the connection meanwhile.
+    pub fn keep_back(&self) {
+        self.ask(Relay::keep_back);
+    }
+
+    /// Delivers what [`Proxy::keep_back`] has kept, and forwards as usual.
+    pub fn deliver(&self) {
+        self.ask(Relay::deliver);
+    }
+
     /// Acts as [`Proxy::black_hole`] on the connections that come from these addresses, and goes on forwarding the
     /// others. On Linux, a server is told by `bind-source-addr 127.0.0.5` which address it connects from.
     pub fn partition(&self, from: impl IntoIterator<Item = IpAddr>) {

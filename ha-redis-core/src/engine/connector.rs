@@ -147,6 +147,7 @@ impl Connector {
                 });
             }
         };
+        dialog.set_connection_id(greeting.connection_id);
         if self.handshake.role && greeting.role.is_none() {
             greeting.role = dialog.role_by_info().await?;
         }
@@ -224,7 +225,7 @@ impl Connector {
                         let new = self.protocol == Protocol::Auto && !self.forms.takes_hello(server);
                         new && replies.is_empty()
                     }
-                    Form::Resp2 => self.handshake.has_optional_steps(),
+                    Form::Resp2 => true,
                     Form::Bare => false,
                 };
                 match unknown && error.kind() == Kind::Lost {

@@ -12,6 +12,7 @@ use crate::engine::caller::Terms;
 use crate::engine::connector::Connector;
 use crate::engine::dialog::Parts;
 use crate::engine::driver::{Driver, OnSilence, Patience};
+use crate::engine::fence::Fences;
 use crate::engine::lane;
 use crate::engine::outage::{self, Mark, Outages, Sign};
 use crate::engine::replica;
@@ -75,6 +76,7 @@ pub(crate) struct Core {
     pub(crate) events: Announcer,
     pub(crate) outages: Outages,
     looks: Mutex<Looks>,
+    pub(crate) fences: Fences,
     started: Mutex<bool>,
     /// Whether there are tasks for reads from replicas.
     reading: Mutex<bool>,
@@ -98,6 +100,7 @@ impl Core {
             events: Announcer::new(),
             outages: Outages::default(),
             looks: Mutex::default(),
+            fences: Fences::default(),
             started: Mutex::new(false),
             reading: Mutex::new(false),
             handles: AtomicUsize::new(0),
@@ -186,7 +189,9 @@ impl Core {
             bytes: usize::try_from(self.config.max_in_flight_bytes()).unwrap_or(usize::MAX),
         };
         let opened = self.runtime.now();
-        let link = Arc::new(Link::new(followed.generation, followed.address.clone(), opened, bounds));
+        let mut link = Link::new(followed.generation, followed.address.clone(), opened, bounds);
+        link.connection_id = parts.connection_id;
+        let link = Arc::new(link);
         let runtime = Arc::clone(&self.runtime);
         let budget = Arc::clone(&self.budget);
         let driver = Driver::new(Arc::clone(&link), parts, runtime, self.patience(), on_silence, budget);

@@ -21,17 +21,29 @@ pub(crate) struct Dialog {
     output: Vec<u8>,
     /// How much of the output the transport has taken.
     taken: usize,
+    connection_id: Option<i64>,
 }
 
 /// What a driver needs to go on where a dialog ends.
 pub(crate) struct Parts {
     pub(crate) transport: Box<dyn Transport>,
     pub(crate) reader: ReplyReader,
+    /// The number by which the server knows the connection.
+    pub(crate) connection_id: Option<i64>,
 }
 
 impl Dialog {
     pub(crate) fn new(transport: Box<dyn Transport>) -> Self {
-        Self { transport, reader: ReplyReader::new(), output: Vec::new(), taken: 0 }
+        Self { transport, reader: ReplyReader::new(), output: Vec::new(), taken: 0, connection_id: None }
+    }
+
+    /// The number by which the server knows this connection, if it said so in its handshake.
+    pub(crate) fn connection_id(&self) -> Option<i64> {
+        self.connection_id
+    }
+
+    pub(crate) fn set_connection_id(&mut self, id: Option<i64>) {
+        self.connection_id = id;
     }
 
     /// Sends the commands at once and reads one reply to each. Pushes that come between are passed over.
@@ -141,7 +153,7 @@ impl Dialog {
         if !self.reader.is_between_values() {
             return Err(Error::new(Kind::Protocol, "it sent more replies than it was asked for"));
         }
-        Ok(Parts { transport: self.transport, reader: self.reader })
+        Ok(Parts { transport: self.transport, reader: self.reader, connection_id: self.connection_id })
     }
 }
 

@@ -469,12 +469,13 @@ impl Driver {
     /// Tells every caller that still waits what became of its command.
     fn end(&mut self, why: &Error) {
         self.ended = true;
-        if !self.in_flight.is_empty() {
+        let owing = !self.in_flight.is_empty();
+        if owing {
             // What was given up must not reach the server later, behind what its callers do next.
             self.transport.reset_on_drop();
         }
         // The gate closes first, so that nobody can stage behind what is settled here.
-        let never_taken = self.link.end(why.clone());
+        let never_taken = self.link.end(why.clone(), owing);
         let settled = self.in_flight.settle(self.written);
         let unsent = self.arrivals.drain(..).chain(never_taken);
         let unsent = unsent.map(|request| (request.waiter, Outcome::NotSent)).collect::<Vec<_>>();

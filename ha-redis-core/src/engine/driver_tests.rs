@@ -148,7 +148,8 @@ impl Scene {
         let bounds = Bounds { commands: 1_000, bytes: 1 << 20 };
         let link = Link::new(Generation::default(), Address::tcp("localhost", 1), runtime.now(), bounds);
         let link = Arc::new(link);
-        let parts = Parts { transport: Box::new(server.clone()), reader: ReplyReader::new() };
+        let parts =
+            Parts { transport: Box::new(server.clone()), reader: ReplyReader::new(), connection_id: None };
         let patience = Patience { reply: Duration::from_secs(5), health_check: Duration::ZERO };
         let budget = Arc::new(RetryBudget::new(100, 10));
         let driver =

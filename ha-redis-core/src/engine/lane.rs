@@ -1,6 +1,7 @@
 //! The task behind a lane: it keeps one connection to the master that is followed, for as long as the client
 //! lives.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures_lite::future;
@@ -8,6 +9,7 @@ use futures_lite::future;
 use crate::engine::core::Core;
 use crate::engine::dialog::{Dialog, Parts};
 use crate::engine::driver::{Driver, OnSilence, unresponsive};
+use crate::engine::fence::fence;
 use crate::engine::redial::Redial;
 use crate::error::{Error, Kind};
 use crate::link::Link;
@@ -53,9 +55,10 @@ pub(crate) async fn open(core: &Core, followed: &Followed) -> Result<Parts, Erro
     reach(core, followed).await?.into_parts()
 }
 
-/// Connects, and makes sure that the server is what it is taken for, on the very connection that is kept.
+/// Connects, and makes sure that the server is what it is taken for, on the very connection that is kept, and that it
+/// has ended the connections that were given up.
 pub(crate) async fn reach(core: &Core, followed: &Followed) -> Result<Dialog, Error> {
-    let (dialog, greeting) = core.data.connect(&followed.address, &followed.given_by).await?;
+    let (mut dialog, greeting) = core.data.connect(&followed.address, &followed.given_by).await?;
     match greeting.role {
         Some(Role::Sentinel) if !core.config.use_sentinel() => {
             let message = format!(
@@ -67,15 +70,15 @@ pub(crate) async fn reach(core: &Core, followed: &Followed) -> Result<Dialog, Er
         }
         // One that does not say what it is, is what the Sentinels say that it is. Without them, a client may be pointed
         // at a replica on purpose.
-        None | Some(Role::Master) => {
-            core.confirmed().await;
-            Ok(dialog)
-        }
-        Some(Role::Replica) if !core.config.use_sentinel() => Ok(dialog),
-        Some(role) => {
+        Some(role) if role != Role::Master && core.config.use_sentinel() => {
             core.on_wrong_role(followed.generation);
             let message = format!("{} ({}) is no master but a {role}", followed.address, followed.given_by);
             Err(Error::new(Kind::NotMaster, message))
+        }
+        _ => {
+            core.confirmed().await;
+            fence(core, &followed.address, &mut dialog).await?;
+            Ok(dialog)
         }
     }
 }
@@ -88,16 +91,18 @@ async fn carry(core: &Arc<Core>, lane: usize, followed: &Followed, parts: Parts)
         return None;
     }
     tracing::info!(lane, address = %followed.address, generation = %followed.generation, "connected");
-    let mut installed = Installed { core, lane, link: &link, why: None };
+    let mut installed = Installed { core, lane, link: &link, removed: false };
     core.on_connected(followed);
-    let End { why, was_silent, successor } = drive(core, followed, &link, driver).await;
-    tracing::info!(lane, address = %followed.address, generation = %followed.generation, %why, "disconnected");
-    installed.why = Some(why.clone());
-    drop(installed);
-    if !was_silent {
-        core.on_lost(followed, why);
+    let end = drive(core, followed, &mut installed, driver).await;
+    tracing::info!(lane, address = %followed.address, generation = %followed.generation, why = %end.why, "disconnected");
+    if link.ended_owing() && end.successor.is_none() {
+        core.fences.add(&link);
     }
-    successor
+    installed.remove(end.why.clone());
+    if !end.was_silent {
+        core.on_lost(followed, end.why);
+    }
+    end.successor
 }
 
 /// How a connection ended.
@@ -111,7 +116,13 @@ struct End {
 
 /// Drives a connection to its end. While its server is silent another connection is tried beside it: only that tells
 /// whether the server is busy, and will still answer, or the connection is dead. When it succeeds, the silent one ends.
-async fn drive(core: &Arc<Core>, followed: &Followed, link: &Link, mut driver: Driver) -> End {
+async fn drive(
+    core: &Arc<Core>,
+    followed: &Followed,
+    installed: &mut Installed<'_>,
+    mut driver: Driver,
+) -> End {
+    let link = installed.link;
     loop {
         let silent = async {
             link.silence_is(true).await;
@@ -120,24 +131,36 @@ async fn drive(core: &Arc<Core>, followed: &Followed, link: &Link, mut driver: D
         if let Some(why) = future::or(async { Some((&mut driver).await) }, silent).await {
             return End { why, was_silent: false, successor: None };
         }
-        let why = unresponsive(&link.address, core.config.socket_timeout());
+        let unresponsive = unresponsive(&link.address, core.config.socket_timeout());
         tracing::warn!(address = %link.address, "the server owes replies and is silent; trying another connection");
-        core.on_lost(followed, why.clone());
-        core.pool.fail(why.clone());
+        core.on_lost(followed, unresponsive.clone());
+        core.pool.fail(unresponsive.clone());
+        core.fences.add(link);
+        let mut beside = pin!(open_beside(core, followed));
         let ended = async { Silent::Ended((&mut driver).await) };
         let heard = async {
             link.silence_is(false).await;
             Silent::Heard
         };
-        let replaced = async { Silent::Replaced(Box::new(open_beside(core, followed).await)) };
+        let replaced = async { Silent::Replaced(Box::new(beside.as_mut().await)) };
         match future::or(ended, future::or(heard, replaced)).await {
-            Silent::Ended(why) => return End { why, was_silent: true, successor: None },
+            Silent::Ended(why) => {
+                // Most likely since the other connection has fenced this one, and is about to be ready.
+                installed.remove(why.clone());
+                let switched = async {
+                    core.pool.superseded(followed.generation).await;
+                    None
+                };
+                let successor = future::or(switched, async { Some(beside.await) }).await;
+                return End { why, was_silent: true, successor };
+            }
             Silent::Heard => {
+                core.fences.remove(link);
                 core.pool.on_heard();
                 core.on_connected(followed);
             }
             Silent::Replaced(parts) => {
-                link.shut(why);
+                link.shut(unresponsive);
                 return End { why: driver.await, was_silent: true, successor: Some(*parts) };
             }
         }
@@ -167,19 +190,24 @@ async fn open_beside(core: &Core, followed: &Followed) -> Parts {
     }
 }
 
-/// Takes a connection out of the pool, also when the runtime drops the task that drives it.
+/// A connection in the pool. It is taken out when it has ended, also when the runtime drops the task that drives it.
 struct Installed<'a> {
     core: &'a Core,
     lane: usize,
     link: &'a Arc<Link>,
-    why: Option<Error>,
+    removed: bool,
+}
+
+impl Installed<'_> {
+    fn remove(&mut self, why: Error) {
+        if !std::mem::replace(&mut self.removed, true) {
+            self.core.pool.remove(self.lane, self.link, why);
+        }
+    }
 }
 
 impl Drop for Installed<'_> {
     fn drop(&mut self) {
-        let dropped =
-            || Error::new(Kind::Lost, format!("the connection to {} was dropped", self.link.address));
-        let why = self.why.take().unwrap_or_else(dropped);
-        self.core.pool.remove(self.lane, self.link, why);
+        self.remove(Error::new(Kind::Lost, format!("the connection to {} was dropped", self.link.address)));
     }
 }

@@ -15,6 +15,7 @@ pub(crate) mod dialog;
 #[cfg(feature = "sentinel")]
 pub(crate) mod discovery;
 pub(crate) mod driver;
+pub(crate) mod fence;
 pub(crate) mod handshake_forms;
 pub(crate) mod lane;
 pub(crate) mod opener;

@@ -37,6 +37,7 @@ impl Permit {
         }
         self.link = Some(link);
         let why = driver.await;
+        self.link.iter().filter(|link| link.ended_owing()).for_each(|link| self.core.fences.add(link));
         tracing::debug!(address = %followed.address, %why, "a connection for one caller ended");
         self.close();
         Some(why)

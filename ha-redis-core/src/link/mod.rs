@@ -86,6 +86,8 @@ pub(crate) struct Link {
     pub(crate) generation: Generation,
     pub(crate) address: Address,
     pub(crate) opened: Instant,
+    /// The number by which the server knows the connection, if it said so.
+    pub(crate) connection_id: Option<i64>,
     state: Mutex<State>,
     /// Whoever looks after the connection waits here for it to fall silent, or to be heard again.
     silence_changed: Event,
@@ -108,6 +110,8 @@ struct State {
     queue: WaitQueue,
     /// What the end of the connection cut off.
     cut: CloseReport,
+    /// Whether it ended while the server owed replies.
+    owing: bool,
     /// The driver, when it waits for work.
     driver: Option<Waker>,
 }
@@ -134,9 +138,17 @@ impl Link {
             answered: 0,
             queue: WaitQueue::default(),
             cut: CloseReport::default(),
+            owing: false,
             driver: None,
         };
-        Self { generation, address, opened, state: Mutex::new(state), silence_changed: Event::new() }
+        Self {
+            generation,
+            address,
+            opened,
+            connection_id: None,
+            state: Mutex::new(state),
+            silence_changed: Event::new(),
+        }
     }
 
     /// Encodes a call and leaves `slot` for its reply.
@@ -370,8 +382,9 @@ impl Link {
     }
 
     /// The driver has ended: closes the gate for good and returns what was never taken.
-    pub(crate) fn end(&self, why: Error) -> Vec<Request> {
+    pub(crate) fn end(&self, why: Error, owing: bool) -> Vec<Request> {
         let mut state = lock(&self.state);
+        state.owing = owing;
         // The first reason is the true one.
         if !matches!(state.gate, Gate::Shut(_)) {
             state.gate = Gate::Shut(why);
@@ -383,6 +396,11 @@ impl Link {
         drop(state);
         waiting.into_iter().for_each(wake);
         requests
+    }
+
+    /// Whether the connection ended while the server owed replies to what was written.
+    pub(crate) fn ended_owing(&self) -> bool {
+        lock(&self.state).owing
     }
 
     /// What the end of the connection has cut off.

@@ -6,7 +6,7 @@
 use redis::{Cmd, ServerError, Value, cmd};
 
 use crate::error::{Error, Kind};
-use crate::proto::role::{Role, read_hello_role, read_role};
+use crate::proto::role::{Role, hello_field, read_hello_role, read_role};
 
 /// The user of a password without a user name.
 const DEFAULT_USER: &str = "default";
@@ -29,6 +29,8 @@ pub(crate) struct Handshake {
 pub(crate) struct Greeting {
     /// `None` when it did not say.
     pub(crate) role: Option<Role>,
+    /// The number by which it knows this connection, if it said so.
+    pub(crate) connection_id: Option<i64>,
 }
 
 /// What the server said to a whole handshake.
@@ -100,11 +102,6 @@ impl Handshake {
         self.steps(form).into_iter().map(|step| step.command).collect()
     }
 
-    /// Whether [`Form::Bare`] leaves something out.
-    pub(crate) fn has_optional_steps(&self) -> bool {
-        self.client_name.is_some() || self.role
-    }
-
     /// Reads the replies to [`Handshake::commands`], as many as have come.
     pub(crate) fn read(&self, form: Form, replies: &[Value]) -> Result<Answer, Error> {
         let mut greeting = Greeting::default();
@@ -164,6 +161,8 @@ impl Handshake {
         if let Some(name) = &self.client_name {
             steps.push(Step::optional(cmd("CLIENT").arg("SETNAME").arg(name).take()));
         }
+        let client_id = cmd("CLIENT").arg("ID").take();
+        steps.push(Step::optional(client_id).reading(hear_connection_id));
         steps
     }
 
@@ -249,6 +248,13 @@ impl Handshake {
 
 fn hear_hello(greeting: &mut Greeting, reply: &Value) -> Result<(), Error> {
     greeting.role = read_hello_role(reply);
+    hello_field(reply, "id").map_or(Ok(()), |id| hear_connection_id(greeting, id))
+}
+
+fn hear_connection_id(greeting: &mut Greeting, reply: &Value) -> Result<(), Error> {
+    if let Value::Int(id) = reply {
+        greeting.connection_id = Some(*id);
+    }
     Ok(())
 }
 

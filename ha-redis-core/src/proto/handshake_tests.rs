@@ -50,9 +50,9 @@ fn one_round_trip_says_it_all() {
     let words = packed(&full().commands(Form::Hello));
     assert_eq!(words, ["HELLO 3 AUTH ann pw SETNAME svc", "SELECT 2", "ROLE", "PING"]);
     let words = packed(&full().commands(Form::Resp2));
-    assert_eq!(words, ["AUTH ann pw", "CLIENT SETNAME svc", "SELECT 2", "ROLE", "PING"]);
+    assert_eq!(words, ["AUTH ann pw", "CLIENT SETNAME svc", "CLIENT ID", "SELECT 2", "ROLE", "PING"]);
     assert_eq!(packed(&full().commands(Form::Bare)), ["AUTH ann pw", "SELECT 2", "PING"]);
-    assert_eq!(packed(&Handshake::default().commands(Form::Resp2)), ["PING"]);
+    assert_eq!(packed(&Handshake::default().commands(Form::Resp2)), ["CLIENT ID", "PING"]);
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn a_password_alone_is_the_default_users() {
         let handshake =
             Handshake { username, password: Some("pw".to_owned().into()), ..Handshake::default() };
         assert_eq!(packed(&handshake.commands(Form::Hello)), ["HELLO 3 AUTH default pw", "PING"]);
-        assert_eq!(packed(&handshake.commands(Form::Resp2)), ["AUTH pw", "PING"]);
+        assert_eq!(packed(&handshake.commands(Form::Resp2)), ["AUTH pw", "CLIENT ID", "PING"]);
     }
 }
 

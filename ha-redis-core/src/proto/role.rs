@@ -53,13 +53,18 @@ pub(crate) fn read_info_role(reply: &Value) -> Result<Role, Error> {
     }
 }
 
-/// Reads the role out of the reply to HELLO, if it is there: a map in RESP3, a flat list in RESP2.
-pub(crate) fn read_hello_role(reply: &Value) -> Option<Role> {
-    let field = |name: &str| match reply {
+/// A field of the reply to HELLO: a map in RESP3, a flat list in RESP2.
+pub(crate) fn hello_field<'a>(reply: &'a Value, name: &str) -> Option<&'a Value> {
+    match reply {
         Value::Map(pairs) => pairs.iter().find(|(key, _)| is(key, name)).map(|(_, value)| value),
         Value::Array(flat) => flat.chunks_exact(2).find(|pair| is(&pair[0], name)).map(|pair| &pair[1]),
         _ => None,
-    };
+    }
+}
+
+/// Reads the role out of the reply to HELLO, if it is there.
+pub(crate) fn read_hello_role(reply: &Value) -> Option<Role> {
+    let field = |name: &str| hello_field(reply, name);
     if field("mode").is_some_and(|mode| is(mode, "sentinel")) {
         return Some(Role::Sentinel);
     }

@@ -13,6 +13,8 @@ tests![
     silent_connection_is_replaced_and_its_call_repeated,
     silent_server_that_answers_again_keeps_its_connection,
     pushes_are_no_sign_of_life,
+    late_copy_of_a_given_up_call_is_fenced,
+    late_copy_is_fenced_in_resp2,
 ];
 
 const MIB: usize = 1 << 20;
@@ -116,4 +118,30 @@ async fn pushes_are_no_sign_of_life(kit: Kit) {
     server.resume().unwrap();
     // Its own connection or another one answers.
     assert_eq!(get.end().await.unwrap(), None);
+}
+
+/// A SET whose segment the network delivers only after its caller has repeated it and gone on.
+async fn delivers_late(kit: &Kit, parameters: &str) {
+    let server = Server::start().unwrap();
+    let proxy = Proxy::before(&server).unwrap();
+    let url = format!("{}?socket_timeout=300ms{parameters}", proxy.url());
+    let client = kit.connect(config(&url)).await.unwrap();
+    let mut redis = client.connection();
+    redis.set::<_, _, ()>("key", "before").await.unwrap();
+    proxy.keep_back();
+    redis.set::<_, _, ()>("key", "first").await.unwrap();
+    assert_eq!(proxy.accepted(), 2, "it was repeated on another connection");
+    redis.set::<_, _, ()>("key", "second").await.unwrap();
+    proxy.deliver();
+    kit.until("the old connection has ended", || proxy.connections() == 1).await;
+    assert_eq!(redis.get::<_, String>("key").await.unwrap(), "second");
+    assert_eq!(calls(&server, "set"), 3, "the late copy did not run");
+}
+
+async fn late_copy_of_a_given_up_call_is_fenced(kit: Kit) {
+    delivers_late(&kit, "").await;
+}
+
+async fn late_copy_is_fenced_in_resp2(kit: Kit) {
+    delivers_late(&kit, "&protocol=resp2").await;
 }

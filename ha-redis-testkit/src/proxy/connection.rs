@@ -22,6 +22,8 @@ pub(super) struct Connection {
     /// The client's address.
     pub(super) from: IpAddr,
     flows: [Flow; 2],
+    /// What comes is kept, and not sent on.
+    keeps_back: bool,
 }
 
 /// What became of a connection.
@@ -40,11 +42,29 @@ impl Connection {
             stream.set_nodelay(true)?;
         }
         let (client, server) = (Arc::new(client), Arc::new(server));
-        Ok(Self { from, flows: [Flow::new(&client, &server), Flow::new(&server, &client)] })
+        Ok(Self {
+            from,
+            flows: [Flow::new(&client, &server), Flow::new(&server, &client)],
+            keeps_back: false,
+        })
+    }
+
+    pub(super) fn keep_back(&mut self, keeps_back: bool) {
+        self.keeps_back = keeps_back;
     }
 
     /// Moves as many bytes as can be moved without waiting.
     pub(super) fn forward(&mut self, lines: &mut [Line; 2], now: Instant) -> io::Result<Outcome> {
+        if self.keeps_back {
+            for direction in Direction::BOTH {
+                let (flow, line) = (&mut self.flows[direction.index()], &mut lines[direction.index()]);
+                // A sender that is gone does not take back what it has sent.
+                if flow.wants_more(&line.faults, now) && flow.read(line, now).is_err() {
+                    flow.exhausted = true;
+                }
+            }
+            return Ok(Outcome::Lives);
+        }
         for direction in Direction::BOTH {
             let (flow, line) = (&mut self.flows[direction.index()], &mut lines[direction.index()]);
             if flow.wants_more(&line.faults, now) {
@@ -70,6 +90,7 @@ impl Connection {
                 sockets.push(PollFd::new(&flow.source, PollFlags::IN));
             }
             match flow.free_in(&line.faults, now) {
+                _ if self.keeps_back => {}
                 Some(Duration::ZERO) => sockets.push(PollFd::new(&flow.sink, PollFlags::OUT)),
                 wait => soonest = soonest.into_iter().chain(wait).min(),
             }

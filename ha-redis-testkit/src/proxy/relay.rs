@@ -165,6 +165,14 @@ impl Relay {
         }
     }
 
+    pub(super) fn keep_back(&mut self) {
+        self.connections.iter_mut().for_each(|connection| connection.keep_back(true));
+    }
+
+    pub(super) fn deliver(&mut self) {
+        self.connections.iter_mut().for_each(|connection| connection.keep_back(false));
+    }
+
     pub(super) fn cut(&mut self, how: Cut) {
         self.cuts += self.connections.len();
         for connection in self.connections.drain(..) {

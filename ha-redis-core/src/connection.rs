@@ -21,7 +21,8 @@ use crate::retry::{RetryPolicy, RetrySafety};
 /// order: they may use different [lanes](crate::RedisConfig::lanes).
 ///
 /// With a runtime crate it implements [`redis::aio::ConnectionLike`], so that `redis::AsyncCommands`, `cmd`,
-/// `pipe`, `Script` and scans work on it.
+/// `pipe`, `Script` and scans work on it. A scan goes on only at the server process that gave its cursor: after a failover
+/// or a restart its next step fails, and it is to begin again with cursor 0.
 ///
 /// A call waits for a connection as long as `failover_wait`, and for its reply as long as `socket_timeout`; it
 /// is sent again, up to `retry_attempts` times, when that can do no harm. A call that fails tells what became of

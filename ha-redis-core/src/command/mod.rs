@@ -19,6 +19,7 @@ mod options;
 mod placement;
 mod replica;
 mod safety;
+mod scan;
 #[cfg(test)]
 mod tables;
 
@@ -31,8 +32,9 @@ pub use placement::{
     placement_on_dedicated,
 };
 pub use replica::is_replica_read;
-pub(crate) use replica::{Scan, name, scan};
+pub(crate) use replica::name;
 pub use safety::{Safety, pipeline_safety, safety};
+pub(crate) use scan::{Scan, ScanStep, scan_step};
 
 /// The arguments of a command, or what is left of them.
 trait Args<'a>: Iterator<Item = &'a [u8]> + Clone {}

@@ -13,6 +13,8 @@ use super::{Args, arguments, number, upper};
 pub enum Placement {
     /// On any connection, also one that many callers share.
     Shared,
+    /// On any connection to the server process that gave its cursor: it is a step of a scan. A first one has no cursor.
+    Scan,
     /// On a connection of its own: the server lets, or may let, everything behind it wait.
     Blocking {
         /// How long the server may keep it waiting, from the command's own argument. `None`: for ever, also where
@@ -100,6 +102,7 @@ fn place_pipeline(pipeline: &Pipeline, handle: Handle) -> Placement {
             (_, Placement::Refused(refusal)) => return Placement::Refused(refusal),
             (whole, Placement::Shared) => whole,
             (whole, Placement::Blocking { .. }) if pipeline.is_transaction() => whole,
+            (Placement::Blocking { limit }, Placement::Scan) => Placement::Blocking { limit },
             (Placement::Blocking { limit: sum }, Placement::Blocking { limit }) => {
                 let sum = sum.zip(limit).map(|(sum, limit)| sum.saturating_add(limit));
                 Placement::Blocking { limit: sum }
@@ -179,6 +182,9 @@ fn rule(cmd: &Cmd) -> Rule {
         b"BLMPOP" | b"BZMPOP" => blocks(seconds(args.next())),
         b"XREAD" | b"XREADGROUP" => blocks_by_option(args),
         b"TS.READ" => blocks_by_option(args.skip(2)),
+        b"SCAN" | b"SSCAN" | b"HSCAN" | b"ZSCAN" | b"BF.SCANDUMP" | b"CF.SCANDUMP" => {
+            Rule::Everywhere(Placement::Scan)
+        }
         b"WAIT" => asks_about_own_writes("WAIT", args),
         b"WAITAOF" => asks_about_own_writes("WAITAOF", args),
 
@@ -246,13 +252,15 @@ fn may_have_rule(name: &[u8]) -> bool {
     match name.len() {
         _ if initial == b'B' => true,
         4 => matches!(initial, b'A' | b'E' | b'Q' | b'S' | b'W'),
-        5 => matches!(initial, b'H' | b'M' | b'P' | b'R' | b'W' | b'X'),
+        5 => {
+            matches!(initial, b'H' | b'M' | b'P' | b'R' | b'W' | b'X') || name[1].eq_ignore_ascii_case(&b'S')
+        }
         6 => matches!(initial, b'A' | b'C' | b'S'),
         7 => matches!(initial, b'C' | b'D' | b'H' | b'M' | b'T' | b'U' | b'W'),
         8 => initial == b'R',
         9 => matches!(initial, b'R' | b'S'),
         10 => matches!(initial, b'P' | b'S' | b'X'),
-        11 => initial == b'U',
+        11 => matches!(initial, b'C' | b'U'),
         12 => matches!(initial, b'P' | b'S'),
         _ => false,
     }

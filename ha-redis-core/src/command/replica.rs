@@ -30,43 +30,6 @@ fn is_write_to_the_server(cmd: &Cmd) -> bool {
     )
 }
 
-/// A step of a scan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Scan {
-    /// Its cursor is 0: any server can begin.
-    Begins,
-    /// Its cursor means something only to the server that gave it.
-    GoesOn,
-}
-
-/// Which step of a scan `cmd` is, if it is one.
-pub(crate) fn scan(cmd: &Cmd) -> Option<Scan> {
-    let name = arguments(cmd).next().unwrap_or_default();
-    let cursor = match &*upper(name) {
-        b"SCAN" => 1,
-        b"SSCAN" | b"HSCAN" | b"ZSCAN" => 2,
-        _ => return None,
-    };
-    // Only the encoded command tells the cursor of a scan that an iterator drives.
-    let begins = packed_argument(&cmd.get_packed_command(), cursor).is_none_or(|cursor| cursor == b"0");
-    Some(if begins { Scan::Begins } else { Scan::GoesOn })
-}
-
-fn packed_argument(packed: &[u8], index: usize) -> Option<&[u8]> {
-    let line = |bytes: &[u8]| bytes.windows(2).position(|end| end == b"\r\n");
-    let mut rest = packed.get(line(packed)? + 2..)?;
-    for at in 0..=index {
-        let end = line(rest)?;
-        let length: usize = std::str::from_utf8(rest.get(1..end)?).ok()?.parse().ok()?;
-        let argument = rest.get(end + 2..)?.get(..length)?;
-        if at == index {
-            return Some(argument);
-        }
-        rest = rest.get(end + 2 + length + 2..)?;
-    }
-    None
-}
-
 /// The command as an error names it.
 pub(crate) fn name(cmd: &Cmd) -> String {
     let name = arguments(cmd).next().unwrap_or_default();
@@ -98,22 +61,6 @@ mod tests {
         {
             assert!(!is_replica_read(&command(text)), "{text}");
         }
-    }
-
-    #[test]
-    fn a_scan_goes_on_from_a_cursor_that_is_not_zero() {
-        for (text, expected) in [
-            ("GET 1", None),
-            ("SCAN 0 COUNT 5", Some(Scan::Begins)),
-            ("scan 10", Some(Scan::GoesOn)),
-            ("HSCAN 7 0", Some(Scan::Begins)),
-            ("ZSCAN 0 7", Some(Scan::GoesOn)),
-            ("SSCAN", Some(Scan::Begins)),
-        ] {
-            assert_eq!(scan(&command(text)), expected, "{text}");
-        }
-        assert_eq!(scan(redis::cmd("SCAN").cursor_arg(12)), Some(Scan::GoesOn));
-        assert_eq!(scan(redis::cmd("SSCAN").arg("a\r\n$1").cursor_arg(0)), Some(Scan::Begins));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::engine::core::{Core, Keeper};
 use crate::engine::driver::unresponsive;
 use crate::engine::outage::Mark;
 use crate::engine::reading::Reading;
+use crate::engine::scans::Scanning;
 use crate::error::{Error, Kind, Outcome};
 use crate::link::Generation;
 use crate::link::{Call, Link, NoReply, NotTaken, Slot};
@@ -36,6 +37,8 @@ pub(crate) struct Caller {
     reading: Option<Box<Reading>>,
     /// The connection of the last call: most likely that of the next.
     pub(super) link: Option<Arc<Link>>,
+    /// Who gave this handle the cursors of its scans at the master.
+    pub(super) scanning: Option<Box<Scanning>>,
     /// Kept from call to call. A call that is dropped on its way takes the slot with it.
     pub(super) slot: Option<Arc<Slot>>,
 }
@@ -64,6 +67,8 @@ impl Terms {
 pub(super) enum Route {
     /// The one that all callers of a lane share.
     Shared,
+    /// The same for steps of scans, which go on at the server process that gave their cursors.
+    Scan,
     /// One of its own, since the server may let it wait: at most so long, or for ever.
     Own(Option<Duration>),
 }
@@ -112,7 +117,7 @@ enum Awaited {
 impl Caller {
     pub(crate) fn new(core: Arc<Keeper>, terms: Arc<Terms>) -> Self {
         let lane = core.next_lane();
-        Self { core, lane, terms, reading: None, link: None, slot: None }
+        Self { core, lane, terms, reading: None, link: None, scanning: None, slot: None }
     }
 
     /// The same for calls that replicas answer.
@@ -174,7 +179,11 @@ impl Caller {
         first: Option<(Attempt, Generation)>,
     ) -> Result<Reply, Error> {
         let mut in_doubt = false;
-        let ended = match self.persevere(call, route, deadline, first, &mut in_doubt).await {
+        let ended = self.persevere(call, route, deadline, first, &mut in_doubt).await;
+        if let (Route::Scan, Ok(reply)) = (route, &ended) {
+            self.remember_cursors(call, reply);
+        }
+        let ended = match ended {
             // An earlier attempt may have run, whatever became of the last one.
             Err(error) if in_doubt => Err(error.with_outcome(Outcome::MaybeApplied)),
             Ok(reply) => match refused(call, &reply).filter(|_| in_doubt) {
@@ -349,14 +358,7 @@ impl Caller {
         let attempt = match route {
             Route::Shared => {
                 let link = match &self.reading {
-                    None => match self.core.pool.ready_link(self.lane) {
-                        Some(ready) => ready?,
-                        None => {
-                            let link = self.core.pool.link(self.lane, &*self.core.runtime, bound).await?;
-                            self.core.on_call(Mark::Held);
-                            link
-                        }
-                    },
+                    None => self.master_link(bound).await?,
                     // Boxed for the same reason as below.
                     Some(reading) => Box::pin(reading.link(&self.core, self.lane, bound)).await?,
                 };
@@ -364,6 +366,8 @@ impl Caller {
                 let link = self.link.insert(link);
                 (exchange_in_turn(link, &slot, call, reply_bound, &self.core, bound).await, link.generation)
             }
+            // Boxed for the same reason as below.
+            Route::Scan => Box::pin(self.scan(call, &slot, bound, deadline)).await?,
             Route::Own(limit) => {
                 let mut borrowed = borrow(&self.core, bound).await?;
                 borrowed.busy = true;
@@ -379,6 +383,16 @@ impl Caller {
             self.slot = Some(slot);
         }
         Ok(attempt)
+    }
+
+    /// The connection to the master that all callers of this handle's lane share.
+    pub(super) async fn master_link(&self, bound: Instant) -> Result<Arc<Link>, Error> {
+        if let Some(ready) = self.core.pool.ready_link(self.lane) {
+            return ready;
+        }
+        let link = self.core.pool.link(self.lane, &*self.core.runtime, bound).await?;
+        self.core.on_call(Mark::Held);
+        Ok(link)
     }
 
     /// The server refused: the pool may have to look for the master anew.

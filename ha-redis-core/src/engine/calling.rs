@@ -9,7 +9,9 @@ use std::time::Instant;
 
 use redis::Cmd;
 
-use crate::command::{Placement, Refusal, Scan, is_replica_read, name, pipeline_placement, placement, scan};
+use crate::command::{
+    Placement, Refusal, Scan, ScanStep, is_replica_read, name, pipeline_placement, placement, scan_step,
+};
 use crate::engine::caller::{Attempt, Caller, Failure, Route, refused};
 use crate::error::{Error, Kind, Outcome};
 use crate::link::{Call, Generation, Slot};
@@ -49,7 +51,8 @@ impl<'a> Calling<'a> {
             caller.find_link();
         }
         let route = match placement {
-            Placement::Shared => Route::Shared,
+            Placement::Scan if !caller.reads_replicas() => Route::Scan,
+            Placement::Shared | Placement::Scan => Route::Shared,
             Placement::Blocking { limit } => {
                 Route::Own(limit.map(|limit| limit.saturating_add(caller.core.config.socket_timeout())))
             }
@@ -140,8 +143,8 @@ fn placement_of(call: Call<'_>) -> Placement {
 
 fn scan_of(call: Call<'_>) -> Option<Scan> {
     match call {
-        Call::Command(command) => scan(command),
-        Call::Pipeline(pipeline) => pipeline.cmd_iter().filter_map(scan).max(),
+        Call::Command(command) => scan_step(command).map(ScanStep::kind),
+        Call::Pipeline(pipeline) => pipeline.cmd_iter().filter_map(scan_step).map(ScanStep::kind).max(),
     }
 }
 
@@ -160,7 +163,7 @@ fn check_read(command: &Cmd, placement: Placement) -> Result<(), Error> {
         Placement::Refused(refusal) => return Err(not_allowed(refusal)),
         Placement::Blocking { .. } => "it may wait on the server, and all readers share this connection",
         _ if !is_replica_read(command) => "it may write, and replicas take no writes",
-        Placement::Shared => return Ok(()),
+        Placement::Shared | Placement::Scan => return Ok(()),
     };
     let message = format!(
         "{} cannot run on a connection to replicas: {objection}; use the client's connection()",

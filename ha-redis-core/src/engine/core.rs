@@ -16,6 +16,7 @@ use crate::engine::fence::Fences;
 use crate::engine::lane;
 use crate::engine::outage::{self, Mark, Outages, Sign};
 use crate::engine::replica;
+use crate::engine::scans::Scans;
 #[cfg(feature = "sentinel")]
 use crate::engine::sentinel_list::SentinelList;
 #[cfg(feature = "sentinel")]
@@ -77,6 +78,7 @@ pub(crate) struct Core {
     pub(crate) outages: Outages,
     looks: Mutex<Looks>,
     pub(crate) fences: Fences,
+    pub(crate) scans: Scans,
     started: Mutex<bool>,
     /// Whether there are tasks for reads from replicas.
     reading: Mutex<bool>,
@@ -101,6 +103,7 @@ impl Core {
             outages: Outages::default(),
             looks: Mutex::default(),
             fences: Fences::default(),
+            scans: Scans::default(),
             started: Mutex::new(false),
             reading: Mutex::new(false),
             handles: AtomicUsize::new(0),

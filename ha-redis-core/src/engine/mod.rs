@@ -26,6 +26,7 @@ pub(crate) mod replica;
 pub(crate) mod reply_reader;
 #[cfg(feature = "sentinel")]
 pub(crate) mod roll_call;
+mod scans;
 #[cfg(feature = "sentinel")]
 pub(crate) mod sentinel_list;
 #[cfg(feature = "sentinel")]

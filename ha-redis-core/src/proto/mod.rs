@@ -7,6 +7,7 @@ mod in_flight;
 pub(crate) mod pubsub;
 mod replication;
 mod role;
+mod run_id;
 
 pub use decode::{DecodeError, Decoder, Limits};
 
@@ -17,3 +18,4 @@ pub use pubsub::Scope;
 pub(crate) use replication::{Position, Replication, read_replication, replication_question};
 pub use role::Role;
 pub(crate) use role::{read_hello_role, read_info_role, read_role};
+pub(crate) use run_id::{read_run_id, run_id_question};

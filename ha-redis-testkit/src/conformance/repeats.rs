@@ -1,13 +1,21 @@
-//! What means something else the second time is not sent a second time.
+//! What means something else the second time is not sent a second time, and a scan does not go on where its cursor
+//! means something else.
 
-use super::kit::{Kit, blocked_clients, calls, config};
-use crate::{Cut, Direction, Proxy, Server};
-use ha_redis_core::{Outcome, RedisErrorExt};
-use redis::{AsyncCommands, RedisResult, Value};
+use std::collections::HashSet;
+
+use super::kit::{Kit, blocked_clients, calls, config, settings};
+use crate::{Cut, Direction, Proxy, Server, Topology};
+use futures_lite::StreamExt;
+use ha_redis_core::{Connection, Outcome, RedisErrorExt};
+use redis::{AsyncCommands, RedisError, RedisResult, Value};
 
 tests![
     a_read_of_what_comes_from_now_on_is_not_repeated,
-    what_others_may_have_changed_meanwhile_is_not_repeated
+    what_others_may_have_changed_meanwhile_is_not_repeated,
+    a_scan_does_not_go_on_in_another_process,
+    a_scan_does_not_go_on_at_another_master,
+    a_scan_goes_on_in_the_same_process,
+    a_scan_needs_no_permission_but_its_own,
 ];
 
 async fn a_read_of_what_comes_from_now_on_is_not_repeated(kit: Kit) {
@@ -55,4 +63,121 @@ async fn what_others_may_have_changed_meanwhile_is_not_repeated(kit: Kit) {
         assert_eq!(proxy.cuts(), cuts + 1, "{command}: its reply was lost");
         assert_eq!(ended.unwrap_err().outcome(), Outcome::MaybeApplied, "{command}");
     }
+}
+
+const KEYS: usize = 2_000;
+
+async fn fill(redis: &mut Connection) {
+    let mut fill = redis::pipe();
+    for number in 0..KEYS {
+        fill.set(format!("key:{number}"), number).ignore();
+        fill.hset("hash", number, number).ignore();
+    }
+    fill.exec_async(redis).await.unwrap();
+}
+
+async fn step(redis: &mut Connection, command: &str, cursor: u64) -> RedisResult<(u64, Vec<String>)> {
+    let mut words = command.split(' ');
+    let mut step = redis::cmd(words.next().unwrap());
+    words.for_each(|word| _ = step.arg(word));
+    step.arg(cursor).arg("COUNT").arg(20).query_async(redis).await
+}
+
+fn assert_cursor_lost(error: &RedisError) {
+    assert!(error.client_error().is_some_and(|error| error.is_refused_command()), "{error}");
+    assert!(error.to_string().contains("begin again with cursor 0"), "{error}");
+}
+
+/// A scan from its beginning finds all.
+async fn assert_all_are_found(redis: &mut Connection) {
+    let keys = redis.scan_match::<_, String>("key:*").await.unwrap();
+    assert_eq!(keys.map(Result::unwrap).collect::<HashSet<_>>().await.len(), KEYS);
+}
+
+async fn a_scan_does_not_go_on_in_another_process(kit: Kit) {
+    let server = Server::builder().appendonly().start().unwrap();
+    let client = kit.client_of(&server).await;
+    let mut redis = client.connection();
+    fill(&mut redis).await;
+    let (keys, _) = step(&mut redis, "SCAN", 0).await.unwrap();
+    let (fields, _) = step(&mut redis, "HSCAN hash", 0).await.unwrap();
+    let mut iterating = client.connection();
+    let mut iterated = iterating.scan::<String>().await.unwrap();
+    iterated.next_item().await.unwrap().unwrap();
+    assert!(keys != 0 && fields != 0, "the scans are not at their ends");
+
+    server.restart().unwrap();
+    let mut fresh = client.connection();
+    let scans = calls(&server, "scan");
+    for redis in [&mut redis, &mut fresh] {
+        assert_cursor_lost(&step(redis, "SCAN", keys).await.unwrap_err());
+        assert_cursor_lost(&step(redis, "HSCAN hash", fields).await.unwrap_err());
+        let mut pipeline = redis::pipe();
+        pipeline.get("key:1").cmd("SCAN").arg(keys);
+        assert_cursor_lost(&pipeline.exec_async(redis).await.unwrap_err());
+        assert_cursor_lost(&pipeline.atomic().exec_async(redis).await.unwrap_err());
+    }
+    let lost = loop {
+        match iterated.next_item().await {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => break error,
+            None => panic!("the scan has ended as if it had found all"),
+        }
+    };
+    assert_cursor_lost(&lost);
+    assert_eq!(calls(&server, "scan"), scans, "no step was sent");
+    assert_all_are_found(&mut redis).await;
+}
+
+async fn a_scan_does_not_go_on_at_another_master(kit: Kit) {
+    let topology = Topology::start().unwrap();
+    let client = kit.client_of_topology(&topology).await;
+    let mut redis = client.connection();
+    fill(&mut redis).await;
+    topology.wait_until_healthy().unwrap();
+    let (cursor, _) = step(&mut redis, "SCAN", 0).await.unwrap();
+    let old = topology.kill_master().unwrap();
+    topology.wait_for_new_master(old).unwrap();
+    assert_cursor_lost(&step(&mut redis, "SCAN", cursor).await.unwrap_err());
+    assert_all_are_found(&mut redis).await;
+}
+
+async fn a_scan_goes_on_in_the_same_process(kit: Kit) {
+    let server = Server::start().unwrap();
+    let proxy = Proxy::before(&server).unwrap();
+    let client = kit.connect(settings(proxy.port()).lanes(2).build().unwrap()).await.unwrap();
+    let mut redis = client.connection();
+    fill(&mut redis).await;
+    let (mut cursor, mut keys) = step(&mut redis, "SCAN", 0).await.unwrap();
+    let mut steps = 0;
+    while cursor != 0 {
+        // Over other connections, after lost replies, and through handles that may use the other lane.
+        match steps {
+            0 | 3 => proxy.cut(Cut::Reset),
+            1 | 4 => proxy.cut_after(Direction::ToClient, 0, Cut::Reset),
+            _ => redis = client.connection(),
+        }
+        steps += 1;
+        let (next, more) = step(&mut redis, "SCAN", cursor).await.unwrap();
+        cursor = next;
+        keys.extend(more);
+    }
+    let found = keys.into_iter().filter(|key| key.starts_with("key:")).collect::<HashSet<_>>();
+    assert_eq!(found.len(), KEYS);
+    assert!(steps > 20 && proxy.cuts() >= 4, "{steps} steps and {} cuts", proxy.cuts());
+}
+
+async fn a_scan_needs_no_permission_but_its_own(kit: Kit) {
+    let server = Server::builder().user("app", "on >pw ~* -@all +scan +mset").start().unwrap();
+    let proxy = Proxy::before(&server).unwrap();
+    let settings = settings(proxy.port()).username("app").password("pw");
+    let mut redis = kit.connect(settings.build().unwrap()).await.unwrap().connection();
+    let keys = (0..KEYS).map(|number| (format!("key:{number}"), number)).collect::<Vec<_>>();
+    redis.mset::<_, _, ()>(&keys).await.unwrap();
+    assert_all_are_found(&mut redis).await;
+    let (cursor, _) = step(&mut redis, "SCAN", 0).await.unwrap();
+    let (cursor, _) = step(&mut redis, "SCAN", cursor).await.unwrap();
+    proxy.cut(Cut::Reset);
+    assert_cursor_lost(&step(&mut redis, "SCAN", cursor).await.unwrap_err());
+    assert_all_are_found(&mut redis).await;
 }

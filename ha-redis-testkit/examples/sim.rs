@@ -17,6 +17,8 @@ use ha_redis_testkit::sim::{Report, run};
 const LINES: usize = 60;
 /// The failures that are shown; more are counted.
 const SHOWN: u64 = 5;
+/// What is shown of each failure in short.
+const SHOWN_IN_SHORT: usize = 5;
 /// Between two lines of progress.
 const PROGRESS: Duration = Duration::from_secs(5);
 
@@ -96,9 +98,11 @@ fn show(report: &Report, traced: bool) {
 }
 
 fn show_in_short(report: &Report) {
-    let more = report.violations.len().saturating_sub(1);
-    let first = report.violations.first().map(String::as_str).unwrap_or_default();
-    println!("Seed {}: {first} (and {more} more)", report.seed);
+    let (seed, count) = (report.seed, report.violations.len());
+    report.violations.iter().take(SHOWN_IN_SHORT).for_each(|violation| println!("Seed {seed}: {violation}"));
+    if count > SHOWN_IN_SHORT {
+        println!("Seed {seed}: and {} more", count - SHOWN_IN_SHORT);
+    }
 }
 
 /// Runs seeds on every processor, each on one thread.

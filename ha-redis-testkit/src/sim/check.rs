@@ -15,6 +15,9 @@ const GRACE: Duration = Duration::from_millis(1);
 /// The client finds out within this what it was not told.
 const NOTICE: Duration = Duration::from_secs(4);
 
+/// The client finds out within this that replicas can be read from again.
+const REPLICAS_FOUND: Duration = Duration::from_secs(3);
+
 /// Everything that was wrong with what callers got and servers ran.
 pub(super) fn check(history: &History, plan: &Plan) -> Vec<String> {
     let mut wrong = history.violations.clone();
@@ -25,17 +28,20 @@ pub(super) fn check(history: &History, plan: &Plan) -> Vec<String> {
             as_reported(call, executions),
             no_more_than_allowed(call, executions, plan),
             once_on_a_connection(call, executions),
-            not_after_its_end(call, executions),
+            not_after_its_end(call, executions).filter(|_| plan.can_fence()),
             whole(call, executions),
             is_not_told_what_passes(call, plan),
-            all_is_well_again(call, history),
+            all_is_well_again(call, history, plan),
         ];
         let about = |what: String| format!("call {number} ({}): {what}", call.kind.name());
         wrong.extend(broken.into_iter().flatten().map(about));
     }
+    wrong.extend(nobody_is_passed(history));
     wrong.extend(no_write_reaches_an_old_master(history));
     wrong.extend(the_sentinels_are_heeded(history));
-    wrong.extend(unexplained_registers(history, plan.lossless));
+    if plan.can_fence() {
+        wrong.extend(unexplained_registers(history, plan.lossless));
+    }
     wrong
 }
 
@@ -71,11 +77,12 @@ fn as_reported(call: &Call, executions: &[Execution]) -> Option<String> {
 fn no_more_than_allowed(call: &Call, executions: &[Execution], plan: &Plan) -> Option<String> {
     let attempts = 1 + plan.config.retry_attempts() as usize;
     let allowed = match call.kind {
+        Kind::NewEntries if call.safety == RetrySafety::Anything => attempts,
         Kind::Count | Kind::Pipeline if call.safety == RetrySafety::Anything => attempts,
         Kind::Set if call.safety >= RetrySafety::Repeatable => attempts,
         _ => 1,
     };
-    let most = [What::Count, What::Set]
+    let most = [What::Count, What::Set, What::NewEntries]
         .map(|what| executions.iter().filter(|execution| execution.what == what).count());
     let most = most.into_iter().max().unwrap_or_default();
     (most > allowed).then(|| format!("it ran {most} times, and may no more than {allowed}"))
@@ -83,7 +90,9 @@ fn no_more_than_allowed(call: &Call, executions: &[Execution], plan: &Plan) -> O
 
 /// What was sent on a connection that lives is waited for, and not sent there again.
 fn once_on_a_connection(call: &Call, executions: &[Execution]) -> Option<String> {
-    let mut ran = executions.iter().map(|run| (run.connection, run.what)).collect::<Vec<_>>();
+    // What of a pipeline was not refused may run again with the rest.
+    let once = |run: &&Execution| call.kind != Kind::Pipeline || run.what.writes();
+    let mut ran = executions.iter().filter(once).map(|run| (run.connection, run.what)).collect::<Vec<_>>();
     ran.sort_unstable();
     let twice = ran.windows(2).find(|pair| pair[0] == pair[1]).filter(|_| call.kind != Kind::Burst)?;
     Some(format!("it ran twice over connection {}", twice[0].0))
@@ -113,12 +122,28 @@ fn is_not_told_what_passes(call: &Call, plan: &Plan) -> Option<String> {
     (early > GRACE).then(|| format!("it was told {told} {early:?} too early"))
 }
 
+/// Who waits for a connection of its own is served before those who come later.
+fn nobody_is_passed(history: &History) -> Vec<String> {
+    let waited = history.calls().filter_map(|(number, call)| Some((number, call.begun, call.served?)));
+    let waited = waited.collect::<Vec<_>>();
+    let mut passed = Vec::new();
+    for (first, begun, served) in &waited {
+        let later = waited.iter().find(|(_, later_begun, later_served)| {
+            *later_begun > *begun + GRACE && *later_served + GRACE < *served
+        });
+        if let Some((later, ..)) = later {
+            passed.push(format!("call {first} waited for a connection, and call {later} passed it"));
+        }
+    }
+    passed
+}
+
 /// Once a caller has had a reply from a master, no call that begins later runs on one of an earlier era, unless
 /// the later one was given up.
 fn no_write_reaches_an_old_master(history: &History) -> Vec<String> {
     // When each era was first seen.
     let mut seen = BTreeMap::new();
-    for (number, call) in history.calls() {
+    for (number, call) in history.calls().filter(|(_, call)| call.kind != Kind::ReplicaGet) {
         if let Some((ended, End::Done)) = call.end
             && let Some(era) = ran_by(history.executions(number), ended)
         {
@@ -128,7 +153,7 @@ fn no_write_reaches_an_old_master(history: &History) -> Vec<String> {
     }
     let given_up = |era: &u64, at: Duration| history.revoked.get(era).is_some_and(|revoked| *revoked <= at);
     let mut wrong = Vec::new();
-    for (number, call) in history.calls() {
+    for (number, call) in history.calls().filter(|(_, call)| call.kind != Kind::ReplicaGet) {
         for Execution { era, at, .. } in history.executions(number) {
             let later =
                 seen.range(era + 1..).find(|(later, first)| **first < call.begun && !given_up(later, *at));
@@ -144,7 +169,8 @@ fn no_write_reaches_an_old_master(history: &History) -> Vec<String> {
 /// the one before may still take itself for the master.
 fn the_sentinels_are_heeded(history: &History) -> Vec<String> {
     let Some((agreed, named)) = history.agreed else { return Vec::new() };
-    let late = history.calls().filter(|(_, call)| call.begun > agreed + NOTICE);
+    let late =
+        history.calls().filter(|(_, call)| call.kind != Kind::ReplicaGet && call.begun > agreed + NOTICE);
     let astray = late.filter(|(number, _)| history.executions(*number).iter().any(|run| run.era < named));
     astray
         .map(|(number, _)| format!("call {number} ran on an old master, long after all agreed on another"))
@@ -157,8 +183,13 @@ fn ran_by(executions: &[Execution], ended: Duration) -> Option<u64> {
 }
 
 /// From when on the client has recovered, every call succeeds, until the client is closed.
-fn all_is_well_again(call: &Call, history: &History) -> Option<String> {
-    let well = history.recovered.is_some_and(|recovered| recovered <= call.begun);
+fn all_is_well_again(call: &Call, history: &History, plan: &Plan) -> Option<String> {
+    let after = match call.kind {
+        Kind::ReplicaGet if plan.tells_of_replicas() => REPLICAS_FOUND,
+        Kind::ReplicaGet => return None,
+        _ => Duration::ZERO,
+    };
+    let well = history.recovered.is_some_and(|recovered| recovered + after <= call.begun);
     match call.end {
         Some((at, End::Failed(outcome))) if well && history.closed.is_none_or(|closed| at < closed) => {
             Some(format!("it failed ({outcome}) although the faults had stopped"))

@@ -5,6 +5,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::host::{Host, SENTINELS, SERVERS};
+use super::operator::Act;
 use super::world::{Event, World};
 
 /// Something that goes wrong. What lasts is mended after a while.
@@ -68,6 +69,8 @@ pub(super) enum Fault {
         by: Duration,
         lasts: Duration,
     },
+    /// What an operator does.
+    Act(Act),
     /// The end of all faults.
     Heal,
 }
@@ -80,9 +83,18 @@ pub(super) enum Mend {
     LostReplies(Host),
     Refusal(Host),
     Slowness(Host),
+    MinReplicas(usize),
 }
 
 impl Fault {
+    /// What an operator does without a thought: no acknowledged write may be lost.
+    pub(super) fn harmless(rng: &mut Rng) -> Self {
+        match rng.u8(..4) {
+            0 => Self::Act(Act::Reset { sentinel: rng.bool().then(|| rng.usize(..SENTINELS)) }),
+            _ => Self::Failover,
+        }
+    }
+
     /// Any fault but the end of all.
     pub(super) fn random(rng: &mut Rng) -> Self {
         let lasts = Duration::from_millis(match rng.u8(..3) {
@@ -91,7 +103,7 @@ impl Fault {
             _ => rng.u64(1_500..5_000),
         });
         let host = any_host(rng);
-        match rng.u8(..27) {
+        match rng.u8(..29) {
             0..5 => Self::Failover,
             5..7 => Self::CrashMaster { empty: rng.u8(..4) == 0, lasts },
             7..9 => Self::HangMaster { lasts },
@@ -105,7 +117,8 @@ impl Fault {
             20 => Self::Refuse { host, lasts },
             21 | 22 => Self::Stall { lasts },
             23 => Self::Busy { server: rng.usize(..SERVERS), lasts },
-            24 => Self::Slow { host, by: Duration::from_millis(rng.u64(5..400)), lasts },
+            24 | 25 => Self::Act(Act::any(rng, lasts)),
+            26 => Self::Slow { host, by: Duration::from_millis(rng.u64(5..400)), lasts },
             _ => Self::Strand { lasts },
         }
     }
@@ -117,12 +130,6 @@ fn any_host(rng: &mut Rng) -> Host {
 }
 
 impl World {
-    /// The server that was made master last.
-    pub(super) fn newest_master(&self) -> Host {
-        let newest = self.sentinels.iter().max_by_key(|sentinel| sentinel.epoch);
-        Host::Redis(newest.map_or(0, |sentinel| sentinel.master))
-    }
-
     pub(super) fn on_fault(&mut self, fault: Fault) {
         self.say(format!("fault: {fault:?}"));
         match fault {
@@ -153,6 +160,7 @@ impl World {
                 self.network.slow_down(host, by);
                 self.after(lasts, Event::Mend(Mend::Slowness(host)));
             }
+            Fault::Act(act) => self.on_act(act),
             Fault::Heal => {
                 self.network.heal();
                 for server in &mut self.servers {
@@ -179,6 +187,7 @@ impl World {
                 self.network.silence(host, Host::Client, false);
             }
             Mend::Refusal(host) => self.network.refuse(host, false),
+            Mend::MinReplicas(server) => self.servers[server].min_replicas = self.habits.min_replicas,
             Mend::Slowness(host) => self.network.slow_down(host, Duration::ZERO),
         }
     }

@@ -21,6 +21,8 @@ pub(super) struct Call {
     pub(super) begun: Duration,
     /// When it must have ended.
     pub(super) deadline: Duration,
+    /// When it got a connection of its own, if it wanted one.
+    pub(super) served: Option<Duration>,
     pub(super) end: Option<(Duration, End)>,
     /// Which refusal it was told in the end that passes by itself.
     pub(super) told: Option<&'static str>,
@@ -37,6 +39,10 @@ pub(super) enum Kind {
     Set,
     /// `GETRANGE` of a register, up to a place beyond all texts that tells the number.
     Get,
+    /// `GETRANGE` of a register on a replica.
+    ReplicaGet,
+    /// `XREAD` of what is new in a stream, and of no more entries than the number.
+    NewEntries,
     /// `ECHO` of a text with the number.
     Echo,
     /// Many `ECHO`s at the same time.
@@ -57,6 +63,8 @@ impl Kind {
             Self::Count => "count",
             Self::Set => "set",
             Self::Get => "get",
+            Self::ReplicaGet => "get from a replica",
+            Self::NewEntries => "read of new entries",
             Self::Echo => "echo",
             Self::Burst => "burst of echoes",
             Self::Pipeline => "pipeline",
@@ -67,11 +75,11 @@ impl Kind {
     }
 
     pub(super) fn writes(self) -> bool {
-        !matches!(self, Self::Get | Self::Echo | Self::Burst | Self::Block)
+        matches!(self, Self::Count | Self::Set | Self::Pipeline | Self::Transaction | Self::Dedicated)
     }
 
     pub(super) fn uses_register(self) -> bool {
-        matches!(self, Self::Set | Self::Get | Self::Pipeline | Self::Transaction)
+        matches!(self, Self::Set | Self::Get | Self::ReplicaGet | Self::Pipeline | Self::Transaction)
     }
 }
 
@@ -102,6 +110,7 @@ pub(super) enum What {
     Count,
     Set,
     Get,
+    NewEntries,
     Echo,
 }
 
@@ -111,6 +120,7 @@ impl What {
             Self::Count => "count",
             Self::Set => "set",
             Self::Get => "get",
+            Self::NewEntries => "read of new entries",
             Self::Echo => "echo",
         }
     }
@@ -173,6 +183,14 @@ impl History {
     /// Which call had set a register when a lineage began.
     pub(super) fn known_at_first(&self, lineage: u64, register: u64) -> Option<u64> {
         self.registers_at_first.get(&lineage)?.get(&register).copied()
+    }
+
+    /// A wait for new entries over a connection that a server has refused in the end counts for nothing.
+    pub(super) fn take_back_wait(&mut self, connection: ConnectionId) {
+        let waited = |run: &Execution| run.connection == connection && run.what == What::NewEntries;
+        if let Some(runs) = self.executions.values_mut().rev().find(|runs| runs.last().is_some_and(waited)) {
+            runs.pop();
+        }
     }
 
     pub(super) fn calls(&self) -> impl Iterator<Item = (u64, &Call)> {

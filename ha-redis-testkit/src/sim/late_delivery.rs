@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::host::Host;
-use super::network::Way;
+use super::network::{Chunk, ConnectionId, Way};
 use super::world::World;
 
 impl World {
@@ -12,6 +12,23 @@ impl World {
         let until = self.now() + lasts;
         for number in self.connections_of(host) {
             self.network.pipe(number, Way::Up).stalled_until = until;
+        }
+    }
+
+    /// The client lets go of a connection by a reset. Then its system sends nothing once more of what was lost, and the
+    /// reset itself may be lost.
+    pub(super) fn give_up(&mut self, number: ConnectionId) {
+        if self.network.conditions.honours_resets {
+            let lost = self.network.is_silent(number, Way::Up);
+            let pipe = self.network.pipe(number, Way::Up);
+            pipe.lose_all();
+            pipe.stalled_until = Duration::ZERO;
+            self.network.let_go(number);
+            if !lost {
+                self.send(number, Way::Up, Chunk::Reset);
+            }
+        } else {
+            self.hang_up(number);
         }
     }
 }

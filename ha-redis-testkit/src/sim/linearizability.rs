@@ -12,12 +12,12 @@ use todc_utils::linearizability::WGLChecker;
 use todc_utils::linearizability::history::{Action, History as Actions};
 use todc_utils::specifications::Specification;
 
-use super::history::{Call, End, Execution, History, What};
+use super::history::{Call, End, Execution, History, Kind, What};
 
 /// Tells of each register whose history cannot be explained.
 pub(super) fn unexplained_registers(history: &History, lossless: bool) -> Vec<String> {
     let mut accounts: BTreeMap<(u64, u64), Vec<Operation>> = BTreeMap::new();
-    for (number, call) in history.calls().filter(|(_, call)| call.kind.uses_register()) {
+    for (number, call) in history.calls().filter(|(_, call)| is_of_master(call.kind)) {
         for (lineage, operation) in operations(number, call, history.executions(number), lossless) {
             accounts.entry((call.register, lineage)).or_default().push(operation);
         }
@@ -34,6 +34,11 @@ pub(super) fn unexplained_registers(history: &History, lossless: bool) -> Vec<St
         )
     };
     unexplained.map(tell).collect()
+}
+
+/// What is read on a replica may be old.
+fn is_of_master(kind: Kind) -> bool {
+    kind.uses_register() && kind != Kind::ReplicaGet
 }
 
 /// Something that was done to a register, at an unknown time between two others.
@@ -63,10 +68,11 @@ fn operations(number: u64, call: &Call, executions: &[Execution], lossless: bool
     let mut operations = Vec::new();
     let last = in_time().rev().find(|run| run.what == What::Set).filter(|_| end == End::Done);
     for run in executions.iter().filter(|run| run.what == What::Set) {
-        if end == End::Done && run.at > ended {
+        let done_here = last.is_some_and(|last| lineage(last) == lineage(run));
+        if done_here && run.at > ended {
+            // What it undoes cannot be explained by a call that is over.
             continue;
         }
-        let done_here = last.is_some_and(|last| lineage(last) == lineage(run));
         let ended = done_here.then_some(ended);
         operations.push((lineage(run), Operation { step: Step::Set(number), begun: call.begun, ended }));
     }

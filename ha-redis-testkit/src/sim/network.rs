@@ -34,7 +34,7 @@ pub(super) struct Network {
     refusing: [bool; HOSTS],
     /// How long a byte takes to or from a host, on top of the usual.
     slow: [Duration; HOSTS],
-    conditions: Conditions,
+    pub(super) conditions: Conditions,
 }
 
 /// What the network is like for the whole of a run.
@@ -45,6 +45,8 @@ pub(super) struct Conditions {
     pub(super) window: usize,
     /// Whether reads and writes are cut into pieces.
     pub(super) choppy: bool,
+    /// Whether a reset that the client sends ends what is on its way. A proxy may pass that on all the same.
+    pub(super) honours_resets: bool,
     /// How fast a connection to a server of data is, if that is limited.
     pub(super) speed: Option<LinkSpeed>,
 }
@@ -85,6 +87,14 @@ pub(super) struct Pipe {
     pub(super) stalled_until: Duration,
 }
 
+impl Pipe {
+    /// Nothing of what is on its way arrives.
+    pub(super) fn lose_all(&mut self) {
+        self.flying.clear();
+        self.bytes = 0;
+    }
+}
+
 #[derive(PartialEq, Eq)]
 pub(super) enum Chunk {
     Bytes(Vec<u8>),
@@ -109,6 +119,12 @@ impl Network {
         !self.silent[one][other] && !self.silent[other][one]
     }
 
+    /// Whether nothing is wrong between the client and a host.
+    pub(super) fn is_open(&self, host: Host) -> bool {
+        let number = host.index();
+        self.reaches(Host::Client, host) && !self.refusing[number] && self.slow[number].is_zero()
+    }
+
     /// Whether what `from` sends is lost on the way to `to`.
     pub(super) fn silence(&mut self, from: Host, to: Host, silent: bool) {
         self.silent[from.index()][to.index()] = silent;
@@ -123,6 +139,9 @@ impl Network {
     }
 
     pub(super) fn heal(&mut self) {
+        for connection in &mut self.connections {
+            connection.up.stalled_until = Duration::ZERO;
+        }
         self.silent = [[false; HOSTS]; HOSTS];
         self.refusing = [false; HOSTS];
         self.slow = [Duration::ZERO; HOSTS];
@@ -133,12 +152,17 @@ impl Network {
         self.connections.iter().filter(|connection| connection.held).count()
     }
 
-    fn is_silent(&self, connection: ConnectionId, way: Way) -> bool {
+    pub(super) fn is_silent(&self, connection: ConnectionId, way: Way) -> bool {
         let (client, server) = (Host::Client.index(), self.connections[connection].server.index());
         match way {
             Way::Up => self.silent[client][server],
             Way::Down => self.silent[server][client],
         }
+    }
+
+    /// The client has no part in the connection any more.
+    pub(super) fn let_go(&mut self, connection: ConnectionId) {
+        self.connections[connection].held = false;
     }
 
     pub(super) fn server_of(&self, connection: ConnectionId) -> Host {
@@ -242,7 +266,7 @@ impl World {
 
     /// The client lets go of the connection; what it has written still arrives.
     pub(super) fn hang_up(&mut self, number: ConnectionId) {
-        self.network.connections[number].held = false;
+        self.network.let_go(number);
         if self.network.connections[number].phase == Phase::Open {
             self.send(number, Way::Up, Chunk::End);
         }
@@ -341,7 +365,7 @@ impl World {
         let now = self.now();
         let pipe = self.network.pipe(number, way);
         if pipe.stalled_until > now {
-            let at = pipe.stalled_until;
+            let at = pipe.stalled_until.min(now + RETRANSMIT);
             self.schedule(at, Event::Deliver(number, way));
             return;
         }
@@ -393,11 +417,8 @@ impl World {
                 self.arrive_at_server(number, chunk);
             }
         }
-        for way in [Way::Up, Way::Down] {
-            let pipe = self.network.pipe(number, way);
-            pipe.flying.clear();
-            pipe.bytes = 0;
-        }
+        self.network.pipe(number, Way::Up).lose_all();
+        self.network.pipe(number, Way::Down).lose_all();
         self.reset(number);
     }
 

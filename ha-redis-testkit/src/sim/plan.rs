@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use ha_redis_core::{RedisConfig, RetrySafety};
+use ha_redis_core::{Address, RedisConfig, RetrySafety};
 
 use super::fault::Fault;
 use super::host::{Host, SENTINELS};
@@ -27,6 +27,10 @@ pub(super) struct Plan {
     pub(super) call_timeout: Duration,
     /// How long the largest texts are; 0 when all are small.
     pub(super) largest_text: usize,
+    /// Whether callers read from replicas too.
+    pub(super) reads_replicas: bool,
+    /// Whether callers crowd for a single connection of their own.
+    pub(super) crowded: bool,
     /// Whether callers sometimes make many calls at the same time.
     pub(super) bursts: bool,
     /// When all callers rest, and until when.
@@ -61,11 +65,14 @@ impl Plan {
         if rng.u8(..4) == 0 {
             rest = Some(rest_amid(rng, &mut faults));
         }
+        let named_sentinels = rng.usize(1..=SENTINELS);
+        let crowded = rng.u8(..8) == 0;
         Self {
-            config: config(rng, &load),
+            config: config(rng, &load, named_sentinels, crowded),
             habits: Habits {
                 replication_lag: lag,
                 hello: Hello::any(rng),
+                named_sentinels,
                 min_replicas: usize::from(rng.u8(..3) == 0),
                 serves_stale: rng.u8(..4) != 0,
                 longest_loading: Duration::from_millis(if rng.u8(..3) == 0 { 3_000 } else { 300 }),
@@ -82,6 +89,8 @@ impl Plan {
             safety: [RetrySafety::ReadOnly, RetrySafety::Repeatable, RetrySafety::Anything][rng.usize(..3)],
             call_timeout: load.call_timeout,
             largest_text: load.largest_text,
+            crowded,
+            reads_replicas: rng.u8(..6) == 0,
             bursts: load.max_in_flight > 1_000,
             conditions: load.conditions,
             rest,
@@ -94,6 +103,18 @@ impl Plan {
                 _ => Ending::Early,
             },
         }
+    }
+
+    /// Whether a client can see to it that what it gave up on a connection does not come late: by a reset, or by having
+    /// the server end that connection, whose number it must know.
+    pub(super) fn can_fence(&self) -> bool {
+        let knows_number = self.habits.hello == Hello::Known || self.rights.allow("CLIENT ID");
+        self.conditions.honours_resets || (knows_number && self.rights.allow("CLIENT KILL"))
+    }
+
+    /// Whether all that the client asks of replicas is answered.
+    pub(super) fn tells_of_replicas(&self) -> bool {
+        self.rights.allow("INFO") && !self.rights.hides("SENTINEL REPLICAS")
     }
 
     /// Says in the trace what this run is like.
@@ -133,6 +154,7 @@ impl Load {
                 latency: Duration::from_micros(rng.u64(100..latency)),
                 window: if narrow { rng.usize(60..400) } else { 64 << 10 },
                 choppy: rng.bool(),
+                honours_resets: rng.u8(..3) != 0,
                 speed: None,
             },
             largest_text: 0,
@@ -150,6 +172,8 @@ impl Load {
 
     /// The largest texts take longer than `socket_timeout`, and calls have the time to wait for those of all callers.
     fn slow_down(&mut self, rng: &mut Rng, callers: usize) {
+        // How long a place is waited for knows nothing of how long the calls before take.
+        self.max_in_flight = 65_536;
         self.largest_text = rng.usize(4_000..40_000);
         let longest = self.socket_timeout.mul_f64(1.0 + 2.0 * rng.f64());
         let speed = (self.largest_text as f64 / longest.as_secs_f64()) as u64;
@@ -165,14 +189,15 @@ impl Load {
     }
 }
 
-fn config(rng: &mut Rng, load: &Load) -> RedisConfig {
+fn config(rng: &mut Rng, load: &Load, named: usize, crowded: bool) -> RedisConfig {
     let sentinels = (0..SENTINELS).map(|number| Host::Sentinel(number).address());
-    // The client learns of the others by itself.
-    let named = rng.usize(1..=SENTINELS);
+    // An address that never answers takes no part.
+    let dead = (rng.u8(..8) == 0).then(|| Address::tcp("sentinel.gone", 26379));
     let health_check_interval = if rng.u8(..3) == 0 { 60_000 } else { rng.u64(100..2_000) };
     let builder = RedisConfig::builder()
         .use_sentinel(true)
-        .sentinel_hosts(sentinels.take(named))
+        // The client learns of the others by itself.
+        .sentinel_hosts(dead.into_iter().chain(sentinels.take(named)))
         .sentinel_master_name(MASTER_NAME)
         .sentinel_socket_timeout(millis(rng, 100, 500))
         .sentinel_socket_connect_timeout(millis(rng, 150, 500))
@@ -182,7 +207,8 @@ fn config(rng: &mut Rng, load: &Load) -> RedisConfig {
         .failover_wait(millis(rng, 500, 5_000))
         .retry_attempts(rng.u32(..4))
         .retry_base_delay(millis(rng, 1, 100))
-        .max_connections(rng.usize(2..6))
+        .max_connections(if crowded { 2 } else { rng.usize(2..6) })
+        .replica_fallback(rng.bool())
         .max_in_flight(load.max_in_flight)
         .call_timeout(load.call_timeout);
     // Every value above is within what the builder allows.
@@ -210,7 +236,7 @@ fn faults(rng: &mut Rng, lossless: bool) -> Vec<(Duration, Fault)> {
     let mut faults = (0..count)
         .map(|_| {
             let at = Duration::from_millis(rng.u64(50..last));
-            (at, if lossless { Fault::Failover } else { Fault::random(rng) })
+            (at, if lossless { Fault::harmless(rng) } else { Fault::random(rng) })
         })
         .collect::<Vec<_>>();
     faults.sort_by_key(|(at, _)| *at);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::history::{Execution, What};
+use super::history::{Execution, Kind, What};
 use super::host::{Host, SERVERS};
 use super::network::ConnectionId;
 use super::payload::Payload;
@@ -100,7 +100,9 @@ impl World {
         }
         if name == "ROLE" {
             session.is_replicas = !self.servers[server].is_master();
-        } else if session.is_replicas && !matches!(&*name, "HELLO" | "PING" | "CLIENT" | "SELECT" | "INFO") {
+        } else if session.is_replicas
+            && matches!(&*name, "SET" | "INCRBY" | "BLPOP" | "MULTI" | "ECHO" | "XREAD")
+        {
             let server = Host::Redis(server);
             self.history.violation(format!(
                 "{name} came over a connection on which {server} had said that it is a replica"
@@ -121,6 +123,11 @@ impl World {
         if name == "BLPOP" {
             let wait = words.last().and_then(|wait| wait.parse().ok()).unwrap_or(0.0);
             return Said::NilAfter(Duration::from_secs_f64(wait));
+        }
+        if let ("XREAD", ["COUNT", call, "BLOCK", wait, _, _, "$"]) = (&*name, &words[..]) {
+            let wait = Duration::from_millis(wait.parse().unwrap_or_default());
+            self.log_execution(server, number, What::NewEntries, call.parse().ok());
+            return Said::NilAfter(wait);
         }
         self.run(server, number, &name, &words).into()
     }
@@ -195,6 +202,15 @@ impl World {
         let (at, era, lineage, on_master) = (self.now(), redis.era, redis.lineage, redis.is_master());
         let execution = Execution { at, era, lineage, on_master, connection, what };
         self.history.executions.entry(call).or_default().push(execution);
+        let is_replicas = self.sessions.get(&connection).is_some_and(|session| session.is_replicas);
+        if what == What::Get && is_replicas && self.history.call(call).kind != Kind::ReplicaGet {
+            let server = Host::Redis(server);
+            self.history
+                .violation(format!("call {call} read from {server}, which had said that it is a replica"));
+        }
+        if what.writes() {
+            self.note_write(server, call);
+        }
         self.note(Line::Executed { call, what: what.name(), server: Host::Redis(server), era });
     }
 }

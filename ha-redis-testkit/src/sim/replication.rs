@@ -54,7 +54,7 @@ impl World {
     }
 
     /// From now on what a master writes is a history of its own.
-    fn begin_lineage(&mut self, server: usize) {
+    pub(super) fn begin_lineage(&mut self, server: usize) {
         self.lineages += 1;
         let redis = &mut self.servers[server];
         redis.lineage = self.lineages;

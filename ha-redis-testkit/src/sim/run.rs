@@ -11,6 +11,7 @@ use ha_redis_core::Client;
 use super::check::check;
 use super::history::History;
 use super::log::Log;
+use super::operator::Act;
 use super::plan::{Ending, Plan};
 use super::runtime::SimRuntime;
 use super::scheduler::{Clock, Owner, Scheduler, lock};
@@ -26,6 +27,11 @@ const SETTLING: Duration = Duration::from_secs(80);
 const RECOVERY: Duration = Duration::from_secs(6);
 /// So long all goes well before the client is closed.
 const CALM: Duration = Duration::from_millis(500);
+/// Where a connection is made well within its bound.
+const SHORT_LATENCY: Duration = Duration::from_millis(5);
+/// Then replicas are read from within this, and go on to be while the Sentinels have forgotten them.
+const REPLICAS_ARE_READ: Duration = Duration::from_secs(3);
+const RESET_LASTS: Duration = Duration::from_secs(5);
 /// Callers end so much after the last of their deadlines, and tasks so much after the client.
 const LAST_ORDERS: Duration = Duration::from_millis(100);
 /// What closing may take beyond its own bounds.
@@ -147,7 +153,11 @@ impl Stage {
         } else {
             self.runtime.sleep(faults_end).await;
             self.recover(self.caller(&client, &mut rng)).await;
+            self.look(&client).await;
             self.runtime.sleep(CALM).await;
+            if self.plan.reads_replicas {
+                self.reset_the_sentinels().await;
+            }
         }
         if self.plan.ending == Ending::Busy {
             self.close(&client).await;
@@ -167,11 +177,43 @@ impl Stage {
         Caller {
             client: client.clone(),
             connection: client.connection().with_retry_safety(self.plan.safety),
+            replicas: self.plan.reads_replicas.then(|| client.replica_connection()),
             runtime: self.runtime.clone(),
             world: Arc::clone(&self.world),
             rng: rng.fork(),
             plan: Arc::clone(&self.plan),
         }
+    }
+
+    /// The client says of itself that it is well, and of the Sentinels what they agree on: for that no command is needed
+    /// that a user may lack. Where answers take long, the bounds of these two questions may be too short.
+    async fn look(&self, client: &Client) {
+        let conditions = self.plan.conditions;
+        if conditions.speed.is_some() || conditions.latency > SHORT_LATENCY {
+            return;
+        }
+        let health = client.health_check().await;
+        if !health.is_healthy() {
+            self.violation(&format!("the health check found fault with a master that is well: {health:?}"));
+        }
+        let named = lock(&self.world).newest_master().address();
+        match client.topology().await {
+            Ok(topology) if topology.master == named => {}
+            Ok(topology) => {
+                let told = topology.master;
+                self.violation(&format!(
+                    "topology() told that {told} is master, and all Sentinels name {named}"
+                ));
+            }
+            Err(error) => self.violation(&format!("topology() failed although all is well: {error}")),
+        }
+    }
+
+    /// What no call may notice: that Sentinels forget for a while which replicas there are.
+    async fn reset_the_sentinels(&self) {
+        self.runtime.sleep(REPLICAS_ARE_READ).await;
+        lock(&self.world).on_act(Act::Reset { sentinel: None });
+        self.runtime.sleep(RESET_LASTS).await;
     }
 
     /// Waits until the servers agree again, and then for the client to find them.

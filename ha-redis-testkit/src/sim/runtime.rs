@@ -80,7 +80,7 @@ impl Runtime for SimRuntime {
     async fn connect(&self, endpoint: Endpoint<'_>) -> io::Result<Box<dyn Transport>> {
         let server = Host::at(endpoint).ok_or(io::ErrorKind::ConnectionRefused)?;
         let connection = lock(&self.world).dial(server);
-        let socket = Socket { world: Arc::clone(&self.world), connection };
+        let socket = Socket { world: Arc::clone(&self.world), connection, reset: false };
         poll_fn(|cx| lock(&socket.world).poll_connected(socket.connection, cx)).await?;
         Ok(Box::new(socket))
     }
@@ -129,6 +129,8 @@ impl Timer for RuntimeTimer {
 struct Socket {
     world: Arc<Mutex<World>>,
     connection: ConnectionId,
+    /// Whether the client has given the connection up.
+    reset: bool,
 }
 
 impl Transport for Socket {
@@ -143,10 +145,18 @@ impl Transport for Socket {
     fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
+
+    fn reset_on_drop(&mut self) {
+        self.reset = true;
+    }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        lock(&self.world).hang_up(self.connection);
+        let mut world = lock(&self.world);
+        match self.reset {
+            true => world.give_up(self.connection),
+            false => world.hang_up(self.connection),
+        }
     }
 }

@@ -117,6 +117,7 @@ impl World {
     pub(super) fn unblock_all(&mut self, server: usize) {
         for number in self.connections_of(Host::Redis(server)) {
             if self.sessions.get(&number).is_some_and(|session| session.blocked.is_some()) {
+                self.history.take_back_wait(number);
                 let error = "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)";
                 self.unblock(number, reply::error(error));
             }

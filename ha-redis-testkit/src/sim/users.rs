@@ -52,6 +52,16 @@ impl Rights {
         };
         Self { on_servers: some_of(&ASKED_OF_SERVERS), on_sentinels: some_of(&ASKED_OF_SENTINELS) }
     }
+
+    /// Whether servers of data run a command for the user.
+    pub(super) fn allow(&self, command: &str) -> bool {
+        !self.on_servers.contains_key(command)
+    }
+
+    /// Whether Sentinels refuse a command.
+    pub(super) fn hides(&self, command: &str) -> bool {
+        self.on_sentinels.contains_key(command)
+    }
 }
 
 /// What becomes of HELLO.

@@ -24,12 +24,16 @@ pub(super) const BEYOND_ALL_TEXTS: u64 = 1_000_000_000;
 /// How many calls a burst makes at the same time: more than the client gives their replies at once.
 const BURST: std::ops::Range<usize> = 20..80;
 
+/// How long a caller keeps a connection of its own that it needs no more.
+const LONGEST_HOLD: Duration = Duration::from_millis(10);
 /// How refusals begin that a call waits for to pass.
 const PASSING: [&str; 5] = ["READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "UNBLOCKED"];
 
 pub(super) struct Caller {
     pub(super) client: Client,
     pub(super) connection: Connection,
+    /// For reads from replicas, if callers make such.
+    pub(super) replicas: Option<Connection>,
     pub(super) runtime: SimRuntime,
     pub(super) world: Arc<Mutex<World>>,
     pub(super) rng: Rng,
@@ -66,16 +70,23 @@ impl Caller {
     }
 
     fn any_kind(&mut self) -> Kind {
-        match self.rng.u8(..21) {
+        if self.replicas.is_some() && self.rng.u8(..4) == 0 {
+            return Kind::ReplicaGet;
+        }
+        if self.plan.crowded && self.rng.bool() {
+            return if self.rng.u8(..4) == 0 { Kind::Block } else { Kind::Dedicated };
+        }
+        match self.rng.u8(..22) {
             0..5 => Kind::Count,
             5..8 => Kind::Set,
             8..11 => Kind::Get,
             11..13 => Kind::Echo,
             13 if self.plan.bursts => Kind::Burst,
             13 => Kind::Echo,
-            14 | 15 => Kind::Pipeline,
-            16..18 => Kind::Transaction,
-            18 => Kind::Block,
+            14 => Kind::NewEntries,
+            15 | 16 => Kind::Pipeline,
+            17 | 18 => Kind::Transaction,
+            19 => Kind::Block,
             _ => Kind::Dedicated,
         }
     }
@@ -118,7 +129,8 @@ impl Caller {
         let register = if kind.uses_register() { world.history.register(chosen) } else { 0 };
         let deadline = begun + self.plan.call_timeout;
         let safety = self.plan.safety;
-        let call = Call { kind, register, safety, begun, deadline, end: None, told: None, read: None };
+        let call =
+            Call { kind, register, safety, begun, deadline, served: None, end: None, told: None, read: None };
         let number = world.history.begin(call);
         world.note(Line::Begun { call: number, what: kind.name() });
         Making { number, kind, register, text: Payload { call: number, padding } }
@@ -137,6 +149,16 @@ impl Caller {
             Kind::Get => {
                 let value = self.connection.request(&call.get()).await?.extract_error()?;
                 self.take(call, &value);
+            }
+            Kind::ReplicaGet => {
+                if let Some(replicas) = &mut self.replicas {
+                    let value = replicas.request(&call.get()).await?.extract_error()?;
+                    self.take(call, &value);
+                }
+            }
+            Kind::NewEntries => {
+                let none = self.connection.request(&call.new_entries()).await?.extract_error()?;
+                self.expect(none == Value::Nil, call, &none);
             }
             Kind::Echo => {
                 let echoed = self.connection.request(&call.echo()).await?.extract_error()?;
@@ -159,7 +181,7 @@ impl Caller {
     /// Every call of the burst gets its own reply, or an error.
     async fn burst(&mut self, call: Making) -> RedisResult<()> {
         let echoes = (0..self.rng.usize(BURST)).map(|number| {
-            let text = format!("{}:{number}", call.text);
+            let text = format!("{}:{number}", call.number);
             let mut connection = self.connection.clone();
             Box::pin(async move {
                 let echoed = connection.request(cmd("ECHO").arg(&text)).await?.extract_error()?;
@@ -211,10 +233,16 @@ impl Caller {
     async fn dedicated(&mut self, call: Making) -> RedisResult<()> {
         let mut own = self.client.dedicated().await?;
         // Taking the connection has its own bound, and the command begins a new one.
-        lock(&self.world).history.call(call.number).deadline =
-            self.runtime.elapsed() + self.plan.call_timeout;
+        let now = self.runtime.elapsed();
+        {
+            let mut world = lock(&self.world);
+            let made = world.history.call(call.number);
+            (made.served, made.deadline) = (Some(now), now + self.plan.call_timeout + LONGEST_HOLD);
+        }
         let counted = own.request(&call.count()).await?.extract_error()?;
         self.expect(call.is_count(&counted), call, &counted);
+        let held = LONGEST_HOLD.mul_f64(self.rng.f64());
+        self.runtime.sleep(held).await;
         Ok(())
     }
 
@@ -261,6 +289,12 @@ impl Making {
 
     fn get(self) -> Cmd {
         cmd("GETRANGE").arg(self.register()).arg(0).arg(BEYOND_ALL_TEXTS + self.number).take()
+    }
+
+    fn new_entries(self) -> Cmd {
+        let mut read = cmd("XREAD");
+        read.arg("COUNT").arg(self.number).arg("BLOCK").arg(30).arg("STREAMS").arg("stream").arg("$");
+        read
     }
 
     fn echo(self) -> Cmd {

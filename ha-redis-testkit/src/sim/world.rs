@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use super::astray::Astray;
+use super::failover::Failover;
 use super::fault::{Fault, Mend};
 use super::history::{End, History, What};
 use super::host::{Host, SENTINELS, SERVERS};
 use super::network::{Conditions, ConnectionId, Network, Way};
 use super::redis::Redis;
 use super::scheduler::Clock;
-use super::sentinel::{Failover, Sentinel};
+use super::sentinel::Sentinel;
 use super::session::Session;
 use super::trace::{Line, Trace};
 use super::users::{Hello, Rights};
@@ -30,6 +32,7 @@ pub(super) struct World {
     pub(super) servers: [Redis; SERVERS],
     pub(super) sentinels: [Sentinel; SENTINELS],
     pub(super) failover: Option<Failover>,
+    pub(super) astray: Astray,
     pub(super) habits: Habits,
     pub(super) rights: Rights,
     /// How many commands have waited for something to come.
@@ -62,6 +65,10 @@ pub(super) enum Event {
     },
     Fault(Fault),
     Mend(Mend),
+    /// An operator has the Sentinels watch this server as the master.
+    TakeOver {
+        by: usize,
+    },
 }
 
 /// How a server or a Sentinel is.
@@ -81,6 +88,8 @@ pub(super) struct Habits {
     pub(super) hello: Hello,
     /// A master with fewer replicas takes no writes.
     pub(super) min_replicas: usize,
+    /// How many Sentinels the client is told of.
+    pub(super) named_sentinels: usize,
     /// Whether a replica answers reads that has lost its master.
     pub(super) serves_stale: bool,
     /// For how long a server loads its data, at most.
@@ -113,8 +122,9 @@ impl World {
             client_ids: [2; SERVERS + SENTINELS],
             processes: [Process::Up; SERVERS + SENTINELS],
             servers: std::array::from_fn(Redis::new),
-            sentinels: std::array::from_fn(|_| Sentinel::default()),
+            sentinels: std::array::from_fn(|_| Sentinel::new()),
             failover: None,
+            astray: Astray::default(),
             habits,
             rights,
             waits: 0,
@@ -163,6 +173,9 @@ impl World {
     }
 
     fn happen(&mut self, event: Event) {
+        if matches!(event, Event::Look(_) | Event::Fault(_) | Event::Mend(_)) {
+            self.note_who_is_named();
+        }
         match event {
             Event::Dial(number) => self.on_dial(number),
             Event::Answered { number, accepted } => self.on_answered(number, accepted),
@@ -173,6 +186,7 @@ impl World {
             Event::Step { failover } => self.on_step(failover),
             Event::Fault(fault) => self.on_fault(fault),
             Event::Mend(mend) => self.on_mend(mend),
+            Event::TakeOver { by } => self.take_over(by),
         }
     }
 
@@ -230,6 +244,9 @@ impl World {
 
     /// Starts a process that is down, or lets one that hangs go on.
     pub(super) fn bring_back(&mut self, host: Host) {
+        if matches!(host, Host::Sentinel(sentinel) if self.sentinels[sentinel].gone) {
+            return;
+        }
         let was = std::mem::replace(&mut self.processes[host.index() - 1], Process::Up);
         match was {
             Process::Up => {}

@@ -15,10 +15,10 @@ use crate::engine::caller::Caller;
 use crate::engine::core::{Core, Keeper, closed};
 #[cfg(feature = "sentinel")]
 use crate::engine::discovery;
-use crate::error::{Error, Kind, Outcome};
+use crate::error::{Error, Kind, Outcome, said, will_pass};
 use crate::events::Events;
 use crate::health::Health;
-use crate::proto::{read_replication, read_role, replication_question, said, will_pass};
+use crate::proto::{read_replication, read_role, replication_question};
 use crate::pubsub::PubSub;
 use crate::replica::ReplicaChoice;
 use crate::retry::{Decision, RetryPolicy};
@@ -130,7 +130,8 @@ impl Client {
     }
 
     /// Runs `operation`, and runs it again (up to `retry_attempts` times, with the configured backoff) when it
-    /// fails for a reason that may pass: a lost connection, a timeout, a server that is loading or no master.
+    /// fails for a reason that may pass: a lost connection, a timeout, a server that is still loading or no master after
+    /// its calls have waited for that.
     ///
     /// The whole operation is repeated whatever became of its commands: whoever calls this says that running it
     /// twice does no harm. The connection it is given does not retry by itself.
@@ -164,7 +165,7 @@ impl Client {
         let runtime = &*self.core.runtime;
         let asked = runtime.now();
         let bound = asked + self.core.config.socket_timeout();
-        let mut connection = self.connection().without_retries();
+        let mut connection = self.connection().without_retries().without_patience();
         let mut questions = redis::pipe();
         questions.cmd("PING").cmd("ROLE");
         let answers = match until(runtime, bound, connection.request_pipeline(&questions)).await {

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
 
+use crate::aborted_transaction;
 use crate::engine::caller::Caller;
 use crate::engine::calling::Calling;
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Outcome};
 use crate::link::Call;
-use crate::proto::Reply;
+use crate::proto::{Reply, Transaction};
 use crate::retry::{RetryPolicy, RetrySafety};
 
 /// A connection to the master, whichever server that is: cheap to clone, and shared underneath. One from
@@ -24,9 +25,10 @@ use crate::retry::{RetryPolicy, RetrySafety};
 /// `pipe`, `Script` and scans work on it. A scan goes on only at the server process that gave its cursor: after a failover
 /// or a restart its next step fails, and it is to begin again with cursor 0.
 ///
-/// A call waits for a connection as long as `failover_wait`, and for its reply as long as `socket_timeout`; it
-/// is sent again, up to `retry_attempts` times, when that can do no harm. A call that fails tells what became of
-/// it: see [`RedisErrorExt`](crate::RedisErrorExt).
+/// A call waits for a connection as long as `failover_wait`, and as long for a server that refuses it for a reason that
+/// passes (a failover, a replica that is missing, data that is loaded); for its reply it waits as long as
+/// `socket_timeout`. It is sent again, up to `retry_attempts` times, when that can do no harm. A call that fails tells
+/// what became of it: see [`Outcome`] and [`RedisErrorExt`](crate::RedisErrorExt).
 ///
 /// Commands that wait on the server (`BLPOP`, `XREAD BLOCK`, …) leave the shared connection by themselves
 /// for one of their own, and take their time limit from their own argument. Those that would change the
@@ -81,6 +83,12 @@ impl Connection {
         self.with_retry_policy(RetryPolicy::never())
     }
 
+    /// The same connection for calls that tell of a refusal also when it may pass.
+    pub(crate) fn without_patience(mut self) -> Self {
+        self.caller.terms_mut().waits_out_refusals = false;
+        self
+    }
+
     /// Sends a command. An error that the server answers with is a [`Value::ServerError`].
     ///
     /// # Errors
@@ -102,7 +110,7 @@ impl Connection {
         if pipeline.is_empty() && !pipeline.is_transaction() {
             return Ok(Vec::new());
         }
-        values(pipeline, self.caller.call(Call::Pipeline(pipeline)).await?)
+        values(pipeline, self.caller.call(Call::Pipeline(pipeline)).await?).await
     }
 }
 
@@ -122,38 +130,27 @@ impl Future for Requesting<'_> {
 }
 
 /// The values that a pipeline's caller gets.
-pub(crate) fn values(pipeline: &Pipeline, reply: Reply) -> RedisResult<Vec<Value>> {
-    match reply {
-        Reply::Many(replies) if pipeline.is_transaction() => Ok(vec![executed(replies)?]),
-        Reply::Many(replies) => Ok(replies),
-        Reply::One(_) => Err(out_of_step()),
+pub(crate) async fn values(pipeline: &Pipeline, reply: Reply) -> RedisResult<Vec<Value>> {
+    let replies = match reply {
+        Reply::Many(replies) => replies,
+        Reply::One(_) => return Err(out_of_step()),
+    };
+    if !pipeline.is_transaction() {
+        return Ok(replies);
     }
-}
-
-/// The value of EXEC, the last of a transaction's replies.
-fn executed(mut replies: Vec<Value>) -> RedisResult<Value> {
-    let exec = replies.pop().ok_or_else(out_of_step)?;
-    let Value::ServerError(error) = exec else { return Ok(exec) };
-    // EXEC says only that something before it failed: name that, too. The first reply is MULTI's.
-    let refused = replies.iter().skip(1).enumerate().filter_map(|(index, reply)| match reply {
-        Value::ServerError(error) => {
-            Some(format!("command {index}: {} {}", error.code(), error.details().unwrap_or_default()))
+    match Transaction::read(replies) {
+        Transaction::Executed(values) => Ok(vec![values]),
+        Transaction::Aborted { commands, exec } => Err(aborted_transaction::error(&commands, exec).await),
+        Transaction::Torn(why) => {
+            let message = format!("the transaction did not run as one: {why}");
+            Err(Error::new(Kind::Refused, message).with_outcome(Outcome::Ran).into())
         }
-        _ => None,
-    });
-    let refused = refused.collect::<Vec<_>>().join(", ");
-    if error.code() != "EXECABORT" || refused.is_empty() {
-        return Err(error.into());
-    }
-    let line = format!("-EXECABORT Transaction discarded because of: {refused}\r\n").into_bytes();
-    match redis::parse_redis_value(&line)? {
-        Value::ServerError(error) => Err(error.into()),
-        _ => Err(out_of_step()),
     }
 }
 
 pub(crate) fn out_of_step() -> RedisError {
-    Error::new(Kind::Protocol, "a reply had another shape than its request").into()
+    let error = Error::new(Kind::Protocol, "a reply had another shape than its request");
+    error.with_outcome(Outcome::Ran).into()
 }
 
 #[cfg(feature = "aio")]

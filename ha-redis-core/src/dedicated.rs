@@ -12,6 +12,7 @@ use crate::engine::borrowed::{Borrowed, borrow};
 use crate::engine::caller::{Failure, exchange_in_turn, overloaded};
 use crate::engine::calling::not_allowed;
 use crate::engine::core::Keeper;
+use crate::engine::refused::{refused, told};
 use crate::error::{Error, Kind, Outcome};
 use crate::link::Slot;
 use crate::link::{Call, NotTaken};
@@ -68,7 +69,7 @@ impl DedicatedConnection {
         let changes_state = matches!(pipeline_placement(pipeline), Placement::Refused(_));
         let call = Call::Pipeline(pipeline);
         let placement = pipeline_placement_on_dedicated(pipeline);
-        values(pipeline, self.call(call, placement, changes_state).await?)
+        values(pipeline, self.call(call, placement, changes_state).await?).await
     }
 
     async fn call(
@@ -101,7 +102,13 @@ impl DedicatedConnection {
                 Err(Failure::NotTaken(_)) => owed,
             };
             match attempt {
-                Ok(reply) => return Ok(reply),
+                Ok(reply) => {
+                    if refused(call, &reply).is_some_and(|refusal| refusal.elsewhere) {
+                        // What this caller has found out is of use to all.
+                        self.core.on_not_master(self.borrowed.link().generation);
+                    }
+                    return Ok(told(call, reply, false));
+                }
                 Err(Failure::Error(error)) => return Err(error),
                 Err(Failure::Late(late)) => return Err(late.into_error(&self.core)),
                 Err(Failure::NotTaken(NotTaken::Ended(why) | NotTaken::ReadOnly(why))) => {

@@ -117,7 +117,7 @@ impl FailoverReport {
             Outcome::NotApplied => self.not_applied += 1,
             Outcome::MaybeApplied => self.maybe_applied += 1,
             // It was answered.
-            Outcome::Applied => {}
+            Outcome::Ran => {}
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod config;
 pub mod proto;
 pub mod runtime;
 
+mod aborted_transaction;
 mod client;
 mod closing;
 mod connection;

@@ -22,6 +22,7 @@ mod safety;
 mod scan;
 #[cfg(test)]
 mod tables;
+mod time_left;
 
 use std::ops::Deref;
 
@@ -35,6 +36,7 @@ pub use replica::is_replica_read;
 pub(crate) use replica::name;
 pub use safety::{Safety, pipeline_safety, safety};
 pub(crate) use scan::{Scan, ScanStep, scan_step};
+pub(crate) use time_left::with_time_left;
 
 /// The arguments of a command, or what is left of them.
 trait Args<'a>: Iterator<Item = &'a [u8]> + Clone {}

@@ -94,6 +94,10 @@ fn place_pipeline(pipeline: &Pipeline, handle: Handle) -> Placement {
     let mut whole = Placement::Shared;
     for (index, cmd) in pipeline.cmd_iter().enumerate() {
         let place = match rule(cmd) {
+            // The transaction would have one value less.
+            Rule::NeverQueued(Refusal { command, .. }) if pipeline.is_transaction() => {
+                Placement::Refused(Refusal { command, reason: NOT_QUEUED })
+            }
             // The writes it asks about come before it in the pipeline, and go wherever it goes.
             Rule::AsksAboutOwnWrites(_, place) if index > 0 => place,
             rule => rule.on(handle),
@@ -125,6 +129,8 @@ enum Rule {
     Everywhere(Placement),
     /// Refused on a shared handle, since it changes the connection for all who share it.
     OnlyDedicated(Refusal),
+    /// The same; and refused in an atomic pipeline, since the server does not queue it.
+    NeverQueued(Refusal),
     /// Refused by itself on a shared handle: it would be asked on another connection than the writes.
     AsksAboutOwnWrites(Refusal, Placement),
 }
@@ -133,12 +139,14 @@ impl Rule {
     fn on(self, handle: Handle) -> Placement {
         match self {
             Self::Everywhere(place) => place,
-            Self::OnlyDedicated(refusal) | Self::AsksAboutOwnWrites(refusal, _)
+            Self::OnlyDedicated(refusal)
+            | Self::NeverQueued(refusal)
+            | Self::AsksAboutOwnWrites(refusal, _)
                 if handle == Handle::Shared =>
             {
                 Placement::Refused(refusal)
             }
-            Self::OnlyDedicated(_) => Placement::Shared,
+            Self::OnlyDedicated(_) | Self::NeverQueued(_) => Placement::Shared,
             Self::AsksAboutOwnWrites(_, place) => place,
         }
     }
@@ -148,6 +156,8 @@ const SUBSCRIPTION: &str = "messages would come between the replies; use client.
 const REPLICATION: &str = "it is for replicas: what follows it is no reply";
 const TRANSACTION: &str =
     "all callers share this connection; use an atomic pipeline or a dedicated connection";
+const NOT_QUEUED: &str =
+    "an atomic pipeline is a transaction already, in which it is not queued; send it before";
 const STATE: &str = "all callers share this connection; use a dedicated connection";
 const DATABASE: &str =
     "all callers share this connection; set the database in the configuration or use a dedicated connection";
@@ -210,10 +220,10 @@ fn rule(cmd: &Cmd) -> Rule {
             "it undoes the login and the choice of database; drop the handle and take a new one",
         ),
 
-        b"MULTI" => only_dedicated("MULTI", TRANSACTION),
-        b"EXEC" => only_dedicated("EXEC", TRANSACTION),
-        b"DISCARD" => only_dedicated("DISCARD", TRANSACTION),
-        b"WATCH" => only_dedicated("WATCH", STATE),
+        b"MULTI" => never_queued("MULTI", TRANSACTION),
+        b"EXEC" => never_queued("EXEC", TRANSACTION),
+        b"DISCARD" => never_queued("DISCARD", TRANSACTION),
+        b"WATCH" => never_queued("WATCH", STATE),
         b"UNWATCH" => only_dedicated("UNWATCH", STATE),
         b"SELECT" => only_dedicated("SELECT", DATABASE),
         b"READONLY" => only_dedicated("READONLY", STATE),
@@ -304,6 +314,10 @@ fn never(command: &'static str, reason: &'static str) -> Rule {
 
 fn only_dedicated(command: &'static str, reason: &'static str) -> Rule {
     Rule::OnlyDedicated(Refusal { command, reason })
+}
+
+fn never_queued(command: &'static str, reason: &'static str) -> Rule {
+    Rule::NeverQueued(Refusal { command, reason })
 }
 
 /// `WAIT numreplicas timeout` and `WAITAOF numlocal numreplicas timeout`

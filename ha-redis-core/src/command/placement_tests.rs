@@ -231,6 +231,20 @@ fn nothing_blocks_in_an_atomic_pipeline() {
 }
 
 #[test]
+fn nothing_that_is_not_queued_stands_in_an_atomic_pipeline() {
+    for text in ["MULTI", "EXEC", "DISCARD", "WATCH k"] {
+        let mut pipeline = pipeline(&["GET k", text]);
+        assert_eq!(pipeline_placement_on_dedicated(&pipeline), Placement::Shared, "{text}");
+        let Placement::Refused(refusal) = pipeline_placement_on_dedicated(pipeline.atomic()) else {
+            panic!("{text} is not queued");
+        };
+        assert!(refusal.to_string().contains("atomic pipeline"), "{refusal}");
+        assert!(refused(pipeline_placement(&pipeline)).is_some_and(|name| text.starts_with(name)));
+    }
+    assert_eq!(pipeline_placement_on_dedicated(pipeline(&["UNWATCH"]).atomic()), Placement::Shared);
+}
+
+#[test]
 fn one_refused_command_refuses_the_pipeline() {
     let select = ["GET k", "BLPOP a 1", "SELECT 1"];
     assert_eq!(refused(pipeline_placement(&pipeline(&select))), Some("SELECT"));

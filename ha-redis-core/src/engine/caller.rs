@@ -6,7 +6,6 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_lite::future;
-use redis::ServerErrorKind;
 
 use crate::command::{Safety, Scan};
 use crate::config::RedisConfig;
@@ -16,13 +15,13 @@ use crate::engine::core::{Core, Keeper};
 use crate::engine::driver::unresponsive;
 use crate::engine::outage::Mark;
 use crate::engine::reading::Reading;
+use crate::engine::refused::{Refusals, refused, told};
 use crate::engine::scans::Scanning;
 use crate::error::{Error, Kind, Outcome};
 use crate::link::Generation;
 use crate::link::{Call, Link, NoReply, NotTaken, Slot};
 use crate::proto::{Reply, ReplyBound};
 use crate::replica::ReplicaChoice;
-use crate::retry::refusal::{self, Refusal};
 use crate::retry::{Backoff, Decision, RetryPolicy, RetrySafety, RetrySession};
 use crate::time::{Elapsed, sleep_until, until};
 
@@ -32,7 +31,7 @@ pub(crate) struct Caller {
     pub(super) core: Arc<Keeper>,
     lane: usize,
     /// How this handle's calls are repeated, and how long they may take. Shared, as handles are many.
-    terms: Arc<Terms>,
+    pub(super) terms: Arc<Terms>,
     /// How this handle finds replicas to read from; `None` when it goes to the master.
     reading: Option<Box<Reading>>,
     /// The connection of the last call: most likely that of the next.
@@ -50,6 +49,8 @@ pub(crate) struct Terms {
     pub(crate) safety: RetrySafety,
     /// The bound on a call with all its waits and attempts.
     pub(crate) timeout: Option<Duration>,
+    /// Whether a call waits while the server refuses it for a reason that passes.
+    pub(crate) waits_out_refusals: bool,
 }
 
 impl Terms {
@@ -58,7 +59,8 @@ impl Terms {
             .attempts(config.retry_attempts())
             .base_delay(config.retry_base_delay())
             .jitter(config.retry_jitter());
-        Self { policy, safety: config.retry_safety(), timeout: config.call_timeout() }
+        let (safety, timeout) = (config.retry_safety(), config.call_timeout());
+        Self { policy, safety, timeout, waits_out_refusals: true }
     }
 }
 
@@ -178,25 +180,23 @@ impl Caller {
         deadline: Option<Instant>,
         first: Option<(Attempt, Generation)>,
     ) -> Result<Reply, Error> {
+        // An earlier attempt may have run, whatever became of the last one.
         let mut in_doubt = false;
         let ended = self.persevere(call, route, deadline, first, &mut in_doubt).await;
         if let (Route::Scan, Ok(reply)) = (route, &ended) {
             self.remember_cursors(call, reply);
         }
-        let ended = match ended {
-            // An earlier attempt may have run, whatever became of the last one.
-            Err(error) if in_doubt => Err(error.with_outcome(Outcome::MaybeApplied)),
-            Ok(reply) => match refused(call, &reply).filter(|_| in_doubt) {
-                Some(refusal) => Err(left_in_doubt(refusal.kind)),
-                None => Ok(reply),
-            },
-            ended => ended,
-        };
+        let known = |outcome| if in_doubt { Outcome::MaybeApplied } else { outcome };
+        let ended = ended.map_err(|error| {
+            let outcome = known(error.outcome());
+            error.with_outcome(outcome)
+        });
         self.mark(match &ended {
+            Ok(reply) if refused(call, reply).is_some() => Mark::Failed(known(Outcome::NotApplied)),
             Ok(_) => Mark::Succeeded,
             Err(error) => Mark::Failed(error.outcome()),
         });
-        ended
+        ended.map(|reply| told(call, reply, in_doubt))
     }
 
     async fn persevere(
@@ -214,25 +214,25 @@ impl Caller {
         let mut session = self.terms.policy.session(deadline);
         let mut bound = self.wait_bound(deadline);
         let mut unsent = 0;
+        let mut refusals = Refusals::new(self.core.runtime.now());
         loop {
+            let sent = refusals.sent(call, self.core.runtime.now());
             let (attempt, generation) = match first.take() {
                 Some(attempt) => attempt,
                 None if deadline.is_some_and(|deadline| deadline <= self.core.runtime.now()) => {
                     return Err(too_late());
                 }
-                None => self.attempt(call, route, bound, deadline).await?,
+                None => self.attempt(sent, route, bound, deadline).await?,
             };
-            let (outcome, ended) = match attempt {
-                Ok(reply) => match refused(call, &reply) {
-                    None => return Ok(reply),
-                    Some(refusal) => {
-                        self.heed(refusal.kind, generation);
-                        if refusal.ran > Safety::ReadOnly && !self.terms.safety.allows(refusal.ran) {
-                            return Ok(reply);
-                        }
-                        (Outcome::NotApplied, Ok(reply))
+            let error = match attempt {
+                Ok(reply) => {
+                    let Some(refusal) = refused(call, &reply) else { return Ok(reply) };
+                    match self.wait_out(call, refusal, &mut refusals, deadline, generation).await {
+                        Some(until) => bound = until,
+                        None => return Ok(reply),
                     }
-                },
+                    continue;
+                }
                 // The fast path has found no room; with a place in the queue, the wait has ended in vain.
                 Err(Failure::NotTaken(NotTaken::Full)) if self.core.runtime.now() < bound => continue,
                 Err(Failure::NotTaken(NotTaken::Full)) => return Err(overloaded()),
@@ -259,15 +259,15 @@ impl Caller {
                         continue;
                     }
                     *in_doubt |= error.outcome() == Outcome::MaybeApplied;
-                    (error.outcome(), Err(error))
+                    error
                 }
             };
-            match self.decide(&mut session, call, outcome) {
+            match self.decide(&mut session, call, error.outcome()) {
                 Decision::RetryAt(at) if self.core.budget.take() => {
                     self.mark(Mark::Retried);
-                    self.pause_before(at, generation).await;
+                    self.pause_before(at, generation, true).await;
                 }
-                Decision::RetryAt(_) | Decision::GiveUp => return ended,
+                Decision::RetryAt(_) | Decision::GiveUp => return Err(error),
             }
             bound = self.wait_bound(deadline);
         }
@@ -293,7 +293,7 @@ impl Caller {
     }
 
     /// Tells the report of an outage of the master, to which reads from replicas do not belong.
-    fn mark(&self, mark: Mark) {
+    pub(super) fn mark(&self, mark: Mark) {
         if !self.reads_replicas() {
             self.core.on_call(mark);
         }
@@ -335,7 +335,7 @@ impl Caller {
         self.terms.timeout.and_then(|timeout| self.core.runtime.now().checked_add(timeout))
     }
 
-    fn wait_bound(&self, deadline: Option<Instant>) -> Instant {
+    pub(super) fn wait_bound(&self, deadline: Option<Instant>) -> Instant {
         let bound = self.core.runtime.now() + self.core.config.failover_wait();
         deadline.map_or(bound, |deadline| deadline.min(bound))
     }
@@ -395,29 +395,19 @@ impl Caller {
         Ok(link)
     }
 
-    /// The server refused: the pool may have to look for the master anew.
-    fn heed(&mut self, why: ServerErrorKind, generation: Generation) {
-        if self.reads_replicas() {
-            self.leave();
-        } else if why == ServerErrorKind::ReadOnly {
-            self.link = None;
-            self.core.on_not_master(generation);
-        }
-    }
-
     /// Leaves a connection on which an attempt has failed.
-    fn leave(&mut self) {
+    pub(super) fn leave(&mut self) {
         let left = self.link.take();
         if let Some(reading) = &mut self.reading {
             reading.avoid(left);
         }
     }
 
-    /// Waits before the next attempt, unless another server can answer it at once.
-    async fn pause_before(&self, at: Instant, generation: Generation) {
+    /// Waits before the next attempt, unless the call may `move_on` and another server can answer it at once.
+    pub(super) async fn pause_before(&self, at: Instant, generation: Generation, move_on: bool) {
         match &self.reading {
             None => self.pause(at, generation).await,
-            Some(reading) if reading.can_move_on(&self.core) => {}
+            Some(reading) if move_on && reading.can_move_on(&self.core) => {}
             Some(_) => sleep_until(&*self.core.runtime, at).await,
         }
     }
@@ -429,30 +419,12 @@ impl Caller {
     }
 }
 
-/// The server refused the last attempt, and nobody knows what became of those before.
-fn left_in_doubt(refusal: ServerErrorKind) -> Error {
-    let message = "an attempt was left without a reply, and the server refused the last one";
-    let kind = if refusal == ServerErrorKind::ReadOnly { Kind::NotMaster } else { Kind::Server };
-    Error::new(kind, format!("{message} ({refusal:?})")).with_outcome(Outcome::MaybeApplied)
-}
-
 fn too_late() -> Error {
     Error::new(Kind::Timeout, "the time of the call was over before it was sent")
 }
 
 pub(crate) fn overloaded() -> Error {
     Error::new(Kind::Overloaded, "too many commands were waiting for their replies")
-}
-
-pub(super) fn refused(call: Call<'_>, reply: &Reply) -> Option<Refusal> {
-    match (call, reply) {
-        (Call::Command(command), Reply::One(value)) => refusal::of_command(command, value),
-        (Call::Pipeline(pipeline), Reply::Many(replies)) if pipeline.is_transaction() => {
-            refusal::of_transaction(replies)
-        }
-        (Call::Pipeline(pipeline), Reply::Many(replies)) => refusal::of_pipeline(pipeline, replies),
-        _ => None,
-    }
 }
 
 /// Waits for a late reply as long as something moves on its connection, and for `socket_timeout` where nothing does.

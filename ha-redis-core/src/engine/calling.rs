@@ -12,7 +12,8 @@ use redis::Cmd;
 use crate::command::{
     Placement, Refusal, Scan, ScanStep, is_replica_read, name, pipeline_placement, placement, scan_step,
 };
-use crate::engine::caller::{Attempt, Caller, Failure, Route, refused};
+use crate::engine::caller::{Attempt, Caller, Failure, Route};
+use crate::engine::refused::has_error;
 use crate::error::{Error, Kind, Outcome};
 use crate::link::{Call, Generation, Slot};
 use crate::proto::Reply;
@@ -104,7 +105,7 @@ impl Future for Calling<'_> {
                     calling.stage = Stage::Sent(caller, slot);
                     Poll::Pending
                 }
-                Poll::Ready(Ok(reply)) if refused(calling.call, &reply).is_none() => {
+                Poll::Ready(Ok(reply)) if !has_error(calling.call, &reply) => {
                     caller.slot = Some(slot);
                     Poll::Ready(Ok(reply))
                 }

@@ -7,8 +7,8 @@ use std::task::{Context, Poll, ready};
 use redis::{Cmd, Value, cmd};
 
 use crate::engine::reply_reader::ReplyReader;
-use crate::error::{Error, Kind};
-use crate::proto::{Role, read_info_role, said, will_pass};
+use crate::error::{Error, Kind, said, will_pass};
+use crate::proto::{Role, read_info_role};
 #[cfg(feature = "sentinel")]
 use crate::proto::{read_hello_role, read_role};
 use crate::runtime::Transport;

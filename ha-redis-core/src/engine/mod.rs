@@ -22,6 +22,7 @@ pub(crate) mod opener;
 pub(crate) mod outage;
 pub(crate) mod reading;
 pub(crate) mod redial;
+pub(crate) mod refused;
 pub(crate) mod replica;
 pub(crate) mod reply_reader;
 #[cfg(feature = "sentinel")]

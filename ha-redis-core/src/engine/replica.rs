@@ -14,12 +14,10 @@ use crate::engine::core::Core;
 use crate::engine::dialog::Parts;
 use crate::engine::driver::{OnSilence, unresponsive};
 use crate::engine::redial::Redial;
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, said, will_pass};
 use crate::link::{Call, Generation, Link, NoReply, NotTaken, Slot};
 use crate::pool::{Followed, GivenBy};
-use crate::proto::{
-    Replication, Reply, ReplyBound, Role, read_replication, replication_question, said, will_pass,
-};
+use crate::proto::{Replication, Reply, ReplyBound, Role, read_replication, replication_question};
 use crate::time::{Elapsed, sleep, until};
 use crate::topology::Replica;
 

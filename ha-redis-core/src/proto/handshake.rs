@@ -5,7 +5,7 @@
 
 use redis::{Cmd, ServerError, Value, cmd};
 
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, said, will_pass};
 use crate::proto::role::{Role, hello_field, read_hello_role, read_role};
 
 /// The user of a password without a user name.
@@ -263,13 +263,6 @@ fn hear_role(greeting: &mut Greeting, reply: &Value) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether a server that refuses a command may take it soon. Otherwise this user may not run it, or the server does not
-/// know it: how that is said differs from server to server.
-pub(crate) fn will_pass(error: &ServerError) -> bool {
-    let passing = ["LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "OOM"];
-    passing.contains(&error.code())
-}
-
 /// Whether the server has refused for its state, or for that of all its clients, whatever it was asked.
 fn turns_away(error: &ServerError) -> bool {
     will_pass(error) || turns_clients_away(error)
@@ -287,11 +280,6 @@ fn wrong_password(said: &str) -> Error {
 
 fn refused(command: &str, error: &ServerError) -> Error {
     Error::new(Kind::Connect, format!("it answered {command} with: {}", said(error)))
-}
-
-/// A server's error in its own words.
-pub(crate) fn said(error: &ServerError) -> String {
-    format!("{} {}", error.code(), error.details().unwrap_or_default()).trim_end().to_owned()
 }
 
 #[cfg(test)]

@@ -8,14 +8,16 @@ pub(crate) mod pubsub;
 mod replication;
 mod role;
 mod run_id;
+mod transaction;
 
 pub use decode::{DecodeError, Decoder, Limits};
 
 pub(crate) use encode::encode;
-pub(crate) use handshake::{Answer, Form, Greeting, Handshake, said, will_pass};
+pub(crate) use handshake::{Answer, Form, Greeting, Handshake};
 pub(crate) use in_flight::{InFlight, Reply, ReplyBound, Request, Shape};
 pub use pubsub::Scope;
 pub(crate) use replication::{Position, Replication, read_replication, replication_question};
 pub use role::Role;
 pub(crate) use role::{read_hello_role, read_info_role, read_role};
 pub(crate) use run_id::{read_run_id, run_id_question};
+pub(crate) use transaction::Transaction;

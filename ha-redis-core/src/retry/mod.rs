@@ -1,23 +1,26 @@
 //! Whether, and when, a command is sent again: decisions only, no clock and no I/O.
 //!
 //! A [`RetryPolicy`] says how often and how patiently; a `RetrySession` keeps the account of one call and decides
-//! after each failed attempt; a `RetryBudget` is shared by all calls of a client.
+//! after each failed attempt; a `RetryBudget` is shared by all calls of a client. What a server refuses for now is no
+//! failed attempt: a `RefusalWait` says when it is asked again.
 
 mod backoff;
 mod budget;
 pub(crate) mod refusal;
+mod refusal_wait;
 mod safety;
 
 use std::time::{Duration, Instant};
 
-use redis::{ErrorKind, RedisError, ServerErrorKind};
+use redis::{ErrorKind, RedisError};
 
 use crate::command::Safety;
-use crate::error::{Kind, Outcome, RedisErrorExt, runs_nothing};
+use crate::error::{Kind, Outcome, RedisErrorExt, passes};
 
 pub(crate) use backoff::Backoff;
 pub use backoff::{Jitter, UnknownWord};
 pub(crate) use budget::RetryBudget;
+pub(crate) use refusal_wait::RefusalWait;
 pub use safety::RetrySafety;
 
 /// How often and how patiently to try again.
@@ -114,7 +117,7 @@ impl RetrySession {
         let harmless = match outcome {
             Outcome::NotSent | Outcome::NotApplied => true,
             Outcome::MaybeApplied => allowed.allows(safety),
-            Outcome::Applied => false,
+            Outcome::Ran => false,
         };
         if harmless { self.again(now, random) } else { Decision::GiveUp }
     }
@@ -142,14 +145,7 @@ fn is_transient(error: &RedisError) -> bool {
         return matches!(kind, Kind::Connect | Kind::Lost | Kind::Timeout | Kind::NotMaster | Kind::Sentinel)
             || matches!(kind, Kind::Protocol | Kind::Overloaded);
     }
-    match error.kind() {
-        ErrorKind::Server(ServerErrorKind::ExecAbort) => {
-            refusal::is_named_in(error.detail().unwrap_or_default())
-        }
-        ErrorKind::Server(kind) => runs_nothing(kind),
-        ErrorKind::Io => true,
-        _ => false,
-    }
+    error.kind() == ErrorKind::Io || passes(error)
 }
 
 #[cfg(test)]
@@ -183,7 +179,7 @@ mod tests {
             for allowed in [ReadOnly, Repeatable, Anything] {
                 assert!(retries(Outcome::NotSent, safety, allowed));
                 assert!(retries(Outcome::NotApplied, safety, allowed));
-                assert!(!retries(Outcome::Applied, safety, allowed));
+                assert!(!retries(Outcome::Ran, safety, allowed));
             }
         }
         let maybe = |safety, allowed| retries(Outcome::MaybeApplied, safety, allowed);
@@ -212,6 +208,7 @@ mod tests {
         assert_eq!(decide(server("-WRONGTYPE no\r\n").unwrap_err()), Decision::GiveUp);
         let discarded = "-EXECABORT Transaction discarded because of:";
         assert_ne!(decide(server(&format!("{discarded} READONLY no\r\n")).unwrap_err()), Decision::GiveUp);
+        assert_ne!(decide(server("-NOREPLICAS none\r\n").unwrap_err()), Decision::GiveUp);
         assert_eq!(decide(server(&format!("{discarded} ERR no\r\n")).unwrap_err()), Decision::GiveUp);
         assert_eq!(decide(Error::new(Kind::Authentication, "no").into()), Decision::GiveUp);
     }

@@ -1,85 +1,125 @@
 //! Replies that say that the server left a command, a pipeline or a transaction alone.
 
-use redis::{Arg, Cmd, Pipeline, ServerError, ServerErrorKind, Value};
+use redis::{Arg, Cmd, Pipeline, ServerError, Value};
 
-use crate::command::{Safety, pipeline_safety};
-use crate::error::runs_nothing;
+use crate::command::{Safety, pipeline_safety, safety};
+use crate::error::Outcome::{self, MaybeApplied, NotApplied, Ran};
+use crate::error::{Passing, is_refusal, noted, outcome_of, passing_of};
+use crate::proto::Transaction;
 
-/// A server's refusal of a call.
+/// A server's refusal of a call that it will take later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
-    pub(crate) kind: ServerErrorKind,
+    /// Whether it is for another server to take it: this one is no master.
+    pub(crate) elsewhere: bool,
+    /// Whether the call had waited on the server, which has become a replica since.
+    pub(crate) unblocked: bool,
     /// What sending the whole call again would run twice.
     pub(crate) ran: Safety,
 }
 
+impl Refusal {
+    /// The refusal of a whole call for this reason, if it passes.
+    fn of(error: &ServerError) -> Option<Self> {
+        let passing = passing_of(error);
+        let refusal = Self {
+            elsewhere: passing == Passing::Elsewhere,
+            unblocked: error.code() == "UNBLOCKED",
+            ran: Safety::ReadOnly,
+        };
+        passing.by_itself().then_some(refusal)
+    }
+}
+
 pub(crate) fn of_command(command: &Cmd, reply: &Value) -> Option<Refusal> {
     let Value::ServerError(error) = reply else { return None };
-    let kind = kind_of(error)?;
-    let believed = !runs_script(command) || is_servers_own(kind, error);
-    believed.then_some(Refusal { kind, ran: Safety::ReadOnly })
+    Refusal::of(error).filter(|_| outcome(command, error) == NotApplied)
 }
 
 /// A pipeline of which some commands were refused, and the others have run.
 pub(crate) fn of_pipeline(pipeline: &Pipeline, replies: &[Value]) -> Option<Refusal> {
     let answered = || pipeline.cmd_iter().zip(replies);
-    let first = answered().find_map(|(command, reply)| of_command(command, reply))?;
+    let mut refusals = answered().filter_map(|(command, reply)| of_command(command, reply));
+    let first = refusals.next()?;
+    let elsewhere = first.elsewhere || refusals.any(|refusal| refusal.elsewhere);
     let mut ran = Pipeline::new();
-    for (command, _) in answered().filter(|(command, reply)| of_command(command, reply).is_none()) {
+    for (command, _) in answered().filter(|(command, reply)| has_run(command, reply)) {
         ran.add_command(command.clone());
     }
-    Some(Refusal { ran: pipeline_safety(&ran), ..first })
+    Some(Refusal { elsewhere, ran: pipeline_safety(&ran), ..first })
 }
 
 /// A transaction that was not run: the replies are those to MULTI, to each command, and to EXEC.
 pub(crate) fn of_transaction(replies: &[Value]) -> Option<Refusal> {
-    let (exec, before) = replies.split_last()?;
-    let Value::ServerError(error) = exec else { return None };
-    let kind = if error.kind() == Some(ServerErrorKind::ExecAbort) {
-        let refused = before.iter().find_map(|reply| match reply {
-            Value::ServerError(error) => kind_of(error),
-            _ => None,
-        });
-        refused.or_else(|| named_by_exec(error.details().unwrap_or_default()))?
-    } else {
-        kind_of(error)?
-    };
-    Some(Refusal { kind, ran: Safety::ReadOnly })
+    let [.., Value::ServerError(_)] = replies else { return None };
+    let Transaction::Aborted { commands, exec } = Transaction::read(replies.to_vec()) else { return None };
+    if commands.is_empty() {
+        return Refusal::of(&exec);
+    }
+    // What is refused for good would be refused again.
+    let refusals = commands.iter().map(|(_, error)| Refusal::of(error)).collect::<Option<Vec<_>>>()?;
+    let elsewhere = refusals.iter().any(|refusal| refusal.elsewhere);
+    refusals.first().map(|first| Refusal { elsewhere, ..*first })
 }
 
-fn kind_of(error: &ServerError) -> Option<ServerErrorKind> {
-    error.kind().filter(|kind| runs_nothing(*kind))
-}
-
-/// A script may return an error of any code, after it has done something.
-fn runs_script(command: &Cmd) -> bool {
-    let Some(Arg::Simple(name)) = command.args_iter().next() else { return false };
-    ["EVAL", "EVALSHA", "FCALL"].iter().any(|script| name.eq_ignore_ascii_case(script.as_bytes()))
-}
-
-/// The words with which a server refuses before it runs anything, or at a script's first write.
-fn is_servers_own(kind: ServerErrorKind, error: &ServerError) -> bool {
-    let details = error.details().unwrap_or_default();
-    match kind {
-        ServerErrorKind::ReadOnly => details.starts_with("You can't write against a read only replica"),
-        ServerErrorKind::BusyLoading => details.contains("is loading the dataset in memory"),
-        ServerErrorKind::MasterDown => details.starts_with("Link with MASTER is down"),
-        _ => false,
+/// The reply as the caller of `command` is told it: an error that would seem to have changed nothing says so if it may
+/// have.
+pub(crate) fn told(command: &Cmd, reply: Value) -> Value {
+    match reply {
+        // What only reads has changed nothing, whatever it ran into.
+        Value::ServerError(error) if safety(command) != Safety::ReadOnly => {
+            let outcome = outcome(command, &error);
+            Value::ServerError(noted(error, outcome))
+        }
+        reply => reply,
     }
 }
 
-/// Whether the reason for which a transaction was discarded is a refusal.
-pub(crate) fn is_named_in(details: &str) -> bool {
-    let codes = ["READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"];
-    details.split(' ').any(|word| codes.contains(&word))
+/// The reply to the last attempt of a call, an earlier one of which may have run.
+pub(crate) fn told_in_doubt(reply: Value) -> Value {
+    match reply {
+        Value::ServerError(error) => Value::ServerError(noted(error, MaybeApplied)),
+        reply => reply,
+    }
 }
 
-/// Servers that refuse EXEC itself give the reason behind `because of:`.
-fn named_by_exec(details: &str) -> Option<ServerErrorKind> {
-    let (_, reason) = details.split_once("because of: ")?;
-    match redis::parse_redis_value(format!("-{}\r\n", reason.trim_end()).as_bytes()).ok()? {
-        Value::ServerError(error) => kind_of(&error),
-        _ => None,
+fn has_run(command: &Cmd, reply: &Value) -> bool {
+    !matches!(reply, Value::ServerError(error) if outcome(command, error) == NotApplied)
+}
+
+/// What became of `command`, which was answered with `error`.
+fn outcome(command: &Cmd, error: &ServerError) -> Outcome {
+    match UserCode::of(command) {
+        Some(code) if outcome_of(error) == NotApplied && !is_refusal(error, &code.name, code.declared) => Ran,
+        _ => outcome_of(error),
+    }
+}
+
+/// A command that runs a script, a function or a module, which may answer with an error of any code after it has done
+/// something.
+struct UserCode {
+    name: String,
+    /// Whether the server knows beforehand whether it writes: of functions, of scripts that begin with `#!`, and of
+    /// modules' commands.
+    declared: bool,
+}
+
+impl UserCode {
+    fn of(command: &Cmd) -> Option<Self> {
+        let mut words = command.args_iter().map(|word| match word {
+            Arg::Simple(bytes) => bytes,
+            _ => b"",
+        });
+        let name = String::from_utf8_lossy(words.next()?).to_ascii_uppercase();
+        let declared = match name.as_str() {
+            "EVAL" | "EVAL_RO" => words.next().is_some_and(|script| script.starts_with(b"#!")),
+            "EVALSHA" | "EVALSHA_RO" => false,
+            "FCALL" | "FCALL_RO" => true,
+            // Modules have a dot in the names of their commands.
+            name if name.contains('.') => true,
+            _ => return None,
+        };
+        Some(Self { name, declared })
     }
 }
 
@@ -92,7 +132,7 @@ mod tests {
     }
 
     fn read_only(ran: Safety) -> Option<Refusal> {
-        Some(Refusal { kind: ServerErrorKind::ReadOnly, ran })
+        Some(Refusal { elsewhere: true, unblocked: false, ran })
     }
 
     #[test]
@@ -108,9 +148,14 @@ mod tests {
         let mut pipeline = redis::pipe();
         pipeline.cmd("PUBLISH").arg("news").arg(1).cmd("SET").arg("k").arg(1);
         assert_eq!(
-            of_pipeline(&pipeline, &[Value::Int(0), refused]),
+            of_pipeline(&pipeline, &[Value::Int(0), refused.clone()]),
             read_only(Safety::Unsafe),
             "PUBLISH has run"
+        );
+        assert_eq!(
+            of_pipeline(&pipeline, &[value("-NOPERM no"), refused]),
+            read_only(Safety::ReadOnly),
+            "PUBLISH has not"
         );
     }
 
@@ -121,10 +166,14 @@ mod tests {
         assert_eq!(of_transaction(&refused), read_only(Safety::ReadOnly));
         let wrong = [Value::Okay, value("-ERR unknown command 'FOO'"), value(aborted)];
         assert_eq!(of_transaction(&wrong), None);
+        let both = [Value::Okay, value("-READONLY no"), value("-ERR unknown command 'FOO'"), value(aborted)];
+        assert_eq!(of_transaction(&both), None, "what is wrong for good will not pass");
         let at_exec = "-EXECABORT Transaction discarded because of: READONLY You can't write";
         let late = [Value::Okay, value("+QUEUED"), value(at_exec)];
         assert_eq!(of_transaction(&late), read_only(Safety::ReadOnly));
         assert_eq!(of_transaction(&[Value::Okay, value("+QUEUED"), value("*0")]), None);
+        let ran_alone = [value("-NOPERM no"), value(":1"), value("-READONLY no")];
+        assert_eq!(of_transaction(&ran_alone), None);
     }
 
     #[test]

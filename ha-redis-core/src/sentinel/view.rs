@@ -3,7 +3,7 @@
 use redis::{Cmd, Value, cmd};
 
 use crate::address::Address;
-use crate::proto::said;
+use crate::error::said;
 
 /// One Sentinel's account of a master.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

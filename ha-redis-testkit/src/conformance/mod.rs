@@ -49,6 +49,7 @@ mod partition;
 mod permissions;
 mod protocols;
 mod pubsub;
+mod refusals;
 mod repeats;
 mod replicas;
 mod scripted;
@@ -56,6 +57,7 @@ mod sentinel;
 mod sentinel_replicas;
 mod slow_links;
 mod tls;
+mod transactions;
 
 use std::any::Any;
 use std::fmt;
@@ -87,12 +89,14 @@ const SUITE: &[&[Test]] = &[
     permissions::TESTS,
     protocols::TESTS,
     pubsub::TESTS,
+    refusals::TESTS,
     repeats::TESTS,
     replicas::TESTS,
     sentinel::TESTS,
     sentinel_replicas::TESTS,
     slow_links::TESTS,
     tls::TESTS,
+    transactions::TESTS,
 ];
 
 /// A way to run a runtime.

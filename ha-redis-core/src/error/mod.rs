@@ -1,74 +1,22 @@
 //! What went wrong, and what became of the command.
 
+mod outcome;
+mod redis_error;
+mod server_error;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use redis::{ErrorKind as RedisErrorKind, RedisError, ServerErrorKind};
+use redis::RedisError;
 
 use crate::config::ConfigError;
 
-/// What became of a command whose call ended with an error.
-///
-/// # What do I do with an `INCR` that was maybe applied?
-///
-/// The server may have counted, or not, and nobody can know without asking it. There are three ways on:
-///
-/// - *It does not matter.* A count of visits may be off by one: leave it, or allow such commands to run twice with
-///   [`RetrySafety::Anything`](crate::RetrySafety::Anything).
-/// - *Make it repeatable.* Let the command say what is to be, not what is to change: `SET` a value that the caller
-///   knows, `ZADD` or `HSET` under an identifier of the event, `SET key id NX` and look at who is there when it fails.
-///   Such a call can be repeated until it succeeds.
-/// - *Ask.* Read what the command would have changed, where nobody else changes it, and go on from there.
-///
-/// ```
-/// use ha_redis_core::redis::{self, AsyncCommands};
-/// use ha_redis_core::{Connection, Outcome, RedisErrorExt};
-///
-/// # #[cfg(feature = "aio")]
-/// async fn count_order(mut redis: Connection, order: &str) -> redis::RedisResult<()> {
-///     match redis.incr::<_, _, ()>("orders", 1).await {
-///         Err(error) if error.outcome() == Outcome::MaybeApplied => {
-///             // A set of the orders themselves can be added to twice, and counted.
-///             redis.sadd("orders:in-doubt", order).await
-///         }
-///         done => done,
-///     }
-/// }
-/// ```
-///
-/// # The outcomes
-///
-/// | outcome | when | may it be sent again? |
-/// |---|---|---|
-/// | [`NotSent`](Self::NotSent) | its bytes never reached the server | always |
-/// | [`NotApplied`](Self::NotApplied) | the server refused before running it: `READONLY`, `LOADING`, … | always |
-/// | [`MaybeApplied`](Self::MaybeApplied) | it was written and no reply came | only if running it twice does no harm |
-/// | [`Applied`](Self::Applied) | a reply came, and it was an error or of another type than asked for | it would run again |
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Outcome {
-    /// The command never reached the server.
-    NotSent,
-    /// The server refused the command without running it.
-    NotApplied,
-    /// The command was written and its reply is not known.
-    MaybeApplied,
-    /// The server answered the command.
-    Applied,
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotSent => "not sent",
-            Self::NotApplied => "not applied",
-            Self::MaybeApplied => "maybe applied",
-            Self::Applied => "applied",
-        })
-    }
-}
+pub use outcome::Outcome;
+pub use redis_error::RedisErrorExt;
+pub(crate) use redis_error::passes;
+pub(crate) use server_error::{Passing, is_refusal, noted, outcome_of, passing_of, said, will_pass};
 
 /// An error of the client: opaque, cheap to clone, with predicates for what callers branch on.
 ///
@@ -265,75 +213,6 @@ impl From<Error> for RedisError {
     }
 }
 
-/// What [`RedisError`] cannot tell by itself: the outcome of the command.
-///
-/// ```
-/// use ha_redis_core::{Outcome, RedisErrorExt, redis};
-///
-/// let refused = redis::parse_redis_value(b"-READONLY You can't write against a read only replica.\r\n")
-///     .and_then(redis::Value::extract_error)
-///     .unwrap_err();
-/// assert_eq!(refused.outcome(), Outcome::NotApplied);
-/// ```
-pub trait RedisErrorExt {
-    /// What became of the command. A pipeline's is that of its least certain command.
-    fn outcome(&self) -> Outcome;
-
-    /// Whether the server takes no writes, by its own `READONLY` or by what the client knows of it.
-    fn is_read_only(&self) -> bool;
-
-    /// The client's own error, when it is one: `None` for errors that the server or a conversion gave.
-    fn client_error(&self) -> Option<&Error>;
-}
-
-impl RedisErrorExt for RedisError {
-    fn outcome(&self) -> Outcome {
-        if let Some(error) = self.client_error() {
-            return error.outcome();
-        }
-        match self.kind() {
-            // A transaction that EXEC refused ran none of its commands.
-            RedisErrorKind::Server(ServerErrorKind::ExecAbort) => Outcome::NotApplied,
-            // Of a pipeline some commands may have run although others were refused.
-            RedisErrorKind::Server(_) if is_pipeline(self) => Outcome::Applied,
-            RedisErrorKind::Server(kind) if runs_nothing(kind) => Outcome::NotApplied,
-            RedisErrorKind::InvalidClientConfig | RedisErrorKind::Client => Outcome::NotSent,
-            // Of another connection than ours, which cannot tell.
-            RedisErrorKind::Io => Outcome::MaybeApplied,
-            _ => Outcome::Applied,
-        }
-    }
-
-    fn is_read_only(&self) -> bool {
-        self.kind() == RedisErrorKind::Server(ServerErrorKind::ReadOnly)
-            || self.client_error().is_some_and(Error::is_read_only)
-    }
-
-    fn client_error(&self) -> Option<&Error> {
-        // redis-rs hands out what it keeps: an `Arc` around the `io::Error` made in `From<Error>` above.
-        let source = StdError::source(self)?;
-        let kept = source.downcast_ref::<Arc<dyn StdError + Send + Sync>>()?;
-        kept.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref()
-    }
-}
-
-fn is_pipeline(error: &RedisError) -> bool {
-    // Of the server's errors, only a pipeline's have no source.
-    StdError::source(error).is_none()
-}
-
-/// Whether a server that answers with this error has left the command alone.
-pub(crate) fn runs_nothing(kind: ServerErrorKind) -> bool {
-    matches!(
-        kind,
-        ServerErrorKind::ReadOnly
-            | ServerErrorKind::BusyLoading
-            | ServerErrorKind::MasterDown
-            | ServerErrorKind::ClusterDown
-            | ServerErrorKind::TryAgain
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -359,11 +238,11 @@ mod tests {
 
     #[test]
     fn a_servers_error_tells_whether_the_command_ran() {
-        for line in ["READONLY no", "LOADING wait", "MASTERDOWN x", "CLUSTERDOWN x", "TRYAGAIN x"] {
+        for line in ["READONLY no", "ERR syntax error", "WRONGTYPE no", "NOSCRIPT none", "OOM full"] {
             assert_eq!(server_error(line).outcome(), Outcome::NotApplied, "{line}");
         }
-        for line in ["ERR syntax error", "WRONGTYPE no", "NOSCRIPT none", "OOM full"] {
-            assert_eq!(server_error(line).outcome(), Outcome::Applied, "{line}");
+        for line in ["MYERR half way", "ERR no script: f, on @user_script:1.", "IOERR timeout"] {
+            assert_eq!(server_error(line).outcome(), Outcome::Ran, "{line}");
         }
         assert_eq!(server_error("EXECABORT discarded").outcome(), Outcome::NotApplied);
     }

@@ -30,6 +30,10 @@ use crate::retry::{RetryPolicy, RetrySafety};
 /// `socket_timeout`. It is sent again, up to `retry_attempts` times, when that can do no harm. A call that fails tells
 /// what became of it: see [`Outcome`] and [`RedisErrorExt`](crate::RedisErrorExt).
 ///
+/// A command that is marked `set_no_response(true)` is sent; its reply is read and dropped, and the call returns nil as
+/// soon as the command is on its way. What goes wrong before that is told, what goes wrong later is not. In a
+/// pipeline the mark means nothing, and a command that waits on the server is waited for.
+///
 /// Commands that wait on the server (`BLPOP`, `XREAD BLOCK`, …) leave the shared connection by themselves
 /// for one of their own, and take their time limit from their own argument. Those that would change the
 /// connection for everybody (`WATCH`, `SELECT`, `SUBSCRIBE`, subcommands of `CLIENT` that are not known, …) are refused

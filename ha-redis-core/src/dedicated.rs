@@ -1,6 +1,7 @@
 //! A connection for one caller.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use redis::{Cmd, Pipeline, RedisResult, Value};
 
@@ -9,7 +10,7 @@ use crate::command::{
 };
 use crate::connection::{out_of_step, values};
 use crate::engine::borrowed::{Borrowed, borrow};
-use crate::engine::caller::{Failure, exchange_in_turn, overloaded};
+use crate::engine::caller::{Attempt, Failure, exchange_in_turn, overloaded, stage_in_turn};
 use crate::engine::calling::not_allowed;
 use crate::engine::core::Keeper;
 use crate::engine::refused::{refused, told};
@@ -92,16 +93,14 @@ impl DedicatedConnection {
         let reply_bound = ReplyBound { within, by };
         let slot = Arc::new(Slot::default());
         loop {
-            // An earlier call may be owed its reply still, which comes before that to this one.
-            let owed = std::mem::replace(&mut self.borrowed.busy, true);
-            let link = self.borrowed.link();
-            let attempt = exchange_in_turn(link, &slot, call, reply_bound, &self.core, bound).await;
-            self.borrowed.busy = match &attempt {
-                Ok(_) => false,
-                Err(Failure::Error(_) | Failure::Late(_)) => true,
-                Err(Failure::NotTaken(_)) => owed,
+            let attempt = match placement {
+                Placement::Shared if call.is_no_response() => {
+                    self.send(call, &slot, reply_bound, bound).await
+                }
+                _ => self.exchange(call, &slot, reply_bound, bound).await,
             };
             match attempt {
+                Ok(_) if call.is_no_response() => return Ok(Reply::One(Value::Nil)),
                 Ok(reply) => {
                     if refused(call, &reply).is_some_and(|refusal| refusal.elsewhere) {
                         // What this caller has found out is of use to all.
@@ -122,6 +121,41 @@ impl DedicatedConnection {
                 }
             }
         }
+    }
+
+    async fn exchange(
+        &mut self,
+        call: Call<'_>,
+        slot: &Arc<Slot>,
+        reply_bound: ReplyBound,
+        bound: Instant,
+    ) -> Attempt {
+        // An earlier call may be owed its reply still, which comes before that to this one.
+        let owed = std::mem::replace(&mut self.borrowed.busy, true);
+        let link = self.borrowed.link();
+        let attempt = exchange_in_turn(link, slot, call, reply_bound, &self.core, bound).await;
+        self.borrowed.busy = match &attempt {
+            Ok(_) => false,
+            Err(Failure::Error(_) | Failure::Late(_)) => true,
+            Err(Failure::NotTaken(_)) => owed,
+        };
+        // Replies come in order.
+        self.borrowed.owes_to_nobody &= attempt.is_err();
+        attempt
+    }
+
+    /// Has a call sent whose reply nobody waits for.
+    async fn send(
+        &mut self,
+        call: Call<'_>,
+        slot: &Arc<Slot>,
+        reply_bound: ReplyBound,
+        bound: Instant,
+    ) -> Attempt {
+        let link = self.borrowed.link();
+        let staged = stage_in_turn(link, slot, call, reply_bound, &self.core, bound).await;
+        self.borrowed.owes_to_nobody |= staged.is_ok();
+        staged.map(|()| Reply::One(Value::Nil)).map_err(Failure::NotTaken)
     }
 }
 

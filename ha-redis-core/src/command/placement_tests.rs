@@ -161,14 +161,6 @@ fn what_breaks_the_flow_of_replies_is_refused_everywhere() {
 }
 
 #[test]
-fn a_command_without_response_is_refused_everywhere() {
-    let mut cmd = command("GET k");
-    cmd.set_no_response(true);
-    assert!(refused(placement(&cmd)).is_some());
-    assert!(refused(placement_on_dedicated(&cmd)).is_some());
-}
-
-#[test]
 fn what_changes_the_connection_needs_a_dedicated_one() {
     for (text, name) in [
         ("MULTI", "MULTI"),

@@ -18,11 +18,13 @@ pub(crate) struct Borrowed {
     pub(crate) tainted: bool,
     /// Whether a call is under way, or ended without its reply.
     pub(crate) busy: bool,
+    /// Whether replies are owed that nobody waits for, to calls that are to run nevertheless.
+    pub(crate) owes_to_nobody: bool,
 }
 
 impl Borrowed {
     fn new(core: &Arc<Core>, link: Arc<Link>) -> Self {
-        Self { core: Arc::clone(core), link, tainted: false, busy: false }
+        Self { core: Arc::clone(core), link, tainted: false, busy: false, owes_to_nobody: false }
     }
 
     pub(crate) fn link(&self) -> &Arc<Link> {
@@ -32,7 +34,11 @@ impl Borrowed {
 
 impl Drop for Borrowed {
     fn drop(&mut self) {
-        if self.tainted || self.busy {
+        let owed = self.owes_to_nobody && self.link.owes_replies();
+        if owed && !self.busy {
+            // What was sent without a wait for its reply is to run: the connection ends behind that.
+            self.link.drain(Error::new(Kind::Lost, "the caller gave its connection up"));
+        } else if self.tainted || self.busy {
             // A reply is still owed: the caller went away while the server let it wait. Ending the connection
             // ends that wait, before the server hands an element to nobody.
             self.link.shut(Error::new(Kind::Closed, "the caller gave its connection up"));

@@ -6,6 +6,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_lite::future;
+use redis::Value;
 
 use crate::command::{Safety, Scan};
 use crate::config::RedisConfig;
@@ -196,7 +197,10 @@ impl Caller {
             Ok(_) => Mark::Succeeded,
             Err(error) => Mark::Failed(error.outcome()),
         });
-        ended.map(|reply| told(call, reply, in_doubt))
+        ended.map(|reply| match call.is_no_response() {
+            true => Reply::One(Value::Nil),
+            false => told(call, reply, in_doubt),
+        })
     }
 
     async fn persevere(
@@ -364,6 +368,14 @@ impl Caller {
                 };
                 let reply_bound = self.reply_bound(deadline);
                 let link = self.link.insert(link);
+                if call.is_no_response() {
+                    let staged = stage_in_turn(link, &slot, call, reply_bound, &self.core, bound).await;
+                    let generation = link.generation;
+                    return Ok((
+                        staged.map(|()| Reply::One(Value::Nil)).map_err(Failure::NotTaken),
+                        generation,
+                    ));
+                }
                 (exchange_in_turn(link, &slot, call, reply_bound, &self.core, bound).await, link.generation)
             }
             // Boxed for the same reason as below.
@@ -453,16 +465,27 @@ pub(crate) async fn exchange_in_turn(
     core: &Core,
     bound: Instant,
 ) -> Attempt {
+    stage_in_turn(link, slot, call, reply_bound, core, bound).await.map_err(Failure::NotTaken)?;
+    poll_fn(|cx| slot.poll(cx)).await.map_err(|no_reply| Failure::of(no_reply, link, slot))
+}
+
+/// The first half of [`exchange_in_turn`]: the call will be sent, and its reply goes to `slot`.
+pub(crate) async fn stage_in_turn(
+    link: &Link,
+    slot: &Arc<Slot>,
+    call: Call<'_>,
+    reply_bound: ReplyBound,
+    core: &Core,
+    bound: Instant,
+) -> Result<(), NotTaken> {
     let at_once = poll_fn(|cx| {
         slot.arm(cx);
         Poll::Ready(link.submit(call, slot, reply_bound))
     });
-    let submitted = match at_once.await {
+    match at_once.await {
         Err(NotTaken::Full) => {
             Box::pin(link.submit_in_turn(call, slot, reply_bound, &*core.runtime, bound)).await
         }
         submitted => submitted,
-    };
-    submitted.map_err(Failure::NotTaken)?;
-    poll_fn(|cx| slot.poll(cx)).await.map_err(|no_reply| Failure::of(no_reply, link, slot))
+    }
 }

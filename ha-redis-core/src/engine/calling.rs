@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use redis::Cmd;
+use redis::{Cmd, Value};
 
 use crate::command::{
     Placement, Refusal, Scan, ScanStep, is_replica_read, name, pipeline_placement, placement, scan_step,
@@ -65,6 +65,8 @@ impl<'a> Calling<'a> {
             let slot = caller.slot.take().unwrap_or_default();
             slot.arm(cx);
             match link.submit(self.call, &slot, caller.reply_bound(self.deadline)) {
+                // The slot stays with the connection, which drops the reply with it.
+                Ok(()) if self.call.is_no_response() => return Poll::Ready(Ok(Reply::One(Value::Nil))),
                 Ok(()) => {
                     self.stage = Stage::Sent(caller, slot);
                     return Poll::Pending;

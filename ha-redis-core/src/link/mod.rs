@@ -58,6 +58,11 @@ impl Call<'_> {
         }
     }
 
+    /// Whether its caller goes on as soon as it is staged; its reply is dropped. In a pipeline the mark means nothing.
+    pub(crate) fn is_no_response(self) -> bool {
+        matches!(self, Self::Command(command) if command.is_no_response())
+    }
+
     pub(crate) fn safety(self) -> Safety {
         match self {
             Self::Command(command) => safety(command),
@@ -243,6 +248,11 @@ impl Link {
             }
             listener.await;
         }
+    }
+
+    /// Whether replies are owed.
+    pub(crate) fn owes_replies(&self) -> bool {
+        lock(&self.state).owed > 0
     }
 
     /// How many replies have come: a sign of life, for whoever looks twice.

@@ -44,6 +44,7 @@ mod hostile;
 mod kit;
 mod load;
 mod networks;
+mod no_response;
 mod outcomes;
 mod partition;
 mod permissions;
@@ -84,6 +85,7 @@ const SUITE: &[&[Test]] = &[
     hopeless::TESTS,
     hostile::TESTS,
     networks::TESTS,
+    no_response::TESTS,
     outcomes::TESTS,
     partition::TESTS,
     permissions::TESTS,

@@ -1,0 +1,97 @@
+//! Commands whose reply nobody wants: `set_no_response(true)`.
+
+use std::time::Duration;
+
+use super::kit::{Kit, calls, settings};
+use crate::Server;
+use ha_redis_core::{Outcome, RedisErrorExt};
+use redis::{AsyncCommands, Cmd, RedisResult, Value};
+
+tests![
+    a_command_without_a_response_runs_and_leaves_the_connection_in_step,
+    it_ends_before_the_server_answers,
+    it_is_told_what_went_wrong_before_it_was_staged,
+    a_dedicated_connection_is_given_back_when_it_has_run,
+    a_blocking_command_without_a_response_waits_on_its_own_connection,
+    in_a_pipeline_the_mark_means_nothing,
+];
+
+fn increment() -> Cmd {
+    redis::cmd("INCR").arg("n").set_no_response(true).take()
+}
+
+async fn a_command_without_a_response_runs_and_leaves_the_connection_in_step(kit: Kit) -> RedisResult<()> {
+    let server = Server::start().unwrap();
+    let client = kit.client_of(&server).await;
+    let mut redis = client.connection();
+    let mut own = client.dedicated().await.unwrap();
+    for round in 1..=100_i64 {
+        assert_eq!(increment().query_async::<Value>(&mut redis).await?, Value::Nil);
+        // An error is dropped as any other reply.
+        redis::cmd("NOSUCHCOMMAND").set_no_response(true).exec_async(&mut redis).await?;
+        assert_eq!(redis.get::<_, i64>("n").await?, 2 * round - 1);
+        assert_eq!(increment().query_async::<Value>(&mut own).await?, Value::Nil);
+        assert_eq!(own.get::<_, i64>("n").await?, 2 * round);
+    }
+    Ok(())
+}
+
+async fn it_ends_before_the_server_answers(kit: Kit) {
+    let server = Server::start().unwrap();
+    let client = kit.client_of(&server).await;
+    let mut own = client.dedicated().await.unwrap();
+    server.hang().unwrap();
+    increment().exec_async(&mut client.connection()).await.unwrap();
+    increment().exec_async(&mut own).await.unwrap();
+    server.resume().unwrap();
+    kit.until("both have run", || calls(&server, "incr") == 2).await;
+    let closed = client.close().await;
+    assert!(closed.is_clean(), "{closed}");
+}
+
+async fn it_is_told_what_went_wrong_before_it_was_staged(kit: Kit) {
+    let server = Server::start().unwrap();
+    let settings = settings(server.port()).failover_wait(Duration::from_millis(200));
+    let client = kit.connect(settings.build().unwrap()).await.unwrap();
+    server.kill().unwrap();
+    kit.until("the connection is gone", || {
+        futures_lite::future::block_on(client.health_check()).open_connections == 0
+    })
+    .await;
+    let error = increment().exec_async(&mut client.connection()).await.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::NotSent, "{error}");
+    client.close().await;
+    let error = increment().exec_async(&mut client.connection()).await.unwrap_err();
+    assert!(error.client_error().is_some_and(|error| error.is_closed()), "{error}");
+}
+
+async fn a_dedicated_connection_is_given_back_when_it_has_run(kit: Kit) {
+    let server = Server::start().unwrap();
+    let client = kit.client_of(&server).await;
+    for round in 1..=20 {
+        let mut own = client.dedicated().await.unwrap();
+        increment().exec_async(&mut own).await.unwrap();
+        drop(own);
+        kit.until("it has run", || calls(&server, "incr") == round).await;
+    }
+}
+
+async fn a_blocking_command_without_a_response_waits_on_its_own_connection(kit: Kit) {
+    let server = Server::start().unwrap();
+    let client = kit.client_of(&server).await;
+    let mut redis = client.connection();
+    redis.rpush::<_, _, ()>("from", "job").await.unwrap();
+    let mut moving = redis::cmd("BLMOVE");
+    moving.arg("from").arg("to").arg("LEFT").arg("RIGHT").arg(5).set_no_response(true);
+    assert_eq!(moving.query_async::<Value>(&mut redis).await.unwrap(), Value::Nil);
+    assert_eq!(redis.lpop::<_, String>("to", None).await.unwrap(), "job");
+}
+
+async fn in_a_pipeline_the_mark_means_nothing(kit: Kit) {
+    let server = Server::start().unwrap();
+    let mut redis = kit.client_of(&server).await.connection();
+    let mut pipeline = redis::pipe();
+    pipeline.add_command(increment()).add_command(increment());
+    assert_eq!(pipeline.query_async::<(i64, i64)>(&mut redis).await.unwrap(), (1, 2));
+    assert_eq!(pipeline.atomic().query_async::<(i64, i64)>(&mut redis).await.unwrap(), (3, 4));
+}

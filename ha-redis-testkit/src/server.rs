@@ -25,6 +25,9 @@ const ATTEMPTS: usize = 3;
 /// The user that queries log in as when ACL rules are given, since those may take the default user away.
 const OWN_USER: &str = "ha-redis-testkit";
 
+/// The configuration, in a server's folder.
+const CONFIG_FILE: &str = "redis.conf";
+
 /// A running `redis-server`, or a Sentinel of a [`Topology`](crate::Topology). It ends when this value drops, and
 /// its folder goes with it.
 pub struct Server {
@@ -212,6 +215,15 @@ impl Server {
         self.kill()?;
         self.launch()?;
         self.wait_until_ready()
+    }
+
+    /// Starts it again as another one, with nothing of what it knew: as [`Server::restart`], by this configuration.
+    pub(crate) fn start_anew(&self, configuration: &ServerBuilder) -> Result<(), Error> {
+        self.kill()?;
+        let file = configuration.config_file(self.port(), &self.folder);
+        fs::write(self.folder.join(CONFIG_FILE), file)
+            .map_err(Error::io("write the server's configuration"))?;
+        self.restart()
     }
 
     fn launch(&self) -> Result<(), Error> {

@@ -21,7 +21,7 @@ use crate::link::Generation;
 use crate::pool::GivenBy;
 use crate::proto::Role;
 use crate::retry::{Backoff, Jitter};
-use crate::sentinel::{Action, Follower, Input, Rules};
+use crate::sentinel::{Action, Follower, Input, Naming, Rules};
 use crate::time::{sleep_until, until};
 
 /// How often a replica that is being promoted is asked for its role.
@@ -103,6 +103,7 @@ struct Supervisor {
     watch: Option<Sender<()>>,
     /// A switch was announced, and neither done nor abandoned yet.
     switching: bool,
+    naming: Naming,
 }
 
 impl Supervisor {
@@ -117,6 +118,7 @@ impl Supervisor {
             roll: RollCall::default(),
             watch: None,
             switching: false,
+            naming: Naming::default(),
             core,
         }
     }
@@ -139,6 +141,7 @@ impl Supervisor {
                     core.pool.list_replicas(replicas);
                 }
                 actions.into_iter().for_each(|action| self.carry_out(action));
+                self.tell_naming();
             }
         }
     }
@@ -180,12 +183,12 @@ impl Supervisor {
                 self.sentinels.remove(&sentinel);
             }
             Action::Follow(address) => {
-                let master_name = self.core.config.sentinel_master_name().to_owned();
                 self.switching = false;
+                self.naming = self.follower.naming();
                 let from = self.core.pool.master();
                 let epoch = self.follower.epoch();
                 self.core.events.tell(Event::Switched { from, to: address.clone(), epoch });
-                self.generation = self.core.pool.follow(address.clone(), GivenBy::Sentinels { master_name });
+                self.generation = self.core.pool.follow(address.clone(), given_by(&self.core, self.naming));
                 tracing::info!(%address, generation = %self.generation, "following the master");
             }
             Action::Confirm => self.core.pool.confirm(),
@@ -215,6 +218,14 @@ impl Supervisor {
                 let kind = self.core.sentinel_list.hopeless().unwrap_or(Kind::Sentinel);
                 self.core.pool.fail(Error::new(kind, account));
             }
+        }
+    }
+
+    /// Errors about the master say who names it.
+    fn tell_naming(&mut self) {
+        let naming = self.follower.naming();
+        if naming != std::mem::replace(&mut self.naming, naming) {
+            self.core.pool.rename(given_by(&self.core, naming));
         }
     }
 
@@ -281,11 +292,15 @@ pub(crate) fn rules(config: &RedisConfig) -> Rules {
     }
 }
 
+fn given_by(core: &Core, naming: Naming) -> GivenBy {
+    GivenBy::Sentinels { master_name: core.config.sentinel_master_name().to_owned(), naming }
+}
+
 /// Asks a replica for its role until it is master, on one connection for as long as that lasts. One that was master
 /// `before` is believed only once it was a replica.
 async fn watch_promotion(core: &Core, replica: Address, before: bool) {
     let mut believed = !before;
-    let given_by = GivenBy::Sentinels { master_name: core.config.sentinel_master_name().to_owned() };
+    let given_by = given_by(core, Naming::Selected);
     for failures in 0.. {
         let began = core.runtime.now();
         if let Ok((dialog, greeting)) = core.data.connect(&replica, &given_by).await

@@ -4,6 +4,8 @@ use std::fmt;
 
 use crate::address::Address;
 use crate::link::Generation;
+#[cfg(feature = "sentinel")]
+use crate::sentinel::Naming;
 
 #[derive(Debug)]
 pub(crate) struct Followed {
@@ -19,7 +21,7 @@ pub(crate) enum GivenBy {
     Configuration,
     /// The Sentinels, as the master of this name.
     #[cfg(feature = "sentinel")]
-    Sentinels { master_name: String },
+    Sentinels { master_name: String, naming: Naming },
     /// The list of Sentinels in the configuration, or other Sentinels.
     #[cfg(feature = "sentinel")]
     SentinelList,
@@ -32,7 +34,12 @@ impl fmt::Display for GivenBy {
         match self {
             Self::Configuration => f.write_str("the address in the configuration"),
             #[cfg(feature = "sentinel")]
-            Self::Sentinels { master_name } => write!(f, "which the Sentinels name for `{master_name}`"),
+            Self::Sentinels { master_name, naming } => match naming {
+                Naming::Named => write!(f, "which the Sentinels name for `{master_name}`"),
+                Naming::Selected => write!(f, "which a Sentinel makes the master `{master_name}`"),
+                Naming::Unnamed => write!(f, "which no Sentinel names for `{master_name}` any more"),
+                Naming::NamedLast => write!(f, "the last that the Sentinels named for `{master_name}`"),
+            },
             #[cfg(feature = "sentinel")]
             Self::SentinelList => f.write_str("a Sentinel"),
             Self::Replicas => f.write_str("a replica of the master"),

@@ -203,6 +203,16 @@ impl Pool {
         generation
     }
 
+    /// Who names the master that is followed has changed.
+    #[cfg(feature = "sentinel")]
+    pub(crate) fn rename(&self, given_by: GivenBy) {
+        let mut state = lock(&self.state);
+        if let Some(followed) = &state.followed {
+            let (generation, address) = (followed.generation, followed.address.clone());
+            state.followed = Some(Arc::new(Followed { generation, address, given_by }));
+        }
+    }
+
     /// Sends nothing more for now. What is in flight may finish.
     #[cfg(feature = "sentinel")]
     pub(crate) fn hold(&self) {

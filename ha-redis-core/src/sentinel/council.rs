@@ -1,11 +1,15 @@
-//! What each Sentinel said last, and what they agree on.
+//! The Sentinels: which there are, what each said last, and what they agree on.
+//!
+//! Those that answer decide by majority, and those that did a moment ago are counted with them: who is gone for long
+//! takes no part, nor does an address in the configuration at which nobody ever answered.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use crate::address::Address;
-use crate::sentinel::view::MasterView;
-use crate::sentinel::{View, listed_replicas};
+use crate::sentinel::member::Member;
+use crate::sentinel::replicas::listed_replicas;
+use crate::sentinel::view::{Instance, MasterView, View};
 use crate::topology::Replica;
 
 /// So many Sentinels are listened to at the most, however many they name.
@@ -14,227 +18,248 @@ pub(super) const MOST_SENTINELS: usize = 16;
 /// The Sentinels: those of the configuration and those that were met.
 #[derive(Debug)]
 pub(super) struct Council {
-    configured: BTreeSet<Address>,
-    sentinels: BTreeMap<Address, Said>,
-    /// Addresses of Sentinels that answer at another one, too: they are not asked twice.
-    aliases: BTreeMap<Address, Address>,
+    pub(super) members: BTreeMap<Address, Member>,
 }
 
-/// What a Sentinel said last.
-#[derive(Debug, Default)]
-struct Said {
-    answer: Option<Result<View, String>>,
-    /// When it was asked for that.
-    asked: Option<Instant>,
-    /// Whether it has answered since it was asked last. An error stands until there is an answer: Sentinels that fail
-    /// after different times would never count together.
-    current: bool,
-}
-
-impl Said {
-    /// Whether it was asked for this `since` then; an error stands here, too.
-    fn is_since(&self, since: Instant) -> bool {
-        matches!(self.answer, Some(Err(_))) || self.asked.is_some_and(|asked| since <= asked)
-    }
-}
-
-/// A master that at least one Sentinel names.
+/// A master that Sentinels name.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Candidate {
     pub(super) address: Address,
     pub(super) epoch: u64,
-    votes: usize,
+}
+
+/// An answer that counts.
+pub(super) struct Vote<'a> {
+    member: &'a Member,
+    pub(super) view: &'a View,
+    pub(super) master: &'a MasterView,
+}
+
+/// What tells a Sentinel apart: its id, where it is known, or its address. Two that give the same id and name different
+/// masters are not one.
+type Identity<'a> = (Result<&'a str, &'a Address>, Option<&'a Address>);
+
+fn identity<'a>((address, member): (&'a Address, &'a Member)) -> Identity<'a> {
+    (member.id.as_deref().ok_or(address), member.named())
 }
 
 impl Council {
     pub(super) fn new(sentinels: &[Address]) -> Self {
-        let configured: BTreeSet<_> = sentinels.iter().cloned().collect();
-        let sentinels = configured.iter().map(|address| (address.clone(), Said::default())).collect();
-        Self { configured, sentinels, aliases: BTreeMap::new() }
+        Self { members: sentinels.iter().map(|address| (address.clone(), Member::configured())).collect() }
     }
 
     pub(super) fn knows(&self, sentinel: &Address) -> bool {
-        self.sentinels.contains_key(sentinel)
+        self.members.contains_key(sentinel)
     }
 
     /// Books what a Sentinel answered to the question that was `asked` then, or why it did not.
-    pub(super) fn hear(&mut self, sentinel: &Address, asked: Instant, answer: Result<View, String>) {
-        // An address in front of several Sentinels leads to another one at times: its aliases are the former one's.
-        let id = |view: &View| view.id.clone();
-        if self.view(sentinel).and_then(id) != answer.as_ref().ok().and_then(id) {
-            self.aliases.retain(|_, to| to != sentinel);
+    pub(super) fn hear(
+        &mut self,
+        sentinel: &Address,
+        asked: Instant,
+        answer: Result<View, String>,
+        now: Instant,
+    ) {
+        if let Some(member) = self.members.get_mut(sentinel) {
+            member.hear(asked, answer);
         }
-        let said = Said { answer: Some(answer), asked: Some(asked), current: true };
-        self.sentinels.insert(sentinel.clone(), said);
+        self.members.values_mut().for_each(|member| member.age(now));
     }
 
     /// A Sentinel has stopped to act, or acts again.
     pub(super) fn set_tilt(&mut self, sentinel: &Address, tilt: bool) {
-        if let Some(Said { answer: Some(Ok(view)), .. }) = self.sentinels.get_mut(sentinel) {
+        if let Some(view) = self.members.get_mut(sentinel).and_then(Member::view_mut) {
             view.tilt = tilt;
         }
     }
 
     /// All are asked again.
     pub(super) fn ask(&mut self) {
-        for said in self.sentinels.values_mut() {
-            said.current = matches!(said.answer, Some(Err(_)));
-        }
+        self.members.values_mut().for_each(Member::ask);
     }
 
-    /// Sentinels that this one names and nobody has named before; they belong to the council from now on.
-    pub(super) fn meet(&mut self, sentinel: &Address) -> Vec<Address> {
-        let Some(view) = self.view(sentinel) else { return Vec::new() };
-        let is_new = |address: &&Address| !self.knows(address) && !self.aliases.contains_key(*address);
-        let room = MOST_SENTINELS.saturating_sub(self.sentinels.len());
-        let new: BTreeSet<_> = view.sentinels.iter().filter(is_new).cloned().collect();
-        let new: Vec<_> = new.into_iter().take(room).collect();
-        self.sentinels.extend(new.iter().map(|address| (address.clone(), Said::default())));
-        new
+    /// Sentinels that a majority lists and that were not known: they belong to the council from now on.
+    pub(super) fn meet(&mut self) -> Vec<Address> {
+        let mut met = Vec::new();
+        for (address, id) in self.listed() {
+            if let Some(known) = self.members.get_mut(&address) {
+                known.id.get_or_insert(id);
+            } else if self.members.len() < MOST_SENTINELS && !self.answers_elsewhere(&id) {
+                self.members.insert(address.clone(), Member::met(&id));
+                met.push(address);
+            }
+        }
+        met
     }
 
-    /// Forgets those that were met and are not needed: they do not answer and no other one names them any more, or
-    /// this one, which has just answered, answers at two addresses.
-    pub(super) fn forget(&mut self, sentinel: &Address) -> Vec<Address> {
-        let mut gone = self.vanished();
-        if let Some((alias, of)) = self.alias(sentinel) {
-            self.aliases.insert(alias.clone(), of);
-            gone.push(alias);
-        }
-        gone.iter().for_each(|address| _ = self.sentinels.remove(address));
+    /// Forgets those that were met and are not needed: no majority lists them any more and they do not answer, or they
+    /// answer at an address of the configuration as well.
+    pub(super) fn forget(&mut self) -> Vec<Address> {
+        let listed = self.listed();
+        let heard = self.votes().count() >= self.majority();
+        let is_needed = |address: &Address, member: &Member| {
+            let vanished = heard && member.failure().is_some() && !listed.contains_key(address);
+            let is_double = || member.id.as_ref().is_some_and(|id| self.answers_elsewhere(id));
+            member.configured || !(vanished || is_double())
+        };
+        let gone = self.members.iter().filter(|(address, member)| !is_needed(address, member));
+        let gone: Vec<_> = gone.map(|(address, _)| address.clone()).collect();
+        gone.iter().for_each(|address| _ = self.members.remove(address));
         gone
     }
 
-    fn vanished(&self) -> Vec<Address> {
-        let named: BTreeSet<_> = self.views().flat_map(|(_, view)| &view.sentinels).collect();
-        let gone = |(address, said): (&Address, &Said)| {
-            let silent = matches!(said.answer, Some(Err(_)));
-            let needed = named.contains(address) || self.configured.contains(address);
-            (silent && !needed && !named.is_empty()).then(|| address.clone())
+    /// The Sentinels that a majority lists: their addresses and ids.
+    fn listed(&self) -> BTreeMap<Address, String> {
+        let mut votes: BTreeMap<_, usize> = BTreeMap::new();
+        for vote in self.votes() {
+            let others: BTreeSet<_> = vote.view.sentinels.iter().collect();
+            others.into_iter().for_each(|other| *votes.entry(other).or_default() += 1);
+        }
+        let listed = votes.into_iter().filter(|(_, votes)| *votes >= self.majority());
+        listed.map(|(other, _)| (other.address.clone(), other.id.clone())).collect()
+    }
+
+    /// Whether the Sentinel of this id answers at an address of the configuration that other Sentinels do not know it by:
+    /// it may be configured by a name and announce an address.
+    fn answers_elsewhere(&self, id: &str) -> bool {
+        let listed = |address: &Address| {
+            self.votes().any(|vote| vote.view.sentinels.iter().any(|other| other.address == *address))
         };
-        self.sentinels.iter().filter_map(gone).collect()
+        let mut members = self.members.iter().filter(|(_, member)| member.configured);
+        members.any(|(address, member)| {
+            member.id.as_deref() == Some(id) && member.view().is_some() && !listed(address)
+        })
     }
 
-    /// An address under which a Sentinel was met that is heard at another one as well, and that other one: a Sentinel
-    /// may be configured by a name and announce an address.
-    fn alias(&self, sentinel: &Address) -> Option<(Address, Address)> {
-        let id = self.view(sentinel)?.id.as_ref()?;
-        let mut others = self.views().filter(|(address, _)| *address != sentinel);
-        let (other, _) = others.find(|(_, view)| view.id.as_ref() == Some(id))?;
-        let is_met = |address: &&Address| !self.configured.contains(*address);
-        if is_met(&sentinel) {
-            return Some((sentinel.clone(), other.clone()));
-        }
-        is_met(&other).then(|| (other.clone(), sentinel.clone()))
+    /// The master that a majority of the Sentinels names, in the highest epoch that a majority has reached.
+    pub(super) fn choice(&self) -> Option<Candidate> {
+        self.choice_of(|_| true)
     }
 
-    /// The master that the Sentinels name in the highest epoch, and most of them if they differ. An epoch is given
-    /// out by a majority of them, once a failover: so the highest one is right, whoever tells it, and an answer of a
-    /// lower one is old.
-    pub(super) fn best(&self) -> Option<Candidate> {
-        let mut votes: BTreeMap<(u64, &Address), usize> = BTreeMap::new();
-        for (_, master, _) in self.voters() {
-            *votes.entry((master.epoch, &master.address)).or_default() += 1;
-        }
-        let (&(epoch, address), &votes) = votes.iter().max_by_key(|((epoch, _), votes)| (*epoch, **votes))?;
-        Some(Candidate { address: address.clone(), epoch, votes })
-    }
-
-    /// Whether a majority knows the master, or no more answers are to come.
-    pub(super) fn is_settled(&self) -> bool {
-        self.voters().count() > self.known() / 2 || self.is_heard()
-    }
-
-    /// As [`Council::is_settled`], by what the Sentinels were asked `since` then. All questions since then count, not the
+    /// As [`Council::choice`], by what the Sentinels were asked `since` then. All questions since then count, not the
     /// last alone: Sentinels that take longer to answer than until the next one would never count together.
-    pub(super) fn is_settled_since(&self, since: Instant) -> bool {
-        let voters = self.voters().filter(|(said, ..)| said.is_since(since)).count();
-        voters > self.known() / 2 || self.sentinels.values().all(|said| said.is_since(since))
+    pub(super) fn choice_since(&self, since: Instant) -> Option<Candidate> {
+        self.choice_of(|vote| vote.member.is_since(since))
+    }
+
+    fn choice_of(&self, counts: impl Fn(&Vote<'_>) -> bool) -> Option<Candidate> {
+        let mut votes: BTreeMap<&Address, Vec<u64>> = BTreeMap::new();
+        for vote in self.votes().filter(counts) {
+            votes.entry(&vote.master.address).or_default().push(vote.master.epoch);
+        }
+        let majority = self.majority();
+        let (address, mut epochs) = votes.into_iter().find(|(_, epochs)| epochs.len() >= majority)?;
+        epochs.sort_unstable_by_key(|epoch| std::cmp::Reverse(*epoch));
+        Some(Candidate { address: address.clone(), epoch: *epochs.get(majority - 1)? })
+    }
+
+    /// The master that any Sentinel names in the highest epoch, and most of those if they differ: for a start without a
+    /// majority.
+    pub(super) fn newest(&self) -> Option<Candidate> {
+        let mut votes: BTreeMap<(u64, &Address), usize> = BTreeMap::new();
+        for vote in self.votes() {
+            *votes.entry((vote.master.epoch, &vote.master.address)).or_default() += 1;
+        }
+        let (&(epoch, address), _) = votes.iter().max_by_key(|((epoch, _), votes)| (*epoch, **votes))?;
+        Some(Candidate { address: address.clone(), epoch })
+    }
+
+    /// Whether any Sentinel names this master, in this epoch or a later one.
+    pub(super) fn names(&self, master: &Address, epoch: u64) -> bool {
+        self.votes().any(|vote| vote.master.address == *master && epoch <= vote.master.epoch)
+    }
+
+    /// What one Sentinel names.
+    pub(super) fn named_by(&self, sentinel: &Address) -> Option<Candidate> {
+        let master = self.members.get(sentinel)?.master()?;
+        Some(Candidate { address: master.address.clone(), epoch: master.epoch })
     }
 
     /// Whether all have answered, or failed to, since they were asked last.
     pub(super) fn is_heard(&self) -> bool {
-        self.sentinels.values().all(|said| said.current)
+        self.members.values().all(|member| member.current)
     }
 
-    /// Whether a majority names this candidate, and all who know the master were asked `since` then.
-    pub(super) fn is_agreed_on(&self, candidate: &Candidate, since: Instant) -> bool {
-        self.voters().all(|(said, ..)| said.is_since(since)) && candidate.votes > self.known() / 2
+    /// Whether all have answered what they were asked `since` then, or have failed to.
+    pub(super) fn is_heard_since(&self, since: Instant) -> bool {
+        self.members.values().all(|member| member.is_since(since))
     }
 
-    /// Whether every known Sentinel has named this candidate since they were asked last.
-    pub(super) fn is_unanimous_on(&self, candidate: &Candidate) -> bool {
-        self.voters().all(|(said, ..)| said.current)
-            && candidate.votes == self.known()
-            && candidate.votes == self.voters().count()
-    }
-
-    /// How many of the known Sentinels could take part in a failover: they answer, know the master, and do not only
-    /// watch.
+    /// How many Sentinels could take part in a failover: they answer, know the master, and do not only watch.
     pub(super) fn acting(&self) -> usize {
-        self.voters().filter(|(.., view)| !view.tilt).count()
+        self.votes().filter(|vote| !vote.view.tilt).count()
     }
 
-    /// How many Sentinels there are, as far as is known: no fewer than the configuration names, and than one of them
-    /// knows.
+    /// How many Sentinels there are, as far as is known: those that ever answered and those that a majority lists.
     pub(super) fn known(&self) -> usize {
-        let configured: BTreeSet<_> = self.configured.iter().map(|address| self.identity(address)).collect();
-        self.voters().map(|(_, master, _)| master.other_sentinels + 1).fold(configured.len(), usize::max)
+        self.count(|member| member.is_awaited() || member.id.is_some() || member.is_there())
     }
 
-    /// The replicas that the Sentinels name; `None` when none of them answers.
-    pub(super) fn replicas(&self) -> Option<Vec<Replica>> {
-        let views: Vec<_> = self.voters().map(|(.., view)| view).collect();
-        (!views.is_empty()).then(|| listed_replicas(&views))
+    /// More than half of the Sentinels that are there, or may be: who has not answered yet is waited for.
+    pub(super) fn majority(&self) -> usize {
+        self.count(|member| member.is_awaited() || member.is_there()) / 2 + 1
+    }
+
+    /// How many Sentinels are behind these members. One may be configured by a name and announce an address: until it has
+    /// answered by that name, nobody can tell that the two are one. So those of the configuration and those whose ids are
+    /// known are counted each for themselves, and the larger number is right.
+    fn count(&self, counts: impl Fn(&Member) -> bool) -> usize {
+        let of = |is_of: fn(&Member) -> bool| {
+            let members = self.members.iter().filter(|(_, member)| is_of(member) && counts(member));
+            members.map(identity).collect::<BTreeSet<_>>().len()
+        };
+        of(|member| member.configured).max(of(|member| member.id.is_some()))
+    }
+
+    /// The replicas that a majority of the Sentinels lists; `None` when too few of them are there to tell.
+    pub(super) fn replicas(&self, is_well: fn(&Instance) -> bool) -> Option<Vec<Replica>> {
+        let views: Vec<_> = self.last_views().collect();
+        let can_tell = self.votes().next().is_some() && views.len() >= self.majority();
+        can_tell.then(|| listed_replicas(&views, self.majority(), is_well))
     }
 
     /// Whether this is a replica by any account, or there is none yet.
     pub(super) fn may_be_replica(&self, address: &Address) -> bool {
-        let mut replicas = self.views().flat_map(|(_, view)| &view.replicas).peekable();
+        let mut replicas = self.last_views().flat_map(|view| &view.replicas).peekable();
         replicas.peek().is_none() || replicas.any(|replica| replica.address == *address)
     }
 
     /// Whom we asked, and what each said.
     pub(super) fn account(&self, master_name: &str) -> String {
-        let said = self.sentinels.iter().map(|(address, said)| match &said.answer {
-            Some(Ok(View { master: Some(master), tilt, .. })) => {
+        let said = self.members.iter().map(|(address, member)| match (member.view(), member.failure()) {
+            (Some(View { master: Some(master), tilt, .. }), _) => {
                 let tilt = if *tilt { " in TILT mode" } else { "" };
                 format!("{address} names {}{tilt}", master.address)
             }
-            Some(Ok(View { refusal: Some(refusal), .. })) => format!("{address} answered: {refusal}"),
-            Some(Ok(_)) => format!("{address} knows no master named `{master_name}`"),
-            Some(Err(error)) => format!("{address} did not answer: {error}"),
-            None => format!("{address} has not answered yet"),
+            (Some(View { refusal: Some(refusal), .. }), _) => format!("{address} answered: {refusal}"),
+            (Some(_), _) => format!("{address} knows no master named `{master_name}`"),
+            (None, Some(failure)) => format!("{address} did not answer: {failure}"),
+            (None, None) => format!("{address} has not answered yet"),
         });
         said.collect::<Vec<_>>().join("; ")
     }
 
     /// Whether one has answered what it was asked.
     pub(super) fn has_answer(&self) -> bool {
-        self.views().any(|(_, view)| view.refusal.is_none())
-    }
-
-    fn view(&self, sentinel: &Address) -> Option<&View> {
-        self.sentinels.get(sentinel)?.answer.as_ref()?.as_ref().ok()
-    }
-
-    fn views(&self) -> impl Iterator<Item = (&Address, &View)> {
-        self.sentinels.keys().filter_map(|address| Some((address, self.view(address)?)))
+        let mut views = self.members.values().filter_map(Member::view);
+        views.any(|view| view.refusal.is_none())
     }
 
     /// The answers that count, one a Sentinel.
-    fn voters(&self) -> impl Iterator<Item = (&Said, &MasterView, &View)> {
+    pub(super) fn votes(&self) -> impl Iterator<Item = Vote<'_>> {
         let mut seen = BTreeSet::new();
-        self.sentinels.iter().filter_map(move |(address, said)| {
-            let view = self.view(address)?;
-            let master = view.master.as_ref()?;
-            seen.insert(self.identity(address)).then_some((said, master, view))
+        self.members.iter().filter_map(move |(address, member)| {
+            let vote = Vote { member, view: member.view()?, master: member.master()? };
+            seen.insert(identity((address, member))).then_some(vote)
         })
     }
 
-    /// What tells a Sentinel apart, whatever its address: its id, where it is known.
-    fn identity(&self, address: &Address) -> String {
-        let id = self.view(address).and_then(|view| view.id.clone());
-        id.unwrap_or_else(|| address.to_string())
+    /// What each Sentinel that is there said last, one a Sentinel.
+    fn last_views(&self) -> impl Iterator<Item = &View> {
+        let mut seen = BTreeSet::new();
+        self.members.iter().filter_map(move |(address, member)| {
+            let view = member.last_view()?;
+            seen.insert(identity((address, member))).then_some(view)
+        })
     }
 }

@@ -1,24 +1,32 @@
 //! The state machine that follows the master: what was heard goes in, what is to be done comes out.
 //!
-//! A failover, as it sees one: a Sentinel that leads it publishes which replica it has selected. From then on
-//! commands are held back, and that replica is asked for its role until it says master: it is followed at
-//! once, although the Sentinels agree on it only a second later (until then the switch is *provisional*). A
-//! failover whose events were missed is noticed in the Sentinels' answers, by its higher epoch.
+//! What a majority of the Sentinels says is followed, whatever was known before. What one of them says is looked at: the
+//! server that it means is asked for its role, and when that says master it is followed at once, although the majority
+//! agrees on it only a second later. Until then the switch is *provisional*, and those who still name the master before
+//! are behind.
+//!
+//! A failover, as it sees one: a Sentinel that leads it publishes which replica it has selected. From then on commands
+//! are held back, and that replica is watched. A failover whose events were missed is noticed in the first answer that
+//! names another master in a higher epoch.
 
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
 use crate::sentinel::council::{Candidate, Council};
-use crate::sentinel::{Event, View};
-use crate::topology::Replica;
+use crate::sentinel::master::{Connection, Master, Provisional};
+use crate::sentinel::{Event, Instance, View};
+use crate::topology::{Replica, Topology};
 
 /// A selected replica that has not become master after this is not asked any more, unless commands are held back still.
 const WATCH: Duration = Duration::from_secs(30);
 /// Sentinels take about a second to agree on a promotion. What they have not confirmed after this did not last.
 const CONFIRMATION: Duration = Duration::from_secs(10);
+/// A majority that names another master than the one that is followed, in an epoch that is not higher, may change its
+/// mind within a second or two, when it hears of the higher one. What it says for so long is followed.
+const DISSENT: Duration = Duration::from_millis(2500);
 /// How often the Sentinels are asked, in case an event was missed, while all is well.
 pub(super) const POLL: Duration = Duration::from_secs(2);
-/// How often they are asked while there is no connection to a master.
+/// How often they are asked while there is no connection to a master, or they name another one.
 pub(super) const URGENT_POLL: Duration = Duration::from_millis(250);
 /// Holds that come to nothing take up no more than one part in so many of the time, whatever is published.
 const HOLD_SHARE: u32 = 5;
@@ -88,6 +96,19 @@ pub(crate) enum Action {
     Fail(String),
 }
 
+/// What the Sentinels say of the master that is followed, to be told in errors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Naming {
+    #[default]
+    Named,
+    /// It is being made the master, as one of them says.
+    Selected,
+    /// They answer, and none of them names it.
+    Unnamed,
+    /// None of them answers.
+    NamedLast,
+}
+
 #[derive(Debug)]
 pub(crate) struct Follower {
     rules: Rules,
@@ -98,50 +119,23 @@ pub(crate) struct Follower {
     promotion: Option<Promotion>,
     /// No hold begins before this.
     next_hold: Instant,
-    connected: bool,
+    connection: Connection,
     /// When the connection was lost, if the Sentinels have not said since that the master is still the same.
     unconfirmed: Option<Instant>,
+    /// Since when a majority has named another master, in an epoch that is not higher.
+    dissent: Option<Instant>,
     /// Writes are not let through, since a majority of the Sentinels is missing.
     closed: bool,
     next_ask: Instant,
 }
 
 #[derive(Debug)]
-struct Master {
-    address: Address,
-    epoch: u64,
-    /// It says that it is master, and the Sentinels do not say so yet.
-    provisional: Option<Provisional>,
-    /// When it said that it is no master: what the Sentinels agree on since counts again, of whatever epoch.
-    disowned: Option<Instant>,
-}
-
-impl Master {
-    /// Whether the Sentinels have yet to say that it is master.
-    fn is_ahead(&self, now: Instant) -> bool {
-        self.provisional.as_ref().is_some_and(|switch| now < switch.until)
-    }
-
-    /// Since when it is in doubt: since it said that it is no master, or its promotion should have been confirmed.
-    fn doubted_since(&self) -> Option<Instant> {
-        self.disowned.or(self.provisional.as_ref().map(|switch| switch.until))
-    }
-}
-
-/// A switch ahead of the Sentinels' word.
-#[derive(Debug)]
-struct Provisional {
-    /// The Sentinel that leads the failover.
-    leader: Address,
-    /// They have had the time to say so, or the leader has given up.
-    until: Instant,
-}
-
-#[derive(Debug)]
 struct Promotion {
-    /// The Sentinel that leads the failover.
+    /// The Sentinel that leads the failover, or was the first to tell of it.
     leader: Address,
     candidate: Address,
+    /// The master that the candidate takes the place of.
+    replaced: Address,
     /// `None` when commands are not held back any more.
     held_until: Option<Instant>,
     given_up: Instant,
@@ -156,8 +150,9 @@ impl Follower {
             former: Vec::new(),
             promotion: None,
             next_hold: now,
-            connected: false,
+            connection: Connection::Down { since: now },
             unconfirmed: None,
+            dissent: None,
             closed: false,
             next_ask: now,
         }
@@ -167,7 +162,8 @@ impl Follower {
     pub(crate) fn next_tick(&self) -> Instant {
         let promotion = self.promotion.as_ref();
         let promotion = promotion.map(|promotion| promotion.held_until.unwrap_or(promotion.given_up));
-        promotion.map_or(self.next_ask, |at| at.min(self.next_ask))
+        let dissent = self.dissent.map(|since| since + DISSENT);
+        [promotion, dissent].into_iter().flatten().fold(self.next_ask, Instant::min)
     }
 
     /// The configuration epoch of the master that is followed.
@@ -185,7 +181,7 @@ impl Follower {
             Input::Subscribed => self.ask(now, &mut actions),
             Input::Connected => self.on_connected(),
             Input::Lost => {
-                self.connected = false;
+                self.connection = Connection::Down { since: now };
                 self.unconfirmed = Some(now);
                 self.ask(now, &mut actions);
                 // Nobody is waited for when none is there to answer.
@@ -212,13 +208,14 @@ impl Follower {
         if !self.council.knows(&sentinel) {
             return;
         }
-        self.council.hear(&sentinel, asked, answer);
-        let met = self.council.meet(&sentinel);
+        self.council.hear(&sentinel, asked, answer, now);
+        let met = self.council.meet();
         if !met.is_empty() {
             actions.push(Action::Meet(met));
         }
-        actions.extend(self.council.forget(&sentinel).into_iter().map(Action::Forget));
+        actions.extend(self.council.forget().into_iter().map(Action::Forget));
         self.decide(now, actions);
+        self.look_at(&sentinel, now, actions);
         self.confirm(actions);
         self.check_majority(actions);
         if self.master.is_none() && self.council.is_heard() {
@@ -232,7 +229,7 @@ impl Follower {
     fn on_event(&mut self, sentinel: Address, event: Event, now: Instant, actions: &mut Vec<Action>) {
         match event {
             Event::Selected { replica, master } if self.is_ours(&replica, &master) => {
-                self.on_selected(sentinel, replica, now, actions);
+                self.on_selected(sentinel, replica, master, now, actions);
                 return;
             }
             Event::Aborted => self.on_aborted(&sentinel, now, actions),
@@ -254,46 +251,67 @@ impl Follower {
 
     /// Follows what the Sentinels agree on.
     fn decide(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let council = &self.council;
-        let Some(best) = council.best() else { return };
-        let follow = match &mut self.master {
-            None => council.is_settled(),
-            Some(master) if master.address == best.address => {
-                // All agree, afresh, on a lower epoch: they were made anew, and their epochs begin anew.
-                let reset = master.provisional.is_none() && council.is_unanimous_on(&best);
-                if best.epoch > master.epoch || reset {
-                    master.provisional = None;
-                    master.epoch = best.epoch;
-                }
-                false
+        let choice = self.council.choice();
+        let next = match (&mut self.master, choice) {
+            (None, None) if self.council.is_heard() => self.council.newest(),
+            (None, choice) => choice,
+            (Some(_), None) => None,
+            (Some(master), Some(choice)) if choice.address == master.address => {
+                self.dissent = None;
+                let is_known = self.council.names(&master.address, master.epoch);
+                master.on_named(choice.epoch, is_known, now);
+                None
             }
-            // Who still names the master that was just replaced is behind, whatever epoch that one had.
-            Some(master) if master.is_ahead(now) && self.former.last() == Some(&best.address) => false,
-            Some(master) if best.epoch > master.epoch => true,
-            Some(master) if master.is_ahead(now) => false,
-            Some(master) => match master.doubted_since() {
-                // The promotion did not last, or was never heard of.
-                Some(since) => council.is_agreed_on(&best, since),
-                // All agree, afresh, on what is not newer: their configuration was made anew by hand.
-                None => council.is_unanimous_on(&best),
-            },
+            (Some(_), Some(choice)) => Some(choice).filter(|choice| self.overrules(choice, now)),
         };
-        if follow {
-            let Candidate { address, epoch, .. } = best;
-            self.follow(address, epoch, None, now, actions);
+        if let Some(Candidate { address, epoch }) = next {
+            self.follow(Master { address, epoch, provisional: None, disowned: None }, now, actions);
         }
     }
 
-    fn follow(
-        &mut self,
-        address: Address,
-        epoch: u64,
-        provisional: Option<Provisional>,
-        now: Instant,
-        actions: &mut Vec<Action>,
-    ) {
-        (self.connected, self.unconfirmed, self.next_hold) = (false, None, now);
-        let next = Master { address: address.clone(), epoch, provisional, disowned: None };
+    /// Whether another master than the one that is followed is followed now, since a majority names it.
+    fn overrules(&mut self, choice: &Candidate, now: Instant) -> bool {
+        let Some(master) = &self.master else { return true };
+        if master.has_just_replaced(&choice.address, now) {
+            return false;
+        }
+        if choice.epoch > master.epoch {
+            return true;
+        }
+        if master.is_ahead(now) {
+            return false;
+        }
+        let since = *self.dissent.get_or_insert_with(|| {
+            // It may change its mind soon.
+            self.next_ask = self.next_ask.min(now + URGENT_POLL);
+            now
+        });
+        let is_lasting = since + DISSENT <= now;
+        is_lasting
+            || match master.doubted_since(self.connection) {
+                Some(since) => {
+                    self.council.choice_since(since).is_some_and(|fresh| fresh.address == choice.address)
+                }
+                None => !self.council.names(&master.address, 0),
+            }
+    }
+
+    /// A Sentinel names another master in a higher epoch than a majority knows of: that one is asked itself.
+    fn look_at(&mut self, sentinel: &Address, now: Instant, actions: &mut Vec<Action>) {
+        let (Some(master), Some(named)) = (&self.master, self.council.named_by(sentinel)) else { return };
+        let is_newer = named.epoch > master.epoch && !master.is_ahead(now);
+        // A master of the past may not know that it is none any more, and is not believed.
+        let is_new = named.address != master.address && !self.former.contains(&named.address);
+        if is_newer && is_new && self.promotion.is_none() && self.council.may_be_replica(&named.address) {
+            let replaced = master.address.clone();
+            self.watch(sentinel.clone(), named.address, replaced, None, now, actions);
+        }
+    }
+
+    fn follow(&mut self, next: Master, now: Instant, actions: &mut Vec<Action>) {
+        (self.connection, self.unconfirmed) = (Connection::Down { since: now }, None);
+        (self.dissent, self.next_hold) = (None, now);
+        let address = next.address.clone();
         let former = self.master.replace(next);
         self.former.extend(former.map(|master| master.address));
         self.former.retain(|former| *former != address);
@@ -304,14 +322,34 @@ impl Follower {
         }
     }
 
-    /// The replicas that the Sentinels name; `None` when none of them answers.
+    /// The replicas that a majority of the Sentinels lists; `None` when too few of them are there to tell.
     pub(crate) fn replicas(&self) -> Option<Vec<Replica>> {
-        self.council.replicas()
+        self.council.replicas(Instance::is_up)
     }
 
-    /// A connection is made again only to a master that the Sentinels still name, if they can be asked.
+    /// What the Sentinels say of the master that is followed.
+    pub(crate) fn naming(&self) -> Naming {
+        let Some(master) = &self.master else { return Naming::Named };
+        match (self.council.names(&master.address, 0), &master.provisional) {
+            (true, _) => Naming::Named,
+            (false, Some(_)) => Naming::Selected,
+            (false, None) if self.council.has_answer() => Naming::Unnamed,
+            (false, None) => Naming::NamedLast,
+        }
+    }
+
+    /// The servers and the Sentinels, as these describe them; with the error if there is no master.
+    pub(crate) fn topology(&self) -> Result<Topology, String> {
+        let master = self.master.as_ref().ok_or_else(|| self.account())?;
+        Ok(self.council.topology(master.address.clone(), master.epoch))
+    }
+
+    /// A connection is made again only to a master that a majority still names, if one can be had: all who can be asked are
+    /// waited for. Whom one of them has named instead is looked at first.
     fn confirm(&mut self, actions: &mut Vec<Action>) {
-        if self.unconfirmed.is_some_and(|since| self.council.is_settled_since(since)) {
+        let Some(since) = self.unconfirmed else { return };
+        let told = self.council.is_heard_since(since) && self.promotion.is_none();
+        if told || self.council.choice_since(since).is_some() {
             self.unconfirmed = None;
             actions.push(Action::Confirm);
         }
@@ -337,20 +375,22 @@ impl Follower {
     }
 
     /// Sends nothing more to the old master, for a bounded time, and watches the replica.
-    fn on_selected(&mut self, leader: Address, replica: Address, now: Instant, actions: &mut Vec<Action>) {
+    fn on_selected(
+        &mut self,
+        leader: Address,
+        replica: Address,
+        replaced: Address,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
         if self.master.as_ref().is_some_and(|master| master.address == replica) {
             return;
         }
         if !self.council.may_be_replica(&replica) {
             return self.ask(now, actions);
         }
-        let before = self.promotion.take();
-        let watched = before.as_ref().is_some_and(|promotion| promotion.candidate == replica);
-        if before.is_some() && !watched {
-            actions.push(Action::Unwatch);
-        }
         // A hold that goes on is not made longer, and one that came to nothing is not soon followed by another.
-        let held_until = before.and_then(|promotion| promotion.held_until).or_else(|| {
+        let held_until = self.promotion.as_ref().and_then(|promotion| promotion.held_until).or_else(|| {
             let hold = self.rules.promotion_hold;
             let may_hold = !hold.is_zero() && self.next_hold <= now;
             may_hold.then(|| {
@@ -359,23 +399,38 @@ impl Follower {
                 now + hold
             })
         });
-        if !watched {
-            let before = self.former.contains(&replica);
-            actions.push(Action::Watch { replica: replica.clone(), before });
+        self.watch(leader, replica, replaced, held_until, now, actions);
+    }
+
+    fn watch(
+        &mut self,
+        leader: Address,
+        candidate: Address,
+        replaced: Address,
+        held_until: Option<Instant>,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        let watched = self.promotion.as_ref().map(|promotion| &promotion.candidate);
+        if watched != Some(&candidate) {
+            actions.extend(watched.map(|_| Action::Unwatch));
+            let before = self.former.contains(&candidate);
+            actions.push(Action::Watch { replica: candidate.clone(), before });
         }
         // It is watched for as long as commands are held back for it.
         let given_up = now + WATCH.max(self.rules.promotion_hold);
-        self.promotion = Some(Promotion { leader, candidate: replica, held_until, given_up });
+        self.promotion = Some(Promotion { leader, candidate, replaced, held_until, given_up });
     }
 
     fn on_promoted(&mut self, replica: Address, now: Instant, actions: &mut Vec<Action>) {
-        let Some(promotion) = &self.promotion else { return };
-        if promotion.candidate == replica {
-            let provisional = Provisional { leader: promotion.leader.clone(), until: now + CONFIRMATION };
-            // What the Sentinels say now is of the epoch before the promotion.
-            let said = self.council.best().map_or(0, |best| best.epoch);
+        let Some(Promotion { leader, candidate, replaced, .. }) = &self.promotion else { return };
+        if *candidate == replica {
+            let (leader, replaced) = (leader.clone(), replaced.clone());
+            let provisional = Some(Provisional { leader, replaced, until: now + CONFIRMATION });
+            // What the majority says now is of the epoch before the promotion.
+            let said = self.council.choice().map_or(0, |choice| choice.epoch);
             let epoch = self.master.as_ref().map_or(said, |master| master.epoch.max(said));
-            self.follow(replica, epoch, Some(provisional), now, actions);
+            self.follow(Master { address: replica, epoch, provisional, disowned: None }, now, actions);
             self.ask(now, actions);
         }
     }
@@ -394,7 +449,9 @@ impl Follower {
 
     /// What the Sentinels say from now on decides. It may say so many times over: they need the time to answer.
     fn on_not_master(&mut self, now: Instant) {
-        self.connected = false;
+        if self.connection == Connection::Up {
+            self.connection = Connection::Down { since: now };
+        }
         if let Some(master) = &mut self.master {
             master.provisional = None;
             master.disowned.get_or_insert(now);
@@ -402,7 +459,7 @@ impl Follower {
     }
 
     fn on_connected(&mut self) {
-        self.connected = true;
+        self.connection = Connection::Up;
         if let Some(master) = &mut self.master {
             master.disowned = None;
         }
@@ -419,19 +476,23 @@ impl Follower {
                 actions.push(Action::Unwatch);
             }
         }
+        if self.dissent.is_some_and(|since| since + DISSENT <= now) {
+            self.decide(now, actions);
+        }
         if self.next_ask <= now {
             self.ask(now, actions);
         }
     }
 
     fn ask(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        self.next_ask = now + if self.connected { POLL } else { URGENT_POLL };
+        let is_well = self.connection == Connection::Up && self.dissent.is_none();
+        self.next_ask = now + if is_well { POLL } else { URGENT_POLL };
         self.council.ask();
         actions.push(Action::Ask);
     }
 
     /// Why there is no master: whom we asked, and what each said.
-    pub(crate) fn account(&self) -> String {
+    fn account(&self) -> String {
         let name = &self.rules.master_name;
         let said = self.council.account(name);
         if self.council.has_answer() {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::sentinel::council::MOST_SENTINELS;
 use crate::sentinel::scenario::name;
+use crate::sentinel::view::{Companion, MasterView};
 
 impl Follower {
     /// The state, as a scenario tells it.
@@ -16,6 +17,7 @@ impl Follower {
             state.push(format!("watching {}", name(&promotion.candidate)));
         }
         state.extend(self.unconfirmed.is_some().then(|| "unconfirmed".to_owned()));
+        state.extend(self.dissent.is_some().then(|| "outvoted".to_owned()));
         state.extend(self.closed.then(|| "closed".to_owned()));
         state.join(", ")
     }
@@ -62,13 +64,50 @@ fn sentinels_are_asked_more_often_while_there_is_no_connection() {
     assert_eq!(follower.next_tick(), now + URGENT_POLL);
 }
 
+/// What a Sentinel answers that names `m`, and lists these others.
+fn view(others: impl Iterator<Item = u16>) -> View {
+    let companion = |number: u16| Companion { address: sentinel(number), id: number.to_string() };
+    let master =
+        MasterView { address: Address::tcp("m", 6379), epoch: 1, flags: "master".to_owned(), quorum: 2 };
+    View { master: Some(master), sentinels: others.map(companion).collect(), ..View::default() }
+}
+
 #[test]
 fn other_sentinels_are_met_up_to_a_bound() {
     let now = Instant::now();
     let mut follower = follower(now);
-    let many = View { sentinels: (3..100).map(sentinel).collect(), ..View::default() };
-    let actions = follower.handle(answer(1, now, Ok(many)), now);
-    let [Action::Meet(met)] = &actions[..] else { panic!("{actions:?}") };
+    let alone = follower.handle(answer(1, now, Ok(view(3..100))), now);
+    assert_eq!(alone, [], "a majority has to list them");
+    let actions = follower.handle(answer(2, now, Ok(view(3..100))), now);
+    let [Action::Meet(met), ..] = &actions[..] else { panic!("{actions:?}") };
     assert_eq!(met.len(), MOST_SENTINELS - 3);
     assert!(!met.contains(&sentinel(3)), "that one is known");
+}
+
+#[test]
+fn who_is_master_is_told_as_the_sentinels_tell_it() {
+    let now = Instant::now();
+    let mut follower = follower(now);
+    (1..=3).for_each(|number| drop(follower.handle(answer(number, now, Ok(view(1..4))), now)));
+    assert_eq!(follower.naming(), Naming::Named);
+    (1..=3).for_each(|number| drop(follower.handle(answer(number, now, Ok(View::default())), now)));
+    assert_eq!(follower.naming(), Naming::Unnamed);
+    (1..=3).for_each(|number| drop(follower.handle(answer(number, now, Err("gone")), now)));
+    assert_eq!(follower.naming(), Naming::NamedLast);
+}
+
+#[test]
+fn a_topology_counts_every_sentinel_once() {
+    let now = Instant::now();
+    let mut follower = follower(now);
+    let named = |id: &str| Ok(View { id: Some(id.to_owned()), ..view([].into_iter()) });
+    follower.handle(answer(1, now, named("a")), now);
+    follower.handle(answer(2, now, named("a")), now);
+    follower.handle(answer(3, now, Err("gone")), now);
+    let topology = follower.topology().unwrap();
+    assert_eq!((topology.sentinels, topology.known_sentinels, topology.quorum), (1, 1, 2));
+    assert_eq!(topology.sentinel_states.len(), 2);
+    follower.handle(answer(3, now, named("c")), now);
+    let topology = follower.topology().unwrap();
+    assert_eq!((topology.sentinels, topology.known_sentinels), (2, 2));
 }

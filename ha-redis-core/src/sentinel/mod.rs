@@ -6,12 +6,16 @@
 mod council;
 mod event;
 mod follower;
+mod master;
+mod member;
 mod replicas;
 #[cfg(test)]
 mod scenario;
+#[cfg(test)]
+mod scenarios;
+mod survey;
 mod view;
 
 pub(crate) use event::{CHANNELS, Event, event_of};
-pub(crate) use follower::{Action, Follower, Input, Rules};
-pub(crate) use replicas::listed_replicas;
+pub(crate) use follower::{Action, Follower, Input, Naming, Rules};
 pub(crate) use view::{Instance, View, is_up, questions, read_view};

@@ -1,31 +1,34 @@
-//! The master's replicas, by what all Sentinels say together.
+//! The master's replicas, by what the Sentinels say together.
 
 use std::collections::BTreeMap;
 
 use crate::address::Address;
-use crate::sentinel::View;
+use crate::sentinel::view::{Instance, View};
 use crate::topology::Replica;
 
-/// All that any Sentinel names. One is down when at least half of those that name it find it so: a Sentinel that is
-/// cut off finds everybody down.
-///
-/// What Sentinels say of a replica's link to its master may be ten seconds old, so it does not count here: whoever
-/// reads from a replica asks it itself.
-pub(crate) fn listed_replicas(views: &[&View]) -> Vec<Replica> {
+/// Those that at least `listers` of the Sentinels list. One is down when at least half of those find it so: a Sentinel
+/// that is cut off finds everybody down.
+pub(crate) fn listed_replicas(
+    views: &[&View],
+    listers: usize,
+    is_well: fn(&Instance) -> bool,
+) -> Vec<Replica> {
     let mut votes: BTreeMap<&Address, (usize, usize)> = BTreeMap::new();
-    for instance in views.iter().flat_map(|view| &view.replicas) {
-        let (up, down) = votes.entry(&instance.address).or_default();
-        *if instance.is_up() { up } else { down } += 1;
+    for view in views {
+        let listed: BTreeMap<_, _> =
+            view.replicas.iter().map(|replica| (&replica.address, is_well(replica))).collect();
+        for (address, well) in listed {
+            let (up, down) = votes.entry(address).or_default();
+            *if well { up } else { down } += 1;
+        }
     }
-    let replica =
-        |(address, (up, down)): (&Address, (usize, usize))| Replica::new(address.clone(), up > down);
-    votes.into_iter().map(replica).collect()
+    let listed = votes.into_iter().filter(|(_, (up, down))| up + down >= listers);
+    listed.map(|(address, (up, down))| Replica::new(address.clone(), up > down)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sentinel::Instance;
 
     /// A view that names replicas by port and flags.
     fn view(replicas: &[(u16, &str)]) -> View {
@@ -37,19 +40,29 @@ mod tests {
         View { replicas: replicas.collect(), ..View::default() }
     }
 
-    fn listed(views: &[View]) -> Vec<(Address, bool)> {
+    fn listed(views: &[View], listers: usize) -> Vec<(u16, bool)> {
         let views: Vec<_> = views.iter().collect();
-        listed_replicas(&views).into_iter().map(|replica| (replica.address, replica.healthy)).collect()
+        let listed = listed_replicas(&views, listers, Instance::is_up).into_iter();
+        let port = |address| match address {
+            Address::Tcp { port, .. } => port,
+            Address::Unix(_) => 0,
+        };
+        listed.map(|replica| (port(replica.address), replica.healthy)).collect()
     }
 
     #[test]
     fn the_sentinels_vote_on_who_is_down() {
         let (up, down) = ("slave", "s_down,slave,disconnected");
-        let of = |port| Address::tcp("r", port);
         let views =
             [view(&[(1, up), (2, down)]), view(&[(1, down), (2, down)]), view(&[(1, up), (2, up), (3, up)])];
-        assert_eq!(listed(&views), [(of(1), true), (of(2), false), (of(3), true)]);
-        assert_eq!(listed(&views[..2]), [(of(1), false), (of(2), false)], "in doubt it is down");
-        assert_eq!(listed(&[]), []);
+        assert_eq!(listed(&views, 1), [(1, true), (2, false), (3, true)]);
+        assert_eq!(listed(&views[..2], 1), [(1, false), (2, false)], "in doubt it is down");
+        assert_eq!(listed(&[], 1), []);
+    }
+
+    #[test]
+    fn who_lists_a_replica_twice_has_one_vote() {
+        let views = [view(&[(1, "slave"), (9, "slave"), (9, "slave")]), view(&[(1, "slave")])];
+        assert_eq!(listed(&views, 2), [(1, true)]);
     }
 }

@@ -16,7 +16,7 @@ pub(crate) struct View {
     pub(crate) refusal: Option<String>,
     pub(crate) replicas: Vec<Instance>,
     /// The other Sentinels that it knows.
-    pub(crate) sentinels: Vec<Address>,
+    pub(crate) sentinels: Vec<Companion>,
     /// Whether it does nothing but watch, since its clock or its host stood still: it has no part in a failover.
     pub(crate) tilt: bool,
 }
@@ -30,7 +30,13 @@ pub(crate) struct MasterView {
     /// `s_down`, `o_down`, `failover_in_progress`, …
     pub(crate) flags: String,
     pub(crate) quorum: usize,
-    pub(crate) other_sentinels: usize,
+}
+
+/// Another Sentinel, as one describes it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Companion {
+    pub(crate) address: Address,
+    pub(crate) id: String,
 }
 
 /// A replica, as a Sentinel describes it.
@@ -76,7 +82,7 @@ pub(crate) fn read_view(replies: &[Value]) -> View {
         master: read_master(address, master),
         refusal: refusal(address),
         replicas: records(replicas).iter().filter_map(read_replica).collect(),
-        sentinels: records(sentinels).iter().filter_map(Record::address).collect(),
+        sentinels: records(sentinels).iter().filter_map(read_companion).collect(),
         tilt: text(info).is_some_and(|info| info.lines().any(|line| line.trim_end() == "sentinel_tilt:1")),
     }
 }
@@ -98,8 +104,7 @@ fn read_master(address: &Value, master: &Value) -> Option<MasterView> {
         address,
         epoch: number("config-epoch").unwrap_or(0),
         flags: record.as_ref().and_then(|record| record.field("flags")).unwrap_or_default(),
-        quorum: number("quorum").unwrap_or(0) as usize,
-        other_sentinels: number("num-other-sentinels").unwrap_or(0) as usize,
+        quorum: number("quorum").and_then(|quorum| usize::try_from(quorum).ok()).unwrap_or(0),
     })
 }
 
@@ -120,6 +125,12 @@ fn read_replica(record: &Record) -> Option<Instance> {
         flags: record.field("flags").unwrap_or_default(),
         master_link_up: record.field("master-link-status").as_deref() == Some("ok"),
     })
+}
+
+/// One that has not told its id yet is not counted yet.
+fn read_companion(record: &Record) -> Option<Companion> {
+    let id = record.field("runid").filter(|id| !id.is_empty())?;
+    Some(Companion { address: record.address()?, id })
 }
 
 /// The fields of one instance: a map in RESP3, a flat list in RESP2.
@@ -183,19 +194,13 @@ mod tests {
         Value::Map(fields.iter().map(|(key, value)| (bulk(key), bulk(value))).collect())
     }
 
-    const MASTER: [(&str, &str); 6] = [
-        ("ip", "10.0.0.1"),
-        ("port", "6379"),
-        ("flags", "master"),
-        ("config-epoch", "7"),
-        ("quorum", "2"),
-        ("num-other-sentinels", "2"),
-    ];
+    const MASTER: [(&str, &str); 5] =
+        [("ip", "10.0.0.1"), ("port", "6379"), ("flags", "master"), ("config-epoch", "7"), ("quorum", "2")];
     const REPLICA: [(&str, &str); 4] =
         [("ip", "10.0.0.2"), ("port", "6380"), ("flags", "slave"), ("master-link-status", "ok")];
 
     fn replies(shape: fn(&[(&str, &str)]) -> Value) -> Vec<Value> {
-        let sentinel = [("ip", "10.0.0.9"), ("port", "26379")];
+        let sentinel = [("ip", "10.0.0.9"), ("port", "26379"), ("runid", "def")];
         vec![
             bulk("abc"),
             shape(&MASTER),
@@ -211,11 +216,12 @@ mod tests {
         let view = read_view(&replies(map));
         assert_eq!(view, read_view(&replies(flat)));
         let master = view.master.unwrap();
-        assert_eq!((master.epoch, master.quorum, master.other_sentinels), (7, 2, 2));
+        assert_eq!((master.epoch, master.quorum), (7, 2));
         assert_eq!(master.address, Address::tcp("10.0.0.1", 6379));
         assert_eq!(view.replicas[0].address, Address::tcp("10.0.0.2", 6380));
         assert!(view.replicas[0].master_link_up);
-        assert_eq!(view.sentinels, [Address::tcp("10.0.0.9", 26379)]);
+        let other = Companion { address: Address::tcp("10.0.0.9", 26379), id: "def".to_owned() };
+        assert_eq!(view.sentinels, [other]);
         assert!(view.tilt);
     }
 

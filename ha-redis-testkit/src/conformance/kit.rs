@@ -8,6 +8,7 @@ use async_channel::{Receiver, Sender};
 use futures_lite::future::or;
 use ha_redis_core::runtime::Runtime;
 use ha_redis_core::{Address, Client, Error, RedisConfig, RedisConfigBuilder};
+use redis::AsyncCommands;
 
 use crate::{Server, Topology};
 
@@ -85,6 +86,19 @@ impl Kit {
             match health.master {
                 Some(Address::Tcp { port, .. }) if port == server.port() && health.error.is_none() => return,
                 _ => assert!(start.elapsed() < BOUND, "waited in vain for the new master: {health:?}"),
+            }
+            self.sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Calls until a call fails with an error that is `wanted`, and returns what it says.
+    pub(super) async fn error_that(&self, client: &Client, wanted: impl Fn(&str) -> bool) -> String {
+        let (start, mut redis) = (Instant::now(), client.connection());
+        loop {
+            let told = redis.get::<_, Option<String>>("key").await.map_err(|error| error.to_string());
+            match told {
+                Err(error) if wanted(&error) => return error,
+                told => assert!(start.elapsed() < BOUND, "waited in vain for such an error: {told:?}"),
             }
             self.sleep(Duration::from_millis(10)).await;
         }

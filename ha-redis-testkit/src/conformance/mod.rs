@@ -45,6 +45,7 @@ mod kit;
 mod load;
 mod networks;
 mod no_response;
+mod operators;
 mod outcomes;
 mod partition;
 mod permissions;
@@ -86,6 +87,7 @@ const SUITE: &[&[Test]] = &[
     hostile::TESTS,
     networks::TESTS,
     no_response::TESTS,
+    operators::TESTS,
     outcomes::TESTS,
     partition::TESTS,
     permissions::TESTS,

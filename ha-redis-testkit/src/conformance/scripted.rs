@@ -15,6 +15,8 @@ pub(super) struct Says {
     pub(super) tilt: bool,
     /// Whether it answers at all.
     pub(super) answers: bool,
+    /// How many other Sentinels it says there are.
+    pub(super) others: u64,
 }
 
 /// So many Sentinels, each of which knows that there are so many.
@@ -25,12 +27,17 @@ pub(super) struct Sentinels {
 
 impl Sentinels {
     pub(super) fn naming(master: &Server, count: usize) -> Self {
-        let says = Says { master: Some(master.port()), epoch: 1, tilt: false, answers: true };
+        let says = Says {
+            master: Some(master.port()),
+            epoch: 1,
+            tilt: false,
+            answers: true,
+            others: count as u64 - 1,
+        };
         let said: Vec<_> = (0..count).map(|_| Arc::new(Mutex::new(says))).collect();
         let start = |(number, says): (usize, &Arc<Mutex<Says>>)| {
             let says = Arc::clone(says);
-            ScriptedServer::start(move |_, command| answer(number, count, *says.lock().unwrap(), command))
-                .unwrap()
+            ScriptedServer::start(move |_, command| answer(number, *says.lock().unwrap(), command)).unwrap()
         };
         Self { servers: said.iter().enumerate().map(start).collect(), said }
     }
@@ -50,7 +57,7 @@ impl Sentinels {
     }
 }
 
-fn answer(number: usize, count: usize, says: Says, command: &[String]) -> Answer {
+fn answer(number: usize, says: Says, command: &[String]) -> Answer {
     let words: Vec<_> = command.iter().map(|word| word.to_ascii_uppercase()).collect();
     let words: Vec<_> = words.iter().map(String::as_str).collect();
     if !says.answers {
@@ -66,7 +73,7 @@ fn answer(number: usize, count: usize, says: Says, command: &[String]) -> Answer
         (["SENTINEL", "GET-MASTER-ADDR-BY-NAME", _], Some(port)) => array(&["127.0.0.1", &port]),
         (["SENTINEL", ..], None) => "-ERR No such master with that name\r\n".to_owned(),
         (["SENTINEL", "MASTER", _], Some(port)) => {
-            let (epoch, others) = (says.epoch.to_string(), (count - 1).to_string());
+            let (epoch, others) = (says.epoch.to_string(), says.others.to_string());
             array(&[
                 "ip",
                 "127.0.0.1",

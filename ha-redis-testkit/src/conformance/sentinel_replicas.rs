@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ha_redis_core::{Client, Connection};
+use ha_redis_core::{Client, Connection, Event};
 use redis::AsyncCommands;
 
 use super::kit::{BOUND, Kit, Spawned, calls, config};
@@ -16,6 +16,7 @@ tests![
     a_hanging_replica_is_left_when_the_sentinels_find_it_down,
     replicas_without_a_master_are_named_in_the_error,
     without_any_sentinel_the_replicas_are_used_on,
+    sentinels_that_are_reset_take_no_replica_away,
 ];
 
 /// The client's reply timeout: longer than any reply here takes.
@@ -170,4 +171,39 @@ async fn without_any_sentinel_the_replicas_are_used_on(kit: Kit) {
     // Also when their connections are lost.
     replicas.iter().for_each(|replica| _ = replica.query(&["CLIENT", "KILL", "TYPE", "normal"]).unwrap());
     until_replicas_are_read_from(&kit, &topology, &mut redis).await;
+}
+
+async fn sentinels_that_are_reset_take_no_replica_away(kit: Kit) {
+    let topology = Topology::start().unwrap();
+    // A read waits for a replica, but not until the Sentinels look again which there are: that takes them ten seconds.
+    let client = client(&kit, &topology, Duration::from_secs(1)).await;
+    let mut events = client.events();
+    let mut redis = client.replica_connection();
+    until_replicas_are_read_from(&kit, &topology, &mut redis).await;
+    let reset = |sentinel: &Server| drop(sentinel.query(&["SENTINEL", "RESET", "mymaster"]).unwrap());
+    topology.sentinels().iter().for_each(reset);
+    let forgotten = async {
+        for _ in 0..2 {
+            while !matches!(events.next().await.unwrap(), Event::ReplicaDown(_)) {}
+        }
+    };
+    kit.within("the client hears of no replica", forgotten).await;
+    for _ in 0..20 {
+        read(&mut redis).await;
+    }
+    // One that follows this master no more is left all the same.
+    let [left, kept] = topology.replicas().unwrap()[..] else { panic!("two replicas") };
+    left.query(&["REPLICAOF", "NO", "ONE"]).unwrap();
+    let before = || calls(left, "get");
+    let start = Instant::now();
+    loop {
+        let (left_before, kept_before) = (before(), calls(kept, "get"));
+        for _ in 0..20 {
+            read(&mut redis).await;
+        }
+        if before() == left_before && calls(kept, "get") == kept_before + 20 {
+            return;
+        }
+        assert!(start.elapsed() < BOUND, "it is still read from");
+    }
 }

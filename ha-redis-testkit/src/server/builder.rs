@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Mutex;
 
-use super::{Guarded, OWN_USER, Server, quoted, retry_taken_ports};
+use super::{CONFIG_FILE, Guarded, OWN_USER, Server, quoted, retry_taken_ports};
 use crate::binary;
 use crate::certificates::{self, Certificates};
 use crate::error::Error;
@@ -187,7 +187,7 @@ impl ServerBuilder {
             let own = || Certificates::of_server(&tls.names);
             tls.certificates.clone().map_or_else(own, Ok)?.write(folder.path())?;
         }
-        let config = folder.path().join("redis.conf");
+        let config = folder.path().join(CONFIG_FILE);
         fs::write(&config, self.config_file(port.number(), folder.path()))
             .map_err(Error::io("write the server's configuration"))?;
 
@@ -208,7 +208,7 @@ impl ServerBuilder {
         Ok(server)
     }
 
-    fn config_file(&self, port: u16, folder: &Path) -> String {
+    pub(crate) fn config_file(&self, port: u16, folder: &Path) -> String {
         let folder = folder.display().to_string();
         let mut file = format!("bind {}\nprotected-mode no\ndir {}\n", self.host, quoted(&folder));
         match &self.tls {

@@ -86,7 +86,7 @@ impl World {
             ["PING"] => reply::bulks(&["pong", ""]),
             ["SUBSCRIBE", ..] => self.subscribe(number, &command[1..]),
             ["INFO", ..] => reply::bulk("# Sentinel\r\nsentinel_tilt:0\r\n"),
-            ["SENTINEL", "MYID"] => reply::bulk(&format!("id-{sentinel}")),
+            ["SENTINEL", "MYID"] => reply::bulk(&id_of(sentinel)),
             ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", _] if knows_none => b"*-1\r\n".to_vec(),
             ["SENTINEL", "MASTER" | "REPLICAS" | "SENTINELS", _] if knows_none => {
                 reply::error("ERR No such master with that name")
@@ -113,8 +113,10 @@ impl World {
                 reply::array(&replicas.collect::<Vec<_>>())
             }
             ["SENTINEL", "SENTINELS", _] => {
-                let others = self.peers(sentinel);
-                let others = others.into_iter().map(|other| instance(Host::Sentinel(other), &[]));
+                let others = self
+                    .peers(sentinel)
+                    .into_iter()
+                    .map(|other| instance(Host::Sentinel(other), &[("runid", &id_of(other))]));
                 reply::array(&others.collect::<Vec<_>>())
             }
             _ => reply::error(&format!("ERR unknown command '{}'", words.join(" "))),
@@ -173,6 +175,10 @@ impl World {
             }
         }
     }
+}
+
+fn id_of(sentinel: usize) -> String {
+    format!("id-{sentinel}")
 }
 
 fn instance(host: Host, more: &[(&str, &str)]) -> Vec<u8> {

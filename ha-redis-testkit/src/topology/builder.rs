@@ -16,7 +16,7 @@ use crate::server::{Server, ServerBuilder, quoted, retry_taken_ports};
 pub struct TopologyBuilder {
     replicas: usize,
     sentinels: usize,
-    quorum: usize,
+    pub(super) quorum: usize,
     pub(super) master_name: String,
     down_after: Duration,
     failover_timeout: Duration,
@@ -218,7 +218,7 @@ impl TopologyBuilder {
     }
 
     /// The host that all say they are on.
-    fn announced(&self) -> String {
+    pub(super) fn announced(&self) -> String {
         self.announced.clone().unwrap_or_else(|| self.host.to_string())
     }
 
@@ -243,9 +243,21 @@ impl TopologyBuilder {
 
     /// A Sentinel that knows everyone from the start: finding each other takes Sentinels seconds.
     fn sentinel(&self, port: u16, all: &[u16], servers: &[Server]) -> ServerBuilder {
-        let name = &self.master_name;
-        let host = self.announced();
-        let mut lines = vec![format!("sentinel myid {}", run_id(port))];
+        let [master, replicas @ ..] = servers else { return ServerBuilder::sentinel() };
+        let (name, host) = (&self.master_name, self.announced());
+        let replicas = replicas.iter().map(Server::port);
+        let replicas = replicas.map(|port| format!("sentinel known-replica {name} {host} {port}"));
+        let others = all.iter().filter(|other| **other != port);
+        let others =
+            others.map(|other| format!("sentinel known-sentinel {name} {host} {other} {}", run_id(*other)));
+        let sentinel = self.new_sentinel(master).config(format!("sentinel myid {}", run_id(port)));
+        replicas.chain(others).fold(sentinel, ServerBuilder::config)
+    }
+
+    /// A Sentinel that knows the master and nobody else.
+    pub(super) fn new_sentinel(&self, master: &Server) -> ServerBuilder {
+        let (name, host) = (&self.master_name, self.announced());
+        let mut lines = Vec::new();
         if self.announced.is_some() {
             // Before any line that names a host.
             lines.push("sentinel resolve-hostnames yes".into());
@@ -254,27 +266,27 @@ impl TopologyBuilder {
         if self.announced.is_some() || self.partitionable {
             lines.push(format!("sentinel announce-ip {host}"));
         }
-        if let [master, replicas @ ..] = servers {
-            lines.push(format!("sentinel monitor {name} {host} {} {}", master.port(), self.quorum));
-            let known = |replica: &Server| format!("sentinel known-replica {name} {host} {}", replica.port());
-            lines.extend(replicas.iter().map(known));
-        }
-        lines.push(format!("sentinel down-after-milliseconds {name} {}", self.down_after.as_millis()));
-        lines.push(format!("sentinel failover-timeout {name} {}", self.failover_timeout.as_millis()));
-        lines.push(format!("sentinel parallel-syncs {name} {}", self.replicas.max(1)));
-        if let Some(password) = &self.password {
-            lines.push(format!("sentinel auth-pass {name} {}", quoted(password)));
-        }
-        let others = all.iter().filter(|other| **other != port);
-        lines.extend(
-            others.map(|other| format!("sentinel known-sentinel {name} {host} {other} {}", run_id(*other))),
-        );
+        lines.push(format!("sentinel monitor {name} {host} {} {}", master.port(), self.quorum));
+        let settings = self.sentinel_settings();
+        lines
+            .extend(settings.map(|(setting, value)| format!("sentinel {setting} {name} {}", quoted(&value))));
         let mut sentinel = self.certified(ServerBuilder::sentinel());
         if let Some(password) = &self.sentinel_password {
             sentinel =
                 sentinel.password(password).config(format!("sentinel sentinel-pass {}", quoted(password)));
         }
         lines.into_iter().fold(sentinel, ServerBuilder::config)
+    }
+
+    /// What a Sentinel is told of a master that it watches.
+    pub(super) fn sentinel_settings(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let settings = [
+            ("down-after-milliseconds", self.down_after.as_millis().to_string()),
+            ("failover-timeout", self.failover_timeout.as_millis().to_string()),
+            ("parallel-syncs", self.replicas.max(1).to_string()),
+        ];
+        let password = self.password.iter().map(|password| ("auth-pass", password.clone()));
+        settings.into_iter().chain(password)
     }
 }
 

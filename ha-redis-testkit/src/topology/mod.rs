@@ -172,6 +172,43 @@ impl Topology {
         Err(Error::NotReady("no Sentinel answers".into()))
     }
 
+    /// Has these Sentinels forget the master and all that belongs to it, and watch another one under the same name, as an
+    /// operator does: its configuration epoch begins anew.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::query`].
+    pub fn monitor_anew(&self, sentinels: &[Server], master: &Server) -> Result<(), Error> {
+        let (name, host) = (self.master_name(), self.settings.announced());
+        let (port, quorum) = (master.port().to_string(), self.settings.quorum.to_string());
+        // One that still knows the old master would tell the others of it, in a higher epoch.
+        for sentinel in sentinels {
+            sentinel.query(&["SENTINEL", "REMOVE", name])?;
+        }
+        for sentinel in sentinels {
+            sentinel.query(&["SENTINEL", "MONITOR", name, &host, &port, &quorum])?;
+            for (setting, value) in self.settings.sentinel_settings() {
+                sentinel.query(&["SENTINEL", "SET", name, setting, &value])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Kills a Sentinel and starts it as a new one, which has lost all that the old one knew and is told of this master
+    /// alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::restart`].
+    pub fn replace_sentinel(&self, sentinel: &Server, master: &Server) -> Result<(), Error> {
+        let place = sentinel.address().ip();
+        let anew = self.settings.new_sentinel(master).bind(place);
+        sentinel.start_anew(&match self.network {
+            Some(_) => network::leaving_from(place, anew),
+            None => anew,
+        })
+    }
+
     /// Lets nothing pass any more between the processes of `one` side and those of the `other`, as when a cable is
     /// cut: connections stay, and are silent. Clients still reach all of them. Partitions add up.
     ///

@@ -23,18 +23,11 @@ pub(super) enum Standing {
     #[default]
     Well,
     Down,
+    /// They do not name it: that says nothing against one that follows this master. Sentinels that are reset, for one,
+    /// name no replica for ten seconds.
+    Unlisted,
     /// It is no replica of this master any more.
     Gone,
-}
-
-impl Standing {
-    pub(super) fn objection(self) -> Option<&'static str> {
-        match self {
-            Self::Well => None,
-            Self::Down => Some("the Sentinels find it down"),
-            Self::Gone => Some("it is no replica of the master any more"),
-        }
-    }
 }
 
 /// What it says of itself.
@@ -97,8 +90,24 @@ impl Member {
         }
     }
 
+    /// Why no connection to it is wanted, by what others say of it.
+    pub(super) fn objection(&self, master: Option<&Position>) -> Option<&'static str> {
+        match self.standing {
+            Standing::Well => None,
+            Standing::Down => Some("the Sentinels find it down"),
+            Standing::Unlisted if self.follows(master) => None,
+            Standing::Unlisted | Standing::Gone => Some("it is no replica of the master any more"),
+        }
+    }
+
+    /// Whether it says that it follows this master; or another one, as long as that is all that can be known.
+    fn follows(&self, master: Option<&Position>) -> bool {
+        let Account::Follows { history, .. } = &self.account else { return false };
+        master.is_none_or(|master| *history == master.history) && self.link.is_some()
+    }
+
     pub(super) fn fitness(&self, master: Option<&Position>, max_lag: Option<u64>) -> Fitness<'_> {
-        if let Some(objection) = self.standing.objection() {
+        if let Some(objection) = self.objection(master) {
             return Fitness::Unfit(objection.to_owned());
         }
         // One that is at its end takes nothing new.
@@ -181,6 +190,21 @@ mod tests {
         assert!(judge(&member, &position("a", 9), None).unwrap_err().contains("another master"));
         // It is known to follow this one, but not how far it is behind.
         assert_eq!(judge(&member, &position("b", 9), None), Err("unknown".to_owned()));
+    }
+
+    #[test]
+    fn one_that_nobody_names_counts_while_it_follows_the_master() {
+        let master = position("a", 9);
+        let mut member = connected();
+        member.standing = Standing::Unlisted;
+        assert!(judge(&member, &master, None).is_err(), "it has said nothing for itself");
+        member.answered(&says(Role::Replica, true, master.clone()), Duration::ZERO, Some(&master));
+        assert_eq!(judge(&member, &master, None), Ok(0));
+        assert!(member.objection(Some(&position("b", 9))).is_some(), "it follows another one");
+        member.answered(&says(Role::Replica, false, master.clone()), Duration::ZERO, Some(&master));
+        assert!(member.objection(Some(&master)).is_some(), "it has lost its master");
+        member.standing = Standing::Well;
+        assert!(member.objection(Some(&master)).is_none(), "it is named, and will find its master again");
     }
 
     #[test]

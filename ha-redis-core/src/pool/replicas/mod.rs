@@ -113,16 +113,8 @@ impl Pool {
         let mut state = lock(&self.state);
         let master = state.followed.as_ref().map(|followed| followed.address.clone());
         let others = listed.into_iter().filter(|replica| Some(&replica.address) != master.as_ref());
-        let unwanted = state.replicas.list(others);
+        state.replicas.list(others);
         self.renew(state);
-        for (link, standing) in unwanted {
-            let why = format!("{}: {}", link.address, standing.objection().unwrap_or_default());
-            match standing {
-                // What it owes may never come, and others can answer it.
-                Standing::Down => link.shut(Error::new(Kind::Lost, why)),
-                Standing::Well | Standing::Gone => link.drain(Error::new(Kind::Lost, why)),
-            }
-        }
     }
 
     /// Says how far the master of a generation is.
@@ -169,15 +161,15 @@ impl Pool {
     /// Waits until a connection to the replica is wanted. False when none ever will be: it is none any more.
     pub(crate) async fn replica_wanted(&self, address: &Address) -> bool {
         wait_for(&self.state, &self.changed, |state| {
+            let wanted = state.replicas.wants(address);
             let member = state.replicas.members.get(address)?;
-            match member.standing {
-                Standing::Well => Some(true),
-                Standing::Down => None,
-                Standing::Gone => {
-                    state.replicas.members.remove(address);
-                    Some(false)
-                }
+            if member.standing == Standing::Down {
+                return None;
             }
+            if !wanted {
+                state.replicas.members.remove(address);
+            }
+            Some(wanted)
         })
         .await
     }
@@ -257,10 +249,19 @@ impl Pool {
         .await;
     }
 
-    /// Finds out who may be read from, and tells those who wait.
+    /// Finds out who may be read from, and tells those who wait. Ends connections that are not wanted.
     fn renew(&self, mut state: MutexGuard<'_, State>) {
         state.replicas.renew();
+        let unwanted = state.replicas.unwanted();
         drop(state);
+        for (link, standing, objection) in unwanted {
+            let why = Error::new(Kind::Lost, format!("{}: {objection}", link.address));
+            match standing {
+                // What it owes may never come, and others can answer it.
+                Standing::Down => link.shut(why),
+                _ => link.drain(why),
+            }
+        }
         self.usable.notify(usize::MAX);
         self.changed.notify(usize::MAX);
     }
@@ -294,11 +295,20 @@ impl Replicas {
     }
 
     fn wants(&self, address: &Address) -> bool {
-        self.members.get(address).is_some_and(|member| member.standing == Standing::Well)
+        let master = self.master.as_ref();
+        self.members.get(address).is_some_and(|member| member.objection(master).is_none())
     }
 
-    /// Returns the connections that are not wanted any more.
-    fn list(&mut self, listed: impl Iterator<Item = Replica>) -> Vec<(Arc<Link>, Standing)> {
+    /// The connections that are not wanted any more, and why.
+    fn unwanted(&self) -> Vec<(Arc<Link>, Standing, &'static str)> {
+        let unwanted = self.members.values().filter_map(|member| {
+            let objection = member.objection(self.master.as_ref())?;
+            Some((Arc::clone(member.link.as_ref()?), member.standing, objection))
+        });
+        unwanted.collect()
+    }
+
+    fn list(&mut self, listed: impl Iterator<Item = Replica>) {
         let listed: BTreeMap<_, _> = listed.map(|replica| (replica.address, replica.healthy)).collect();
         self.listed = true;
         for address in listed.keys() {
@@ -306,17 +316,14 @@ impl Replicas {
         }
         // One that nobody keeps a connection to can simply be forgotten; the others' tasks forget them.
         self.members.retain(|address, member| member.kept || listed.contains_key(address));
-        let mut unwanted = Vec::new();
         for (address, member) in &mut self.members {
             member.standing = match listed.get(address) {
                 Some(true) => Standing::Well,
                 Some(false) => Standing::Down,
-                None => Standing::Gone,
+                None if member.standing == Standing::Gone => Standing::Gone,
+                None => Standing::Unlisted,
             };
-            let link = member.link.iter().filter(|_| member.standing != Standing::Well);
-            unwanted.extend(link.map(|link| (Arc::clone(link), member.standing)));
         }
-        unwanted
     }
 
     fn renew(&mut self) {

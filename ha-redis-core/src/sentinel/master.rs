@@ -1,0 +1,69 @@
+//! The master that is followed.
+
+use std::time::Instant;
+
+use crate::address::Address;
+
+/// The connection to the master that is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Connection {
+    Up,
+    /// There is none `since` then: since it was lost, or since the master has been followed.
+    Down {
+        since: Instant,
+    },
+}
+
+#[derive(Debug)]
+pub(super) struct Master {
+    pub(super) address: Address,
+    pub(super) epoch: u64,
+    /// It says that it is master, and no majority says so yet.
+    pub(super) provisional: Option<Provisional>,
+    /// When it said that it is no master: what the Sentinels agree on since counts again, of whatever epoch.
+    pub(super) disowned: Option<Instant>,
+}
+
+impl Master {
+    /// Whether the Sentinels have yet to say that it is master.
+    pub(super) fn is_ahead(&self, now: Instant) -> bool {
+        self.provisional.as_ref().is_some_and(|switch| now < switch.until)
+    }
+
+    /// Whether those who name this one have yet to hear of the switch, whatever epoch they name it in.
+    pub(super) fn has_just_replaced(&self, other: &Address, now: Instant) -> bool {
+        self.is_ahead(now) && self.provisional.as_ref().is_some_and(|switch| switch.replaced == *other)
+    }
+
+    /// A majority names this one, in that epoch; whether anybody knows the epoch of before.
+    pub(super) fn on_named(&mut self, epoch: u64, is_known: bool, now: Instant) {
+        // Who has not heard of the switch yet may mean what it was before.
+        if self.is_ahead(now) && epoch <= self.epoch {
+            return;
+        }
+        self.provisional = None;
+        // Sentinels that were made anew begin their epochs anew.
+        self.epoch = if is_known { self.epoch.max(epoch) } else { epoch };
+    }
+
+    /// Since when it is in doubt: since it said that it is no master, its promotion should have been confirmed, or there
+    /// is no connection to it.
+    pub(super) fn doubted_since(&self, connection: Connection) -> Option<Instant> {
+        let unconfirmed = self.provisional.as_ref().map(|switch| switch.until);
+        self.disowned.or(unconfirmed).or(match connection {
+            Connection::Up => None,
+            Connection::Down { since } => Some(since),
+        })
+    }
+}
+
+/// A switch ahead of the majority's word.
+#[derive(Debug)]
+pub(super) struct Provisional {
+    /// The Sentinel that leads the failover, or was the first to tell of it.
+    pub(super) leader: Address,
+    /// The master before.
+    pub(super) replaced: Address,
+    /// They have had the time to say so, or the leader has given up.
+    pub(super) until: Instant,
+}

@@ -1,0 +1,108 @@
+//! What is known of one Sentinel.
+
+use std::time::{Duration, Instant};
+
+use crate::address::Address;
+use crate::sentinel::View;
+use crate::sentinel::view::MasterView;
+
+/// One that has named no master for so long is gone for good, as far as the others can tell, and takes no part: as long
+/// as Sentinels wait, unless they are told otherwise, before they find somebody down.
+pub(super) const ABSENCE: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Default)]
+pub(super) struct Member {
+    /// Whether the configuration names it. Others were met.
+    pub(super) configured: bool,
+    /// What tells it apart, whatever its address: as it says itself, and until then as the others say.
+    pub(super) id: Option<String>,
+    /// What it answered last. It stands, as far as it is of use, while the Sentinel is silent.
+    view: Option<View>,
+    /// Why it did not answer when it was asked last.
+    failure: Option<String>,
+    /// When it was asked for that.
+    asked: Option<Instant>,
+    /// Whether it has answered since it was asked last. A failure stands until there is an answer: Sentinels that fail
+    /// after different times would never count together.
+    pub(super) current: bool,
+    /// When it was asked for the last answer that named a master; `None` if that is too long ago.
+    there: Option<Instant>,
+}
+
+impl Member {
+    pub(super) fn configured() -> Self {
+        Self { configured: true, ..Self::default() }
+    }
+
+    pub(super) fn met(id: &str) -> Self {
+        Self { id: Some(id.to_owned()), ..Self::default() }
+    }
+
+    /// Books what it answered to the question that was `asked` then, or why it did not.
+    pub(super) fn hear(&mut self, asked: Instant, answer: Result<View, String>) {
+        (self.asked, self.current) = (Some(asked), true);
+        match answer {
+            Ok(view) => {
+                self.failure = None;
+                self.id = view.id.clone().or(self.id.take());
+                self.there = view.master.as_ref().map(|_| asked).or(self.there);
+                self.view = Some(view);
+            }
+            Err(failure) => self.failure = Some(failure),
+        }
+    }
+
+    /// It is asked again.
+    pub(super) fn ask(&mut self) {
+        self.current = self.failure.is_some();
+    }
+
+    /// Time has passed.
+    pub(super) fn age(&mut self, now: Instant) {
+        if self.master().is_none() {
+            self.there.take_if(|there| *there + ABSENCE <= now);
+        }
+    }
+
+    /// What it says now: nothing while it does not answer.
+    pub(super) fn view(&self) -> Option<&View> {
+        self.view.as_ref().filter(|_| self.failure.is_none())
+    }
+
+    pub(super) fn view_mut(&mut self) -> Option<&mut View> {
+        self.view.as_mut()
+    }
+
+    /// What it said last, if that is not too long ago.
+    pub(super) fn last_view(&self) -> Option<&View> {
+        self.view.as_ref().filter(|_| self.is_there())
+    }
+
+    /// The master that it names now.
+    pub(super) fn master(&self) -> Option<&MasterView> {
+        self.view()?.master.as_ref()
+    }
+
+    pub(super) fn named(&self) -> Option<&Address> {
+        self.master().map(|master| &master.address)
+    }
+
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
+    /// Whether it has neither answered yet nor failed to.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.view.is_none() && self.failure.is_none()
+    }
+
+    /// Whether it names a master, or did a while ago.
+    pub(super) fn is_there(&self) -> bool {
+        self.there.is_some()
+    }
+
+    /// Whether it was asked for its answer `since` then. A failure stands here, too.
+    pub(super) fn is_since(&self, since: Instant) -> bool {
+        self.failure.is_some() || self.asked.is_some_and(|asked| since <= asked)
+    }
+}

@@ -34,6 +34,7 @@ pub use placement::{
 };
 pub use replica::is_replica_read;
 pub(crate) use replica::name;
+pub(crate) use safety::is_read;
 pub use safety::{Safety, pipeline_safety, safety};
 pub(crate) use scan::{Scan, ScanStep, scan_step};
 pub(crate) use time_left::with_time_left;

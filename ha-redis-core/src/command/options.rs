@@ -13,6 +13,17 @@ const OUTLASTS_REPEATS: u64 = 10 * 60 * 1000;
 pub(super) const SECONDS: u64 = 1000;
 pub(super) const MILLISECONDS: u64 = 1;
 
+/// Where a command begins to read what is added to a key.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Reading {
+    /// It says where, or does not wait.
+    FromAPlace,
+    /// It waits for what comes after the moment at which it runs.
+    FromNowOn,
+    /// It has an option that is not known.
+    Unknown,
+}
+
 /// `SET key value [NX | XX | IFEQ …] [GET] [EX … | PX … | EXAT … | PXAT … | KEEPTTL]`
 ///
 /// `NX`: set, then not set. `GET`: the old value, then the new one. `IFEQ` and its like: equal, then not.
@@ -206,7 +217,7 @@ pub(super) fn georadius<'a>(mut args: impl Args<'a>, center: usize) -> Safety {
 ///
 /// `$` and `+` mean what is the last entry when the command runs. Whoever waits for what comes behind it would not
 /// see, from the second run, what has come since the first.
-pub(super) fn xread<'a>(mut args: impl Args<'a>) -> Safety {
+pub(super) fn xread<'a>(mut args: impl Args<'a>) -> Reading {
     let mut waits = false;
     while let Some(option) = args.next() {
         match &*upper(option) {
@@ -216,23 +227,23 @@ pub(super) fn xread<'a>(mut args: impl Args<'a>) -> Safety {
                 args.next();
             }
             b"STREAMS" => break,
-            _ => return Safety::Unsafe,
+            _ => return Reading::Unknown,
         }
     }
     let streams = args.clone().count() / 2;
-    reads_again(waits, args.skip(streams))
+    reading(waits, args.skip(streams))
 }
 
 /// `TS.READ key timestamp [BLOCK milliseconds count] [MAX_COUNT count]`, where `$` and `+` are as for `XREAD`
-pub(super) fn ts_read<'a>(args: impl Args<'a>) -> Safety {
+pub(super) fn ts_read<'a>(args: impl Args<'a>) -> Reading {
     let mut options = args.clone().skip(2);
     let waits = options.any(|option| option.eq_ignore_ascii_case(b"BLOCK"));
-    reads_again(waits, args.skip(1).take(1))
+    reading(waits, args.skip(1).take(1))
 }
 
-fn reads_again<'a>(waits: bool, mut from: impl Args<'a>) -> Safety {
+fn reading<'a>(waits: bool, mut from: impl Args<'a>) -> Reading {
     let from_now_on = from.any(|id| matches!(id, b"$" | b"+"));
-    if waits && from_now_on { Safety::Unsafe } else { Safety::ReadOnly }
+    if waits && from_now_on { Reading::FromNowOn } else { Reading::FromAPlace }
 }
 
 /// `JSON.SET key path value`

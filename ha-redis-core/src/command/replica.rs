@@ -2,7 +2,7 @@
 
 use redis::Cmd;
 
-use super::{Safety, arguments, safety, upper};
+use super::{arguments, is_read, upper};
 
 /// Whether a replica serves `cmd`: it changes nothing, and the server knows that.
 ///
@@ -18,7 +18,7 @@ use super::{Safety, arguments, safety, upper};
 /// assert!(!is_replica_read(redis::cmd("SORT").arg("key")), "to the server it is a write: it could STORE");
 /// ```
 pub fn is_replica_read(cmd: &Cmd) -> bool {
-    safety(cmd) == Safety::ReadOnly && !is_write_to_the_server(cmd)
+    is_read(cmd) && !is_write_to_the_server(cmd)
 }
 
 /// The commands that may change nothing, by their options, and are refused by a replica all the same.
@@ -51,8 +51,16 @@ mod tests {
 
     #[test]
     fn what_the_server_takes_for_a_read_is_one() {
-        let reads =
-            ["get k", "MGET a b", "HGETALL h", "scan 0", "XREAD STREAMS s 0", "EVAL_RO s 0", "PFCOUNT k"];
+        let reads = [
+            "get k",
+            "MGET a b",
+            "HGETALL h",
+            "scan 0",
+            "XREAD STREAMS s 0",
+            "EVAL_RO s 0",
+            "PFCOUNT k",
+            "XREAD BLOCK 0 STREAMS s $",
+        ];
         for text in reads.into_iter().chain(["PING", "INFO", "CLIENT LIST", "OBJECT ENCODING k"]) {
             assert!(is_replica_read(&command(text)), "{text}");
         }

@@ -19,6 +19,7 @@
 use redis::{Cmd, Pipeline};
 
 use self::Safety::{ReadOnly, Repeatable, Unsafe};
+use super::options::Reading;
 use super::{Args, arguments, options, upper};
 
 /// What running a command twice does, from the safest to the least safe.
@@ -56,6 +57,22 @@ pub fn safety(cmd: &Cmd) -> Safety {
     let Some(name) = args.next() else { return Unsafe };
     let name = upper(name);
     if reads(&name) { ReadOnly } else { by_options(&name, args) }
+}
+
+/// Whether `cmd` changes nothing, although a second run may give another reply.
+pub(crate) fn is_read(cmd: &Cmd) -> bool {
+    safety(cmd) == ReadOnly || reads_from_now_on(cmd)
+}
+
+/// Whether `cmd` waits for what comes after the moment at which it runs: a later one is not as good.
+pub(crate) fn reads_from_now_on(cmd: &Cmd) -> bool {
+    let mut args = arguments(cmd);
+    let reading = match &*upper(args.next().unwrap_or_default()) {
+        b"XREAD" => options::xread(args),
+        b"TS.READ" => options::ts_read(args),
+        _ => return false,
+    };
+    reading == Reading::FromNowOn
 }
 
 /// What running the whole of `pipeline` twice does.
@@ -175,7 +192,7 @@ fn by_options<'a>(name: &[u8], mut args: impl Args<'a>) -> Safety {
         b"GEORADIUS" => options::georadius(args, 2),
         b"GEORADIUSBYMEMBER" => options::georadius(args, 1),
         // Streams
-        b"XREAD" => options::xread(args),
+        b"XREAD" => read_only_if(options::xread(args) == Reading::FromAPlace),
         // Containers
         b"ACL" | b"BACKUP" | b"CLIENT" | b"CLUSTER" | b"COMMAND" | b"COMMANDLOG" | b"CONFIG"
         | b"FUNCTION" | b"HOTKEYS" | b"LATENCY" | b"MEMORY" | b"MODULE" | b"OBJECT" | b"PUBSUB"
@@ -258,9 +275,13 @@ fn of_a_module<'a>(name: &[u8], args: impl Args<'a>) -> Safety {
         b"TDIGEST.TRIMMED_MEAN" => ReadOnly,
         b"TS.GET" | b"TS.MGET" | b"TS.RANGE" | b"TS.REVRANGE" | b"TS.MRANGE" | b"TS.MREVRANGE" => ReadOnly,
         b"TS.NRANGE" | b"TS.NREVRANGE" | b"TS.INFO" | b"TS.QUERYINDEX" | b"TS.QUERYLABELS" => ReadOnly,
-        b"TS.READ" => options::ts_read(args),
+        b"TS.READ" => read_only_if(options::ts_read(args) == Reading::FromAPlace),
         _ => Unsafe,
     }
+}
+
+fn read_only_if(read_only: bool) -> Safety {
+    if read_only { ReadOnly } else { Unsafe }
 }
 
 fn repeatable_if(repeatable: bool) -> Safety {

@@ -2,7 +2,7 @@ use redis::Pipeline;
 
 use super::super::command;
 use super::super::tables::entries;
-use super::{Safety, pipeline_safety, safety};
+use super::{Safety, is_read, pipeline_safety, reads_from_now_on, safety};
 
 fn assert_all(expected: Safety, commands: &[&str]) {
     for text in commands {
@@ -295,6 +295,21 @@ fn sorted_sets_places_and_streams() {
             "VADD v VALUES 1 1 e",
         ],
     );
+}
+
+/// A second run may skip entries, but none of them changes anything.
+#[test]
+fn a_read_from_now_on_is_a_read() {
+    for text in ["XREAD BLOCK 0 STREAMS s $", "TS.READ k + BLOCK 0 1"] {
+        assert!(is_read(&command(text)) && reads_from_now_on(&command(text)), "{text}");
+    }
+    for text in ["XREAD STREAMS s $", "XREAD BLOCK 0 STREAMS s 5-1", "GET k"] {
+        assert!(is_read(&command(text)) && !reads_from_now_on(&command(text)), "{text}");
+    }
+    for text in ["XREAD NEWOPTION BLOCK 0 STREAMS s $", "XREADGROUP GROUP g c BLOCK 0 STREAMS s >", "SET k v"]
+    {
+        assert!(!is_read(&command(text)) && !reads_from_now_on(&command(text)), "{text}");
+    }
 }
 
 #[test]

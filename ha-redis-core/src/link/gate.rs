@@ -1,6 +1,5 @@
 //! What a connection takes now.
 
-use crate::command::Safety;
 use crate::error::Error;
 use crate::link::Call;
 
@@ -47,7 +46,7 @@ impl Gate {
     pub(super) fn admit(&self, call: Call<'_>) -> Result<(), NotTaken> {
         match self {
             Self::Open => Ok(()),
-            Self::ReadOnly(_) if call.safety() == Safety::ReadOnly => Ok(()),
+            Self::ReadOnly(_) if call.is_read() => Ok(()),
             Self::ReadOnly(why) => Err(NotTaken::ReadOnly(why.clone())),
             Self::Held => Err(NotTaken::Held),
             Self::Draining(why) | Self::Shut(why) => Err(NotTaken::Ended(why.clone())),

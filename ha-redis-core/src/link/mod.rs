@@ -14,7 +14,7 @@ use redis::{Cmd, Pipeline};
 
 use crate::address::Address;
 use crate::closing::CloseReport;
-use crate::command::{Safety, pipeline_safety, safety};
+use crate::command::{Safety, is_read, pipeline_safety, safety};
 use crate::error::Error;
 use crate::proto::{self, ReplyBound, Shape};
 use crate::runtime::Runtime;
@@ -67,6 +67,14 @@ impl Call<'_> {
         match self {
             Self::Command(command) => safety(command),
             Self::Pipeline(pipeline) => pipeline_safety(pipeline),
+        }
+    }
+
+    /// Whether it changes nothing. Of a transaction that is not looked into.
+    pub(crate) fn is_read(self) -> bool {
+        match self {
+            Self::Command(command) => is_read(command),
+            Self::Pipeline(pipeline) => !pipeline.is_transaction() && pipeline.cmd_iter().all(is_read),
         }
     }
 

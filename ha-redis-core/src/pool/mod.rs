@@ -15,7 +15,6 @@ use event_listener::Event;
 
 use crate::address::Address;
 use crate::closing::CloseReport;
-use crate::command::Safety;
 use crate::config::RedisConfig;
 use crate::error::{Error, Kind, Outcome};
 use crate::link::{Call, Generation, Link};
@@ -123,7 +122,7 @@ impl Pool {
     pub(crate) fn check_writes(&self, call: Call<'_>) -> Result<(), Error> {
         let state = lock(&self.state);
         match &state.read_only {
-            Some(why) if call.safety() != Safety::ReadOnly => Err(why.clone()),
+            Some(why) if !call.is_read() => Err(why.clone()),
             _ => Ok(()),
         }
     }

@@ -85,6 +85,7 @@ async fn step(redis: &mut Connection, command: &str, cursor: u64) -> RedisResult
 
 fn assert_cursor_lost(error: &RedisError) {
     assert!(error.client_error().is_some_and(|error| error.is_refused_command()), "{error}");
+    assert_eq!(error.outcome(), Outcome::NotSent, "{error}");
     assert!(error.to_string().contains("begin again with cursor 0"), "{error}");
 }
 

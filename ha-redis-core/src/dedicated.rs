@@ -81,7 +81,7 @@ impl DedicatedConnection {
     ) -> Result<Reply, Error> {
         let timeout = self.core.config.socket_timeout();
         let within = match placement {
-            Placement::Shared | Placement::Scan => Some(timeout),
+            Placement::Shared | Placement::Scan | Placement::Urgent => Some(timeout),
             Placement::Blocking { limit } => limit.map(|limit| limit.saturating_add(timeout)),
             Placement::Refused(refusal) => return Err(not_allowed(refusal)),
         };

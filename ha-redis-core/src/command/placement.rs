@@ -21,6 +21,8 @@ pub enum Placement {
         /// that argument can't be read.
         limit: Option<Duration>,
     },
+    /// On a connection made for it alone: it ends what may keep every other connection waiting, as `SCRIPT KILL` does.
+    Urgent,
     /// Nowhere on this kind of handle.
     Refused(Refusal),
 }
@@ -100,11 +102,13 @@ fn place_pipeline(pipeline: &Pipeline, handle: Handle) -> Placement {
             }
             // The writes it asks about come before it in the pipeline, and go wherever it goes.
             Rule::AsksAboutOwnWrites(_, place) if index > 0 => place,
+            // Others come with it, for which a connection made for one command alone will not do.
+            Rule::Urgent => Placement::Shared,
             rule => rule.on(handle),
         };
         whole = match (whole, place) {
             (_, Placement::Refused(refusal)) => return Placement::Refused(refusal),
-            (whole, Placement::Shared) => whole,
+            (whole, Placement::Shared | Placement::Urgent) => whole,
             (whole, Placement::Blocking { .. }) if pipeline.is_transaction() => whole,
             (Placement::Blocking { limit }, Placement::Scan) => Placement::Blocking { limit },
             (Placement::Blocking { limit: sum }, Placement::Blocking { limit }) => {
@@ -133,6 +137,8 @@ enum Rule {
     NeverQueued(Refusal),
     /// Refused by itself on a shared handle: it would be asked on another connection than the writes.
     AsksAboutOwnWrites(Refusal, Placement),
+    /// Past all that waits on a shared handle.
+    Urgent,
 }
 
 impl Rule {
@@ -146,7 +152,8 @@ impl Rule {
             {
                 Placement::Refused(refusal)
             }
-            Self::OnlyDedicated(_) | Self::NeverQueued(_) => Placement::Shared,
+            Self::Urgent if handle == Handle::Shared => Placement::Urgent,
+            Self::OnlyDedicated(_) | Self::NeverQueued(_) | Self::Urgent => Placement::Shared,
             Self::AsksAboutOwnWrites(_, place) => place,
         }
     }
@@ -226,6 +233,8 @@ fn rule(cmd: &Cmd) -> Rule {
 
         b"CLIENT" => client_rule(args),
         b"SCRIPT" => script_rule(args),
+        b"FUNCTION" if is(args.next(), b"KILL") => Rule::Urgent,
+        b"SHUTDOWN" => Rule::Urgent,
         b"CLUSTER" if is(args.next(), b"SYNCSLOTS") => never("CLUSTER SYNCSLOTS", REPLICATION),
         b"HIMPORT" => only_dedicated("HIMPORT", FIELDSETS),
         _ if blocks_by_its_name(name) => blocks(None),
@@ -261,7 +270,7 @@ fn may_have_rule(name: &[u8]) -> bool {
         }
         6 => matches!(initial, b'A' | b'C' | b'S'),
         7 => matches!(initial, b'C' | b'D' | b'H' | b'M' | b'T' | b'U' | b'W'),
-        8 => initial == b'R',
+        8 => matches!(initial, b'F' | b'R') || name.eq_ignore_ascii_case(b"SHUTDOWN"),
         9 => matches!(initial, b'R' | b'S'),
         10 => matches!(initial, b'P' | b'S' | b'X'),
         11 => matches!(initial, b'C' | b'U'),
@@ -294,7 +303,8 @@ fn client_rule<'a>(mut args: impl Args<'a>) -> Rule {
 fn script_rule<'a>(mut args: impl Args<'a>) -> Rule {
     let Some(subcommand) = args.next() else { return Rule::Everywhere(Placement::Shared) };
     match &*upper(subcommand) {
-        b"EXISTS" | b"FLUSH" | b"HELP" | b"KILL" | b"LOAD" | b"SHOW" => Rule::Everywhere(Placement::Shared),
+        b"KILL" => Rule::Urgent,
+        b"EXISTS" | b"FLUSH" | b"HELP" | b"LOAD" | b"SHOW" => Rule::Everywhere(Placement::Shared),
         b"DEBUG" => {
             never("SCRIPT DEBUG", "the connection would speak with the debugger; use redis-cli --ldb")
         }

@@ -52,6 +52,16 @@ fn most_commands_share_a_connection() {
 }
 
 #[test]
+fn what_ends_a_script_goes_past_all_that_waits() {
+    for text in ["SCRIPT KILL", "script kill", "FUNCTION KILL", "SHUTDOWN NOSAVE"] {
+        assert_eq!(placement(&command(text)), Placement::Urgent, "{text}");
+        assert_eq!(placement_on_dedicated(&command(text)), Placement::Shared, "{text}");
+        assert_eq!(pipeline_placement(&pipeline(&["GET k", text])), Placement::Shared, "{text}");
+    }
+    assert_eq!(placement(&command("FUNCTION LIST")), Placement::Shared);
+}
+
+#[test]
 fn what_blocks_is_bounded_by_its_own_argument() {
     for (text, expected) in [
         ("BLPOP a b 2", blocking(2000)),

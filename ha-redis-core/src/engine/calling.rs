@@ -14,6 +14,7 @@ use crate::command::{
 };
 use crate::engine::caller::{Attempt, Caller, Failure, Route};
 use crate::engine::refused::has_error;
+use crate::engine::urgent;
 use crate::error::{Error, Kind, Outcome};
 use crate::link::{Call, Generation, Slot};
 use crate::proto::Reply;
@@ -32,9 +33,12 @@ enum Stage<'a> {
     New(&'a mut Caller),
     /// Over the caller's link; the reply comes into its slot.
     Sent(&'a mut Caller, Arc<Slot>),
-    Persisting(Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send + 'a>>),
+    Persisting(Rest<'a>),
     Ended,
 }
+
+/// What is left of a call that is not on its common way.
+type Rest<'a> = Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send + 'a>>;
 
 impl<'a> Calling<'a> {
     pub(super) fn new(caller: &'a mut Caller, call: Call<'a>) -> Self {
@@ -54,6 +58,7 @@ impl<'a> Calling<'a> {
         let route = match placement {
             Placement::Scan if !caller.reads_replicas() => Route::Scan,
             Placement::Shared | Placement::Scan => Route::Shared,
+            Placement::Urgent => return self.go_past_all(caller, cx),
             Placement::Blocking { limit } => {
                 Route::Own(limit.map(|limit| limit.saturating_add(caller.core.config.socket_timeout())))
             }
@@ -78,6 +83,19 @@ impl<'a> Calling<'a> {
     }
 
     #[cold]
+    fn go_past_all(&mut self, caller: &'a mut Caller, cx: &mut Context<'_>) -> Poll<Result<Reply, Error>> {
+        let call = self.call;
+        let rest = async move {
+            match call {
+                Call::Command(command) => urgent::ask(caller, command).await.map(Reply::One),
+                // Pipelines have no such place.
+                Call::Pipeline(_) => Err(Error::new(Kind::Refused, "a pipeline cannot go past what waits")),
+            }
+        };
+        self.go_on(Box::pin(rest), cx)
+    }
+
+    #[cold]
     fn persist(
         &mut self,
         caller: &'a mut Caller,
@@ -85,7 +103,10 @@ impl<'a> Calling<'a> {
         first: Option<(Attempt, Generation)>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Reply, Error>> {
-        let mut rest = Box::pin(caller.persist(self.call, route, self.deadline, first));
+        self.go_on(Box::pin(caller.persist(self.call, route, self.deadline, first)), cx)
+    }
+
+    fn go_on(&mut self, mut rest: Rest<'a>, cx: &mut Context<'_>) -> Poll<Result<Reply, Error>> {
         let polled = rest.as_mut().poll(cx);
         if polled.is_pending() {
             self.stage = Stage::Persisting(rest);
@@ -120,13 +141,7 @@ impl Future for Calling<'_> {
                     calling.persist(caller, Route::Shared, first, cx)
                 }
             },
-            Stage::Persisting(mut rest) => {
-                let polled = rest.as_mut().poll(cx);
-                if polled.is_pending() {
-                    calling.stage = Stage::Persisting(rest);
-                }
-                polled
-            }
+            Stage::Persisting(rest) => calling.go_on(rest, cx),
             Stage::Ended => panic!("a call was polled after its end"),
         }
     }
@@ -166,7 +181,7 @@ fn check_read(command: &Cmd, placement: Placement) -> Result<(), Error> {
         Placement::Refused(refusal) => return Err(not_allowed(refusal)),
         Placement::Blocking { .. } => "it may wait on the server, and all readers share this connection",
         _ if !is_replica_read(command) => "it may write, and replicas take no writes",
-        Placement::Shared | Placement::Scan => return Ok(()),
+        Placement::Shared | Placement::Scan | Placement::Urgent => return Ok(()),
     };
     let message = format!(
         "{} cannot run on a connection to replicas: {objection}; use the client's connection()",

@@ -57,6 +57,13 @@ impl Connector {
         Self::new(runtime, handshake, tls, config, config.socket_connect_timeout())
     }
 
+    /// For connections on which one command is said that needs no database. A server that is busy selects none.
+    pub(crate) fn for_urgent(runtime: Arc<dyn Runtime>, config: &RedisConfig) -> Self {
+        let mut connector = Self::for_data(runtime, config);
+        (connector.handshake.db, connector.handshake.role) = (0, false);
+        connector
+    }
+
     /// For connections to Sentinels, which have no databases and their own users.
     #[cfg(feature = "sentinel")]
     pub(crate) fn for_sentinels(runtime: Arc<dyn Runtime>, config: &RedisConfig) -> Self {

@@ -65,6 +65,7 @@ pub(crate) struct Core {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) pool: Pool,
     pub(crate) data: Connector,
+    pub(crate) urgent: Connector,
     #[cfg(feature = "sentinel")]
     pub(crate) sentinels: Connector,
     #[cfg(feature = "sentinel")]
@@ -90,6 +91,7 @@ impl Core {
         Self {
             pool: Pool::new(&config, runtime.random()),
             data: Connector::for_data(Arc::clone(&runtime), &config),
+            urgent: Connector::for_urgent(Arc::clone(&runtime), &config),
             #[cfg(feature = "sentinel")]
             sentinels: Connector::for_sentinels(Arc::clone(&runtime), &config),
             #[cfg(feature = "sentinel")]
@@ -170,6 +172,7 @@ impl Core {
         }
         let connectors = [
             &self.data,
+            &self.urgent,
             #[cfg(feature = "sentinel")]
             &self.sentinels,
         ];

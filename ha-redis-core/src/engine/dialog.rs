@@ -7,8 +7,8 @@ use std::task::{Context, Poll, ready};
 use redis::{Cmd, Value, cmd};
 
 use crate::engine::reply_reader::ReplyReader;
-use crate::error::{Error, Kind, said, will_pass};
-use crate::proto::{Role, read_info_role};
+use crate::error::{Error, Kind, will_pass};
+use crate::proto::{Role, read_info_role, refused};
 #[cfg(feature = "sentinel")]
 use crate::proto::{read_hello_role, read_role};
 use crate::runtime::Transport;
@@ -90,7 +90,7 @@ impl Dialog {
     async fn one(&mut self, question: Cmd) -> Result<Option<Value>, Error> {
         match self.ask(&[question]).await?.pop() {
             Some(Value::ServerError(error)) if will_pass(&error) => {
-                Err(Error::new(Kind::Connect, format!("it answered with: {}", said(&error))))
+                Err(refused("the question for its role", &error))
             }
             Some(Value::ServerError(_)) | None => Ok(None),
             reply => Ok(reply),

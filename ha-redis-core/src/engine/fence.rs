@@ -14,8 +14,9 @@ use redis::{Cmd, Value, cmd};
 use crate::address::Address;
 use crate::engine::core::Core;
 use crate::engine::dialog::Dialog;
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, will_pass};
 use crate::link::Link;
+use crate::proto::refused;
 use crate::sync::lock;
 use crate::time::{Elapsed, until};
 
@@ -114,6 +115,8 @@ async fn kill(core: &Core, given_up: &[GivenUp], dialog: &mut Dialog) -> Result<
     let kills = ours.iter().map(|given_up| given_up.kill()).collect::<Vec<_>>();
     for (given_up, reply) in ours.iter().zip(dialog.ask(&kills).await?) {
         match reply {
+            // The next connection asks again.
+            Value::ServerError(error) if will_pass(&error) => return Err(refused("CLIENT KILL", &error)),
             Value::ServerError(error) => {
                 tracing::debug!(%error, id = given_up.id, "a given-up connection cannot be ended on the server");
             }

@@ -14,7 +14,7 @@ use crate::engine::redial::Redial;
 use crate::error::{Error, Kind};
 use crate::link::Link;
 use crate::pool::Followed;
-use crate::proto::Role;
+use crate::proto::{Greeting, Role};
 use crate::time::sleep;
 
 pub(crate) async fn keep(core: Arc<Core>, lane: usize) {
@@ -52,12 +52,12 @@ pub(crate) async fn keep(core: Arc<Core>, lane: usize) {
 
 /// Connects, for a driver to go on.
 pub(crate) async fn open(core: &Core, followed: &Followed) -> Result<Parts, Error> {
-    reach(core, followed).await?.into_parts()
+    reach(core, followed).await?.0.into_parts()
 }
 
 /// Connects, and makes sure that the server is what it is taken for, on the very connection that is kept, and that it
 /// has ended the connections that were given up.
-pub(crate) async fn reach(core: &Core, followed: &Followed) -> Result<Dialog, Error> {
+pub(crate) async fn reach(core: &Core, followed: &Followed) -> Result<(Dialog, Greeting), Error> {
     let (mut dialog, greeting) = core.data.connect(&followed.address, &followed.given_by).await?;
     match greeting.role {
         Some(Role::Sentinel) if !core.config.use_sentinel() => {
@@ -78,7 +78,7 @@ pub(crate) async fn reach(core: &Core, followed: &Followed) -> Result<Dialog, Er
         _ => {
             core.confirmed().await;
             fence(core, &followed.address, &mut dialog).await?;
-            Ok(dialog)
+            Ok((dialog, greeting))
         }
     }
 }
@@ -174,11 +174,16 @@ enum Silent {
     Replaced(Box<Parts>),
 }
 
-/// Connects, again and again until that succeeds.
+/// Connects, again and again until that succeeds. A server that is busy with a script may well answer what it owes when that
+/// has ended, or owe the answer to that very script.
 async fn open_beside(core: &Core, followed: &Followed) -> Parts {
     let mut redial = Redial::default();
     loop {
-        match open(core, followed).await {
+        let other = reach(core, followed).await.and_then(|(dialog, greeting)| match greeting.busy {
+            true => Err(Error::new(Kind::Busy, format!("{} is busy with a script", followed.address))),
+            false => dialog.into_parts(),
+        });
+        match other {
             Ok(parts) => return parts,
             Err(error) => {
                 tracing::debug!(%error, "no other connection beside a silent one");

@@ -36,3 +36,4 @@ pub(crate) mod subscriber;
 #[cfg(feature = "sentinel")]
 pub(crate) mod supervisor;
 pub(crate) mod tls_probe;
+pub(crate) mod urgent;

@@ -38,11 +38,14 @@ impl Redial {
     /// An attempt has failed.
     pub(crate) fn failed(&mut self, error: &Error) {
         self.failures += 1;
-        self.backoff = if is_hopeless(error) { Backoff::HOPELESS } else { Backoff::RECONNECT };
-        if error.kind() == Kind::Timeout {
+        self.backoff = match error.kind() {
             // Whoever waited for an answer has waited enough, but not all clients to the same instant.
-            self.backoff = Backoff::AFTER_A_WAIT;
-        }
+            Kind::Timeout => Backoff::AFTER_A_WAIT,
+            // A script may be ended soon.
+            Kind::Busy => Backoff::RECONNECT,
+            _ if is_hopeless(error) => Backoff::HOPELESS,
+            _ => Backoff::RECONNECT,
+        };
     }
 
     /// The wait before the next attempt.

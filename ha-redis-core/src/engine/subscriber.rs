@@ -77,7 +77,7 @@ impl Subscriber {
                     redial.switched();
                     continue;
                 }
-                Some(Ok(dialog)) => {
+                Some(Ok((dialog, _))) => {
                     let opened = core.runtime.now();
                     self.connected(&followed, dialog).await;
                     redial.lost(core.runtime.now() - opened);

@@ -43,6 +43,7 @@ pub(crate) enum Kind {
     Authentication,
     Permission,
     Tls,
+    Busy,
     Sentinel,
     Overloaded,
     Closed,
@@ -118,7 +119,10 @@ impl Error {
 
     /// No connection could be made, or the one in use was lost or gave up its place to another master.
     pub fn is_connection(&self) -> bool {
-        matches!(self.kind(), Kind::Connect | Kind::Tls | Kind::Lost | Kind::NotMaster | Kind::Protocol)
+        matches!(
+            self.kind(),
+            Kind::Connect | Kind::Tls | Kind::Busy | Kind::Lost | Kind::NotMaster | Kind::Protocol
+        )
     }
 
     /// The server refused the user name or password.
@@ -166,7 +170,7 @@ impl Error {
     fn io_kind(&self) -> io::ErrorKind {
         match self.kind() {
             Kind::Timeout => io::ErrorKind::TimedOut,
-            Kind::Connect | Kind::Tls => io::ErrorKind::ConnectionRefused,
+            Kind::Connect | Kind::Tls | Kind::Busy => io::ErrorKind::ConnectionRefused,
             Kind::Lost | Kind::NotMaster => io::ErrorKind::ConnectionReset,
             Kind::Closed => io::ErrorKind::NotConnected,
             Kind::Authentication | Kind::Permission => io::ErrorKind::PermissionDenied,

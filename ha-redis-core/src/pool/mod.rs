@@ -436,9 +436,10 @@ impl State {
     }
 }
 
-/// Whether the next attempt will fail in the same way until somebody changes a setting.
+/// Whether the next attempt will fail in the same way until somebody changes a setting, or ends a script.
 pub(crate) fn is_hopeless(error: &Error) -> bool {
-    matches!(error.kind(), Kind::Authentication | Kind::Permission | Kind::Tls | Kind::Config)
+    let kinds = [Kind::Authentication, Kind::Permission, Kind::Tls, Kind::Busy, Kind::Config];
+    kinds.contains(&error.kind())
 }
 
 /// Waits until `check` finds something, looking anew whenever `event` tells of a change.

@@ -31,6 +31,8 @@ pub(crate) struct Greeting {
     pub(crate) role: Option<Role>,
     /// The number by which it knows this connection, if it said so.
     pub(crate) connection_id: Option<i64>,
+    /// Whether it is busy with a script, which may be one that came over another connection of this client.
+    pub(crate) busy: bool,
 }
 
 /// What the server said to a whole handshake.
@@ -76,6 +78,8 @@ struct Step {
 enum Meaning {
     /// The connection is as good without.
     Optional,
+    /// It is, too; and the server is busy with a script.
+    Busy,
     /// The server is to be spoken to in RESP2.
     OnlyResp2(Error),
     /// The connection is of no use.
@@ -112,6 +116,7 @@ impl Handshake {
             };
             match (step.refused)(self, error) {
                 Meaning::Optional => tracing::debug!(%error, "the server refuses what can be done without"),
+                Meaning::Busy => greeting.busy = true,
                 Meaning::OnlyResp2(why) => return Ok(Answer::OnlyResp2(why)),
                 Meaning::Fatal(error) => return Err(error),
             }
@@ -133,8 +138,8 @@ impl Handshake {
         if form == Form::Bare {
             steps.retain(|step| !step.optional);
         }
-        // A server that is loading, or a replica that has lost its master, answers HELLO but serves nobody.
-        steps.push(Step::needed(cmd("PING"), Self::ping_refused));
+        // Whatever it answers, it is there: what it refuses is told to whoever asks for it.
+        steps.push(Step::needed(cmd("PING"), Self::optional_refused));
         steps
     }
 
@@ -230,16 +235,10 @@ impl Handshake {
         })
     }
 
-    fn ping_refused(&self, error: &ServerError) -> Meaning {
-        match error.code() {
-            "LOADING" | "MASTERDOWN" => Meaning::Fatal(refused("PING", error)),
-            _ => self.optional_refused(error),
-        }
-    }
-
     fn optional_refused(&self, error: &ServerError) -> Meaning {
         match error.code() {
             "NOAUTH" => self.login_refused(error),
+            "BUSY" => Meaning::Busy,
             _ if turns_clients_away(error) => Meaning::Fatal(refused("a new connection", error)),
             _ => Meaning::Optional,
         }
@@ -278,8 +277,10 @@ fn wrong_password(said: &str) -> Error {
     Error::new(Kind::Authentication, format!("it refused the user name or password: {said}"))
 }
 
-fn refused(command: &str, error: &ServerError) -> Error {
-    Error::new(Kind::Connect, format!("it answered {command} with: {}", said(error)))
+pub(crate) fn refused(command: &str, error: &ServerError) -> Error {
+    // Others than those who wait have to end that.
+    let kind = if error.code() == "BUSY" { Kind::Busy } else { Kind::Connect };
+    Error::new(kind, format!("it answered {command} with: {}", said(error)))
 }
 
 #[cfg(test)]

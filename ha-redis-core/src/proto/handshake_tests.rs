@@ -38,6 +38,15 @@ fn refusing(handshake: &Handshake, form: Form, command: &str, reply: &str) -> Re
     handshake.read(form, &replies)
 }
 
+#[test]
+fn a_server_that_serves_nobody_is_there() {
+    for (state, busy) in
+        [("-LOADING wait\r\n", false), ("-MASTERDOWN no\r\n", false), ("-BUSY a script\r\n", true)]
+    {
+        assert_eq!(ready(refusing(&full(), Form::Hello, "PING", state)).busy, busy);
+    }
+}
+
 fn ready(answer: Result<Answer, Error>) -> Greeting {
     match answer.unwrap() {
         Answer::Ready(greeting) => greeting,

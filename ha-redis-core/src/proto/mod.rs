@@ -13,7 +13,7 @@ mod transaction;
 pub use decode::{DecodeError, Decoder, Limits};
 
 pub(crate) use encode::encode;
-pub(crate) use handshake::{Answer, Form, Greeting, Handshake};
+pub(crate) use handshake::{Answer, Form, Greeting, Handshake, refused};
 pub(crate) use in_flight::{InFlight, Reply, ReplyBound, Request, Shape};
 pub use pubsub::Scope;
 pub(crate) use replication::{Position, Replication, read_replication, replication_question};

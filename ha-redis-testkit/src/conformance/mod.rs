@@ -60,6 +60,7 @@ mod sentinel_replicas;
 mod slow_links;
 mod tls;
 mod transactions;
+mod unready;
 
 use std::any::Any;
 use std::fmt;
@@ -101,6 +102,7 @@ const SUITE: &[&[Test]] = &[
     slow_links::TESTS,
     tls::TESTS,
     transactions::TESTS,
+    unready::TESTS,
 ];
 
 /// A way to run a runtime.

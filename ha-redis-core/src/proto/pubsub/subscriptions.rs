@@ -6,7 +6,7 @@ use redis::{Cmd, ServerError, Value, cmd};
 
 use super::push::Heard;
 use super::{News, Scope, Subscription, Verb};
-use crate::error::{Error, Kind, Outcome};
+use crate::error::{Error, Kind, Outcome, will_pass};
 
 /// How many names a message quotes.
 const QUOTED: usize = 3;
@@ -169,6 +169,10 @@ impl<W> Subscriptions<W> {
     fn refuse(&mut self, error: ServerError) -> Result<Option<News>, Error> {
         match self.owed.pop_front() {
             Some(Owed::Ping) => Ok(None),
+            // The next connection asks again.
+            Some(Owed::Restored(kept)) if will_pass(&error) => {
+                Err(refusal(Verb::Subscribe, kept.scope, std::slice::from_ref(&kept.name), error))
+            }
             Some(Owed::Restored(gone)) => {
                 self.unrestored -= 1;
                 self.kept.remove(&gone);

@@ -11,6 +11,7 @@
 //! | `aio` | `redis::aio::ConnectionLike` for [`Connection`]; runtime crates turn it on |
 
 pub mod address;
+mod alarm;
 pub mod command;
 pub mod config;
 pub mod proto;

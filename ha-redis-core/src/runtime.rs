@@ -15,6 +15,8 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 
+use crate::alarm::Alarm;
+
 /// A task handed to [`Runtime::spawn`].
 pub type Task = Pin<Box<dyn Future<Output = ()> + Send + 'static>>;
 
@@ -59,10 +61,23 @@ pub trait Runtime: Debug + Send + Sync + 'static {
     /// What the operating system said. The caller adds the endpoint to it.
     async fn connect(&self, endpoint: Endpoint<'_>) -> io::Result<Box<dyn Transport>>;
 
+    /// Whether time is not real, as in a simulation: then nothing but the runtime's own tasks may look at it, and no
+    /// thread watches over them.
+    fn is_simulated(&self) -> bool {
+        false
+    }
+
     /// A random number, for the jitter of retries and reconnects. A simulated runtime returns a seeded one.
     fn random(&self) -> u64 {
         fastrand::u64(..)
     }
+}
+
+/// A timer of no runtime, which a thread of this library keeps. It fires also for a caller on an executor that has no
+/// timers, while the client's runtime is blocked or not driven: a [`Runtime::timer`] that would not fire there returns
+/// this.
+pub fn alarm(at: Instant) -> Box<dyn Timer> {
+    Box::new(Alarm::new(at))
 }
 
 /// Where a socket connects to: an [`Address`](crate::Address) whose name is resolved.

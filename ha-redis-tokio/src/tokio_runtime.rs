@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use ha_redis_core::runtime::{Endpoint, Runtime, Task, Timer, Transport};
+use ha_redis_core::runtime::{Endpoint, Runtime, Task, Timer, Transport, alarm};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
@@ -77,10 +77,13 @@ impl Runtime for TokioRuntime {
     }
 
     fn timer(&self, at: Instant) -> Box<dyn Timer> {
-        // Tokio's timers belong to a runtime; a caller may wait on another executor.
-        let elsewhere = Handle::try_current().is_err();
-        let _context = self.handle.get().filter(|_| elsewhere).map(Handle::enter);
-        Box::new(Sleep(Box::pin(tokio::time::sleep_until(at.into()))))
+        // Tokio's timers belong to a runtime, and fire while that is driven. A caller may wait elsewhere.
+        let at_home = Handle::try_current()
+            .is_ok_and(|current| self.handle.get().is_none_or(|home| home.id() == current.id()));
+        match at_home {
+            true => Box::new(Sleep(Box::pin(tokio::time::sleep_until(at.into())))),
+            false => alarm(at),
+        }
     }
 
     fn spawn(&self, task: Task) -> io::Result<()> {

@@ -9,9 +9,10 @@ use std::thread;
 use std::time::Duration;
 
 use common::{BOUND, settings};
+use futures_lite::future::block_on;
 use ha_redis_testkit::Server;
 use ha_redis_tokio::redis::{AsyncCommands, RedisResult};
-use ha_redis_tokio::{DedicatedConnection, RedisClient, RedisErrorExt, TokioRuntime};
+use ha_redis_tokio::{DedicatedConnection, Outcome, RedisClient, RedisErrorExt, TokioRuntime};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
@@ -115,4 +116,56 @@ fn deadlines_fire_on_a_runtime_that_is_not_the_clients() {
     server.hang().unwrap();
     foreign.block_on(assert_deadline_fires(redis.blpop("queue", 0.2)));
     server.resume().unwrap();
+}
+
+/// The runtime of a client that nobody drives any more, although it lives.
+fn client_of_an_idle_home(server: &Server, home: &Runtime) -> RedisClient {
+    let settings = settings(server.port()).socket_timeout(Duration::from_millis(300));
+    let settings = settings.failover_wait(Duration::from_millis(300));
+    let runtime = TokioRuntime::from(home.handle().clone());
+    let client = RedisClient::on(settings.build().unwrap(), runtime);
+    home.block_on(client.initialize()).unwrap();
+    client
+}
+
+#[test]
+fn bounds_hold_while_the_runtime_of_the_client_is_not_driven() {
+    let server = Server::start().unwrap();
+    let (home, elsewhere) = (foreign(), foreign());
+    let client = client_of_an_idle_home(&server, &home);
+    for _ in 0..2 {
+        let mut redis = client.connection();
+        let error = elsewhere.block_on(async { timeout(BOUND, redis.get::<_, Option<i64>>("key")).await });
+        let error = error.expect("no bound held").unwrap_err();
+        assert!(error.client_error().is_some_and(|error| error.is_timeout()), "{error}");
+        assert_eq!(error.outcome(), Outcome::NotSent, "{error}");
+        // No runtime at all drives this one.
+        let mut redis = client.connection().with_timeout(Duration::from_millis(100));
+        let error = block_on(redis.get::<_, Option<i64>>("key")).unwrap_err();
+        assert!(error.client_error().is_some_and(|error| error.is_timeout()), "{error}");
+    }
+    // Driven again, it serves.
+    let got = home.block_on(client.connection().get::<_, Option<i64>>("key"));
+    assert_eq!(got.unwrap(), None);
+}
+
+#[test]
+fn deadline_holds_while_the_runtime_of_the_client_is_blocked() {
+    let (server, home) = (Server::start().unwrap(), home());
+    let client = client_at(&home, &server);
+    let (blocked, is_blocked) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let blocking = home.spawn(async move {
+        blocked.send(()).unwrap();
+        // A task that blocks the only worker.
+        released.recv().unwrap();
+    });
+    is_blocked.recv().unwrap();
+    let mut redis = client.connection().with_timeout(Duration::from_millis(100));
+    let error = foreign().block_on(redis.incr::<_, _, i64>("n", 1)).unwrap_err();
+    assert!(error.client_error().is_some_and(|error| error.is_timeout()), "{error}");
+    release.send(()).unwrap();
+    home.block_on(blocking).unwrap();
+    let n: Option<i64> = home.block_on(client.connection().get("n")).unwrap();
+    assert_eq!(n.is_none(), error.outcome() == Outcome::NotSent, "{error}");
 }

@@ -21,6 +21,7 @@ use crate::engine::scans::Scans;
 use crate::engine::sentinel_list::SentinelList;
 #[cfg(feature = "sentinel")]
 use crate::engine::supervisor::{self, Notice, Notices};
+use crate::engine::watchdog::Watched;
 use crate::error::{Error, Kind};
 use crate::events::{Announcer, Event};
 use crate::link::{Bounds, Generation, Link};
@@ -189,7 +190,7 @@ impl Core {
         followed: &Followed,
         parts: Parts,
         on_silence: OnSilence,
-    ) -> (Arc<Link>, Driver) {
+    ) -> (Arc<Link>, Watched) {
         let bounds = Bounds {
             commands: self.config.max_in_flight() as usize,
             bytes: usize::try_from(self.config.max_in_flight_bytes()).unwrap_or(usize::MAX),
@@ -201,7 +202,7 @@ impl Core {
         let runtime = Arc::clone(&self.runtime);
         let budget = Arc::clone(&self.budget);
         let driver = Driver::new(Arc::clone(&link), parts, runtime, self.patience(), on_silence, budget);
-        (link, driver)
+        (link, Watched::new(driver))
     }
 
     /// A server that was taken for the master says that it is none.

@@ -147,7 +147,40 @@ impl Driver {
         }
     }
 
+    /// Whether nothing but the tasks of its runtime may look at the time.
+    pub(crate) fn is_simulated(&self) -> bool {
+        self.runtime.is_simulated()
+    }
+
+    /// Keeps the bounds of calls in the place of a task that does not run: what was due at `overdue`. Whether replies
+    /// are owed.
+    pub(crate) fn keep_bounds(&mut self, now: Instant, overdue: Instant) -> bool {
+        if self.ended {
+            return false;
+        }
+        self.expire(overdue);
+        if self.in_flight.late_at().is_some_and(|at| at <= overdue) {
+            self.report_silence(overdue);
+        }
+        let stalled = self.link.expire_staged(now, overdue);
+        if !stalled.is_empty() {
+            self.report_silence(overdue);
+        }
+        for slot in stalled {
+            let message = format!(
+                "nothing was sent to {}: the runtime of the client does not run its tasks; do not block it, and drive it \
+                 for as long as the client is used",
+                self.link.address
+            );
+            slot.complete(Err(Error::new(Kind::Timeout, message)));
+        }
+        self.link.owes()
+    }
+
     fn step(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        if self.silent && self.in_flight.is_empty() {
+            self.on_movement(self.runtime.now());
+        }
         let mut been_round = std::mem::take(&mut self.gone_round);
         let share = self.share();
         if been_round && share.is_some() {
@@ -466,6 +499,15 @@ impl Driver {
         Error::new(Kind::Protocol, format!("gave up the connection to {}: {what}", self.link.address))
     }
 
+    /// However the driver ends, nobody is left waiting: also when its runtime shuts down under it, or a panic ends its
+    /// task. That may be any moment of its work, so nothing is decoded here.
+    pub(crate) fn drop_connection(&mut self) {
+        if !self.ended {
+            let why = Error::new(Kind::Lost, format!("the connection to {} was dropped", self.link.address));
+            self.end(&why);
+        }
+    }
+
     /// Tells every caller that still waits what became of its command.
     fn end(&mut self, why: &Error) {
         self.ended = true;
@@ -517,13 +559,8 @@ impl Future for Driver {
 }
 
 impl Drop for Driver {
-    /// However the driver ends, nobody is left waiting: also when its runtime shuts down under it, or a panic ends its
-    /// task. That may be any moment of its work, so nothing is decoded here.
     fn drop(&mut self) {
-        if !self.ended {
-            let why = Error::new(Kind::Lost, format!("the connection to {} was dropped", self.link.address));
-            self.end(&why);
-        }
+        self.drop_connection();
     }
 }
 

@@ -8,9 +8,10 @@ use futures_lite::future;
 
 use crate::engine::core::Core;
 use crate::engine::dialog::{Dialog, Parts};
-use crate::engine::driver::{Driver, OnSilence, unresponsive};
+use crate::engine::driver::{OnSilence, unresponsive};
 use crate::engine::fence::fence;
 use crate::engine::redial::Redial;
+use crate::engine::watchdog::Watched;
 use crate::error::{Error, Kind};
 use crate::link::Link;
 use crate::pool::Followed;
@@ -120,12 +121,13 @@ async fn drive(
     core: &Arc<Core>,
     followed: &Followed,
     installed: &mut Installed<'_>,
-    mut driver: Driver,
+    mut driver: Watched,
 ) -> End {
     let link = installed.link;
+    let mut silences = 0;
     loop {
         let silent = async {
-            link.silence_is(true).await;
+            link.fell_silent(&mut silences).await;
             None
         };
         if let Some(why) = future::or(async { Some((&mut driver).await) }, silent).await {
@@ -139,7 +141,7 @@ async fn drive(
         let mut beside = pin!(open_beside(core, followed));
         let ended = async { Silent::Ended((&mut driver).await) };
         let heard = async {
-            link.silence_is(false).await;
+            link.heard_again().await;
             Silent::Heard
         };
         let replaced = async { Silent::Replaced(Box::new(beside.as_mut().await)) };

@@ -37,3 +37,4 @@ pub(crate) mod subscriber;
 pub(crate) mod supervisor;
 pub(crate) mod tls_probe;
 pub(crate) mod urgent;
+pub(crate) mod watchdog;

@@ -15,6 +15,7 @@ use redis::{Cmd, Pipeline};
 use crate::address::Address;
 use crate::closing::CloseReport;
 use crate::command::{Safety, is_read, pipeline_safety, safety};
+use crate::engine::watchdog;
 use crate::error::Error;
 use crate::proto::{self, ReplyBound, Shape};
 use crate::runtime::Runtime;
@@ -110,6 +111,8 @@ struct State {
     gate: Gate,
     /// The server owes replies, and nothing has moved for so long that it takes nothing new for now.
     silent: bool,
+    /// How often it has fallen silent.
+    silences: u32,
     bounds: Bounds,
     /// One caller has the connection to itself: nothing is sent on it but what that caller sends.
     lent: bool,
@@ -125,6 +128,8 @@ struct State {
     cut: CloseReport,
     /// Whether it ended while the server owed replies.
     owing: bool,
+    /// When the watchdog first found requests that the driver has not taken.
+    stalled_since: Option<Instant>,
     /// The driver, when it waits for work.
     driver: Option<Waker>,
 }
@@ -143,6 +148,7 @@ impl Link {
         let state = State {
             gate: Gate::Open,
             silent: false,
+            silences: 0,
             bounds,
             lent: false,
             bytes: Vec::new(),
@@ -152,6 +158,7 @@ impl Link {
             queue: WaitQueue::default(),
             cut: CloseReport::default(),
             owing: false,
+            stalled_since: None,
             driver: None,
         };
         Self {
@@ -247,11 +254,20 @@ impl Link {
         lock(&self.state).silent
     }
 
-    /// Waits until [`Link::is_silent`] says so.
-    pub(crate) async fn silence_is(&self, silent: bool) {
+    /// Waits until the server falls silent once more than `seen` times; it may answer again by then.
+    pub(crate) async fn fell_silent(&self, seen: &mut u32) {
+        self.silence(|state| (state.silences > *seen).then(|| *seen = state.silences)).await;
+    }
+
+    /// Waits until the server is not silent.
+    pub(crate) async fn heard_again(&self) {
+        self.silence(|state| (!state.silent).then_some(())).await;
+    }
+
+    async fn silence(&self, mut check: impl FnMut(&State) -> Option<()>) {
         loop {
             let listener = self.silence_changed.listen();
-            if self.is_silent() == silent {
+            if check(&lock(&self.state)).is_some() {
                 return;
             }
             listener.await;
@@ -334,6 +350,7 @@ impl Link {
     /// Says whether the server is silent although it owes replies.
     pub(crate) fn set_silent(&self, silent: bool) {
         let mut state = lock(&self.state);
+        state.silences += u32::from(silent && !state.silent);
         state.silent = silent;
         let waiting = state.queue.call_all();
         drop(state);
@@ -347,6 +364,7 @@ impl Link {
         state.owed -= answered;
         state.answered += answered as u64;
         requests.append(&mut state.requests);
+        state.stalled_since = None;
         let orders = match &state.gate {
             Gate::Draining(why) if state.owed == 0 => Orders::End(why.clone()),
             Gate::Shut(why) => Orders::End(why.clone()),
@@ -358,6 +376,42 @@ impl Link {
             wake(next);
         }
         orders
+    }
+
+    /// Whether replies are owed.
+    pub(crate) fn owes(&self) -> bool {
+        lock(&self.state).owed > 0
+    }
+
+    /// For the watchdog: takes back the requests that the driver has not taken since before they were due, and that
+    /// so were never sent.
+    pub(crate) fn expire_staged(&self, now: Instant, overdue: Instant) -> Vec<Arc<Slot>> {
+        let mut state = lock(&self.state);
+        if state.requests.is_empty() {
+            state.stalled_since = None;
+            return Vec::new();
+        }
+        // They may have been staged just now: the first look only takes the time.
+        let since = *state.stalled_since.get_or_insert(now);
+        let is_due = |bound: ReplyBound| {
+            let late = bound.within.and_then(|within| since.checked_add(within));
+            late.into_iter().chain(bound.by).any(|at| at <= overdue)
+        };
+        // The bytes of requests that the driver knows already stand before theirs.
+        let staged = state.requests.iter().map(|request| request.bytes).sum::<usize>();
+        let mut at = state.bytes.len() - staged;
+        let mut expired = Vec::new();
+        for request in std::mem::take(&mut state.requests) {
+            if is_due(request.bound) {
+                state.bytes.drain(at..at + request.bytes);
+                state.owed -= 1;
+                expired.push(request.waiter);
+            } else {
+                at += request.bytes;
+                state.requests.push(request);
+            }
+        }
+        expired
     }
 
     /// Swaps the staged bytes for the buffer that was written, and hands over their requests.
@@ -461,6 +515,7 @@ impl State {
         let bytes = self.bytes.len() - before;
         self.requests.push(Request { waiter: Arc::clone(slot), shape: call.shape(), bytes, bound });
         self.owed += 1;
+        watchdog::wake();
         self.driver.take()
     }
 

@@ -60,6 +60,10 @@ impl Runtime for SimRuntime {
         self.beginning + self.clock.now()
     }
 
+    fn is_simulated(&self) -> bool {
+        true
+    }
+
     fn timer(&self, at: Instant) -> Box<dyn Timer> {
         let at = at.saturating_duration_since(self.beginning);
         let clock = Arc::clone(&self.clock);

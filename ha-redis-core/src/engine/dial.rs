@@ -118,7 +118,7 @@ impl<'a> Dial<'a> {
         let bound = self.bound;
         match &self.tried[..] {
             [] => format!("its name was not resolved within {bound:?}"),
-            [_] => format!("no answer within {bound:?}"),
+            [_] if !self.is_named() => format!("no answer within {bound:?}"),
             _ => format!("no answer within {bound:?}: {}", self.account()),
         }
     }
@@ -156,9 +156,9 @@ impl<'a> Dial<'a> {
     }
 
     /// Why none was of use: all that was said, and the kind of what says most.
-    fn verdict(&mut self) -> Error {
-        if let [(_, Progress::Failed(error))] = &self.tried[..] {
-            return error.clone();
+    fn verdict(&self) -> Error {
+        if let [(endpoint, Progress::Failed(error))] = &self.tried[..] {
+            return if self.is_named() { error.clone().during(endpoint) } else { error.clone() };
         }
         let errors = self.tried.iter().filter_map(|(_, progress)| match progress {
             Progress::Failed(error) => Some(error),
@@ -171,6 +171,11 @@ impl<'a> Dial<'a> {
         };
         let kind = errors.max_by_key(weight).map_or(Kind::Connect, Error::kind);
         Error::new(kind, self.account())
+    }
+
+    /// Whether errors are to say at which endpoint a failure was.
+    fn is_named(&self) -> bool {
+        matches!(self.address, Address::Tcp { host, .. } if host.parse::<IpAddr>().is_err())
     }
 
     /// What was tried, and what became of it.

@@ -171,6 +171,16 @@ pub(super) fn calls(server: &Server, command: &str) -> u64 {
     line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
 }
 
+/// How often the server has refused to run a command: to this user, or in its state.
+pub(super) fn rejected(server: &Server, command: &str) -> u64 {
+    let stats = server.query(&["INFO", "commandstats"]).unwrap();
+    let prefix = format!("cmdstat_{command}:");
+    let line = stats.text().unwrap().lines().find_map(|line| line.strip_prefix(&prefix)).map(str::to_owned);
+    let rejected =
+        line.iter().flat_map(|line| line.split(',')).find_map(|f| f.strip_prefix("rejected_calls="));
+    rejected.map_or(0, |rejected| rejected.parse().unwrap())
+}
+
 /// How many clients wait in a blocking command.
 pub(super) fn blocked_clients(server: &Server) -> usize {
     let info = server.query(&["INFO", "clients"]).unwrap();

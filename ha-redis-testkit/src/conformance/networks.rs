@@ -12,7 +12,7 @@ use ha_redis_core::runtime::{Endpoint, Runtime, Task, Timer, Transport};
 use ha_redis_core::{Address, Client, RedisConfig, RedisConfigBuilder};
 use redis::AsyncCommands;
 
-use super::kit::{Kit, config};
+use super::kit::{BOUND, Kit, config, rejected};
 use crate::{Answer, Proxy, ScriptedServer, Server, Topology};
 
 tests![
@@ -29,6 +29,7 @@ tests![
     a_server_that_hangs_leads_to_the_next_address,
     each_address_that_takes_connections_is_named_with_what_it_said,
     a_demoted_server_is_left_for_where_its_name_leads_now,
+    a_write_waits_until_the_name_of_a_demoted_server_has_moved,
     a_name_that_is_not_resolved_in_time_is_told_apart,
 ];
 
@@ -290,6 +291,12 @@ async fn each_address_that_takes_connections_is_named_with_what_it_said(kit: Kit
     let closed = format!("{}: ", useless.address());
     let silent = format!("{}: connected, and no answer", hung.address());
     assert!([&closed, "127.0.0.1:1: ", &silent].iter().all(|said| text.contains(*said)), "{text}");
+    // Also when there is one address alone.
+    for address in [REFUSING, useless.address(), hung.address()] {
+        let config = by_name().socket_connect_timeout(Duration::from_millis(300)).build().unwrap();
+        let error = Outside::naming(vec![address], &kit, config).initialize().await.unwrap_err().to_string();
+        assert!(error.contains(NAME) && error.contains(&address.to_string()), "{error}");
+    }
     hung.resume().unwrap();
 }
 
@@ -309,6 +316,20 @@ async fn a_demoted_server_is_left_for_where_its_name_leads_now(kit: Kit) {
         redis.set::<_, _, ()>("key", "moved").await.unwrap();
         assert_eq!(new.query(&["GET", "key"]).unwrap().text(), Some("moved"));
     }
+}
+
+async fn a_write_waits_until_the_name_of_a_demoted_server_has_moved(kit: Kit) {
+    let (old, new) = (Server::start().unwrap(), Server::start().unwrap());
+    let names: Names = Arc::new(Mutex::new(vec![old.address()]));
+    let client = Outside::looking_up(&names, &kit, by_name().failover_wait(BOUND).build().unwrap());
+    client.initialize().await.unwrap();
+    old.query(&["REPLICAOF", "127.0.0.1", &new.port().to_string()]).unwrap();
+    let mut redis = client.connection();
+    let waiting = kit.spawn(async move { redis.set::<_, _, ()>("key", 1).await });
+    kit.until("the write was refused", || rejected(&old, "set") >= 3).await;
+    *names.lock().unwrap() = vec![new.address()];
+    kit.within("it waits", waiting.end()).await.unwrap();
+    assert_eq!(new.query(&["GET", "key"]).unwrap().text(), Some("1"));
 }
 
 async fn a_name_that_is_not_resolved_in_time_is_told_apart(kit: Kit) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ha_redis_core::{Client, Outcome, PubSubEvent, RedisConfig, RedisErrorExt};
 use redis::AsyncCommands;
 
-use super::kit::{BOUND, Kit, calls, config, settings};
+use super::kit::{BOUND, Kit, calls, config, rejected, settings};
 use crate::{Server, ServerBuilder, Topology};
 
 tests![
@@ -78,6 +78,9 @@ async fn a_user_may_lack_each_command_that_the_client_says_by_itself(kit: Kit) {
         let server = with_user(&format!("~* &* +@all -{command}"));
         let client = serves(&kit, as_user(&server), command).await;
         hears(&kit, &client, &server).await;
+        let scan = redis::cmd("SCAN").arg(0).take();
+        let (_, keys): (u64, Vec<String>) = scan.query_async(&mut client.connection()).await.unwrap();
+        assert_eq!(keys, ["key"], "{command}");
     }
 }
 
@@ -91,16 +94,6 @@ async fn a_server_may_lack_each_command_that_the_client_says_by_itself(kit: Kit)
     let server = OWN.into_iter().fold(Server::builder().password("pw"), without).start().unwrap();
     let client = serves(&kit, config(&server.url()), "none of them").await;
     hears(&kit, &client, &server).await;
-}
-
-/// How often the server has refused a command to a user who may not run it.
-fn rejected(server: &Server, command: &str) -> u64 {
-    let stats = server.query(&["INFO", "commandstats"]).unwrap();
-    let prefix = format!("cmdstat_{command}:");
-    let line = stats.text().unwrap().lines().find_map(|line| line.strip_prefix(&prefix)).map(str::to_owned);
-    let rejected =
-        line.iter().flat_map(|line| line.split(',')).find_map(|f| f.strip_prefix("rejected_calls="));
-    rejected.map_or(0, |rejected| rejected.parse().unwrap())
 }
 
 async fn a_refused_health_check_is_a_sign_of_life(kit: Kit) {

@@ -22,7 +22,7 @@ mod safety;
 mod scan;
 #[cfg(test)]
 mod tables;
-mod time_left;
+mod timeout;
 
 use std::ops::Deref;
 
@@ -34,10 +34,10 @@ pub use placement::{
 };
 pub use replica::is_replica_read;
 pub(crate) use replica::name;
-pub(crate) use safety::is_read;
 pub use safety::{Safety, pipeline_safety, safety};
+pub(crate) use safety::{is_read, reads_from_now_on};
 pub(crate) use scan::{Scan, ScanStep, scan_step};
-pub(crate) use time_left::with_time_left;
+pub(crate) use timeout::with_time_left;
 
 /// The arguments of a command, or what is left of them.
 trait Args<'a>: Iterator<Item = &'a [u8]> + Clone {}

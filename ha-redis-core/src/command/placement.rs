@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use redis::{Cmd, Pipeline};
 
-use super::{Args, arguments, number, upper};
+use super::timeout::timeout;
+use super::{Args, arguments, upper};
 
 /// Where a command may run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,16 +189,15 @@ fn rule(cmd: &Cmd) -> Rule {
         return Rule::Everywhere(Placement::Shared);
     }
     match &*upper(name) {
-        b"BLPOP" | b"BRPOP" | b"BRPOPLPUSH" | b"BZPOPMIN" | b"BZPOPMAX" => blocks(seconds(args.last())),
-        b"BLMOVE" | b"BLMOVEM" => blocks(seconds(args.nth(4))),
-        b"BLMPOP" | b"BZMPOP" => blocks(seconds(args.next())),
-        b"XREAD" | b"XREADGROUP" => blocks_by_option(args),
-        b"TS.READ" => blocks_by_option(args.skip(2)),
+        b"BLPOP" | b"BRPOP" | b"BLMOVE" | b"BLMOVEM" | b"BRPOPLPUSH" | b"BLMPOP" | b"BZPOPMIN"
+        | b"BZPOPMAX" | b"BZMPOP" | b"XREAD" | b"XREADGROUP" | b"TS.READ" => {
+            Rule::Everywhere(waits(arguments(cmd)))
+        }
         b"SCAN" | b"SSCAN" | b"HSCAN" | b"ZSCAN" | b"BF.SCANDUMP" | b"CF.SCANDUMP" => {
             Rule::Everywhere(Placement::Scan)
         }
-        b"WAIT" => asks_about_own_writes("WAIT", args),
-        b"WAITAOF" => asks_about_own_writes("WAITAOF", args),
+        b"WAIT" => asks_about_own_writes("WAIT", arguments(cmd)),
+        b"WAITAOF" => asks_about_own_writes("WAITAOF", arguments(cmd)),
 
         b"SUBSCRIBE" => never("SUBSCRIBE", SUBSCRIPTION),
         b"PSUBSCRIBE" => never("PSUBSCRIBE", SUBSCRIPTION),
@@ -237,7 +237,7 @@ fn rule(cmd: &Cmd) -> Rule {
         b"SHUTDOWN" => Rule::Urgent,
         b"CLUSTER" if is(args.next(), b"SYNCSLOTS") => never("CLUSTER SYNCSLOTS", REPLICATION),
         b"HIMPORT" => only_dedicated("HIMPORT", FIELDSETS),
-        _ if blocks_by_its_name(name) => blocks(None),
+        _ if blocks_by_its_name(name) => Rule::Everywhere(Placement::Blocking { limit: None }),
         _ => Rule::Everywhere(Placement::Shared),
     }
 }
@@ -329,42 +329,14 @@ fn never_queued(command: &'static str, reason: &'static str) -> Rule {
 /// On a connection that has written nothing, the server counts every replica at once, whatever that has
 /// received: moved to another connection, the command would vouch for writes that are nowhere.
 fn asks_about_own_writes<'a>(command: &'static str, args: impl Args<'a>) -> Rule {
-    let place = waits(milliseconds(args.last()));
-    Rule::AsksAboutOwnWrites(Refusal { command, reason: OWN_WRITES }, place)
+    Rule::AsksAboutOwnWrites(Refusal { command, reason: OWN_WRITES }, waits(args))
 }
 
-fn blocks(timeout: Option<Duration>) -> Rule {
-    Rule::Everywhere(waits(timeout))
-}
-
-/// Zero is for ever. So may be what is no plain number here: servers read hexadecimal ones too, and round `-0.0001` to
-/// zero. What they refuse they refuse at once, on whichever connection.
-fn waits(timeout: Option<Duration>) -> Placement {
-    Placement::Blocking { limit: timeout.filter(|timeout| !timeout.is_zero()) }
-}
-
-/// `[GROUP group consumer] [COUNT count] [BLOCK milliseconds …] … STREAMS …`: blocks if there is a `BLOCK`, and the last
-/// one counts.
-fn blocks_by_option<'a>(mut options: impl Args<'a>) -> Rule {
-    let mut rule = Rule::Everywhere(Placement::Shared);
-    while let Some(option) = options.next() {
-        match &*upper(option) {
-            b"BLOCK" => rule = blocks(milliseconds(options.next())),
-            b"COUNT" => drop(options.next()),
-            b"GROUP" => drop(options.nth(1)),
-            b"STREAMS" => break,
-            _ => {}
-        }
+fn waits<'a>(args: impl Args<'a>) -> Placement {
+    match timeout(args.clone()) {
+        None => Placement::Shared,
+        Some(timeout) => Placement::Blocking { limit: timeout.read(args) },
     }
-    rule
-}
-
-fn milliseconds(argument: Option<&[u8]>) -> Option<Duration> {
-    number(argument).map(Duration::from_millis)
-}
-
-fn seconds(argument: Option<&[u8]>) -> Option<Duration> {
-    Duration::try_from_secs_f64(number(argument)?).ok()
 }
 
 fn is(argument: Option<&[u8]>, word: &[u8]) -> bool {

@@ -60,7 +60,9 @@ impl Caller {
             self.core.on_not_master(generation);
         }
         let harmless = refusal.ran == Safety::ReadOnly || self.terms.safety.allows(refusal.ran);
-        if !harmless || !self.terms.waits_out_refusals {
+        // What has come while it waited would be skipped.
+        let skips = refusal.unblocked && call.reads_from_now_on();
+        if !harmless || skips || !self.terms.waits_out_refusals {
             return None;
         }
         let (now, random) = (self.core.runtime.now(), self.core.runtime.random());

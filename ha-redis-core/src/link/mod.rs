@@ -14,7 +14,7 @@ use redis::{Cmd, Pipeline};
 
 use crate::address::Address;
 use crate::closing::CloseReport;
-use crate::command::{Safety, is_read, pipeline_safety, safety};
+use crate::command::{Safety, is_read, pipeline_safety, reads_from_now_on, safety};
 use crate::engine::watchdog;
 use crate::error::Error;
 use crate::proto::{self, ReplyBound, Shape};
@@ -76,6 +76,14 @@ impl Call<'_> {
         match self {
             Self::Command(command) => is_read(command),
             Self::Pipeline(pipeline) => !pipeline.is_transaction() && pipeline.cmd_iter().all(is_read),
+        }
+    }
+
+    /// Whether it waits for what comes after the moment at which it runs: see [`reads_from_now_on`].
+    pub(crate) fn reads_from_now_on(self) -> bool {
+        match self {
+            Self::Command(command) => reads_from_now_on(command),
+            Self::Pipeline(pipeline) => pipeline.cmd_iter().any(reads_from_now_on),
         }
     }
 

@@ -11,6 +11,7 @@ use redis::{AsyncCommands, RedisError, RedisResult, Value};
 
 tests![
     a_read_of_what_comes_from_now_on_is_not_repeated,
+    a_read_of_what_comes_from_now_on_that_is_unblocked_is_not_repeated,
     what_others_may_have_changed_meanwhile_is_not_repeated,
     a_scan_does_not_go_on_in_another_process,
     a_scan_does_not_go_on_at_another_master,
@@ -33,6 +34,33 @@ async fn a_read_of_what_comes_from_now_on_is_not_repeated(kit: Kit) {
     let ended: RedisResult<Value> = kit.within("XREAD ends", reading.end()).await;
     assert_eq!(ended.unwrap_err().outcome(), Outcome::MaybeApplied, "what comes meanwhile would be skipped");
     assert_eq!(calls(&server, "xread"), 1);
+}
+
+async fn a_read_of_what_comes_from_now_on_that_is_unblocked_is_not_repeated(kit: Kit) {
+    let server = Server::start().unwrap();
+    let client = kit.client_of(&server).await;
+    for (from, goes_on) in [("0", true), ("$", false)] {
+        server.query(&["REPLICAOF", "NO", "ONE"]).unwrap();
+        let reading = kit.spawn({
+            let mut redis = client.connection();
+            let mut read = redis::cmd("XREAD");
+            read.arg("BLOCK").arg(0).arg("STREAMS").arg("stream").arg(from);
+            async move { read.query_async::<Value>(&mut redis).await }
+        });
+        kit.until("XREAD waits", || blocked_clients(&server) == 1).await;
+        // It becomes a replica, of a master out of reach, and unblocks who waits.
+        server.query(&["REPLICAOF", "127.0.0.1", "1"]).unwrap();
+        if goes_on {
+            server.query(&["REPLICAOF", "NO", "ONE"]).unwrap();
+            kit.until("XREAD waits again", || blocked_clients(&server) == 1).await;
+            server.query(&["XADD", "stream", "*", "field", "value"]).unwrap();
+            reading.end().await.unwrap();
+            server.query(&["DEL", "stream"]).unwrap();
+        } else {
+            let error = kit.within("XREAD ends", reading.end()).await.unwrap_err();
+            assert_eq!((error.code(), error.outcome()), (Some("UNBLOCKED"), Outcome::NotApplied), "{error}");
+        }
+    }
 }
 
 async fn what_others_may_have_changed_meanwhile_is_not_repeated(kit: Kit) {

@@ -53,17 +53,15 @@ impl Council {
     }
 
     /// Books what a Sentinel answered to the question that was `asked` then, or why it did not.
-    pub(super) fn hear(
-        &mut self,
-        sentinel: &Address,
-        asked: Instant,
-        answer: Result<View, String>,
-        now: Instant,
-    ) {
+    pub(super) fn hear(&mut self, sentinel: &Address, asked: Instant, answer: Result<View, String>) {
         if let Some(member) = self.members.get_mut(sentinel) {
             member.hear(asked, answer);
         }
-        self.members.values_mut().for_each(|member| member.age(now));
+    }
+
+    /// Time has passed: who is gone for long takes no part any more.
+    pub(super) fn age(&mut self, now: Instant, connected: bool) {
+        self.members.values_mut().for_each(|member| member.age(now, connected));
     }
 
     /// A Sentinel has stopped to act, or acts again.

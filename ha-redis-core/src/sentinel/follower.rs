@@ -208,7 +208,8 @@ impl Follower {
         if !self.council.knows(&sentinel) {
             return;
         }
-        self.council.hear(&sentinel, asked, answer, now);
+        self.council.hear(&sentinel, asked, answer);
+        self.council.age(now, self.connection == Connection::Up);
         let met = self.council.meet();
         if !met.is_empty() {
             actions.push(Action::Meet(met));

@@ -8,7 +8,9 @@ use crate::sentinel::view::MasterView;
 
 /// One that has named no master for so long is gone for good, as far as the others can tell, and takes no part: as long
 /// as Sentinels wait, unless they are told otherwise, before they find somebody down.
-pub(super) const ABSENCE: Duration = Duration::from_secs(30);
+const ABSENCE: Duration = Duration::from_secs(30);
+/// The same while there is no connection to a master: then there is less to lose, and callers wait.
+const ABSENCE_WITHOUT_MASTER: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
 pub(super) struct Member {
@@ -57,10 +59,11 @@ impl Member {
         self.current = self.failure.is_some();
     }
 
-    /// Time has passed.
-    pub(super) fn age(&mut self, now: Instant) {
+    /// Time has passed; whether there is a connection to a master now.
+    pub(super) fn age(&mut self, now: Instant, connected: bool) {
+        let absence = if connected { ABSENCE } else { ABSENCE_WITHOUT_MASTER };
         if self.master().is_none() {
-            self.there.take_if(|there| *there + ABSENCE <= now);
+            self.there.take_if(|there| *there + absence <= now);
         }
     }
 

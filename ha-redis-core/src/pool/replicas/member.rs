@@ -6,6 +6,10 @@ use std::time::Duration;
 use crate::link::Link;
 use crate::proto::{Position, Replication, Role};
 
+/// A replica that nobody names may say so often that it does not follow the master: after a switch it needs a while to
+/// do so. It is asked four times a second.
+const PATIENCE: u32 = 80;
+
 #[derive(Debug, Default)]
 pub(super) struct Member {
     pub(super) standing: Standing,
@@ -13,6 +17,8 @@ pub(super) struct Member {
     pub(super) kept: bool,
     pub(super) link: Option<Arc<Link>>,
     account: Account,
+    /// How often it has answered since it was named, or followed the master, last.
+    in_vain: u32,
     /// How long it takes to answer, smoothed.
     pub(super) latency: Option<Duration>,
 }
@@ -23,8 +29,8 @@ pub(super) enum Standing {
     #[default]
     Well,
     Down,
-    /// They do not name it: that says nothing against one that follows this master. Sentinels that are reset, for one,
-    /// name no replica for ten seconds.
+    /// They do not name it, which says nothing against it by itself: Sentinels that are reset, for one, name no replica
+    /// for ten seconds.
     Unlisted,
     /// It is no replica of this master any more.
     Gone,
@@ -60,6 +66,13 @@ impl Member {
         self.link.as_ref().is_some_and(|current| Arc::ptr_eq(current, link))
     }
 
+    pub(super) fn stands(&mut self, standing: Standing) {
+        self.standing = standing;
+        if standing != Standing::Unlisted {
+            self.in_vain = 0;
+        }
+    }
+
     pub(super) fn answered(&mut self, answer: &Replication, latency: Duration, master: Option<&Position>) {
         // A quarter of the difference at a time: one slow answer does not count for much.
         self.latency = Some(self.latency.map_or(latency, |before| (before * 3 + latency) / 4));
@@ -76,9 +89,12 @@ impl Member {
             }
             Replication { role, .. } => Account::Unfit(format!("it is no replica but a {role}")),
         };
+        let follows = |position: &Position| matches!(&self.account, Account::Follows { history, .. } if *history == position.history);
+        self.in_vain = if master.is_some_and(follows) { 0 } else { self.in_vain.saturating_add(1) };
     }
 
     pub(super) fn failed(&mut self, why: String) {
+        self.in_vain = self.in_vain.saturating_add(1);
         self.account = Account::Unfit(why);
     }
 
@@ -90,24 +106,18 @@ impl Member {
         }
     }
 
-    /// Why no connection to it is wanted, by what others say of it.
-    pub(super) fn objection(&self, master: Option<&Position>) -> Option<&'static str> {
+    /// Why no connection to it is wanted. One that nobody names is to follow the master, on a connection that there is.
+    pub(super) fn objection(&self) -> Option<&'static str> {
         match self.standing {
             Standing::Well => None,
             Standing::Down => Some("the Sentinels find it down"),
-            Standing::Unlisted if self.follows(master) => None,
+            Standing::Unlisted if self.link.is_some() && self.in_vain < PATIENCE => None,
             Standing::Unlisted | Standing::Gone => Some("it is no replica of the master any more"),
         }
     }
 
-    /// Whether it says that it follows this master; or another one, as long as that is all that can be known.
-    fn follows(&self, master: Option<&Position>) -> bool {
-        let Account::Follows { history, .. } = &self.account else { return false };
-        master.is_none_or(|master| *history == master.history) && self.link.is_some()
-    }
-
     pub(super) fn fitness(&self, master: Option<&Position>, max_lag: Option<u64>) -> Fitness<'_> {
-        if let Some(objection) = self.objection(master) {
+        if let Some(objection) = self.objection() {
             return Fitness::Unfit(objection.to_owned());
         }
         // One that is at its end takes nothing new.
@@ -193,18 +203,24 @@ mod tests {
     }
 
     #[test]
-    fn one_that_nobody_names_counts_while_it_follows_the_master() {
+    fn one_that_nobody_names_is_kept_while_it_follows_the_master() {
         let master = position("a", 9);
         let mut member = connected();
-        member.standing = Standing::Unlisted;
-        assert!(judge(&member, &master, None).is_err(), "it has said nothing for itself");
-        member.answered(&says(Role::Replica, true, master.clone()), Duration::ZERO, Some(&master));
-        assert_eq!(judge(&member, &master, None), Ok(0));
-        assert!(member.objection(Some(&position("b", 9))).is_some(), "it follows another one");
-        member.answered(&says(Role::Replica, false, master.clone()), Duration::ZERO, Some(&master));
-        assert!(member.objection(Some(&master)).is_some(), "it has lost its master");
-        member.standing = Standing::Well;
-        assert!(member.objection(Some(&master)).is_none(), "it is named, and will find its master again");
+        member.stands(Standing::Unlisted);
+        let mut ask = |history: &str, times| {
+            let answer = says(Role::Replica, true, position(history, 9));
+            (0..times).for_each(|_| member.answered(&answer, Duration::ZERO, Some(&master)));
+            (member.objection().is_none(), judge(&member, &master, None).is_ok())
+        };
+        assert_eq!(ask("a", 2 * PATIENCE), (true, true));
+        assert_eq!(ask("b", PATIENCE - 1), (true, false), "it may follow this one soon");
+        assert_eq!(ask("a", 1), (true, true));
+        assert_eq!(ask("b", PATIENCE), (false, false));
+        member.stands(Standing::Well);
+        member.stands(Standing::Unlisted);
+        assert!(member.objection().is_none(), "it was named in between");
+        member.link = None;
+        assert!(member.objection().is_some(), "no connection is made to one that nobody names");
     }
 
     #[test]

@@ -295,14 +295,13 @@ impl Replicas {
     }
 
     fn wants(&self, address: &Address) -> bool {
-        let master = self.master.as_ref();
-        self.members.get(address).is_some_and(|member| member.objection(master).is_none())
+        self.members.get(address).is_some_and(|member| member.objection().is_none())
     }
 
     /// The connections that are not wanted any more, and why.
     fn unwanted(&self) -> Vec<(Arc<Link>, Standing, &'static str)> {
         let unwanted = self.members.values().filter_map(|member| {
-            let objection = member.objection(self.master.as_ref())?;
+            let objection = member.objection()?;
             Some((Arc::clone(member.link.as_ref()?), member.standing, objection))
         });
         unwanted.collect()
@@ -317,12 +316,12 @@ impl Replicas {
         // One that nobody keeps a connection to can simply be forgotten; the others' tasks forget them.
         self.members.retain(|address, member| member.kept || listed.contains_key(address));
         for (address, member) in &mut self.members {
-            member.standing = match listed.get(address) {
+            member.stands(match listed.get(address) {
                 Some(true) => Standing::Well,
                 Some(false) => Standing::Down,
                 None if member.standing == Standing::Gone => Standing::Gone,
                 None => Standing::Unlisted,
-            };
+            });
         }
     }
 

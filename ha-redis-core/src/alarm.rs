@@ -2,14 +2,14 @@
 //! blocked, or nobody drives it.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{LazyLock, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, Thread};
 use std::time::Instant;
 
 use crate::runtime::Timer;
-use crate::sync::{lock, wake};
+use crate::sync::{Mutex, lock, wake};
 
 /// When an alarm rings, and its number, since several may ring at once.
 type Key = (Instant, u64);

@@ -2,14 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
 use crate::runtime::{Endpoint, Runtime, Task, Timer, Transport};
-use crate::sync::lock;
+use crate::sync::{Mutex, lock};
 
 /// Its timers wake nobody: the test polls again after it has moved the time.
 #[derive(Clone, Debug)]

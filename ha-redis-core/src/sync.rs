@@ -1,8 +1,14 @@
 //! Locks and wakers that a panic elsewhere does not break.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
+#[cfg(not(all(test, shuttle)))]
+pub(crate) use std::sync::{Mutex, MutexGuard};
 use std::task::Waker;
+
+// The tests that permute threads decide at every lock who goes on.
+#[cfg(all(test, shuttle))]
+pub(crate) use shuttle::sync::{Mutex, MutexGuard};
 
 /// Locks `mutex`. A panic elsewhere while it was held does not matter: no lock of this crate is held across
 /// code that can leave its data half changed.

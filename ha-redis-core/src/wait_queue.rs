@@ -10,12 +10,11 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::mem;
-use std::sync::Mutex;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use crate::runtime::{Runtime, Timer};
-use crate::sync::{lock, wake};
+use crate::sync::{Mutex, lock, wake};
 use crate::time::Elapsed;
 
 /// How long a waiter that was woken may take to be polled. It doubles each time the waiter was late, and so does the

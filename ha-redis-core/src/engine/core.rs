@@ -1,8 +1,8 @@
 //! What all handles of one client share, and what it does on its own account.
 
 use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_lite::future;
@@ -28,7 +28,7 @@ use crate::link::{Bounds, Generation, Link};
 use crate::pool::{Followed, GivenBy, Pool};
 use crate::retry::{Backoff, Jitter, RetryBudget};
 use crate::runtime::{Runtime, Task};
-use crate::sync::lock;
+use crate::sync::{Mutex, lock};
 use crate::time::until;
 use crate::tls;
 

@@ -8,7 +8,6 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Mutex;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use crate::address::Address;
 use crate::error::{Error, Kind};
 use crate::pool::is_hopeless;
 use crate::runtime::{Endpoint, Runtime, Transport};
-use crate::sync::lock;
+use crate::sync::{Mutex, lock};
 use crate::time::{Elapsed, until};
 
 /// After so long without a connection the next address is tried as well: the delay that RFC 8305 recommends.

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::Mutex;
 use std::task::{Wake, Waker};
 
 use async_trait::async_trait;
@@ -12,7 +11,7 @@ use crate::address::Address;
 use crate::link::{Bounds, Call, Generation};
 use crate::proto::{Reply, ReplyBound};
 use crate::runtime::{Endpoint, Task};
-use crate::sync::lock;
+use crate::sync::{Mutex, lock};
 
 const CALLERS: usize = 64;
 

@@ -6,7 +6,6 @@
 //!
 //! That needs `CLIENT LIST` and `CLIENT KILL`. Where a user may do neither, nothing is fenced.
 
-use std::sync::Mutex;
 use std::time::Instant;
 
 use redis::{Cmd, Value, cmd};
@@ -17,7 +16,7 @@ use crate::engine::dialog::Dialog;
 use crate::error::{Error, Kind, will_pass};
 use crate::link::Link;
 use crate::proto::refused;
-use crate::sync::lock;
+use crate::sync::{Mutex, lock};
 use crate::time::{Elapsed, until};
 
 /// So many given-up connections are remembered, the latest ones.

@@ -1,12 +1,11 @@
 //! In which form each server takes the handshake, as far as that was found out.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
 use crate::proto::Form;
-use crate::sync::lock;
+use crate::sync::{Mutex, lock};
 
 /// A server that does not take HELLO is not asked again for so long: it may be replaced by one that does.
 const ASK_AGAIN: Duration = Duration::from_secs(300);

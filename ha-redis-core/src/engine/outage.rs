@@ -1,6 +1,5 @@
 //! The account of a time without a master: when it began, when it ended, and what became of calls meanwhile.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -8,7 +7,7 @@ use crate::address::Address;
 use crate::engine::core::Core;
 use crate::error::Outcome;
 use crate::events::{Event, FailoverReport};
-use crate::sync::lock;
+use crate::sync::{Mutex, lock};
 use crate::time::sleep;
 
 /// The calls that waited for a connection have been served after this.

@@ -5,7 +5,7 @@
 //! its cursor, which is known by the run id that `INFO` tells; where that is refused, one connection is one process.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use redis::{Pipeline, Value};
@@ -16,7 +16,7 @@ use crate::engine::core::Core;
 use crate::error::{Error, Kind};
 use crate::link::{Call, Generation, Link, NotTaken, Slot};
 use crate::proto::{Reply, ReplyBound, read_run_id, run_id_question};
-use crate::sync::lock;
+use crate::sync::{Mutex, lock};
 
 /// So many cursors are remembered, the latest. One that is not is taken to be of the process that is asked with it first:
 /// another program may have given it to this one.

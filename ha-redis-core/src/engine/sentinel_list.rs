@@ -1,11 +1,10 @@
 //! The Sentinels that are known now, the one to ask first in front.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 
 use crate::address::Address;
 use crate::error::Kind;
-use crate::sync::lock;
+use crate::sync::{Mutex, lock};
 
 /// Begins with the configuration's, and is kept by the [supervisor](super::supervisor) from then on.
 #[derive(Debug)]

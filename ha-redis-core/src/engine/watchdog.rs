@@ -8,7 +8,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, TryLockError, Weak};
+use std::sync::{Arc, LazyLock, TryLockError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::alarm::Alarm;
 use crate::engine::driver::Driver;
 use crate::error::Error;
 use crate::runtime::Timer;
-use crate::sync::lock;
+use crate::sync::{Mutex, lock};
 
 /// How often it looks.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -79,7 +79,8 @@ impl Drop for Watched {
 /// Looks again, since a connection owes a reply. While it does not rest this costs a look at one byte.
 #[inline]
 pub(crate) fn wake() {
-    if RESTING.load(Ordering::Relaxed) {
+    // Its thread is not one of those that tests permute.
+    if !cfg!(shuttle) && RESTING.load(Ordering::Relaxed) {
         begin();
     }
 }

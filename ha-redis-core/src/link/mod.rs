@@ -2,10 +2,12 @@
 
 mod gate;
 mod generation;
+#[cfg(all(test, shuttle))]
+mod permutations;
 mod slot;
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
@@ -19,7 +21,7 @@ use crate::engine::watchdog;
 use crate::error::Error;
 use crate::proto::{self, ReplyBound, Shape};
 use crate::runtime::Runtime;
-use crate::sync::{lock, wake};
+use crate::sync::{Mutex, lock, wake};
 use crate::wait_queue::{Ticket, WaitQueue};
 
 use gate::Gate;

@@ -2,12 +2,11 @@
 
 use std::fmt;
 use std::mem;
-use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
 
 use crate::error::Error;
 use crate::proto::Reply;
-use crate::sync::{lock, wake};
+use crate::sync::{Mutex, lock, wake};
 
 /// One caller's seat: a handle keeps it for all its commands, one after another.
 ///

@@ -8,7 +8,7 @@ mod followed;
 mod replicas;
 mod subscribers;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Instant;
 
 use event_listener::Event;
@@ -19,7 +19,7 @@ use crate::config::RedisConfig;
 use crate::error::{Error, Kind, Outcome};
 use crate::link::{Call, Generation, Link};
 use crate::runtime::Runtime;
-use crate::sync::{lock, wake};
+use crate::sync::{Mutex, lock, wake};
 use crate::time::{Elapsed, until};
 
 use dedicated::Dedicated;

@@ -1,13 +1,12 @@
 //! Where the task that has a subscriber's connection meets the reader of the stream.
 
 use std::fmt;
-use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
 
 use super::PubSubEvent;
 use super::backlog::Backlog;
 use crate::error::Error;
-use crate::sync::{lock, wake};
+use crate::sync::{Mutex, lock, wake};
 
 pub(crate) struct Inbox {
     state: Mutex<State>,

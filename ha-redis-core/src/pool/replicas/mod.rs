@@ -6,7 +6,7 @@
 mod member;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::Address;
@@ -16,7 +16,7 @@ use crate::link::{Generation, Link};
 use crate::pool::{Pool, State, wait_for};
 use crate::proto::{Position, Replication};
 use crate::replica::{ReplicaCandidate, ReplicaChoice, ReplicaPattern, Turn};
-use crate::sync::lock;
+use crate::sync::{MutexGuard, lock};
 use crate::topology::{Replica, Topology};
 
 use member::{Fitness, Member, Standing};

@@ -27,7 +27,7 @@ mod error;
 mod events;
 mod health;
 mod link;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod manual_runtime;
 mod pool;
 mod pubsub;
@@ -46,6 +46,19 @@ mod tls;
 mod tls;
 mod topology;
 mod wait_queue;
+
+/// For the fuzz target of the driver.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing {
+    use crate::engine::driver_script::{follow, read_script};
+
+    /// Follows the script that these bytes stand for; panics when something does not hold.
+    pub fn drive(bytes: &[u8]) {
+        let (steps, ending) = read_script(bytes);
+        follow(&steps, ending);
+    }
+}
 
 pub use address::Address;
 pub use client::{Client, retry};

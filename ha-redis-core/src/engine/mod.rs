@@ -15,6 +15,10 @@ pub(crate) mod dialog;
 #[cfg(feature = "sentinel")]
 pub(crate) mod discovery;
 pub(crate) mod driver;
+#[cfg(test)]
+mod driver_order_tests;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod driver_script;
 pub(crate) mod fence;
 pub(crate) mod handshake_forms;
 pub(crate) mod lane;

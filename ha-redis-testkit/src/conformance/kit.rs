@@ -18,12 +18,14 @@ pub(super) const BOUND: Duration = Duration::from_secs(30);
 /// The runtime that is tested.
 #[derive(Clone)]
 pub(super) struct Kit {
+    /// The name of what runs it.
+    pub(super) harness: &'static str,
     pub(super) runtime: Arc<dyn Runtime>,
 }
 
 impl Kit {
-    pub(super) fn new(runtime: Arc<dyn Runtime>) -> Self {
-        Self { runtime }
+    pub(super) fn new(harness: &'static str, runtime: Arc<dyn Runtime>) -> Self {
+        Self { harness, runtime }
     }
 
     /// A client that has not connected yet.

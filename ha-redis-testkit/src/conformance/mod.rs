@@ -49,11 +49,13 @@ mod operators;
 mod outcomes;
 mod partition;
 mod permissions;
+mod process;
 mod protocols;
 mod pubsub;
 mod refusals;
 mod repeats;
 mod replicas;
+mod rest;
 mod scripted;
 mod sentinel;
 mod sentinel_replicas;
@@ -93,10 +95,12 @@ const SUITE: &[&[Test]] = &[
     partition::TESTS,
     permissions::TESTS,
     protocols::TESTS,
+    process::TESTS,
     pubsub::TESTS,
     refusals::TESTS,
     repeats::TESTS,
     replicas::TESTS,
+    rest::TESTS,
     sentinel::TESTS,
     sentinel_replicas::TESTS,
     slow_links::TESTS,
@@ -151,6 +155,7 @@ impl Ended for RedisResult<()> {
 
 /// Runs the suite, or what of it the command line names, on each of the runtimes. Ends the process.
 pub fn main(harnesses: &[Harness]) {
+    process::run_if_asked(harnesses);
     let tests = SUITE.iter().copied().flatten();
     let trials = tests.flat_map(|test| harnesses.iter().map(|harness| trial(*harness, test)));
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit();
@@ -160,7 +165,7 @@ fn trial(harness: Harness, test: &'static Test) -> Trial {
     let module = test.module.rsplit("::").next().unwrap_or_default();
     Trial::test(format!("{}::{module}::{}", harness.name, test.name), move || {
         let started = (harness.start)();
-        block_on((test.run)(Kit::new(Arc::clone(&started.runtime))));
+        block_on((test.run)(Kit::new(harness.name, Arc::clone(&started.runtime))));
         Ok(())
     })
 }

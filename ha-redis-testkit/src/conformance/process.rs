@@ -1,0 +1,117 @@
+//! A program with a client, as a process of its own: one that aborts takes nobody else with it, and is seen.
+
+use std::env;
+use std::panic;
+use std::process::{self, Command};
+
+use futures_lite::future::block_on;
+
+use super::kit::Kit;
+use super::rest::{Connections, kill_connections};
+use super::{Harness, Started};
+use crate::Server;
+
+tests![
+    process_that_closes_its_client_ends_well,
+    process_that_drops_its_client_ends_well,
+    process_that_leaves_its_client_open_ends_well,
+    process_whose_runtime_ends_first_ends_well,
+    process_whose_connections_are_killed_ends_well,
+    process_whose_server_is_killed_ends_well,
+    process_whose_server_restarts_ends_well,
+    process_whose_server_hangs_ends_well,
+];
+
+/// What the process of a test finds in its environment: the harness, and how it is to end.
+const PROGRAM: &str = "HA_REDIS_CONFORMANCE_PROGRAM";
+
+/// In what way a program comes to its end, when its connections have carried large values and rested.
+type End = fn(Started, Server, Connections);
+
+const ENDS: &[(&str, End)] = &[
+    ("close", |_started, _server, connections| block_on(connections.check_close())),
+    ("drop", |_started, _server, connections| drop(connections)),
+    ("leave", |started, server, connections| {
+        drop(server);
+        std::mem::forget((started, connections));
+    }),
+    ("runtime ends", |started, _server, connections| {
+        drop(started);
+        drop(connections);
+    }),
+    ("connections killed", |_started, server, connections| {
+        kill_connections([&server]);
+        block_on(connections.check_all_work());
+    }),
+    ("server killed", |_started, server, connections| {
+        server.kill().unwrap();
+        block_on(connections.check_calls_fail());
+    }),
+    ("server restarts", |_started, server, connections| {
+        server.restart().unwrap();
+        block_on(connections.check_all_work());
+    }),
+    ("server hangs", |_started, server, connections| {
+        server.hang().unwrap();
+        block_on(connections.check_calls_fail());
+    }),
+];
+
+/// Runs the program of a test in place of the suite, if this is its process.
+pub(super) fn run_if_asked(harnesses: &[Harness]) {
+    let Ok(program) = env::var(PROGRAM) else { return };
+    let (harness, end) = program.split_once(' ').unwrap();
+    let harness = harnesses.iter().find(|other| other.name == harness).unwrap();
+    let (_, end) = ENDS.iter().find(|(name, _)| *name == end).unwrap();
+    let report = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        // Also one in a task, which a runtime would catch.
+        report(panic);
+        process::exit(101);
+    }));
+    let started = (harness.start)();
+    let kit = Kit::new(harness.name, started.runtime.clone());
+    let server = Server::start().unwrap();
+    let connections = block_on(async { Connections::rested(&kit, kit.client_of(&server).await).await });
+    end(started, server, connections);
+    process::exit(0);
+}
+
+fn ends_well(kit: &Kit, end: &str) {
+    let program = format!("{} {end}", kit.harness);
+    let mut command = Command::new(env::current_exe().unwrap());
+    let output = command.env(PROGRAM, program).output().unwrap();
+    assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+}
+
+async fn process_that_closes_its_client_ends_well(kit: Kit) {
+    ends_well(&kit, "close");
+}
+
+async fn process_that_drops_its_client_ends_well(kit: Kit) {
+    ends_well(&kit, "drop");
+}
+
+async fn process_that_leaves_its_client_open_ends_well(kit: Kit) {
+    ends_well(&kit, "leave");
+}
+
+async fn process_whose_runtime_ends_first_ends_well(kit: Kit) {
+    ends_well(&kit, "runtime ends");
+}
+
+async fn process_whose_connections_are_killed_ends_well(kit: Kit) {
+    ends_well(&kit, "connections killed");
+}
+
+async fn process_whose_server_is_killed_ends_well(kit: Kit) {
+    ends_well(&kit, "server killed");
+}
+
+async fn process_whose_server_restarts_ends_well(kit: Kit) {
+    ends_well(&kit, "server restarts");
+}
+
+async fn process_whose_server_hangs_ends_well(kit: Kit) {
+    ends_well(&kit, "server hangs");
+}

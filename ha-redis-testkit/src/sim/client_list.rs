@@ -63,8 +63,9 @@ impl World {
 
     fn list_clients(&self, host: Host, wanted: impl Fn(&Session) -> bool) -> Vec<u8> {
         let sessions = self.sessions.iter().filter(|(_, session)| session.host == host && wanted(session));
-        let lines = sessions.map(|(number, Session { id, name, .. })| {
-            format!("id={id} addr=10.0.0.1:{} name={name} db=0 cmd=client\n", 10_000 + number)
+        let lines = sessions.map(|(number, Session { id, name, opened, .. })| {
+            let (port, age) = (10_000 + number, (self.now() - *opened).as_secs());
+            format!("id={id} addr=10.0.0.1:{port} name={name} age={age} db=0 cmd=client\n")
         });
         reply::bulk(&lines.collect::<String>())
     }

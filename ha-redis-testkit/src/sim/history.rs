@@ -43,6 +43,8 @@ pub(super) enum Kind {
     ReplicaGet,
     /// `XREAD` of what is new in a stream, and of no more entries than the number.
     NewEntries,
+    /// A step of a `SCAN`, with the number as its count.
+    Scan,
     /// `ECHO` of a text with the number.
     Echo,
     /// Many `ECHO`s at the same time.
@@ -65,6 +67,7 @@ impl Kind {
             Self::Get => "get",
             Self::ReplicaGet => "get from a replica",
             Self::NewEntries => "read of new entries",
+            Self::Scan => "scan",
             Self::Echo => "echo",
             Self::Burst => "burst of echoes",
             Self::Pipeline => "pipeline",
@@ -111,6 +114,7 @@ pub(super) enum What {
     Set,
     Get,
     NewEntries,
+    Scan,
     Echo,
 }
 
@@ -121,6 +125,7 @@ impl What {
             Self::Set => "set",
             Self::Get => "get",
             Self::NewEntries => "read of new entries",
+            Self::Scan => "scan",
             Self::Echo => "echo",
         }
     }

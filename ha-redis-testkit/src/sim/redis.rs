@@ -14,6 +14,9 @@ use super::trace::Line;
 use super::workload::BEYOND_ALL_TEXTS;
 use super::world::World;
 
+/// So many cursors a process has.
+const CURSORS: u64 = 1_000;
+
 pub(super) struct Redis {
     pub(super) role: Role,
     /// When it was master last: its era then, or 0.
@@ -25,6 +28,8 @@ pub(super) struct Redis {
     pub(super) lineage: u64,
     /// Whether a `Event::Replicate` is on its way.
     pub(super) replicating: bool,
+    /// Which of all processes this is.
+    pub(super) run: u64,
     pub(super) loading_until: Duration,
     pub(super) busy_until: Duration,
     /// Whether it has what its master had when it began to follow it.
@@ -51,6 +56,7 @@ impl Redis {
             log: Vec::new(),
             lineage: 1,
             replicating: false,
+            run: number as u64 + 1,
             loading_until: Duration::ZERO,
             busy_until: Duration::ZERO,
             synced: true,
@@ -149,6 +155,10 @@ impl World {
                 self.log_execution(server, number, What::Get, call);
                 reply::bulk(self.servers[server].value(key).unwrap_or_default())
             }
+            ("SCAN", [cursor, _, call]) => {
+                self.log_execution(server, number, What::Scan, call.parse().ok());
+                self.scan(server, cursor)
+            }
             ("SET", [key, value]) => {
                 self.write(server, key, (*value).into());
                 self.log_execution(server, number, What::Set, Payload::call_of(value));
@@ -164,6 +174,18 @@ impl World {
             }
             _ => reply::error(&format!("ERR unknown command '{name}'")),
         }
+    }
+
+    /// A step of a scan. Its cursor means something to this process alone.
+    fn scan(&mut self, server: usize, cursor: &str) -> Vec<u8> {
+        let run = self.servers[server].run;
+        let of = cursor.parse::<u64>().unwrap_or_default() / CURSORS;
+        if of != 0 && of != run {
+            let server = Host::Redis(server);
+            self.history.violation(format!("a scan went on at {server}, with a cursor of another process"));
+        }
+        let next = if self.rng.u8(..4) == 0 { 0 } else { run * CURSORS + self.rng.u64(..CURSORS) };
+        reply::array(&[reply::bulk(&next.to_string()), reply::array(&[])])
     }
 
     fn exec(&mut self, server: usize, number: ConnectionId) -> Vec<u8> {

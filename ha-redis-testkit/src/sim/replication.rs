@@ -130,7 +130,7 @@ impl World {
         }
     }
 
-    /// `INFO replication`. A write counts as a hundred bytes.
+    /// What `INFO` says of the process and its replication. A write counts as a hundred bytes.
     pub(super) fn info(&self, server: usize) -> Vec<u8> {
         let redis = &self.servers[server];
         let offset = 100 * redis.log.len();
@@ -146,6 +146,7 @@ impl World {
             }
         };
         let history = format!("master_replid:{:040}\r\nmaster_repl_offset:{offset}", redis.lineage);
-        reply::bulk(&format!("# Replication\r\n{part}\r\n{history}\r\n"))
+        let run = redis.run;
+        reply::bulk(&format!("# Server\r\nrun_id:{run:040}\r\n# Replication\r\n{part}\r\n{history}\r\n"))
     }
 }

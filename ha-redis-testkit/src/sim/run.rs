@@ -180,6 +180,7 @@ impl Stage {
             replicas: self.plan.reads_replicas.then(|| client.replica_connection()),
             runtime: self.runtime.clone(),
             world: Arc::clone(&self.world),
+            cursor: 0,
             rng: rng.fork(),
             plan: Arc::clone(&self.plan),
         }

@@ -14,6 +14,7 @@ pub(super) struct Session {
     /// By which number and name the server knows the client.
     pub(super) id: u64,
     pub(super) name: String,
+    pub(super) opened: Duration,
     inbox: Vec<u8>,
     /// The commands between MULTI and EXEC.
     pub(super) queued: Option<Vec<Vec<String>>>,
@@ -45,6 +46,7 @@ impl World {
             host,
             id: self.next_client_id(host),
             name: String::new(),
+            opened: self.now(),
             inbox: Vec::new(),
             queued: None,
             discarded: false,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use futures_lite::future;
-use ha_redis_core::redis::{Cmd, Pipeline, RedisError, RedisResult, Value, cmd, pipe};
+use ha_redis_core::redis::{Cmd, Pipeline, RedisError, RedisResult, Value, cmd, from_redis_value_ref, pipe};
 use ha_redis_core::{Client, Connection, Error, Outcome, RedisErrorExt};
 
 use super::history::{Call, End, Kind};
@@ -36,6 +36,8 @@ pub(super) struct Caller {
     pub(super) replicas: Option<Connection>,
     pub(super) runtime: SimRuntime,
     pub(super) world: Arc<Mutex<World>>,
+    /// Where its scan is; 0 when none is under way.
+    pub(super) cursor: u64,
     pub(super) rng: Rng,
     pub(super) plan: Arc<Plan>,
 }
@@ -76,7 +78,7 @@ impl Caller {
         if self.plan.crowded && self.rng.bool() {
             return if self.rng.u8(..4) == 0 { Kind::Block } else { Kind::Dedicated };
         }
-        match self.rng.u8(..22) {
+        match self.rng.u8(..23) {
             0..5 => Kind::Count,
             5..8 => Kind::Set,
             8..11 => Kind::Get,
@@ -84,6 +86,7 @@ impl Caller {
             13 if self.plan.bursts => Kind::Burst,
             13 => Kind::Echo,
             14 => Kind::NewEntries,
+            22 => Kind::Scan,
             15 | 16 => Kind::Pipeline,
             17 | 18 => Kind::Transaction,
             19 => Kind::Block,
@@ -160,6 +163,7 @@ impl Caller {
                 let none = self.connection.request(&call.new_entries()).await?.extract_error()?;
                 self.expect(none == Value::Nil, call, &none);
             }
+            Kind::Scan => self.scan(call).await?,
             Kind::Echo => {
                 let echoed = self.connection.request(&call.echo()).await?.extract_error()?;
                 self.expect(call.is_text(&echoed), call, &echoed);
@@ -175,6 +179,20 @@ impl Caller {
             }
             Kind::Dedicated => self.dedicated(call).await?,
         }
+        Ok(())
+    }
+
+    /// Goes on with the caller's scan, or begins one. One that has lost its server begins again.
+    async fn scan(&mut self, call: Making) -> RedisResult<()> {
+        let mut step = cmd("SCAN");
+        step.arg(std::mem::take(&mut self.cursor)).arg("COUNT").arg(call.number);
+        let found = match self.connection.request(&step).await.and_then(Value::extract_error) {
+            Err(error) if error.to_string().contains("begin again with cursor 0") => return Ok(()),
+            found => found?,
+        };
+        let next: Option<(u64, Vec<String>)> = from_redis_value_ref(&found).ok();
+        self.expect(next.is_some(), call, &found);
+        self.cursor = next.map_or(0, |(cursor, _)| cursor);
         Ok(())
     }
 

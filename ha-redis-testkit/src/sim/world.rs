@@ -30,6 +30,8 @@ pub(super) struct World {
     pub(super) client_ids: [u64; SERVERS + SENTINELS],
     pub(super) processes: [Process; SERVERS + SENTINELS],
     pub(super) servers: [Redis; SERVERS],
+    /// How many processes of servers have been started.
+    runs: u64,
     pub(super) sentinels: [Sentinel; SENTINELS],
     pub(super) failover: Option<Failover>,
     pub(super) astray: Astray,
@@ -122,6 +124,7 @@ impl World {
             client_ids: [2; SERVERS + SENTINELS],
             processes: [Process::Up; SERVERS + SENTINELS],
             servers: std::array::from_fn(Redis::new),
+            runs: SERVERS as u64,
             sentinels: std::array::from_fn(|_| Sentinel::new()),
             failover: None,
             astray: Astray::default(),
@@ -231,6 +234,10 @@ impl World {
     pub(super) fn crash(&mut self, host: Host) {
         self.processes[host.index() - 1] = Process::Down;
         self.client_ids[host.index() - 1] = 2;
+        if let Host::Redis(server) = host {
+            self.runs += 1;
+            self.servers[server].run = self.runs;
+        }
         for number in self.connections_of(host) {
             self.reset(number);
         }

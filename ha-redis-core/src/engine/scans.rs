@@ -59,7 +59,13 @@ struct State {
 
 impl Scans {
     /// The process behind `link`, which is asked for its run id once.
-    async fn process(&self, core: &Core, link: &Arc<Link>, bound: Instant) -> Result<Process, NotTaken> {
+    async fn process(
+        &self,
+        core: &Core,
+        link: &Arc<Link>,
+        bound: Instant,
+        deadline: Option<Instant>,
+    ) -> Result<Process, NotTaken> {
         let known = |state: &State| {
             let entry = state.behind.iter().find(|(known, _)| known.as_ptr() == Arc::as_ptr(link));
             entry.map(|(_, process)| process.clone())
@@ -68,7 +74,7 @@ impl Scans {
             return Ok(process);
         }
         let question = run_id_question();
-        let reply_bound = ReplyBound { within: Some(core.config.socket_timeout()), by: None };
+        let reply_bound = ReplyBound { within: Some(core.config.socket_timeout()), by: deadline };
         let slot = Arc::new(Slot::default());
         let asked = exchange_in_turn(link, &slot, Call::Command(&question), reply_bound, core, bound).await;
         let process = match asked {
@@ -132,7 +138,7 @@ impl Caller {
     ) -> Result<(Attempt, Generation), Error> {
         let link = self.master_link(bound).await?;
         let generation = link.generation;
-        let process = match self.core.scans.process(&self.core, &link, bound).await {
+        let process = match self.core.scans.process(&self.core, &link, bound, deadline).await {
             Ok(process) => process,
             Err(not_taken) => return Ok((Err(Failure::NotTaken(not_taken)), generation)),
         };

@@ -43,6 +43,8 @@ impl World {
     /// Notes that a call's write ran.
     pub(super) fn note_write(&mut self, server: usize, call: u64) {
         if !self.astray.unnamed[server] {
+            // It has come back.
+            self.astray.since = [None; SERVERS];
             return;
         }
         let now = self.now();

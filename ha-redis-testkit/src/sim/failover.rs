@@ -177,7 +177,7 @@ impl World {
         let epoch = failover.epoch;
         let old = self.sentinels[leader].master;
         self.publish(leader, "+promoted-slave", &about_replica(candidate, old));
-        self.sentinels[leader].follow(epoch, candidate);
+        self.follow(leader, epoch, candidate);
         for server in (0..SERVERS).filter(|server| ![candidate, old].contains(server)) {
             if self.sees(Host::Sentinel(leader), Host::Redis(server)) {
                 self.attach(server, candidate);

@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use super::network::Way;
 
-/// What is sent at once on a connection of limited speed.
-const SEGMENT: usize = 1_448;
-
 /// How many bytes a second a connection carries.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LinkSpeed {
     pub(super) up: u64,
     pub(super) down: u64,
+    /// How many bytes are sent at once.
+    pub(super) segment: usize,
 }
 
 impl LinkSpeed {
@@ -25,10 +24,10 @@ impl LinkSpeed {
     }
 
     /// The pieces in which `bytes` travel.
-    pub(super) fn segments(mut bytes: Vec<u8>) -> Vec<Vec<u8>> {
+    pub(super) fn segments(self, mut bytes: Vec<u8>) -> Vec<Vec<u8>> {
         let mut segments = Vec::new();
-        while bytes.len() > SEGMENT {
-            let rest = bytes.split_off(SEGMENT);
+        while bytes.len() > self.segment {
+            let rest = bytes.split_off(self.segment);
             segments.push(std::mem::replace(&mut bytes, rest));
         }
         segments.push(bytes);

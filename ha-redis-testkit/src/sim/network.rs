@@ -286,7 +286,7 @@ impl World {
         let speed = self.network.conditions.speed.filter(|_| matches!(server, Host::Redis(_)));
         match (chunk, speed) {
             (Chunk::Bytes(bytes), Some(speed)) => {
-                for segment in LinkSpeed::segments(bytes) {
+                for segment in speed.segments(bytes) {
                     let transmission = speed.transmission(way, segment.len());
                     self.transmit(number, way, Chunk::Bytes(segment), transmission);
                 }

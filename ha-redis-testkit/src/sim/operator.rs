@@ -9,9 +9,11 @@ use super::host::{Host, SENTINELS, SERVERS};
 use super::redis::Role;
 use super::world::{Event, World};
 
-/// How long a Sentinel takes to find out who else is there, in milliseconds.
+/// How long a Sentinel takes at most to find out who else is there, in milliseconds. A master that is new to it is asked
+/// for its replicas at once; one that was reset is asked when it is its turn.
 const MEETS_PEERS: u64 = 2_000;
-const FINDS_REPLICAS: u64 = 10_000;
+const ASKS_NEW_MASTER: u64 = 1_000;
+const ASKS_AGAIN: u64 = 10_000;
 
 /// Something that an operator does.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +52,7 @@ impl World {
             Act::Reset { .. } if self.failover.is_some() => {}
             Act::Reset { sentinel } => {
                 let reset = (0..SENTINELS).filter(|number| sentinel.is_none_or(|one| one == *number));
-                reset.for_each(|number| self.forget(number));
+                reset.for_each(|number| self.forget(number, ASKS_AGAIN));
             }
             Act::MakeAnew { sentinel } => self.make_anew(sentinel),
             Act::HandOver { to, lost, gap } => self.hand_over(to, lost, gap),
@@ -63,8 +65,8 @@ impl World {
     }
 
     /// A Sentinel knows no replicas and no peers any more, and finds those that are there within its times.
-    fn forget(&mut self, number: usize) {
-        let replicas_from = self.now() + self.between(0, FINDS_REPLICAS);
+    fn forget(&mut self, number: usize, finds_replicas: u64) {
+        let replicas_from = self.now() + self.between(0, finds_replicas);
         let peers_from = self.now() + self.between(0, MEETS_PEERS);
         let peers = std::array::from_fn(|other| !self.sentinels[other].gone);
         self.sentinels[number].forget(replicas_from, peers_from, peers);
@@ -74,18 +76,22 @@ impl World {
         if self.failover.is_some() || !self.is_up(Host::Sentinel(number)) {
             return;
         }
+        // Who names the first master is put right by those who know of a later one, if there is a later one.
+        let Host::Redis(newest) = self.newest_master() else { return };
+        let configured = if self.newest_epoch() == 0 { newest } else { 0 };
         self.crash(Host::Sentinel(number));
         self.bring_back(Host::Sentinel(number));
-        self.sentinels[number].follow(0, 0);
-        self.forget(number);
+        self.follow(number, 0, configured);
+        self.forget(number, ASKS_NEW_MASTER);
     }
 
     fn hand_over(&mut self, to: usize, lost: Option<usize>, gap: Duration) {
         self.cancel_failover();
         // Two of three can agree.
         let lost = lost.filter(|_| self.sentinels.iter().all(|sentinel| !sentinel.gone));
-        // A client that may not ask who the others are must not lose the one that it was told of.
-        let lost = lost.filter(|lost| self.habits.named_sentinels > 1 || *lost > 0);
+        // The client must know a majority of those that are left.
+        let (named, hidden) = (self.habits.named_sentinels, self.rights.hides("SENTINEL SENTINELS"));
+        let lost = lost.filter(|lost| named == SENTINELS || (!hidden && (named > 1 || *lost > 0)));
         if let Some(lost) = lost {
             self.sentinels[lost].gone = true;
             self.crash(Host::Sentinel(lost));
@@ -109,9 +115,9 @@ impl World {
         }
         self.say(format!("the Sentinels are told to watch {}", Host::Redis(master)));
         for number in 0..SENTINELS {
-            self.sentinels[number].follow(0, master);
+            self.follow(number, 0, master);
             self.sentinels[number].monitors = true;
-            self.forget(number);
+            self.forget(number, ASKS_NEW_MASTER);
         }
         for server in (0..SERVERS).filter(|server| *server != master) {
             // The Sentinels see to the others in time.

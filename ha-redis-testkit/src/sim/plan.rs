@@ -13,6 +13,9 @@ use super::sentinel::MASTER_NAME;
 use super::users::{Hello, Rights};
 use super::world::{Habits, World};
 
+/// The client finds the master within this, whatever was wrong before.
+const RECOVERY: Duration = Duration::from_secs(6);
+
 pub(super) struct Plan {
     pub(super) config: RedisConfig,
     pub(super) conditions: Conditions,
@@ -112,6 +115,12 @@ impl Plan {
         self.conditions.honours_resets || (knows_number && self.rights.allow("CLIENT KILL"))
     }
 
+    /// Within which time a call succeeds once nothing is wrong any more. It may have to wait behind large ones.
+    pub(super) fn recovery(&self) -> Duration {
+        let behind_others = self.conditions.speed.map_or(Duration::ZERO, |_| self.call_timeout);
+        RECOVERY + behind_others
+    }
+
     /// Whether all that the client asks of replicas is answered.
     pub(super) fn tells_of_replicas(&self) -> bool {
         self.rights.allow("INFO") && !self.rights.hides("SENTINEL REPLICAS")
@@ -174,17 +183,15 @@ impl Load {
     fn slow_down(&mut self, rng: &mut Rng, callers: usize) {
         // How long a place is waited for knows nothing of how long the calls before take.
         self.max_in_flight = 65_536;
-        self.largest_text = rng.usize(4_000..40_000);
+        self.largest_text = rng.usize(16_000..60_000);
         let longest = self.socket_timeout.mul_f64(1.0 + 2.0 * rng.f64());
         let speed = (self.largest_text as f64 / longest.as_secs_f64()) as u64;
         // Most connections are as slow one way as the other.
         let faster = if rng.u8(..3) == 0 { 10 } else { 1 };
-        self.conditions.speed = Some(match rng.bool() {
-            true => LinkSpeed { up: speed, down: speed * faster },
-            false => LinkSpeed { up: speed * faster, down: speed },
-        });
+        let (up, down) = if rng.bool() { (speed, speed * faster) } else { (speed * faster, speed) };
         // A client sees that its bytes move by the room for more.
         self.conditions.window = (speed as f64 * self.socket_timeout.as_secs_f64() / 4.0) as usize;
+        self.conditions.speed = Some(LinkSpeed { up, down, segment: self.conditions.window / 4 });
         self.call_timeout += longest * (2 * callers as u32 + 2);
     }
 }

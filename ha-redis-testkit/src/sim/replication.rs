@@ -95,18 +95,18 @@ impl World {
         self.bring_back(Host::Redis(server));
     }
 
-    /// How many replicas a master has that take over what it writes. It needs longer than a simulation to miss one that
-    /// hangs.
+    /// How many replicas a master has that take over what it writes.
     pub(super) fn good_replicas(&self, server: usize) -> usize {
-        let replicas = (0..SERVERS).filter(|replica| {
-            let redis = &self.servers[*replica];
-            let (master, replica) = (Host::Redis(server), Host::Redis(*replica));
-            redis.role == (Role::Replica { of: server })
-                && redis.synced
-                && self.listens(replica)
-                && self.network.reaches(replica, master)
-        });
-        replicas.count()
+        (0..SERVERS).filter(|replica| self.is_good_replica(*replica, server)).count()
+    }
+
+    /// One that hangs counts for longer than a simulation lasts.
+    fn is_good_replica(&self, replica: usize, master: usize) -> bool {
+        let redis = &self.servers[replica];
+        redis.role == (Role::Replica { of: master })
+            && redis.synced
+            && self.listens(Host::Redis(replica))
+            && self.network.reaches(Host::Redis(replica), Host::Redis(master))
     }
 }
 
@@ -135,7 +135,15 @@ impl World {
         let redis = &self.servers[server];
         let offset = 100 * redis.log.len();
         let part = match redis.role {
-            Role::Master { .. } => format!("role:master\r\nconnected_slaves:{}", self.good_replicas(server)),
+            Role::Master { .. } => {
+                let replicas = (0..SERVERS).filter(|replica| self.is_good_replica(*replica, server));
+                let replicas = replicas.zip(0..).map(|(replica, number)| {
+                    let (host, port) = (Host::Redis(replica), Host::Redis(replica).port());
+                    format!("\r\nslave{number}:ip={host},port={port},state=online,offset={offset},lag=0")
+                });
+                let connected = self.good_replicas(server);
+                format!("role:master\r\nconnected_slaves:{connected}{}", replicas.collect::<String>())
+            }
             Role::Replica { of } => {
                 let link = if self.has_lost_its_master(server) { "down" } else { "up" };
                 let (host, port) = (Host::Redis(of), Host::Redis(of).port());

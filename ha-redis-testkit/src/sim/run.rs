@@ -23,8 +23,6 @@ use super::world::{Event, World};
 const LONGEST: Duration = Duration::from_secs(200);
 /// The Sentinels and servers agree again within this, once the faults have stopped.
 const SETTLING: Duration = Duration::from_secs(80);
-/// Then a call succeeds within this.
-const RECOVERY: Duration = Duration::from_secs(6);
 /// So long all goes well before the client is closed.
 const CALM: Duration = Duration::from_millis(500);
 /// Where a connection is made well within its bound.
@@ -135,6 +133,10 @@ struct Stage {
 impl Stage {
     async fn direct(&self, mut rng: Rng) {
         let client = Client::new(self.plan.config.clone(), Arc::new(self.runtime.clone()));
+        if self.plan.lossless {
+            // One that starts in the midst of a failover has missed the news.
+            let _ = client.initialize().await;
+        }
         let (stop, running) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         for _ in 0..self.plan.callers {
             let caller = self.caller(&client, &mut rng);
@@ -231,7 +233,7 @@ impl Stage {
             true
         };
         let in_time = async {
-            self.runtime.sleep(RECOVERY).await;
+            self.runtime.sleep(self.plan.recovery()).await;
             false
         };
         if !future::or(probing, in_time).await {

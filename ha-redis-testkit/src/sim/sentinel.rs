@@ -11,6 +11,8 @@ use super::world::{Event, World};
 
 pub(super) const MASTER_NAME: &str = "mymaster";
 const QUORUM: usize = 2;
+/// A master that is new to a Sentinel has told it of its replicas after this.
+const ASKS_NEW_MASTER: Duration = Duration::from_secs(1);
 /// A master that cannot be reached for so long is down.
 const DOWN_AFTER: Duration = Duration::from_millis(500);
 
@@ -46,15 +48,9 @@ impl Sentinel {
         }
     }
 
-    /// Takes `master` for the master, as of this epoch.
-    pub(super) fn follow(&mut self, epoch: u64, master: usize) {
-        (self.epoch, self.master) = (epoch, master);
-        (self.missing_since, self.odown) = (None, false);
-    }
-
     /// Knows only after these times which replicas there are, and which of the others.
     pub(super) fn forget(&mut self, replicas_from: Duration, peers_from: Duration, peers: [bool; SENTINELS]) {
-        self.follow(self.epoch, self.master);
+        (self.missing_since, self.odown) = (None, false);
         (self.replicas_from, self.peers_from, self.peers) = (replicas_from, peers_from, peers);
     }
 
@@ -212,9 +208,18 @@ impl World {
         let Some(newer) = newer.filter(|_| self.rng.bool()) else { return };
         let (epoch, master) = (self.sentinels[newer].epoch, self.sentinels[newer].master);
         let old = self.sentinels[number].master;
-        self.sentinels[number].follow(epoch, master);
+        self.follow(number, epoch, master);
         self.publish(number, "+config-update-from", &about_master(old));
         self.publish(number, "+switch-master", &switched(old, master));
+    }
+
+    /// Has a Sentinel take `master` for the master, as of this epoch, and ask it soon for its replicas.
+    pub(super) fn follow(&mut self, number: usize, epoch: u64, master: usize) {
+        let soon = self.now() + ASKS_NEW_MASTER;
+        let sentinel = &mut self.sentinels[number];
+        (sentinel.epoch, sentinel.master) = (epoch, master);
+        (sentinel.missing_since, sentinel.odown) = (None, false);
+        sentinel.replicas_from = sentinel.replicas_from.min(soon);
     }
 
     /// Whether a Sentinel hears what another thinks of the master.

@@ -220,18 +220,20 @@ impl Caller {
         let mut three = Pipeline::new();
         three.add_command(call.echo()).add_command(call.count()).add_command(call.get());
         let values = self.connection.request_pipeline(&three).await?;
-        let counted = values.get(1).cloned().map(Value::extract_error).transpose();
-        let right = match (&values[..], &counted) {
-            ([echoed, _, value], Ok(Some(counted))) => {
-                self.take(call, value);
-                call.is_text(echoed) && call.is_count(counted)
-            }
-            (_, Ok(_)) => false,
-            // The server may be a replica, or load its data.
-            (_, Err(_)) => true,
+        let [echoed, counted, value] = &values[..] else {
+            self.expect(false, call, &Value::Array(values));
+            return Ok(());
         };
-        self.expect(right, call, &Value::Array(values));
-        counted.map(drop)
+        // Each of them may be refused.
+        if !is_refused(echoed) {
+            self.expect(call.is_text(echoed), call, echoed);
+        }
+        if !is_refused(value) {
+            self.take(call, value);
+        }
+        let counted = counted.clone().extract_error()?;
+        self.expect(call.is_count(&counted), call, &counted);
+        Ok(())
     }
 
     async fn transaction(&mut self, call: Making) -> RedisResult<()> {
@@ -348,6 +350,10 @@ async fn all<F: Future + Unpin>(mut futures: Vec<F>) -> Vec<F::Output> {
     })
     .await;
     outputs
+}
+
+fn is_refused(value: &Value) -> bool {
+    matches!(value, Value::ServerError(_))
 }
 
 fn is_closed(error: &RedisError) -> bool {

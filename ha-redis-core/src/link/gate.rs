@@ -1,7 +1,6 @@
 //! What a connection takes now.
 
 use crate::error::Error;
-use crate::link::Call;
 
 #[derive(Clone, Debug)]
 pub(super) enum Gate {
@@ -42,11 +41,11 @@ impl Gate {
         matches!(self, Self::Draining(_) | Self::Shut(_))
     }
 
-    /// What a call is, is looked up only where that makes a difference.
-    pub(super) fn admit(&self, call: Call<'_>) -> Result<(), NotTaken> {
+    /// Whether a call is taken that is known to change nothing, or not known to.
+    pub(super) fn admit(&self, reads_only: bool) -> Result<(), NotTaken> {
         match self {
             Self::Open => Ok(()),
-            Self::ReadOnly(_) if call.is_read() => Ok(()),
+            Self::ReadOnly(_) if reads_only => Ok(()),
             Self::ReadOnly(why) => Err(NotTaken::ReadOnly(why.clone())),
             Self::Held => Err(NotTaken::Held),
             Self::Draining(why) | Self::Shut(why) => Err(NotTaken::Ended(why.clone())),

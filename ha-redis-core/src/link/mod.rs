@@ -1,33 +1,39 @@
 //! The half of a connection that callers share: they encode into it and leave a slot for the reply.
 
+mod call;
 mod gate;
 mod generation;
 #[cfg(all(test, shuttle))]
 mod permutations;
+mod prepared;
 mod slot;
+mod staged;
 
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use event_listener::Event;
-use redis::{Cmd, Pipeline};
 
 use crate::address::Address;
 use crate::closing::CloseReport;
-use crate::command::{Safety, is_read, pipeline_safety, reads_from_now_on, safety};
 use crate::engine::watchdog;
 use crate::error::Error;
-use crate::proto::{self, ReplyBound, Shape};
+use crate::proto::{self, ReplyBound};
 use crate::runtime::Runtime;
 use crate::sync::{Mutex, lock, wake};
+use crate::time::Elapsed;
 use crate::wait_queue::{Ticket, WaitQueue};
 
+pub(crate) use call::Call;
 use gate::Gate;
 pub(crate) use gate::NotTaken;
 pub(crate) use generation::Generation;
+use prepared::{Obstacle, Prepared};
 pub(crate) use slot::{NoReply, Slot};
+use staged::Staged;
 
 /// A request whose reply goes to a [`Slot`].
 pub(crate) type Request = proto::Request<Arc<Slot>>;
@@ -42,67 +48,6 @@ pub(crate) struct Bounds {
     pub(crate) commands: usize,
     /// Encoded bytes that wait for the socket. One command may be larger.
     pub(crate) bytes: usize,
-}
-
-/// What a caller wants to have sent.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Call<'a> {
-    Command(&'a Cmd),
-    Pipeline(&'a Pipeline),
-}
-
-impl Call<'_> {
-    fn shape(self) -> Shape {
-        let commands = |pipeline: &Pipeline| u32::try_from(pipeline.len()).unwrap_or(u32::MAX - 2);
-        match self {
-            Self::Command(_) => Shape::One,
-            Self::Pipeline(pipeline) if pipeline.is_transaction() => Shape::Atomic(commands(pipeline) + 2),
-            Self::Pipeline(pipeline) => Shape::Many(commands(pipeline)),
-        }
-    }
-
-    /// Whether its caller goes on as soon as it is staged; its reply is dropped. In a pipeline the mark means nothing.
-    pub(crate) fn is_no_response(self) -> bool {
-        matches!(self, Self::Command(command) if command.is_no_response())
-    }
-
-    pub(crate) fn safety(self) -> Safety {
-        match self {
-            Self::Command(command) => safety(command),
-            Self::Pipeline(pipeline) => pipeline_safety(pipeline),
-        }
-    }
-
-    /// Whether it changes nothing. Of a transaction that is not looked into.
-    pub(crate) fn is_read(self) -> bool {
-        match self {
-            Self::Command(command) => is_read(command),
-            Self::Pipeline(pipeline) => !pipeline.is_transaction() && pipeline.cmd_iter().all(is_read),
-        }
-    }
-
-    /// Whether it waits for what comes after the moment at which it runs: see [`reads_from_now_on`].
-    pub(crate) fn reads_from_now_on(self) -> bool {
-        match self {
-            Self::Command(command) => reads_from_now_on(command),
-            Self::Pipeline(pipeline) => pipeline.cmd_iter().any(reads_from_now_on),
-        }
-    }
-
-    fn encode(self, out: &mut Vec<u8>) {
-        match self {
-            Self::Command(command) => proto::encode(command, out),
-            Self::Pipeline(pipeline) => {
-                if pipeline.is_transaction() {
-                    out.extend_from_slice(b"*1\r\n$5\r\nMULTI\r\n");
-                }
-                pipeline.cmd_iter().for_each(|command| proto::encode(command, out));
-                if pipeline.is_transaction() {
-                    out.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
-                }
-            }
-        }
-    }
 }
 
 /// A connection as its users see it. Its [driver](crate::engine::driver) does the I/O.
@@ -126,7 +71,7 @@ struct State {
     bounds: Bounds,
     /// One caller has the connection to itself: nothing is sent on it but what that caller sends.
     lent: bool,
-    bytes: Vec<u8>,
+    staged: Staged,
     requests: Vec<Request>,
     /// Requests whose replies are owed, taken by the driver or not.
     owed: usize,
@@ -161,7 +106,7 @@ impl Link {
             silences: 0,
             bounds,
             lent: false,
-            bytes: Vec::new(),
+            staged: Staged::default(),
             requests: Vec::new(),
             owed: 0,
             answered: 0,
@@ -183,17 +128,8 @@ impl Link {
 
     /// Encodes a call and leaves `slot` for its reply.
     pub(crate) fn submit(&self, call: Call<'_>, slot: &Arc<Slot>, bound: ReplyBound) -> Result<(), NotTaken> {
-        let mut state = lock(&self.state);
-        state.admit(call)?;
-        if state.is_full() || !state.queue.is_empty() {
-            return Err(NotTaken::Full);
-        }
-        let driver = state.stage(call, slot, bound);
-        drop(state);
-        if let Some(driver) = driver {
-            wake(driver);
-        }
-        Ok(())
+        let has_room = |state: &State| !state.is_full() && state.queue.is_empty();
+        self.submit_where(call, slot, bound, has_room)
     }
 
     /// As [`Link::submit`], waiting in turn for room until `until`.
@@ -206,20 +142,26 @@ impl Link {
         until: Instant,
     ) -> Result<(), NotTaken> {
         let mut ticket = Ticket::new(&self.state, State::find_queue);
-        let submit = |state: &mut State, is_served: bool, cx: &mut Context<'_>| {
-            if let Err(not_taken) = state.admit(call) {
-                return Some(Err(not_taken));
+        let mut prepared = Prepared::default();
+        loop {
+            let submit = |state: &mut State, is_served: bool, cx: &mut Context<'_>| {
+                if is_served {
+                    slot.arm(cx);
+                }
+                match state.submit(call, slot, bound, &mut prepared, is_served) {
+                    Err(Obstacle::NotTaken(NotTaken::Full)) => None,
+                    submitted => Some(submitted),
+                }
+            };
+            match ticket.wait(runtime, until, submit).await {
+                Err(Elapsed) => return Err(NotTaken::Full),
+                Ok(Err(obstacle)) => prepared.overcome(obstacle, call)?,
+                Ok(Ok(driver)) => {
+                    driver.into_iter().for_each(wake);
+                    return Ok(());
+                }
             }
-            is_served.then(|| {
-                slot.arm(cx);
-                Ok(state.stage(call, slot, bound))
-            })
-        };
-        let driver = ticket.wait(runtime, until, submit).await.unwrap_or(Err(NotTaken::Full))?;
-        if let Some(driver) = driver {
-            wake(driver);
         }
-        Ok(())
     }
 
     /// As [`Link::submit`], past the bounds and those who wait for room: for the client's own questions, which say
@@ -230,27 +172,64 @@ impl Link {
         slot: &Arc<Slot>,
         bound: ReplyBound,
     ) -> Result<(), NotTaken> {
-        let mut state = lock(&self.state);
-        state.admit(call)?;
-        let driver = state.stage(call, slot, bound);
-        drop(state);
-        if let Some(driver) = driver {
-            wake(driver);
-        }
-        Ok(())
+        self.submit_where(call, slot, bound, |_| true)
     }
 
     /// Asks for a sign of life, for which nobody waits: without one the connection is found to be dead in time.
     pub(crate) fn check_health(&self, limit: Duration) {
-        let ping = redis::cmd("PING");
-        let mut state = lock(&self.state);
-        if state.lent || state.admit(Call::Command(&ping)).is_err() {
-            return;
-        }
+        let (ping, slot) = (redis::cmd("PING"), Arc::default());
         let bound = ReplyBound { within: Some(limit), by: None };
-        let driver = state.stage(Call::Command(&ping), &Arc::default(), bound);
+        // A connection that takes nothing now is not asked.
+        let _ = self.submit_where(Call::Command(&ping), &slot, bound, |state| !state.lent);
+    }
+
+    #[inline]
+    fn submit_where(
+        &self,
+        call: Call<'_>,
+        slot: &Arc<Slot>,
+        bound: ReplyBound,
+        has_room: impl Fn(&State) -> bool,
+    ) -> Result<(), NotTaken> {
+        let mut state = lock(&self.state);
+        if state.takes_everything()
+            && has_room(&state)
+            && let Some(bytes) = state.staged.encode(call)
+        {
+            let driver = state.push(call, slot, bound, bytes);
+            drop(state);
+            if let Some(driver) = driver {
+                wake(driver);
+            }
+            return Ok(());
+        }
         drop(state);
-        driver.into_iter().for_each(wake);
+        self.submit_prepared(call, slot, bound, has_room)
+    }
+
+    /// What is not on the common way: refusing, and what is to be prepared.
+    #[cold]
+    fn submit_prepared(
+        &self,
+        call: Call<'_>,
+        slot: &Arc<Slot>,
+        bound: ReplyBound,
+        has_room: impl Fn(&State) -> bool,
+    ) -> Result<(), NotTaken> {
+        let mut prepared = Prepared::default();
+        loop {
+            let mut state = lock(&self.state);
+            let has_room = has_room(&state);
+            let submitted = state.submit(call, slot, bound, &mut prepared, has_room);
+            drop(state);
+            match submitted {
+                Err(obstacle) => prepared.overcome(obstacle, call)?,
+                Ok(driver) => {
+                    driver.into_iter().for_each(wake);
+                    return Ok(());
+                }
+            }
+        }
     }
 
     /// Whether it takes commands, if only reads.
@@ -378,7 +357,7 @@ impl Link {
         let orders = match &state.gate {
             Gate::Draining(why) if state.owed == 0 => Orders::End(why.clone()),
             Gate::Shut(why) => Orders::End(why.clone()),
-            _ => Orders::Carry { staged: !state.bytes.is_empty() },
+            _ => Orders::Carry { staged: !state.staged.is_empty() },
         };
         let next = state.next_in_turn();
         drop(state);
@@ -409,11 +388,11 @@ impl Link {
         };
         // The bytes of requests that the driver knows already stand before theirs.
         let staged = state.requests.iter().map(|request| request.bytes).sum::<usize>();
-        let mut at = state.bytes.len() - staged;
+        let mut at = state.staged.len() - staged;
         let mut expired = Vec::new();
-        for request in std::mem::take(&mut state.requests) {
+        for request in mem::take(&mut state.requests) {
             if is_due(request.bound) {
-                state.bytes.drain(at..at + request.bytes);
+                state.staged.remove(at, request.bytes);
                 state.owed -= 1;
                 expired.push(request.waiter);
             } else {
@@ -432,10 +411,12 @@ impl Link {
             written.shrink_to(room / 2);
         }
         let mut state = lock(&self.state);
-        std::mem::swap(&mut state.bytes, written);
+        let (first, spare) = state.staged.take(mem::take(written));
         requests.append(&mut state.requests);
         let next = state.next_in_turn();
         drop(state);
+        drop(spare);
+        *written = first;
         if let Some(next) = next {
             wake(next);
         }
@@ -444,7 +425,7 @@ impl Link {
     /// Gives back the memory that a burst has grown, when nothing is staged.
     pub(crate) fn give_back(&self) {
         let mut state = lock(&self.state);
-        state.bytes.shrink_to_fit();
+        state.staged.shrink();
         state.requests.shrink_to_fit();
     }
 
@@ -472,10 +453,11 @@ impl Link {
             state.gate = Gate::Shut(why);
         }
         state.owed = 0;
-        state.bytes = Vec::new();
-        let requests = std::mem::take(&mut state.requests);
+        let staged = mem::take(&mut state.staged);
+        let requests = mem::take(&mut state.requests);
         let waiting = state.queue.call_all();
         drop(state);
+        drop(staged);
         waiting.into_iter().for_each(wake);
         requests
     }
@@ -501,15 +483,20 @@ impl Link {
 }
 
 impl State {
-    fn admit(&self, call: Call<'_>) -> Result<(), NotTaken> {
+    /// Whether there is nothing that a call has to be asked for.
+    fn takes_everything(&self) -> bool {
+        matches!(self.gate, Gate::Open) && !self.silent
+    }
+
+    fn admit(&self, reads_only: bool) -> Result<(), NotTaken> {
         match self.silent && self.gate.is_open() {
             true => Err(NotTaken::Silent),
-            false => self.gate.admit(call),
+            false => self.gate.admit(reads_only),
         }
     }
 
     fn is_full(&self) -> bool {
-        self.owed >= self.bounds.commands || self.bytes.len() >= self.bounds.bytes
+        self.owed >= self.bounds.commands || self.staged.len() >= self.bounds.bytes
     }
 
     /// The queue for room. One at a time is served, since nobody knows how much room a call takes.
@@ -519,10 +506,27 @@ impl State {
     }
 
     /// Takes a call, and returns the driver if it is to be woken.
-    fn stage(&mut self, call: Call<'_>, slot: &Arc<Slot>, bound: ReplyBound) -> Option<Waker> {
-        let before = self.bytes.len();
-        call.encode(&mut self.bytes);
-        let bytes = self.bytes.len() - before;
+    fn submit(
+        &mut self,
+        call: Call<'_>,
+        slot: &Arc<Slot>,
+        bound: ReplyBound,
+        prepared: &mut Prepared,
+        has_room: bool,
+    ) -> Result<Option<Waker>, Obstacle> {
+        self.admit(prepared.reads_only).map_err(Obstacle::NotTaken)?;
+        if !has_room {
+            return Err(Obstacle::NotTaken(NotTaken::Full));
+        }
+        let bytes = match prepared.encoded.take() {
+            None => self.staged.encode(call).ok_or(Obstacle::IsLarge)?,
+            Some(encoded) => self.staged.append(encoded),
+        };
+        Ok(self.push(call, slot, bound, bytes))
+    }
+
+    /// Has the reply to a call that was staged, with so many bytes, go to `slot`. Returns the driver if it is to be woken.
+    fn push(&mut self, call: Call<'_>, slot: &Arc<Slot>, bound: ReplyBound, bytes: usize) -> Option<Waker> {
         self.requests.push(Request { waiter: Arc::clone(slot), shape: call.shape(), bytes, bound });
         self.owed += 1;
         watchdog::wake();
@@ -548,93 +552,4 @@ impl fmt::Debug for Link {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::pin::pin;
-
-    use futures_lite::future::{block_on, poll_once};
-
-    use super::*;
-    use crate::error::Kind;
-    use crate::manual_runtime::ManualRuntime;
-
-    const COMMANDS: usize = 3;
-
-    fn link() -> Link {
-        let bounds = Bounds { commands: COMMANDS, bytes: 1 << 20 };
-        Link::new(Generation::default(), Address::tcp("localhost", 1), Instant::now(), bounds)
-    }
-
-    fn slot() -> Arc<Slot> {
-        Arc::default()
-    }
-
-    /// As the driver does: takes what is staged, and books it as answered.
-    fn answer(link: &Link, replies: usize) {
-        link.take(&mut Vec::new(), &mut Vec::new());
-        link.report(replies, &mut Vec::new());
-    }
-
-    async fn submit_in_turn(link: &Link, runtime: &ManualRuntime) -> Result<(), NotTaken> {
-        let (ping, until) = (redis::cmd("PING"), runtime.now() + Duration::from_secs(1));
-        link.submit_in_turn(Call::Command(&ping), &slot(), ReplyBound::default(), runtime, until).await
-    }
-
-    #[test]
-    fn a_full_link_is_served_in_order() {
-        let runtime = ManualRuntime::new();
-        let ping = redis::cmd("PING");
-        let call = Call::Command(&ping);
-        let link = link();
-        for _ in 0..COMMANDS {
-            link.submit(call, &slot(), ReplyBound::default()).unwrap();
-        }
-        assert!(matches!(link.submit(call, &slot(), ReplyBound::default()), Err(NotTaken::Full)));
-        let mut first = pin!(submit_in_turn(&link, &runtime));
-        let mut second = pin!(submit_in_turn(&link, &runtime));
-        assert!(block_on(poll_once(&mut first)).is_none());
-        assert!(block_on(poll_once(&mut second)).is_none());
-        answer(&link, 1);
-        assert!(
-            matches!(link.submit(call, &slot(), ReplyBound::default()), Err(NotTaken::Full)),
-            "nobody passes them"
-        );
-        assert!(block_on(poll_once(&mut second)).is_none(), "not the second before the first");
-        assert!(matches!(block_on(poll_once(&mut first)), Some(Ok(()))));
-        answer(&link, 1);
-        assert!(matches!(block_on(poll_once(&mut second)), Some(Ok(()))));
-        answer(&link, 1);
-        link.submit(call, &slot(), ReplyBound::default()).unwrap();
-    }
-
-    #[test]
-    fn one_who_gives_up_lets_the_next_one_through() {
-        let runtime = ManualRuntime::new();
-        let ping = redis::cmd("PING");
-        let call = Call::Command(&ping);
-        let link = link();
-        for _ in 0..COMMANDS {
-            link.submit(call, &slot(), ReplyBound::default()).unwrap();
-        }
-        let mut first = Box::pin(submit_in_turn(&link, &runtime));
-        let mut second = pin!(submit_in_turn(&link, &runtime));
-        assert!(block_on(poll_once(&mut first)).is_none());
-        assert!(block_on(poll_once(&mut second)).is_none());
-        answer(&link, 1);
-        drop(first);
-        assert!(matches!(block_on(poll_once(&mut second)), Some(Ok(()))));
-    }
-
-    #[test]
-    fn a_link_at_its_end_says_why() {
-        let ping = redis::cmd("PING");
-        let link = link();
-        link.hold();
-        assert!(matches!(
-            link.submit(Call::Command(&ping), &slot(), ReplyBound::default()),
-            Err(NotTaken::Held)
-        ));
-        link.drain(Error::new(Kind::Closed, "closed"));
-        let ended = link.submit(Call::Command(&ping), &slot(), ReplyBound::default());
-        assert!(matches!(ended, Err(NotTaken::Ended(why)) if why.is_closed()));
-    }
-}
+mod tests;

@@ -120,9 +120,9 @@ impl Pool {
 
     /// Fails for a write while only reads are taken.
     pub(crate) fn check_writes(&self, call: Call<'_>) -> Result<(), Error> {
-        let state = lock(&self.state);
-        match &state.read_only {
-            Some(why) if !call.is_read() => Err(why.clone()),
+        let read_only = lock(&self.state).read_only.clone();
+        match read_only {
+            Some(why) if !call.is_read() => Err(why),
             _ => Ok(()),
         }
     }

@@ -5,21 +5,26 @@ use redis::{Arg, Cmd};
 const CRLF: &[u8] = b"\r\n";
 
 /// Appends `command` to `out`: the same bytes as redis-rs's own encoder gives, which looks at each argument
-/// twice.
-pub(crate) fn encode(command: &Cmd, out: &mut Vec<u8>) {
+/// twice. Stops when the arguments would make `out` longer than `end`, and returns false then.
+pub(crate) fn encode(command: &Cmd, out: &mut Vec<u8>, end: usize) -> bool {
     if command.in_scan_mode() {
         // Only redis-rs knows where the cursor stands.
-        return command.write_packed_command(out);
+        command.write_packed_command(out);
+        return out.len() <= end;
     }
     let args = command.args_iter();
     push_number(out, b'*', args.len());
     for arg in args {
         let Arg::Simple(bytes) = arg else { continue };
+        if out.len() + bytes.len() > end {
+            return false;
+        }
         push_number(out, b'$', bytes.len());
         out.reserve(bytes.len() + CRLF.len());
         out.extend_from_slice(bytes);
         out.extend_from_slice(CRLF);
     }
+    true
 }
 
 /// A line of a marker and a number.
@@ -55,7 +60,7 @@ mod tests {
 
     fn assert_as_redis(command: &Cmd) {
         let mut out = b"before".to_vec();
-        encode(command, &mut out);
+        assert!(encode(command, &mut out, usize::MAX));
         let mut expected = b"before".to_vec();
         command.write_packed_command(&mut expected);
         assert_eq!(out, expected);

@@ -16,6 +16,7 @@ tests![
     scripts_and_scans,
     a_servers_error_is_told_as_redis_rs_tells_it,
     many_handles_share_one_connection_and_get_their_own_replies,
+    small_and_large_calls_side_by_side_get_their_own_replies,
     what_would_change_the_connection_for_everybody_is_refused,
     calls_dropped_at_any_await_leave_everybody_in_step,
 ];
@@ -138,6 +139,44 @@ async fn many_handles_share_one_connection_and_get_their_own_replies(kit: Kit) {
     kit.all(tasks).await;
     assert_eq!(connections(&server), 1);
     assert_eq!(calls(&server, "echo"), 4_000);
+}
+
+async fn small_and_large_calls_side_by_side_get_their_own_replies(kit: Kit) {
+    let server = Server::start().unwrap();
+    let client = kit.client_of(&server).await;
+    let caller = |number: usize| {
+        let mut redis = client.connection();
+        async move {
+            for round in 0..5 {
+                match number % 3 {
+                    // Many commands, one large value, and a small one.
+                    0 => {
+                        let mut pipe = redis::pipe();
+                        (0..2_000).for_each(|index| {
+                            pipe.cmd("ECHO").arg(number * 10_000 + index);
+                        });
+                        let replies: Vec<usize> = pipe.query_async(&mut redis).await.unwrap();
+                        assert!(replies.into_iter().eq((0..2_000).map(|index| number * 10_000 + index)));
+                    }
+                    1 => {
+                        let value = vec![b'a' + number as u8; (round + 1) * (100 << 10)];
+                        let reply: Vec<u8> =
+                            redis::cmd("ECHO").arg(&value).query_async(&mut redis).await.unwrap();
+                        assert!(reply == value);
+                    }
+                    _ => {
+                        for call in 0..100 {
+                            let reply: usize =
+                                redis::cmd("ECHO").arg(call).query_async(&mut redis).await.unwrap();
+                            assert_eq!(reply, call);
+                        }
+                    }
+                }
+            }
+        }
+    };
+    kit.all((0..12).map(|number| kit.spawn(caller(number)))).await;
+    assert_eq!(connections(&server), 1);
 }
 
 async fn what_would_change_the_connection_for_everybody_is_refused(kit: Kit) {

@@ -1,0 +1,94 @@
+//! What a caller wants to have sent.
+
+use redis::{Cmd, Pipeline};
+
+use crate::command::{Safety, is_read, pipeline_safety, reads_from_now_on, safety};
+use crate::proto::{self, Shape};
+
+/// More than this is not encoded under a lock: no bytes beyond these, and no pipelines of more commands.
+pub(super) const SMALL: usize = 64 << 10;
+const FEW_COMMANDS: usize = 256;
+
+/// A command or a pipeline.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Call<'a> {
+    Command(&'a Cmd),
+    Pipeline(&'a Pipeline),
+}
+
+impl Call<'_> {
+    pub(super) fn shape(self) -> Shape {
+        let commands = |pipeline: &Pipeline| u32::try_from(pipeline.len()).unwrap_or(u32::MAX - 2);
+        match self {
+            Self::Command(_) => Shape::One,
+            Self::Pipeline(pipeline) if pipeline.is_transaction() => Shape::Atomic(commands(pipeline) + 2),
+            Self::Pipeline(pipeline) => Shape::Many(commands(pipeline)),
+        }
+    }
+
+    /// Whether its caller goes on as soon as it is staged; its reply is dropped. In a pipeline the mark means nothing.
+    pub(crate) fn is_no_response(self) -> bool {
+        matches!(self, Self::Command(command) if command.is_no_response())
+    }
+
+    pub(crate) fn safety(self) -> Safety {
+        match self {
+            Self::Command(command) => safety(command),
+            Self::Pipeline(pipeline) => pipeline_safety(pipeline),
+        }
+    }
+
+    /// Whether it changes nothing. Of a transaction that is not looked into.
+    pub(crate) fn is_read(self) -> bool {
+        match self {
+            Self::Command(command) => is_read(command),
+            Self::Pipeline(pipeline) => !pipeline.is_transaction() && pipeline.cmd_iter().all(is_read),
+        }
+    }
+
+    /// Whether it waits for what comes after the moment at which it runs: see [`reads_from_now_on`].
+    pub(crate) fn reads_from_now_on(self) -> bool {
+        match self {
+            Self::Command(command) => reads_from_now_on(command),
+            Self::Pipeline(pipeline) => pipeline.cmd_iter().any(reads_from_now_on),
+        }
+    }
+
+    /// Appends the encoded call to `out`, unless it is large: false then, and `out` stays as it was.
+    #[inline]
+    pub(super) fn encode_small(self, out: &mut Vec<u8>) -> bool {
+        let before = out.len();
+        let is_short = match self {
+            Self::Command(_) => true,
+            Self::Pipeline(pipeline) => pipeline.len() <= FEW_COMMANDS,
+        };
+        let is_small = is_short && self.encode(out, before + SMALL);
+        if !is_small {
+            out.truncate(before);
+        }
+        is_small
+    }
+
+    pub(super) fn encoded(self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.encode(&mut out, usize::MAX);
+        out
+    }
+
+    /// False when `out` would become longer than `end`.
+    fn encode(self, out: &mut Vec<u8>, end: usize) -> bool {
+        match self {
+            Self::Command(command) => proto::encode(command, out, end),
+            Self::Pipeline(pipeline) => {
+                if pipeline.is_transaction() {
+                    out.extend_from_slice(b"*1\r\n$5\r\nMULTI\r\n");
+                }
+                let fits = pipeline.cmd_iter().all(|command| proto::encode(command, out, end));
+                if pipeline.is_transaction() {
+                    out.extend_from_slice(b"*1\r\n$4\r\nEXEC\r\n");
+                }
+                fits
+            }
+        }
+    }
+}

@@ -5,7 +5,22 @@ use ha_redis_testkit::sim::run;
 /// How many lines of the trace a failure shows.
 const LINES: usize = 60;
 
-fn all_hold(seeds: std::ops::Range<u64>) {
+/// Seeds that have failed, with the fault in the client that each showed. A change of what a seed stands for makes this
+/// list stale: then plant the faults anew and look for the first seed that finds each.
+const ONCE_FAILED: [(u64, &str); 10] = [
+    (0, "a scan went on with the cursor of another process"),
+    (4, "NOREPLICAS was told at once during a failover"),
+    (10, "no connection was made for a user who may not PING"),
+    (23, "a copy of an acknowledged SET came late: given-up connections were neither reset nor killed"),
+    (24, "replicas were forgotten after SENTINEL RESET"),
+    (41, "a majority that named another master in a lower epoch was never followed"),
+    (46, "a call was repeated on the connection that still owed its reply"),
+    (68, "a pipeline was repeated although its caller did not allow that"),
+    (81, "a step of a scan asked for its process beyond the call's deadline"),
+    (201, "XREAD from $ was repeated, and skipped what had come in between"),
+];
+
+fn all_hold(seeds: impl IntoIterator<Item = u64>) {
     for seed in seeds {
         let report = run(seed, LINES, false);
         assert!(
@@ -32,6 +47,11 @@ fn the_second_hundred_seeds_hold() {
 #[test]
 fn the_third_hundred_seeds_hold() {
     all_hold(200..300);
+}
+
+#[test]
+fn seeds_that_once_failed_hold() {
+    all_hold(ONCE_FAILED.map(|(seed, _)| seed));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::engine::dialog::Parts;
 use crate::engine::driver::OnSilence;
 use crate::engine::lane;
 use crate::engine::redial::Redial;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::link::Link;
 use crate::pool::{Followed, is_hopeless};
 use crate::retry::Backoff;
@@ -83,7 +83,12 @@ pub(crate) async fn run(mut permit: Permit) {
                 }
             }
             Some(Err(error)) if is_hopeless(&error) => {
-                let pause = Backoff::HOPELESS.delay(3, core.runtime.random());
+                // A script ends, or is ended; what else is wrong somebody has to mend.
+                let (backoff, step) = match error.kind() {
+                    Kind::Busy => (Backoff::RECONNECT, 0),
+                    _ => (Backoff::HOPELESS, 3),
+                };
+                let pause = backoff.delay(step, core.runtime.random());
                 core.pool.fail_dedicated(error, Some(core.runtime.now() + pause));
                 return;
             }

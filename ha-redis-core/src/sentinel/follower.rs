@@ -19,8 +19,9 @@ use crate::topology::{Replica, Topology};
 
 /// A selected replica that has not become master after this is not asked any more, unless commands are held back still.
 const WATCH: Duration = Duration::from_secs(30);
-/// Sentinels take about a second to agree on a promotion. What they have not confirmed after this did not last.
-const CONFIRMATION: Duration = Duration::from_secs(10);
+/// Sentinels take about a second to agree on a promotion. What they have not confirmed after this did not last: no write
+/// goes to a server that none of them names for five seconds.
+const CONFIRMATION: Duration = Duration::from_secs(4);
 /// A majority that names another master than the one that is followed, in an epoch that is not higher, may change its
 /// mind within a second or two, when it hears of the higher one. What it says for so long is followed.
 const DISSENT: Duration = Duration::from_millis(2500);

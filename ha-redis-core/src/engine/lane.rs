@@ -190,6 +190,10 @@ async fn open_beside(core: &Core, followed: &Followed) -> Parts {
             Err(error) => {
                 tracing::debug!(%error, "no other connection beside a silent one");
                 redial.failed(&error);
+                if error.kind() == Kind::Timeout {
+                    // It answers nobody, so whoever waits for it elsewhere waits in vain as well.
+                    core.pool.end_dedicated(followed.generation, &error);
+                }
                 core.pool.fail(error);
             }
         }

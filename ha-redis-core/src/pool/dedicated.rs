@@ -5,7 +5,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use crate::error::{Error, Kind};
-use crate::link::Link;
+use crate::link::{Generation, Link};
 use crate::pool::{Followed, Phase, Pool, State, wait_for};
 use crate::runtime::Runtime;
 use crate::sync::{lock, wake};
@@ -167,6 +167,14 @@ impl Pool {
         state.ended(link);
         drop(state);
         self.changed.notify(usize::MAX);
+    }
+
+    /// Ends all connections of this generation, also those whose callers wait in a blocking command: their server was
+    /// found dead.
+    pub(crate) fn end_dedicated(&self, generation: Generation, why: &Error) {
+        let of_generation = |link: &&Arc<Link>| link.generation == generation;
+        let links: Vec<_> = lock(&self.state).dedicated.open.iter().filter(of_generation).cloned().collect();
+        links.iter().for_each(|link| link.shut(why.clone()));
     }
 
     /// An attempt to open a connection has failed. With `refused_until`, all who wait are told at once, and nobody tries

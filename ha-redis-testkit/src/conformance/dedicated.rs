@@ -33,6 +33,7 @@ tests![
     refusal_that_will_not_pass_is_told_to_all_who_wait,
     why_no_connection_could_be_made_is_told,
     switch_restarts_the_opening_at_the_new_master,
+    blocking_call_ends_when_its_server_is_found_dead,
     a_connection_that_owes_a_reply_is_not_lent_again,
     nothing_is_slipped_into_a_callers_transaction,
     closing_waits_for_a_blocking_call_and_no_longer,
@@ -321,6 +322,23 @@ async fn switch_restarts_the_opening_at_the_new_master(kit: Kit) {
     own.set::<_, _, ()>("key", 1).await.unwrap();
     assert_eq!(calls(&new, "set"), 1);
     old.resume().unwrap();
+}
+
+async fn blocking_call_ends_when_its_server_is_found_dead(kit: Kit) {
+    let server = Server::start().unwrap();
+    let brief = Duration::from_millis(200);
+    let settings = settings(server.port()).socket_timeout(brief).socket_connect_timeout(brief);
+    let settings = settings.health_check_interval(brief).retry_attempts(0);
+    let client = kit.connect(settings.build().unwrap()).await.unwrap();
+    let popping = kit.spawn({
+        let mut redis = client.connection();
+        async move { redis.blpop::<_, (String, String)>("queue", 0.0).await }
+    });
+    kit.until("BLPOP waits", || blocked_clients(&server) == 1).await;
+    server.hang().unwrap();
+    let error = kit.within("the call ends", popping.end()).await.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::MaybeApplied, "{error}");
+    server.resume().unwrap();
 }
 
 async fn a_connection_that_owes_a_reply_is_not_lent_again(kit: Kit) {

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_lite::future;
 use redis::{Cmd, Pipeline, RedisResult, Value};
 
 use crate::command::{
-    Placement, pipeline_placement, pipeline_placement_on_dedicated, placement, placement_on_dedicated,
+    Placement, Safety, pipeline_placement, pipeline_placement_on_dedicated, placement, placement_on_dedicated,
 };
 use crate::connection::{out_of_step, values};
 use crate::engine::borrowed::{Borrowed, borrow};
@@ -18,7 +19,8 @@ use crate::error::{Error, Kind, Outcome};
 use crate::link::Slot;
 use crate::link::{Call, NotTaken};
 use crate::proto::{Reply, ReplyBound};
-use crate::time::{Elapsed, until};
+use crate::retry::RefusalWait;
+use crate::time::{Elapsed, sleep_until, until};
 
 /// A connection to the master that nobody else uses, from [`Client::dedicated`](crate::Client::dedicated): for
 /// WATCH, for MULTI by hand, for another database.
@@ -26,6 +28,9 @@ use crate::time::{Elapsed, until};
 /// It stays with the server it was made to. When that connection ends, by a failover for example, every further
 /// call fails, as not sent: what WATCH watched is gone, so nothing is tried again behind the caller's back. Drop
 /// it, and take another.
+///
+/// A refusal that passes on the same server, such as `NOREPLICAS`, is waited for as on other handles; one that needs
+/// another master is told at once.
 ///
 /// Dropping it gives the connection back, or closes it when its own state was changed.
 ///
@@ -92,6 +97,7 @@ impl DedicatedConnection {
         let bound = by.map_or(bound, |by| by.min(bound));
         let reply_bound = ReplyBound { within, by };
         let slot = Arc::new(Slot::default());
+        let mut refusals = RefusalWait::default();
         loop {
             let attempt = match placement {
                 Placement::Shared if call.is_no_response() => {
@@ -101,13 +107,8 @@ impl DedicatedConnection {
             };
             match attempt {
                 Ok(_) if call.is_no_response() => return Ok(Reply::One(Value::Nil)),
-                Ok(reply) => {
-                    if refused(call, &reply).is_some_and(|refusal| refusal.elsewhere) {
-                        // What this caller has found out is of use to all.
-                        self.core.on_not_master(self.borrowed.link().generation);
-                    }
-                    return Ok(told(call, reply, false));
-                }
+                Ok(reply) if self.wait_out(call, &reply, &mut refusals, by).await => {}
+                Ok(reply) => return Ok(told(call, reply, false)),
                 Err(Failure::Error(error)) => return Err(error),
                 Err(Failure::Late(late)) => return Err(late.into_error(&self.core)),
                 Err(Failure::NotTaken(NotTaken::Ended(why) | NotTaken::ReadOnly(why))) => {
@@ -121,6 +122,33 @@ impl DedicatedConnection {
                 }
             }
         }
+    }
+
+    /// Whether the call is to be sent again: it was refused for a reason that passes, and that has been waited for.
+    async fn wait_out(
+        &self,
+        call: Call<'_>,
+        reply: &Reply,
+        refusals: &mut RefusalWait,
+        by: Option<Instant>,
+    ) -> bool {
+        let Some(refusal) = refused(call, reply) else { return false };
+        let core = &self.core;
+        let generation = self.borrowed.link().generation;
+        if refusal.elsewhere {
+            // What this caller has found out is of use to all. Its connection stays where it is.
+            core.on_not_master(generation);
+            return false;
+        }
+        if refusal.ran > Safety::ReadOnly {
+            return false;
+        }
+        let (now, random) = (core.runtime.now(), core.runtime.random());
+        let bound = now + core.config.failover_wait();
+        let bound = by.map_or(bound, |by| by.min(bound));
+        let Some((at, _)) = refusals.next(bound, now, random) else { return false };
+        future::or(sleep_until(&*core.runtime, at), core.pool.superseded(generation)).await;
+        true
     }
 
     async fn exchange(

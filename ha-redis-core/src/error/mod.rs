@@ -162,7 +162,8 @@ impl Error {
         self.kind() == Kind::Protocol
     }
 
-    /// The command may not run on this kind of connection.
+    /// The command may not run on this kind of connection; or an atomic pipeline did not run as a transaction, for the
+    /// reason in the message.
     pub fn is_refused_command(&self) -> bool {
         self.kind() == Kind::Refused
     }

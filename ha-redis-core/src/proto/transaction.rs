@@ -78,6 +78,12 @@ fn is_queued(reply: &Value) -> bool {
 
 fn why(multi: &Value) -> String {
     match multi {
+        Value::ServerError(error) if error.code() == "NOPERM" => {
+            format!(
+                ", since its user may not run MULTI: {}; allow it (ACL SETUSER <user> +multi)",
+                said(error)
+            )
+        }
         Value::ServerError(error) => format!(", since MULTI was refused: {}", said(error)),
         _ => String::new(),
     }

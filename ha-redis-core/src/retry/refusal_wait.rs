@@ -8,6 +8,9 @@ use crate::retry::{Backoff, Jitter};
 const PAUSE: Backoff =
     Backoff { base: Duration::from_millis(25), cap: Duration::from_millis(500), jitter: Jitter::Equal };
 
+/// The last question is asked this long before the end, so that its answer comes before the caller's deadline.
+const LAST_QUESTION: Duration = Duration::from_millis(50);
+
 /// The wait of one call.
 ///
 /// It is no retry. What was refused has not run, so nothing runs twice; and the server is not sick but in the middle of a
@@ -24,9 +27,10 @@ impl RefusalWait {
     /// When to ask again, with the end of the wait, which is `bound` if it begins now. `None` when the time is over.
     pub(crate) fn next(&mut self, bound: Instant, now: Instant, random: u64) -> Option<(Instant, Instant)> {
         let until = *self.until.get_or_insert(bound);
-        let at = now + PAUSE.delay(self.asked, random);
+        let last = until.checked_sub(LAST_QUESTION).filter(|last| *last > now)?;
+        let at = (now + PAUSE.delay(self.asked, random)).min(last);
         self.asked += 1;
-        (at < until).then_some((at, until))
+        Some((at, until))
     }
 
     /// The server had taken the call in for so long before it refused it: if that is no mere reply, the wait begins anew.
@@ -58,7 +62,8 @@ mod tests {
             assert!(at > now && at - now <= Duration::from_millis(500));
             (now, asked) = (at, asked + 1);
         }
-        assert!(now + Duration::from_millis(500) >= bound && (20..40).contains(&asked), "{asked} questions");
+        assert_eq!(now, bound - LAST_QUESTION);
+        assert!((20..40).contains(&asked), "{asked} questions");
     }
 
     #[test]

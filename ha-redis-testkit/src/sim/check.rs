@@ -11,9 +11,8 @@ use super::plan::Plan;
 
 /// A call may end so much after its deadline: the tasks take a little time to run.
 const GRACE: Duration = Duration::from_millis(1);
-
-/// Whether what passes has passed is asked at least so often.
-const ASKED_AGAIN: Duration = Duration::from_millis(500);
+/// The client asks a last time a little before the end of a wait, and a dedicated connection is held a little longer.
+const LAST_QUESTION: Duration = Duration::from_millis(100);
 
 /// The client finds out within this what it was not told.
 const NOTICE: Duration = Duration::from_secs(4);
@@ -123,8 +122,7 @@ fn is_not_told_what_passes(call: &Call, plan: &Plan) -> Option<String> {
     let ((ended, End::Failed(_)), told) = (call.end?, call.told?) else { return None };
     let patience = call.deadline.min(call.begun + plan.config.failover_wait());
     let early = patience.saturating_sub(ended);
-    let told_early = early > ASKED_AGAIN + GRACE && call.kind != Kind::Dedicated;
-    told_early.then(|| format!("it was told {told} {early:?} too early"))
+    (early > LAST_QUESTION).then(|| format!("it was told {told} {early:?} too early"))
 }
 
 /// Who waits for a connection of its own is served before those who come later.

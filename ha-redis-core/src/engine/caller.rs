@@ -224,17 +224,22 @@ impl Caller {
             let (attempt, generation) = match first.take() {
                 Some(attempt) => attempt,
                 None if deadline.is_some_and(|deadline| deadline <= self.core.runtime.now()) => {
-                    return Err(too_late());
+                    return refusals.last_or(too_late());
                 }
-                None => self.attempt(sent, route, bound, deadline).await?,
+                None => match self.attempt(sent, route, bound, deadline).await {
+                    Ok(attempt) => attempt,
+                    Err(error) => return refusals.last_or(error),
+                },
             };
             let error = match attempt {
                 Ok(reply) => {
                     let Some(refusal) = refused(call, &reply) else { return Ok(reply) };
                     match self.wait_out(call, refusal, &mut refusals, deadline, generation).await {
-                        Some(until) => bound = until,
+                        Some(until) => (bound, refusals.last) = (until, Some(reply)),
                         None => return Ok(reply),
                     }
+                    // Of a pipeline, what may run again has run.
+                    *in_doubt |= refusal.ran > Safety::ReadOnly;
                     continue;
                 }
                 // The fast path has found no room; with a place in the queue, the wait has ended in vain.

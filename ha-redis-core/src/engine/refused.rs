@@ -7,6 +7,7 @@ use redis::{Cmd, Value};
 use crate::command::{Safety, with_time_left};
 use crate::engine::caller::Caller;
 use crate::engine::outage::Mark;
+use crate::error::Error;
 use crate::link::{Call, Generation};
 use crate::proto::Reply;
 use crate::retry::RefusalWait;
@@ -18,19 +19,27 @@ pub(super) struct Refusals {
     wait: RefusalWait,
     began: Instant,
     sent_at: Instant,
+    /// The last of them.
+    pub(super) last: Option<Reply>,
     /// What is sent of a blocking command that has waited already: with the rest of its time.
     shortened: Option<Cmd>,
 }
 
 impl Refusals {
     pub(super) fn new(now: Instant) -> Self {
-        Self { wait: RefusalWait::default(), began: now, sent_at: now, shortened: None }
+        Self { wait: RefusalWait::default(), began: now, sent_at: now, last: None, shortened: None }
     }
 
     /// What is sent of `call` now.
     pub(super) fn sent<'a>(&'a mut self, call: Call<'a>, now: Instant) -> Call<'a> {
         self.sent_at = now;
         self.shortened.as_ref().map_or(call, Call::Command)
+    }
+
+    /// What is told when there is no connection any more for another attempt: what the server has said says more.
+    pub(super) fn last_or(&mut self, error: Error) -> Result<Reply, Error> {
+        let last = self.last.take().filter(|_| error.is_timeout() || error.is_connection());
+        last.ok_or(error)
     }
 
     /// The server had let the call wait, until it became a replica.

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::kit::{Kit, blocked_clients, calls, settings};
-use crate::{Answer, ScriptedServer, Server};
-use ha_redis_core::{Client, Outcome, RedisConfigBuilder, RedisErrorExt};
+use crate::{Answer, Proxy, ScriptedServer, Server};
+use ha_redis_core::{Client, Connection, Outcome, RedisConfigBuilder, RedisErrorExt};
 use redis::{AsyncCommands, Cmd, ErrorKind, RedisError, RedisResult, Script, ServerErrorKind, Value};
 
 tests![
@@ -18,6 +18,8 @@ tests![
     the_wait_keeps_to_failover_wait_and_to_the_callers_deadline,
     a_health_check_tells_of_a_refusal_at_once,
     an_attempt_without_a_reply_is_not_forgotten_over_a_later_refusal,
+    a_refusal_is_told_also_when_the_server_is_gone_by_then,
+    what_has_run_of_a_pipeline_is_not_forgotten_over_later_attempts,
     a_demoted_server_is_waited_for_by_calls_of_every_kind,
     a_server_without_enough_replicas_is_waited_for,
     a_function_is_refused_before_it_runs,
@@ -242,6 +244,38 @@ async fn an_attempt_without_a_reply_is_not_forgotten_over_a_later_refusal(kit: K
         assert_eq!(error.outcome(), Outcome::MaybeApplied, "{error}");
         assert!(error.to_string().contains(line.split_once(' ').unwrap().1), "{error}");
     }
+}
+
+/// A connection to a server that gives these answers and then closes it for good.
+async fn with_a_last_answer(kit: &Kit, answers: &[&'static str]) -> (ScriptedServer, Proxy, Connection) {
+    let mut left: Vec<_> = answers.iter().rev().copied().collect();
+    let server = ScriptedServer::start(move |_, _: &[String]| match left.pop() {
+        Some(answer) if left.is_empty() => Answer::Close(answer.into()),
+        Some(answer) => answer.into(),
+        None => Answer::Silence,
+    });
+    let server = server.unwrap();
+    let proxy = Proxy::start(server.address()).unwrap();
+    let brief = settings(proxy.port()).failover_wait(Duration::from_millis(300));
+    let client = kit.connect(brief.build().unwrap()).await.unwrap();
+    proxy.refuse();
+    (server, proxy, client.connection())
+}
+
+async fn a_refusal_is_told_also_when_the_server_is_gone_by_then(kit: Kit) {
+    let refusal = "-NOREPLICAS Not enough good replicas to write.\r\n";
+    let (_server, _proxy, mut redis) = with_a_last_answer(&kit, &[refusal]).await;
+    let error = redis.incr::<_, _, i64>("n", 1).await.unwrap_err();
+    assert_eq!((error.code(), error.outcome()), (Some("NOREPLICAS"), Outcome::NotApplied), "{error}");
+}
+
+async fn what_has_run_of_a_pipeline_is_not_forgotten_over_later_attempts(kit: Kit) {
+    let refusal = "-READONLY You can't write against a read only replica.\r\n";
+    let (_server, _proxy, mut redis) = with_a_last_answer(&kit, &["+OK\r\n", refusal]).await;
+    let mut pipeline = redis::pipe();
+    pipeline.set("a", 1).set("b", 2);
+    let error = pipeline.exec_async(&mut redis).await.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::MaybeApplied, "the first SET has run: {error}");
 }
 
 const SHEBANG: &str = "#!lua\nreturn redis.call('INCR', KEYS[1])";

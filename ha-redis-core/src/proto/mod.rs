@@ -18,6 +18,8 @@ pub(crate) use in_flight::{InFlight, Reply, ReplyBound, Request, Shape};
 pub use pubsub::Scope;
 pub(crate) use replication::{Position, Replication, read_replication, replication_question};
 pub use role::Role;
-pub(crate) use role::{read_hello_role, read_info_role, read_role};
+#[cfg(feature = "sentinel")]
+pub(crate) use role::read_hello_role;
+pub(crate) use role::{read_info_role, read_role};
 pub(crate) use run_id::{read_run_id, run_id_question};
 pub(crate) use transaction::Transaction;

@@ -2,11 +2,11 @@
 
 mod pieces;
 
-use ha_redis_core::proto::DecodeError;
+use ha_redis_core::proto::{Incoming, Limits, NotResp, OverLimit, Skipped};
 use pieces::decode;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use redis::parse_redis_value;
+use redis::{Value, parse_redis_value};
 
 /// A value as it goes over the wire.
 #[derive(Clone, Debug)]
@@ -128,8 +128,21 @@ fn garbage() -> impl Strategy<Value = Vec<u8>> {
     vec(piece, 0..24).prop_map(|pieces| pieces.concat())
 }
 
+fn built(value: Value) -> Result<Value, Skipped> {
+    Ok(value)
+}
+
+/// Limits under which every value is over one or the other, if it is large or deep enough.
+fn tight_limits() -> impl Strategy<Value = Limits> {
+    (0..1_500_usize, 0..4_usize).prop_map(|(bytes, depth)| {
+        let mut limits = Limits::default();
+        (limits.max_reply_bytes, limits.max_reply_depth) = (bytes, depth);
+        limits
+    })
+}
+
 /// What the error says was expected; how much of what came instead is known depends on the cut.
-fn expected(error: &DecodeError) -> String {
+fn expected(error: &NotResp) -> String {
     let text = error.to_string();
     text.split_once(", got \"").map_or(text.clone(), |(expected, _)| expected.to_owned())
 }
@@ -140,11 +153,11 @@ proptest! {
     #[test]
     fn values_are_those_of_redis_rs_however_cut(wires in vec(wire(), 1..5), cuts in vec(1..30_usize, 1..8)) {
         let known =
-            wires.iter().map(|wire| parse_redis_value(&wire.encoded(false)).unwrap()).collect::<Vec<_>>();
+            wires.iter().map(|wire| built(parse_redis_value(&wire.encoded(false)).unwrap())).collect::<Vec<_>>();
         for streaming in [false, true] {
             let bytes = wires.iter().flat_map(|wire| wire.encoded(streaming)).collect::<Vec<_>>();
             for cuts in [&cuts[..], &[usize::MAX], &[1]] {
-                let (values, end) = decode(&bytes, cuts);
+                let (values, end) = decode(Limits::default(), &bytes, cuts);
                 prop_assert!(end.unwrap().is_idle());
                 prop_assert_eq!(&values, &known);
             }
@@ -152,10 +165,54 @@ proptest! {
     }
 
     #[test]
+    fn what_is_over_a_limit_ends_where_it_would_have_ended(
+        wires in vec(wire(), 1..5),
+        streaming: bool,
+        limits in tight_limits(),
+        cuts in vec(1..30_usize, 1..8),
+    ) {
+        let bytes = wires.iter().flat_map(|wire| wire.encoded(streaming)).collect::<Vec<_>>();
+        let (known, _) = decode(Limits::default(), &bytes, &[usize::MAX]);
+        let (decoded, end) = decode(limits.clone(), &bytes, &[usize::MAX]);
+        prop_assert!(end.unwrap().is_idle());
+        prop_assert_eq!(decoded.len(), known.len());
+        for (decoded, known) in decoded.iter().zip(&known) {
+            match decoded {
+                Ok(_) => prop_assert_eq!(decoded, known),
+                Err(skipped) => {
+                    let is_limit = matches!(skipped.over, Some(OverLimit::Bytes(_) | OverLimit::Depth(_)));
+                    prop_assert!(is_limit, "{:?}", skipped);
+                    let is_push = matches!(known, Ok(Value::Push { .. }));
+                    prop_assert_eq!(skipped.incoming == Incoming::Push, is_push);
+                }
+            }
+        }
+        for cuts in [&cuts[..], &[1]] {
+            let (others, end) = decode(limits.clone(), &bytes, cuts);
+            prop_assert!(end.unwrap().is_idle());
+            prop_assert_eq!(&others, &decoded);
+        }
+    }
+
+    #[test]
+    fn garbage_over_a_limit_is_told_alike_however_cut(
+        bytes in garbage(),
+        limits in tight_limits(),
+        cuts in vec(1..9_usize, 1..8),
+    ) {
+        let (decoded, end) = decode(limits.clone(), &bytes, &[usize::MAX]);
+        for cuts in [&cuts[..], &[1]] {
+            let (others, other_end) = decode(limits.clone(), &bytes, cuts);
+            prop_assert_eq!(format!("{decoded:?}"), format!("{others:?}"));
+            prop_assert_eq!(end.as_ref().err().map(expected), other_end.as_ref().err().map(expected));
+        }
+    }
+
+    #[test]
     fn a_value_cut_short_is_no_error(wire in wire(), streaming: bool, cuts in vec(1..30_usize, 1..8)) {
         let bytes = wire.encoded(streaming);
         for length in 0..bytes.len() {
-            let (values, end) = decode(&bytes[..length], &cuts);
+            let (values, end) = decode(Limits::default(), &bytes[..length], &cuts);
             prop_assert!(values.is_empty());
             prop_assert_eq!(end.unwrap().is_idle(), length == 0);
         }
@@ -163,9 +220,9 @@ proptest! {
 
     #[test]
     fn garbage_is_told_alike_however_cut(bytes in garbage(), cuts in vec(1..9_usize, 1..8)) {
-        let (values, end) = decode(&bytes, &[usize::MAX]);
+        let (values, end) = decode(Limits::default(), &bytes, &[usize::MAX]);
         for cuts in [&cuts[..], &[1]] {
-            let (others, other_end) = decode(&bytes, cuts);
+            let (others, other_end) = decode(Limits::default(), &bytes, cuts);
             // Debug, since not-a-number does not equal itself.
             prop_assert_eq!(format!("{values:?}"), format!("{others:?}"));
             match (&end, &other_end) {
@@ -182,9 +239,11 @@ proptest! {
         // Streamed values and lines that are not UTF-8 are what redis-rs does not understand.
         let more_than_redis_rs =
             bytes.iter().any(|byte| b"?;.".contains(byte)) || str::from_utf8(&bytes).is_err();
-        let (values, end) = decode(&bytes, &[usize::MAX]);
+        let (values, end) = decode(Limits::default(), &bytes, &[usize::MAX]);
         match (values.first(), known) {
-            (Some(value), Ok(known)) => prop_assert_eq!(format!("{value:?}"), format!("{known:?}")),
+            (Some(value), Ok(known)) => {
+                prop_assert_eq!(format!("{value:?}"), format!("{:?}", built(known)));
+            }
             (None, Ok(known)) => prop_assert!(false, "{:?} instead of {:?}", end, known),
             (Some(_), Err(_)) => prop_assert!(more_than_redis_rs),
             (None, Err(error)) if end.is_ok() && !error.is_io_error() => {

@@ -21,6 +21,8 @@ pub enum Answer {
     Send(Vec<u8>),
     /// Sends these bytes, perhaps none, and closes the connection.
     Close(Vec<u8>),
+    /// Sends the first bytes, and then the second again and again, until the connection ends.
+    Flood(Vec<u8>, Vec<u8>),
     /// Says nothing, and goes on with the next command.
     Silence,
 }
@@ -179,6 +181,12 @@ fn serve(mut stream: &TcpStream, number: usize, script: &Script) -> io::Result<(
         match answer {
             Answer::Send(bytes) => stream.write_all(&bytes)?,
             Answer::Close(bytes) => return stream.write_all(&bytes),
+            Answer::Flood(first, again) => {
+                stream.write_all(&first)?;
+                loop {
+                    stream.write_all(&again)?;
+                }
+            }
             Answer::Silence => {}
         }
     }

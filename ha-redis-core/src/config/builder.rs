@@ -314,6 +314,18 @@ impl RedisConfigBuilder {
         self
     }
 
+    /// How many bytes of memory the reply to one call may take, 1 KiB to 1 TiB; a larger one is read over.
+    pub fn max_reply_bytes(mut self, bytes: u64) -> Self {
+        self.config.max_reply_bytes = bytes;
+        self
+    }
+
+    /// How deep the aggregates of a reply may nest, 1 to 1024; one that nests deeper is read over.
+    pub fn max_reply_depth(mut self, aggregates: u32) -> Self {
+        self.config.max_reply_depth = aggregates;
+        self
+    }
+
     /// How the replica is chosen that a read goes to.
     pub fn replica_strategy(mut self, strategy: ReplicaStrategy) -> Self {
         self.config.replica_strategy = strategy;

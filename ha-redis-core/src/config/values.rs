@@ -264,6 +264,22 @@ impl RedisConfig {
         self.max_in_flight_bytes
     }
 
+    /// How many bytes of memory the reply to one call may take, 1 KiB to 1 TiB; the replies to a pipeline count
+    /// together, and a message of a subscriber counts as a reply. What counts is what the values take: 56 bytes for
+    /// each element, whatever it is, and for a string its length and some 32 bytes more. A larger reply is read over
+    /// without being kept: its caller is told ([`Error::is_reply_too_large`](crate::Error::is_reply_too_large)), and
+    /// the connection goes on serving the others. Default: 1 GiB, twice the largest string that Redis sends by
+    /// default (not a setting of the Python library).
+    pub fn max_reply_bytes(&self) -> u64 {
+        self.max_reply_bytes
+    }
+
+    /// How deep the aggregates of a reply may nest, 1 to 1024; one that nests deeper is treated as one that is larger
+    /// than [`max_reply_bytes`](Self::max_reply_bytes). Default: 128 (not a setting of the Python library).
+    pub fn max_reply_depth(&self) -> u32 {
+        self.max_reply_depth
+    }
+
     /// How the replica is chosen that a read of [`Client::replica_connection`](crate::Client::replica_connection) goes
     /// to. Default: [`ReplicaStrategy::RoundRobin`] (not a setting of the Python library).
     pub fn replica_strategy(&self) -> ReplicaStrategy {

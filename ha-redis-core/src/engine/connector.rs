@@ -11,10 +11,14 @@ use crate::engine::handshake_forms::HandshakeForms;
 use crate::engine::tls_probe::speaks_tls;
 use crate::error::{Error, Kind};
 use crate::pool::GivenBy;
-use crate::proto::{Answer, Form, Greeting, Handshake};
+use crate::proto::{Answer, Form, Greeting, Handshake, Limits};
 use crate::runtime::{Endpoint, Runtime, Transport};
 use crate::time::until;
 use crate::tls::Tls;
+
+/// What the replies of a Sentinel may take: what it knows of a thousand servers fits.
+#[cfg(feature = "sentinel")]
+const MAX_SENTINEL_BYTES: usize = 16 << 20;
 
 /// Opens connections of one kind: to the data, or to the Sentinels.
 #[derive(Debug)]
@@ -28,6 +32,8 @@ pub(crate) struct Connector {
     map: AddressMap,
     /// `None` where connections are plain.
     tls: Option<Tls>,
+    /// What replies may take once the handshake is over.
+    limits: Limits,
     /// The bound on everything from the look-up of the name to the last word of the handshake.
     timeout: Duration,
 }
@@ -76,7 +82,11 @@ impl Connector {
             settings: "sentinel_",
         };
         let tls = Tls::of_sentinels(config);
-        Self::new(runtime, handshake, tls, config, config.sentinel_socket_connect_timeout())
+        let mut sentinels =
+            Self::new(runtime, handshake, tls, config, config.sentinel_socket_connect_timeout());
+        let most = &mut sentinels.limits.max_reply_bytes;
+        *most = (*most).min(MAX_SENTINEL_BYTES);
+        sentinels
     }
 
     fn new(
@@ -93,6 +103,7 @@ impl Connector {
             forms: HandshakeForms::default(),
             failed: FailedAddresses::default(),
             map: config.address_map().clone(),
+            limits: Limits::of(config),
             tls,
             timeout,
         }
@@ -158,6 +169,7 @@ impl Connector {
         if self.handshake.role && greeting.role.is_none() {
             greeting.role = dialog.role_by_info().await?;
         }
+        dialog.set_limits(self.limits.clone());
         Ok((dialog, greeting))
     }
 

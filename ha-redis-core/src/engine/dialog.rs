@@ -8,11 +8,14 @@ use redis::{Cmd, Value, cmd};
 
 use crate::engine::reply_reader::ReplyReader;
 use crate::error::{Error, Kind, will_pass};
-use crate::proto::{Role, read_info_role, refused};
+use crate::proto::{DecodeError, Incoming, Limits, Role, Skipped, read_info_role, refused};
 #[cfg(feature = "sentinel")]
 use crate::proto::{read_hello_role, read_role};
 use crate::runtime::Transport;
 use crate::tls;
+
+/// What the replies to a handshake may take. Who is at the other end is not known before it is over.
+const MAX_HANDSHAKE_BYTES: usize = 1 << 20;
 
 /// A connection without a driver. It has no time bounds of its own: whoever asks sets one around it.
 pub(crate) struct Dialog {
@@ -34,7 +37,9 @@ pub(crate) struct Parts {
 
 impl Dialog {
     pub(crate) fn new(transport: Box<dyn Transport>) -> Self {
-        Self { transport, reader: ReplyReader::new(), output: Vec::new(), taken: 0, connection_id: None }
+        let limits = Limits { max_reply_bytes: MAX_HANDSHAKE_BYTES, ..Limits::default() };
+        let reader = ReplyReader::new(limits);
+        Self { transport, reader, output: Vec::new(), taken: 0, connection_id: None }
     }
 
     /// The number by which the server knows this connection, if it said so in its handshake.
@@ -46,7 +51,13 @@ impl Dialog {
         self.connection_id = id;
     }
 
-    /// Sends the commands at once and reads one reply to each. Pushes that come between are passed over.
+    /// The handshake is over: from here on these limits hold.
+    pub(crate) fn set_limits(&mut self, limits: Limits) {
+        self.reader.set_limits(limits);
+    }
+
+    /// Sends the commands at once and reads one reply to each. Pushes that come between are passed over. A reply that
+    /// is over a limit is an error of the server: the answer cannot be had.
     ///
     /// Dropping the future leaves the dialog out of step: drop the dialog as well.
     pub(crate) async fn ask(&mut self, commands: &[Cmd]) -> Result<Vec<Value>, Error> {
@@ -58,10 +69,12 @@ impl Dialog {
     /// As [`Dialog::ask`]; what came before an error is in `replies`.
     pub(crate) async fn ask_into(&mut self, commands: &[Cmd], replies: &mut Vec<Value>) -> Result<(), Error> {
         self.say(commands).await?;
+        self.reader.begin_answer();
         while replies.len() < commands.len() {
-            match self.next().await? {
-                Value::Push { .. } => {}
-                reply => replies.push(reply),
+            match self.next_of(&|incoming| incoming == Incoming::Reply).await? {
+                Ok(reply) => replies.push(reply),
+                Err(skipped) if skipped.incoming == Incoming::Push => {}
+                Err(skipped) => replies.push(refusal(skipped)),
             }
         }
         Ok(())
@@ -111,17 +124,47 @@ impl Dialog {
     /// Waits for the next value, a push or a reply, and sends meanwhile what is staged. Dropping the future loses
     /// nothing.
     pub(crate) async fn next(&mut self) -> Result<Value, Error> {
+        let too_large = |skipped: Skipped| Error::new(Kind::ReplyTooLarge, skipped.to_string());
+        self.heard().await?.map_err(too_large)
+    }
+
+    /// As [`Dialog::next`]. Tells also what was read over; the dialog goes on behind it.
+    pub(crate) async fn heard(&mut self) -> Result<Result<Value, Skipped>, Error> {
+        let heard = self.next_of(&|_| true).await?;
+        self.reader.begin_answer();
+        Ok(heard)
+    }
+
+    /// As [`Dialog::heard`], if all of it has been read.
+    pub(crate) fn received(&mut self) -> Result<Option<Result<Value, Skipped>>, Error> {
+        let received = self.decoded(&|_| true)?;
+        if received.is_some() {
+            self.reader.begin_answer();
+        }
+        Ok(received)
+    }
+
+    async fn next_of(
+        &mut self,
+        wanted: &(dyn Fn(Incoming) -> bool + Sync),
+    ) -> Result<Result<Value, Skipped>, Error> {
         loop {
-            if let Some(value) = self.received()? {
+            if let Some(value) = self.decoded(wanted)? {
                 return Ok(value);
             }
             poll_fn(|cx| self.poll_exchange(cx)).await?;
         }
     }
 
-    /// The next value, if all of it has been read.
-    pub(crate) fn received(&mut self) -> Result<Option<Value>, Error> {
-        self.reader.next().map_err(broken)
+    fn decoded(
+        &mut self,
+        wanted: &dyn Fn(Incoming) -> bool,
+    ) -> Result<Option<Result<Value, Skipped>>, Error> {
+        match self.reader.next(wanted) {
+            Ok(value) => Ok(value.map(Ok)),
+            Err(DecodeError::Skipped(skipped)) => Ok(Some(Err(skipped))),
+            Err(DecodeError::NotResp(error)) => Err(Error::new(Kind::Protocol, error.to_string())),
+        }
     }
 
     /// Reads once, and sends what is staged.
@@ -157,11 +200,12 @@ impl Dialog {
     }
 }
 
+/// An answer that cannot be had, as if the server had refused it.
+fn refusal(skipped: Skipped) -> Value {
+    redis::parse_redis_value(format!("-TOOLARGE {skipped}\r\n").as_bytes()).unwrap_or(Value::Nil)
+}
+
 fn lost(cause: io::Error) -> Error {
     let kind = if tls::is_lasting(&cause) { Kind::Tls } else { Kind::Lost };
     Error::caused(kind, "the connection was lost", cause)
-}
-
-fn broken(error: impl std::fmt::Display) -> Error {
-    Error::new(Kind::Protocol, error.to_string())
 }

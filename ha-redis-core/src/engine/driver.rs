@@ -8,15 +8,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use redis::Value;
-
 use crate::address::Address;
 use crate::closing::CloseReport;
 use crate::engine::dialog::Parts;
 use crate::engine::reply_reader::ReplyReader;
 use crate::error::{Error, Kind, Outcome};
 use crate::link::{Link, Orders, Request, Slot};
-use crate::proto::InFlight;
+use crate::proto::{DecodeError, InFlight, Incoming, OverLimit, Skipped};
 use crate::retry::RetryBudget;
 use crate::runtime::{Runtime, Timer, Transport};
 
@@ -275,31 +273,45 @@ impl Driver {
 
     /// Gives the replies that have come to those who wait for them, at most so many.
     fn hand_out(&mut self, share: usize) -> Result<usize, Error> {
+        const UNASKED: &str = "it sent a reply that nothing asked for";
         let mut answered = 0;
         while answered < share {
+            // Pushes are nobody's, and nor is the reply to a caller who has gone.
+            let in_flight = &self.in_flight;
+            let wanted = |incoming| incoming == Incoming::Reply && in_flight.is_awaited(is_awaited);
             let before = self.reader.unread();
-            match self.reader.next() {
-                Ok(None) => break,
-                Ok(Some(Value::Push { kind, .. })) => {
-                    // Nobody waits for it.
-                    self.moved = self.moved.saturating_sub(before - self.reader.unread());
-                    tracing::trace!(?kind, "push ignored");
-                }
-                Ok(Some(value)) => match self.in_flight.on_value(value) {
-                    Ok(None) => {}
-                    Ok(Some((slot, reply))) => {
-                        answered += 1;
-                        if let Some(slot) = slot {
-                            slot.complete(Ok(reply));
-                        }
+            let progress = match self.reader.next(&wanted) {
+                Ok(None) => match self.reader.half_read() {
+                    Some(Incoming::Reply) if self.in_flight.is_empty() => return Err(self.broken(UNASKED)),
+                    Some(Incoming::Push) => {
+                        self.on_push(before);
+                        break;
                     }
-                    Err(_) => return Err(self.broken("it sent a reply that nothing asked for")),
+                    _ => break,
                 },
-                Err(error) => return Err(self.broken(&error.to_string())),
+                Ok(Some(value)) => self.in_flight.on_value(value),
+                Err(DecodeError::Skipped(Skipped { incoming: Incoming::Push, .. })) => {
+                    self.on_push(before);
+                    continue;
+                }
+                Err(DecodeError::Skipped(Skipped { over, .. })) => self.in_flight.on_skipped(over),
+                Err(DecodeError::NotResp(error)) => return Err(self.broken(&error.to_string())),
+            };
+            let Ok(progress) = progress else { return Err(self.broken(UNASKED)) };
+            let Some((slot, reply)) = progress else { continue };
+            answered += 1;
+            self.reader.begin_answer();
+            if let Some(slot) = slot {
+                slot.complete(reply.map_err(|over| self.too_large(over)));
             }
         }
         self.budget.fill(answered);
         Ok(answered)
+    }
+
+    /// What has been decoded since so much was unread belongs to a push. Nobody waits for it.
+    fn on_push(&mut self, unread_before: usize) {
+        self.moved = self.moved.saturating_sub(unread_before - self.reader.unread());
     }
 
     /// Whether waiting for more callers is in vain, as it is for a lone one, and for a few who fetch large values.
@@ -506,6 +518,11 @@ impl Driver {
             let why = Error::new(Kind::Lost, format!("the connection to {} was dropped", self.link.address));
             self.end(&why);
         }
+    }
+
+    fn too_large(&self, over: OverLimit) -> Error {
+        let message = format!("the reply of {} was read over: {over}", self.link.address);
+        Error::new(Kind::ReplyTooLarge, message).with_outcome(Outcome::Ran)
     }
 
     /// Tells every caller that still waits what became of its command.

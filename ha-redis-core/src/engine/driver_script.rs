@@ -21,7 +21,7 @@ use crate::engine::reply_reader::ReplyReader;
 use crate::error::{Error, Kind};
 use crate::link::{Bounds, Call, Generation, Link, NoReply, Slot};
 use crate::manual_runtime::ManualRuntime;
-use crate::proto::{Decoder, Reply, ReplyBound};
+use crate::proto::{Decoder, Limits, Reply, ReplyBound};
 use crate::retry::RetryBudget;
 use crate::runtime::{Runtime, Transport};
 use crate::sync::{Mutex, lock};
@@ -306,7 +306,7 @@ impl Scene {
         let link = Link::new(Generation::default(), Address::tcp("localhost", 1), runtime.now(), bounds);
         let link = Arc::new(link);
         let transport = Box::new(WireTransport(Arc::clone(&wire)));
-        let parts = Parts { transport, reader: ReplyReader::new(), connection_id: None };
+        let parts = Parts { transport, reader: ReplyReader::new(Limits::default()), connection_id: None };
         let budget = Arc::new(RetryBudget::new(100, 10));
         let driver =
             Driver::new(Arc::clone(&link), parts, runtime.clone(), PATIENCE, OnSilence::Report, budget);

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::task::{Wake, Waker};
 
 use async_trait::async_trait;
+use redis::Value;
 
 use super::*;
 use crate::address::Address;
 use crate::link::{Bounds, Call, Generation};
-use crate::proto::{Reply, ReplyBound};
+use crate::proto::{Limits, Reply, ReplyBound};
 use crate::runtime::{Endpoint, Task};
 use crate::sync::{Mutex, lock};
 
@@ -147,8 +148,11 @@ impl Scene {
         let bounds = Bounds { commands: 1_000, bytes: 1 << 20 };
         let link = Link::new(Generation::default(), Address::tcp("localhost", 1), runtime.now(), bounds);
         let link = Arc::new(link);
-        let parts =
-            Parts { transport: Box::new(server.clone()), reader: ReplyReader::new(), connection_id: None };
+        let parts = Parts {
+            transport: Box::new(server.clone()),
+            reader: ReplyReader::new(Limits::default()),
+            connection_id: None,
+        };
         let patience = Patience { reply: Duration::from_secs(5), health_check: Duration::ZERO };
         let budget = Arc::new(RetryBudget::new(100, 10));
         let driver =

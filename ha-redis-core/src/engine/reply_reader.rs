@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use redis::Value;
 
-use crate::proto::{DecodeError, Decoder};
+use crate::proto::{DecodeError, Decoder, Incoming, Limits};
 use crate::runtime::Transport;
 
 /// How large the buffer is at first, and at most on a connection whose reads fill it.
@@ -24,16 +24,21 @@ pub(crate) struct ReplyReader {
 }
 
 impl ReplyReader {
-    pub(crate) fn new() -> Self {
-        Self { buffer: vec![0; SMALLEST], unread: 0..0, decoder: Decoder::new() }
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self { buffer: vec![0; SMALLEST], unread: 0..0, decoder: Decoder::with_limits(limits) }
+    }
+
+    /// From here on, between two values, replies may be as large as these limits allow.
+    pub(crate) fn set_limits(&mut self, limits: Limits) {
+        self.decoder.set_limits(limits);
     }
 
     /// The next value, if all of it has been read. Its bytes are left behind before it is returned, whatever the
-    /// caller does with it.
+    /// caller does with it. One that is not `wanted` may be read over; see [`Decoder::decode_wanted`].
     #[inline]
-    pub(crate) fn next(&mut self) -> Result<Option<Value>, DecodeError> {
+    pub(crate) fn next(&mut self, wanted: &dyn Fn(Incoming) -> bool) -> Result<Option<Value>, DecodeError> {
         let mut bytes = &self.buffer[self.unread.clone()];
-        let value = self.decoder.decode(&mut bytes);
+        let value = self.decoder.decode_wanted(&mut bytes, wanted);
         self.unread.start = self.unread.end - bytes.len();
         value
     }
@@ -42,6 +47,17 @@ impl ReplyReader {
     #[inline]
     pub(crate) fn unread(&self) -> usize {
         self.unread.len()
+    }
+
+    /// The values to come answer another request than those before.
+    #[inline]
+    pub(crate) fn begin_answer(&mut self) {
+        self.decoder.begin_answer();
+    }
+
+    /// What has begun and is not complete.
+    pub(crate) fn half_read(&self) -> Option<Incoming> {
+        self.decoder.half_read()
     }
 
     /// Whether everything that was read has been decoded.

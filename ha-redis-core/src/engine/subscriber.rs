@@ -16,6 +16,7 @@ use crate::engine::lane;
 use crate::engine::redial::Redial;
 use crate::error::{Error, Kind};
 use crate::pool::{Followed, is_hopeless};
+use crate::proto::Skipped;
 use crate::proto::pubsub::{News, Request, Subscriptions};
 use crate::pubsub::Inbox;
 use crate::time::{sleep, sleep_until};
@@ -56,7 +57,7 @@ struct Subscriber {
 
 /// What there is to do on a connection.
 enum Step {
-    Heard(Value),
+    Heard(Result<Value, Skipped>),
     Told(Order),
     /// The server has been silent for as long as it may.
     Silence,
@@ -166,11 +167,11 @@ impl Subscriber {
             self.settle();
             match self.next_step(&mut dialog, quiet_since).await? {
                 Step::Told(order) => self.subscriptions.ask(order),
-                Step::Heard(value) => {
+                Step::Heard(heard) => {
                     quiet_since = runtime.now();
-                    self.hear(value)?;
-                    while let Some(value) = dialog.received()? {
-                        self.hear(value)?;
+                    self.hear(heard)?;
+                    while let Some(heard) = dialog.received()? {
+                        self.hear(heard)?;
                     }
                     // Others have their turn, however much is published.
                     future::yield_now().await;
@@ -195,7 +196,7 @@ impl Subscriber {
             true => Some(config.socket_timeout()),
             false => Some(config.health_check_interval()).filter(|interval| !interval.is_zero()),
         };
-        let heard = async { dialog.next().await.map(Step::Heard) };
+        let heard = async { dialog.heard().await.map(Step::Heard) };
         let told = async { Ok(Step::Told(next_order(&self.orders).await)) };
         let silence = async {
             match patience {
@@ -207,7 +208,15 @@ impl Subscriber {
         future::or(heard, future::or(told, silence)).await
     }
 
-    fn hear(&mut self, value: Value) -> Result<(), Error> {
+    fn hear(&mut self, heard: Result<Value, Skipped>) -> Result<(), Error> {
+        let value = match heard {
+            Ok(value) => value,
+            Err(skipped) => {
+                tracing::warn!(%skipped, "a message is missed");
+                self.inbox.add(|backlog| backlog.too_large());
+                return Ok(());
+            }
+        };
         let restored = self.subscriptions.is_restored();
         match self.subscriptions.hear(value)? {
             None => {}

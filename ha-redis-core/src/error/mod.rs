@@ -50,6 +50,7 @@ pub(crate) enum Kind {
     Protocol,
     NotMaster,
     Refused,
+    ReplyTooLarge,
     Server,
 }
 
@@ -162,6 +163,12 @@ impl Error {
         self.kind() == Kind::Protocol
     }
 
+    /// The reply was larger than [`max_reply_bytes`](crate::RedisConfig::max_reply_bytes) or another limit allows, and
+    /// was read over. The command has run.
+    pub fn is_reply_too_large(&self) -> bool {
+        self.kind() == Kind::ReplyTooLarge
+    }
+
     /// The command may not run on this kind of connection; or an atomic pipeline did not run as a transaction, for the
     /// reason in the message.
     pub fn is_refused_command(&self) -> bool {
@@ -176,7 +183,7 @@ impl Error {
             Kind::Closed => io::ErrorKind::NotConnected,
             Kind::Authentication | Kind::Permission => io::ErrorKind::PermissionDenied,
             Kind::Config | Kind::Refused => io::ErrorKind::InvalidInput,
-            Kind::Protocol => io::ErrorKind::InvalidData,
+            Kind::Protocol | Kind::ReplyTooLarge => io::ErrorKind::InvalidData,
             Kind::Sentinel | Kind::Overloaded | Kind::Server => io::ErrorKind::Other,
         }
     }

@@ -21,7 +21,7 @@ use crate::engine::reply_reader::ReplyReader;
 use crate::error::{Error, Kind};
 use crate::link::{Bounds, Call, Generation, Link, NoReply, NotTaken, Slot};
 use crate::manual_runtime::ManualRuntime;
-use crate::proto::{Decoder, Reply, ReplyBound};
+use crate::proto::{Decoder, Limits, Reply, ReplyBound};
 use crate::retry::RetryBudget;
 use crate::runtime::{Runtime, Transport};
 
@@ -77,7 +77,7 @@ impl Scene {
         let link = Link::new(Generation::default(), Address::tcp("localhost", 1), runtime.now(), bounds);
         let link = Arc::new(link);
         let transport = Box::new(Echo { commands: Decoder::new(), replies: Vec::new() });
-        let parts = Parts { transport, reader: ReplyReader::new(), connection_id: None };
+        let parts = Parts { transport, reader: ReplyReader::new(Limits::default()), connection_id: None };
         let patience = Patience { reply: Duration::from_secs(5), health_check: Duration::ZERO };
         let budget = Arc::new(RetryBudget::new(100, 10));
         let driver =

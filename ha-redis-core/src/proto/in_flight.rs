@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 
+use super::OverLimit;
 use crate::error::Outcome;
 
 /// How many replies a request is answered with.
@@ -57,12 +58,15 @@ pub(crate) struct ReplyBound {
     pub(crate) by: Option<Instant>,
 }
 
+/// Who waited for an answer, unless it waits no more, and the answer: the whole of it, or the limit that it is over.
+pub(crate) type Answered<W> = (Option<W>, Result<Reply, OverLimit>);
+
 /// The requests that a connection owes a reply, in the order in which they were written.
 #[derive(Debug)]
 pub(crate) struct InFlight<W> {
     queue: VecDeque<Entry<W>>,
-    /// The replies so far of the request at the head of the queue.
-    partial: Vec<Value>,
+    /// What has come of the answer to the request at the head of the queue.
+    partial: Partial,
     /// The offset in the stream of written bytes at which the request at the head begins.
     head_offset: u64,
     /// No deadline lies before this. Entries that leave the queue do not move it, so it may lie too early.
@@ -106,6 +110,16 @@ impl Patience {
     }
 }
 
+/// A part of the answer to a request that is answered with several replies.
+#[derive(Debug, Default)]
+struct Partial {
+    /// How many replies have come.
+    come: u32,
+    /// Those replies, unless they are not to be handed on.
+    replies: Vec<Value>,
+    over: Option<OverLimit>,
+}
+
 /// A reply that nothing asked for.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Unsolicited;
@@ -114,7 +128,7 @@ impl<W> InFlight<W> {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
             queue: VecDeque::new(),
-            partial: Vec::new(),
+            partial: Partial::default(),
             head_offset: 0,
             next_deadline: None,
             silence: Silence { since: now, told: 0 },
@@ -138,25 +152,50 @@ impl<W> InFlight<W> {
         self.queue.push_back(entry);
     }
 
-    /// Hands on the next value from the server. `Ok(Some(..))` says that a request is answered; its waiter is
-    /// `None` when it does not wait any more.
+    /// Whether anybody waits for the next reply. `is_there` says of a waiter whether it has not gone.
+    pub(crate) fn is_awaited(&self, is_there: impl Fn(&W) -> bool) -> bool {
+        let waiter = self.queue.front().and_then(|entry| entry.waiter.as_ref());
+        self.partial.over.is_none() && waiter.is_some_and(is_there)
+    }
+
+    /// Hands on the next reply from the server. `Ok(Some(..))` says that a request is answered.
     #[inline]
-    pub(crate) fn on_value(&mut self, value: Value) -> Result<Option<(Option<W>, Reply)>, Unsolicited> {
+    pub(crate) fn on_value(&mut self, value: Value) -> Result<Option<Answered<W>>, Unsolicited> {
         let shape = self.queue.front().ok_or(Unsolicited)?.shape;
-        let reply = if shape == Shape::One {
-            Reply::One(value)
-        } else {
-            if self.partial.is_empty() {
+        if shape == Shape::One {
+            return Ok(self.pop().map(|entry| (entry.waiter, Ok(Reply::One(value)))));
+        }
+        if self.is_awaited(|_| true) {
+            if self.partial.replies.is_empty() {
                 // What was asked for is in memory many times over: this room is no risk.
-                self.partial.reserve_exact(shape.replies() as usize);
+                self.partial.replies.reserve_exact(shape.replies() as usize);
             }
-            self.partial.push(value);
-            if self.partial.len() < shape.replies() as usize {
-                return Ok(None);
-            }
-            Reply::Many(std::mem::take(&mut self.partial))
-        };
-        Ok(self.pop().map(|entry| (entry.waiter, reply)))
+            self.partial.replies.push(value);
+        }
+        Ok(self.on_part(shape))
+    }
+
+    /// The next reply from the server was read over: it is over a limit, or nobody waits for it.
+    pub(crate) fn on_skipped(&mut self, over: Option<OverLimit>) -> Result<Option<Answered<W>>, Unsolicited> {
+        let entry = self.queue.front_mut().ok_or(Unsolicited)?;
+        if over.is_none() && self.partial.over.is_none() {
+            entry.waiter = None;
+        }
+        self.partial.over = self.partial.over.or(over);
+        self.partial.replies = Vec::new();
+        let shape = entry.shape;
+        Ok(self.on_part(shape))
+    }
+
+    /// One reply more has come of those that answer the request at the head.
+    fn on_part(&mut self, shape: Shape) -> Option<Answered<W>> {
+        self.partial.come += 1;
+        if self.partial.come < shape.replies() {
+            return None;
+        }
+        let Partial { replies, over, .. } = std::mem::take(&mut self.partial);
+        let answer = over.map_or(Ok(Reply::Many(replies)), Err);
+        self.pop().map(|entry| (entry.waiter, answer))
     }
 
     fn pop(&mut self) -> Option<Entry<W>> {
@@ -253,16 +292,40 @@ mod tests {
         let mut queue = InFlight::new(Instant::now());
         queue.push(request(1, Shape::One, None), now);
         queue.push(request(2, Shape::Many(2), None), now);
-        assert_eq!(queue.on_value(Value::Int(1)), Ok(Some((Some(1), Reply::One(Value::Int(1))))));
+        assert_eq!(queue.on_value(Value::Int(1)), Ok(Some((Some(1), Ok(Reply::One(Value::Int(1)))))));
         assert_eq!(queue.on_value(Value::Int(2)), Ok(None));
         let both = Reply::Many(vec![Value::Int(2), Value::Int(3)]);
-        assert_eq!(queue.on_value(Value::Int(3)), Ok(Some((Some(2), both))));
+        assert_eq!(queue.on_value(Value::Int(3)), Ok(Some((Some(2), Ok(both)))));
         assert_eq!(queue.on_value(Value::Okay), Err(Unsolicited));
     }
 
     fn by(waiter: u32, deadline: Instant) -> Request<u32> {
         let bound = ReplyBound { within: Some(SECOND), by: Some(deadline) };
         Request { waiter, shape: Shape::One, bytes: 10, bound }
+    }
+
+    #[test]
+    fn a_reply_that_was_read_over_is_its_requests_own_matter() {
+        let now = Instant::now();
+        let mut queue = InFlight::new(now);
+        queue.push(request(1, Shape::One, None), now);
+        queue.push(request(2, Shape::Many(3), None), now);
+        queue.push(request(3, Shape::Many(2), None), now);
+        queue.push(request(4, Shape::Many(2), None), now);
+        let over = OverLimit::Bytes(1);
+        assert_eq!(queue.on_skipped(Some(over)), Ok(Some((Some(1), Err(over)))));
+        assert!(queue.is_awaited(|waiter| *waiter == 2) && !queue.is_awaited(|_| false));
+        assert_eq!(queue.on_value(Value::Int(1)), Ok(None));
+        assert_eq!(queue.on_skipped(Some(over)), Ok(None));
+        assert!(!queue.is_awaited(|_| true), "nothing of the rest is needed");
+        assert_eq!(queue.on_value(Value::Int(3)), Ok(Some((Some(2), Err(over)))));
+        // Nobody waits any more.
+        assert_eq!(queue.on_value(Value::Int(1)), Ok(None));
+        assert!(matches!(queue.on_skipped(None), Ok(Some((None, _)))));
+        let both = Reply::Many(vec![Value::Int(1), Value::Int(2)]);
+        assert_eq!(queue.on_value(Value::Int(1)), Ok(None));
+        assert_eq!(queue.on_value(Value::Int(2)), Ok(Some((Some(4), Ok(both)))));
+        assert_eq!(queue.on_skipped(None), Err(Unsolicited));
     }
 
     #[test]
@@ -276,8 +339,8 @@ mod tests {
         assert_eq!(queue.expire(start + SECOND), vec![2]);
         assert_eq!(queue.next_deadline(), Some(start + 5 * SECOND));
         queue.on_value(Value::Int(1)).unwrap();
-        assert_eq!(queue.on_value(Value::Int(2)), Ok(Some((None, Reply::One(Value::Int(2))))));
-        assert_eq!(queue.on_value(Value::Int(3)), Ok(Some((Some(3), Reply::One(Value::Int(3))))));
+        assert_eq!(queue.on_value(Value::Int(2)), Ok(Some((None, Ok(Reply::One(Value::Int(2)))))));
+        assert_eq!(queue.on_value(Value::Int(3)), Ok(Some((Some(3), Ok(Reply::One(Value::Int(3)))))));
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod role;
 mod run_id;
 mod transaction;
 
-pub use decode::{DecodeError, Decoder, Limits};
+pub use decode::{DecodeError, Decoder, Incoming, Limits, NotResp, OverLimit, Skipped};
 
 pub(crate) use encode::encode;
 pub(crate) use handshake::{Answer, Form, Greeting, Handshake, refused};

@@ -8,8 +8,8 @@ use super::PubSubEvent;
 use crate::error::Error;
 use crate::proto::pubsub::Subscription;
 
-/// What a message takes beside its bytes: its place, and the blocks of memory that its parts lie in.
-const OVERHEAD: usize = size_of::<Entry>() + 3 * 16;
+/// What a message takes beside its parts: its place, of which the queue may have twice as many as it needs.
+const OVERHEAD: usize = 2 * size_of::<Entry>();
 
 pub(crate) struct Backlog {
     room: usize,
@@ -55,9 +55,9 @@ impl Backlog {
         self.entries.is_empty() && self.last.is_empty()
     }
 
-    /// Adds a message whose parts have so many bytes. The oldest make room for it.
-    pub(crate) fn message(&mut self, message: Msg, bytes: usize) {
-        let size = bytes + OVERHEAD;
+    /// Adds a message whose parts take so much memory. The oldest make room for it.
+    pub(crate) fn message(&mut self, message: Msg, memory: usize) {
+        let size = memory + OVERHEAD;
         self.used += size;
         let entry = Entry { before: None, message, size };
         if self.gap {
@@ -67,6 +67,14 @@ impl Backlog {
         }
         while self.used > self.room && self.entries.len() + self.early.len() > 1 {
             self.drop_oldest();
+        }
+    }
+
+    /// A message has come that was too large to be kept.
+    pub(crate) fn too_large(&mut self) {
+        // In a gap, messages are missed anyway.
+        if !self.gap {
+            self.last.missed += 1;
         }
     }
 

@@ -87,7 +87,8 @@ pub enum PubSubEvent {
     /// [`Refused`](Self::Refused). No message comes between [`Disconnected`](Self::Disconnected) and this.
     Resubscribed,
     /// The reader is too slow: the oldest messages were dropped, since all that waited would have been more than
-    /// [`pubsub_buffer_bytes`](crate::RedisConfig::pubsub_buffer_bytes).
+    /// [`pubsub_buffer_bytes`](crate::RedisConfig::pubsub_buffer_bytes). Or a message was larger than
+    /// [`max_reply_bytes`](crate::RedisConfig::max_reply_bytes).
     Lagged {
         /// How many messages were dropped here.
         missed: u64,

@@ -1,12 +1,14 @@
 //! Bytes that arrive in pieces. The fuzz target uses it too.
 
-use ha_redis_core::proto::{DecodeError, Decoder, Limits};
+use ha_redis_core::proto::{DecodeError, Decoder, Limits, NotResp, Skipped};
 use ha_redis_core::redis::Value;
 
 /// All that comes out of `bytes` when they arrive cut into pieces of the given lengths, over and over.
-pub(crate) fn decode(bytes: &[u8], cuts: &[usize]) -> (Vec<Value>, Result<Decoder, DecodeError>) {
-    let mut limits = Limits::default();
-    limits.max_line = 1_000;
+pub(crate) fn decode(
+    limits: Limits,
+    bytes: &[u8],
+    cuts: &[usize],
+) -> (Vec<Result<Value, Skipped>>, Result<Decoder, NotResp>) {
     let (mut decoder, mut values) = (Decoder::with_limits(limits), Vec::new());
     let mut rest = bytes;
     for &cut in cuts.iter().cycle() {
@@ -17,9 +19,11 @@ pub(crate) fn decode(bytes: &[u8], cuts: &[usize]) -> (Vec<Value>, Result<Decode
         rest = after;
         loop {
             match decoder.decode(&mut piece) {
-                Ok(Some(value)) => values.push(value),
+                Ok(Some(value)) => values.push(Ok(value)),
                 Ok(None) => break,
-                Err(error) => return (values, Err(error)),
+                Err(DecodeError::Skipped(skipped)) => values.push(Err(skipped)),
+                Err(DecodeError::NotResp(error)) => return (values, Err(error)),
+                Err(error) => unreachable!("{error}"),
             }
         }
         assert!(piece.is_empty(), "None says that all was taken");

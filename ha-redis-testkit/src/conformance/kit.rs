@@ -155,6 +155,13 @@ pub(super) fn settings(port: u16) -> RedisConfigBuilder {
     RedisConfig::builder().host("127.0.0.1").port(port)
 }
 
+/// The most memory that the process has had, in bytes.
+pub(super) fn peak_memory() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    peak.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+}
+
 /// The connections that the server has from clients: not from replicas, Sentinels, or the one that asks.
 pub(super) fn connections(server: &Server) -> usize {
     let list = server.query(&["CLIENT", "LIST", "TYPE", "NORMAL"]).unwrap();

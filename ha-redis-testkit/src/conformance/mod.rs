@@ -42,6 +42,7 @@ mod faults;
 mod hopeless;
 mod hostile;
 mod kit;
+mod large_replies;
 mod load;
 mod networks;
 mod no_response;
@@ -88,6 +89,7 @@ const SUITE: &[&[Test]] = &[
     faults::TESTS,
     hopeless::TESTS,
     hostile::TESTS,
+    large_replies::TESTS,
     networks::TESTS,
     no_response::TESTS,
     operators::TESTS,

@@ -8,6 +8,9 @@ use crate::config::duration;
 const RETRIES: RangeInclusive<u32> = 0..=1000;
 const IN_FLIGHT: RangeInclusive<u32> = 1..=10_000_000;
 const BUFFER_BYTES: RangeInclusive<u64> = 1024..=1 << 32;
+const REPLY_BYTES: RangeInclusive<u64> = 1024..=1 << 40;
+/// Values are dropped and compared recursively.
+const REPLY_DEPTH: RangeInclusive<u32> = 1..=1024;
 
 pub(super) static SETTINGS: &[Setting] = &[
     Setting {
@@ -41,6 +44,22 @@ pub(super) static SETTINGS: &[Setting] = &[
         valid: |config| BUFFER_BYTES.contains(&config.max_in_flight_bytes),
         text: |config| Some(config.max_in_flight_bytes.to_string()),
         read: Some(|config, text| set(&mut config.max_in_flight_bytes, text.parse().ok())),
+    },
+    Setting {
+        name: "max_reply_bytes",
+        secret: false,
+        allowed: "a number of bytes from 1024 to 1099511627776",
+        valid: |config| REPLY_BYTES.contains(&config.max_reply_bytes),
+        text: |config| Some(config.max_reply_bytes.to_string()),
+        read: Some(|config, text| set(&mut config.max_reply_bytes, text.parse().ok())),
+    },
+    Setting {
+        name: "max_reply_depth",
+        secret: false,
+        allowed: "a whole number from 1 to 1024",
+        valid: |config| REPLY_DEPTH.contains(&config.max_reply_depth),
+        text: |config| Some(config.max_reply_depth.to_string()),
+        read: Some(|config, text| set(&mut config.max_reply_depth, text.parse().ok())),
     },
     Setting {
         name: "pubsub_buffer_bytes",

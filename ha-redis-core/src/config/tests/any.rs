@@ -144,7 +144,9 @@ prop_compose! {
                 .retry_safety(safety)
                 .retry_budget(budget)
                 .max_in_flight(in_flight)
-                .max_in_flight_bytes(u64::from(in_flight) + 1024);
+                .max_in_flight_bytes(u64::from(in_flight) + 1024)
+                .max_reply_bytes(u64::from(in_flight) + 2048)
+                .max_reply_depth(1 + in_flight % 1024);
         }
         if let Some((strategy, preferred, lag, fallback)) = replicas {
             builder = builder

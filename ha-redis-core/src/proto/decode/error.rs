@@ -1,21 +1,63 @@
-//! What is wrong with the bytes.
+//! What comes in place of a value.
 
 use std::borrow::Cow;
 use std::fmt::{self, Display, Write as _};
 
-use super::Limits;
+use super::limits::OverLimit;
 
-/// The bytes of a connection are not RESP, or exceed one of the decoder's limits.
+/// Why a [`Decoder`](super::Decoder) returns no value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// A reply or a push was read over. The decoder goes on with what comes behind it.
+    #[error(transparent)]
+    Skipped(#[from] Skipped),
+    /// The bytes are not RESP. Nothing that comes behind them can be understood.
+    #[error(transparent)]
+    NotResp(#[from] NotResp),
+}
+
+/// What a server may send: the answer to a command, or something that it says by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Incoming {
+    /// The reply to a command.
+    Reply,
+    /// A push, of RESP3.
+    Push,
+}
+
+/// A reply or a push was read over to its end, and nothing of it was kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+#[error("{} was read over: {}", .incoming.text(), .over.map_or_else(|| "nobody waited for it".to_owned(), |over| over.to_string()))]
+pub struct Skipped {
+    /// Which of the two it was.
+    pub incoming: Incoming,
+    /// The limit that it is over; `None` when nobody waited for it.
+    pub over: Option<OverLimit>,
+}
+
+impl Incoming {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Reply => "a reply",
+            Self::Push => "a push",
+        }
+    }
+}
+
+/// The bytes of a connection are not RESP.
 ///
 /// Its text says what was expected and what came instead, as an escaped excerpt of at most 32 characters.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the server's reply cannot be understood: expected {expected}, got \"{found}\"")]
-pub struct DecodeError {
+pub struct NotResp {
     expected: Cow<'static, str>,
     found: Excerpt,
 }
 
-impl DecodeError {
+impl NotResp {
     #[cold]
     pub(super) fn new(expected: impl Into<Cow<'static, str>>, found: impl Display) -> Self {
         Self { expected: expected.into(), found: Excerpt::of(found) }
@@ -64,11 +106,11 @@ impl Display for Excerpt {
 }
 
 #[cold]
-pub(super) fn too_long(max: usize, found: impl Display) -> DecodeError {
-    DecodeError::new(format!("at most {max} bytes in a string"), found)
+pub(super) fn too_long(most: u64, found: impl Display) -> NotResp {
+    NotResp::new(format!("at most {most} bytes in a string"), found)
 }
 
 #[cold]
-pub(super) fn too_many_elements(limits: &Limits, found: impl Display) -> DecodeError {
-    DecodeError::new(format!("at most {} elements in an aggregate", limits.max_elements), found)
+pub(super) fn too_many_elements(most: u64, found: impl Display) -> NotResp {
+    NotResp::new(format!("at most {most} elements in an aggregate"), found)
 }

@@ -67,7 +67,7 @@ pub(crate) struct Subscription {
 /// What a server's word means to the reader of the messages.
 #[derive(Debug)]
 pub(crate) enum News {
-    /// A message, and how many bytes its names and its payload have.
+    /// A message, and how much memory its names and its payload take.
     Message(Msg, usize),
     /// A subscription that was to be made again is refused, and given up.
     Refused(Subscription, Error),

@@ -3,14 +3,14 @@
 use redis::{Msg, PushInfo, PushKind, ServerError, Value};
 
 use super::{Scope, Verb};
-use crate::proto::decode::push_kind;
+use crate::proto::decode::{memory_of, push_kind};
 
 /// How much of a value that makes no sense is quoted.
 const QUOTED: usize = 100;
 
 #[derive(Debug)]
 pub(super) enum Heard {
-    /// A message, and how many bytes its names and its payload have.
+    /// A message, and how much memory its names and its payload take.
     Message(Msg, usize),
     Confirmed(Verb, Scope, Vec<u8>),
     Pong,
@@ -43,7 +43,7 @@ impl Heard {
         const INCOMPLETE: &str = "half of a push";
         let (verb, scope) = match kind {
             PushKind::Message | PushKind::PMessage | PushKind::SMessage => {
-                let size = data.iter().map(size).sum();
+                let size = data.iter().map(memory_of).sum();
                 let message = Msg::from_push_info(PushInfo { kind, data });
                 return message
                     .map(|message| Self::Message(message, size))
@@ -61,12 +61,5 @@ impl Heard {
             Some(Value::BulkString(name)) => Ok(Self::Confirmed(verb, scope, name)),
             _ => Err(INCOMPLETE.to_owned()),
         }
-    }
-}
-
-fn size(value: &Value) -> usize {
-    match value {
-        Value::BulkString(bytes) => bytes.len(),
-        _ => 0,
     }
 }

@@ -188,7 +188,7 @@ fn resp2_speaks_in_arrays() {
         assert_eq!(message.get_channel_name(), "a");
         assert_eq!(message.get_payload::<String>().unwrap(), "hello");
         assert_eq!(message.get_pattern::<Option<String>>().unwrap().as_deref(), pattern);
-        assert_eq!(size, 6 + pattern.map_or(0, str::len));
+        assert_eq!(size, 6 + 2 * 32 + pattern.map_or(0, |pattern| pattern.len() + 32));
     }
 }
 

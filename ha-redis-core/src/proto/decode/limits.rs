@@ -1,0 +1,154 @@
+//! What one reply may take, and the account of what it does take.
+
+use redis::{PushKind, Value, VerbatimFormat};
+
+use super::token::LONGEST_LINE;
+use crate::config::RedisConfig;
+
+/// What a server may send in one reply. What is over a limit is read over: it takes no memory, and the connection
+/// stays in step.
+///
+/// Nothing is reserved in advance: memory grows with the bytes that came, not with a length that was announced.
+///
+/// ```
+/// use ha_redis_core::proto::{DecodeError, Decoder, Limits};
+/// use redis::Value;
+///
+/// # fn main() -> Result<(), DecodeError> {
+/// let mut limits = Limits::default();
+/// limits.max_reply_bytes = 1024 * 1024;
+/// let mut decoder = Decoder::with_limits(limits);
+/// let bytes = [b"$1048577\r\n".to_vec(), vec![b'x'; 1_048_577], b"\r\n:1\r\n".to_vec()].concat();
+/// let mut input = &bytes[..];
+/// assert!(matches!(decoder.decode(&mut input), Err(DecodeError::Skipped(_))));
+/// assert_eq!(decoder.decode(&mut input)?, Some(Value::Int(1)));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Bytes of memory that a reply may take, counted by what its values cost: an element of an array takes
+    /// 56 bytes, whatever it is, and a string its length and some 32 bytes more. 1 GiB by default, so that the
+    /// largest string that Redis sends by default (`proto-max-bulk-len`, 512 MiB) fits twice.
+    pub max_reply_bytes: usize,
+    /// How many aggregates (arrays, maps, sets, pushes, attributes) may stand inside each other; 128 by
+    /// default, and never more than 1,024. Redis itself nests a handful; scripts and modules may go deeper.
+    pub max_reply_depth: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_reply_bytes: 1 << 30, max_reply_depth: 128 }
+    }
+}
+
+impl Limits {
+    /// Those of the settings.
+    pub(crate) fn of(config: &RedisConfig) -> Self {
+        Self {
+            max_reply_bytes: usize::try_from(config.max_reply_bytes()).unwrap_or(usize::MAX),
+            max_reply_depth: config.max_reply_depth() as usize,
+        }
+    }
+}
+
+/// The limit that a reply is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OverLimit {
+    /// [`Limits::max_reply_bytes`], and its value.
+    #[error("it takes more memory than `max_reply_bytes` = {0}; raise that, or ask for less at once")]
+    Bytes(usize),
+    /// [`Limits::max_reply_depth`], and its value.
+    #[error(
+        "it nests deeper than `max_reply_depth` = {0}; raise that, up to 1024, or ask for a flatter reply"
+    )]
+    Depth(usize),
+    /// A status, an error or a big number has more than so many bytes.
+    #[error("it holds a status, an error or a number of more than {0} bytes; have it sent as a string")]
+    Line(usize),
+}
+
+/// Beside its bytes, what a string or a list takes of a system's allocator at the most.
+const ALLOCATION: usize = 32;
+
+/// The account of the memory that a reply takes. It depends on what was sent alone, and not on the pieces in which it
+/// came.
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    limit: usize,
+    spent: usize,
+}
+
+impl Account {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit, spent: 0 }
+    }
+
+    #[inline]
+    pub(super) fn clear(&mut self) {
+        self.spent = 0;
+    }
+
+    /// What a string or a list of so many bytes takes.
+    #[inline]
+    pub(super) fn block(bytes: usize) -> usize {
+        bytes.saturating_add(ALLOCATION)
+    }
+
+    /// Counts `bytes` of memory; false when there is no room for them.
+    #[inline]
+    pub(super) fn charge(&mut self, bytes: usize) -> bool {
+        let fits = bytes <= self.limit - self.spent;
+        if fits {
+            self.spent += bytes;
+        }
+        fits
+    }
+
+    pub(super) fn over(&self) -> OverLimit {
+        OverLimit::Bytes(self.limit)
+    }
+}
+
+/// The memory that a value takes beside its own place: what the account counts for it, or less.
+pub(crate) fn memory_of(value: &Value) -> usize {
+    match value {
+        Value::BulkString(bytes) => Account::block(bytes.capacity()),
+        Value::SimpleString(text) => Account::block(text.capacity()),
+        Value::VerbatimString { format, text } => {
+            let format = match format {
+                VerbatimFormat::Unknown(name) => Account::block(name.capacity()),
+                _ => 0,
+            };
+            format + Account::block(text.capacity())
+        }
+        Value::Array(values) | Value::Set(values) => memory_of_list(values, memory_of),
+        Value::Map(pairs) => memory_of_list(pairs, memory_of_pair),
+        Value::Attribute { data, attributes } => {
+            Account::block(size_of::<Value>()) + memory_of(data) + memory_of_list(attributes, memory_of_pair)
+        }
+        Value::Push { kind, data } => {
+            let kind = match kind {
+                PushKind::Other(name) => Account::block(name.capacity()),
+                _ => 0,
+            };
+            kind + memory_of_list(data, memory_of)
+        }
+        Value::ServerError(error) => {
+            Account::block(error.code().len()) + Account::block(error.details().map_or(0, str::len))
+        }
+        // Its type is another with another feature of redis-rs.
+        Value::BigNumber(_) => LONGEST_LINE,
+        _ => 0,
+    }
+}
+
+fn memory_of_pair((key, value): &(Value, Value)) -> usize {
+    memory_of(key) + memory_of(value)
+}
+
+fn memory_of_list<T>(list: &Vec<T>, memory_of: fn(&T) -> usize) -> usize {
+    Account::block(list.capacity() * size_of::<T>()) + list.iter().map(memory_of).sum::<usize>()
+}

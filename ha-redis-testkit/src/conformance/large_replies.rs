@@ -1,0 +1,236 @@
+//! Replies that are larger than the client takes: the error of their own call, and nobody else's.
+
+use std::time::Duration;
+
+use super::kit::{Kit, calls, connections, peak_memory, settings};
+use crate::{Answer, ScriptedServer, Server};
+use ha_redis_core::{Connection, Outcome, PubSubEvent, RedisErrorExt};
+use redis::{AsyncCommands, RedisError, Value};
+
+tests![
+    reply_over_limit_fails_its_own_call_alone,
+    pipeline_and_transaction_over_limit_leave_later_replies_in_place,
+    long_status_and_error_lines_arrive,
+    deeply_nested_reply_fails_its_own_call_alone,
+    large_reply_of_blocking_command_is_told,
+    message_over_limit_is_missed_alone,
+    reply_to_a_caller_who_has_gone_takes_no_memory,
+    reply_without_end_takes_no_more_memory_than_allowed,
+    handshake_without_end_takes_little_memory,
+    subscriber_keeps_no_more_than_its_buffer_whatever_messages_are_made_of,
+];
+
+const LIMIT: usize = 1 << 20;
+
+async fn client_with_limit(kit: &Kit, server: &Server) -> ha_redis_core::Client {
+    let settings = settings(server.port()).max_reply_bytes(LIMIT as u64);
+    kit.connect(settings.build().unwrap()).await.unwrap()
+}
+
+fn assert_too_large(error: &RedisError, limit: &str) {
+    let ours = error.client_error().unwrap_or_else(|| panic!("{error}"));
+    assert!(ours.is_reply_too_large(), "{error}");
+    assert!(error.to_string().contains(limit), "{error}");
+    assert_eq!(error.outcome(), Outcome::Ran);
+}
+
+async fn reply_over_limit_fails_its_own_call_alone(kit: Kit) {
+    let server = Server::start().unwrap();
+    let client = client_with_limit(&kit, &server).await;
+    let mut redis = client.connection();
+    redis.set::<_, _, ()>("large", vec![b'x'; LIMIT]).await.unwrap();
+    redis.set::<_, _, ()>("fits", vec![b'x'; LIMIT - 100]).await.unwrap();
+    let neighbours = (0..40).map(|_| {
+        let mut redis = client.connection();
+        kit.spawn(async move {
+            for _ in 0..20 {
+                redis.incr::<_, _, ()>("count", 1).await.unwrap();
+            }
+        })
+    });
+    let neighbours = neighbours.collect::<Vec<_>>();
+    for _ in 0..10 {
+        let error = redis.get::<_, Vec<u8>>("large").await.unwrap_err();
+        assert_too_large(&error, "max_reply_bytes");
+        assert_eq!(redis.get::<_, Vec<u8>>("fits").await.unwrap().len(), LIMIT - 100);
+    }
+    kit.all(neighbours).await;
+    assert_eq!(redis.get::<_, usize>("count").await.unwrap(), 800);
+    assert_eq!(calls(&server, "get"), 21, "nothing was repeated");
+    assert_eq!(connections(&server), 1);
+}
+
+async fn pipeline_and_transaction_over_limit_leave_later_replies_in_place(kit: Kit) {
+    let server = Server::start().unwrap();
+    let client = client_with_limit(&kit, &server).await;
+    let mut redis = client.connection();
+    redis.set::<_, _, ()>("large", vec![b'x'; LIMIT]).await.unwrap();
+    redis.set::<_, _, ()>("half", vec![b'x'; LIMIT / 2]).await.unwrap();
+    let mut with_large = redis::pipe();
+    with_large.incr("count", 1).get("large").incr("count", 1);
+    let mut halves = redis::pipe();
+    halves.get("half").get("half").incr("count", 1);
+    for round in 1..=3 {
+        for pipeline in [&mut with_large, &mut halves] {
+            for atomic in [false, true] {
+                let mut pipeline = pipeline.clone();
+                if atomic {
+                    pipeline.atomic();
+                }
+                let error = pipeline.query_async::<Value>(&mut redis).await.unwrap_err();
+                assert_too_large(&error, "max_reply_bytes");
+            }
+        }
+        assert_eq!(redis.get::<_, usize>("count").await.unwrap(), 6 * round, "all of it has run, once");
+    }
+    assert_eq!(connections(&server), 1);
+}
+
+async fn eval(redis: &mut Connection, script: &str) -> Result<Value, RedisError> {
+    redis::cmd("EVAL").arg(script).arg(0).query_async(redis).await
+}
+
+async fn long_status_and_error_lines_arrive(kit: Kit) {
+    let server = Server::start().unwrap();
+    let client = kit.client_of(&server).await;
+    let mut redis = client.connection();
+    let text = |bytes: usize| format!("string.rep('x', {bytes})");
+    let status = eval(&mut redis, &format!("return {{ok = {}}}", text(70_000))).await.unwrap();
+    assert_eq!(status, Value::SimpleString("x".repeat(70_000)));
+    let error = eval(&mut redis, &format!("return redis.error_reply('CODE ' .. {})", text(70_000))).await;
+    let error = error.unwrap_err();
+    assert_eq!(error.code(), Some("CODE"));
+    assert!(error.detail().is_some_and(|detail| detail.len() >= 70_000), "{error}");
+    for script in
+        [format!("return {{ok = {}}}", text(2_000_000)), format!("return {{err = {}}}", text(2_000_000))]
+    {
+        assert_too_large(&eval(&mut redis, &script).await.unwrap_err(), "1048576 bytes");
+    }
+    assert_eq!(redis.ping::<String>().await.unwrap(), "PONG");
+    assert_eq!(calls(&server, "eval"), 4);
+    assert_eq!(connections(&server), 1);
+}
+
+async fn deeply_nested_reply_fails_its_own_call_alone(kit: Kit) {
+    let server = Server::start().unwrap();
+    let nested = "local t = {7} for level = 2, 500 do t = {t} end return t";
+    let mut redis = kit.client_of(&server).await.connection();
+    assert_too_large(&eval(&mut redis, nested).await.unwrap_err(), "max_reply_depth");
+    assert_eq!(redis.ping::<String>().await.unwrap(), "PONG");
+    let deeper = settings(server.port()).max_reply_depth(500);
+    let mut redis = kit.connect(deeper.build().unwrap()).await.unwrap().connection();
+    let mut value = eval(&mut redis, nested).await.unwrap();
+    while let Value::Array(mut elements) = value {
+        value = elements.pop().unwrap();
+    }
+    assert_eq!(value, Value::Int(7));
+}
+
+async fn large_reply_of_blocking_command_is_told(kit: Kit) {
+    let server = Server::start().unwrap();
+    let client = client_with_limit(&kit, &server).await;
+    let mut redis = client.connection();
+    redis.rpush::<_, _, ()>("queue", vec![b'x'; LIMIT]).await.unwrap();
+    let error = redis.blpop::<_, Value>("queue", 1.0).await.unwrap_err();
+    assert_too_large(&error, "max_reply_bytes");
+    assert_eq!(calls(&server, "blpop"), 1);
+    redis.rpush::<_, _, ()>("queue", "next").await.unwrap();
+    assert_eq!(redis.blpop::<_, (String, String)>("queue", 1.0).await.unwrap().1, "next");
+}
+
+async fn message_over_limit_is_missed_alone(kit: Kit) {
+    let server = Server::start().unwrap();
+    let client = client_with_limit(&kit, &server).await;
+    let mut sub = client.pubsub().await.unwrap();
+    sub.subscribe("news").await.unwrap();
+    let mut redis = client.connection();
+    for message in [b"before".to_vec(), vec![b'x'; LIMIT], b"after".to_vec()] {
+        redis.publish::<_, _, ()>("news", message).await.unwrap();
+    }
+    let mut heard = Vec::new();
+    for _ in 0..3 {
+        heard.push(match kit.within("an event", sub.next()).await.unwrap() {
+            PubSubEvent::Message(message) => message.get_payload::<String>().unwrap(),
+            PubSubEvent::Lagged { missed } => format!("missed {missed}"),
+            event => panic!("{event:?}"),
+        });
+    }
+    assert_eq!(heard, ["before", "missed 1", "after"]);
+}
+
+/// So many elements of an array are some 12 MB on the wire, and 224 MB as values.
+const MANY: usize = 4_000_000;
+/// What a test may take besides.
+const SLACK: usize = 64 << 20;
+
+async fn reply_to_a_caller_who_has_gone_takes_no_memory(kit: Kit) {
+    let server = ScriptedServer::start(|_, command: &[String]| match command[0].as_str() {
+        "GET" => Answer::Send([format!("*{MANY}\r\n").into_bytes(), b"_\r\n".repeat(1_000)].concat()),
+        "SET" => Answer::Send([b"_\r\n".repeat(MANY - 1_000), b"+OK\r\n".to_vec()].concat()),
+        _ => Answer::Send(b"$2\r\nok\r\n".to_vec()),
+    })
+    .unwrap();
+    let settings = settings(server.port()).socket_timeout(Duration::from_secs(20));
+    let client = kit.connect(settings.build().unwrap()).await.unwrap();
+    let before = peak_memory();
+    let mut impatient = client.connection().with_timeout(Duration::from_millis(200));
+    let error = impatient.get::<_, Value>("key").await.unwrap_err();
+    assert!(error.is_timeout(), "{error}");
+    let mut redis = client.connection();
+    // Its reply comes behind the rest of the other one.
+    redis.set::<_, _, ()>("key", 1).await.unwrap();
+    assert!(peak_memory() < before + SLACK);
+    assert_eq!(redis::cmd("ECHO").arg(1).query_async::<String>(&mut redis).await.unwrap(), "ok");
+    assert_eq!(server.accepted(), 1);
+}
+
+async fn reply_without_end_takes_no_more_memory_than_allowed(kit: Kit) {
+    let server = ScriptedServer::start(|_, command: &[String]| match command[0].as_str() {
+        "GET" => Answer::Flood(b"*?\r\n".to_vec(), b"_\r\n".repeat(10_000)),
+        _ => Answer::Send(b"$2\r\nok\r\n".to_vec()),
+    })
+    .unwrap();
+    let settings = settings(server.port()).max_reply_bytes(64 << 20).socket_timeout(Duration::from_secs(3));
+    let client = kit.connect(settings.retry_attempts(0).build().unwrap()).await.unwrap();
+    let before = peak_memory();
+    let mut redis = client.connection().with_timeout(Duration::from_secs(3));
+    assert!(redis.get::<_, Value>("key").await.unwrap_err().client_error().is_some());
+    assert!(peak_memory() < before + (64 << 20) + SLACK);
+}
+
+async fn handshake_without_end_takes_little_memory(kit: Kit) {
+    let server = ScriptedServer::start_bare(|_, _: &[String]| {
+        Answer::Flood(format!("*{MANY}\r\n").into_bytes(), b"_\r\n".repeat(10_000))
+    })
+    .unwrap();
+    let settings = settings(server.port()).socket_connect_timeout(Duration::from_secs(2));
+    let before = peak_memory();
+    let connected = kit.connect(settings.failover_wait(Duration::from_secs(2)).build().unwrap()).await;
+    assert!(connected.is_err());
+    assert!(peak_memory() < before + SLACK);
+}
+
+async fn subscriber_keeps_no_more_than_its_buffer_whatever_messages_are_made_of(kit: Kit) {
+    // A message is 20 bytes on the wire for each of its elements, and five times as much in memory.
+    let list = [b"*1000\r\n".to_vec(), b"+aaaaaaaaaaaaaaaaa\r\n".repeat(1_000)].concat();
+    let message = [b">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n".to_vec(), list].concat();
+    let mut messages = b">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n".to_vec();
+    (0..3_000).for_each(|_| messages.extend_from_slice(&message));
+    let server = ScriptedServer::start(move |_, command: &[String]| match command[0].as_str() {
+        "SUBSCRIBE" => Answer::Send(std::mem::take(&mut messages)),
+        _ => Answer::Send(b">3\r\n$11\r\nunsubscribe\r\n$1\r\nc\r\n:0\r\n".to_vec()),
+    })
+    .unwrap();
+    let settings = settings(server.port()).pubsub_buffer_bytes(1 << 20);
+    let client = kit.connect(settings.build().unwrap()).await.unwrap();
+    let mut sub = client.pubsub().await.unwrap();
+    let before = peak_memory();
+    sub.subscribe("c").await.unwrap();
+    // Its confirmation comes behind all messages.
+    sub.unsubscribe("c").await.unwrap();
+    assert!(peak_memory() < before + SLACK);
+    let PubSubEvent::Lagged { missed } = kit.within("an event", sub.next()).await.unwrap() else {
+        panic!("nothing was lost")
+    };
+    assert!((2_980..3_000).contains(&missed), "{missed}");
+}

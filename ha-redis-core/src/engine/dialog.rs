@@ -123,6 +123,7 @@ impl Dialog {
 
     /// Waits for the next value, a push or a reply, and sends meanwhile what is staged. Dropping the future loses
     /// nothing.
+    #[cfg(feature = "sentinel")]
     pub(crate) async fn next(&mut self) -> Result<Value, Error> {
         let too_large = |skipped: Skipped| Error::new(Kind::ReplyTooLarge, skipped.to_string());
         self.heard().await?.map_err(too_large)

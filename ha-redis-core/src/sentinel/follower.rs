@@ -489,6 +489,9 @@ impl Follower {
     fn ask(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let is_well = self.connection == Connection::Up && self.dissent.is_none();
         self.next_ask = now + if is_well { POLL } else { URGENT_POLL };
+        // What they say once they have had the time to confirm a switch decides on it.
+        let confirmed_by = self.master.as_ref().and_then(|master| master.confirmed_by(now));
+        self.next_ask = confirmed_by.map_or(self.next_ask, |until| self.next_ask.min(until));
         self.council.ask();
         actions.push(Action::Ask);
     }

@@ -27,7 +27,12 @@ pub(super) struct Master {
 impl Master {
     /// Whether the Sentinels have yet to say that it is master.
     pub(super) fn is_ahead(&self, now: Instant) -> bool {
-        self.provisional.as_ref().is_some_and(|switch| now < switch.until)
+        self.confirmed_by(now).is_some()
+    }
+
+    /// Until when they have the time to say so, if they have it still.
+    pub(super) fn confirmed_by(&self, now: Instant) -> Option<Instant> {
+        self.provisional.as_ref().map(|switch| switch.until).filter(|until| now < *until)
     }
 
     /// Whether those who name this one have yet to hear of the switch, whatever epoch they name it in.

@@ -30,6 +30,7 @@ scenarios![
     event_missed,
     flapping,
     gone_for_long,
+    handed_on_by_hand_after_a_switch,
     hang,
     leader_dies_after_the_promotion,
     leader_dies_before_the_promotion,

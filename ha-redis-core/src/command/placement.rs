@@ -111,6 +111,11 @@ fn place_pipeline(pipeline: &Pipeline, handle: Handle) -> Placement {
             (_, Placement::Refused(refusal)) => return Placement::Refused(refusal),
             (whole, Placement::Shared | Placement::Urgent) => whole,
             (whole, Placement::Blocking { .. }) if pipeline.is_transaction() => whole,
+            (Placement::Blocking { .. }, Placement::Scan) | (Placement::Scan, Placement::Blocking { .. })
+                if handle == Handle::Shared =>
+            {
+                return Placement::Refused(Refusal { command: "a scan", reason: SCAN_APART });
+            }
             (Placement::Blocking { limit }, Placement::Scan) => Placement::Blocking { limit },
             (Placement::Blocking { limit: sum }, Placement::Blocking { limit }) => {
                 let sum = sum.zip(limit).map(|(sum, limit)| sum.saturating_add(limit));
@@ -174,6 +179,7 @@ const CREDENTIALS: &str =
 const NAME: &str = "it is lost when the connection is; set the client name in the configuration";
 const TRACKING: &str = "all callers share this connection, and its invalidations are not passed on; use a dedicated connection, with REDIRECT";
 const FIELDSETS: &str = "a fieldset belongs to one connection; use a dedicated connection";
+const SCAN_APART: &str = "it goes on at the server process that gave its cursor, and a command that blocks goes elsewhere; send it by itself";
 const UNKNOWN: &str =
     "it is not known, and may change the connection for all callers; use a dedicated connection";
 const OWN_WRITES: &str =

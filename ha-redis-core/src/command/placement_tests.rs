@@ -223,8 +223,13 @@ fn a_pipeline_adds_up_what_blocks() {
     assert_eq!(pipeline_placement(&pipeline(&["BLPOP a 0", "BLPOP a 1"])), FOR_EVER);
     assert_eq!(pipeline_placement(&pipeline(&["BLPOP a 1", "BLPOP a 0"])), FOR_EVER);
     assert_eq!(pipeline_placement(&pipeline(&["GET k", "SCAN 5", "GET k"])), Placement::Scan);
-    assert_eq!(pipeline_placement(&pipeline(&["BLPOP a 1", "SCAN 5"])), blocking(1000));
-    assert_eq!(pipeline_placement(&pipeline(&["SCAN 5", "BLPOP a 1"])), blocking(1000));
+    for both in [["BLPOP a 1", "SCAN 5"], ["SCAN 5", "BLPOP a 1"]] {
+        assert!(
+            matches!(pipeline_placement(&pipeline(&both)), Placement::Refused(_)),
+            "the cursor's process"
+        );
+        assert_eq!(pipeline_placement_on_dedicated(&pipeline(&both)), blocking(1000));
+    }
 }
 
 #[test]

@@ -16,7 +16,9 @@ use crate::config::ConfigError;
 pub use outcome::Outcome;
 pub use redis_error::RedisErrorExt;
 pub(crate) use redis_error::passes;
-pub(crate) use server_error::{Passing, is_refusal, noted, outcome_of, passing_of, said, will_pass};
+pub(crate) use server_error::{
+    Passing, is_from_inside, is_refusal, noted, outcome_of, passing_of, said, will_pass,
+};
 
 /// An error of the client: opaque, cheap to clone, with predicates for what callers branch on.
 ///

@@ -43,10 +43,10 @@ impl RedisErrorExt for RedisError {
             return Outcome::MaybeApplied;
         }
         match (self.kind(), errors.as_slice()) {
-            // A transaction that EXEC refused ran none of its commands.
-            (ErrorKind::Server(ServerErrorKind::ExecAbort), _) => Outcome::NotApplied,
             // Of a pipeline some commands may have run although others were refused.
             (_, [error]) if !is_pipeline(self) => outcome_of(error),
+            // A transaction that EXEC refused ran none of its commands.
+            (ErrorKind::Server(ServerErrorKind::ExecAbort), _) => Outcome::NotApplied,
             (ErrorKind::InvalidClientConfig | ErrorKind::AuthenticationFailed | ErrorKind::Client, _) => {
                 Outcome::NotSent
             }

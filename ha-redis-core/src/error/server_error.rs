@@ -156,7 +156,10 @@ pub(crate) fn is_refusal(error: &ServerError, name: &str, declared: bool) -> boo
         "NOPERM" => text.to_ascii_lowercase().contains("no permissions to ") && !text.contains("script"),
         "MISCONF" => text.contains(" is configured to ") || begins(&["Errors writing to the AOF"]),
         // A script that got the same words from a `pcall` may have gone on with what needs no memory, such as DEL.
-        "OOM" => declared || begins(&["allow-oom flag is not set on the script"]),
+        "OOM" => {
+            begins(&["allow-oom flag is not set on the script"])
+                || (declared && begins(&["command not allowed when used memory"]))
+        }
         "ERR" => {
             let arity = format!("wrong number of arguments for '{}", name.to_ascii_lowercase());
             begins(&["unknown command", &arity, "Number of keys can't be", "Bad number of keys"])
@@ -168,6 +171,11 @@ pub(crate) fn is_refusal(error: &ServerError, name: &str, declared: bool) -> boo
         }
         _ => false,
     }
+}
+
+/// Whether a script had begun when it ran into this.
+pub(crate) fn is_from_inside(error: &ServerError) -> bool {
+    raised_by_script(error.code(), error.details().unwrap_or_default()).is_some()
 }
 
 /// The error that ended a script from inside, if `error` is one: what it ran into is quoted with the script's name.

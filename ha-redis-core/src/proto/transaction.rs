@@ -2,7 +2,7 @@
 
 use redis::{ServerError, Value};
 
-use crate::error::said;
+use crate::error::{Outcome, outcome_of, said};
 
 /// What became of a transaction.
 #[derive(Debug, PartialEq)]
@@ -41,8 +41,12 @@ impl Transaction {
         }
         match (multi, exec) {
             (Value::Okay, Value::ServerError(exec)) => Self::Aborted { commands: refused, exec },
-            // Where MULTI was refused, that is the reason for whatever came after it.
+            // Where MULTI was refused, each command ran by itself, if it was not refused as well.
             (Value::ServerError(multi), Value::ServerError(_)) => {
+                if let Some((index, error)) = refused.iter().find(|(_, error)| may_have_run(error)) {
+                    let multi = why(&Value::ServerError(multi));
+                    return Self::Torn(format!("command {index} ran by itself{multi}: {}", said(error)));
+                }
                 Self::Aborted { commands: Vec::new(), exec: multi }
             }
             (Value::Okay, exec) => executed(refused, replies.len(), exec),
@@ -70,6 +74,11 @@ fn executed(refused: Vec<(usize, ServerError)>, commands: usize, exec: Value) ->
         )),
         _ => Transaction::Torn("EXEC was answered with something else than values".into()),
     }
+}
+
+/// Scripts end with errors of their own when a part of their work is done.
+fn may_have_run(error: &ServerError) -> bool {
+    outcome_of(error) != Outcome::NotApplied
 }
 
 fn is_queued(reply: &Value) -> bool {
@@ -120,6 +129,10 @@ mod tests {
                 .contains("since MULTI was refused: ERR nested")
         );
         assert!(torn(&["-NOPERM no", ":1", "-ERR EXEC without MULTI"]).contains("command 0"));
+        let script = "-ERR half way script: f_1, on @user_script:2.";
+        assert!(
+            torn(&["-NOPERM no", "-WRONGTYPE no", script, "-ERR EXEC without MULTI"]).contains("command 1")
+        );
         assert!(torn(&["+QUEUED", "+QUEUED", "*1\r\n:1"]).contains("by hand"));
         assert!(torn(&["+OK", "+QUEUED", ":1"]).contains("something else"));
         assert!(torn(&[]).contains("no replies") && torn(&["+OK"]).contains("MULTI"));

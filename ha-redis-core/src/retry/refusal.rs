@@ -4,7 +4,7 @@ use redis::{Arg, Cmd, Pipeline, ServerError, Value};
 
 use crate::command::{Safety, pipeline_safety, safety};
 use crate::error::Outcome::{self, MaybeApplied, NotApplied, Ran};
-use crate::error::{Passing, is_refusal, noted, outcome_of, passing_of};
+use crate::error::{Passing, is_from_inside, is_refusal, noted, outcome_of, passing_of};
 use crate::proto::Transaction;
 
 /// A server's refusal of a call that it will take later.
@@ -33,7 +33,14 @@ impl Refusal {
 
 pub(crate) fn of_command(command: &Cmd, reply: &Value) -> Option<Refusal> {
     let Value::ServerError(error) = reply else { return None };
-    Refusal::of(error).filter(|_| outcome(command, error) == NotApplied)
+    let refusal = Refusal::of(error).filter(|_| outcome(command, error) == NotApplied)?;
+    // It has written nothing, but a message is no write.
+    let ran = if is_from_inside(error) && speaks_of_publishing(command) {
+        safety(command)
+    } else {
+        Safety::ReadOnly
+    };
+    Some(Refusal { ran, ..refusal })
 }
 
 /// A pipeline of which some commands were refused, and the others have run.
@@ -42,11 +49,21 @@ pub(crate) fn of_pipeline(pipeline: &Pipeline, replies: &[Value]) -> Option<Refu
     let mut refusals = answered().filter_map(|(command, reply)| of_command(command, reply));
     let first = refusals.next()?;
     let elsewhere = first.elsewhere || refusals.any(|refusal| refusal.elsewhere);
-    let mut ran = Pipeline::new();
-    for (command, _) in answered().filter(|(command, reply)| has_run(command, reply)) {
-        ran.add_command(command.clone());
+    let has_written = |(command, reply): &(&Cmd, &Value)| match of_command(command, reply) {
+        Some(refusal) => refusal.ran > Safety::ReadOnly,
+        None => has_run(command, reply) && safety(command) > Safety::ReadOnly,
+    };
+    // Sent again, what was refused before a write that ran would look at it.
+    let writes = answered().enumerate().filter(|(_, answered)| has_written(answered));
+    let last = writes.map(|(index, _)| index).last();
+    let mut again = Pipeline::new();
+    for (command, reply) in answered().take(last.map_or(0, |last| last + 1)) {
+        // What was refused for good will be again.
+        if of_command(command, reply).is_some() || has_run(command, reply) {
+            again.add_command(command.clone());
+        }
     }
-    Some(Refusal { elsewhere, ran: pipeline_safety(&ran), ..first })
+    Some(Refusal { elsewhere, ran: pipeline_safety(&again), ..first })
 }
 
 /// A transaction that was not run: the replies are those to MULTI, to each command, and to EXEC.
@@ -123,6 +140,14 @@ impl UserCode {
     }
 }
 
+/// Whether the script that this runs speaks of publishing. Nobody can tell that of one that is called by its hash.
+fn speaks_of_publishing(command: &Cmd) -> bool {
+    command.args_iter().any(|arg| match arg {
+        Arg::Simple(text) => text.windows(7).any(|word| word.eq_ignore_ascii_case(b"publish")),
+        _ => false,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,6 +185,22 @@ mod tests {
     }
 
     #[test]
+    fn what_was_refused_may_not_look_at_what_ran_behind_it() {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("INCR").arg("n").cmd("SET").arg("n").arg(5);
+        let refused = value("-READONLY no");
+        assert_eq!(of_pipeline(&pipeline, &[refused.clone(), Value::Okay]), read_only(Safety::Unsafe));
+        let mut pipeline = redis::pipe();
+        pipeline.set("a", 1).set("b", 2).cmd("INCR").arg("n");
+        let replies = [refused.clone(), Value::Okay, refused.clone()];
+        assert_eq!(of_pipeline(&pipeline, &replies), read_only(Safety::Repeatable));
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("GET").arg("a").set("b", 1).cmd("GET").arg("c");
+        let replies = [Value::Nil, refused, Value::Nil];
+        assert_eq!(of_pipeline(&pipeline, &replies), read_only(Safety::ReadOnly), "only reads have run");
+    }
+
+    #[test]
     fn a_transaction_is_refused_by_its_commands_or_by_exec() {
         let aborted = "-EXECABORT Transaction discarded because of previous errors.";
         let refused = [Value::Okay, value("-READONLY no"), value(aborted)];
@@ -184,6 +225,9 @@ mod tests {
         assert_eq!(of_command(&script, &value("-READONLY because I say so")), None);
         let at_write = "-READONLY You can't write against a read only replica. script: f, on @user_script:1.";
         assert_eq!(of_command(&script, &value(at_write)), read_only(Safety::ReadOnly));
+        let mut script = redis::cmd("EVAL");
+        script.arg("redis.call('Publish', 'news', 1) return redis.call('SET', 'k', 1)").arg(0);
+        assert_eq!(of_command(&script, &value(at_write)), read_only(Safety::Unsafe), "it has published");
         assert!(of_command(&redis::cmd("GET"), &value("-TRYAGAIN later")).is_some());
     }
 }

@@ -46,7 +46,7 @@ impl Runtime for AsyncStdRuntime {
     }
 
     fn timer(&self, at: Instant) -> Box<dyn Timer> {
-        Box::new(Sleep(async_io::Timer::at(at)))
+        Box::new(Sleep { timer: async_io::Timer::at(at), fired: false })
     }
 
     fn spawn(&self, task: Task) -> io::Result<()> {
@@ -88,15 +88,21 @@ fn set_options(socket: &TcpStream) -> io::Result<()> {
 }
 
 /// async-std's own timers cannot be set again; those of async-io, on which it stands, can.
-struct Sleep(async_io::Timer);
+struct Sleep {
+    timer: async_io::Timer,
+    /// The timer forgets that it has fired.
+    fired: bool,
+}
 
 impl Timer for Sleep {
     fn reset(&mut self, at: Instant) {
-        self.0.set_at(at);
+        self.timer.set_at(at);
+        self.fired = false;
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        Pin::new(&mut self.0).poll(cx).map(drop)
+        self.fired = self.fired || Pin::new(&mut self.timer).poll(cx).is_ready();
+        if self.fired { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 

@@ -37,23 +37,31 @@ impl Alarm {
     pub(crate) fn new(at: Instant) -> Self {
         Self { key: (at, NUMBERS.fetch_add(1, Ordering::Relaxed)) }
     }
+
+    /// A waker is not dropped under the lock: with it may go a task that holds an alarm.
+    fn forget(&self) {
+        let waker = lock(&ALARMS).remove(&self.key);
+        drop(waker);
+    }
 }
 
 impl Timer for Alarm {
     fn reset(&mut self, at: Instant) {
-        lock(&ALARMS).remove(&self.key);
+        self.forget();
         self.key.0 = at;
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut alarms = lock(&ALARMS);
         if self.key.0 <= Instant::now() {
-            alarms.remove(&self.key);
+            self.forget();
             return Poll::Ready(());
         }
+        let waker = cx.waker().clone();
+        let mut alarms = lock(&ALARMS);
         let is_next = alarms.first_key_value().is_none_or(|(first, _)| self.key < *first);
-        alarms.insert(self.key, cx.waker().clone());
+        let before = alarms.insert(self.key, waker);
         drop(alarms);
+        drop(before);
         if let Some(thread) = is_next.then(|| THREAD.as_ref()).flatten() {
             thread.unpark();
         }
@@ -63,7 +71,7 @@ impl Timer for Alarm {
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        lock(&ALARMS).remove(&self.key);
+        self.forget();
     }
 }
 

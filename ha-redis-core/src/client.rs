@@ -156,7 +156,9 @@ impl Client {
         Fut: Future<Output = RedisResult<T>>,
     {
         let budget = || self.core.budget.take();
-        let attempt = || operation(self.connection().without_retries());
+        let lane = self.core.next_lane();
+        let connection = || Connection::new(self.caller().repeating(lane));
+        let attempt = || operation(connection().without_retries());
         repeat(&*self.core.runtime, policy, budget, attempt).await
     }
 

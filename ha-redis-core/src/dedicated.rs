@@ -14,13 +14,14 @@ use crate::engine::borrowed::{Borrowed, borrow};
 use crate::engine::caller::{Attempt, Failure, exchange_in_turn, overloaded, stage_in_turn};
 use crate::engine::calling::not_allowed;
 use crate::engine::core::Keeper;
+use crate::engine::driver::unresponsive;
 use crate::engine::refused::{refused, told};
 use crate::error::{Error, Kind, Outcome};
 use crate::link::Slot;
 use crate::link::{Call, NotTaken};
 use crate::proto::{Reply, ReplyBound};
 use crate::retry::RefusalWait;
-use crate::time::{Elapsed, sleep_until, until};
+use crate::time::{sleep_until, until};
 
 /// A connection to the master that nobody else uses, from [`Client::dedicated`](crate::Client::dedicated): for
 /// WATCH, for MULTI by hand, for another database.
@@ -29,7 +30,8 @@ use crate::time::{Elapsed, sleep_until, until};
 /// call fails, as not sent: what WATCH watched is gone, so nothing is tried again behind the caller's back. Drop
 /// it, and take another.
 ///
-/// A refusal that passes on the same server, such as `NOREPLICAS`, is waited for as on other handles; one that needs
+/// A refusal that passes on the same server, such as `NOREPLICAS`, is waited for as on other handles, until the caller has
+/// changed the connection's own state: a transaction that is refused has forgotten what WATCH watched. One that needs
 /// another master is told at once.
 ///
 /// Dropping it gives the connection back, or closes it when its own state was changed.
@@ -48,7 +50,7 @@ impl DedicatedConnection {
         let wait = core.config.failover_wait();
         let wait = core.config.call_timeout().map_or(wait, |timeout| timeout.min(wait));
         let bound = core.runtime.now() + wait;
-        Ok(Self { core: Arc::clone(core), borrowed: borrow(core, bound).await? })
+        Ok(Self { core: Arc::clone(core), borrowed: borrow(core, bound, 0).await? })
     }
 
     /// Sends a command. An error that the server answers with is a [`Value::ServerError`].
@@ -115,10 +117,16 @@ impl DedicatedConnection {
                     return Err(why.with_outcome(Outcome::NotSent));
                 }
                 Err(Failure::NotTaken(NotTaken::Full)) => return Err(overloaded()),
+                Err(Failure::NotTaken(NotTaken::Silent)) => {
+                    let why = unresponsive(&self.borrowed.link().address, timeout);
+                    return Err(why.with_outcome(Outcome::NotSent));
+                }
                 // A failover is under way: it ends this connection, or is aborted.
-                Err(Failure::NotTaken(NotTaken::Held | NotTaken::Silent)) => {
+                Err(Failure::NotTaken(NotTaken::Held)) => {
                     let released = until(&*self.core.runtime, bound, self.core.pool.released()).await;
-                    released.map_err(|Elapsed| Error::new(Kind::Timeout, "a failover took too long"))?;
+                    if released.is_err() || self.core.runtime.now() >= bound {
+                        return Err(Error::new(Kind::Timeout, "a failover took too long"));
+                    }
                 }
             }
         }
@@ -140,7 +148,8 @@ impl DedicatedConnection {
             core.on_not_master(generation);
             return false;
         }
-        if refusal.ran > Safety::ReadOnly {
+        // A refused EXEC has forgotten what WATCH watched, and what was queued: sent again, it would be another transaction.
+        if refusal.ran > Safety::ReadOnly || self.borrowed.tainted {
             return false;
         }
         let (now, random) = (core.runtime.now(), core.runtime.random());

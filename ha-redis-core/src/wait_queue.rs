@@ -65,18 +65,20 @@ impl WaitQueue {
         self.waiters.iter_mut().filter_map(|waiter| waiter.call(&mut self.calls)).collect()
     }
 
-    /// Enters the queue, or stays in it, to be woken by a call. Returns how many are in front.
-    fn wait(&mut self, number: u64, patience: &mut Duration, cx: &Context<'_>) -> usize {
+    /// Enters the queue, or stays in it, to be woken by a call. Returns how many are in front, and what it was before.
+    fn wait(
+        &mut self,
+        number: u64,
+        patience: &mut Duration,
+        cx: &Context<'_>,
+    ) -> (usize, Option<WaiterState>) {
         let state = WaiterState::Asleep(cx.waker().clone());
         match self.position(number) {
-            Ok(index) => {
-                self.waiters[index].state = state;
-                index
-            }
+            Ok(index) => (index, Some(mem::replace(&mut self.waiters[index].state, state))),
             Err(index) => {
                 *patience = (2 * *patience).clamp(PATIENCE, MAX_PATIENCE);
                 self.waiters.insert(index, Waiter { number, patience: *patience, state });
-                index
+                (index, None)
             }
         }
     }
@@ -155,11 +157,15 @@ impl<'a, S> Ticket<'a, S> {
         let mut look = None;
         poll_fn(|cx| {
             loop {
+                // A waker is not dropped under the lock: with it may go a task that holds a ticket.
+                let _before;
                 let calls = {
                     let mut shared = lock(self.shared);
                     let (queue, available) = (self.find)(&mut shared);
                     let calls = queue.calls;
-                    let is_served = queue.wait(self.number, &mut self.patience, cx) < available;
+                    let (in_front, before) = queue.wait(self.number, &mut self.patience, cx);
+                    _before = before;
+                    let is_served = in_front < available;
                     if let Some(found) = attempt(&mut shared, is_served, cx) {
                         return Poll::Ready(Ok(found));
                     }

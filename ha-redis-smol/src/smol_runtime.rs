@@ -55,7 +55,7 @@ impl Runtime for SmolRuntime {
     }
 
     fn timer(&self, at: Instant) -> Box<dyn Timer> {
-        Box::new(Sleep(smol::Timer::at(at)))
+        Box::new(Sleep { timer: smol::Timer::at(at), fired: false })
     }
 
     fn spawn(&self, task: Task) -> io::Result<()> {
@@ -98,15 +98,21 @@ fn set_options(socket: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-struct Sleep(smol::Timer);
+struct Sleep {
+    timer: smol::Timer,
+    /// The timer forgets that it has fired.
+    fired: bool,
+}
 
 impl Timer for Sleep {
     fn reset(&mut self, at: Instant) {
-        self.0.set_at(at);
+        self.timer.set_at(at);
+        self.fired = false;
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        Pin::new(&mut self.0).poll(cx).map(drop)
+        self.fired = self.fired || Pin::new(&mut self.timer).poll(cx).is_ready();
+        if self.fired { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 

@@ -14,7 +14,7 @@ use ha_redis_core::runtime::{Endpoint, Runtime, Task, Timer, Transport, alarm};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// An idle peer is probed after this, and so often, before the system takes it for gone.
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -77,10 +77,13 @@ impl Runtime for TokioRuntime {
     }
 
     fn timer(&self, at: Instant) -> Box<dyn Timer> {
-        // Tokio's timers belong to a runtime, and fire while that is driven. A caller may wait elsewhere.
-        let at_home = Handle::try_current()
-            .is_ok_and(|current| self.handle.get().is_none_or(|home| home.id() == current.id()));
-        match at_home {
+        // Tokio's timers belong to a runtime, and fire while that is driven. A caller may wait elsewhere, or have entered
+        // the context of a runtime with one thread that nobody drives: within a task somebody does.
+        let is_driven = |current: &Handle| {
+            tokio::task::try_id().is_some() || current.runtime_flavor() != RuntimeFlavor::CurrentThread
+        };
+        let is_home = |current: &Handle| self.handle.get().is_none_or(|home| home.id() == current.id());
+        match Handle::try_current().is_ok_and(|current| is_home(&current) && is_driven(&current)) {
             true => Box::new(Sleep(Box::pin(tokio::time::sleep_until(at.into())))),
             false => alarm(at),
         }

@@ -150,6 +150,36 @@ fn bounds_hold_while_the_runtime_of_the_client_is_not_driven() {
 }
 
 #[test]
+fn dedicated_connection_ends_while_the_runtime_of_the_client_is_not_driven() {
+    let server = Server::start().unwrap();
+    let (home, elsewhere) = (foreign(), foreign());
+    let client = client_of_an_idle_home(&server, &home);
+    let mut own = home.block_on(client.dedicated()).unwrap();
+    for outcome in [Outcome::NotSent, Outcome::NotSent] {
+        let got = elsewhere.block_on(async { timeout(BOUND, own.get::<_, Option<i64>>("key")).await });
+        let error = got.expect("no bound held").unwrap_err();
+        assert_eq!(error.outcome(), outcome, "{error}");
+    }
+    drop(own);
+    // Its place is free again once the runtime is driven.
+    let mut own = home.block_on(client.dedicated()).unwrap();
+    assert_eq!(home.block_on(own.get::<_, Option<i64>>("key")).unwrap(), None);
+}
+
+#[test]
+fn timers_fire_where_a_runtime_is_only_entered() {
+    let server = Server::start().unwrap();
+    let home = foreign();
+    let client = client_of_an_idle_home(&server, &home);
+    server.hang().unwrap();
+    let _entered = home.enter();
+    // Nobody drives it: all this waits for its bound.
+    let error = block_on(client.connection().blpop::<_, Option<(String, String)>>("queue", 0.1)).unwrap_err();
+    assert_eq!(error.outcome(), Outcome::NotSent, "{error}");
+    server.resume().unwrap();
+}
+
+#[test]
 fn deadline_holds_while_the_runtime_of_the_client_is_blocked() {
     let (server, home) = (Server::start().unwrap(), home());
     let client = client_at(&home, &server);

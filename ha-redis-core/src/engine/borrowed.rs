@@ -48,21 +48,22 @@ impl Drop for Borrowed {
     }
 }
 
-/// Borrows a connection to the master, waiting until `bound` for a free one or for one to be made.
-pub(crate) async fn borrow(core: &Arc<Core>, bound: Instant) -> Result<Borrowed, Error> {
-    match core.pool.check_out() {
+/// Borrows a connection to the master, waiting until `bound` for a free one or for one to be made. For a repeat it is one
+/// that was fenced behind so many give-ups.
+pub(crate) async fn borrow(core: &Arc<Core>, bound: Instant, fences: u64) -> Result<Borrowed, Error> {
+    match core.pool.check_out(fences) {
         Some(link) => Ok(Borrowed::new(core, link)),
         // Boxed, so that those who find a free one do not carry it about.
-        None => Box::pin(borrow_in_turn(core, bound)).await,
+        None => Box::pin(borrow_in_turn(core, bound, fences)).await,
     }
 }
 
 /// The caller itself only waits. What a connection needs of a runtime is made in a task of the client, since the caller
 /// may be on another runtime, and goes away when it likes.
-async fn borrow_in_turn(core: &Arc<Core>, bound: Instant) -> Result<Borrowed, Error> {
+async fn borrow_in_turn(core: &Arc<Core>, bound: Instant, fences: u64) -> Result<Borrowed, Error> {
     let mut ticket = core.pool.queue_for_dedicated();
     loop {
-        match core.pool.dedicated_in_turn(&mut ticket, &*core.runtime, bound).await? {
+        match core.pool.dedicated_in_turn(&mut ticket, &*core.runtime, bound, fences).await? {
             Offer::Connection(link) => return Ok(Borrowed::new(core, link)),
             Offer::Permit => core.spawn(Box::pin(opener::run(Permit::new(core))))?,
         }

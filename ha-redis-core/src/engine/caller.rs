@@ -39,6 +39,8 @@ pub(crate) struct Caller {
     pub(super) link: Option<Arc<Link>>,
     /// Who gave this handle the cursors of its scans at the master.
     pub(super) scanning: Option<Box<Scanning>>,
+    /// How many connections had been given up when an attempt over one of its own got no reply.
+    fences: u64,
     /// Kept from call to call. A call that is dropped on its way takes the slot with it.
     pub(super) slot: Option<Arc<Slot>>,
 }
@@ -114,13 +116,22 @@ enum Awaited {
     Reply(Reply),
     StillLate(LateReply),
     /// The connection has ended: there is nothing left to wait for.
-    Ended(Error),
+    Ended {
+        link: Arc<Link>,
+        error: Error,
+    },
 }
 
 impl Caller {
     pub(crate) fn new(core: Arc<Keeper>, terms: Arc<Terms>) -> Self {
         let lane = core.next_lane();
-        Self { core, lane, terms, reading: None, link: None, scanning: None, slot: None }
+        Self { core, lane, terms, reading: None, link: None, scanning: None, fences: 0, slot: None }
+    }
+
+    /// The same for a repeat, by its caller, of what other handles sent over `lane`: behind a fence like any other.
+    pub(crate) fn repeating(mut self, lane: usize) -> Self {
+        (self.lane, self.fences) = (lane, self.core.fences.count());
+        self
     }
 
     /// The same for calls that replicas answer.
@@ -293,8 +304,9 @@ impl Caller {
         match wait_on(&self.core, late).await {
             Awaited::Reply(reply) => Some((Ok(reply), generation)),
             Awaited::StillLate(late) => Some((Err(Failure::Late(late)), generation)),
-            Awaited::Ended(error) => {
+            Awaited::Ended { link, error } => {
                 *in_doubt |= error.outcome() == Outcome::MaybeApplied;
+                self.give_up(&link);
                 self.leave();
                 None
             }
@@ -386,13 +398,18 @@ impl Caller {
             // Boxed for the same reason as below.
             Route::Scan => Box::pin(self.scan(call, &slot, bound, deadline)).await?,
             Route::Own(limit) => {
-                let mut borrowed = borrow(&self.core, bound).await?;
+                let mut borrowed = borrow(&self.core, bound, self.fences).await?;
                 borrowed.busy = true;
                 let reply_bound = ReplyBound { within: limit, by: deadline };
                 // Even here there may be no room at once: the connection's own check may wait for its answer.
                 let link = borrowed.link();
                 let attempt = exchange_in_turn(link, &slot, call, reply_bound, &self.core, bound).await;
                 borrowed.busy = matches!(attempt, Err(Failure::Error(_) | Failure::Late(_)));
+                if let Err(Failure::Error(error)) = &attempt
+                    && error.outcome() == Outcome::MaybeApplied
+                {
+                    self.give_up(borrowed.link());
+                }
                 (attempt, borrowed.link().generation)
             }
         };
@@ -410,6 +427,12 @@ impl Caller {
         let link = self.core.pool.link(self.lane, &*self.core.runtime, bound).await?;
         self.core.on_call(Mark::Held);
         Ok(link)
+    }
+
+    /// What was sent over this connection may still reach the server: a repeat goes over one that is fenced behind it.
+    fn give_up(&mut self, link: &Link) {
+        self.core.fences.add(link);
+        self.fences = self.core.fences.count();
     }
 
     /// Leaves a connection on which an attempt has failed.
@@ -451,7 +474,7 @@ async fn wait_on(core: &Core, late: LateReply) -> Awaited {
         let bound = runtime.now() + core.config.socket_timeout();
         match until(runtime, bound, poll_fn(|cx| late.slot.poll(cx))).await {
             Ok(Ok(reply)) => return Awaited::Reply(reply),
-            Ok(Err(NoReply::Ended(error))) => return Awaited::Ended(error),
+            Ok(Err(NoReply::Ended(error))) => return Awaited::Ended { link: late.link, error },
             Ok(Err(NoReply::Late)) => return Awaited::StillLate(late),
             Err(Elapsed) if late.link.is_silent() => return Awaited::StillLate(late),
             Err(Elapsed) => {}

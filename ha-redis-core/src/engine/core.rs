@@ -197,7 +197,7 @@ impl Core {
         };
         let opened = self.runtime.now();
         let mut link = Link::new(followed.generation, followed.address.clone(), opened, bounds);
-        link.connection_id = parts.connection_id;
+        (link.connection_id, link.fences) = (parts.connection_id, parts.fences);
         let link = Arc::new(link);
         let runtime = Arc::clone(&self.runtime);
         let budget = Arc::clone(&self.budget);
@@ -309,6 +309,13 @@ fn runtime_ended() -> Error {
 
 pub(crate) fn closed() -> Error {
     Error::new(Kind::Closed, "the client is closed")
+}
+
+/// A task of the client has not kept its bound.
+pub(crate) fn not_driven() -> Error {
+    let message = "the runtime of the client does not run its tasks; do not block it, and drive it for as long as the \
+                   client is used";
+    Error::new(Kind::Timeout, message)
 }
 
 /// Keeps a client going: when the last one is dropped, its tasks and connections end.

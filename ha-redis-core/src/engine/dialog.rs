@@ -25,6 +25,7 @@ pub(crate) struct Dialog {
     /// How much of the output the transport has taken.
     taken: usize,
     connection_id: Option<i64>,
+    fences: u64,
 }
 
 /// What a driver needs to go on where a dialog ends.
@@ -33,22 +34,23 @@ pub(crate) struct Parts {
     pub(crate) reader: ReplyReader,
     /// The number by which the server knows the connection.
     pub(crate) connection_id: Option<i64>,
+    /// How many connections had been given up when this one was [fenced](crate::engine::fence).
+    pub(crate) fences: u64,
 }
 
 impl Dialog {
     pub(crate) fn new(transport: Box<dyn Transport>) -> Self {
         let limits = Limits { max_reply_bytes: MAX_HANDSHAKE_BYTES, ..Limits::default() };
         let reader = ReplyReader::new(limits);
-        Self { transport, reader, output: Vec::new(), taken: 0, connection_id: None }
-    }
-
-    /// The number by which the server knows this connection, if it said so in its handshake.
-    pub(crate) fn connection_id(&self) -> Option<i64> {
-        self.connection_id
+        Self { transport, reader, output: Vec::new(), taken: 0, connection_id: None, fences: 0 }
     }
 
     pub(crate) fn set_connection_id(&mut self, id: Option<i64>) {
         self.connection_id = id;
+    }
+
+    pub(crate) fn set_fences(&mut self, fences: u64) {
+        self.fences = fences;
     }
 
     /// The handshake is over: from here on these limits hold.
@@ -197,7 +199,8 @@ impl Dialog {
         if !self.reader.is_between_values() {
             return Err(Error::new(Kind::Protocol, "it sent more replies than it was asked for"));
         }
-        Ok(Parts { transport: self.transport, reader: self.reader, connection_id: self.connection_id })
+        let Self { transport, reader, connection_id, fences, .. } = self;
+        Ok(Parts { transport, reader, connection_id, fences })
     }
 }
 

@@ -1,14 +1,19 @@
 //! One look at the servers, when a caller asks for it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::address::Address;
-use crate::engine::core::Core;
+use crate::engine::core::{Core, not_driven};
 use crate::engine::sentinel_task::ask;
 use crate::engine::supervisor::rules;
 use crate::error::{Error, Kind};
 use crate::sentinel::{Action, Follower, Input, View};
+use crate::time::{Elapsed, until};
 use crate::topology::Topology;
+
+/// How late a task may be.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Asks every Sentinel that is known at once, then those that they name, and decides as the client does when it starts.
 pub(crate) async fn discover(core: &Arc<Core>) -> Result<Topology, Error> {
@@ -44,9 +49,15 @@ async fn ask_all(
         }))?;
     }
     drop(sender);
+    let config = &core.config;
+    // Where the client's runtime is not driven, the tasks' own bounds are not kept.
+    let patience = config.sentinel_socket_connect_timeout() + config.sentinel_socket_timeout() + GRACE;
     let mut answers = Vec::new();
-    while let Ok(answer) = receiver.recv().await {
-        answers.push(answer);
-    }
-    Ok(answers)
+    let all = async {
+        while let Ok(answer) = receiver.recv().await {
+            answers.push(answer);
+        }
+    };
+    let told = until(&*core.runtime, core.runtime.now() + patience, all).await;
+    told.map(|()| answers).map_err(|Elapsed| not_driven())
 }

@@ -40,6 +40,9 @@ const MAX_WRITE: usize = 64 << 10;
 /// Less than this says nothing about a server that owes a reply: it may be no more than what keeps a connection.
 const MOVEMENT: usize = 1 << 10;
 
+/// After a slow upload a server is given as long again to answer it, and no more than so many times its usual time.
+const MAX_GRACE: u32 = 3;
+
 /// The times a connection keeps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
@@ -101,8 +104,8 @@ pub(crate) struct Driver {
     checked_at: Instant,
     /// Whether nothing has come since memory was given back.
     at_rest: bool,
-    /// Whether every caller has been told what became of its command: nothing is left to do.
-    ended: bool,
+    /// Why it has ended. Every caller has been told what became of its command: nothing is left to do.
+    ended: Option<Error>,
 }
 
 impl Driver {
@@ -141,7 +144,7 @@ impl Driver {
             silent: false,
             checked_at: now,
             at_rest: true,
-            ended: false,
+            ended: None,
         }
     }
 
@@ -153,16 +156,14 @@ impl Driver {
     /// Keeps the bounds of calls in the place of a task that does not run: what was due at `overdue`. Whether replies
     /// are owed.
     pub(crate) fn keep_bounds(&mut self, now: Instant, overdue: Instant) -> bool {
-        if self.ended {
+        if self.ended.is_some() {
             return false;
         }
         self.expire(overdue);
-        if self.in_flight.late_at().is_some_and(|at| at <= overdue) {
-            self.report_silence(overdue);
-        }
+        let is_silent = self.in_flight.late_at().is_some_and(|at| at <= overdue);
         let stalled = self.link.expire_staged(now, overdue);
-        if !stalled.is_empty() {
-            self.report_silence(overdue);
+        if is_silent || !stalled.is_empty() {
+            self.on_overdue(overdue);
         }
         for slot in stalled {
             let message = format!(
@@ -173,6 +174,17 @@ impl Driver {
             slot.complete(Err(Error::new(Kind::Timeout, message)));
         }
         self.link.owes()
+    }
+
+    fn on_overdue(&mut self, overdue: Instant) {
+        if self.ends_on_silence() {
+            let why = unresponsive(&self.link.address, self.patience.reply);
+            // Wakes the task, which ends once its runtime is driven again.
+            self.link.shut(why.clone());
+            self.end(&why);
+        } else {
+            self.report_silence(overdue);
+        }
     }
 
     fn step(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
@@ -282,18 +294,20 @@ impl Driver {
             let before = self.reader.unread();
             let progress = match self.reader.next(&wanted) {
                 Ok(None) => match self.reader.half_read() {
-                    Some(Incoming::Reply) if self.in_flight.is_empty() => return Err(self.broken(UNASKED)),
+                    Some(Incoming::Reply) if self.is_unasked() => return Err(self.broken(UNASKED)),
                     Some(Incoming::Push) => {
                         self.on_push(before);
                         break;
                     }
                     _ => break,
                 },
+                Ok(Some(_)) if self.is_unasked() => return Err(self.broken(UNASKED)),
                 Ok(Some(value)) => self.in_flight.on_value(value),
                 Err(DecodeError::Skipped(Skipped { incoming: Incoming::Push, .. })) => {
                     self.on_push(before);
                     continue;
                 }
+                Err(DecodeError::Skipped(_)) if self.is_unasked() => return Err(self.broken(UNASKED)),
                 Err(DecodeError::Skipped(Skipped { over, .. })) => self.in_flight.on_skipped(over),
                 Err(DecodeError::NotResp(error)) => return Err(self.broken(&error.to_string())),
             };
@@ -307,6 +321,11 @@ impl Driver {
         }
         self.budget.fill(answered);
         Ok(answered)
+    }
+
+    /// Whether nothing was written that a reply could answer. Requests may be in flight that are not written yet.
+    fn is_unasked(&self) -> bool {
+        self.written <= self.in_flight.head_offset()
     }
 
     /// What has been decoded since so much was unread belongs to a push. Nobody waits for it.
@@ -379,7 +398,9 @@ impl Driver {
         {
             // What the network has swallowed may take as long again to reach the server.
             let now = self.runtime.now();
-            self.on_movement(now + (now - since));
+            self.on_movement(now);
+            let grace = (now - since).min(MAX_GRACE * self.patience.reply);
+            self.in_flight.uploaded(now + grace, self.written);
         }
         match self.transport.poll_flush(cx) {
             Poll::Pending => Poll::Pending,
@@ -420,8 +441,7 @@ impl Driver {
         let now = self.runtime.now();
         self.expire(now);
         if self.in_flight.late_at().is_some_and(|at| at <= now) {
-            // Nobody looks after a connection that is closing.
-            if self.on_silence == OnSilence::End || self.link.is_closing() {
+            if self.ends_on_silence() {
                 return Poll::Ready(Err(unresponsive(&self.link.address, self.patience.reply)));
             }
             self.report_silence(now);
@@ -449,6 +469,11 @@ impl Driver {
             Some(timer) => timer.reset(self.timer_at),
             None => self.timer = Some(self.runtime.timer(self.timer_at)),
         }
+    }
+
+    /// Nobody looks after a connection that is closing.
+    fn ends_on_silence(&self) -> bool {
+        self.on_silence == OnSilence::End || self.link.is_closing()
     }
 
     /// Tells those whose replies are late, and takes nothing new until something moves.
@@ -514,7 +539,7 @@ impl Driver {
     /// However the driver ends, nobody is left waiting: also when its runtime shuts down under it, or a panic ends its
     /// task. That may be any moment of its work, so nothing is decoded here.
     pub(crate) fn drop_connection(&mut self) {
-        if !self.ended {
+        if self.ended.is_none() {
             let why = Error::new(Kind::Lost, format!("the connection to {} was dropped", self.link.address));
             self.end(&why);
         }
@@ -527,7 +552,7 @@ impl Driver {
 
     /// Tells every caller that still waits what became of its command.
     fn end(&mut self, why: &Error) {
-        self.ended = true;
+        self.ended = Some(why.clone());
         let owing = !self.in_flight.is_empty();
         if owing {
             // What was given up must not reach the server later, behind what its callers do next.
@@ -565,6 +590,9 @@ impl Future for Driver {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Error> {
         let driver = self.get_mut();
+        if let Some(why) = &driver.ended {
+            return Poll::Ready(why.clone());
+        }
         let end = driver.step(cx);
         if let Poll::Ready(why) = &end {
             // What has come has come, whatever ends the connection.

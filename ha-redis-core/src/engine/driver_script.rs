@@ -306,7 +306,8 @@ impl Scene {
         let link = Link::new(Generation::default(), Address::tcp("localhost", 1), runtime.now(), bounds);
         let link = Arc::new(link);
         let transport = Box::new(WireTransport(Arc::clone(&wire)));
-        let parts = Parts { transport, reader: ReplyReader::new(Limits::default()), connection_id: None };
+        let parts =
+            Parts { transport, reader: ReplyReader::new(Limits::default()), connection_id: None, fences: 0 };
         let budget = Arc::new(RetryBudget::new(100, 10));
         let driver =
             Driver::new(Arc::clone(&link), parts, runtime.clone(), PATIENCE, OnSilence::Report, budget);

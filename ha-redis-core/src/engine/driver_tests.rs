@@ -9,7 +9,7 @@ use redis::Value;
 
 use super::*;
 use crate::address::Address;
-use crate::link::{Bounds, Call, Generation};
+use crate::link::{Bounds, Call, Generation, NoReply};
 use crate::proto::{Limits, Reply, ReplyBound};
 use crate::runtime::{Endpoint, Task};
 use crate::sync::{Mutex, lock};
@@ -152,6 +152,7 @@ impl Scene {
             transport: Box::new(server.clone()),
             reader: ReplyReader::new(Limits::default()),
             connection_id: None,
+            fences: 0,
         };
         let patience = Patience { reply: Duration::from_secs(5), health_check: Duration::ZERO };
         let budget = Arc::new(RetryBudget::new(100, 10));
@@ -236,6 +237,29 @@ fn a_connection_that_is_never_idle_keeps_deadlines() {
     }
     let outcomes = scene.outcomes();
     assert_eq!((outcomes[0], outcomes[CALLERS - 1]), (Some(true), Some(false)));
+}
+
+#[test]
+fn reply_to_a_request_that_is_not_written_yet_ends_the_connection() {
+    let mut scene = Scene::with_replies();
+    for _ in 0..CALLERS {
+        assert!(scene.turn().is_pending());
+    }
+    assert_eq!(scene.outcomes(), [Some(true); CALLERS]);
+    scene.slots.clear();
+    // Two, so that the driver goes round once more before it writes.
+    (0..2).for_each(|_| scene.call());
+    scene.server.record.take();
+    assert!(scene.turn().is_pending());
+    assert_eq!(scene.server.record.take(), [], "nothing is written yet");
+    scene.server.answer(1);
+    let Poll::Ready(why) = scene.turn() else { panic!("it goes on out of step") };
+    assert_eq!(why.kind(), Kind::Protocol);
+    for slot in &scene.slots {
+        let told = slot.poll(&Context::from_waker(Waker::noop()));
+        let Poll::Ready(Err(NoReply::Ended(error))) = told else { panic!("{told:?}") };
+        assert_eq!(error.outcome(), Outcome::NotSent);
+    }
 }
 
 #[test]

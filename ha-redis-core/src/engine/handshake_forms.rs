@@ -10,6 +10,9 @@ use crate::sync::{Mutex, lock};
 /// A server that does not take HELLO is not asked again for so long: it may be replaced by one that does.
 const ASK_AGAIN: Duration = Duration::from_secs(300);
 
+/// The same of one that has not said so, but closed the connection, as it may have done for another reason.
+const ASK_AGAIN_AFTER_A_CLOSE: Duration = Duration::from_secs(30);
+
 /// So many servers are remembered. There are hardly more; but who names them may be anybody.
 const MOST_SERVERS: usize = 256;
 
@@ -42,14 +45,15 @@ impl HandshakeForms {
         matches!(lock(&self.0).get(server), Some(Known::TakesHello))
     }
 
-    /// It has taken this form.
-    pub(crate) fn learn(&self, server: &Address, form: Form, now: Instant) {
+    /// It has taken this form, after it `was_closed` upon a richer one.
+    pub(crate) fn learn(&self, server: &Address, form: Form, was_closed: bool, now: Instant) {
+        let pause = if was_closed { ASK_AGAIN_AFTER_A_CLOSE } else { ASK_AGAIN };
         let mut known = lock(&self.0);
         let found = match (form, known.get(server)) {
             (Form::Hello, _) => Known::TakesHello,
             // Every connection says so again; HELLO is to have its chance nevertheless.
             (form, Some(Known::Without(_, until))) if now < *until => Known::Without(form, *until),
-            (form, _) => Known::Without(form, now + ASK_AGAIN),
+            (form, _) => Known::Without(form, now + pause),
         };
         if known.len() >= MOST_SERVERS && !known.contains_key(server) {
             known.clear();
@@ -67,24 +71,28 @@ mod tests {
         let (forms, server, start) = (HandshakeForms::default(), Address::tcp("s", 1), Instant::now());
         let after = |seconds| start + Duration::from_secs(seconds);
         assert_eq!(forms.first(&server, start), Form::Hello);
-        forms.learn(&server, Form::Resp2, start);
+        forms.learn(&server, Form::Resp2, false, start);
         assert_eq!(forms.first(&server, after(299)), Form::Resp2);
-        forms.learn(&server, Form::Bare, after(299));
+        forms.learn(&server, Form::Bare, false, after(299));
         assert_eq!(forms.first(&server, after(299)), Form::Bare);
         assert_eq!(forms.first(&server, after(300)), Form::Hello, "counted from the first time");
-        forms.learn(&server, Form::Bare, after(301));
+        forms.learn(&server, Form::Bare, false, after(301));
         assert_eq!(forms.first(&server, after(600)), Form::Bare);
         assert!(forms.is_known(&server) && !forms.takes_hello(&server));
-        forms.learn(&server, Form::Hello, after(601));
+        forms.learn(&server, Form::Hello, false, after(601));
         assert!(forms.takes_hello(&server) && forms.first(&server, after(601)) == Form::Hello);
-        assert_eq!(forms.first(&Address::tcp("other", 1), start), Form::Hello);
+        let other = Address::tcp("other", 1);
+        assert_eq!(forms.first(&other, start), Form::Hello);
+        forms.learn(&other, Form::Bare, true, start);
+        assert_eq!(forms.first(&other, after(29)), Form::Bare);
+        assert_eq!(forms.first(&other, after(30)), Form::Hello, "it may have closed for another reason");
     }
 
     #[test]
     fn memory_is_bounded() {
         let (forms, now) = (HandshakeForms::default(), Instant::now());
         for port in 1..=10_000 {
-            forms.learn(&Address::tcp("s", port), Form::Resp2, now);
+            forms.learn(&Address::tcp("s", port), Form::Resp2, true, now);
         }
         assert!(lock(&forms.0).len() <= MOST_SERVERS);
     }

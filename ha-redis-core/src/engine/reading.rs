@@ -57,7 +57,7 @@ impl Reading {
 
     /// The connection to the server that gave the scan's cursor, while it can be read from.
     fn origin(&self, core: &Core) -> Option<&Arc<Link>> {
-        let usable = |link: &&Arc<Link>| (is_master(link) && link.is_open()) || core.pool.is_readable(link);
+        let usable = |link: &&Arc<Link>| link.is_open() && (is_master(link) || core.pool.is_readable(link));
         self.scanned.as_ref().filter(usable)
     }
 

@@ -9,6 +9,7 @@ use crate::engine::caller::Caller;
 use crate::engine::outage::Mark;
 use crate::error::Error;
 use crate::link::{Call, Generation};
+use crate::pool::is_hopeless;
 use crate::proto::Reply;
 use crate::retry::RefusalWait;
 use crate::retry::refusal::{self, Refusal};
@@ -36,9 +37,11 @@ impl Refusals {
         self.shortened.as_ref().map_or(call, Call::Command)
     }
 
-    /// What is told when there is no connection any more for another attempt: what the server has said says more.
+    /// What is told when there is no connection any more for another attempt: what the server has said says more, unless
+    /// somebody has to mend something.
     pub(super) fn last_or(&mut self, error: Error) -> Result<Reply, Error> {
-        let last = self.last.take().filter(|_| error.is_timeout() || error.is_connection());
+        let passes = (error.is_timeout() || error.is_connection()) && !is_hopeless(&error);
+        let last = self.last.take().filter(|_| passes);
         last.ok_or(error)
     }
 

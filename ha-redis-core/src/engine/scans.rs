@@ -81,6 +81,8 @@ impl Scans {
             Ok(Reply::One(reply)) => read_run_id(&reply).map(|run| Process::Run(run.into())),
             Ok(Reply::Many(_)) => None,
             Err(Failure::NotTaken(not_taken)) => return Err(not_taken),
+            // It cannot be had within the limits on replies.
+            Err(Failure::Error(error)) if error.kind() == Kind::ReplyTooLarge => None,
             Err(Failure::Error(error)) => return Err(NotTaken::Ended(error)),
             Err(Failure::Late(late)) => return Err(NotTaken::Ended(late.into_error(core))),
         };

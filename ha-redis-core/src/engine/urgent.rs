@@ -1,19 +1,22 @@
 //! A command that ends what may keep every other connection waiting: on one that is made for it alone.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_lite::future;
 use redis::{Cmd, Value};
 
 use crate::engine::caller::Caller;
-use crate::engine::core::{Core, closed};
+use crate::engine::core::{Core, closed, not_driven};
 use crate::engine::dialog::Dialog;
 use crate::error::{Error, Kind, Outcome};
 use crate::pool::is_hopeless;
 use crate::proto::Role;
 use crate::retry::Backoff;
 use crate::time::{Elapsed, sleep, until};
+
+/// How late a task may be.
+const GRACE: Duration = Duration::from_millis(200);
 
 /// Asks the master that is followed, once. Its other connections may all be busy or full, or not be had at all: a server
 /// that runs a script selects no database.
@@ -33,8 +36,13 @@ pub(super) async fn ask(caller: &Caller, command: &Cmd) -> Result<Value, Error> 
         // Nobody listens when the caller has gone away.
         let _ = answer.send(future::or(closing, exchange(core, command, bound, deadline)).await).await;
     }))?;
-    let ended = |_| Error::new(Kind::Closed, "the runtime on which the client was started has ended");
-    answered.recv().await.map_err(ended)?
+    // Where the client's runtime is not driven, the task's own bounds are not kept.
+    let bound = bound + caller.core.config.socket_timeout() + GRACE;
+    match until(&*caller.core.runtime, bound, answered.recv()).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) => Err(Error::new(Kind::Closed, "the runtime on which the client was started has ended")),
+        Err(Elapsed) => Err(not_driven().with_outcome(Outcome::MaybeApplied)),
+    }
 }
 
 async fn exchange(

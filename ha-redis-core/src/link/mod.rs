@@ -57,6 +57,8 @@ pub(crate) struct Link {
     pub(crate) opened: Instant,
     /// The number by which the server knows the connection, if it said so.
     pub(crate) connection_id: Option<i64>,
+    /// How many connections had been given up when this one was [fenced](crate::engine::fence).
+    pub(crate) fences: u64,
     state: Mutex<State>,
     /// Whoever looks after the connection waits here for it to fall silent, or to be heard again.
     silence_changed: Event,
@@ -121,6 +123,7 @@ impl Link {
             address,
             opened,
             connection_id: None,
+            fences: 0,
             state: Mutex::new(state),
             silence_changed: Event::new(),
         }
@@ -157,7 +160,7 @@ impl Link {
                 Err(Elapsed) => return Err(NotTaken::Full),
                 Ok(Err(obstacle)) => prepared.overcome(obstacle, call)?,
                 Ok(Ok(driver)) => {
-                    driver.into_iter().for_each(wake);
+                    on_staged(driver);
                     return Ok(());
                 }
             }
@@ -198,9 +201,7 @@ impl Link {
         {
             let driver = state.push(call, slot, bound, bytes);
             drop(state);
-            if let Some(driver) = driver {
-                wake(driver);
-            }
+            on_staged(driver);
             return Ok(());
         }
         drop(state);
@@ -225,7 +226,7 @@ impl Link {
             match submitted {
                 Err(obstacle) => prepared.overcome(obstacle, call)?,
                 Ok(driver) => {
-                    driver.into_iter().for_each(wake);
+                    on_staged(driver);
                     return Ok(());
                 }
             }
@@ -529,12 +530,20 @@ impl State {
     fn push(&mut self, call: Call<'_>, slot: &Arc<Slot>, bound: ReplyBound, bytes: usize) -> Option<Waker> {
         self.requests.push(Request { waiter: Arc::clone(slot), shape: call.shape(), bytes, bound });
         self.owed += 1;
-        watchdog::wake();
         self.driver.take()
     }
 
     fn next_in_turn(&mut self) -> Option<Waker> {
         if self.queue.is_empty() || self.is_full() { None } else { self.queue.call(1) }
+    }
+}
+
+/// Has a request that was staged carried and watched. The lock is not held: this may start a thread, or run other tasks.
+#[inline]
+fn on_staged(driver: Option<Waker>) {
+    watchdog::wake();
+    if let Some(driver) = driver {
+        wake(driver);
     }
 }
 

@@ -77,7 +77,8 @@ impl Scene {
         let link = Link::new(Generation::default(), Address::tcp("localhost", 1), runtime.now(), bounds);
         let link = Arc::new(link);
         let transport = Box::new(Echo { commands: Decoder::new(), replies: Vec::new() });
-        let parts = Parts { transport, reader: ReplyReader::new(Limits::default()), connection_id: None };
+        let parts =
+            Parts { transport, reader: ReplyReader::new(Limits::default()), connection_id: None, fences: 0 };
         let patience = Patience { reply: Duration::from_secs(5), health_check: Duration::ZERO };
         let budget = Arc::new(RetryBudget::new(100, 10));
         let driver =

@@ -74,10 +74,10 @@ impl Pool {
 
     // For callers.
 
-    /// A connection, if one is free and nobody waits.
-    pub(crate) fn check_out(&self) -> Option<Arc<Link>> {
+    /// A connection that was fenced behind so many give-ups, if one is free and nobody waits.
+    pub(crate) fn check_out(&self, fences: u64) -> Option<Arc<Link>> {
         let mut state = lock(&self.state);
-        if state.dedicated.waiting.is_empty() { state.check_out() } else { None }
+        if state.dedicated.waiting.is_empty() { state.check_out(fences) } else { None }
     }
 
     /// Takes a connection back from its caller. One that is not fit for another is not brought back, but shut.
@@ -101,8 +101,10 @@ impl Pool {
         ticket: &mut DedicatedTicket<'_>,
         runtime: &dyn Runtime,
         bound: Instant,
+        fences: u64,
     ) -> Result<Offer, Error> {
-        let offer = ticket.0.wait(runtime, bound, |state, is_served, _| state.offer(is_served, runtime));
+        let offer =
+            ticket.0.wait(runtime, bound, |state, is_served, _| state.offer(is_served, runtime, fences));
         match offer.await {
             Ok(offer) => offer,
             Err(Elapsed) => Err(self.no_dedicated()),
@@ -221,12 +223,16 @@ impl State {
         waiting.call(available)
     }
 
-    fn check_out(&mut self) -> Option<Arc<Link>> {
+    /// A free connection that was fenced behind so many give-ups. Older ones end: behind what their servers may still be
+    /// sent on a connection that was given up, nothing is repeated.
+    fn check_out(&mut self, fences: u64) -> Option<Arc<Link>> {
         if !self.serves_dedicated() {
             return None;
         }
         while let Some(link) = self.dedicated.free.pop() {
-            if link.check_out() {
+            if link.fences < fences {
+                link.shut(Error::new(Kind::Closed, "another connection to its server was given up"));
+            } else if link.check_out() {
                 return Some(link);
             }
         }
@@ -234,14 +240,14 @@ impl State {
     }
 
     /// What a caller who waits is told: `None` to go on waiting.
-    fn offer(&mut self, is_served: bool, runtime: &dyn Runtime) -> Option<Result<Offer, Error>> {
+    fn offer(&mut self, is_served: bool, runtime: &dyn Runtime, fences: u64) -> Option<Result<Offer, Error>> {
         if let Phase::Closed(why) = &self.phase {
             return Some(Err(why.clone()));
         }
         if self.held {
             return None;
         }
-        if is_served && let Some(link) = self.check_out() {
+        if is_served && let Some(link) = self.check_out(fences) {
             return Some(Ok(Offer::Connection(link)));
         }
         // A lane that cannot connect has found out what a new connection would.

@@ -89,6 +89,8 @@ struct Entry<W> {
 #[derive(Debug)]
 struct Silence {
     since: Instant,
+    /// Until the request that ends at this offset is answered, `since` may lie ahead.
+    uploaded: u64,
     /// How many requests at the head of the queue have been told that they are late.
     told: usize,
 }
@@ -131,7 +133,7 @@ impl<W> InFlight<W> {
             partial: Partial::default(),
             head_offset: 0,
             next_deadline: None,
-            silence: Silence { since: now, told: 0 },
+            silence: Silence { since: now, uploaded: 0, told: 0 },
         }
     }
 
@@ -141,6 +143,11 @@ impl<W> InFlight<W> {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    /// The offset in the stream of written bytes at which the next request to be answered begins.
+    pub(crate) fn head_offset(&self) -> u64 {
+        self.head_offset
     }
 
     /// Takes a request whose bytes follow those of the requests before it.
@@ -227,7 +234,16 @@ impl<W> InFlight<W> {
     /// A reply has come, or enough of one, or the server has taken what was written: nothing is late now.
     #[inline]
     pub(crate) fn moved(&mut self, at: Instant) {
-        self.silence = Silence { since: self.silence.since.max(at), told: 0 };
+        let is_answered = self.silence.uploaded <= self.head_offset;
+        self.silence.since = if is_answered { at } else { at.max(self.silence.since) };
+        self.silence.told = 0;
+    }
+
+    /// What took long to write, up to this offset, may be under way until then: the server's silence begins no earlier,
+    /// unless it answers all that.
+    pub(crate) fn uploaded(&mut self, until: Instant, offset: u64) {
+        self.silence.since = until;
+        self.silence.uploaded = offset;
     }
 
     /// When the next request is late, if nothing moves until then. `None` when nothing is owed, or what is at the head
@@ -362,6 +378,25 @@ mod tests {
         queue.on_value(Value::Okay).unwrap();
         queue.moved(at(9));
         assert_eq!(queue.late(at(14)), [&2, &3], "a second silence is told anew");
+    }
+
+    #[test]
+    fn slow_upload_has_as_long_again_until_it_is_answered() {
+        let start = Instant::now();
+        let at = |seconds: u32| start + seconds * SECOND;
+        let mut queue = InFlight::new(start);
+        queue.push(request(1, Shape::One, Some(5 * SECOND)), start);
+        queue.push(request(2, Shape::One, Some(5 * SECOND)), start);
+        queue.moved(at(12));
+        queue.uploaded(at(24), 20);
+        assert_eq!(queue.late_at(), Some(at(29)));
+        queue.on_value(Value::Okay).unwrap();
+        queue.moved(at(13));
+        assert_eq!(queue.late_at(), Some(at(29)), "the upload itself is not answered");
+        queue.on_value(Value::Okay).unwrap();
+        queue.moved(at(14));
+        queue.push(request(3, Shape::One, Some(5 * SECOND)), at(14));
+        assert_eq!(queue.late_at(), Some(at(19)));
     }
 
     #[test]

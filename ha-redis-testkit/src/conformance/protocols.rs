@@ -14,6 +14,7 @@ tests![
     a_proxy_that_closes_on_what_it_does_not_know_is_spoken_to,
     a_server_that_takes_no_hello_is_not_asked_again_and_again,
     a_server_that_took_hello_and_closes_is_no_old_one,
+    server_that_closes_once_is_asked_for_hello_again,
     a_refusal_of_hello_that_is_none_of_the_protocol_is_told,
     a_password_that_plain_auth_refuses_is_told,
     resp2_by_the_setting_gives_its_shapes,
@@ -100,15 +101,40 @@ fn count(log: &Log, command: &str) -> usize {
 }
 
 async fn a_server_that_takes_no_hello_is_not_asked_again_and_again(kit: Kit) {
-    for hello in [Answer::from("-ERR unsupported command 'HELLO'\r\n"), Answer::Close(Vec::new())] {
+    let refusal = Answer::from("-ERR unsupported command 'HELLO'\r\n");
+    // A close may be a coincidence the first time.
+    for (hello, hellos) in [(refusal, 1), (Answer::Close(Vec::new()), 2)] {
         let (server, log) = proxy(hello, "-ERR unsupported command\r\n".into());
         let client = kit.connect(named(&server)).await.unwrap();
         let mut own = Vec::new();
         for _ in 0..3 {
             own.push(client.dedicated().await.unwrap());
         }
-        assert_eq!((count(&log, "HELLO"), count(&log, "AUTH")), (1, 4), "{log:?}");
+        assert_eq!((count(&log, "HELLO"), count(&log, "AUTH")), (hellos, 4), "{log:?}");
     }
+}
+
+async fn server_that_closes_once_is_asked_for_hello_again(kit: Kit) {
+    let log = Log::default();
+    let heard = Arc::clone(&log);
+    let server = ScriptedServer::start_bare(move |connection, command: &[String]| {
+        let name = command[0].to_ascii_uppercase();
+        heard.lock().unwrap().push((connection, name.clone()));
+        match (connection, name.as_str()) {
+            // As a balancer does whose server is just being restarted.
+            (0, _) => Answer::Close(Vec::new()),
+            (_, "HELLO") => "%1\r\n$5\r\nproto\r\n:3\r\n".into(),
+            _ => "+OK\r\n".into(),
+        }
+    });
+    let server = server.unwrap();
+    let _client = kit.connect(config(&server.url())).await.unwrap();
+    let log = log.lock().unwrap();
+    assert!(
+        log.iter().filter(|(connection, _)| *connection == 1).any(|(_, name)| name == "HELLO"),
+        "{log:?}"
+    );
+    assert!(!log.iter().any(|(connection, _)| *connection > 1), "{log:?}");
 }
 
 async fn a_server_that_took_hello_and_closes_is_no_old_one(kit: Kit) {

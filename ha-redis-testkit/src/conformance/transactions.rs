@@ -12,6 +12,7 @@ tests![
     a_transaction_without_the_right_to_multi_is_told_that_its_commands_ran,
     replies_that_are_no_transactions_give_no_values,
     a_transaction_that_was_watched_in_vain_is_nil,
+    refused_transaction_is_not_sent_again_without_its_watch,
 ];
 
 fn transfer() -> Pipeline {
@@ -169,4 +170,26 @@ async fn a_transaction_that_was_watched_in_vain_is_nil(kit: Kit) {
     client.connection().incr::<_, _, ()>("balance", 1).await.unwrap();
     assert_eq!(transfer().query_async::<Option<(i64, i64)>>(&mut own).await.unwrap(), None);
     assert_eq!(transfer().query_async::<Option<(i64, i64)>>(&mut own).await.unwrap(), Some((101, 7)));
+}
+
+/// A refused EXEC forgets what WATCH has watched.
+async fn refused_transaction_is_not_sent_again_without_its_watch(kit: Kit) {
+    let server = Server::start().unwrap();
+    let client = kit.client_of(&server).await;
+    account(&client).await;
+    let mut own = client.dedicated().await.unwrap();
+    redis::cmd("WATCH").arg("balance").exec_async(&mut own).await.unwrap();
+    let balance: i64 = own.get("balance").await.unwrap();
+    server.query(&["CONFIG", "SET", "min-replicas-to-write", "1"]).unwrap();
+    let mut withdrawal = redis::pipe();
+    withdrawal.atomic().set("balance", balance - 30).ignore();
+    let others = async {
+        kit.until("the refusal", || calls(&server, "exec") > 0).await;
+        server.query(&["CONFIG", "SET", "min-replicas-to-write", "0"]).unwrap();
+        client.connection().set::<_, _, ()>("balance", 10).await.unwrap();
+    };
+    let withdrawn = withdrawal.exec_async(&mut own);
+    let (withdrawn, ()) = futures_lite::future::zip(withdrawn, others).await;
+    assert_eq!(withdrawn.unwrap_err().outcome(), Outcome::NotApplied);
+    assert_eq!(client.connection().get::<_, i64>("balance").await.unwrap(), 10, "an update was lost");
 }

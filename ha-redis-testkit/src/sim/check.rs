@@ -32,7 +32,7 @@ pub(super) fn check(history: &History, plan: &Plan) -> Vec<String> {
             once_on_a_connection(call, executions),
             not_after_its_end(call, executions).filter(|_| plan.can_fence()),
             whole(call, executions),
-            is_not_told_what_passes(call, history, plan),
+            is_not_told_what_passes(call, plan),
             all_is_well_again(call, history, plan),
         ];
         let about = |what: String| format!("call {number} ({}): {what}", call.kind.name());
@@ -117,16 +117,14 @@ fn whole(call: &Call, executions: &[Execution]) -> Option<String> {
 }
 
 /// What a server refuses for a state that passes is waited for, as long as the caller waits for a failover; on a
-/// connection of one's own it is told, and so it is once the next master turns out to be busy, which is told at once.
-fn is_not_told_what_passes(call: &Call, history: &History, plan: &Plan) -> Option<String> {
+/// connection of one's own it is told.
+fn is_not_told_what_passes(call: &Call, plan: &Plan) -> Option<String> {
     let ((ended, End::Failed(_)), told) = (call.end?, call.told?) else { return None };
     let patience = call.deadline.min(call.begun + plan.config.failover_wait());
     let early = patience.saturating_sub(ended);
     // Sent again, it would skip the entries that have come while it waited.
     let would_skip = call.kind == Kind::NewEntries && told == "UNBLOCKED";
-    let meets_a_busy_one = |(from, until): &(Duration, Duration)| (*from..=*until + LAST_QUESTION).contains(&ended);
-    let excused = would_skip || history.busy.iter().any(meets_a_busy_one);
-    (early > LAST_QUESTION && !excused).then(|| format!("it was told {told} {early:?} too early"))
+    (early > LAST_QUESTION && !would_skip).then(|| format!("it was told {told} {early:?} too early"))
 }
 
 /// Who waits for a connection of its own is served before those who come later.

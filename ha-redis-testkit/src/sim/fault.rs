@@ -151,11 +151,7 @@ impl World {
                 self.after(lasts, Event::Mend(Mend::LostReplies(host)));
             }
             Fault::Stall { lasts } => self.stall(self.newest_master(), lasts),
-            Fault::Busy { server, lasts } => {
-                let (now, until) = (self.now(), self.now() + lasts);
-                self.servers[server].busy_until = until;
-                self.history.busy.push((now, until));
-            }
+            Fault::Busy { server, lasts } => self.servers[server].busy_until = self.now() + lasts,
             Fault::Refuse { host, lasts } => {
                 self.network.refuse(host, true);
                 self.after(lasts, Event::Mend(Mend::Refusal(host)));
@@ -167,8 +163,6 @@ impl World {
             Fault::Act(act) => self.on_act(act),
             Fault::Heal => {
                 self.network.heal();
-                let now = self.now();
-                self.history.busy.iter_mut().for_each(|(_, until)| *until = now.min(*until));
                 for server in &mut self.servers {
                     server.busy_until = Duration::ZERO;
                     server.min_replicas = self.habits.min_replicas;

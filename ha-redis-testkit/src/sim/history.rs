@@ -146,8 +146,6 @@ pub(super) struct History {
     registers_at_first: BTreeMap<u64, BTreeMap<u64, u64>>,
     /// Masters whose promotion was given up, and when.
     pub(super) revoked: BTreeMap<u64, Duration>,
-    /// From when until when a server was busy with a script.
-    pub(super) busy: Vec<(Duration, Duration)>,
     /// When all Sentinels agreed after the faults, and on the master of which era.
     pub(super) agreed: Option<(Duration, u64)>,
     /// From when on every call has to succeed, and when the client began to close.

@@ -184,7 +184,6 @@ impl Connector {
         let mut form = self.first_form(server);
         let mut open = Some(self.secure(server, socket).await?);
         let mut first = None;
-        let mut was_closed = false;
         loop {
             let mut dialog = match open.take() {
                 Some(dialog) => dialog,
@@ -196,16 +195,17 @@ impl Connector {
             };
             let why = match self.say(server, form, &mut dialog).await {
                 Ok(Said::Ready(greeting)) => {
-                    self.forms.learn(server, form, was_closed, self.runtime.now());
+                    self.forms.learn(server, form, self.runtime.now());
                     return Ok((dialog, greeting));
                 }
-                // It may have been about to end just then: a refusal is what it does again.
-                Ok(Said::Otherwise { why, closed: true }) if !std::mem::replace(&mut was_closed, true) => {
+                Ok(Said::Otherwise { why, closed: true }) => {
+                    form = self.forms.on_close(server, form, self.runtime.now());
+                    tracing::debug!(%server, %why, ?form, "it closed the connection; the handshake is said again");
                     first.get_or_insert(why);
                     continue;
                 }
-                Ok(Said::Otherwise { why, closed }) => {
-                    open = Some(dialog).filter(|_| !closed);
+                Ok(Said::Otherwise { why, closed: false }) => {
+                    open = Some(dialog);
                     why
                 }
                 // Of a server that closes every connection, the first one tells most.

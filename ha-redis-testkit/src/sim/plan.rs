@@ -109,10 +109,11 @@ impl Plan {
     }
 
     /// Whether a client can see to it that what it gave up on a connection does not come late: by a reset, or by having
-    /// the server end that connection, whose number it must know.
+    /// the server end that connection, which it must know and find.
     pub(super) fn can_fence(&self) -> bool {
         let knows_number = self.habits.hello == Hello::Known || self.rights.allow("CLIENT ID");
-        self.conditions.honours_resets || (knows_number && self.rights.allow("CLIENT KILL"))
+        let finds_and_kills = self.rights.allow("CLIENT LIST") && self.rights.allow("CLIENT KILL");
+        self.conditions.honours_resets || (knows_number && finds_and_kills)
     }
 
     /// Within which time a call succeeds once nothing is wrong any more. It may have to wait behind large ones.

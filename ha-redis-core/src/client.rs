@@ -54,11 +54,12 @@ impl Client {
     /// knows a master, or none can be asked; a master that cannot be reached is waited for, up to
     /// `failover_wait`, since a failover may be under way. The client goes on trying in the background.
     pub async fn initialize(&self) -> Result<(), Error> {
-        self.core.start()?;
+        let asked = self.core.runtime.now();
+        self.core.start(None).await?;
         let sentinel = self.is_sentinel_mode();
         let config = &self.core.config;
         let patience = if sentinel { config.failover_wait() } else { config.socket_connect_timeout() * 2 };
-        let bound = self.core.runtime.now() + patience;
+        let bound = asked + patience;
         match until(&*self.core.runtime, bound, self.core.pool.settled(sentinel)).await {
             Ok(settled) => settled,
             Err(Elapsed) => Err(self.core.pool.nothing_usable()),
@@ -225,7 +226,7 @@ impl Client {
     /// When no Sentinel can be asked, or none knows the master: the error lists the Sentinels and what each said.
     /// Without Sentinels, when the server cannot be asked.
     pub async fn topology(&self) -> Result<Topology, Error> {
-        self.core.start()?;
+        self.core.start(None).await?;
         self.core.pool.check_open()?;
         if self.is_sentinel_mode() {
             #[cfg(feature = "sentinel")]

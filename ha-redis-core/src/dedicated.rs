@@ -46,10 +46,10 @@ pub struct DedicatedConnection {
 
 impl DedicatedConnection {
     pub(crate) async fn take(core: &Arc<Keeper>) -> Result<Self, Error> {
-        core.start()?;
         let wait = core.config.failover_wait();
         let wait = core.config.call_timeout().map_or(wait, |timeout| timeout.min(wait));
         let bound = core.runtime.now() + wait;
+        core.start(Some(bound)).await?;
         Ok(Self { core: Arc::clone(core), borrowed: borrow(core, bound, 0).await? })
     }
 

@@ -41,7 +41,7 @@ impl SentinelConnection {
             let message = "there are no Sentinels to connect to: the configuration says use_sentinel = false";
             return Err(Error::new(Kind::Config, message));
         }
-        core.start()?;
+        core.start(None).await?;
         let (address, dialog) = connect(core, None).await?;
         Ok(Self { core: Arc::clone(core), address, dialog: Some(dialog) })
     }

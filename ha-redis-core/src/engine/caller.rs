@@ -222,7 +222,7 @@ impl Caller {
         mut first: Option<(Attempt, Generation)>,
         in_doubt: &mut bool,
     ) -> Result<Reply, Error> {
-        self.core.start()?;
+        self.core.start(deadline).await?;
         if self.reads_replicas() {
             self.core.start_reading()?;
         }

@@ -30,7 +30,7 @@ use crate::retry::{Backoff, Jitter, RetryBudget};
 use crate::runtime::{Runtime, Task};
 use crate::sync::{Mutex, lock};
 use crate::time::until;
-use crate::tls;
+use crate::tls::{self, FileReader};
 
 /// Without Sentinels, a server that turned read-only may be behind a name that now leads elsewhere, or soon will. Looking
 /// that up costs all callers a reconnect, so it is done less and less often while nothing comes of it.
@@ -82,6 +82,7 @@ pub(crate) struct Core {
     pub(crate) fences: Fences,
     pub(crate) scans: Scans,
     started: Mutex<bool>,
+    files: FileReader,
     /// Whether there are tasks for reads from replicas.
     reading: Mutex<bool>,
     handles: AtomicUsize,
@@ -108,6 +109,7 @@ impl Core {
             fences: Fences::default(),
             scans: Scans::default(),
             started: Mutex::new(false),
+            files: FileReader::default(),
             reading: Mutex::new(false),
             handles: AtomicUsize::new(0),
             config,
@@ -115,13 +117,21 @@ impl Core {
         }
     }
 
-    /// Starts the client's tasks, once.
-    pub(crate) fn start(self: &Arc<Self>) -> Result<(), Error> {
+    /// Starts the client's tasks, once. What they need of files is read before, until `deadline` at the latest.
+    pub(crate) async fn start(self: &Arc<Self>, deadline: Option<Instant>) -> Result<(), Error> {
+        if *lock(&self.started) {
+            return Ok(());
+        }
+        // Boxed, since it is rare, and the futures of calls are to be small.
+        Box::pin(self.check_configuration(deadline)).await?;
+        self.start_tasks()
+    }
+
+    fn start_tasks(self: &Arc<Self>) -> Result<(), Error> {
         let mut started = lock(&self.started);
         if *started {
             return Ok(());
         }
-        self.check_configuration()?;
         if self.config.use_sentinel() {
             #[cfg(feature = "sentinel")]
             self.spawn(Box::pin(supervisor::run(Arc::clone(self))))?;
@@ -165,7 +175,7 @@ impl Core {
     }
 
     /// A configuration may ask for what is not there: features of this crate, and files.
-    fn check_configuration(&self) -> Result<(), Error> {
+    async fn check_configuration(&self, deadline: Option<Instant>) -> Result<(), Error> {
         if self.config.use_sentinel() && !cfg!(feature = "sentinel") {
             let message = "the configuration says use_sentinel = true, which needs the cargo feature `sentinel` of \
                            the runtime crate (such as ha-redis-tokio)";
@@ -177,7 +187,10 @@ impl Core {
             #[cfg(feature = "sentinel")]
             &self.sentinels,
         ];
-        tls::prepare(connectors.into_iter().filter_map(Connector::tls))
+        let by = self.runtime.now() + self.config.socket_connect_timeout();
+        let by = deadline.map_or(by, |deadline| deadline.min(by));
+        let all = connectors.into_iter().filter_map(Connector::tls).collect();
+        tls::prepare(all, &self.files, &*self.runtime, by).await
     }
 
     fn patience(&self) -> Patience {

@@ -21,8 +21,8 @@ const GRACE: Duration = Duration::from_millis(200);
 /// Asks the master that is followed, once. Its other connections may all be busy or full, or not be had at all: a server
 /// that runs a script selects no database.
 pub(super) async fn ask(caller: &Caller, command: &Cmd) -> Result<Value, Error> {
-    caller.core.start()?;
     let deadline = caller.deadline();
+    caller.core.start(deadline).await?;
     let bound = caller.wait_bound(deadline);
     let (answer, answered) = async_channel::bounded(1);
     let (core, command) = (Arc::clone(&caller.core), command.clone());

@@ -126,7 +126,7 @@ pub struct PubSubStream {
 impl PubSub {
     /// Starts a subscriber, and waits for its connection.
     pub(crate) async fn open(core: &Arc<Keeper>) -> Result<Self, Error> {
-        core.start()?;
+        core.start(None).await?;
         core.pool.check_open()?;
         let inbox = Arc::new(Inbox::new(core.config.pubsub_buffer_bytes()));
         let (orders, ordered) = async_channel::bounded(1);

@@ -1,20 +1,24 @@
 //! The client's side of TLS from the files that the configuration names.
 
-use std::fs;
+use std::env;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::WantsClientCert;
 use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 
-use super::Names;
+use super::{Names, pem_file};
 use crate::config::Problem;
 
 const CERTIFICATES: &str = "a PEM file with at least one certificate";
 const KEY: &str = "a PEM file with an unencrypted private key";
+
+/// Where rustls-native-certs finds the authorities that the system trusts, if it is set.
+const SYSTEM_FILE: &str = "SSL_CERT_FILE";
 
 /// Where the certificates and the key are.
 #[derive(Debug, PartialEq, Eq)]
@@ -85,6 +89,10 @@ fn given_roots(file: &Path, names: &Names) -> Result<RootCertStore, Problem> {
 }
 
 fn system_roots(names: &Names) -> Result<RootCertStore, Problem> {
+    if let Some(file) = env::var_os(SYSTEM_FILE).map(PathBuf::from) {
+        pem_file::check_if_exists(&file)
+            .map_err(|error| wrong(names.ca_certs, &file, CERTIFICATES, in_environment(&error)))?;
+    }
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     // One that rustls cannot read is no reason to do without the others.
@@ -98,23 +106,39 @@ fn system_roots(names: &Names) -> Result<RootCertStore, Problem> {
 }
 
 fn read_certificates(file: &Path, setting: &'static str) -> Result<Vec<CertificateDer<'static>>, Problem> {
-    let text = fs::read(file).map_err(|error| wrong(setting, file, CERTIFICATES, error))?;
+    let text = pem_file::read(file).map_err(|error| wrong(setting, file, CERTIFICATES, error))?;
     let certificates = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
     match certificates {
         Ok(certificates) if certificates.is_empty() => {
             Err(wrong(setting, file, CERTIFICATES, "there is none in it"))
         }
         Ok(certificates) => Ok(certificates),
-        Err(error) => Err(wrong(setting, file, CERTIFICATES, error)),
+        Err(error) => Err(wrong(setting, file, CERTIFICATES, in_words(&error))),
     }
 }
 
 fn read_key(file: &Path, setting: &'static str) -> Result<PrivateKeyDer<'static>, Problem> {
-    let text = fs::read(file).map_err(|error| wrong(setting, file, KEY, error))?;
-    PrivateKeyDer::from_pem_slice(&text).map_err(|error| wrong(setting, file, KEY, error))
+    let text = pem_file::read(file).map_err(|error| wrong(setting, file, KEY, error))?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| wrong(setting, file, KEY, in_words(&error)))
+}
+
+/// What is wrong with a PEM file. The error's own words may quote a line, which may be the key.
+fn in_words(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "a section in it has no END line",
+        pem::Error::IllegalSectionStart { .. } => "a BEGIN line in it is not well-formed",
+        pem::Error::Base64Decode(_) => "a section in it is not Base64",
+        pem::Error::NoItemsFound => "there is none in it",
+        _ => "it is not well-formed",
+    }
+}
+
+fn in_environment(error: &io::Error) -> String {
+    format!("it stands in the environment variable {SYSTEM_FILE}, and {error}")
 }
 
 fn wrong(setting: &'static str, file: &Path, expected: &str, why: impl std::fmt::Display) -> Problem {
-    Problem::new(setting, expected, format!("correct the path or the file: {why}"))
+    let allowed = format!("{expected}, {}", pem_file::ORDINARY);
+    Problem::new(setting, allowed, format!("correct the path or the file: {why}"))
         .found(file.display().to_string())
 }

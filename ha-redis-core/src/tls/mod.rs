@@ -4,23 +4,27 @@
 //! encrypted by [`TlsStream`].
 
 mod explain;
+mod file_reader;
 mod files;
+mod pem_file;
 mod stream;
 
 use std::fmt;
 use std::io;
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 
 pub(crate) use self::explain::is_lasting;
+pub(crate) use self::file_reader::FileReader;
 use self::files::Files;
 use self::stream::TlsStream;
 use crate::address::Address;
 use crate::config::{ConfigError, RedisConfig};
 use crate::error::{Error, Kind};
-use crate::runtime::Transport;
+use crate::runtime::{Runtime, Transport};
 
 /// The settings by the names under which errors speak of them.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,9 +56,21 @@ static SENTINELS: Names = Names {
 /// TLS of one kind of connections: those to the data, or those to the Sentinels.
 pub(crate) struct Tls {
     names: &'static Names,
-    files: Files,
     server_name: Option<String>,
+    source: Arc<Source>,
+}
+
+/// What is read from files, on another thread.
+struct Source {
+    names: &'static Names,
+    files: Files,
     config: OnceLock<Arc<ClientConfig>>,
+}
+
+impl Source {
+    fn new(names: &'static Names, files: Files) -> Arc<Self> {
+        Arc::new(Self { names, files, config: OnceLock::new() })
+    }
 }
 
 impl Tls {
@@ -62,9 +78,11 @@ impl Tls {
     pub(crate) fn of_data(config: &RedisConfig) -> Option<Self> {
         config.ssl().then(|| Self {
             names: &DATA,
-            files: Files::new(config.ssl_ca_certs(), config.ssl_certfile().zip(config.ssl_keyfile())),
             server_name: config.ssl_server_name().map(str::to_owned),
-            config: OnceLock::new(),
+            source: Source::new(
+                &DATA,
+                Files::new(config.ssl_ca_certs(), config.ssl_certfile().zip(config.ssl_keyfile())),
+            ),
         })
     }
 
@@ -74,9 +92,8 @@ impl Tls {
         let identity = config.sentinel_ssl_certfile().zip(config.sentinel_ssl_keyfile());
         (config.use_sentinel() && config.sentinel_ssl()).then(|| Self {
             names: &SENTINELS,
-            files: Files::new(config.sentinel_ssl_ca_certs(), identity),
             server_name: config.sentinel_ssl_server_name().map(str::to_owned),
-            config: OnceLock::new(),
+            source: Source::new(&SENTINELS, Files::new(config.sentinel_ssl_ca_certs(), identity)),
         })
     }
 
@@ -90,7 +107,7 @@ impl Tls {
             let kind = if is_lasting(&error) { Kind::Tls } else { Kind::Connect };
             Error::new(kind, error.to_string())
         };
-        let config = self.config.get().ok_or_else(|| {
+        let config = self.source.config.get().ok_or_else(|| {
             Error::new(Kind::Config, format!("{} is on, and its files are not read yet", self.names.ssl))
         })?;
         let name = self.name_of(address)?;
@@ -125,29 +142,46 @@ impl Tls {
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { names: _, files, server_name, config: _ } = self;
-        f.debug_struct("Tls").field("files", files).field("server_name", server_name).finish_non_exhaustive()
+        let Self { names: _, server_name, source } = self;
+        f.debug_struct("Tls")
+            .field("files", &source.files)
+            .field("server_name", server_name)
+            .finish_non_exhaustive()
     }
 }
 
-/// Reads the files, once, before anything is connected. What has the same files is read once and shared.
+/// Reads the files, once, before anything is connected; until `by` at the latest. Several callers at once wait for the same.
 ///
 /// # Errors
-/// All that is wrong with any of the files.
-pub(crate) fn prepare<'a>(all: impl IntoIterator<Item = &'a Tls>) -> Result<(), Error> {
+/// All that is wrong with any of the files; or that they were not read in time.
+pub(crate) async fn prepare(
+    all: Vec<&Tls>,
+    reader: &FileReader,
+    runtime: &dyn Runtime,
+    by: Instant,
+) -> Result<(), Error> {
+    if all.iter().all(|tls| tls.source.config.get().is_some()) {
+        return Ok(());
+    }
+    let sources: Vec<_> = all.into_iter().map(|tls| Arc::clone(&tls.source)).collect();
+    reader.read(Box::new(move || read(&sources)), runtime, by).await
+}
+
+/// Reads the files of all of them. What has the same files is read once and shared.
+fn read(sources: &[Arc<Source>]) -> Result<(), Error> {
     let mut problems = Vec::new();
     let mut read: Vec<(&Files, Option<Arc<ClientConfig>>)> = Vec::new();
-    for tls in all {
-        let known = read.iter().find(|(files, _)| **files == tls.files).map(|(_, config)| config.clone());
+    for source in sources {
+        let known = read.iter().find(|(files, _)| **files == source.files).map(|(_, config)| config.clone());
         let config = known.unwrap_or_else(|| {
-            let config = files::client_config(&tls.files, tls.names);
+            let config = files::client_config(&source.files, source.names);
             let config = config.map_err(|found| problems.extend(found)).ok().map(Arc::new);
-            read.push((&tls.files, config.clone()));
+            read.push((&source.files, config.clone()));
             config
         });
         if let Some(config) = config {
             // A second start after a failed one finds what the first has read.
-            let _ = tls.config.set(config);
+            let _ = source.config.set(config);
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(ConfigError::new(problems).into()) }

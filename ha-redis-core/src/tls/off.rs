@@ -2,11 +2,12 @@
 //! clear.
 
 use std::io;
+use std::time::Instant;
 
 use crate::address::Address;
 use crate::config::RedisConfig;
 use crate::error::{Error, Kind};
-use crate::runtime::Transport;
+use crate::runtime::{Runtime, Transport};
 
 #[derive(Debug)]
 pub(crate) struct Tls {
@@ -49,6 +50,16 @@ pub(crate) fn is_lasting(_: &io::Error) -> bool {
     false
 }
 
-pub(crate) fn prepare<'a>(all: impl IntoIterator<Item = &'a Tls>) -> Result<(), Error> {
-    all.into_iter().next().map_or(Ok(()), |tls| Err(tls.refusal()))
+/// Nothing is ever read.
+#[derive(Debug, Default)]
+pub(crate) struct FileReader;
+
+#[expect(clippy::unused_async, reason = "with TLS there is something to wait for")]
+pub(crate) async fn prepare(
+    all: Vec<&Tls>,
+    _: &FileReader,
+    _: &dyn Runtime,
+    _: Instant,
+) -> Result<(), Error> {
+    all.first().map_or(Ok(()), |tls| Err(tls.refusal()))
 }

@@ -39,6 +39,7 @@ mod discovery;
 mod events;
 mod failover;
 mod faults;
+mod files;
 mod hopeless;
 mod hostile;
 mod kit;
@@ -86,6 +87,7 @@ const SUITE: &[&[Test]] = &[
     discovery::TESTS,
     events::TESTS,
     failover::TESTS,
+    files::TESTS,
     faults::TESTS,
     hopeless::TESTS,
     hostile::TESTS,

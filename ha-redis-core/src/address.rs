@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::config::cut;
+
 /// Where a Redis server or a Sentinel listens.
 ///
 /// `Display` and `FromStr` use the usual forms: `host:port`, `[::1]:6379` for IPv6, and a path that starts
@@ -63,7 +65,9 @@ impl FromStr for Address {
     type Err = ParseAddressError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refused = || ParseAddressError { text: text.to_owned() };
+        // A URL in place of an address may have a password in it.
+        let shown = if text.contains(['@']) || text.contains("://") { "<hidden>" } else { text };
+        let refused = || ParseAddressError { text: cut(shown) };
         if text.starts_with('/') {
             return Ok(Self::unix(text));
         }
@@ -97,5 +101,14 @@ mod tests {
             let error = text.parse::<Address>().unwrap_err();
             assert!(error.to_string().starts_with(&format!("`{text}`")), "{error}");
         }
+    }
+
+    #[test]
+    fn error_about_an_address_is_short_and_shows_no_password() {
+        for text in ["redis://:hunter2@host", "hunter2@host", "user:hunter2@host:1:2"] {
+            let error = text.parse::<Address>().unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+        }
+        assert!("x".repeat(1 << 20).parse::<Address>().unwrap_err().to_string().len() < 500);
     }
 }

@@ -1,5 +1,6 @@
 //! Where servers are reached whose announced address is of no use to the client.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use super::setting::is_host;
@@ -32,8 +33,8 @@ impl AddressMap {
             let (announced, reached) = (Place::read(announced)?, Place::read(reached)?);
             (announced.port.is_some() == reached.port.is_some()).then_some(announced)
         });
-        let Some(places) = places.collect::<Option<Vec<_>>>() else { return false };
-        places.iter().enumerate().all(|(index, place)| !places[..index].contains(place))
+        let mut known = HashSet::new();
+        places.into_iter().all(|place| place.is_some_and(|place| known.insert(place)))
     }
 
     /// Whether there is no entry.
@@ -87,7 +88,7 @@ impl fmt::Display for AddressMap {
 }
 
 /// One side of an entry: `host`, `host:port`, `::1` or `[::1]:port`. Names of hosts have no case.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct Place {
     host: String,
     port: Option<u16>,

@@ -5,10 +5,16 @@ use std::fmt;
 const HIDDEN: &str = "<hidden>";
 const NONE: &str = "none";
 
-/// The mistakes in a configuration, all of them.
+/// So many mistakes are listed, and the others counted.
+const MAX_LISTED: usize = 32;
+
+/// So many characters of a value are quoted, as they are printed.
+const MAX_QUOTED: usize = 200;
+
+/// The mistakes in a configuration: the first 32, and how many more there are.
 ///
 /// `Display` prints one line a mistake: the setting, the value found, what is allowed and what to do. A
-/// password is never printed.
+/// password is never printed, nor what stands in a URL where a password may have been meant.
 ///
 /// ```
 /// use ha_redis_core::config::RedisConfig;
@@ -21,16 +27,32 @@ const NONE: &str = "none";
 #[non_exhaustive]
 pub struct ConfigError {
     problems: Vec<Problem>,
+    more: usize,
 }
 
 impl ConfigError {
-    pub(crate) fn new(problems: Vec<Problem>) -> Self {
-        Self { problems }
+    pub(crate) fn new(problems: impl IntoIterator<Item = Problem>) -> Self {
+        let mut error = Self { problems: Vec::new(), more: 0 };
+        problems.into_iter().for_each(|problem| error.add(problem));
+        error
     }
 
-    /// Every mistake found, at least one.
+    pub(super) fn add(&mut self, problem: Problem) {
+        if self.problems.len() < MAX_LISTED {
+            self.problems.push(problem);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// The mistakes found, at least one and at most 32.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
+    }
+
+    /// How many mistakes were found beside those in [`problems`](Self::problems).
+    pub fn unlisted(&self) -> usize {
+        self.more
     }
 }
 
@@ -41,6 +63,9 @@ impl fmt::Display for ConfigError {
                 f.write_str("\n")?;
             }
             write!(f, "{problem}")?;
+        }
+        if self.more > 0 {
+            write!(f, "\nand {} more", self.more)?;
         }
         Ok(())
     }
@@ -65,12 +90,17 @@ impl Problem {
         Self { field, part: None, value: NONE.into(), allowed: allowed.into(), remedy: remedy.into() }
     }
 
-    pub(crate) fn found(self, value: impl Into<String>) -> Self {
-        Self { value: value.into(), ..self }
+    pub(crate) fn found(self, value: impl AsRef<str>) -> Self {
+        Self { value: cut(value.as_ref()), ..self }
     }
 
     pub(super) fn hidden(self) -> Self {
         self.found(HIDDEN)
+    }
+
+    /// Whether there is no value.
+    pub(super) fn is_of_missing(&self) -> bool {
+        self.value == NONE
     }
 
     /// Names the part of the URL the value was read from.
@@ -83,7 +113,8 @@ impl Problem {
         self.field
     }
 
-    /// The value found: `<hidden>` where it is or could be a password, `none` where one is missing.
+    /// The value found: `<hidden>` where it is or could be a password, `none` where one is missing. The end of a long one
+    /// is left out.
     pub fn value(&self) -> &str {
         &self.value
     }
@@ -96,6 +127,19 @@ impl Problem {
     /// What to do about it.
     pub fn remedy(&self) -> &str {
         &self.remedy
+    }
+}
+
+/// The beginning of a text, and how long it is if that is not all.
+pub(crate) fn cut(text: &str) -> String {
+    let mut printed = 0;
+    let end = text.char_indices().find(|(_, c)| {
+        printed += c.escape_debug().count();
+        printed > MAX_QUOTED
+    });
+    match end {
+        Some((end, _)) => format!("{}… ({} bytes)", &text[..end], text.len()),
+        None => text.to_owned(),
     }
 }
 

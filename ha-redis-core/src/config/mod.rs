@@ -30,6 +30,7 @@
 //! - **Special characters** are percent-encoded in every part: `@` as `%40`, `/` as `%2F`, and so on. A `+` is a
 //!   plus sign, never a space.
 //! - A setting given twice, an unknown parameter and a value that can't be read are mistakes, reported together.
+//! - **A URL may have 64 KiB.** Mistakes in it are not quoted where they may be a password in the wrong place.
 
 mod address_map;
 mod builder;
@@ -52,6 +53,7 @@ use std::time::Duration;
 
 pub use self::address_map::AddressMap;
 pub use self::builder::RedisConfigBuilder;
+pub(crate) use self::error::cut;
 pub use self::error::{ConfigError, Problem};
 use self::password::Password;
 pub use self::protocol::Protocol;
@@ -202,8 +204,11 @@ impl RedisConfig {
         RedisConfigBuilder::from(self.clone())
     }
 
-    /// The configuration as a URL that reads back as the same configuration, **with its passwords in clear**.
-    /// Settings at their defaults are left out. For a form to show, use `Display`.
+    /// The configuration as a URL that reads back as the same configuration. **It holds the passwords in clear**: keep it
+    /// out of logs, errors, command lines and metrics. For a form to show, use `Display`.
+    ///
+    /// Settings at their defaults are left out. What takes more than 64 KiB, thousands of Sentinels for example, is not
+    /// read back.
     pub fn url(&self) -> String {
         write_url::with_passwords(self)
     }
@@ -252,7 +257,7 @@ impl FromStr for RedisConfig {
     type Err = ConfigError;
 
     /// # Errors
-    /// Every mistake in the URL; passwords are not repeated.
+    /// The mistakes in the URL. Passwords are not repeated, nor what may be one in the wrong place.
     fn from_str(url: &str) -> Result<Self, ConfigError> {
         read_url::read(url)
     }

@@ -1,7 +1,7 @@
 //! A configuration from a URL. The forms and their rules stand in the documentation of [`super`].
 //!
 //! A message must never repeat a password, not even of a URL that is not well-formed, where a password may stand
-//! anywhere: what can't be told from one is hidden.
+//! anywhere: what can't be told from one is hidden. Quoted are values of parameters, by their names, and what is empty.
 
 use std::borrow::Cow;
 use std::mem;
@@ -15,6 +15,36 @@ use super::{ConfigError, RedisConfig};
 use crate::address::Address;
 
 pub(super) const DEFAULT_SENTINEL_PORT: u16 = 26379;
+
+/// A longer URL is not read.
+pub(super) const MAX_BYTES: usize = 64 << 10;
+
+/// What a scheme that is not ours may be made of, to be quoted: any other word may be a password.
+const WORDS_OF_SCHEMES: [&str; 23] = [
+    "redis",
+    "rediss",
+    "valkey",
+    "valkeys",
+    "keydb",
+    "dragonfly",
+    "http",
+    "https",
+    "tcp",
+    "udp",
+    "tls",
+    "ssl",
+    "ws",
+    "wss",
+    "unix",
+    "socket",
+    "sock",
+    "file",
+    "sentinel",
+    "sentinels",
+    "cluster",
+    "srv",
+    "insecure",
+];
 
 #[derive(Clone, Copy, PartialEq)]
 enum Server {
@@ -69,8 +99,10 @@ const ALIASES: [(&str, &str); 9] = [
 const TIMEOUT_OF_LETTUCE: &str = "timeout";
 
 pub(super) fn read(url: &str) -> Result<RedisConfig, ConfigError> {
-    let (scheme, parts) = split(url).map_err(|problem| ConfigError::new(vec![problem]))?;
-    let mut reader = Reader { config: RedisConfig::default(), problems: Vec::new(), seen: Vec::new() };
+    let (scheme, parts) = split(url).map_err(|problem| ConfigError::new([problem]))?;
+    let problems = ConfigError::new([]);
+    let mut reader =
+        Reader { config: RedisConfig::default(), problems, seen: Vec::new(), names_are_listed: false };
     reader.config.ssl = scheme.ssl;
     reader.config.use_sentinel = scheme.server == Server::Sentinel;
     if let Some(credentials) = parts.credentials {
@@ -96,6 +128,11 @@ struct Parts<'a> {
 }
 
 fn split(url: &str) -> Result<(&'static Scheme, Parts<'_>), Problem> {
+    if url.len() > MAX_BYTES {
+        let allowed = format!("at most {MAX_BYTES} bytes");
+        let problem = Problem::new("url", allowed, "shorten it, or use the builder in place of a URL");
+        return Err(problem.found(format!("{} bytes", url.len())));
+    }
     let (scheme, rest) = split_scheme(url)?;
     let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     if tail.contains('@') {
@@ -125,7 +162,8 @@ fn split_scheme(url: &str) -> Result<(&'static Scheme, &str), Problem> {
     }
     let (name, rest) = url.split_once("://").ok_or_else(|| scheme_problem().hidden())?;
     let scheme = known_scheme(name).ok_or_else(|| {
-        let is_scheme = name.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+        let name = name.to_ascii_lowercase();
+        let is_scheme = name.split(['+', '-', '.']).all(|word| WORDS_OF_SCHEMES.contains(&word));
         if is_scheme { scheme_problem().found(name) } else { scheme_problem().hidden() }
     })?;
     Ok((scheme, rest))
@@ -150,9 +188,11 @@ fn scheme_problem() -> Problem {
 
 struct Reader {
     config: RedisConfig,
-    problems: Vec<Problem>,
+    problems: ConfigError,
     /// The settings read so far, and the part of the URL each stands in.
     seen: Vec<(&'static str, &'static str)>,
+    /// Whether a mistake has listed all names of parameters.
+    names_are_listed: bool,
 }
 
 impl Reader {
@@ -170,22 +210,49 @@ impl Reader {
     }
 
     fn query(&mut self, scheme: &Scheme, query: &str) {
-        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+        let parameters = query.split('&').filter(|parameter| !parameter.is_empty());
+        for (number, parameter) in (1..).zip(parameters) {
             match parameter.split_once('=') {
                 Some(("node", address)) if scheme.server == Server::Sentinel => {
                     self.sentinel(address, "query");
                 }
                 Some((name, value)) => {
                     let alias = ALIASES.iter().find(|(alias, _)| *alias == name);
+                    let setting = alias.map_or(name, |(_, setting)| setting);
+                    if Setting::parameter(setting).is_none() {
+                        self.unknown_parameter(Some(name), number);
+                        continue;
+                    }
                     let value = match name == TIMEOUT_OF_LETTUCE && is_number(value) && !value.is_empty() {
                         true => Cow::from(format!("{value}ms")),
                         false => Cow::from(value),
                     };
-                    self.setting(alias.map_or(name, |(_, setting)| setting), &value, "query");
+                    self.setting(setting, &value, "query");
                 }
-                None => self.problems.push(unknown_parameter().hidden()),
+                None => self.unknown_parameter(None, number),
             }
         }
+    }
+
+    /// The name may be a piece of a password with an `&` in it. Only one that is nearly right is quoted.
+    fn unknown_parameter(&mut self, name: Option<&str>, number: usize) {
+        let allowed = match mem::replace(&mut self.names_are_listed, true) {
+            false => {
+                let names = Setting::parameters().map(|setting| setting.name).collect::<Vec<_>>().join(", ");
+                format!("name=value with one of the names {names}")
+            }
+            true => "name=value with one of the names above".to_owned(),
+        };
+        let remedy = format!(
+            "correct or remove parameter {number}, and write & as %26 within a value; \
+             hosts, ports and sockets stand before the ?, and the scheme decides on TLS and Sentinels"
+        );
+        let problem = Problem::new("query", allowed, remedy);
+        let name = name.filter(|name| is_nearly_a_name(name) && !self.has_password_in_query());
+        self.problems.add(match name {
+            Some(name) => problem.found(name),
+            None => problem.hidden(),
+        });
     }
 
     fn fragment(&mut self, scheme: &Scheme, fragment: Option<&str>) {
@@ -195,7 +262,7 @@ impl Reader {
             (_, Some(_)) => {
                 let allowed = "no fragment, but in the URL of Sentinels, where it names the service";
                 let remedy = "remove it, or write # as %23";
-                self.problems.push(Problem::new("fragment", allowed, remedy).hidden());
+                self.problems.add(Problem::new("fragment", allowed, remedy).hidden());
             }
         }
     }
@@ -219,7 +286,7 @@ impl Reader {
             let allowed = "the absolute path of a socket, and no host but localhost";
             let problem =
                 Problem::new("unix_socket", allowed, "write three slashes, as in unix:///run/redis.sock");
-            self.problems.push(problem.hidden());
+            self.problems.add(problem.hidden());
         }
         self.config.unix_socket = self.decode(path, "unix_socket", "path").map(Into::into);
     }
@@ -269,12 +336,13 @@ impl Reader {
         let host_problem =
             || Problem::new(host_field, HOST, "write host:port or [ipv6]:port").in_part(Some(part));
         let Some((host, port)) = split_host_port(text) else {
-            self.problems.push(host_problem().hidden());
+            self.problems.add(host_problem().hidden());
             return None;
         };
         let host = self.decode(host, host_field, part)?;
         if !is_host(&host) {
-            self.problems.push(host_problem().found(host.as_str()));
+            let problem = host_problem();
+            self.problems.add(if host.is_empty() { problem.found("") } else { problem.hidden() });
         }
         let Some(port) = port.filter(|port| !port.is_empty()) else { return Some((host, default_port)) };
         if let Some(port) = port.parse().ok().filter(|port| *port != 0) {
@@ -282,10 +350,10 @@ impl Reader {
         }
         let remedy = "correct it or leave it out; if it belongs to an IPv6 address, write [ipv6]:port; \
                       if it is a password, write :password@host";
-        let problem = Problem::new(port_field, "a port from 1 to 65535", remedy).in_part(Some(part));
         // `redis://user:secret` lacks its host, and what looks like a port is the password.
+        let problem = Problem::new(port_field, "a port from 1 to 65535", remedy).in_part(Some(part));
+        self.problems.add(problem.hidden());
         let is_number = port.len() <= 5 && is_number(port);
-        self.problems.push(if is_number { problem.found(port) } else { problem.hidden() });
         is_number.then_some((host, default_port))
     }
 
@@ -294,31 +362,47 @@ impl Reader {
         let Some((setting, read)) =
             Setting::parameter(name).and_then(|setting| Some((setting, setting.read?)))
         else {
-            // After a password in the query, a name may be what follows an `&` in that password.
-            let after_password =
-                self.seen.iter().any(|(name, part)| name.ends_with("password") && *part == "query");
-            let problem = unknown_parameter();
-            self.problems.push(if after_password { problem.hidden() } else { problem.found(name) });
-            return;
+            return; // whoever calls this knows that there is one
         };
         if let Some(first) = self.part_of(setting.name) {
             let found = format!("a value in the {first} and one in the {part}");
-            self.problems.push(Problem::new(setting.name, "it once", "keep one of the two").found(found));
+            self.problems.add(Problem::new(setting.name, "it once", "keep one of the two").found(found));
             return;
         }
         self.seen.push((setting.name, part));
         if let Some(text) = self.decode(text, setting.name, part)
             && !read(&mut self.config, &text)
         {
-            self.problems.push(setting.refuse(&text).in_part(Some(part)));
+            let problem = setting.refuse(&text);
+            self.problems.add(self.hide_if_secret(problem, &text, part));
         }
+    }
+
+    /// The mistake in the value `text`, which an error may not quote where it may be a password, or a piece of one.
+    fn hide_if_secret(&self, problem: Problem, text: &str, part: &'static str) -> Problem {
+        let may_be_quoted = match part {
+            "query" => !problem.field().ends_with("username") && !self.has_password_in_query(),
+            // `redis://host/secret`; a number of a few digits is meant as what it stands for.
+            "path" => {
+                let digits = text.strip_prefix('-').unwrap_or(text);
+                problem.field() == "db" && digits.len() <= 10 && is_number(digits)
+            }
+            _ => false,
+        };
+        let problem = problem.in_part(Some(part));
+        if may_be_quoted || text.is_empty() || problem.is_of_missing() { problem } else { problem.hidden() }
+    }
+
+    /// Then what follows it may belong to it, behind an `&`.
+    fn has_password_in_query(&self) -> bool {
+        self.seen.iter().any(|(name, part)| name.ends_with("password") && *part == "query")
     }
 
     fn decode(&mut self, text: &str, field: &'static str, part: &'static str) -> Option<String> {
         let decoded = percent_decode_str(text).decode_utf8().ok();
         if decoded.is_none() {
             let problem = Problem::new(field, "percent-encoded UTF-8", "encode the bytes of its UTF-8 form");
-            self.problems.push(problem.hidden().in_part(Some(part)));
+            self.problems.add(problem.hidden().in_part(Some(part)));
         }
         decoded.map(Into::into)
     }
@@ -330,14 +414,19 @@ impl Reader {
     fn finish(mut self) -> Result<RedisConfig, ConfigError> {
         for problem in check(&self.config) {
             // What could not be read was reported and left at its default: no second word on it.
-            if self.problems.iter().any(|known| known.field() == problem.field()) {
+            if self.problems.problems().iter().any(|known| known.field() == problem.field()) {
                 continue;
             }
-            let part = self.part_of(problem.field());
-            let problem = if part == Some("user information") { problem.hidden() } else { problem };
-            self.problems.push(problem.in_part(part));
+            let problem = match self.part_of(problem.field()) {
+                Some(part) => {
+                    let value = problem.value().to_owned();
+                    self.hide_if_secret(problem, &value, part)
+                }
+                None => problem,
+            };
+            self.problems.add(problem);
         }
-        if self.problems.is_empty() { Ok(self.config) } else { Err(ConfigError::new(self.problems)) }
+        if self.problems.problems().is_empty() { Ok(self.config) } else { Err(self.problems) }
     }
 }
 
@@ -357,9 +446,25 @@ fn split_host_port(text: &str) -> Option<(&str, Option<&str>)> {
     }
 }
 
-fn unknown_parameter() -> Problem {
-    let names = Setting::parameters().map(|setting| setting.name).collect::<Vec<_>>().join(", ");
-    let remedy = "correct or remove it, and write & as %26 within a value; \
-                  hosts, ports and sockets stand before the ?, and the scheme decides on TLS and Sentinels";
-    Problem::new("query", format!("name=value with one of the names {names}"), remedy)
+/// Whether a word is the name of a setting but for a few letters.
+fn is_nearly_a_name(word: &str) -> bool {
+    let mut names = Setting::all().map(|setting| setting.name).chain(ALIASES.iter().map(|(alias, _)| *alias));
+    names.any(|name| {
+        let most = name.len() / 4;
+        word.len().abs_diff(name.len()) <= most && distance(word, name) <= most
+    })
+}
+
+/// How many letters differ, are missing or too many: the distance of Levenshtein, in bytes and without regard to case.
+fn distance(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (at, byte) in one.bytes().enumerate() {
+        let mut diagonal = mem::replace(&mut row[0], at + 1);
+        for (to, other) in other.bytes().enumerate() {
+            let replaced = diagonal + usize::from(!byte.eq_ignore_ascii_case(&other));
+            diagonal = row[to + 1];
+            row[to + 1] = replaced.min(row[to] + 1).min(diagonal + 1);
+        }
+    }
+    row[other.len()]
 }

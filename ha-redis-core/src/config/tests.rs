@@ -1,4 +1,5 @@
 mod any;
+mod secrets;
 
 use proptest::prelude::*;
 
@@ -106,7 +107,7 @@ fn a_problem_says_what_was_found_what_is_allowed_and_what_to_do() {
          correct it, or leave it out"
     );
     let error = "redis://host/two".parse::<RedisConfig>().unwrap_err();
-    assert!(error.to_string().starts_with("`db` in the path of the URL: found \"two\""), "{error}");
+    assert!(error.to_string().starts_with("`db` in the path of the URL: found <hidden>"), "{error}");
 }
 
 #[test]
@@ -367,7 +368,7 @@ fn mistakes_in_a_url_name_its_part() {
     one_mistake("http://h", "scheme", "http");
     one_mistake("localhost:6379", "scheme", "<hidden>");
     one_mistake("redis://", "host", "");
-    one_mistake("redis://h:70000", "port", "70000");
+    one_mistake("redis://h:70000", "port", "<hidden>");
     one_mistake("redis://h/-1", "db", "-1");
     one_mistake("redis://h/1?db=1", "db", "a value in the query and one in the path");
     one_mistake("redis://h?ssl=true", "query", "ssl");
@@ -389,11 +390,14 @@ fn mistakes_in_a_url_name_its_part() {
     one_mistake("unix://run/redis.sock", "unix_socket", "<hidden>");
     one_mistake("unix://", "unix_socket", "");
     one_mistake("redis+sentinel:///orders", "sentinel_hosts", "");
-    one_mistake("redis+sentinel://s1/orders/x", "db", "x");
-    one_mistake("redis+sentinel://s1/orders#orders", "db", "orders");
+    one_mistake("redis+sentinel://s1/orders/x", "db", "<hidden>");
+    one_mistake("redis+sentinel://s1/orders#orders", "db", "<hidden>");
 
     let hosts = mistakes("redis+sentinel://s1:0,a b,s3,:1");
-    assert_eq!(hosts, ["0", "a b", ""].map(|value| ("sentinel_hosts".to_owned(), value.to_owned())));
+    assert_eq!(
+        hosts,
+        ["<hidden>", "<hidden>", ""].map(|value| ("sentinel_hosts".to_owned(), value.to_owned()))
+    );
     let all = mistakes("redis://app:@h:0/x?nonsense=1&db=2&db=3&retry_attempts=-1&max_connections=0");
     let fields: Vec<_> = all.iter().map(|(field, _)| field.as_str()).collect();
     assert_eq!(fields, ["query", "db", "retry_attempts", "port", "db", "password", "max_connections"]);
@@ -402,55 +406,6 @@ fn mistakes_in_a_url_name_its_part() {
     for scheme in ["redis://", "rediss://", "unix://", "redis+sentinel://", "rediss-sentinel://"] {
         assert!(error.to_string().contains(scheme), "{error}");
     }
-}
-
-#[test]
-fn no_error_shows_a_password() {
-    for url in [
-        "hunter2secret@h",
-        "x:hunter2secret@h",
-        "x:hunter2secret://h",
-        "http://:hunter2secret@h",
-        "redis://hunter2secret@h",
-        "redis://hunter2secret x@h",
-        "redis://user:hunter2secret",
-        "redis://user:a:hunter2secret",
-        "redis://:a/hunter2secret",
-        "redis://:a/hunter2secret@h",
-        "redis://:a?hunter2secret@h",
-        "redis://:a#hunter2secret@h",
-        "redis://:a#hunter2secret",
-        "redis://:a?hunter2secret",
-        "redis://:%FFhunter2secret@h",
-        "redis://h?password=a&hunter2secret=1",
-        "redis://:hunter2secret@h?password=hunter2secret",
-        "redis://h?pasword=hunter2secret",
-        "redis+sentinel://s1,user:hunter2secret",
-        "redis+sentinel://:a/b/hunter2secret",
-        "unix://:hunter2secret/path",
-        "unix:hunter2secret",
-        "hunter2secret:/path",
-        "redis:/hunter2secret",
-        "unix:/path@hunter2secret",
-    ] {
-        let error = url.parse::<RedisConfig>().expect_err(url);
-        assert!(!format!("{error} {error:?}").contains(SECRET), "{url}: {error}");
-    }
-}
-
-#[test]
-fn no_output_shows_a_password() {
-    let builder = RedisConfig::builder()
-        .username("app")
-        .password(SECRET)
-        .sentinel_username("watcher")
-        .sentinel_password(SECRET);
-    assert!(!format!("{builder:?}").contains(SECRET));
-    let config = builder.build().unwrap();
-    assert!(!format!("{config:?}").contains(SECRET));
-    let shown = "redis://app:***@localhost?sentinel_username=watcher&sentinel_password=***";
-    assert_eq!(config.to_string(), shown);
-    assert!(config.url().contains(SECRET));
 }
 
 proptest! {
@@ -467,19 +422,6 @@ proptest! {
     ) {
         if let Ok(config) = format!("{scheme}{rest}").parse::<RedisConfig>() {
             prop_assert_eq!(config.url().parse::<RedisConfig>().unwrap(), config);
-        }
-    }
-
-    #[test]
-    fn no_error_shows_what_stands_before_the_at(
-        scheme in prop_oneof!["redis", "rediss", "unix", "redis+sentinel", "redis-sentinel", "http"],
-        before in "[!-~]{0,6}",
-        after in "[!-~]{0,6}",
-        rest in "[a-z0-9:/?#,&=%\\[\\]]{0,12}",
-    ) {
-        let url = format!("{scheme}://user:{before}{SECRET}{after}@{rest}");
-        if let Err(error) = url.parse::<RedisConfig>() {
-            prop_assert!(!format!("{error} {error:?}").contains(SECRET), "{}: {}", url, error);
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::engine::handshake_forms::HandshakeForms;
 use crate::engine::tls_probe::speaks_tls;
 use crate::error::{Error, Kind};
 use crate::pool::GivenBy;
-use crate::proto::{Answer, Form, Greeting, Handshake, Limits};
+use crate::proto::{Answer, Form, Greeting, Handshake, Limits, Secrets};
 use crate::runtime::{Endpoint, Runtime, Transport};
 use crate::time::until;
 use crate::tls::Tls;
@@ -38,6 +38,11 @@ pub(crate) struct Connector {
     timeout: Duration,
 }
 
+/// Each server could say the other's password, too, if it has it.
+fn secrets_of(config: &RedisConfig) -> Secrets {
+    Secrets::new([config.password(), config.sentinel_password()].into_iter().flatten())
+}
+
 /// What became of a handshake.
 enum Said {
     Ready(Greeting),
@@ -58,6 +63,7 @@ impl Connector {
             db: config.db(),
             role: config.use_sentinel(),
             settings: "",
+            secrets: secrets_of(config),
         };
         let tls = Tls::of_data(config);
         Self::new(runtime, handshake, tls, config, config.socket_connect_timeout())
@@ -80,6 +86,7 @@ impl Connector {
             db: 0,
             role: false,
             settings: "sentinel_",
+            secrets: secrets_of(config),
         };
         let tls = Tls::of_sentinels(config);
         let mut sentinels =
@@ -131,7 +138,11 @@ impl Connector {
         let server = reached.as_ref().unwrap_or(address);
         let mut dial = Dial::new(&*self.runtime, server, self.timeout);
         let opened = dial.open(&self.failed, |endpoint, socket| {
-            Box::pin(async move { self.greet(server, endpoint, socket).await })
+            Box::pin(async move {
+                let ready = self.greet(server, endpoint, socket).await;
+                // Also what is no answer to the handshake may repeat it.
+                ready.map_err(|error| self.handshake.hide_secrets(error))
+            })
         });
         let opened = until(&*self.runtime, bound, opened).await;
         dial.remember(&self.failed);

@@ -95,6 +95,11 @@ impl Error {
         self
     }
 
+    /// The same error in other words. Its cause, which may have the same words as it had, is left out.
+    pub(crate) fn with_message(self, message: String) -> Self {
+        Self { outcome: self.outcome, inner: Arc::new(Inner { kind: self.kind(), message, source: None }) }
+    }
+
     pub(crate) fn kind(&self) -> Kind {
         self.inner.kind
     }

@@ -3,10 +3,13 @@
 //! They are a list of [steps](Step), said all at once. A user may lack the permission for most of them, and a server or
 //! a proxy may not know them: each step says itself what a refusal of it means.
 
+use std::borrow::Cow;
+
 use redis::{Cmd, ServerError, Value, cmd};
 
 use crate::error::{Error, Kind, said, will_pass};
 use crate::proto::role::{Role, hello_field, read_hello_role, read_role};
+use crate::proto::secrets::Secrets;
 
 /// The user of a password without a user name.
 const DEFAULT_USER: &str = "default";
@@ -22,6 +25,8 @@ pub(crate) struct Handshake {
     pub(crate) role: bool,
     /// What the names of its settings begin with: `sentinel_`, or nothing.
     pub(crate) settings: &'static str,
+    /// What is hidden where the server repeats it.
+    pub(crate) secrets: Secrets,
 }
 
 /// What a server has said of itself.
@@ -115,7 +120,10 @@ impl Handshake {
                 continue;
             };
             match (step.refused)(self, error) {
-                Meaning::Optional => tracing::debug!(%error, "the server refuses what can be done without"),
+                Meaning::Optional => {
+                    let error = self.said(error);
+                    tracing::debug!(%error, "the server refuses what can be done without");
+                }
                 Meaning::Busy => greeting.busy = true,
                 Meaning::OnlyResp2(why) => return Ok(Answer::OnlyResp2(why)),
                 Meaning::Fatal(error) => return Err(error),
@@ -183,15 +191,15 @@ impl Handshake {
         match error.code() {
             "WRONGPASS" => self.login_refused(error),
             "NOAUTH" if self.password.is_none() => self.login_refused(error),
-            _ if turns_away(error) => Meaning::Fatal(refused("HELLO", error)),
-            _ => Meaning::OnlyResp2(refused("HELLO", error)),
+            _ if turns_away(error) => Meaning::Fatal(self.refused("HELLO", error)),
+            _ => Meaning::OnlyResp2(self.refused("HELLO", error)),
         }
     }
 
     fn login_refused(&self, error: &ServerError) -> Meaning {
         let details = error.details().unwrap_or_default();
         let Self { settings, .. } = self;
-        let said = said(error);
+        let said = self.said(error);
         Meaning::Fatal(match error.code() {
             "NOAUTH" if self.password.is_none() => {
                 let message = format!(
@@ -200,7 +208,7 @@ impl Handshake {
                 Error::new(Kind::Authentication, message)
             }
             "WRONGPASS" | "NOAUTH" => wrong_password(&said),
-            _ if turns_away(error) => refused("AUTH", error),
+            _ if turns_away(error) => self.refused("AUTH", error),
             _ if details.contains("password") => wrong_password(&said),
             _ if details.contains("wrong number of arguments") => {
                 let message = format!(
@@ -217,7 +225,7 @@ impl Handshake {
 
     fn db_refused(&self, error: &ServerError) -> Meaning {
         let Self { db, .. } = self;
-        let said = said(error);
+        let said = self.said(error);
         Meaning::Fatal(match error.code() {
             "NOAUTH" => return self.login_refused(error),
             "NOPERM" => {
@@ -227,7 +235,7 @@ impl Handshake {
                 );
                 Error::new(Kind::Permission, message)
             }
-            _ if turns_away(error) => refused("SELECT", error),
+            _ if turns_away(error) => self.refused("SELECT", error),
             _ => {
                 let message = format!("it does not SELECT the database of `db` = {db}: {said}; correct `db`");
                 Error::new(Kind::Config, message)
@@ -239,8 +247,24 @@ impl Handshake {
         match error.code() {
             "NOAUTH" => self.login_refused(error),
             "BUSY" => Meaning::Busy,
-            _ if turns_clients_away(error) => Meaning::Fatal(refused("a new connection", error)),
+            _ if turns_clients_away(error) => Meaning::Fatal(self.refused("a new connection", error)),
             _ => Meaning::Optional,
+        }
+    }
+
+    fn refused(&self, command: &str, error: &ServerError) -> Error {
+        self.hide_secrets(refused(command, error))
+    }
+
+    fn said(&self, error: &ServerError) -> String {
+        self.secrets.hide(&said(error)).into_owned()
+    }
+
+    /// The same error, without the passwords that a server has repeated in it.
+    pub(crate) fn hide_secrets(&self, error: Error) -> Error {
+        match self.secrets.hide(error.message()) {
+            Cow::Borrowed(_) => error,
+            Cow::Owned(shown) => error.with_message(shown),
         }
     }
 }

@@ -23,6 +23,7 @@ fn full() -> Handshake {
         db: 2,
         role: true,
         settings: "",
+        secrets: Secrets::new(["pw"]),
     }
 }
 
@@ -156,4 +157,71 @@ fn a_password_that_is_not_set_is_named() {
     handshake.db = 1;
     let error = refusing(&handshake, Form::Resp2, "SELECT", "-NOAUTH no\r\n").unwrap_err();
     assert!(error.is_authentication(), "{error}");
+}
+
+/// Keeps the text of everything that is logged.
+#[derive(Clone, Default)]
+struct Log(std::sync::Arc<std::sync::Mutex<String>>);
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut text = self.0.lock().unwrap();
+        event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+            text.push_str(&format!("{field}={value:?} "));
+        });
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn password_that_the_server_repeats_is_in_no_error_and_no_log() {
+    let secret = "hunter2secret";
+    let handshake = Handshake {
+        password: Some(secret.to_owned().into()),
+        secrets: Secrets::new([secret, "sentinels"]),
+        ..full()
+    };
+    let log = Log::default();
+    let refusals = [
+        "-ERR invalid password 'hunter2secret'",
+        "-WRONGPASS hunter2secret",
+        "-hunter2secret no",
+        "-LOADING hunter2secret",
+        "-NOPERM hunter2secret",
+        "-ERR max number of clients hunter2secret",
+        "-DENIED sentinels",
+    ];
+    tracing::subscriber::with_default(log.clone(), || {
+        for refusal in refusals {
+            for (form, command) in [
+                (Form::Hello, "HELLO"),
+                (Form::Hello, "SELECT"),
+                (Form::Hello, "ROLE"),
+                (Form::Hello, "PING"),
+                (Form::Resp2, "AUTH"),
+                (Form::Resp2, "CLIENT SETNAME"),
+                (Form::Resp2, "CLIENT ID"),
+            ] {
+                let told = format!("{:?}", refusing(&handshake, form, command, &format!("{refusal}\r\n")));
+                assert!(!told.contains(secret) && !told.contains("sentinels"), "{command}: {told}");
+            }
+        }
+    });
+    let log = log.0.lock().unwrap();
+    assert!(log.contains("can be done without") && !log.contains(secret), "{log}");
 }

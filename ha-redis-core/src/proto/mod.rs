@@ -8,6 +8,7 @@ pub(crate) mod pubsub;
 mod replication;
 mod role;
 mod run_id;
+mod secrets;
 mod transaction;
 
 pub use decode::{DecodeError, Decoder, Incoming, Limits, NotResp, OverLimit, Skipped};
@@ -22,4 +23,5 @@ pub use role::Role;
 pub(crate) use role::read_hello_role;
 pub(crate) use role::{read_info_role, read_role};
 pub(crate) use run_id::{read_run_id, run_id_question};
+pub(crate) use secrets::Secrets;
 pub(crate) use transaction::Transaction;

@@ -1,0 +1,112 @@
+//! Passwords that no error and no log may repeat, although a server does.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::ops::Range;
+
+use secrecy::{ExposeSecret, SecretString};
+
+/// So many bytes in a row that stand in a password as well are hidden: servers may cut what they repeat.
+const PIECE: usize = 6;
+
+/// A password shorter than this is hidden where it stands alone, since it may be a part of any word.
+const WORD: usize = 4;
+
+const HIDDEN: &str = "***";
+
+/// The passwords of a client.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Secrets(Vec<SecretString>);
+
+impl Secrets {
+    pub(crate) fn new<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Self {
+        Self(secrets.into_iter().filter(|secret| !secret.is_empty()).map(SecretString::from).collect())
+    }
+
+    /// The text without the passwords, and without longer pieces of them.
+    pub(crate) fn hide<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let mut found: Vec<_> =
+            self.0.iter().flat_map(|secret| places(text, secret.expose_secret())).collect();
+        if found.is_empty() {
+            return text.into();
+        }
+        found.sort_by_key(|place| place.start);
+        let mut shown = String::with_capacity(text.len());
+        let mut end = 0;
+        for place in found {
+            let place = whole_characters(text, place);
+            // Pieces that overlap, or touch, are one.
+            if place.start > end || shown.is_empty() {
+                shown.push_str(&text[end..place.start]);
+                shown.push_str(HIDDEN);
+            }
+            end = end.max(place.end);
+        }
+        shown.push_str(&text[end..]);
+        shown.into()
+    }
+}
+
+/// Where the secret stands in the text, or a piece of it.
+fn places(text: &str, secret: &str) -> Vec<Range<usize>> {
+    let (text, secret) = (text.as_bytes(), secret.as_bytes());
+    let size = secret.len().min(PIECE);
+    let pieces: HashSet<&[u8]> = secret.windows(size).collect();
+    let is_alone = |place: &Range<usize>| {
+        let around = [place.start.checked_sub(1).and_then(|before| text.get(before)), text.get(place.end)];
+        !around.into_iter().flatten().any(u8::is_ascii_alphanumeric)
+    };
+    let windows = text.windows(size).enumerate().filter(|(_, window)| pieces.contains(window));
+    let places = windows.map(|(start, _)| start..start + size);
+    places.filter(|place| size >= WORD || is_alone(place)).collect()
+}
+
+fn whole_characters(text: &str, place: Range<usize>) -> Range<usize> {
+    let start = (0..=place.start).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    let end = (place.end..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+    start..end
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn hidden(secrets: &[&str], text: &str) -> String {
+        Secrets::new(secrets.iter().copied()).hide(text).into_owned()
+    }
+
+    #[test]
+    fn password_and_its_pieces_are_hidden() {
+        let secret = ["correct horse"];
+        assert_eq!(hidden(&secret, "ERR invalid password 'correct horse'"), "ERR invalid password '***'");
+        assert_eq!(hidden(&secret, "correct horse"), "***");
+        assert_eq!(hidden(&secret, "correct horsecorrect horse!"), "***!");
+        assert_eq!(hidden(&secret, "cut 'correct ho"), "cut '***");
+        assert_eq!(hidden(&secret, "the rest: ct horse"), "the rest: ***");
+        assert_eq!(hidden(&["s3cret1", "s3cret2"], "s3cret1 or s3cret2"), "*** or ***");
+        assert_eq!(hidden(&["pässword"], "é pässword é"), "é *** é");
+        assert_eq!(hidden(&[""], "text"), "text");
+        assert_eq!(hidden(&secret, "WRONGPASS invalid username"), "WRONGPASS invalid username");
+    }
+
+    #[test]
+    fn short_password_is_hidden_where_it_stands_alone() {
+        assert_eq!(hidden(&["pw"], "pw 'pw' pwd"), "*** '***' pwd");
+        assert_eq!(hidden(&["four"], "fourth"), "***th");
+    }
+
+    proptest! {
+        #[test]
+        fn no_password_is_left(
+            secret in "\\PC{4,30}",
+            before in "\\PC{0,10}",
+            between in "\\PC{0,10}",
+            behind in any::<String>(),
+        ) {
+            let shown = hidden(&[&secret], &format!("{before}{secret}{between}{secret}{behind}"));
+            prop_assert!(!shown.replace(HIDDEN, "\0").contains(&secret), "{}", shown);
+        }
+    }
+}

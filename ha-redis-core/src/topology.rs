@@ -8,13 +8,16 @@ use redis::Value;
 use crate::address::Address;
 use crate::proto::{Replication, Role};
 
+/// So many of the replicas that a server lists are taken for real: each is connected to, and gets the password.
+pub(crate) const MAX_REPLICAS: usize = 256;
+
 /// The servers behind a client, as the Sentinels (or, without them, the master itself) describe them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Topology {
     /// The master.
     pub master: Address,
-    /// Its replicas.
+    /// Its replicas; 256 at the most of those that a server lists.
     pub replicas: Vec<Replica>,
     /// How many Sentinels answered; 0 without Sentinels.
     pub sentinels: usize,
@@ -54,8 +57,8 @@ impl Topology {
                     Value::Array(parts) => address(parts.first()?, parts.get(1)?),
                     _ => None,
                 });
-                let replicas = addresses.map(|address| Replica::new(address, true)).collect();
-                Self { replicas, ..Self::of(asked) }
+                let replicas = addresses.take(MAX_REPLICAS).map(|address| Replica::new(address, true));
+                Self { replicas: replicas.collect(), ..Self::of(asked) }
             }
             (Some("slave"), [_, host, port, link, ..]) => {
                 let Some(master) = address(host, port) else { return Self::of(asked) };
@@ -73,7 +76,8 @@ impl Topology {
                 Self { replicas: vec![Replica::new(asked, said.link_up)], ..Self::of(master) }
             }
             _ => {
-                let replicas = said.replicas.into_iter().map(|address| Replica::new(address, true)).collect();
+                let replicas = said.replicas.into_iter().take(MAX_REPLICAS);
+                let replicas = replicas.map(|address| Replica::new(address, true)).collect();
                 Self { replicas, ..Self::of(asked) }
             }
         }

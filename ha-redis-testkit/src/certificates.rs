@@ -26,8 +26,32 @@ pub(crate) struct Certificates {
 impl Certificates {
     /// Those of a server that has these names.
     pub(crate) fn of_server(names: &[String]) -> Result<Self, Error> {
-        let files =
-            sign(names).map_err(|error| Error::NotReady(format!("cannot make certificates: {error}")))?;
+        Self::signed(names, |_| ())
+    }
+
+    /// Those of a server whose certificate is valid no more.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn expired(names: &[String]) -> Result<Self, Error> {
+        Self::signed(names, |server| {
+            server.not_before = rcgen::date_time_ymd(2000, 1, 1);
+            server.not_after = rcgen::date_time_ymd(2001, 1, 1);
+        })
+    }
+
+    /// The same, and the server sends its authority's certificate as well, so many times.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn with_chain(mut self, length: usize) -> Self {
+        let find = |name| self.files.iter().position(|(file, _)| *file == name);
+        if let (Some(authority), Some(server)) = (find(AUTHORITY), find(SERVER)) {
+            let chain = self.files[authority].1.repeat(length);
+            self.files[server].1.push_str(&chain);
+        }
+        self
+    }
+
+    fn signed(names: &[String], change: fn(&mut CertificateParams)) -> Result<Self, Error> {
+        let files = sign(names, change)
+            .map_err(|error| Error::NotReady(format!("cannot make certificates: {error}")))?;
         Ok(Self { files })
     }
 
@@ -45,14 +69,19 @@ impl Certificates {
     }
 }
 
-fn sign(names: &[String]) -> Result<Vec<(&'static str, String)>, rcgen::Error> {
+fn sign(
+    names: &[String],
+    change: fn(&mut CertificateParams),
+) -> Result<Vec<(&'static str, String)>, rcgen::Error> {
     // Authorities are told apart by their names.
     let number = RandomState::new().hash_one(());
     let mut authority = named(&format!("ha-redis test authority {number:016x}"), &[])?;
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
     let (server_key, client_key) = (KeyPair::generate()?, KeyPair::generate()?);
-    let server = named("ha-redis test server", names)?.signed_by(&server_key, &authority)?;
+    let mut server = named("ha-redis test server", names)?;
+    change(&mut server);
+    let server = server.signed_by(&server_key, &authority)?;
     let client = named("ha-redis test client", &[])?.signed_by(&client_key, &authority)?;
     Ok(vec![
         (AUTHORITY, authority.pem()),

@@ -2,6 +2,7 @@
 //! connection to it and asks it how it is.
 
 use std::future::poll_fn;
+use std::mem;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::link::{Call, Generation, Link, NoReply, NotTaken, Slot};
 use crate::pool::{Followed, GivenBy};
 use crate::proto::{Replication, Reply, ReplyBound, Role, read_replication, replication_question};
 use crate::time::{Elapsed, sleep, until};
-use crate::topology::Replica;
+use crate::topology::{MAX_REPLICAS, Replica};
 
 /// How often master and replicas are asked.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -50,6 +51,7 @@ async fn appoint(core: &Arc<Core>) {
 /// Asks the master how far it is; without Sentinels also for its replicas.
 async fn ask_master(core: &Core) {
     let runtime = &*core.runtime;
+    let mut has_warned = false;
     loop {
         let link =
             match core.pool.link(0, runtime, runtime.now() + core.config.socket_connect_timeout()).await {
@@ -71,8 +73,12 @@ async fn ask_master(core: &Core) {
             }
             Ok(answer) => {
                 if !core.config.use_sentinel() {
-                    let replicas = answer.replicas.into_iter().map(|address| Replica::new(address, true));
-                    core.pool.list_replicas(replicas.collect());
+                    let listed = answer.replicas.len();
+                    if listed > MAX_REPLICAS && !mem::replace(&mut has_warned, true) {
+                        tracing::warn!(master = %link.address, listed, MAX_REPLICAS, "some of the replicas are left out");
+                    }
+                    let replicas = answer.replicas.into_iter().take(MAX_REPLICAS);
+                    core.pool.list_replicas(replicas.map(|address| Replica::new(address, true)).collect());
                 }
                 core.pool.place_master(link.generation, answer.position);
             }

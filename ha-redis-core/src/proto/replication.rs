@@ -29,6 +29,9 @@ pub(crate) struct Position {
     pub(crate) offset: u64,
 }
 
+/// An account of a thousand replicas takes a tenth of it.
+const MAX_BYTES: usize = 1 << 20;
+
 /// What to ask.
 pub(crate) fn replication_question() -> Cmd {
     cmd("INFO").arg("replication").take()
@@ -36,7 +39,18 @@ pub(crate) fn replication_question() -> Cmd {
 
 /// Reads the reply to [`replication_question`].
 pub(crate) fn read_replication(reply: &Value) -> Result<Replication, Error> {
-    let text: String = redis::from_redis_value_ref(reply).map_err(|_| unreadable("no text"))?;
+    let text = match reply {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        Value::VerbatimString { text, .. } | Value::SimpleString(text) => Some(text.as_str()),
+        _ => None,
+    };
+    let text = text.ok_or_else(|| unreadable("text"))?;
+    // It is asked again every second, and nobody else has a turn while it is read.
+    if text.len() > MAX_BYTES {
+        let message =
+            format!("it answered INFO replication with {} bytes, more than {MAX_BYTES}", text.len());
+        return Err(Error::new(Kind::Protocol, message));
+    }
     let field = |name: &str| {
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         value.ok_or_else(|| unreadable(name))

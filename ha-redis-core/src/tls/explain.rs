@@ -2,7 +2,7 @@
 
 use std::io;
 
-use rustls::{AlertDescription, CertificateError, Error};
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
 use super::Names;
 
@@ -92,6 +92,10 @@ fn hint(error: &Error, names: &Names) -> Option<String> {
             }
             _ => None,
         },
+        Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge) => Some(
+            "a chain of certificates of more than 64 KiB is not read: have the server send a shorter one"
+                .into(),
+        ),
         Error::InvalidMessage(_) => {
             Some(format!("if the server speaks no TLS on this port, take another port, or turn `{ssl}` off"))
         }

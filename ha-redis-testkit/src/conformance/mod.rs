@@ -43,6 +43,7 @@ mod files;
 mod hopeless;
 mod hostile;
 mod kit;
+mod large_answers;
 mod large_replies;
 mod load;
 mod networks;
@@ -59,10 +60,12 @@ mod repeats;
 mod replicas;
 mod rest;
 mod scripted;
+mod secrets;
 mod sentinel;
 mod sentinel_replicas;
 mod slow_links;
 mod tls;
+mod tls_peers;
 mod transactions;
 mod unready;
 
@@ -91,6 +94,7 @@ const SUITE: &[&[Test]] = &[
     faults::TESTS,
     hopeless::TESTS,
     hostile::TESTS,
+    large_answers::TESTS,
     large_replies::TESTS,
     networks::TESTS,
     no_response::TESTS,
@@ -105,10 +109,12 @@ const SUITE: &[&[Test]] = &[
     repeats::TESTS,
     replicas::TESTS,
     rest::TESTS,
+    secrets::TESTS,
     sentinel::TESTS,
     sentinel_replicas::TESTS,
     slow_links::TESTS,
     tls::TESTS,
+    tls_peers::TESTS,
     transactions::TESTS,
     unready::TESTS,
 ];

@@ -1,0 +1,131 @@
+//! Servers that answer the client's own questions with more than it asked for.
+
+use std::fmt::Write;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use redis::AsyncCommands;
+
+use super::kit::{Kit, connections, peak_memory, settings};
+use crate::{Answer, ScriptedServer, Server};
+
+tests![
+    a_role_with_a_million_replicas_fills_no_memory_and_starts_no_million_tasks,
+    an_endless_account_of_replication_is_not_read,
+    replicas_beyond_the_cap_are_not_connected_to,
+];
+
+/// As many replicas as the client takes from one server.
+const MAX_REPLICAS: usize = 256;
+
+const SIZE: usize = 50 << 20;
+
+/// Runs a task that wants to run all the time, and tells how long it stood still at the most.
+struct Pulse {
+    longest: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Pulse {
+    fn start(kit: &Kit) -> Self {
+        let pulse = Self { longest: Arc::default(), stop: Arc::default() };
+        let (kit, longest, stop) = (kit.clone(), Arc::clone(&pulse.longest), Arc::clone(&pulse.stop));
+        let beating = kit.clone();
+        drop(kit.spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                let began = Instant::now();
+                beating.sleep(Duration::from_millis(5)).await;
+                longest.fetch_max(began.elapsed().as_millis() as u64, Ordering::Relaxed);
+            }
+        }));
+        pulse
+    }
+
+    fn longest(&self) -> u64 {
+        self.longest.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Pulse {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn bulk(text: &str) -> Answer {
+    Answer::from(format!("${}\r\n{text}\r\n", text.len()).as_str())
+}
+
+const MASTER: &str =
+    "role:master\r\nmaster_replid:8371b4fb1155b71f4a04d3e1bc3e18c4a990aeeb\r\nmaster_repl_offset:0\r\n";
+
+async fn a_role_with_a_million_replicas_fills_no_memory_and_starts_no_million_tasks(kit: Kit) {
+    let replica = "*3\r\n$9\r\n127.0.0.1\r\n$1\r\n1\r\n$1\r\n0\r\n";
+    let role = format!("*3\r\n$6\r\nmaster\r\n:0\r\n*1000000\r\n{}", replica.repeat(1_000_000));
+    let role = Answer::from(role.as_str());
+    // Its handshake is content; what it says of its replicas is not.
+    let server = ScriptedServer::start_bare(move |_, command: &[String]| {
+        let asked_alone = command[0].eq_ignore_ascii_case("ROLE");
+        match command[0].to_ascii_uppercase().as_str() {
+            "HELLO" => Answer::from("-ERR unknown command\r\n"),
+            "PING" => Answer::from("+PONG\r\n"),
+            _ if asked_alone => role.clone(),
+            "INFO" => bulk(MASTER),
+            _ => Answer::from("+OK\r\n"),
+        }
+    })
+    .unwrap();
+    let limit = 64 << 20;
+    let client = kit.connect(settings(server.port()).max_reply_bytes(limit).build().unwrap()).await.unwrap();
+    let before = peak_memory();
+    // Larger than the limit: it counts as no answer, and INFO is asked.
+    let described = client.topology().await.map(|topology| topology.replicas.len());
+    assert!(described.as_ref().is_ok_and(|replicas| *replicas == 0) || described.is_err(), "{described:?}");
+    assert!(peak_memory() - before < limit as usize + (16 << 20), "{}", peak_memory() - before);
+    let client = kit.connect(settings(server.port()).build().unwrap()).await.unwrap();
+    assert_eq!(client.topology().await.unwrap().replicas.len(), MAX_REPLICAS);
+}
+
+async fn an_endless_account_of_replication_is_not_read(kit: Kit) {
+    let info = bulk(&format!("{MASTER}{}", "x:y\r\n".repeat(SIZE / 5)));
+    let server = ScriptedServer::start(move |_, command: &[String]| match command[0].as_str() {
+        "INFO" => info.clone(),
+        "GET" => Answer::from("$5\r\nvalue\r\n"),
+        _ => Answer::from("-ERR unknown command\r\n"),
+    })
+    .unwrap();
+    let client = kit.connect(settings(server.port()).build().unwrap()).await.unwrap();
+    let mut reads = client.replica_connection();
+    let pulse = Pulse::start(&kit);
+    for _ in 0..20 {
+        assert_eq!(reads.get::<_, String>("key").await.unwrap(), "value");
+        kit.sleep(Duration::from_millis(100)).await;
+    }
+    println!("another task stood still for {} ms", pulse.longest());
+    assert!(pulse.longest() < 500, "{} ms", pulse.longest());
+}
+
+async fn replicas_beyond_the_cap_are_not_connected_to(kit: Kit) {
+    let replica = Server::builder().bind(Ipv4Addr::UNSPECIFIED.into()).config("replicaof 127.0.0.1 1");
+    let replica = replica.start().unwrap();
+    let mut listed = MASTER.to_owned();
+    // All are one server, by many names.
+    for number in 0..2 * MAX_REPLICAS {
+        let ip = format!("127.{}.{}.1", 1 + number / 250, number % 250);
+        write!(listed, "slave{number}:ip={ip},port={},state=online,offset=0,lag=0\r\n", replica.port())
+            .unwrap();
+    }
+    let server = ScriptedServer::start(move |_, command: &[String]| match command[0].as_str() {
+        "INFO" => bulk(&listed),
+        _ => Answer::from("$5\r\nvalue\r\n"),
+    })
+    .unwrap();
+    let client = kit.connect(settings(server.port()).build().unwrap()).await.unwrap();
+    assert_eq!(client.replica_connection().get::<_, String>("key").await.unwrap(), "value");
+    kit.until("as many as are allowed are connected to", || connections(&replica) >= MAX_REPLICAS).await;
+    // The others would have come meanwhile, since each has a task of its own.
+    kit.sleep(Duration::from_millis(500)).await;
+    assert_eq!(connections(&replica), MAX_REPLICAS);
+}

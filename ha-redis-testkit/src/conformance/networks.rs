@@ -31,6 +31,8 @@ tests![
     a_demoted_server_is_left_for_where_its_name_leads_now,
     a_write_waits_until_the_name_of_a_demoted_server_has_moved,
     a_name_that_is_not_resolved_in_time_is_told_apart,
+    a_name_with_thousands_of_addresses_is_tried_at_a_few,
+    a_sentinel_whose_name_is_never_resolved_holds_nothing_up,
 ];
 
 /// Writes, lets the master be replaced, and writes again.
@@ -337,4 +339,29 @@ async fn a_name_that_is_not_resolved_in_time_is_told_apart(kit: Kit) {
     let config = unknown.socket_connect_timeout(Duration::from_millis(50)).build().unwrap();
     let error = Outside::client(&kit, config).initialize().await.unwrap_err();
     assert!(error.is_timeout() && error.to_string().contains("not resolved within 50ms"), "{error}");
+}
+
+async fn a_name_with_thousands_of_addresses_is_tried_at_a_few(kit: Kit) {
+    let server = Server::start().unwrap();
+    let refusing = (0..5000_u16).map(|n| SocketAddr::from((INSIDE, 1 + n)));
+    let mut addresses: Vec<_> = refusing.collect();
+    let client = Outside::naming(addresses.clone(), &kit, by_name().build().unwrap());
+    let error = client.initialize().await.unwrap_err().to_string();
+    assert_eq!(error.matches("network unreachable").count(), 16, "{error}");
+    addresses.insert(10, server.address());
+    let client = Outside::naming(addresses, &kit, by_name().build().unwrap());
+    client.initialize().await.unwrap();
+    client.connection().set::<_, _, ()>("key", 1).await.unwrap();
+}
+
+async fn a_sentinel_whose_name_is_never_resolved_holds_nothing_up(kit: Kit) {
+    let topology = Topology::start().unwrap();
+    let settings = config(&topology.url()).to_builder().sentinel_socket_connect_timeout(BOUND);
+    let known = topology.sentinel_addresses().into_iter().map(|known| (known.ip().to_string(), known.port()));
+    let hosts = [("unknown.test".to_owned(), 26379)].into_iter().chain(known);
+    let client = Outside::client(&kit, settings.sentinel_hosts(hosts).build().unwrap());
+    let began = Instant::now();
+    client.initialize().await.unwrap();
+    client.connection().set::<_, _, ()>("key", 1).await.unwrap();
+    assert!(began.elapsed() < BOUND / 2, "{:?}", began.elapsed());
 }

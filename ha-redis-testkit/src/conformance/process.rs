@@ -3,10 +3,13 @@
 use std::env;
 use std::panic;
 use std::process::{self, Command};
+use std::time::Duration;
 
 use futures_lite::future::block_on;
+use redis::AsyncCommands;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::kit::Kit;
+use super::kit::{Kit, config};
 use super::rest::{Connections, kill_connections};
 use super::{Harness, Started};
 use crate::Server;
@@ -20,6 +23,7 @@ tests![
     process_whose_server_is_killed_ends_well,
     process_whose_server_restarts_ends_well,
     process_whose_server_hangs_ends_well,
+    process_with_few_descriptors_goes_on,
 ];
 
 /// What the process of a test finds in its environment: the harness, and how it is to end.
@@ -55,7 +59,41 @@ const ENDS: &[(&str, End)] = &[
         server.hang().unwrap();
         block_on(connections.check_calls_fail());
     }),
+    ("few descriptors", |started, server, connections| {
+        let kit = Kit::new("few descriptors", started.runtime.clone());
+        block_on(run_out_of_descriptors(&kit, &server));
+        block_on(connections.check_all_work());
+    }),
 ];
+
+/// Opens connections until the system gives no more, and goes on with those that there are.
+async fn run_out_of_descriptors(kit: &Kit, server: &Server) {
+    let settings = config(&server.url()).to_builder().max_connections(200);
+    let client =
+        kit.connect(settings.failover_wait(Duration::from_millis(500)).build().unwrap()).await.unwrap();
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(40), ..limit }).unwrap();
+    let (mut own, mut errors) = (Vec::new(), Vec::new());
+    while errors.len() < 3 {
+        assert!(own.len() < 40);
+        match client.dedicated().await {
+            Ok(connection) => own.push(connection),
+            Err(error) => errors.push(error.to_string()),
+        }
+    }
+    assert!(errors.iter().all(|error| error.to_lowercase().contains("open files")), "{errors:?}");
+    // What needs no further one goes on, and what does says why.
+    client.connection().set::<_, _, ()>("key", 1).await.unwrap();
+    let error = kit.connect(config(&server.url())).await.unwrap_err();
+    assert!(error.is_connection() && error.to_string().to_lowercase().contains("open files"), "{error}");
+    let error = client.pubsub().await.map(drop).unwrap_err().to_string();
+    assert!(error.to_lowercase().contains("open files"), "{error}");
+    drop(own);
+    let mut again = client.dedicated().await.unwrap();
+    again.set::<_, _, ()>("key", 2).await.unwrap();
+    setrlimit(Resource::Nofile, limit).unwrap();
+    client.pubsub().await.unwrap().subscribe("news").await.unwrap();
+}
 
 /// Runs the program of a test in place of the suite, if this is its process.
 pub(super) fn run_if_asked(harnesses: &[Harness]) {
@@ -114,4 +152,8 @@ async fn process_whose_server_restarts_ends_well(kit: Kit) {
 
 async fn process_whose_server_hangs_ends_well(kit: Kit) {
     ends_well(&kit, "server hangs");
+}
+
+async fn process_with_few_descriptors_goes_on(kit: Kit) {
+    ends_well(&kit, "few descriptors");
 }

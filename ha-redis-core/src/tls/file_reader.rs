@@ -29,15 +29,23 @@ struct Attempt {
 impl FileReader {
     /// Waits for the end of the attempt that is under way, or of a new one. When `by` comes first, the attempt goes on, and
     /// the next caller waits for the same: what hangs takes one thread and no more.
-    pub(super) async fn read(&self, work: Work, runtime: &dyn Runtime, by: Instant) -> Result<(), Error> {
+    pub(super) async fn read(
+        &self,
+        work: Work,
+        runtime: &dyn Runtime,
+        by: Instant,
+    ) -> Result<Result<(), Error>, Elapsed> {
         if runtime.is_simulated() {
-            return work();
+            return Ok(work());
         }
-        let attempt = self.attempt(work)?;
-        match until(runtime, by, attempt.ended.recv()).await {
-            Ok(_) => attempt.result.get().cloned().unwrap_or_else(|| Err(unknown())),
-            Err(Elapsed) => Err(Error::new(Kind::Timeout, "the certificates and keys were not read in time")),
-        }
+        let attempt = match self.attempt(work) {
+            Ok(attempt) => attempt,
+            Err(error) => return Ok(Err(error)),
+        };
+        until(runtime, by, attempt.ended.recv()).await?.map_or_else(
+            |_ended| Ok(attempt.result.get().cloned().unwrap_or_else(|| Err(unknown()))),
+            |sent| match sent {},
+        )
     }
 
     fn attempt(&self, work: Work) -> Result<Arc<Attempt>, Error> {
@@ -91,21 +99,21 @@ mod tests {
             assert!(block_on(poll_once(&mut read)).is_none());
             runtime.pass(Duration::from_secs(2));
             let ended = block_on(poll_once(&mut read));
-            assert!(ended.unwrap().unwrap_err().is_timeout());
+            assert_eq!(ended.unwrap().unwrap_err(), Elapsed);
             work = Box::new(|| panic!("the first attempt is still under way"));
         }
         let by = runtime.now() + Duration::from_secs(2);
         let mut read = pin!(reader.read(work, &runtime, by));
         assert!(block_on(poll_once(&mut read)).is_none());
         release.send(()).unwrap();
-        assert!(block_on(read).is_ok());
+        assert!(block_on(read).unwrap().is_ok());
     }
 
     #[test]
     fn failed_attempt_is_followed_by_another() {
         let (reader, runtime) = (FileReader::default(), ManualRuntime::new());
         let late = Instant::now() + Duration::from_secs(30);
-        let read = |work: Work| block_on(reader.read(work, &runtime, late));
+        let read = |work: Work| block_on(reader.read(work, &runtime, late)).unwrap();
         assert!(read(Box::new(|| failure("a missing file"))).unwrap_err().to_string().contains("missing"));
         assert!(read(Box::new(|| Ok(()))).is_ok());
         assert!(read(Box::new(|| panic!("a fault of a library"))).unwrap_err().is_config());

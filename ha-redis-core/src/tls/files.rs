@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 
 use super::{Names, pem_file};
-use crate::config::Problem;
+use crate::config::{Problem, cut};
 
 const CERTIFICATES: &str = "a PEM file with at least one certificate";
 const KEY: &str = "a PEM file with an unencrypted private key";
@@ -33,6 +33,19 @@ impl Files {
     pub(super) fn new(ca_certs: Option<&Path>, identity: Option<(&Path, &Path)>) -> Self {
         let identity = identity.map(|(certificate, key)| (certificate.to_owned(), key.to_owned()));
         Self { ca_certs: ca_certs.map(Path::to_owned), identity }
+    }
+
+    /// What is read, by the settings that say so.
+    pub(super) fn list(&self, names: &Names) -> String {
+        let file = |setting: &str, file: &Path| format!("`{setting}` {}", cut(&file.display().to_string()));
+        let authorities = match &self.ca_certs {
+            Some(certificates) => file(names.ca_certs, certificates),
+            None => "the certificate authorities of the system".to_owned(),
+        };
+        let identity = self.identity.as_ref().map(|(certificate, key)| {
+            format!(", {}, {}", file(names.certfile, certificate), file(names.keyfile, key))
+        });
+        authorities + &identity.unwrap_or_default()
     }
 }
 
@@ -100,7 +113,7 @@ fn system_roots(names: &Names) -> Result<RootCertStore, Problem> {
     if !roots.is_empty() {
         return Ok(roots);
     }
-    let errors = found.errors.iter().map(|error| format!(" ({error})")).collect::<String>();
+    let errors = found.errors.iter().take(3).map(|error| format!(" ({error})")).collect::<String>();
     let allowed = format!("{CERTIFICATES}, since the system names no certificate authorities{errors}");
     Err(Problem::new(names.ca_certs, allowed, "set it, or install the system's CA certificates"))
 }
@@ -141,4 +154,18 @@ fn wrong(setting: &'static str, file: &Path, expected: &str, why: impl std::fmt:
     let allowed = format!("{expected}, {}", pem_file::ORDINARY);
     Problem::new(setting, allowed, format!("correct the path or the file: {why}"))
         .found(file.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::DATA;
+    use super::*;
+
+    #[test]
+    fn files_are_listed_by_their_settings() {
+        let path = |text: &'static str| Path::new(text);
+        let all = Files::new(Some(path("/ca")), Some((path("/cert"), path("/key"))));
+        assert_eq!(all.list(&DATA), "`ssl_ca_certs` /ca, `ssl_certfile` /cert, `ssl_keyfile` /key");
+        assert_eq!(Files::new(None, None).list(&DATA), "the certificate authorities of the system");
+    }
 }

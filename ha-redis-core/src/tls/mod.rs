@@ -25,6 +25,7 @@ use crate::address::Address;
 use crate::config::{ConfigError, RedisConfig};
 use crate::error::{Error, Kind};
 use crate::runtime::{Runtime, Transport};
+use crate::time::Elapsed;
 
 /// The settings by the names under which errors speak of them.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,7 +56,6 @@ static SENTINELS: Names = Names {
 
 /// TLS of one kind of connections: those to the data, or those to the Sentinels.
 pub(crate) struct Tls {
-    names: &'static Names,
     server_name: Option<String>,
     source: Arc<Source>,
 }
@@ -77,7 +77,6 @@ impl Tls {
     /// For masters and replicas; `None` when they are to be spoken to in clear.
     pub(crate) fn of_data(config: &RedisConfig) -> Option<Self> {
         config.ssl().then(|| Self {
-            names: &DATA,
             server_name: config.ssl_server_name().map(str::to_owned),
             source: Source::new(
                 &DATA,
@@ -91,7 +90,6 @@ impl Tls {
     pub(crate) fn of_sentinels(config: &RedisConfig) -> Option<Self> {
         let identity = config.sentinel_ssl_certfile().zip(config.sentinel_ssl_keyfile());
         (config.use_sentinel() && config.sentinel_ssl()).then(|| Self {
-            names: &SENTINELS,
             server_name: config.sentinel_ssl_server_name().map(str::to_owned),
             source: Source::new(&SENTINELS, Files::new(config.sentinel_ssl_ca_certs(), identity)),
         })
@@ -108,18 +106,21 @@ impl Tls {
             Error::new(kind, error.to_string())
         };
         let config = self.source.config.get().ok_or_else(|| {
-            Error::new(Kind::Config, format!("{} is on, and its files are not read yet", self.names.ssl))
+            Error::new(
+                Kind::Config,
+                format!("{} is on, and its files are not read yet", self.source.names.ssl),
+            )
         })?;
         let name = self.name_of(address)?;
         let session = ClientConnection::new(Arc::clone(config), name)
-            .map_err(|error| failed(explain::error(&error, self.names)))?;
-        let stream = TlsStream::open(session, socket, self.names).await.map_err(failed)?;
+            .map_err(|error| failed(explain::error(&error, self.source.names)))?;
+        let stream = TlsStream::open(session, socket, self.source.names).await.map_err(failed)?;
         Ok(Box::new(stream))
     }
 
     /// What a server that does not answer may be.
     pub(crate) fn suspicion(&self) -> String {
-        format!("; a port without TLS may be silent too, while `{}` is on", self.names.ssl)
+        format!("; a port without TLS may be silent too, while `{}` is on", self.source.names.ssl)
     }
 
     /// The name that the server's certificate must have.
@@ -133,7 +134,7 @@ impl Tls {
         ServerName::try_from(name.clone()).map_err(|_| {
             let message = format!(
                 "a certificate cannot have the name `{name}`; say in `{}` which name it has",
-                self.names.server_name
+                self.source.names.server_name
             );
             Error::new(Kind::Config, message)
         })
@@ -142,7 +143,7 @@ impl Tls {
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { names: _, server_name, source } = self;
+        let Self { server_name, source } = self;
         f.debug_struct("Tls")
             .field("files", &source.files)
             .field("server_name", server_name)
@@ -164,7 +165,11 @@ pub(crate) async fn prepare(
         return Ok(());
     }
     let sources: Vec<_> = all.into_iter().map(|tls| Arc::clone(&tls.source)).collect();
-    reader.read(Box::new(move || read(&sources)), runtime, by).await
+    let list = sources.iter().map(|source| source.files.list(source.names)).collect::<Vec<_>>().join(", ");
+    reader.read(Box::new(move || read(&sources)), runtime, by).await.unwrap_or_else(|Elapsed| {
+        let message = format!("these were not read in time: {list}; look whether their file system answers");
+        Err(Error::new(Kind::Timeout, message))
+    })
 }
 
 /// Reads the files of all of them. What has the same files is read once and shared.

@@ -52,9 +52,8 @@ pub(crate) fn is_lasting(_: &io::Error) -> bool {
 
 /// Nothing is ever read.
 #[derive(Debug, Default)]
-pub(crate) struct FileReader;
+pub(crate) struct FileReader {}
 
-#[expect(clippy::unused_async, reason = "with TLS there is something to wait for")]
 pub(crate) async fn prepare(
     all: Vec<&Tls>,
     _: &FileReader,

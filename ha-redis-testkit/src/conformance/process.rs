@@ -68,9 +68,9 @@ const ENDS: &[(&str, End)] = &[
 
 /// Opens connections until the system gives no more, and goes on with those that there are.
 async fn run_out_of_descriptors(kit: &Kit, server: &Server) {
-    let settings = config(&server.url()).to_builder().max_connections(200);
-    let client =
-        kit.connect(settings.failover_wait(Duration::from_millis(500)).build().unwrap()).await.unwrap();
+    let short = Duration::from_millis(500);
+    let settings = config(&server.url()).to_builder().max_connections(200).socket_timeout(short);
+    let client = kit.connect(settings.failover_wait(short).build().unwrap()).await.unwrap();
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: Some(40), ..limit }).unwrap();
     let (mut own, mut errors) = (Vec::new(), Vec::new());

@@ -64,7 +64,7 @@ async fn check_errors(kit: &Kit, settings: RedisConfig) -> Error {
 
 fn short(settings: ha_redis_core::RedisConfigBuilder) -> RedisConfig {
     let short = Duration::from_millis(500);
-    settings.password(PASSWORD).failover_wait(short).build().unwrap()
+    settings.password(PASSWORD).failover_wait(short).socket_timeout(short).build().unwrap()
 }
 
 async fn a_password_that_the_server_repeats_is_in_no_error(kit: Kit) {

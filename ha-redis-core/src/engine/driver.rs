@@ -14,7 +14,7 @@ use crate::engine::dialog::Parts;
 use crate::engine::reply_reader::ReplyReader;
 use crate::error::{Error, Kind, Outcome};
 use crate::link::{Link, Orders, Request, Slot};
-use crate::proto::{DecodeError, InFlight, Incoming, OverLimit, Skipped};
+use crate::proto::{DecodeError, InFlight, Incoming, OverLimit, Reply, Skipped};
 use crate::retry::RetryBudget;
 use crate::runtime::{Runtime, Timer, Transport};
 
@@ -302,7 +302,18 @@ impl Driver {
                     _ => break,
                 },
                 Ok(Some(_)) if self.is_unasked() => return Err(self.broken(UNASKED)),
-                Ok(Some(value)) => self.in_flight.on_value(value),
+                Ok(Some(value)) => match self.in_flight.pop_single() {
+                    // Most requests have one reply, and are spared what the others need.
+                    Some(slot) => {
+                        answered += 1;
+                        self.reader.begin_answer();
+                        if let Some(slot) = slot {
+                            slot.complete(Ok(Reply::One(value)));
+                        }
+                        continue;
+                    }
+                    None => self.in_flight.on_value(value),
+                },
                 Err(DecodeError::Skipped(Skipped { incoming: Incoming::Push, .. })) => {
                     self.on_push(before);
                     continue;

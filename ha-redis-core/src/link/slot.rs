@@ -23,9 +23,8 @@ enum State {
     Idle,
     /// Nothing has come; this task is to be woken.
     Awaited(Waker),
-    /// The caller is to be told that its reply is late.
-    Late,
-    Answered(Result<Reply, Error>),
+    /// What the caller is to be told.
+    Told(Result<Reply, NoReply>),
 }
 
 /// Why there is no reply.
@@ -47,7 +46,8 @@ impl Slot {
 
     #[inline]
     pub(crate) fn complete(&self, result: Result<Reply, Error>) {
-        let before = mem::replace(&mut *lock(&self.state), State::Answered(result));
+        let told = State::Told(result.map_err(NoReply::Ended));
+        let before = mem::replace(&mut *lock(&self.state), told);
         if let State::Awaited(waker) = before {
             wake(waker);
         }
@@ -57,7 +57,7 @@ impl Slot {
     pub(crate) fn tell_late(&self) {
         let mut state = lock(&self.state);
         if let State::Awaited(_) = &*state
-            && let State::Awaited(waker) = mem::replace(&mut *state, State::Late)
+            && let State::Awaited(waker) = mem::replace(&mut *state, State::Told(Err(NoReply::Late)))
         {
             drop(state);
             wake(waker);
@@ -68,7 +68,7 @@ impl Slot {
     pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<Result<Reply, NoReply>> {
         let mut state = lock(&self.state);
         match &*state {
-            State::Answered(_) | State::Late => {}
+            State::Told(_) => {}
             State::Awaited(waker) if waker.will_wake(cx.waker()) => return Poll::Pending,
             State::Awaited(_) | State::Idle => {
                 *state = State::Awaited(cx.waker().clone());
@@ -76,8 +76,7 @@ impl Slot {
             }
         }
         match mem::take(&mut *state) {
-            State::Answered(result) => Poll::Ready(result.map_err(NoReply::Ended)),
-            State::Late => Poll::Ready(Err(NoReply::Late)),
+            State::Told(told) => Poll::Ready(told),
             State::Awaited(_) | State::Idle => Poll::Pending,
         }
     }

@@ -165,6 +165,13 @@ impl<W> InFlight<W> {
         self.partial.over.is_none() && waiter.is_some_and(is_there)
     }
 
+    /// The request at the head, if one reply is all of its answer. Whoever waited for it, if it waits still.
+    #[inline]
+    pub(crate) fn pop_single(&mut self) -> Option<Option<W>> {
+        let is_single = self.queue.front().is_some_and(|entry| entry.shape == Shape::One);
+        if is_single { self.pop().map(|entry| entry.waiter) } else { None }
+    }
+
     /// Hands on the next reply from the server. `Ok(Some(..))` says that a request is answered.
     #[inline]
     pub(crate) fn on_value(&mut self, value: Value) -> Result<Option<Answered<W>>, Unsolicited> {

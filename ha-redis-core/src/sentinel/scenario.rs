@@ -51,6 +51,8 @@ fn what_a_scenario_does_not_mean_is_a_mistake() {
         ("0.1 s1 answers\n= following r1", "expected following r1, but: following m"),
         ("-> ask", "nothing was heard before"),
         ("0.1 s1 answers\n0.05 s1 answers", "time goes back"),
+        ("# nothing", "nothing is heard"),
+        ("0.1 s1 answers", "nothing is expected"),
     ] {
         let (_, what) = run(&format!("{SETTING}{line}\n")).expect_err(line);
         assert!(what.contains(mistake), "{line}: {what}");
@@ -62,7 +64,7 @@ pub(super) type Failure = (usize, String);
 
 pub(super) fn run(text: &str) -> Result<(), Failure> {
     let mut stage = Stage::new();
-    let mut heard_in = 0;
+    let (mut heard_in, mut expectations) = (0, 0);
     for (number, line) in (1..).zip(text.lines()) {
         let words: Vec<_> = line.split_whitespace().collect();
         let result = match words.as_slice() {
@@ -78,8 +80,14 @@ pub(super) fn run(text: &str) -> Result<(), Failure> {
             }
         };
         result.map_err(|what| (number, what))?;
+        expectations += usize::from(matches!(words.first(), Some(&("->" | "="))));
     }
-    stage.settle().map_err(|what| (heard_in, what))
+    stage.settle().map_err(|what| (heard_in, what))?;
+    match (heard_in, expectations) {
+        (0, _) => Err((0, "nothing is heard in it".to_owned())),
+        (_, 0) => Err((heard_in, "nothing is expected of what is heard".to_owned())),
+        _ => Ok(()),
+    }
 }
 
 /// What one Sentinel would answer.

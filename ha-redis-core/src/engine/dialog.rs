@@ -40,8 +40,7 @@ pub(crate) struct Parts {
 
 impl Dialog {
     pub(crate) fn new(transport: Box<dyn Transport>) -> Self {
-        let limits = Limits { max_reply_bytes: MAX_HANDSHAKE_BYTES, ..Limits::default() };
-        let reader = ReplyReader::new(limits);
+        let reader = ReplyReader::new(handshake_limits());
         Self { transport, reader, output: Vec::new(), taken: 0, connection_id: None, fences: 0 }
     }
 
@@ -56,6 +55,12 @@ impl Dialog {
     /// The handshake is over: from here on these limits hold.
     pub(crate) fn set_limits(&mut self, limits: Limits) {
         self.reader.set_limits(limits);
+    }
+
+    /// The limits of a handshake hold again.
+    #[cfg(feature = "sentinel")]
+    pub(crate) fn limit_to_handshake(&mut self) {
+        self.reader.set_limits(handshake_limits());
     }
 
     /// Sends the commands at once and reads one reply to each. Pushes that come between are passed over. A reply that
@@ -202,6 +207,10 @@ impl Dialog {
         let Self { transport, reader, connection_id, fences, .. } = self;
         Ok(Parts { transport, reader, connection_id, fences })
     }
+}
+
+fn handshake_limits() -> Limits {
+    Limits { max_reply_bytes: MAX_HANDSHAKE_BYTES, ..Limits::default() }
 }
 
 /// An answer that cannot be had, as if the server had refused it.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_channel::{Receiver, Sender};
 use futures_lite::future;
@@ -24,8 +24,10 @@ use crate::retry::{Backoff, Jitter};
 use crate::sentinel::{Action, Follower, Input, Naming, Rules};
 use crate::time::{sleep_until, until};
 
-/// How often a replica that is being promoted is asked for its role.
+/// How often a replica that is being promoted is asked for its role: most turn master within a second. For those that do
+/// not, the pauses grow with the time that has passed.
 const ROLE_INTERVAL: Duration = Duration::from_millis(15);
+const LONGEST_ROLE_INTERVAL: Duration = Duration::from_millis(250);
 /// Between attempts to reach it.
 const REDIAL: Backoff =
     Backoff { base: ROLE_INTERVAL, cap: Duration::from_millis(250), jitter: Jitter::Equal };
@@ -301,10 +303,11 @@ fn given_by(core: &Core, naming: Naming) -> GivenBy {
 async fn watch_promotion(core: &Core, replica: Address, before: bool) {
     let mut believed = !before;
     let given_by = given_by(core, Naming::Selected);
+    let start = core.runtime.now();
     for failures in 0.. {
         let began = core.runtime.now();
         if let Ok((dialog, greeting)) = core.data.connect(&replica, &given_by).await
-            && becomes_master(core, dialog, greeting.role, &mut believed).await
+            && becomes_master(core, dialog, greeting.role, start, &mut believed).await
         {
             tracing::info!(%replica, "the replica is master");
             core.notices.tell(Notice::from(Input::Promoted(replica)));
@@ -321,14 +324,19 @@ async fn becomes_master(
     core: &Core,
     mut dialog: Dialog,
     mut role: Option<Role>,
+    start: Instant,
     believed: &mut bool,
 ) -> bool {
+    // It has nothing more to say than a handshake takes.
+    dialog.limit_to_handshake();
     loop {
         *believed |= role == Some(Role::Replica);
         if *believed && role == Some(Role::Master) {
             return true;
         }
-        let pause = core.runtime.now() + ROLE_INTERVAL;
+        let now = core.runtime.now();
+        let interval = now.saturating_duration_since(start) / 100;
+        let pause = now + interval.clamp(ROLE_INTERVAL, LONGEST_ROLE_INTERVAL);
         if until(&*core.runtime, pause, dialog.next()).await.is_ok() {
             return false;
         }

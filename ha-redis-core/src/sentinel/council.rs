@@ -4,7 +4,7 @@
 //! takes no part, nor does an address in the configuration at which nobody ever answered.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::address::Address;
 use crate::sentinel::member::Member;
@@ -15,10 +15,18 @@ use crate::topology::Replica;
 /// So many Sentinels are listened to at the most, however many they name.
 pub(super) const MOST_SENTINELS: usize = 16;
 
+/// A server that a majority does not list any more counts as listed for so long: Sentinels that are reset list no replica
+/// for ten seconds, each for seconds of its own.
+const VOUCHED: Duration = Duration::from_secs(60);
+
 /// The Sentinels: those of the configuration and those that were met.
 #[derive(Debug)]
 pub(super) struct Council {
     pub(super) members: BTreeMap<Address, Member>,
+    /// Some of those that were forgotten, and their ids.
+    former: BTreeMap<Address, String>,
+    /// The servers that a majority has known, as the master or as replicas, and when it did so last.
+    vouched: BTreeMap<Address, Instant>,
 }
 
 /// A master that Sentinels name.
@@ -26,6 +34,8 @@ pub(super) struct Council {
 pub(super) struct Candidate {
     pub(super) address: Address,
     pub(super) epoch: u64,
+    /// How many Sentinels name it.
+    pub(super) votes: usize,
 }
 
 /// An answer that counts.
@@ -45,7 +55,8 @@ fn identity<'a>((address, member): (&'a Address, &'a Member)) -> Identity<'a> {
 
 impl Council {
     pub(super) fn new(sentinels: &[Address]) -> Self {
-        Self { members: sentinels.iter().map(|address| (address.clone(), Member::configured())).collect() }
+        let members = sentinels.iter().map(|address| (address.clone(), Member::configured()));
+        Self { members: members.collect(), former: BTreeMap::new(), vouched: BTreeMap::new() }
     }
 
     pub(super) fn knows(&self, sentinel: &Address) -> bool {
@@ -78,8 +89,12 @@ impl Council {
 
     /// Sentinels that a majority lists and that were not known: they belong to the council from now on.
     pub(super) fn meet(&mut self) -> Vec<Address> {
-        let mut met = Vec::new();
+        let (mut met, quorate) = (Vec::new(), self.is_quorate());
         for (address, id) in self.listed() {
+            // One alone can bring back who belonged to them before, and nobody else.
+            if !quorate && self.former.get(&address) != Some(&id) {
+                continue;
+            }
             if let Some(known) = self.members.get_mut(&address) {
                 known.id.get_or_insert(id);
             } else if self.members.len() < MOST_SENTINELS && !self.answers_elsewhere(&id) {
@@ -94,7 +109,7 @@ impl Council {
     /// answer at an address of the configuration as well.
     pub(super) fn forget(&mut self) -> Vec<Address> {
         let listed = self.listed();
-        let heard = self.votes().count() >= self.majority();
+        let heard = self.votes().count() >= self.majority() && self.is_quorate();
         let is_needed = |address: &Address, member: &Member| {
             let vanished = heard && member.failure().is_some() && !listed.contains_key(address);
             let is_double = || member.id.as_ref().is_some_and(|id| self.answers_elsewhere(id));
@@ -102,8 +117,39 @@ impl Council {
         };
         let gone = self.members.iter().filter(|(address, member)| !is_needed(address, member));
         let gone: Vec<_> = gone.map(|(address, _)| address.clone()).collect();
-        gone.iter().for_each(|address| _ = self.members.remove(address));
+        for address in &gone {
+            let id = self.members.remove(address).and_then(|member| member.id);
+            self.former.extend(id.map(|id| (address.clone(), id)));
+        }
+        while self.former.len() > MOST_SENTINELS {
+            self.former.pop_first();
+        }
         gone
+    }
+
+    /// Counts no more who has been gone for long and is listed by no majority: others have taken its place.
+    pub(super) fn dismiss(&mut self) {
+        if !self.is_quorate() {
+            return;
+        }
+        let listed = self.listed();
+        for (address, member) in &mut self.members {
+            let is_listed =
+                listed.contains_key(address) || listed.values().any(|id| member.id.as_ref() == Some(id));
+            member.dismissed = !(is_listed || member.is_there() || member.is_awaited());
+        }
+    }
+
+    /// Whether those who answer may say who is one of them: half of those that are known, so that the others are no
+    /// majority without them, and not one alone.
+    fn is_quorate(&self) -> bool {
+        let (votes, known) = (self.votes().count(), self.known());
+        known <= 2 * votes && (votes > 1 || known == 1)
+    }
+
+    /// Whether more than half of all Sentinels that are known name it, those included that are gone.
+    pub(super) fn is_majority(&self, choice: &Candidate) -> bool {
+        choice.votes > self.known() / 2
     }
 
     /// The Sentinels that a majority lists: their addresses and ids.
@@ -148,18 +194,22 @@ impl Council {
         let majority = self.majority();
         let (address, mut epochs) = votes.into_iter().find(|(_, epochs)| epochs.len() >= majority)?;
         epochs.sort_unstable_by_key(|epoch| std::cmp::Reverse(*epoch));
-        Some(Candidate { address: address.clone(), epoch: *epochs.get(majority - 1)? })
+        Some(Candidate { address: address.clone(), epoch: *epochs.get(majority - 1)?, votes: epochs.len() })
     }
 
     /// The master that any Sentinel names in the highest epoch, and most of those if they differ: for a start without a
-    /// majority.
+    /// majority. One that a majority knows at all comes before all others.
     pub(super) fn newest(&self) -> Option<Candidate> {
         let mut votes: BTreeMap<(u64, &Address), usize> = BTreeMap::new();
         for vote in self.votes() {
             *votes.entry((vote.master.epoch, &vote.master.address)).or_default() += 1;
         }
-        let (&(epoch, address), _) = votes.iter().max_by_key(|((epoch, _), votes)| (*epoch, **votes))?;
-        Some(Candidate { address: address.clone(), epoch })
+        let named = votes.into_iter().map(|((epoch, address), votes)| {
+            let is_vouched_for = self.vouches_for(address);
+            (is_vouched_for, Candidate { address: address.clone(), epoch, votes })
+        });
+        let newest = named.max_by_key(|(vouched_for, named)| (*vouched_for, named.epoch, named.votes));
+        newest.map(|(_, named)| named)
     }
 
     /// Whether any Sentinel names this master, in this epoch or a later one.
@@ -170,7 +220,7 @@ impl Council {
     /// What one Sentinel names.
     pub(super) fn named_by(&self, sentinel: &Address) -> Option<Candidate> {
         let master = self.members.get(sentinel)?.master()?;
-        Some(Candidate { address: master.address.clone(), epoch: master.epoch })
+        Some(Candidate { address: master.address.clone(), epoch: master.epoch, votes: 1 })
     }
 
     /// Whether all have answered, or failed to, since they were asked last.
@@ -183,14 +233,16 @@ impl Council {
         self.members.values().all(|member| member.is_since(since))
     }
 
-    /// How many Sentinels could take part in a failover: they answer, know the master, and do not only watch.
+    /// How many Sentinels could take part in a failover: they answer, know the master, and do not only watch. What one in
+    /// TILT mode says of the master counts all the same: it takes over what the others tell it.
     pub(super) fn acting(&self) -> usize {
         self.votes().filter(|vote| !vote.view.tilt).count()
     }
 
-    /// How many Sentinels there are, as far as is known: those that ever answered and those that a majority lists.
+    /// How many Sentinels there are, as far as is known: those that ever answered and those that a majority lists. What
+    /// they say of how many there are is not believed.
     pub(super) fn known(&self) -> usize {
-        self.count(|member| member.is_awaited() || member.id.is_some() || member.is_there())
+        self.count(Member::is_known)
     }
 
     /// More than half of the Sentinels that are there, or may be: who has not answered yet is waited for.
@@ -216,10 +268,27 @@ impl Council {
         can_tell.then(|| listed_replicas(&views, self.majority(), is_well))
     }
 
-    /// Whether this is a replica by any account, or there is none yet.
-    pub(super) fn may_be_replica(&self, address: &Address) -> bool {
-        let mut replicas = self.last_views().flat_map(|view| &view.replicas).peekable();
-        replicas.peek().is_none() || replicas.any(|replica| replica.address == *address)
+    /// Whether a majority of the Sentinels knows this server, as the master or as a replica, or did so not long ago.
+    pub(super) fn vouches_for(&self, address: &Address) -> bool {
+        self.vouched.contains_key(address)
+    }
+
+    /// Remembers which servers a majority knows.
+    pub(super) fn vouch(&mut self, now: Instant) {
+        let mut votes: BTreeMap<&Address, usize> = BTreeMap::new();
+        for view in self.last_views() {
+            view.servers().into_iter().for_each(|server| *votes.entry(server).or_default() += 1);
+        }
+        let majority = self.majority();
+        let known = votes.into_iter().filter(|(_, votes)| *votes >= majority);
+        let known: Vec<_> = known.map(|(server, _)| (server.clone(), now)).collect();
+        self.vouched.extend(known);
+        self.vouched.retain(|_, last| now < *last + VOUCHED);
+    }
+
+    /// A Sentinel has selected a replica; whether that one is asked for its role. None has others asked all the time.
+    pub(super) fn may_select(&mut self, sentinel: &Address, now: Instant) -> bool {
+        self.members.get_mut(sentinel).is_some_and(|member| member.may_select(now))
     }
 
     /// Whom we asked, and what each said.

@@ -9,16 +9,17 @@
 //! are held back, and that replica is watched. A failover whose events were missed is noticed in the first answer that
 //! names another master in a higher epoch.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
 use crate::sentinel::council::{Candidate, Council};
-use crate::sentinel::master::{Connection, Master, Provisional};
-use crate::sentinel::{Event, Instance, View};
+use crate::sentinel::master::{Connection, Dissent, Master, Provisional};
+use crate::sentinel::pace::{Allowance, Rests};
+use crate::sentinel::promotion::{LOOK, Promotion, Selection, WATCH};
+use crate::sentinel::{Action, Event, Input, Instance, Naming, Rules, View};
 use crate::topology::{Replica, Topology};
 
-/// A selected replica that has not become master after this is not asked any more, unless commands are held back still.
-const WATCH: Duration = Duration::from_secs(30);
 /// Sentinels take about a second to agree on a promotion. What they have not confirmed after this did not last: no write
 /// goes to a server that none of them names for five seconds.
 const CONFIRMATION: Duration = Duration::from_secs(4);
@@ -33,82 +34,10 @@ pub(super) const URGENT_POLL: Duration = Duration::from_millis(250);
 const HOLD_SHARE: u32 = 5;
 /// So many masters of the past are remembered.
 const MOST_FORMER: usize = 16;
-
-/// What the configuration has to say.
-#[derive(Clone, Debug)]
-pub(crate) struct Rules {
-    pub(crate) master_name: String,
-    /// Whether a selected replica is followed as soon as it is master.
-    pub(crate) early_promotion: bool,
-    /// Commands are held back for no longer than this while a replica is being promoted.
-    pub(crate) promotion_hold: Duration,
-    /// Whether writes need a majority of the Sentinels.
-    pub(crate) require_majority: bool,
-}
-
-/// Something that was heard.
-#[derive(Clone, Debug)]
-pub(crate) enum Input {
-    /// What a Sentinel answered to the question that was `asked` then, or why it did not.
-    Answer { sentinel: Address, asked: Instant, answer: Result<View, String> },
-    /// What a Sentinel published.
-    Heard { sentinel: Address, event: Event },
-    /// The subscription to a Sentinel's events has begun, maybe after a gap.
-    Subscribed,
-    /// There is a connection to the master.
-    Connected,
-    /// The connection to the master was lost.
-    Lost,
-    /// The server that is followed says that it is no master.
-    NotMaster,
-    /// A watched replica says that it is master.
-    Promoted(Address),
-    /// Time has passed.
-    Tick,
-}
-
-/// Something to be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
-    /// Ask every Sentinel.
-    Ask,
-    /// Listen to these Sentinels too.
-    Meet(Vec<Address>),
-    /// Listen to this one no more.
-    Forget(Address),
-    /// Connect to this master, and to no other any more. Ends a hold.
-    Follow(Address),
-    /// The Sentinels still name the master whose connection was lost: it may be connected to again.
-    Confirm,
-    /// Send nothing more to the master for now.
-    Hold,
-    /// Go on sending.
-    Release,
-    /// Ask this replica for its role, again and again, until it is master. One that was master `before` may not know
-    /// yet that it is none: its word counts only once it was seen as a replica.
-    Watch { replica: Address, before: bool },
-    /// Stop asking.
-    Unwatch,
-    /// Let no more writes through, for this reason.
-    Close(String),
-    /// Let writes through again.
-    Open,
-    /// Tell those who wait why there is no master.
-    Fail(String),
-}
-
-/// What the Sentinels say of the master that is followed, to be told in errors.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Naming {
-    #[default]
-    Named,
-    /// It is being made the master, as one of them says.
-    Selected,
-    /// They answer, and none of them names it.
-    Unnamed,
-    /// None of them answers.
-    NamedLast,
-}
+/// What others tell is reason to ask the Sentinels so often at once, and then once each such time.
+const ASKS: (u32, Duration) = (16, Duration::from_millis(100));
+/// Another master is followed so often at once, and then once each such time, whatever is said.
+const SWITCHES: (u32, Duration) = (8, Duration::from_secs(1));
 
 #[derive(Debug)]
 pub(crate) struct Follower {
@@ -118,28 +47,25 @@ pub(crate) struct Follower {
     /// Masters that were followed before, the last one at the end.
     former: Vec<Address>,
     promotion: Option<Promotion>,
+    /// A selection of a server that no majority lists as a replica yet.
+    unproven: Option<Selection>,
+    /// Servers that one Sentinel named as the master, and that were none.
+    looked_at: Rests,
+    /// Servers that were followed early, and that no majority has named after that.
+    unconfirmed_switches: Rests,
     /// No hold begins before this.
     next_hold: Instant,
     connection: Connection,
     /// When the connection was lost, if the Sentinels have not said since that the master is still the same.
     unconfirmed: Option<Instant>,
-    /// Since when a majority has named another master, in an epoch that is not higher.
-    dissent: Option<Instant>,
+    dissent: Option<Dissent>,
     /// Writes are not let through, since a majority of the Sentinels is missing.
     closed: bool,
     next_ask: Instant,
-}
-
-#[derive(Debug)]
-struct Promotion {
-    /// The Sentinel that leads the failover, or was the first to tell of it.
-    leader: Address,
-    candidate: Address,
-    /// The master that the candidate takes the place of.
-    replaced: Address,
-    /// `None` when commands are not held back any more.
-    held_until: Option<Instant>,
-    given_up: Instant,
+    /// When [`Input::Tick`] was handled last.
+    ticked: Instant,
+    asks: Allowance,
+    switches: Allowance,
 }
 
 impl Follower {
@@ -150,21 +76,27 @@ impl Follower {
             master: None,
             former: Vec::new(),
             promotion: None,
+            unproven: None,
+            looked_at: Rests::default(),
+            unconfirmed_switches: Rests::default(),
             next_hold: now,
             connection: Connection::Down { since: now },
             unconfirmed: None,
             dissent: None,
             closed: false,
             next_ask: now,
+            ticked: now,
+            asks: Allowance::new(ASKS.0, ASKS.1),
+            switches: Allowance::new(SWITCHES.0, SWITCHES.1),
         }
     }
 
-    /// When [`Input::Tick`] is due.
+    /// When [`Input::Tick`] is due. What was due at the last one, and still stands, waits for the next question.
     pub(crate) fn next_tick(&self) -> Instant {
-        let promotion = self.promotion.as_ref();
-        let promotion = promotion.map(|promotion| promotion.held_until.unwrap_or(promotion.given_up));
-        let dissent = self.dissent.map(|since| since + DISSENT);
-        [promotion, dissent].into_iter().flatten().fold(self.next_ask, Instant::min)
+        let promotion = self.promotion.as_ref().map(Promotion::next_tick);
+        let dissent = self.dissent.as_ref().map(|dissent| dissent.since + DISSENT);
+        let undone = [promotion, dissent].into_iter().flatten().filter(|due| self.ticked < *due);
+        undone.fold(self.next_ask, Instant::min)
     }
 
     /// The configuration epoch of the master that is followed.
@@ -179,7 +111,7 @@ impl Follower {
                 self.on_answer(sentinel, asked, answer, now, &mut actions);
             }
             Input::Heard { sentinel, event } => self.on_event(sentinel, event, now, &mut actions),
-            Input::Subscribed => self.ask(now, &mut actions),
+            Input::Subscribed => self.ask_soon(now, &mut actions),
             Input::Connected => self.on_connected(),
             Input::Lost => {
                 self.connection = Connection::Down { since: now };
@@ -190,7 +122,7 @@ impl Follower {
             }
             Input::NotMaster => {
                 self.on_not_master(now);
-                self.ask(now, &mut actions);
+                self.ask_soon(now, &mut actions);
             }
             Input::Promoted(replica) => self.on_promoted(replica, now, &mut actions),
             Input::Tick => self.on_tick(now, &mut actions),
@@ -216,7 +148,10 @@ impl Follower {
             actions.push(Action::Meet(met));
         }
         actions.extend(self.council.forget().into_iter().map(Action::Forget));
+        self.council.dismiss();
+        self.council.vouch(now);
         self.decide(now, actions);
+        self.prove(now, actions);
         self.look_at(&sentinel, now, actions);
         self.confirm(actions);
         self.check_majority(actions);
@@ -229,10 +164,13 @@ impl Follower {
     /// says more than that there is something to be asked. But a selection, which nobody can be asked about, is
     /// acted on at once.
     fn on_event(&mut self, sentinel: Address, event: Event, now: Instant, actions: &mut Vec<Action>) {
+        if !self.council.knows(&sentinel) {
+            return;
+        }
         match event {
             Event::Selected { replica, master } if self.is_ours(&replica, &master) => {
-                self.on_selected(sentinel, replica, master, now, actions);
-                return;
+                let selection = Selection { leader: sentinel, replica, replaced: master, heard: now };
+                return self.on_selected(selection, now, actions);
             }
             Event::Aborted => self.on_aborted(&sentinel, now, actions),
             Event::Tilt(tilt) => {
@@ -241,7 +179,7 @@ impl Follower {
             }
             _ => {}
         }
-        self.ask(now, actions);
+        self.ask_soon(now, actions);
     }
 
     /// Whether a failover is to be followed early: not another than of the master that we know, which is an old one,
@@ -254,19 +192,28 @@ impl Follower {
     /// Follows what the Sentinels agree on.
     fn decide(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let choice = self.council.choice();
+        let is_other =
+            |dissent: &mut Dissent| choice.as_ref().is_none_or(|choice| choice.address != dissent.address);
+        self.dissent.take_if(is_other);
         let next = match (&mut self.master, choice) {
             (None, None) if self.council.is_heard() => self.council.newest(),
             (None, choice) => choice,
             (Some(_), None) => None,
             (Some(master), Some(choice)) if choice.address == master.address => {
-                self.dissent = None;
-                let is_known = self.council.names(&master.address, master.epoch);
+                // Nor does an old one lower the epoch, when the others are gone.
+                let is_known =
+                    self.council.names(&master.address, master.epoch) || !self.council.is_majority(&choice);
                 master.on_named(choice.epoch, is_known, now);
                 None
             }
             (Some(_), Some(choice)) => Some(choice).filter(|choice| self.overrules(choice, now)),
         };
-        if let Some(Candidate { address, epoch }) = next {
+        if let Some(Candidate { address, epoch, .. }) = next
+            && self.switches.take(now)
+        {
+            if let Some(Master { address, provisional: Some(_), .. }) = &self.master {
+                self.unconfirmed_switches.begin(address.clone(), now);
+            }
             self.follow(Master { address, epoch, provisional: None, disowned: None }, now, actions);
         }
     }
@@ -280,15 +227,20 @@ impl Follower {
         if choice.epoch > master.epoch {
             return true;
         }
+        // Those that are left when the others are gone may be old ones.
+        if !self.council.is_majority(choice) {
+            self.dissent = None;
+            return false;
+        }
         if master.is_ahead(now) {
             return false;
         }
-        let since = *self.dissent.get_or_insert_with(|| {
+        let dissent = self.dissent.get_or_insert_with(|| {
             // It may change its mind soon.
             self.next_ask = self.next_ask.min(now + URGENT_POLL);
-            now
+            Dissent { address: choice.address.clone(), since: now }
         });
-        let is_lasting = since + DISSENT <= now;
+        let is_lasting = dissent.since + DISSENT <= now;
         is_lasting
             || match master.doubted_since(self.connection) {
                 Some(since) => {
@@ -304,9 +256,11 @@ impl Follower {
         let is_newer = named.epoch > master.epoch && !master.is_ahead(now);
         // A master of the past may not know that it is none any more, and is not believed.
         let is_new = named.address != master.address && !self.former.contains(&named.address);
-        if is_newer && is_new && self.promotion.is_none() && self.council.may_be_replica(&named.address) {
-            let replaced = master.address.clone();
-            self.watch(sentinel.clone(), named.address, replaced, None, now, actions);
+        let is_free = self.promotion.is_none() && !self.looked_at.is_resting(&named.address, now);
+        if is_newer && is_new && is_free && self.council.vouches_for(&named.address) {
+            let (leader, replaced) = (sentinel.clone(), master.address.clone());
+            let selection = Selection { leader, replica: named.address, replaced, heard: now };
+            self.watch(selection, None, true, now, actions);
         }
     }
 
@@ -376,20 +330,21 @@ impl Follower {
         }
     }
 
-    /// Sends nothing more to the old master, for a bounded time, and watches the replica.
-    fn on_selected(
-        &mut self,
-        leader: Address,
-        replica: Address,
-        replaced: Address,
-        now: Instant,
-        actions: &mut Vec<Action>,
-    ) {
-        if self.master.as_ref().is_some_and(|master| master.address == replica) {
+    /// Sends nothing more to the old master, for a bounded time, and watches the replica. A server that a majority does
+    /// not list hears nothing from us, least of all a password.
+    fn on_selected(&mut self, selection: Selection, now: Instant, actions: &mut Vec<Action>) {
+        let replica = &selection.replica;
+        if self.master.as_ref().is_some_and(|master| master.address == *replica) {
             return;
         }
-        if !self.council.may_be_replica(&replica) {
-            return self.ask(now, actions);
+        if !self.council.vouches_for(replica) {
+            self.unproven = Some(selection);
+            return self.ask_soon(now, actions);
+        }
+        let is_watched = self.promotion.as_ref().is_some_and(|promotion| promotion.candidate == *replica);
+        let is_free = is_watched || self.council.may_select(&selection.leader, now);
+        if !is_free || self.unconfirmed_switches.is_resting(replica, now) {
+            return self.ask_soon(now, actions);
         }
         // A hold that goes on is not made longer, and one that came to nothing is not soon followed by another.
         let held_until = self.promotion.as_ref().and_then(|promotion| promotion.held_until).or_else(|| {
@@ -401,50 +356,78 @@ impl Follower {
                 now + hold
             })
         });
-        self.watch(leader, replica, replaced, held_until, now, actions);
+        self.watch(selection, held_until, false, now, actions);
+    }
+
+    /// A majority may list by now what was selected.
+    fn prove(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let Some(selection) = self.unproven.take().filter(|selection| selection.is_fresh(now)) else {
+            return;
+        };
+        if !self.council.vouches_for(&selection.replica) {
+            self.unproven = Some(selection);
+        } else if self.is_ours(&selection.replica, &selection.replaced) {
+            self.on_selected(selection, now, actions);
+        }
     }
 
     fn watch(
         &mut self,
-        leader: Address,
-        candidate: Address,
-        replaced: Address,
+        selection: Selection,
         held_until: Option<Instant>,
+        is_look: bool,
         now: Instant,
         actions: &mut Vec<Action>,
     ) {
-        let watched = self.promotion.as_ref().map(|promotion| &promotion.candidate);
-        if watched != Some(&candidate) {
-            actions.extend(watched.map(|_| Action::Unwatch));
-            let before = self.former.contains(&candidate);
-            actions.push(Action::Watch { replica: candidate.clone(), before });
-        }
+        let Selection { leader, replica: candidate, replaced, .. } = selection;
+        let before = self.promotion.take();
+        let mut leaders = match before {
+            Some(promotion) if promotion.candidate == candidate => promotion.leaders,
+            other => {
+                actions.extend(other.map(|_| Action::Unwatch));
+                let before = self.former.contains(&candidate);
+                actions.push(Action::Watch { replica: candidate.clone(), before });
+                BTreeSet::new()
+            }
+        };
+        leaders.insert(leader);
         // It is watched for as long as commands are held back for it.
-        let given_up = now + WATCH.max(self.rules.promotion_hold);
-        self.promotion = Some(Promotion { leader, candidate, replaced, held_until, given_up });
+        let given_up = now + if is_look { LOOK } else { WATCH.max(self.rules.promotion_hold) };
+        self.promotion = Some(Promotion { leaders, candidate, replaced, held_until, given_up, is_look });
     }
 
     fn on_promoted(&mut self, replica: Address, now: Instant, actions: &mut Vec<Action>) {
-        let Some(Promotion { leader, candidate, replaced, .. }) = &self.promotion else { return };
-        if *candidate == replica {
-            let (leader, replaced) = (leader.clone(), replaced.clone());
-            let provisional = Some(Provisional { leader, replaced, until: now + CONFIRMATION });
-            // What the majority says now is of the epoch before the promotion.
-            let said = self.council.choice().map_or(0, |choice| choice.epoch);
-            let epoch = self.master.as_ref().map_or(said, |master| master.epoch.max(said));
-            self.follow(Master { address: replica, epoch, provisional, disowned: None }, now, actions);
-            self.ask(now, actions);
+        let Some(promotion) = self.promotion.take_if(|promotion| promotion.candidate == replica) else {
+            return;
+        };
+        if !self.switches.take(now) {
+            actions.push(Action::Unwatch);
+            actions.extend(promotion.held_until.map(|_| Action::Release));
+            return self.ask_soon(now, actions);
         }
+        self.looked_at.end(&replica);
+        let Promotion { leaders, replaced, .. } = promotion;
+        let provisional = Some(Provisional { leaders, replaced, until: now + CONFIRMATION });
+        // What the majority says now is of the epoch before the promotion.
+        let said = self.council.choice().map_or(0, |choice| choice.epoch);
+        let epoch = self.master.as_ref().map_or(said, |master| master.epoch.max(said));
+        self.follow(Master { address: replica, epoch, provisional, disowned: None }, now, actions);
+        actions.push(Action::Unwatch);
+        self.ask(now, actions);
     }
 
     /// The leader gave the failover up; what another Sentinel gave up does not matter.
     fn on_aborted(&mut self, sentinel: &Address, now: Instant, actions: &mut Vec<Action>) {
-        if let Some(promotion) = self.promotion.take_if(|promotion| promotion.leader == *sentinel) {
+        self.unproven.take_if(|selection| selection.leader == *sentinel);
+        if let Some(promotion) = self.promotion.take_if(|promotion| promotion.is_aborted_by(sentinel)) {
             actions.push(Action::Unwatch);
             actions.extend(promotion.held_until.map(|_| Action::Release));
         }
         let switch = self.master.as_mut().and_then(|master| master.provisional.as_mut());
-        if let Some(switch) = switch.filter(|switch| switch.leader == *sentinel) {
+        if let Some(switch) = switch
+            && switch.leaders.remove(sentinel)
+            && switch.leaders.is_empty()
+        {
             switch.until = switch.until.min(now);
         }
     }
@@ -468,21 +451,32 @@ impl Follower {
     }
 
     fn on_tick(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if let Some(promotion) = &mut self.promotion {
-            if promotion.held_until.is_some_and(|until| until <= now) {
-                promotion.held_until = None;
-                actions.push(Action::Release);
-            }
-            if promotion.given_up <= now {
-                self.promotion = None;
-                actions.push(Action::Unwatch);
+        self.ticked = now;
+        if let Some(promotion) = &mut self.promotion
+            && promotion.held_until.take_if(|until| *until <= now).is_some()
+        {
+            actions.push(Action::Release);
+        }
+        if let Some(promotion) = self.promotion.take_if(|promotion| promotion.given_up <= now) {
+            actions.push(Action::Unwatch);
+            if promotion.is_look {
+                self.looked_at.begin(promotion.candidate, now);
             }
         }
-        if self.dissent.is_some_and(|since| since + DISSENT <= now) {
+        if self.dissent.as_ref().is_some_and(|dissent| dissent.since + DISSENT <= now) {
             self.decide(now, actions);
         }
         if self.next_ask <= now {
             self.ask(now, actions);
+        }
+    }
+
+    /// Asks, unless others would have us do nothing else.
+    fn ask_soon(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.asks.take(now) {
+            self.ask(now, actions);
+        } else {
+            self.next_ask = self.next_ask.min(now + ASKS.1);
         }
     }
 

@@ -111,3 +111,37 @@ fn a_topology_counts_every_sentinel_once() {
     let topology = follower.topology().unwrap();
     assert_eq!((topology.sentinels, topology.known_sentinels), (2, 2));
 }
+
+#[test]
+fn a_majority_that_flaps_is_not_followed_at_every_turn() {
+    let start = Instant::now();
+    let mut follower = follower(start);
+    let mut followed = 0;
+    for ms in 0..10_000_u64 {
+        let now = start + Duration::from_millis(ms);
+        for number in 1..=3 {
+            let mut view = view([].into_iter());
+            let master = view.master.as_mut().unwrap();
+            (master.address, master.epoch) = (Address::tcp("m", 1 + (ms % 2) as u16), ms);
+            let actions = follower.handle(answer(number, now, Ok(view)), now);
+            followed += actions.iter().filter(|action| matches!(action, Action::Follow(_))).count();
+        }
+    }
+    assert!((8..=18).contains(&followed), "{followed} in ten seconds");
+}
+
+#[test]
+fn events_do_not_have_the_sentinels_asked_all_the_time() {
+    let start = Instant::now();
+    let mut follower = follower(start);
+    let mut asked = 0;
+    for ms in 0..10_000_u64 {
+        let now = start + Duration::from_millis(ms);
+        let mut inputs = vec![Input::Heard { sentinel: sentinel(3), event: Event::News }];
+        inputs.extend((follower.next_tick() <= now).then_some(Input::Tick));
+        for input in inputs {
+            asked += follower.handle(input, now).iter().filter(|action| **action == Action::Ask).count();
+        }
+    }
+    assert!((50..=250).contains(&asked), "{asked} times in ten seconds");
+}

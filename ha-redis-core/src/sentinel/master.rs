@@ -1,5 +1,6 @@
 //! The master that is followed.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use crate::address::Address;
@@ -12,6 +13,13 @@ pub(super) enum Connection {
     Down {
         since: Instant,
     },
+}
+
+/// A majority names another master than the one that is followed, in an epoch that is not higher.
+#[derive(Debug)]
+pub(super) struct Dissent {
+    pub(super) address: Address,
+    pub(super) since: Instant,
 }
 
 #[derive(Debug)]
@@ -65,8 +73,8 @@ impl Master {
 /// A switch ahead of the majority's word.
 #[derive(Debug)]
 pub(super) struct Provisional {
-    /// The Sentinel that leads the failover, or was the first to tell of it.
-    pub(super) leader: Address,
+    /// The Sentinels that told of it. One of them leads the failover.
+    pub(super) leaders: BTreeSet<Address>,
     /// The master before.
     pub(super) replaced: Address,
     /// They have had the time to say so, or the leader has given up.

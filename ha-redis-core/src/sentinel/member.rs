@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::address::Address;
 use crate::sentinel::View;
+use crate::sentinel::pace::Allowance;
 use crate::sentinel::view::MasterView;
 
 /// One that has named no master for so long is gone for good, as far as the others can tell, and takes no part: as long
@@ -29,6 +30,19 @@ pub(super) struct Member {
     pub(super) current: bool,
     /// When it was asked for the last answer that named a master; `None` if that is too long ago.
     there: Option<Instant>,
+    /// Whether others have taken its place, so that it is not counted before it answers again.
+    pub(super) dismissed: bool,
+    selections: Selections,
+}
+
+/// How many of the replicas that it selects are asked for their role.
+#[derive(Debug)]
+struct Selections(Allowance);
+
+impl Default for Selections {
+    fn default() -> Self {
+        Self(Allowance::new(3, Duration::from_secs(1)))
+    }
 }
 
 impl Member {
@@ -45,13 +59,18 @@ impl Member {
         (self.asked, self.current) = (Some(asked), true);
         match answer {
             Ok(view) => {
-                self.failure = None;
+                (self.failure, self.dismissed) = (None, false);
                 self.id = view.id.clone().or(self.id.take());
                 self.there = view.master.as_ref().map(|_| asked).or(self.there);
                 self.view = Some(view);
             }
             Err(failure) => self.failure = Some(failure),
         }
+    }
+
+    /// It has selected another replica; whether that one is asked for its role.
+    pub(super) fn may_select(&mut self, now: Instant) -> bool {
+        self.selections.0.take(now)
     }
 
     /// It is asked again.
@@ -102,6 +121,12 @@ impl Member {
     /// Whether it names a master, or did a while ago.
     pub(super) fn is_there(&self) -> bool {
         self.there.is_some()
+    }
+
+    /// Whether it could take part in a failover, as far as anybody can tell. One that never answered is known by what
+    /// others say of it.
+    pub(super) fn is_known(&self) -> bool {
+        self.is_awaited() || self.is_there() || (self.id.is_some() && !self.dismissed)
     }
 
     /// Whether it was asked for its answer `since` then. A failure stands here, too.

@@ -6,8 +6,13 @@
 mod council;
 mod event;
 mod follower;
+#[cfg(test)]
+mod liar_tests;
 mod master;
 mod member;
+mod messages;
+mod pace;
+mod promotion;
 mod replicas;
 #[cfg(test)]
 mod scenario;
@@ -17,5 +22,6 @@ mod survey;
 mod view;
 
 pub(crate) use event::{CHANNELS, Event, event_of};
-pub(crate) use follower::{Action, Follower, Input, Naming, Rules};
+pub(crate) use follower::Follower;
+pub(crate) use messages::{Action, Input, Naming, Rules};
 pub(crate) use view::{Instance, View, is_up, questions, read_view};

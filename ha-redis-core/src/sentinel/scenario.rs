@@ -13,7 +13,7 @@
 //! ```
 //!
 //! What is heard: `s1 publishes CHANNEL [SERVER [for MASTER]]`, `s1 s2 answer`, `s1 answers r1 in epoch 2` (from then on),
-//! `s1 answers in tilt`, `s1 answers naming s4`, `s1 answers as s2` (with that one's id), `s1 knows no master`, `s1 does not
+//! `s1 answers in tilt`, `s1 answers naming s4`, `s1 answers listing m r1` (the servers that it knows), `s1 answers as s2` (with that one's id), `s1 knows no master`, `s1 does not
 //! answer`, `s1 is subscribed to`, `there is a connection`, `the connection is lost`, `r1 says master`, `m says replica`, and
 //! `time passes` for what is to be done at that very moment. The Sentinels are asked now and then in between. What they
 //! answer was asked at that same moment, or else the line ends with `to what was asked at 0.05`.
@@ -246,6 +246,10 @@ impl Stage {
     /// Changes what a Sentinel answers from now on.
     fn change(&mut self, name: &str, what: &[&str]) -> Result<(), String> {
         let belief = self.belief(name)?;
+        if let Some(listing) = what.iter().position(|word| *word == "listing") {
+            belief.servers = what[listing + 1..].iter().map(|&server| server.to_owned()).collect();
+            return self.change(name, &what[..listing]);
+        }
         match what {
             [] => {}
             ["in", "tilt", rest @ ..] => {

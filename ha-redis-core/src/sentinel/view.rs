@@ -1,5 +1,7 @@
 //! What one Sentinel knows.
 
+use std::collections::BTreeSet;
+
 use redis::{Cmd, Value, cmd};
 
 use crate::address::Address;
@@ -19,6 +21,14 @@ pub(crate) struct View {
     pub(crate) sentinels: Vec<Companion>,
     /// Whether it does nothing but watch, since its clock or its host stood still: it has no part in a failover.
     pub(crate) tilt: bool,
+}
+
+impl View {
+    /// The servers that it knows, each once.
+    pub(crate) fn servers(&self) -> BTreeSet<&Address> {
+        let master = self.master.as_ref().map(|master| &master.address);
+        self.replicas.iter().map(|replica| &replica.address).chain(master).collect()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -32,7 +32,7 @@ mod replay {
     use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo, RedisError, ServerError};
     use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-    use crate::error::said;
+    use crate::error::verbatim;
 
     /// What redis-rs makes of a transaction in which these commands were refused; `None` when there are none.
     pub(super) async fn read(commands: &[(usize, ServerError)], exec: &ServerError) -> Option<RedisError> {
@@ -66,7 +66,7 @@ mod replay {
 
     /// An error by its length, since its text may have several lines.
     fn push_error(error: &ServerError, replies: &mut Vec<u8>) {
-        let said = said(error);
+        let said = verbatim(error);
         replies.extend_from_slice(format!("!{}\r\n{said}\r\n", said.len()).as_bytes());
     }
 

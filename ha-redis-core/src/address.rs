@@ -1,10 +1,12 @@
 //! Where a server listens.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::config::cut;
+use crate::peer_text::is_printable;
 
 /// Where a Redis server or a Sentinel listens.
 ///
@@ -31,10 +33,35 @@ impl Address {
         Self::Tcp { host: host.into(), port }
     }
 
+    /// An address as a peer gives it. `None` for one at which it cannot be reached from here: without a host or a port,
+    /// or that stands for every address of a host; and for what is no host at all.
+    pub(crate) fn announced(host: &str, port: &str) -> Option<Self> {
+        let port = port.parse().ok().filter(|port| *port != 0)?;
+        let ip = host.parse().ok().map(|ip: IpAddr| ip.to_canonical());
+        let is_host = match ip {
+            Some(ip) => !ip.is_unspecified(),
+            None => is_host_name(host),
+        };
+        is_host.then(|| Self::tcp(host, port))
+    }
+
     /// An address of a Unix domain socket.
     pub fn unix(path: impl Into<PathBuf>) -> Self {
         Self::Unix(path.into())
     }
+}
+
+/// Whether a text can be the name of a host, or an IPv6 address with a zone. What ends in a number is none: systems read
+/// such as old forms of an IPv4 address, and `0` as one that stands for every address.
+fn is_host_name(text: &str) -> bool {
+    let last = text.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    let hexadecimal = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+    let is_number = match hexadecimal {
+        Some(digits) => digits.chars().all(|digit| digit.is_ascii_hexdigit()),
+        None => last.chars().all(|digit| digit.is_ascii_digit()),
+    };
+    let is_odd = |character: char| character.is_whitespace() || "/[]@\\\"'<>".contains(character);
+    !is_number && is_printable(text) && !text.contains(is_odd)
 }
 
 /// A host name (or IP address, without brackets) and a TCP port.
@@ -92,6 +119,23 @@ mod tests {
     fn every_form_reads_back_as_it_prints() {
         for text in ["localhost:6379", "10.0.0.1:1", "[::1]:26379", "[fe80::1]:7", "/run/redis.sock"] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_a_peer_gives_is_an_address_at_which_somebody_can_be() {
+        for host in ["10.0.0.1", "::1", "fe80::1%eth0", "redis-2", "redis_2.example.", "a.b0", "büro.example"]
+        {
+            assert_eq!(Address::announced(host, "6379"), Some(Address::tcp(host, 6379)));
+        }
+        let everywhere = ["", "0.0.0.0", "::", "::ffff:0.0.0.0", "0", "0x0", "00.0", "0.0.0.0.", "."];
+        let nobody = ["a b", "a\nb", "\u{1b}[2J", "a\u{202e}b", "a/b", "[::1]", "user@host"];
+        for host in everywhere.into_iter().chain(nobody) {
+            assert_eq!(Address::announced(host, "6379"), None, "{host:?}");
+        }
+        assert_eq!(Address::announced(&"x".repeat(1 << 20), "6379"), None);
+        for port in ["", "0", "-1", "65536", "6379 ", "x"] {
+            assert_eq!(Address::announced("10.0.0.1", port), None, "{port:?}");
         }
     }
 

@@ -29,6 +29,7 @@ mod health;
 mod link;
 #[cfg(any(test, fuzzing))]
 mod manual_runtime;
+mod peer_text;
 mod pool;
 mod pubsub;
 mod replica;

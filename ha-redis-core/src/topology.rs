@@ -126,7 +126,7 @@ fn text(value: &Value) -> Option<String> {
 }
 
 fn address(host: &Value, port: &Value) -> Option<Address> {
-    Some(Address::tcp(text(host)?, redis::from_redis_value_ref(port).ok()?))
+    Address::announced(&text(host)?, &text(port)?)
 }
 
 /// A replica of the master.

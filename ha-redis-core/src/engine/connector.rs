@@ -16,9 +16,9 @@ use crate::runtime::{Endpoint, Runtime, Transport};
 use crate::time::until;
 use crate::tls::Tls;
 
-/// What the replies of a Sentinel may take: what it knows of a thousand servers fits.
+/// What the replies of a Sentinel may take: what it knows of some hundred servers fits.
 #[cfg(feature = "sentinel")]
-const MAX_SENTINEL_BYTES: usize = 16 << 20;
+const MAX_SENTINEL_BYTES: usize = 4 << 20;
 
 /// Opens connections of one kind: to the data, or to the Sentinels.
 #[derive(Debug)]

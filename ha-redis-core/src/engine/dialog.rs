@@ -8,7 +8,7 @@ use redis::{Cmd, Value, cmd};
 
 use crate::engine::reply_reader::ReplyReader;
 use crate::error::{Error, Kind, will_pass};
-use crate::proto::{DecodeError, Incoming, Limits, Role, Skipped, read_info_role, refused};
+use crate::proto::{DecodeError, Incoming, Limits, Role, Skipped, TOO_LARGE, read_info_role, refused};
 #[cfg(feature = "sentinel")]
 use crate::proto::{read_hello_role, read_role};
 use crate::runtime::Transport;
@@ -215,7 +215,7 @@ fn handshake_limits() -> Limits {
 
 /// An answer that cannot be had, as if the server had refused it.
 fn refusal(skipped: Skipped) -> Value {
-    redis::parse_redis_value(format!("-TOOLARGE {skipped}\r\n").as_bytes()).unwrap_or(Value::Nil)
+    redis::parse_redis_value(format!("-{TOO_LARGE} {skipped}\r\n").as_bytes()).unwrap_or(Value::Nil)
 }
 
 fn lost(cause: io::Error) -> Error {

@@ -21,7 +21,7 @@ const SILENCE: Duration = Duration::from_secs(5);
 
 /// Asks the Sentinel for its view whenever the bell rings.
 pub(crate) async fn answer(core: Arc<Core>, sentinel: Address, bell: Receiver<()>) {
-    let mut kept = None;
+    let (mut kept, mut told) = (None, false);
     while bell.recv().await.is_ok() {
         let mut asked = core.runtime.now();
         let mut answer = ask(&core, &sentinel, &mut kept).await;
@@ -33,6 +33,10 @@ pub(crate) async fn answer(core: Arc<Core>, sentinel: Address, bell: Receiver<()
         }
         if answer.is_err() {
             kept = None;
+        }
+        let left_out = answer.as_ref().ok().and_then(|view| view.left_out.as_ref());
+        if let Some(left_out) = left_out.filter(|_| !std::mem::replace(&mut told, true)) {
+            tracing::warn!(%sentinel, left_out, "a part of what it says is left out, now and from now on");
         }
         core.sentinel_list.set_hopeless(&sentinel, hopeless_kind(&answer));
         let answer = answer.map_err(|error| error.message().to_owned());

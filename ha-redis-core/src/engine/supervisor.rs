@@ -216,6 +216,7 @@ impl Supervisor {
                 tracing::info!("writes go on: a majority of the Sentinels is back");
                 self.core.pool.restrict(None);
             }
+            Action::Warn(what) => tracing::warn!("{what}"),
             Action::Fail(account) => {
                 let kind = self.core.sentinel_list.hopeless().unwrap_or(Kind::Sentinel);
                 self.core.pool.fail(Error::new(kind, account));

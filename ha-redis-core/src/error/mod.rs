@@ -12,10 +12,13 @@ use std::sync::Arc;
 use redis::RedisError;
 
 use crate::config::ConfigError;
+use crate::peer_text::printable;
 
 pub use outcome::Outcome;
 pub use redis_error::RedisErrorExt;
 pub(crate) use redis_error::passes;
+#[cfg(feature = "aio")]
+pub(crate) use server_error::verbatim;
 pub(crate) use server_error::{
     Passing, is_from_inside, is_refusal, noted, outcome_of, passing_of, said, will_pass,
 };
@@ -80,7 +83,9 @@ impl Error {
             return ours.clone();
         }
         let outcome = error.outcome();
-        Self::caused(Kind::Server, "the server answered with an error", error).with_outcome(outcome)
+        let message = format!("the server answered with an error: {}", printable(&error.to_string()));
+        let inner = Inner { kind: Kind::Server, message, source: Some(Arc::new(error)) };
+        Self { outcome, inner: Arc::new(inner) }
     }
 
     /// The same error, with what was being done when it came up.

@@ -9,6 +9,7 @@
 use redis::{RedisError, ServerError, Value};
 
 use crate::error::Outcome;
+use crate::peer_text::printable;
 
 use Outcome::{MaybeApplied, NotApplied, Ran};
 use Passing::{ByHand, Elsewhere, Here, Never};
@@ -210,7 +211,7 @@ pub(crate) fn noted(error: ServerError, outcome: Outcome) -> ServerError {
         MaybeApplied => IN_DOUBT,
         Outcome::NotSent | NotApplied => return error,
     };
-    let noted = format!("{} {note}", said(&error));
+    let noted = format!("{} {note}", verbatim(&error));
     // By its length, since a text may have several lines.
     match redis::parse_redis_value(format!("!{}\r\n{noted}\r\n", noted.len()).as_bytes()) {
         Ok(Value::ServerError(noted)) => noted,
@@ -218,8 +219,13 @@ pub(crate) fn noted(error: ServerError, outcome: Outcome) -> ServerError {
     }
 }
 
-/// A server's error in its own words.
+/// A server's error in its own words, to be printed.
 pub(crate) fn said(error: &ServerError) -> String {
+    printable(&verbatim(error))
+}
+
+/// A server's error in its own words, to be given to callers as an error of the server.
+pub(crate) fn verbatim(error: &ServerError) -> String {
     match error.details() {
         Some(text) => format!("{} {text}", error.code()),
         None => error.code().to_owned(),

@@ -11,6 +11,9 @@ mod run_id;
 mod secrets;
 mod transaction;
 
+/// The code of an error that stands in place of a reply over a limit.
+pub(crate) const TOO_LARGE: &str = "TOOLARGE";
+
 pub use decode::{DecodeError, Decoder, Incoming, Limits, NotResp, OverLimit, Skipped};
 
 pub(crate) use encode::encode;

@@ -83,7 +83,7 @@ fn read_replica(line: &str) -> Option<Address> {
 }
 
 fn read_address((host, port): (&str, &str)) -> Option<Address> {
-    Some(Address::tcp(host, port.parse().ok().filter(|port| *port != 0)?))
+    Address::announced(host, port)
 }
 
 fn unreadable(what: &str) -> Error {

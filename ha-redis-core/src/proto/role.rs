@@ -5,6 +5,7 @@ use std::fmt;
 use redis::Value;
 
 use crate::error::{Error, Kind};
+use crate::peer_text::printable;
 
 /// A server's own account of its part in replication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +86,8 @@ fn is(value: &Value, word: &str) -> bool {
 }
 
 fn no_role(reply: &Value) -> Error {
-    Error::new(Kind::Protocol, format!("it was asked for its role, and answered what is none: {reply:?}"))
+    let reply = printable(&format!("{reply:?}"));
+    Error::new(Kind::Protocol, format!("it was asked for its role, and answered what is none: {reply}"))
 }
 
 #[cfg(test)]

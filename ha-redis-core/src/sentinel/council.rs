@@ -23,6 +23,8 @@ const VOUCHED: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Council {
     pub(super) members: BTreeMap<Address, Member>,
+    /// Whether more were listed than are listened to.
+    pub(super) is_crowded: bool,
     /// Some of those that were forgotten, and their ids.
     former: BTreeMap<Address, String>,
     /// The servers that a majority has known, as the master or as replicas, and when it did so last.
@@ -56,7 +58,12 @@ fn identity<'a>((address, member): (&'a Address, &'a Member)) -> Identity<'a> {
 impl Council {
     pub(super) fn new(sentinels: &[Address]) -> Self {
         let members = sentinels.iter().map(|address| (address.clone(), Member::configured()));
-        Self { members: members.collect(), former: BTreeMap::new(), vouched: BTreeMap::new() }
+        Self {
+            members: members.collect(),
+            is_crowded: false,
+            former: BTreeMap::new(),
+            vouched: BTreeMap::new(),
+        }
     }
 
     pub(super) fn knows(&self, sentinel: &Address) -> bool {
@@ -97,7 +104,9 @@ impl Council {
             }
             if let Some(known) = self.members.get_mut(&address) {
                 known.id.get_or_insert(id);
-            } else if self.members.len() < MOST_SENTINELS && !self.answers_elsewhere(&id) {
+            } else if self.members.len() >= MOST_SENTINELS {
+                self.is_crowded = true;
+            } else if !self.answers_elsewhere(&id) {
                 self.members.insert(address.clone(), Member::met(&id));
                 met.push(address);
             }

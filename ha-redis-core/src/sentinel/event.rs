@@ -130,7 +130,7 @@ pub(crate) fn read(channel: &str, payload: &str, master_name: &str) -> Option<Ev
     match (channel, words.as_slice()) {
         ("+tilt" | "-tilt", _) => return Some(Event::Tilt(channel == "+tilt")),
         ("+switch-master", [name, _, _, ip, port]) => {
-            return (*name == master_name).then_some(Event::Switched(address(ip, port)?));
+            return (*name == master_name).then_some(Event::Switched(Address::announced(ip, port)?));
         }
         ("+switch-master", _) => return None,
         _ => {}
@@ -140,7 +140,7 @@ pub(crate) fn read(channel: &str, payload: &str, master_name: &str) -> Option<Ev
         ("+selected-slave" | "+failover-state-send-slaveof-noone" | "+promoted-slave", subject) => {
             let Subject::Replica(replica) = subject else { return None };
             let [_, _, _, _, "@", _, ip, port, ..] = words[..] else { return None };
-            Event::Selected { replica, master: address(ip, port)? }
+            Event::Selected { replica, master: Address::announced(ip, port)? }
         }
         ("+sdown" | "+odown", subject) => Event::Down(subject),
         ("-sdown" | "-odown", subject) => Event::Up(subject),
@@ -154,20 +154,17 @@ pub(crate) fn read(channel: &str, payload: &str, master_name: &str) -> Option<Ev
 /// `<type> <name> <ip> <port>`, and for all but masters ` @ <master name> <ip> <port>`; more may follow.
 fn subject(words: &[&str], master_name: &str) -> Option<Subject> {
     match words {
-        ["master", name, ip, port, ..] if *name == master_name => Some(Subject::Master(address(ip, port)?)),
+        ["master", name, ip, port, ..] if *name == master_name => {
+            Some(Subject::Master(Address::announced(ip, port)?))
+        }
         ["slave", _, ip, port, "@", name, ..] if *name == master_name => {
-            Some(Subject::Replica(address(ip, port)?))
+            Some(Subject::Replica(Address::announced(ip, port)?))
         }
         ["sentinel", _, ip, port, "@", name, ..] if *name == master_name => {
-            Some(Subject::Sentinel(address(ip, port)?))
+            Some(Subject::Sentinel(Address::announced(ip, port)?))
         }
         _ => None,
     }
-}
-
-fn address(ip: &str, port: &str) -> Option<Address> {
-    let port = port.parse().ok().filter(|port| *port != 0)?;
-    (!ip.is_empty()).then(|| Address::tcp(ip, port))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
-use crate::sentinel::council::{Candidate, Council};
+use crate::sentinel::council::{Candidate, Council, MOST_SENTINELS};
 use crate::sentinel::master::{Connection, Dissent, Master, Provisional};
 use crate::sentinel::pace::{Allowance, Rests};
 use crate::sentinel::promotion::{LOOK, Promotion, Selection, WATCH};
@@ -143,9 +143,13 @@ impl Follower {
         }
         self.council.hear(&sentinel, asked, answer);
         self.council.age(now, self.connection == Connection::Up);
+        let was_crowded = self.council.is_crowded;
         let met = self.council.meet();
         if !met.is_empty() {
             actions.push(Action::Meet(met));
+        }
+        if self.council.is_crowded && !was_crowded {
+            actions.push(Action::Warn(format!("no more than {MOST_SENTINELS} Sentinels are listened to")));
         }
         actions.extend(self.council.forget().into_iter().map(Action::Forget));
         self.council.dismiss();

@@ -82,6 +82,9 @@ fn other_sentinels_are_met_up_to_a_bound() {
     let [Action::Meet(met), ..] = &actions[..] else { panic!("{actions:?}") };
     assert_eq!(met.len(), MOST_SENTINELS - 3);
     assert!(!met.contains(&sentinel(3)), "that one is known");
+    let warns = |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::Warn(_)));
+    assert!(warns(&actions), "{actions:?}");
+    assert!(!warns(&follower.handle(answer(2, now, Ok(view(3..100))), now)), "it is told once");
 }
 
 #[test]

@@ -64,6 +64,8 @@ pub(crate) enum Action {
     Close(String),
     /// Let writes through again.
     Open,
+    /// Tell whoever reads the logs.
+    Warn(String),
     /// Tell those who wait why there is no master.
     Fail(String),
 }

@@ -383,6 +383,7 @@ fn told(action: &Action) -> String {
         Action::Unwatch => "unwatch".to_owned(),
         Action::Close(_) => "close".to_owned(),
         Action::Open => "open".to_owned(),
+        Action::Warn(_) => "warn".to_owned(),
         Action::Fail(_) => "fail".to_owned(),
     }
 }

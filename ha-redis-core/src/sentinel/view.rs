@@ -6,6 +6,13 @@ use redis::{Cmd, Value, cmd};
 
 use crate::address::Address;
 use crate::error::said;
+use crate::peer_text::{is_printable, printable};
+use crate::proto::TOO_LARGE;
+
+/// So many replicas and so many other Sentinels are taken from a list, the first by their addresses: what Sentinels that
+/// agree list is cut in the same place.
+pub(crate) const MOST_REPLICAS: usize = 64;
+const MOST_COMPANIONS: usize = 64;
 
 /// One Sentinel's account of a master.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +28,8 @@ pub(crate) struct View {
     pub(crate) sentinels: Vec<Companion>,
     /// Whether it does nothing but watch, since its clock or its host stood still: it has no part in a failover.
     pub(crate) tilt: bool,
+    /// What of its answer was left out, and why.
+    pub(crate) left_out: Option<String>,
 }
 
 impl View {
@@ -87,34 +96,85 @@ pub(crate) fn questions(master_name: &str) -> Vec<Cmd> {
 /// Reads the replies to [`questions`]. What cannot be read counts as not known.
 pub(crate) fn read_view(replies: &[Value]) -> View {
     let [id, master, address, replicas, sentinels, info] = replies else { return View::default() };
+    let mut left_out = LeftOut::default();
+    let named = read_master(address, master, &mut left_out);
+    let odd = left_out.0.clone().filter(|_| named.is_none());
     View {
-        id: text(id),
-        master: read_master(address, master),
-        refusal: refusal(address),
-        replicas: records(replicas).iter().filter_map(read_replica).collect(),
-        sentinels: records(sentinels).iter().filter_map(read_companion).collect(),
+        id: text(id).and_then(read_id),
+        master: named,
+        refusal: refusal(address).or(odd),
+        replicas: left_out.of("replicas", replicas, read_replica, MOST_REPLICAS, |replica| &replica.address),
+        sentinels: left_out
+            .of("Sentinels", sentinels, read_companion, MOST_COMPANIONS, |other| &other.address),
         tilt: text(info).is_some_and(|info| info.lines().any(|line| line.trim_end() == "sentinel_tilt:1")),
+        left_out: left_out.0,
+    }
+}
+
+/// What is left out of an answer: the first such thing.
+#[derive(Default)]
+struct LeftOut(Option<String>);
+
+impl LeftOut {
+    fn tell(&mut self, what: impl FnOnce() -> String) {
+        self.0.get_or_insert_with(what);
+    }
+
+    /// The address that it gives, if it is one.
+    fn address(&mut self, host: &str, port: &str) -> Option<Address> {
+        let address = Address::announced(host, port);
+        if address.is_none() {
+            self.tell(|| printable(&format!("`{host}`:`{port}` is no address of a server")));
+        }
+        address
+    }
+
+    /// A list that it gives, each address once.
+    fn of<T>(
+        &mut self,
+        what: &str,
+        list: &Value,
+        read: fn(&Record<'_>, &mut Self) -> Option<T>,
+        most: usize,
+        address: fn(&T) -> &Address,
+    ) -> Vec<T> {
+        let records = match list {
+            Value::Array(items) => items.as_slice(),
+            Value::ServerError(error) if error.code() == TOO_LARGE => {
+                self.tell(|| format!("of its {what}: {}", said(error)));
+                &[]
+            }
+            _ => &[],
+        };
+        let read = records.iter().filter_map(|record| read(&Record(record), self));
+        let mut listed: Vec<_> = read.collect();
+        listed.sort_by(|one, other| address(one).cmp(address(other)));
+        listed.dedup_by(|one, other| address(one) == address(other));
+        if listed.len() > most {
+            self.tell(|| format!("of {} {what} all but {most}", listed.len()));
+            listed.truncate(most);
+        }
+        listed
     }
 }
 
 /// Either of the two answers will do, since a user may lack the permission for one of them: without the record, the epoch
 /// counts as the lowest.
-fn read_master(address: &Value, master: &Value) -> Option<MasterView> {
-    let record = Record::read(master);
-    let address = match (address, &record) {
-        (Value::Array(parts), _) => match parts.as_slice() {
-            [host, port] => Address::tcp(text(host)?, text(port)?.parse().ok()?),
-            _ => return None,
+fn read_master(address: &Value, master: &Value, left_out: &mut LeftOut) -> Option<MasterView> {
+    let record = Record(master);
+    let address = match address {
+        Value::Array(parts) => match parts.as_slice() {
+            [host, port] => left_out.address(&text(host)?, &text(port)?),
+            _ => None,
         },
-        (Value::ServerError(_), Some(record)) => record.address()?,
-        _ => return None,
+        Value::ServerError(_) => record.address(left_out),
+        _ => None,
     };
-    let number = |name| record.as_ref().and_then(|record| record.number(name));
     Some(MasterView {
-        address,
-        epoch: number("config-epoch").unwrap_or(0),
-        flags: record.as_ref().and_then(|record| record.field("flags")).unwrap_or_default(),
-        quorum: number("quorum").and_then(|quorum| usize::try_from(quorum).ok()).unwrap_or(0),
+        address: address?,
+        epoch: record.number("config-epoch").unwrap_or(0),
+        flags: record.field("flags").unwrap_or_default(),
+        quorum: record.number("quorum").and_then(|quorum| usize::try_from(quorum).ok()).unwrap_or(0),
     })
 }
 
@@ -129,53 +189,52 @@ fn refusal(address: &Value) -> Option<String> {
     known.then(|| format!("{}{remedy}", said(error)))
 }
 
-fn read_replica(record: &Record) -> Option<Instance> {
+fn read_replica(record: &Record<'_>, left_out: &mut LeftOut) -> Option<Instance> {
     Some(Instance {
-        address: record.address()?,
+        address: record.address(left_out)?,
         flags: record.field("flags").unwrap_or_default(),
         master_link_up: record.field("master-link-status").as_deref() == Some("ok"),
     })
 }
 
 /// One that has not told its id yet is not counted yet.
-fn read_companion(record: &Record) -> Option<Companion> {
-    let id = record.field("runid").filter(|id| !id.is_empty())?;
-    Some(Companion { address: record.address()?, id })
+fn read_companion(record: &Record<'_>, left_out: &mut LeftOut) -> Option<Companion> {
+    let id = record.field("runid").and_then(read_id)?;
+    Some(Companion { address: record.address(left_out)?, id })
+}
+
+/// An id tells Sentinels apart, and nothing else.
+fn read_id(text: String) -> Option<String> {
+    Some(text).filter(|id| !id.is_empty() && is_printable(id))
 }
 
 /// The fields of one instance: a map in RESP3, a flat list in RESP2.
-struct Record(Vec<(String, String)>);
+struct Record<'a>(&'a Value);
 
-impl Record {
-    fn read(value: &Value) -> Option<Self> {
-        let pairs = match value {
-            Value::Map(pairs) => pairs.iter().filter_map(|(k, v)| Some((text(k)?, text(v)?))).collect(),
-            Value::Array(flat) => {
-                flat.chunks_exact(2).filter_map(|pair| Some((text(&pair[0])?, text(&pair[1])?))).collect()
-            }
-            _ => return None,
-        };
-        Some(Self(pairs))
-    }
-
+impl Record<'_> {
     fn field(&self, name: &str) -> Option<String> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
+        let value = match self.0 {
+            Value::Map(pairs) => pairs.iter().find(|(key, _)| is(key, name)).map(|(_, value)| value),
+            Value::Array(flat) => flat.chunks_exact(2).find(|pair| is(&pair[0], name)).map(|pair| &pair[1]),
+            _ => None,
+        };
+        value.and_then(text)
     }
 
     fn number(&self, name: &str) -> Option<u64> {
         self.field(name)?.parse().ok()
     }
 
-    fn address(&self) -> Option<Address> {
-        let port = self.number("port").and_then(|port| u16::try_from(port).ok());
-        Some(Address::tcp(self.field("ip")?, port.filter(|port| *port != 0)?))
+    fn address(&self, left_out: &mut LeftOut) -> Option<Address> {
+        left_out.address(&self.field("ip")?, &self.field("port")?)
     }
 }
 
-fn records(value: &Value) -> Vec<Record> {
+fn is(value: &Value, word: &str) -> bool {
     match value {
-        Value::Array(items) => items.iter().filter_map(Record::read).collect(),
-        _ => Vec::new(),
+        Value::BulkString(bytes) => bytes == word.as_bytes(),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => text == word,
+        _ => false,
     }
 }
 
@@ -278,6 +337,49 @@ mod tests {
         );
         let view = read_view(&vec![refused; 6]);
         assert!(view.refusal.unwrap().contains("+sentinel|get-master-addr-by-name"));
+    }
+
+    fn views_of(addresses: &[(&str, &str)]) -> View {
+        let shape = |(ip, port): &(&str, &str)| flat(&[("ip", ip), ("port", port), ("runid", "def")]);
+        let list = Value::Array(addresses.iter().map(shape).collect());
+        let (ip, port) = addresses[0];
+        let address = Value::Array(vec![bulk(ip), bulk(port)]);
+        read_view(&[bulk("abc"), flat(&[]), address, list.clone(), list, Value::Nil])
+    }
+
+    #[test]
+    fn what_is_no_address_is_left_out_and_told_in_one_line() {
+        for odd in [
+            ("0.0.0.0", "6379"),
+            ("::", "6379"),
+            ("", "6379"),
+            ("10.0.0.1", "0"),
+            ("10.0.0.1\n2026 \u{1b}[2J forged", "6379"),
+            ("\u{202e}m", "6379"),
+        ] {
+            let view = views_of(&[odd]);
+            assert_eq!(
+                (view.master, view.replicas, view.sentinels),
+                (None, Vec::new(), Vec::new()),
+                "{odd:?}"
+            );
+            let told = view.left_out.unwrap();
+            assert!(is_printable(&told), "{told}");
+            assert_eq!(view.refusal, Some(told));
+        }
+        assert_eq!(views_of(&[("10.0.0.1", "6379")]).left_out, None);
+    }
+
+    #[test]
+    fn lists_are_cut_in_the_same_place_whatever_their_order() {
+        let ports: Vec<_> = (1..=3000).map(|port: u16| port.to_string()).collect();
+        let mut addresses: Vec<_> = ports.iter().map(|port| ("10.0.0.1", port.as_str())).collect();
+        addresses.push(addresses[0]);
+        let view = views_of(&addresses);
+        addresses.reverse();
+        assert_eq!(view.replicas, views_of(&addresses).replicas);
+        assert_eq!((view.replicas.len(), view.sentinels.len()), (MOST_REPLICAS, MOST_COMPANIONS));
+        assert_eq!(view.left_out.as_deref(), Some("of 3000 replicas all but 64"));
     }
 
     #[test]

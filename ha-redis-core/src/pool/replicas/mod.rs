@@ -21,6 +21,9 @@ use crate::topology::{Replica, Topology};
 
 use member::{Fitness, Member, Standing};
 
+/// So many replicas are connected to at the most, the first by their addresses.
+const MOST_REPLICAS: usize = 64;
+
 /// The replicas of the master that is followed.
 #[derive(Debug, Default)]
 pub(super) struct Replicas {
@@ -28,6 +31,8 @@ pub(super) struct Replicas {
     max_lag: Option<u64>,
     /// Whether anybody has said which there are.
     listed: bool,
+    /// Whether it was told that there are more than are read from.
+    told_of_more: bool,
     members: BTreeMap<Address, Member>,
     /// How far the master was when it answered last.
     master: Option<Position>,
@@ -308,7 +313,13 @@ impl Replicas {
     }
 
     fn list(&mut self, listed: impl Iterator<Item = Replica>) {
-        let listed: BTreeMap<_, _> = listed.map(|replica| (replica.address, replica.healthy)).collect();
+        let mut listed: BTreeMap<_, _> = listed.map(|replica| (replica.address, replica.healthy)).collect();
+        if listed.len() > MOST_REPLICAS && !std::mem::replace(&mut self.told_of_more, true) {
+            tracing::warn!(replicas = listed.len(), "no more than {MOST_REPLICAS} replicas are read from");
+        }
+        while listed.len() > MOST_REPLICAS {
+            listed.pop_last();
+        }
         self.listed = true;
         for address in listed.keys() {
             self.members.entry(address.clone()).or_default();
@@ -382,5 +393,22 @@ impl Usable {
         let both = self.candidates.iter().zip(&self.links).filter(|(_, link)| !Arc::ptr_eq(link, avoided));
         let (candidates, links) = both.map(|(candidate, link)| (candidate.clone(), Arc::clone(link))).unzip();
         Self { candidates, links }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future::block_on;
+
+    use super::*;
+
+    #[test]
+    fn replicas_beyond_the_bound_are_not_connected_to() {
+        let pool = Pool::new(&RedisConfig::builder().build().unwrap(), 0);
+        let listed = (1..=3000).rev().map(|port| Replica::new(Address::tcp("10.0.0.2", port), true));
+        pool.list_replicas(listed.collect());
+        let unkept = block_on(pool.unkept_replicas());
+        assert_eq!(unkept.len(), MOST_REPLICAS);
+        assert!(unkept.contains(&Address::tcp("10.0.0.2", 1)), "the same ones each time");
     }
 }

@@ -3,10 +3,8 @@
 use redis::{Msg, PushInfo, PushKind, ServerError, Value};
 
 use super::{Scope, Verb};
+use crate::peer_text::printable;
 use crate::proto::decode::{memory_of, push_kind};
-
-/// How much of a value that makes no sense is quoted.
-const QUOTED: usize = 100;
 
 #[derive(Debug)]
 pub(super) enum Heard {
@@ -28,14 +26,14 @@ impl Heard {
                 let mut parts = parts.into_iter();
                 match parts.next().and_then(|kind| push_kind(kind).ok()) {
                     Some(PushKind::Other(name)) if name == "pong" => Ok(Self::Pong),
-                    Some(PushKind::Other(name)) => Err(format!("an array of the kind {name:?}")),
+                    Some(PushKind::Other(name)) => Err(printable(&format!("an array of the kind {name}"))),
                     Some(kind) => Self::read_push(kind, parts.collect()),
                     None => Err("an array of no kind".to_owned()),
                 }
             }
             Value::SimpleString(text) if text == "PONG" => Ok(Self::Pong),
             Value::ServerError(error) => Ok(Self::Refused(error)),
-            other => Err(format!("{other:?}").chars().take(QUOTED).collect()),
+            other => Err(printable(&format!("{other:?}"))),
         }
     }
 

@@ -6,7 +6,7 @@ use redis::{Cmd, ServerError, Value, cmd};
 
 use super::push::Heard;
 use super::{News, Scope, Subscription, Verb};
-use crate::error::{Error, Kind, Outcome, will_pass};
+use crate::error::{Error, Kind, Outcome, said, will_pass};
 
 /// How many names a message quotes.
 const QUOTED: usize = 3;
@@ -261,8 +261,7 @@ pub(crate) fn named(verb: Verb, scope: Scope, names: &[Vec<u8>]) -> String {
 
 fn refusal(verb: Verb, scope: Scope, names: &[Vec<u8>], error: ServerError) -> Error {
     let what = named(verb, scope, names);
-    let said = format!("{} {}", error.code(), error.details().unwrap_or_default());
-    let said = said.trim_end();
+    let said = said(&error);
     let (kind, remedy) = match (error.code(), scope) {
         ("NOPERM", Scope::Pattern) => (
             Kind::Permission,

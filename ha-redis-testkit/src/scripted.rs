@@ -193,7 +193,7 @@ fn serve(mut stream: &TcpStream, number: usize, script: &Script) -> io::Result<(
 }
 
 /// The answer to a command by which clients begin; `None` to any other.
-fn handshake(command: &[String]) -> Option<Answer> {
+pub(crate) fn handshake(command: &[String]) -> Option<Answer> {
     let fields = "$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n7.4.0\r\n$5\r\nproto\r\n";
     let more = "$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$7\r\nmodules\r\n*0\r\n";
     let name = command.first().map(|name| name.to_ascii_uppercase());

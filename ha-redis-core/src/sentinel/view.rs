@@ -98,7 +98,7 @@ pub(crate) fn read_view(replies: &[Value]) -> View {
     let [id, master, address, replicas, sentinels, info] = replies else { return View::default() };
     let mut left_out = LeftOut::default();
     let named = read_master(address, master, &mut left_out);
-    let odd = left_out.0.clone().filter(|_| named.is_none());
+    let odd = left_out.0.as_ref().filter(|_| named.is_none()).map(|odd| format!("it names {odd}"));
     View {
         id: text(id).and_then(read_id),
         master: named,
@@ -124,7 +124,8 @@ impl LeftOut {
     fn address(&mut self, host: &str, port: &str) -> Option<Address> {
         let address = Address::announced(host, port);
         if address.is_none() {
-            self.tell(|| printable(&format!("`{host}`:`{port}` is no address of a server")));
+            let (host, port) = (printable(host), printable(port));
+            self.tell(|| format!("what is no address of a server: host `{host}`, port `{port}`"));
         }
         address
     }
@@ -365,7 +366,7 @@ mod tests {
             );
             let told = view.left_out.unwrap();
             assert!(is_printable(&told), "{told}");
-            assert_eq!(view.refusal, Some(told));
+            assert_eq!(view.refusal, Some(format!("it names {told}")));
         }
         assert_eq!(views_of(&[("10.0.0.1", "6379")]).left_out, None);
     }

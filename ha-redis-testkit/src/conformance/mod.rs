@@ -42,6 +42,7 @@ mod faults;
 mod files;
 mod hopeless;
 mod hostile;
+mod hostile_sentinels;
 mod kit;
 mod large_answers;
 mod large_replies;
@@ -94,6 +95,7 @@ const SUITE: &[&[Test]] = &[
     faults::TESTS,
     hopeless::TESTS,
     hostile::TESTS,
+    hostile_sentinels::TESTS,
     large_answers::TESTS,
     large_replies::TESTS,
     networks::TESTS,

@@ -261,7 +261,8 @@ impl Follower {
         // A master of the past may not know that it is none any more, and is not believed.
         let is_new = named.address != master.address && !self.former.contains(&named.address);
         let is_free = self.promotion.is_none() && !self.looked_at.is_resting(&named.address, now);
-        if is_newer && is_new && is_free && self.council.vouches_for(&named.address) {
+        let is_known = is_newer && is_new && is_free && self.council.vouches_for(&named.address);
+        if is_known && self.council.may_select(sentinel, now) {
             let (leader, replaced) = (sentinel.clone(), master.address.clone());
             let selection = Selection { leader, replica: named.address, replaced, heard: now };
             self.watch(selection, None, true, now, actions);
@@ -426,6 +427,9 @@ impl Follower {
         if let Some(promotion) = self.promotion.take_if(|promotion| promotion.is_aborted_by(sentinel)) {
             actions.push(Action::Unwatch);
             actions.extend(promotion.held_until.map(|_| Action::Release));
+            if promotion.is_look {
+                self.looked_at.begin(promotion.candidate, now);
+            }
         }
         let switch = self.master.as_mut().and_then(|master| master.provisional.as_mut());
         if let Some(switch) = switch

@@ -48,7 +48,7 @@ mod tls;
 mod topology;
 mod wait_queue;
 
-/// For the fuzz target of the driver.
+/// For fuzz targets.
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing {
@@ -58,6 +58,12 @@ pub mod fuzzing {
     pub fn drive(bytes: &[u8]) {
         let (steps, ending) = read_script(bytes);
         follow(&steps, ending);
+    }
+
+    /// Reads these bytes as the replies of a Sentinel, and of a server; panics when something does not hold.
+    #[cfg(feature = "sentinel")]
+    pub fn read_replies(bytes: &[u8]) {
+        crate::sentinel::check_bytes(bytes);
     }
 }
 

@@ -3,6 +3,8 @@
 //! Nothing here does I/O or reads a clock: [`Follower`] takes what was heard, with the time, and returns what
 //! is to be done. The files in `scenarios/` tell how failovers go, line by line; a test holds the follower to them.
 
+#[cfg(any(test, fuzzing))]
+mod any_reply;
 mod council;
 mod event;
 mod follower;
@@ -21,6 +23,8 @@ mod scenarios;
 mod survey;
 mod view;
 
+#[cfg(fuzzing)]
+pub(crate) use any_reply::check_bytes;
 pub(crate) use event::{CHANNELS, Event, event_of};
 pub(crate) use follower::Follower;
 pub(crate) use messages::{Action, Input, Naming, Rules};

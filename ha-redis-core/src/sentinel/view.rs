@@ -12,7 +12,7 @@ use crate::proto::TOO_LARGE;
 /// So many replicas and so many other Sentinels are taken from a list, the first by their addresses: what Sentinels that
 /// agree list is cut in the same place.
 pub(crate) const MOST_REPLICAS: usize = 64;
-const MOST_COMPANIONS: usize = 64;
+pub(crate) const MOST_COMPANIONS: usize = 64;
 
 /// One Sentinel's account of a master.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

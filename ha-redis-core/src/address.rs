@@ -51,17 +51,15 @@ impl Address {
     }
 }
 
-/// Whether a text can be the name of a host, or an IPv6 address with a zone. What ends in a number is none: systems read
-/// such as old forms of an IPv4 address, and `0` as one that stands for every address.
+/// Whether a text can be the name of a host, or an IPv6 address with a zone. What has no digits but zeros is none: systems
+/// read such as old forms of 0.0.0.0.
 fn is_host_name(text: &str) -> bool {
-    let last = text.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
-    let hexadecimal = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
-    let is_number = match hexadecimal {
-        Some(digits) => digits.chars().all(|digit| digit.is_ascii_hexdigit()),
-        None => last.chars().all(|digit| digit.is_ascii_digit()),
+    let is_zero = |part: &str| {
+        let digits = part.strip_prefix("0x").or_else(|| part.strip_prefix("0X")).unwrap_or(part);
+        digits.chars().all(|digit| digit == '0')
     };
     let is_odd = |character: char| character.is_whitespace() || "/[]@\\\"'<>".contains(character);
-    !is_number && is_printable(text) && !text.contains(is_odd)
+    !text.split('.').all(is_zero) && is_printable(text) && !text.contains(is_odd)
 }
 
 /// A host name (or IP address, without brackets) and a TCP port.
@@ -124,8 +122,17 @@ mod tests {
 
     #[test]
     fn what_a_peer_gives_is_an_address_at_which_somebody_can_be() {
-        for host in ["10.0.0.1", "::1", "fe80::1%eth0", "redis-2", "redis_2.example.", "a.b0", "büro.example"]
-        {
+        for host in [
+            "10.0.0.1",
+            "::1",
+            "fe80::1%eth0",
+            "redis-2",
+            "redis_2.example.",
+            "a.b0",
+            "büro.example",
+            "123456789012",
+            "x",
+        ] {
             assert_eq!(Address::announced(host, "6379"), Some(Address::tcp(host, 6379)));
         }
         let everywhere = ["", "0.0.0.0", "::", "::ffff:0.0.0.0", "0", "0x0", "00.0", "0.0.0.0.", "."];

@@ -7,6 +7,7 @@ use redis::{Cmd, ServerError, Value, cmd};
 use super::push::Heard;
 use super::{News, Scope, Subscription, Verb};
 use crate::error::{Error, Kind, Outcome, said, will_pass};
+use crate::peer_text::printable;
 
 /// How many names a message quotes.
 const QUOTED: usize = 3;
@@ -158,7 +159,7 @@ impl<W> Subscriptions<W> {
                 }
             }
             // As when a server takes a subscription away: a new connection will tell.
-            _ => return Err(out_of_step(&named(verb, confirmed.scope, &[confirmed.name]))),
+            _ => return Err(out_of_step(&printable(&named(verb, confirmed.scope, &[confirmed.name])))),
         }
         if let Some(Owed::Request { request, .. }) = self.owed.pop_front() {
             self.settled.push((request.waiter, Ok(())));
@@ -184,7 +185,7 @@ impl<W> Subscriptions<W> {
                 self.settled.push((request.waiter, Err(error)));
                 Ok(None)
             }
-            None => Err(out_of_step(&error.to_string())),
+            None => Err(out_of_step(&said(&error))),
         }
     }
 

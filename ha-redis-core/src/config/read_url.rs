@@ -381,7 +381,10 @@ impl Reader {
     /// The mistake in the value `text`, which an error may not quote where it may be a password, or a piece of one.
     fn hide_if_secret(&self, problem: Problem, text: &str, part: &'static str) -> Problem {
         let may_be_quoted = match part {
-            "query" => !problem.field().ends_with("username") && !self.has_password_in_query(),
+            "query" => {
+                let names_one = text.contains("pass");
+                !problem.field().ends_with("username") && !names_one && !self.has_password_in_query()
+            }
             // `redis://host/secret`; a number of a few digits is meant as what it stands for.
             "path" => {
                 let digits = text.strip_prefix('-').unwrap_or(text);

@@ -273,6 +273,12 @@ impl Connector {
         }
     }
 
+    /// What a server has said on a connection that is ready, without the passwords that it has repeated.
+    #[cfg(feature = "sentinel")]
+    pub(crate) fn hide(&self, said: String) -> String {
+        self.handshake.hide(said)
+    }
+
     fn wants_tls(&self, error: &Error) -> Error {
         let message = format!(
             "{}; it speaks TLS on this port: set `{}ssl`, as rediss:// does in a URL",

@@ -68,7 +68,9 @@ pub(crate) async fn ask(core: &Core, sentinel: &Address, kept: &mut Option<Dialo
     let replies = until(&*core.runtime, bound, dialog.ask(&questions))
         .await
         .map_err(|Elapsed| silent(core, sentinel))??;
-    Ok(read_view(&replies))
+    let mut view = read_view(&replies);
+    view.refusal = view.refusal.map(|refusal| core.sentinels.hide(refusal));
+    Ok(view)
 }
 
 /// Listens to the Sentinel's events, for ever.
@@ -106,7 +108,7 @@ async fn subscribe(core: &Core, sentinel: &Address) -> Result<Dialog, Error> {
             let kind = if error.code() == "NOPERM" { Kind::Permission } else { Kind::Sentinel };
             let message = format!(
                 "{sentinel} refused the subscription to its events: {}; allow it (ACL SETUSER <user> +subscribe &*)",
-                said(&error)
+                core.sentinels.hide(said(&error))
             );
             Err(Error::new(kind, message))
         }

@@ -17,10 +17,8 @@ use crate::peer_text::printable;
 pub use outcome::Outcome;
 pub use redis_error::RedisErrorExt;
 pub(crate) use redis_error::passes;
-#[cfg(feature = "aio")]
-pub(crate) use server_error::verbatim;
 pub(crate) use server_error::{
-    Passing, is_from_inside, is_refusal, noted, outcome_of, passing_of, said, will_pass,
+    Passing, is_from_inside, is_refusal, noted, outcome_of, passing_of, said, verbatim, will_pass,
 };
 
 /// An error of the client: opaque, cheap to clone, with predicates for what callers branch on.

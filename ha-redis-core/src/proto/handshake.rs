@@ -7,7 +7,8 @@ use std::borrow::Cow;
 
 use redis::{Cmd, ServerError, Value, cmd};
 
-use crate::error::{Error, Kind, said, will_pass};
+use crate::error::{Error, Kind, said, verbatim, will_pass};
+use crate::peer_text::printable;
 use crate::proto::role::{Role, hello_field, read_hello_role, read_role};
 use crate::proto::secrets::Secrets;
 
@@ -257,7 +258,16 @@ impl Handshake {
     }
 
     fn said(&self, error: &ServerError) -> String {
-        self.secrets.hide(&said(error)).into_owned()
+        printable(&self.secrets.hide(&verbatim(error)))
+    }
+
+    /// What a peer has said, without the passwords that it has repeated.
+    #[cfg(feature = "sentinel")]
+    pub(crate) fn hide(&self, said: String) -> String {
+        match self.secrets.hide(&said) {
+            Cow::Borrowed(_) => said,
+            Cow::Owned(shown) => shown,
+        }
     }
 
     /// The same error, without the passwords that a server has repeated in it.

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use redis::{Cmd, Value, cmd};
 
+use crate::engine::coop_budget::CoopBudget;
 use crate::engine::reply_reader::ReplyReader;
 use crate::error::{Error, Kind, will_pass};
 use crate::proto::{DecodeError, Incoming, Limits, Role, Skipped, read_info_role, refused};
@@ -17,7 +18,8 @@ use crate::tls;
 /// What the replies to a handshake may take. Who is at the other end is not known before it is over.
 const MAX_HANDSHAKE_BYTES: usize = 1 << 20;
 
-/// A connection without a driver. It has no time bounds of its own: whoever asks sets one around it.
+/// A connection without a driver. It has no time bounds of its own: whoever asks sets one around it. However much the
+/// server sends, its futures give way from time to time, so that such a bound holds and other tasks go on.
 pub(crate) struct Dialog {
     transport: Box<dyn Transport>,
     reader: ReplyReader,
@@ -25,6 +27,7 @@ pub(crate) struct Dialog {
     /// How much of the output the transport has taken.
     taken: usize,
     connection_id: Option<i64>,
+    budget: CoopBudget,
 }
 
 /// What a driver needs to go on where a dialog ends.
@@ -39,7 +42,8 @@ impl Dialog {
     pub(crate) fn new(transport: Box<dyn Transport>) -> Self {
         let limits = Limits { max_reply_bytes: MAX_HANDSHAKE_BYTES, ..Limits::default() };
         let reader = ReplyReader::new(limits);
-        Self { transport, reader, output: Vec::new(), taken: 0, connection_id: None }
+        let (output, budget) = (Vec::new(), CoopBudget::new());
+        Self { transport, reader, output, taken: 0, connection_id: None, budget }
     }
 
     /// The number by which the server knows this connection, if it said so in its handshake.
@@ -150,6 +154,7 @@ impl Dialog {
         wanted: &(dyn Fn(Incoming) -> bool + Sync),
     ) -> Result<Result<Value, Skipped>, Error> {
         loop {
+            self.budget.proceed().await;
             if let Some(value) = self.decoded(wanted)? {
                 return Ok(value);
             }
@@ -161,7 +166,10 @@ impl Dialog {
         &mut self,
         wanted: &dyn Fn(Incoming) -> bool,
     ) -> Result<Option<Result<Value, Skipped>>, Error> {
-        match self.reader.next(wanted) {
+        let before = self.reader.unread();
+        let next = self.reader.next(wanted);
+        self.budget.spend(before - self.reader.unread());
+        match next {
             Ok(value) => Ok(value.map(Ok)),
             Err(DecodeError::Skipped(skipped)) => Ok(Some(Err(skipped))),
             Err(DecodeError::NotResp(error)) => Err(Error::new(Kind::Protocol, error.to_string())),
@@ -173,7 +181,12 @@ impl Dialog {
         if let Poll::Ready(Err(error)) = self.poll_send(cx) {
             return Poll::Ready(Err(error));
         }
-        let read = ready!(self.reader.poll_read(&mut *self.transport, cx)).map_err(lost)?;
+        let Poll::Ready(read) = self.reader.poll_read(&mut *self.transport, cx) else {
+            self.budget.refill();
+            return Poll::Pending;
+        };
+        self.budget.spend_read();
+        let read = read.map_err(lost)?;
         if read == 0 {
             return Poll::Ready(Err(Error::new(Kind::Lost, "it closed the connection")));
         }

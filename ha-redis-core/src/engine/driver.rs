@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::address::Address;
 use crate::closing::CloseReport;
+use crate::engine::coop_budget::CoopBudget;
 use crate::engine::dialog::Parts;
 use crate::engine::reply_reader::ReplyReader;
 use crate::error::{Error, Kind, Outcome};
@@ -66,6 +67,8 @@ pub(crate) struct Driver {
     patience: Patience,
     on_silence: OnSilence,
     budget: Arc<RetryBudget>,
+    /// What of a turn is left for bytes that are nobody's reply: they count as no replies, and tiny ones take much time.
+    coop_budget: CoopBudget,
 
     reader: ReplyReader,
     in_flight: InFlight<Arc<Slot>>,
@@ -122,6 +125,7 @@ impl Driver {
             patience,
             on_silence,
             budget,
+            coop_budget: CoopBudget::new(),
             reader: parts.reader,
             in_flight: InFlight::new(now),
             arrivals: Vec::new(),
@@ -190,6 +194,7 @@ impl Driver {
         }
         let share = share.unwrap_or(MAX_SHARE);
         let (mut reads, mut replies) = (0, 0);
+        self.coop_budget.refill();
         loop {
             // Replies come first: they free callers, whose next commands then join the batch below. And they
             // are read even while a write is stuck, or client and server could block each other for ever.
@@ -208,8 +213,11 @@ impl Driver {
             }
             reads += usize::from(answered.is_some());
             replies += answered.unwrap_or(0);
-            if reads >= READS_PER_TURN || replies >= share {
-                return self.go_round(cx);
+            if reads >= READS_PER_TURN || replies >= share || self.coop_budget.is_spent() {
+                return match self.keep_time_while_busy(cx) {
+                    Poll::Ready(Err(error)) => Poll::Ready(error),
+                    _ => self.go_round(cx),
+                };
             }
             if answered.is_some() || wrote {
                 continue;
@@ -287,6 +295,10 @@ impl Driver {
                         self.on_push(before);
                         break;
                     }
+                    Some(Incoming::Reply) if !wanted(Incoming::Reply) => {
+                        self.coop_budget.spend(before - self.reader.unread());
+                        break;
+                    }
                     _ => break,
                 },
                 Ok(Some(value)) => self.in_flight.on_value(value),
@@ -294,7 +306,10 @@ impl Driver {
                     self.on_push(before);
                     continue;
                 }
-                Err(DecodeError::Skipped(Skipped { over, .. })) => self.in_flight.on_skipped(over),
+                Err(DecodeError::Skipped(Skipped { over, .. })) => {
+                    self.coop_budget.spend(before - self.reader.unread());
+                    self.in_flight.on_skipped(over)
+                }
                 Err(DecodeError::NotResp(error)) => return Err(self.broken(&error.to_string())),
             };
             let Ok(progress) = progress else { return Err(self.broken(UNASKED)) };
@@ -311,7 +326,9 @@ impl Driver {
 
     /// What has been decoded since so much was unread belongs to a push. Nobody waits for it.
     fn on_push(&mut self, unread_before: usize) {
-        self.moved = self.moved.saturating_sub(unread_before - self.reader.unread());
+        let decoded = unread_before - self.reader.unread();
+        self.moved = self.moved.saturating_sub(decoded);
+        self.coop_budget.spend(decoded);
     }
 
     /// Whether waiting for more callers is in vain, as it is for a lone one, and for a few who fetch large values.
@@ -434,6 +451,15 @@ impl Driver {
         }
         self.set_timer();
         Poll::Ready(Ok(()))
+    }
+
+    /// A server that always has more to say leaves no time for [`Driver::keep_time`]. None of it is a reply that is late
+    /// since before the last read.
+    fn keep_time_while_busy(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        match self.in_flight.late_at() {
+            Some(at) if at <= self.alive_before => self.keep_time(cx),
+            _ => Poll::Pending,
+        }
     }
 
     fn next_due(&self) -> Option<Instant> {

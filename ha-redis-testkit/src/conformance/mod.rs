@@ -39,6 +39,7 @@ mod discovery;
 mod events;
 mod failover;
 mod faults;
+mod floods;
 mod hopeless;
 mod hostile;
 mod kit;
@@ -87,6 +88,7 @@ const SUITE: &[&[Test]] = &[
     events::TESTS,
     failover::TESTS,
     faults::TESTS,
+    floods::TESTS,
     hopeless::TESTS,
     hostile::TESTS,
     large_replies::TESTS,

@@ -124,7 +124,8 @@ fn is_not_told_what_passes(call: &Call, history: &History, plan: &Plan) -> Optio
     let early = patience.saturating_sub(ended);
     // Sent again, it would skip the entries that have come while it waited.
     let would_skip = call.kind == Kind::NewEntries && told == "UNBLOCKED";
-    let meets_a_busy_one = |(from, until): &(Duration, Duration)| (*from..=*until + LAST_QUESTION).contains(&ended);
+    let meets_a_busy_one =
+        |(from, until): &(Duration, Duration)| (*from..=*until + LAST_QUESTION).contains(&ended);
     let excused = would_skip || history.busy.iter().any(meets_a_busy_one);
     (early > LAST_QUESTION && !excused).then(|| format!("it was told {told} {early:?} too early"))
 }

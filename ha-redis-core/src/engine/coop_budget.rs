@@ -5,45 +5,54 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
-/// So many bytes are decoded in a turn: in the smallest values, a millisecond or two of work.
-const BYTES: usize = 64 << 10;
-/// What a read counts for, however little it brings: 16 reads are a turn.
-const BYTES_OF_A_READ: usize = BYTES / 16;
+/// A turn. It is short, since Tokio looks at timers and sockets after 61 turns only: 256 small values are some 20 µs.
+const UNITS: usize = 256;
+/// What a read counts for, however little it brings.
+const READ: usize = UNITS / 16;
+/// A value is a unit, and so are so many bytes, which may be that of a hundred values inside it.
+const BYTES_OF_A_UNIT: usize = 256;
 
 /// What a task may still do before other tasks get their turn.
 #[derive(Debug)]
 pub(crate) struct CoopBudget {
-    bytes: usize,
+    units: usize,
 }
 
 impl CoopBudget {
     pub(crate) const fn new() -> Self {
-        Self { bytes: BYTES }
+        Self { units: UNITS }
     }
 
-    /// So many bytes were decoded.
-    pub(crate) fn spend(&mut self, bytes: usize) {
-        self.bytes = self.bytes.saturating_sub(bytes);
+    /// A value of so many bytes was decoded, or so many bytes of one.
+    #[inline]
+    pub(crate) fn spend_decoded(&mut self, bytes: usize) {
+        self.spend(1 + bytes / BYTES_OF_A_UNIT);
     }
 
     /// A read has come to something.
+    #[inline]
     pub(crate) fn spend_read(&mut self) {
-        self.spend(BYTES_OF_A_READ);
+        self.spend(READ);
     }
 
-    /// A piece of work that is no read was done, such as handling one event out of a queue.
+    /// One event out of a queue was handled.
     #[cfg(feature = "sentinel")]
     pub(crate) fn spend_event(&mut self) {
-        self.spend(BYTES / 64);
+        self.spend(READ);
+    }
+
+    #[inline]
+    fn spend(&mut self, units: usize) {
+        self.units = self.units.saturating_sub(units);
     }
 
     pub(crate) fn is_spent(&self) -> bool {
-        self.bytes == 0
+        self.units == 0
     }
 
     /// The task gives way by itself, or has just now.
     pub(crate) fn refill(&mut self) {
-        self.bytes = BYTES;
+        self.units = UNITS;
     }
 
     /// Gives way when the budget is spent: pending once, and woken at once.
@@ -75,10 +84,10 @@ mod tests {
                 budget.spend_read();
                 assert!(budget.poll_proceed(&cx).is_ready());
             }
-            budget.spend(BYTES_OF_A_READ);
+            budget.spend_decoded((READ - 1) * BYTES_OF_A_UNIT);
             assert!(budget.poll_proceed(&cx).is_pending());
         }
-        budget.spend(usize::MAX);
+        budget.spend_decoded(1 << 30);
         budget.refill();
         assert!(budget.poll_proceed(&cx).is_ready());
     }

@@ -140,8 +140,11 @@ impl Dialog {
         Ok(heard)
     }
 
-    /// As [`Dialog::heard`], if all of it has been read.
+    /// As [`Dialog::heard`], if all of it has been read and it is not for others to have their turn.
     pub(crate) fn received(&mut self) -> Result<Option<Result<Value, Skipped>>, Error> {
+        if self.budget.is_spent() {
+            return Ok(None);
+        }
         let received = self.decoded(&|_| true)?;
         if received.is_some() {
             self.reader.begin_answer();
@@ -168,7 +171,7 @@ impl Dialog {
     ) -> Result<Option<Result<Value, Skipped>>, Error> {
         let before = self.reader.unread();
         let next = self.reader.next(wanted);
-        self.budget.spend(before - self.reader.unread());
+        self.budget.spend_decoded(before - self.reader.unread());
         match next {
             Ok(value) => Ok(value.map(Ok)),
             Err(DecodeError::Skipped(skipped)) => Ok(Some(Err(skipped))),

@@ -262,7 +262,9 @@ impl Driver {
             self.at_rest = false;
         }
         let answered = self.hand_out(share);
-        if answered.as_ref().is_ok_and(|answered| *answered > 0) || self.moved >= MOVEMENT {
+        // What is still to be decoded may be pushes.
+        let moved = self.moved.saturating_sub(self.reader.unread());
+        if answered.as_ref().is_ok_and(|answered| *answered > 0) || moved >= MOVEMENT {
             self.on_movement(self.alive_at);
         }
         Poll::Ready(answered)
@@ -283,7 +285,7 @@ impl Driver {
     fn hand_out(&mut self, share: usize) -> Result<usize, Error> {
         const UNASKED: &str = "it sent a reply that nothing asked for";
         let mut answered = 0;
-        while answered < share {
+        while answered < share && !self.coop_budget.is_spent() {
             // Pushes are nobody's, and nor is the reply to a caller who has gone.
             let in_flight = &self.in_flight;
             let wanted = |incoming| incoming == Incoming::Reply && in_flight.is_awaited(is_awaited);
@@ -296,7 +298,7 @@ impl Driver {
                         break;
                     }
                     Some(Incoming::Reply) if !wanted(Incoming::Reply) => {
-                        self.coop_budget.spend(before - self.reader.unread());
+                        self.coop_budget.spend_decoded(before - self.reader.unread());
                         break;
                     }
                     _ => break,
@@ -307,7 +309,7 @@ impl Driver {
                     continue;
                 }
                 Err(DecodeError::Skipped(Skipped { over, .. })) => {
-                    self.coop_budget.spend(before - self.reader.unread());
+                    self.coop_budget.spend_decoded(before - self.reader.unread());
                     self.in_flight.on_skipped(over)
                 }
                 Err(DecodeError::NotResp(error)) => return Err(self.broken(&error.to_string())),
@@ -324,11 +326,21 @@ impl Driver {
         Ok(answered)
     }
 
+    /// Gives out all replies that have come, at the end of the connection.
+    fn hand_out_rest(&mut self) {
+        loop {
+            self.coop_budget.refill();
+            if self.hand_out(usize::MAX).is_err() || !self.coop_budget.is_spent() {
+                return;
+            }
+        }
+    }
+
     /// What has been decoded since so much was unread belongs to a push. Nobody waits for it.
     fn on_push(&mut self, unread_before: usize) {
         let decoded = unread_before - self.reader.unread();
         self.moved = self.moved.saturating_sub(decoded);
-        self.coop_budget.spend(decoded);
+        self.coop_budget.spend_decoded(decoded);
     }
 
     /// Whether waiting for more callers is in vain, as it is for a lone one, and for a few who fetch large values.
@@ -594,7 +606,7 @@ impl Future for Driver {
         let end = driver.step(cx);
         if let Poll::Ready(why) = &end {
             // What has come has come, whatever ends the connection.
-            let _ = driver.hand_out(usize::MAX);
+            driver.hand_out_rest();
             driver.end(why);
         }
         end

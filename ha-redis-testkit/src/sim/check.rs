@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use ha_redis_core::{Outcome, RetrySafety};
 
-use super::history::{Call, End, Execution, History, Kind, What};
+use super::history::{Attempt, Call, End, Execution, History, Kind, What};
+use super::host::Host;
 use super::linearizability::unexplained_registers;
 use super::plan::Plan;
 
@@ -16,6 +17,9 @@ const LAST_QUESTION: Duration = Duration::from_millis(100);
 
 /// The client finds out within this what it was not told.
 const NOTICE: Duration = Duration::from_secs(4);
+
+/// So many connections are tried within a second at the most, where peers mean harm.
+const MOST_CONNECTIONS: usize = 100;
 
 /// The client finds out within this that replicas can be read from again.
 const REPLICAS_FOUND: Duration = Duration::from_secs(3);
@@ -41,6 +45,7 @@ pub(super) fn check(history: &History, plan: &Plan) -> Vec<String> {
     wrong.extend(nobody_is_passed(history));
     wrong.extend(no_write_reaches_an_old_master(history));
     wrong.extend(the_sentinels_are_heeded(history));
+    wrong.extend(connections_are_few(history, plan));
     if plan.can_fence() {
         wrong.extend(unexplained_registers(history, plan.lossless));
     }
@@ -185,6 +190,22 @@ fn the_sentinels_are_heeded(history: &History) -> Vec<String> {
         .collect()
 }
 
+/// Where peers mean harm, the client makes no more connections than in other troubled times.
+fn connections_are_few(history: &History, plan: &Plan) -> Option<String> {
+    plan.hostility?;
+    let attempts = &history.attempts;
+    let within_a_second = |(first, attempt): (usize, &Attempt)| {
+        attempts[first..].iter().take_while(|later| later.at < attempt.at + Duration::from_secs(1)).count()
+    };
+    let most = attempts.iter().enumerate().map(within_a_second).max().unwrap_or_default();
+    let to_attacker = attempts.iter().filter(|attempt| attempt.to == Some(Host::Attacker)).count();
+    if std::env::var_os("SIM_STATS").is_some() {
+        eprintln!("STATS {:?} most {most} all {} attacker {to_attacker}", plan.hostility, attempts.len());
+    }
+    let what = format!("{most} connections were tried within a second; {to_attacker} in all to the attacker");
+    (most > MOST_CONNECTIONS).then_some(what)
+}
+
 /// The newest era in which a call ran before this. An attempt that was given up may run later still.
 fn ran_by(executions: &[Execution], ended: Duration) -> Option<u64> {
     executions.iter().filter(|execution| execution.at <= ended).map(|execution| execution.era).max()
@@ -193,6 +214,7 @@ fn ran_by(executions: &[Execution], ended: Duration) -> Option<u64> {
 /// From when on the client has recovered, every call succeeds, until the client is closed.
 fn all_is_well_again(call: &Call, history: &History, plan: &Plan) -> Option<String> {
     let after = match call.kind {
+        Kind::ReplicaGet if plan.has_hostile_replica() => return None,
         Kind::ReplicaGet if plan.tells_of_replicas() => REPLICAS_FOUND,
         Kind::ReplicaGet => return None,
         _ => Duration::ZERO,

@@ -1,0 +1,345 @@
+//! Peers that mean harm: a Sentinel that lies, servers that say what no Redis says, and addresses where an attacker
+//! listens. Two of three Sentinels are honest and can be reached, so nothing of it may concern a caller.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::fault::Fault;
+use super::history::Attempt;
+use super::host::{Host, SENTINELS, SERVERS};
+use super::network::ConnectionId;
+use super::reply;
+use super::session::Said;
+use super::world::{Event, World};
+
+/// What the servers of data are told, and nobody else may be.
+pub(super) const PASSWORD: &str = "S3CRET-of-the-servers";
+/// One seed of so many has hostile peers.
+const SHARE: u8 = 5;
+/// Separates this from what else is drawn from the seed.
+const SALT: u64 = 0x5ca1_ab1e_0dd5_eed5;
+
+/// A way to do harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Harm {
+    /// Nothing but an attacker's address that nobody names: what is found wrong here is the simulation's fault.
+    None,
+    /// The lying Sentinel names the attacker as master, in a huge epoch.
+    HugeEpoch,
+    /// It names an address where nobody answers, in a huge epoch, and falls silent for good.
+    DeadMaster,
+    /// It lists the attacker as a replica, and publishes that the attacker is promoted.
+    ForgedPromotion,
+    /// It names one server after the other, and publishes that the master has changed, again and again.
+    Flapping,
+    /// It lists a great many replicas, or other Sentinels.
+    ManyReplicas,
+    ManySentinels,
+    /// It counts more other Sentinels than there can be.
+    Companions,
+    /// What it says is full of control characters, and of addresses that are none.
+    ControlCharacters,
+    /// It speaks no protocol.
+    Sentinel(Manner),
+    /// One of the servers, a replica, speaks no protocol.
+    Replica(Manner),
+}
+
+/// How a peer speaks that breaks the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Manner {
+    Garbage,
+    /// Pushes without end.
+    Pushes,
+    /// A byte of a reply now and then.
+    Trickle,
+    /// An array without end.
+    Endless,
+    /// Each reply twice.
+    Unasked,
+    /// Errors that quote all that was said.
+    Echo,
+    /// Nothing.
+    Silence,
+    /// The end of the connection.
+    Closing,
+    /// What a master says. This is for the attacker.
+    Impostor,
+}
+
+const MANNERS: [Manner; 9] = [
+    Manner::Garbage,
+    Manner::Pushes,
+    Manner::Trickle,
+    Manner::Endless,
+    Manner::Unasked,
+    Manner::Echo,
+    Manner::Silence,
+    Manner::Closing,
+    Manner::Impostor,
+];
+
+/// Every way, and whether the client withstands it: only those that it does are part of a run.
+const HARMS: [(Harm, bool); 25] = [
+    (Harm::None, true),
+    (Harm::HugeEpoch, true),
+    (Harm::DeadMaster, true),
+    (Harm::ForgedPromotion, true),
+    (Harm::Flapping, true),
+    (Harm::ManyReplicas, true),
+    (Harm::ManySentinels, true),
+    (Harm::Companions, true),
+    (Harm::ControlCharacters, true),
+    (Harm::Sentinel(Manner::Garbage), true),
+    (Harm::Sentinel(Manner::Pushes), true),
+    (Harm::Sentinel(Manner::Trickle), true),
+    (Harm::Sentinel(Manner::Endless), true),
+    (Harm::Sentinel(Manner::Unasked), true),
+    (Harm::Sentinel(Manner::Echo), true),
+    (Harm::Sentinel(Manner::Silence), true),
+    (Harm::Sentinel(Manner::Closing), true),
+    (Harm::Replica(Manner::Garbage), true),
+    (Harm::Replica(Manner::Pushes), true),
+    (Harm::Replica(Manner::Trickle), true),
+    (Harm::Replica(Manner::Endless), true),
+    (Harm::Replica(Manner::Unasked), true),
+    (Harm::Replica(Manner::Echo), true),
+    (Harm::Replica(Manner::Silence), true),
+    (Harm::Replica(Manner::Closing), true),
+];
+
+/// What is hostile in a run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hostility {
+    pub(super) harm: Harm,
+    /// The Sentinel that lies, if one does.
+    pub(super) liar: usize,
+    /// The server that is hostile, if one is.
+    pub(super) server: usize,
+    /// How the attacker's servers speak.
+    pub(super) attacker: Manner,
+    /// Whether nothing else goes wrong: then no call fails at all.
+    pub(super) calm: bool,
+    /// From when on harm is done.
+    pub(super) from: Duration,
+    seed: u64,
+}
+
+impl Hostility {
+    /// Drawn from the seed by itself: seeds without it stay what they are. If a harm is asked for by its name, every
+    /// seed has it, and has one of those that are withstood if the name is "any".
+    pub(super) fn of(seed: u64, asked: Option<&str>) -> Option<Self> {
+        let mut rng = Rng::with_seed(seed ^ SALT);
+        let takes_part = rng.u8(..SHARE) == 0;
+        if !takes_part && asked.is_none() {
+            return None;
+        }
+        let by_name = |harm: &Harm| asked.is_some_and(|asked| format!("{harm:?}").starts_with(asked));
+        let named = HARMS.iter().map(|(harm, _)| *harm).filter(by_name).collect::<Vec<_>>();
+        let withstood = HARMS.iter().filter(|(_, withstood)| *withstood).map(|(harm, _)| *harm);
+        let harms = if named.is_empty() { withstood.collect() } else { named };
+        let harm = harms[rng.usize(..harms.len())];
+        Some(Self {
+            harm,
+            liar: rng.usize(..SENTINELS),
+            // The first is master at the beginning, and others may become it where there are failovers.
+            server: rng.usize(1..SERVERS),
+            attacker: MANNERS[rng.usize(..MANNERS.len())],
+            calm: rng.u8(..3) > 0 || matches!(harm, Harm::Replica(_)),
+            from: Duration::from_millis(rng.u64(..3_000)),
+            seed: rng.u64(..),
+        })
+    }
+
+    /// Whether a fault leaves two honest Sentinels within reach.
+    pub(super) fn admits(&self, fault: &Fault) -> bool {
+        let is_server = |host: &Host| matches!(host, Host::Redis(_));
+        match fault {
+            Fault::Heal => true,
+            _ if self.calm => false,
+            Fault::Failover
+            | Fault::CrashMaster { .. }
+            | Fault::HangMaster { .. }
+            | Fault::Stall { .. }
+            | Fault::Busy { .. } => true,
+            Fault::Crash { host, .. }
+            | Fault::Hang { host, .. }
+            | Fault::Cut { host }
+            | Fault::LoseReplies { host, .. }
+            | Fault::Refuse { host, .. }
+            | Fault::Slow { host, .. } => is_server(host),
+            Fault::Silence { from, to, .. } => {
+                [from, to].into_iter().all(|host| !matches!(host, Host::Sentinel(_)))
+            }
+            Fault::Strand { .. } | Fault::Act(_) => false,
+        }
+    }
+}
+
+/// Something that a hostile peer does by itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Attack {
+    /// More on a connection.
+    GoOn(ConnectionId),
+    /// The lying Sentinel publishes something.
+    Publish,
+}
+
+/// What there is of it in the world.
+pub(super) struct Hostile {
+    pub(super) is: Hostility,
+    pub(super) rng: Rng,
+    /// How often the lying Sentinel has changed its mind.
+    pub(super) turns: u64,
+    /// Whether it says no more to clients.
+    pub(super) is_silent: bool,
+    told: bool,
+}
+
+impl Hostile {
+    pub(super) fn new(hostility: Hostility) -> Self {
+        Self { is: hostility, rng: Rng::with_seed(hostility.seed), turns: 0, is_silent: false, told: false }
+    }
+
+    /// How `host` speaks, if it does not speak as it should.
+    fn manner(&self, host: Host) -> Option<Manner> {
+        match (self.is.harm, host) {
+            (_, Host::Attacker) => Some(self.is.attacker),
+            (Harm::DeadMaster, Host::Sentinel(number)) if number == self.is.liar && self.is_silent => {
+                Some(Manner::Silence)
+            }
+            (Harm::Sentinel(manner), Host::Sentinel(number)) if number == self.is.liar => Some(manner),
+            (Harm::Replica(manner), Host::Redis(number)) if number == self.is.server => Some(manner),
+            _ => None,
+        }
+    }
+}
+
+impl World {
+    pub(super) fn begin_hostility(&mut self, hostility: Hostility) {
+        self.say(format!("{hostility:?}"));
+        self.hostile = Some(Hostile::new(hostility));
+        if matches!(hostility.harm, Harm::ForgedPromotion | Harm::Flapping | Harm::ControlCharacters) {
+            self.schedule(hostility.from, Event::Attack(Attack::Publish));
+        }
+    }
+
+    /// Harm is done from now on.
+    pub(super) fn is_hostile(&self) -> bool {
+        self.hostile.as_ref().is_some_and(|hostile| hostile.is.from <= self.now())
+    }
+
+    /// How a host speaks now, if it does not speak as it should.
+    pub(super) fn manner_of(&self, host: Host) -> Option<Manner> {
+        let manner = self.hostile.as_ref()?.manner(host)?;
+        (host == Host::Attacker || self.is_hostile()).then_some(manner)
+    }
+
+    /// Looks at what the client sends to whom.
+    pub(super) fn watch_bytes(&mut self, number: ConnectionId, bytes: &[u8]) {
+        let Some(host) = self.sessions.get(&number).map(|session| session.host) else { return };
+        let Some(hostile) = &mut self.hostile else { return };
+        let leaks = !hostile.told
+            && !matches!(host, Host::Redis(_))
+            && bytes.windows(PASSWORD.len()).any(|window| window == PASSWORD.as_bytes());
+        if leaks {
+            hostile.told = true;
+            self.history.violation(format!("the password of the servers came to {host}"));
+        }
+    }
+
+    /// The client tries to connect somewhere.
+    pub(super) fn note_attempt(&mut self, to: Option<Host>) {
+        let at = self.now();
+        self.history.attempts.push(Attempt { at, to });
+    }
+
+    /// What a hostile peer says to a command.
+    pub(super) fn hostile_command(
+        &mut self,
+        manner: Manner,
+        number: ConnectionId,
+        command: &[String],
+    ) -> Said {
+        let said = self.impostor_says(number, command);
+        let Some(hostile) = &mut self.hostile else { return Vec::new().into() };
+        let rng = &mut hostile.rng;
+        match manner {
+            Manner::Impostor => said,
+            Manner::Garbage => {
+                let length = rng.usize(1..200);
+                let garbage = (0..length).map(|_| b"*$+-:%~_,#!=(>\r\n019a"[rng.usize(..20)]);
+                garbage.collect::<Vec<_>>()
+            }
+            Manner::Unasked => [said.clone(), said].concat(),
+            Manner::Echo => reply::error(&format!("ERR {}", command.join(" "))),
+            Manner::Silence => Vec::new(),
+            Manner::Closing => {
+                self.finish(number);
+                Vec::new()
+            }
+            Manner::Endless | Manner::Pushes | Manner::Trickle => {
+                let is_first = self
+                    .sessions
+                    .get_mut(&number)
+                    .is_some_and(|session| !std::mem::replace(&mut session.attacked, true));
+                if is_first {
+                    self.after(Duration::from_millis(1), Event::Attack(Attack::GoOn(number)));
+                }
+                match manner {
+                    Manner::Endless if is_first => b"*?\r\n".to_vec(),
+                    Manner::Trickle if is_first => b"$1000\r\n".to_vec(),
+                    _ => Vec::new(),
+                }
+            }
+        }
+        .into()
+    }
+
+    /// What a master says, and nothing of a caller's is to be said to.
+    fn impostor_says(&mut self, number: ConnectionId, command: &[String]) -> Vec<u8> {
+        let words = command.iter().map(|word| word.to_ascii_uppercase()).collect::<Vec<_>>();
+        let words = words.iter().map(String::as_str).collect::<Vec<_>>();
+        let is_attacker = self.sessions.get(&number).is_some_and(|session| session.host == Host::Attacker);
+        match words[..] {
+            ["HELLO", ..] => {
+                let words = command.iter().map(String::as_str).skip(1).collect::<Vec<_>>();
+                self.hello(number, &words)
+            }
+            ["PING", ..] => reply::status("PONG"),
+            ["ROLE"] => reply::array(&[reply::bulk("master"), reply::integer(0), reply::array(&[])]),
+            ["INFO", ..] => {
+                reply::bulk("role:master\r\nconnected_slaves:0\r\nmaster_repl_offset:1000000000\r\n")
+            }
+            ["AUTH" | "SELECT" | "CLIENT" | "SENTINEL" | "SUBSCRIBE", ..] => reply::status("OK"),
+            _ => {
+                if is_attacker {
+                    self.history.violation(format!("{} was sent to the attacker", words.join(" ")));
+                }
+                reply::integer(0)
+            }
+        }
+    }
+
+    pub(super) fn on_attack(&mut self, attack: Attack) {
+        match attack {
+            Attack::Publish => self.publish_lies(),
+            Attack::GoOn(number) => self.go_on(number),
+        }
+    }
+
+    /// Sends more of what has no end.
+    fn go_on(&mut self, number: ConnectionId) {
+        let Some(host) = self.sessions.get(&number).map(|session| session.host) else { return };
+        let Some(manner) = self.manner_of(host) else { return };
+        let Some(hostile) = &mut self.hostile else { return };
+        let (more, wait) = match manner {
+            Manner::Pushes => (b">0\r\n".repeat(hostile.rng.usize(1..1_000)), hostile.rng.u64(500..5_000)),
+            Manner::Endless => (b"_\r\n".repeat(hostile.rng.usize(1..1_000)), hostile.rng.u64(500..5_000)),
+            _ => (b"x".to_vec(), hostile.rng.u64(10_000..300_000)),
+        };
+        self.reply(number, more);
+        self.after(Duration::from_micros(wait), Event::Attack(Attack::GoOn(number)));
+    }
+}

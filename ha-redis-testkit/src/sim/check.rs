@@ -7,6 +7,7 @@ use ha_redis_core::{Outcome, RetrySafety};
 
 use super::history::{Attempt, Call, End, Execution, History, Kind, What};
 use super::host::Host;
+use super::hostile::{Harm, Manner};
 use super::linearizability::unexplained_registers;
 use super::plan::Plan;
 
@@ -18,8 +19,12 @@ const LAST_QUESTION: Duration = Duration::from_millis(100);
 /// The client finds out within this what it was not told.
 const NOTICE: Duration = Duration::from_secs(4);
 
+/// A reply without end moves for as long as it comes, and its caller may have gone.
+const ENDLESS: Harm = Harm::Connection(Manner::Endless);
+/// A connection may be unused for so long.
+const UNUSED: Duration = Duration::from_secs(1);
 /// So many connections are tried within a second at the most, where peers mean harm.
-const MOST_CONNECTIONS: usize = 100;
+const MOST_CONNECTIONS: usize = 60;
 
 /// The client finds out within this that replicas can be read from again.
 const REPLICAS_FOUND: Duration = Duration::from_secs(3);
@@ -46,6 +51,7 @@ pub(super) fn check(history: &History, plan: &Plan) -> Vec<String> {
     wrong.extend(no_write_reaches_an_old_master(history));
     wrong.extend(the_sentinels_are_heeded(history));
     wrong.extend(connections_are_few(history, plan));
+    wrong.extend(no_bad_connection_is_kept(history, plan));
     if plan.can_fence() {
         wrong.extend(unexplained_registers(history, plan.lossless));
     }
@@ -199,11 +205,18 @@ fn connections_are_few(history: &History, plan: &Plan) -> Option<String> {
     };
     let most = attempts.iter().enumerate().map(within_a_second).max().unwrap_or_default();
     let to_attacker = attempts.iter().filter(|attempt| attempt.to == Some(Host::Attacker)).count();
-    if std::env::var_os("SIM_STATS").is_some() {
-        eprintln!("STATS {:?} most {most} all {} attacker {to_attacker}", plan.hostility, attempts.len());
-    }
     let what = format!("{most} connections were tried within a second; {to_attacker} in all to the attacker");
     (most > MOST_CONNECTIONS).then_some(what)
+}
+
+/// A connection on which no reply comes any more is soon given up, whatever else comes.
+fn no_bad_connection_is_kept(history: &History, plan: &Plan) -> Option<String> {
+    let hostility = plan.hostility.filter(|hostility| hostility.alone && hostility.harm != ENDLESS)?;
+    // Where replies take seconds on their way, what comes behind them does as well.
+    let longest = 2 * plan.config.socket_timeout() + UNUSED;
+    let kept = history.kept_bad;
+    let is_too_long = plan.conditions.speed.is_none() && kept > longest;
+    is_too_long.then(|| format!("{:?}: a connection was kept for {kept:?}", hostility.harm))
 }
 
 /// The newest era in which a call ran before this. An attempt that was given up may run later still.

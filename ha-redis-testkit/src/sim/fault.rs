@@ -166,6 +166,7 @@ impl World {
             }
             Fault::Act(act) => self.on_act(act),
             Fault::Heal => {
+                self.end_bad_connections();
                 self.network.heal();
                 let now = self.now();
                 self.history.busy.iter_mut().for_each(|(_, until)| *until = now.min(*until));

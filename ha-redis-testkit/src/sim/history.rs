@@ -162,6 +162,8 @@ pub(super) struct History {
     pub(super) recovered: Option<Duration>,
     pub(super) closed: Option<Duration>,
     pub(super) attempts: Vec<Attempt>,
+    /// The longest for which the client has kept a connection that had turned bad.
+    pub(super) kept_bad: Duration,
     /// What was seen to be wrong on the way.
     pub(super) violations: Vec<String>,
 }

@@ -1,6 +1,7 @@
 //! Peers that mean harm: a Sentinel that lies, servers that say what no Redis says, and addresses where an attacker
 //! listens. Two of three Sentinels are honest and can be reached, so nothing of it may concern a caller.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -44,6 +45,8 @@ pub(super) enum Harm {
     Sentinel(Manner),
     /// One of the servers, a replica, speaks no protocol.
     Replica(Manner),
+    /// Some connections to servers turn so on their way, until the faults stop.
+    Connection(Manner),
 }
 
 /// How a peer speaks that breaks the protocol.
@@ -81,16 +84,20 @@ const MANNERS: [Manner; 9] = [
 ];
 
 /// Every way, and whether the client withstands it: only those that it does are part of a run.
-const HARMS: [(Harm, bool); 25] = [
+const HARMS: [(Harm, bool); 31] = [
     (Harm::None, true),
-    (Harm::HugeEpoch, true),
+    // The highest epoch counts, whoever names it.
+    (Harm::HugeEpoch, false),
     (Harm::DeadMaster, true),
-    (Harm::ForgedPromotion, true),
-    (Harm::Flapping, true),
+    // A replica is asked for its role, with the password, as soon as one Sentinel selects it.
+    (Harm::ForgedPromotion, false),
+    // The same, and switches are not paced.
+    (Harm::Flapping, false),
     (Harm::ManyReplicas, true),
     (Harm::ManySentinels, true),
     (Harm::Companions, true),
-    (Harm::ControlCharacters, true),
+    // The attacker's address is among the odd ones.
+    (Harm::ControlCharacters, false),
     (Harm::Sentinel(Manner::Garbage), true),
     (Harm::Sentinel(Manner::Pushes), true),
     (Harm::Sentinel(Manner::Trickle), true),
@@ -107,6 +114,12 @@ const HARMS: [(Harm, bool); 25] = [
     (Harm::Replica(Manner::Echo), true),
     (Harm::Replica(Manner::Silence), true),
     (Harm::Replica(Manner::Closing), true),
+    (Harm::Connection(Manner::Garbage), true),
+    (Harm::Connection(Manner::Pushes), true),
+    (Harm::Connection(Manner::Trickle), true),
+    (Harm::Connection(Manner::Endless), true),
+    (Harm::Connection(Manner::Silence), true),
+    (Harm::Connection(Manner::Closing), true),
 ];
 
 /// What is hostile in a run.
@@ -119,8 +132,8 @@ pub(super) struct Hostility {
     pub(super) server: usize,
     /// How the attacker's servers speak.
     pub(super) attacker: Manner,
-    /// Whether nothing else goes wrong: then no call fails at all.
-    pub(super) calm: bool,
+    /// Whether nothing else goes wrong.
+    pub(super) alone: bool,
     /// From when on harm is done.
     pub(super) from: Duration,
     seed: u64,
@@ -146,10 +159,15 @@ impl Hostility {
             // The first is master at the beginning, and others may become it where there are failovers.
             server: rng.usize(1..SERVERS),
             attacker: MANNERS[rng.usize(..MANNERS.len())],
-            calm: rng.u8(..3) > 0 || matches!(harm, Harm::Replica(_)),
-            from: Duration::from_millis(rng.u64(..3_000)),
+            alone: rng.u8(..3) > 0 || matches!(harm, Harm::Replica(_)),
+            from: Duration::from_millis(if rng.bool() { 0 } else { rng.u64(..3_000) }),
             seed: rng.u64(..),
         })
+    }
+
+    /// Whether no call fails at all.
+    pub(super) fn is_calm(&self) -> bool {
+        self.alone && !matches!(self.harm, Harm::Connection(_))
     }
 
     /// Whether a fault leaves two honest Sentinels within reach.
@@ -157,7 +175,7 @@ impl Hostility {
         let is_server = |host: &Host| matches!(host, Host::Redis(_));
         match fault {
             Fault::Heal => true,
-            _ if self.calm => false,
+            _ if self.alone => false,
             Fault::Failover
             | Fault::CrashMaster { .. }
             | Fault::HangMaster { .. }
@@ -194,12 +212,21 @@ pub(super) struct Hostile {
     pub(super) turns: u64,
     /// Whether it says no more to clients.
     pub(super) is_silent: bool,
+    /// The connections that have turned bad and that the client still has, and since when.
+    bad: BTreeMap<ConnectionId, Duration>,
     told: bool,
 }
 
 impl Hostile {
     pub(super) fn new(hostility: Hostility) -> Self {
-        Self { is: hostility, rng: Rng::with_seed(hostility.seed), turns: 0, is_silent: false, told: false }
+        Self {
+            is: hostility,
+            rng: Rng::with_seed(hostility.seed),
+            turns: 0,
+            is_silent: false,
+            bad: BTreeMap::new(),
+            told: false,
+        }
     }
 
     /// How `host` speaks, if it does not speak as it should.
@@ -230,10 +257,59 @@ impl World {
         self.hostile.as_ref().is_some_and(|hostile| hostile.is.from <= self.now())
     }
 
-    /// How a host speaks now, if it does not speak as it should.
-    pub(super) fn manner_of(&self, host: Host) -> Option<Manner> {
-        let manner = self.hostile.as_ref()?.manner(host)?;
+    /// How a host speaks now on a connection, if it does not speak as it should.
+    pub(super) fn manner_of(&self, number: ConnectionId, host: Host) -> Option<Manner> {
+        let hostile = self.hostile.as_ref()?;
+        if let Harm::Connection(manner) = hostile.is.harm {
+            let turned = self.sessions.get(&number).is_some_and(|session| session.good_for == Some(0));
+            return turned.then_some(manner);
+        }
+        let manner = hostile.manner(host)?;
         (host == Host::Attacker || self.is_hostile()).then_some(manner)
+    }
+
+    /// After how many commands a new connection turns bad, if it does.
+    pub(super) fn good_for(&mut self, host: Host) -> Option<u32> {
+        let is_server = self.is_hostile() && matches!(host, Host::Redis(_));
+        let hostile = self.hostile.as_mut().filter(|_| is_server)?;
+        let turns = matches!(hostile.is.harm, Harm::Connection(_)) && hostile.rng.u8(..3) == 0;
+        turns.then(|| hostile.rng.u32(4..30))
+    }
+
+    /// A command has come on a connection that may be one of those that turn bad.
+    pub(super) fn count_command(&mut self, number: ConnectionId) {
+        let (now, is_held) = (self.now(), self.network.holds(number));
+        let Some(session) = self.sessions.get_mut(&number) else { return };
+        let Some(good_for) = &mut session.good_for else { return };
+        *good_for = good_for.saturating_sub(1);
+        if let (0, Some(hostile)) = (*good_for, &mut self.hostile)
+            && let Harm::Connection(_) = hostile.is.harm
+            && is_held
+        {
+            hostile.bad.entry(number).or_insert(now);
+        }
+    }
+
+    /// The client has let go of a connection.
+    pub(super) fn note_let_go(&mut self, number: ConnectionId) {
+        let now = self.now();
+        let Some(since) = self.hostile.as_mut().and_then(|hostile| hostile.bad.remove(&number)) else {
+            return;
+        };
+        self.history.kept_bad = self.history.kept_bad.max(now - since);
+    }
+
+    /// The network is sane again: what has turned bad is cut, and nothing else turns bad.
+    pub(super) fn end_bad_connections(&mut self) {
+        let Some(hostile) = &mut self.hostile else { return };
+        if let Harm::Connection(_) = hostile.is.harm {
+            hostile.is.harm = Harm::None;
+            let bad = std::mem::take(&mut hostile.bad);
+            for (number, since) in bad {
+                self.history.kept_bad = self.history.kept_bad.max(self.now() - since);
+                self.cut(number);
+            }
+        }
     }
 
     /// Looks at what the client sends to whom.
@@ -268,9 +344,11 @@ impl World {
         match manner {
             Manner::Impostor => said,
             Manner::Garbage => {
+                // On a connection that was good before, what looks like a reply would be one.
+                let whole = matches!(hostile.is.harm, Harm::Connection(_));
                 let length = rng.usize(1..200);
                 let garbage = (0..length).map(|_| b"*$+-:%~_,#!=(>\r\n019a"[rng.usize(..20)]);
-                garbage.collect::<Vec<_>>()
+                if whole { b"HTTP/1.1 400 Bad Request\r\n".to_vec() } else { garbage.collect::<Vec<_>>() }
             }
             Manner::Unasked => [said.clone(), said].concat(),
             Manner::Echo => reply::error(&format!("ERR {}", command.join(" "))),
@@ -332,7 +410,7 @@ impl World {
     /// Sends more of what has no end.
     fn go_on(&mut self, number: ConnectionId) {
         let Some(host) = self.sessions.get(&number).map(|session| session.host) else { return };
-        let Some(manner) = self.manner_of(host) else { return };
+        let Some(manner) = self.manner_of(number, host) else { return };
         let Some(hostile) = &mut self.hostile else { return };
         let (more, wait) = match manner {
             Manner::Pushes => (b">0\r\n".repeat(hostile.rng.usize(1..1_000)), hostile.rng.u64(500..5_000)),

@@ -120,17 +120,17 @@ impl Plan {
         self.config = config.build().unwrap_or_default();
         self.habits.named_sentinels = SENTINELS;
         self.rights = Rights::default();
+        // That nothing is lost is owed to the news of the Sentinel that leads the failover, which may be the hostile one.
+        self.lossless = false;
         self.faults.retain(|(_, fault)| hostility.admits(fault));
-        if let Harm::Replica(_) = hostility.harm {
-            // A master without it may have too few.
-            self.habits.min_replicas = 0;
-        }
+        // Nobody else connects to replicas.
+        self.reads_replicas |= matches!(hostility.harm, Harm::Replica(_) | Harm::ManyReplicas);
         self.hostility = Some(hostility);
     }
 
     /// Whether nothing is wrong but that somebody means harm: then no call fails.
     pub(super) fn is_calm(&self) -> bool {
-        self.hostility.is_some_and(|hostility| hostility.calm)
+        self.hostility.is_some_and(|hostility| hostility.is_calm())
     }
 
     /// Whether a replica answers what no Redis does, so that what is read from replicas means nothing.

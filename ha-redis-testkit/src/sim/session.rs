@@ -25,6 +25,8 @@ pub(super) struct Session {
     pub(super) subscribed: bool,
     /// Whether a hostile peer has begun to send without end.
     pub(super) attacked: bool,
+    /// After how many commands the connection turns bad, if it does.
+    pub(super) good_for: Option<u32>,
     /// Whether the client has been told on this connection that the server is a replica.
     pub(super) is_replicas: bool,
 }
@@ -55,6 +57,7 @@ impl World {
             blocked: None,
             subscribed: false,
             attacked: false,
+            good_for: self.good_for(host),
             is_replicas: false,
         };
         self.sessions.insert(number, session);
@@ -92,7 +95,8 @@ impl World {
             };
             let read = session.inbox.len() - rest.len();
             session.inbox.drain(..read);
-            let manner = self.manner_of(host);
+            self.count_command(number);
+            let manner = self.manner_of(number, host);
             let said = match host {
                 _ if let Some(manner) = manner => self.hostile_command(manner, number, &command),
                 Host::Sentinel(sentinel) => self.sentinel_command(sentinel, number, &command).into(),

@@ -16,8 +16,9 @@ use super::world::{Event, World};
 
 /// What the servers of data are told, and nobody else may be.
 pub(super) const PASSWORD: &str = "S3CRET-of-the-servers";
-/// One seed of so many has hostile peers.
-const SHARE: u8 = 5;
+/// One seed of so many has hostile peers: of those in a row, the one at this place.
+const SHARE: u64 = 5;
+const PLACE: u64 = 2;
 /// Separates this from what else is drawn from the seed.
 const SALT: u64 = 0x5ca1_ab1e_0dd5_eed5;
 
@@ -144,8 +145,7 @@ impl Hostility {
     /// seed has it, and has one of those that are withstood if the name is "any".
     pub(super) fn of(seed: u64, asked: Option<&str>) -> Option<Self> {
         let mut rng = Rng::with_seed(seed ^ SALT);
-        let takes_part = rng.u8(..SHARE) == 0;
-        if !takes_part && asked.is_none() {
+        if seed % SHARE != PLACE && asked.is_none() {
             return None;
         }
         let by_name = |harm: &Harm| asked.is_some_and(|asked| format!("{harm:?}").starts_with(asked));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::kit::{Kit, Spawned, settings};
 use crate::{Answer, ScriptedServer, Server};
-use ha_redis_core::{RedisConfig, RedisErrorExt};
+use ha_redis_core::RedisConfig;
 use redis::{AsyncCommands, Value};
 
 tests![

@@ -12,6 +12,7 @@
 
 pub mod address;
 mod alarm;
+mod background_drop;
 pub mod command;
 pub mod config;
 pub mod proto;

@@ -1,11 +1,11 @@
 //! Waiting with a bound.
 
 use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use futures_lite::future;
-
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, Timer};
 
 /// The time at which something came to its bound.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,15 +20,55 @@ pub(crate) async fn sleep(runtime: &dyn Runtime, duration: Duration) {
     sleep_until(runtime, runtime.now() + duration).await;
 }
 
-/// Runs `work` until `at` at the latest.
+/// Runs `work` until `at` at the latest. What has come by then counts, also when the task was held up meanwhile.
 pub(crate) async fn until<T>(
     runtime: &dyn Runtime,
     at: Instant,
     work: impl Future<Output = T>,
 ) -> Result<T, Elapsed> {
-    future::or(async { Ok(work.await) }, async {
-        sleep_until(runtime, at).await;
-        Err(Elapsed)
+    let mut work = pin!(work);
+    let mut timer = None;
+    poll_fn(|cx| {
+        // The timer comes first: Tokio's timers do not fire for a task whose budget the work has spent.
+        let is_due = timer.as_mut().is_some_and(|timer: &mut Box<dyn Timer>| timer.poll(cx).is_ready());
+        if let Poll::Ready(done) = work.as_mut().poll(cx) {
+            return Poll::Ready(Ok(done));
+        }
+        // Work that is done at once needs no timer.
+        let is_due = is_due || timer.is_none() && timer.insert(runtime.timer(at)).poll(cx).is_ready();
+        if is_due { Poll::Ready(Err(Elapsed)) } else { Poll::Pending }
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::manual_runtime::ManualRuntime;
+
+    #[test]
+    fn bound_holds_and_what_has_come_counts() {
+        let (runtime, second) = (ManualRuntime::new(), Duration::from_secs(1));
+        let mut cx = Context::from_waker(Waker::noop());
+        let at = runtime.now() + second;
+        let mut polls = 0;
+        let mut work = pin!(until(
+            &runtime,
+            at,
+            poll_fn(|_| {
+                polls += 1;
+                if polls > 2 { Poll::Ready(()) } else { Poll::Pending }
+            })
+        ));
+        let mut endless = pin!(until(&runtime, at, std::future::pending::<()>()));
+        for _ in 0..2 {
+            assert!(work.as_mut().poll(&mut cx).is_pending());
+            assert!(endless.as_mut().poll(&mut cx).is_pending());
+        }
+        runtime.pass(second);
+        assert_eq!(work.as_mut().poll(&mut cx), Poll::Ready(Ok(())));
+        assert_eq!(endless.as_mut().poll(&mut cx), Poll::Ready(Err(Elapsed)));
+    }
 }

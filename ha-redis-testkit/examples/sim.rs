@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use ha_redis_testkit::sim::{Report, run};
+use ha_redis_testkit::sim::{Report, run_with_harm};
 
 /// How many lines of the trace a failure shows.
 const LINES: usize = 60;
@@ -44,6 +44,9 @@ struct Options {
     /// End at the first failure
     #[arg(long)]
     fail_fast: bool,
+    /// Have peers that mean harm in every run: "any" of those that the client withstands, or those whose name begins so
+    #[arg(long)]
+    harm: Option<String>,
 }
 
 thread_local! {
@@ -54,7 +57,7 @@ fn main() -> ExitCode {
     let options = Options::parse();
     name_the_seed_of_panics();
     let failures = match options.seed {
-        Some(seed) => one(seed, options.trace),
+        Some(seed) => one(seed, &options),
         None => many(&options),
     };
     if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -71,9 +74,10 @@ fn name_the_seed_of_panics() {
     }));
 }
 
-fn one(seed: u64, trace: bool) -> u64 {
+fn one(seed: u64, options: &Options) -> u64 {
+    let trace = options.trace;
     SEED.set(Some(seed));
-    let report = run(seed, if trace { usize::MAX } else { LINES }, trace);
+    let report = run_with_harm(seed, options.harm.as_deref(), if trace { usize::MAX } else { LINES }, trace);
     if trace {
         report.trace.iter().for_each(|line| println!("{line}"));
     }
@@ -118,7 +122,7 @@ fn many(options: &Options) -> u64 {
             return;
         }
         SEED.set(Some(seed));
-        let report = run(seed, LINES, false);
+        let report = run_with_harm(seed, options.harm.as_deref(), LINES, false);
         let done = done.fetch_add(1, Ordering::Relaxed) + 1;
         let mut printed = printed.lock().unwrap_or_else(PoisonError::into_inner);
         if !report.violations.is_empty() {

@@ -1,6 +1,6 @@
 //! The client against random faults, in virtual time. `cargo xtask sim` runs more seeds, and replays one.
 
-use ha_redis_testkit::sim::run;
+use ha_redis_testkit::sim::{Report, run, run_with_harm};
 
 /// How many lines of the trace a failure shows.
 const LINES: usize = 60;
@@ -22,14 +22,18 @@ const ONCE_FAILED: [(u64, &str); 10] = [
 
 fn all_hold(seeds: impl IntoIterator<Item = u64>) {
     for seed in seeds {
-        let report = run(seed, LINES, false);
-        assert!(
-            report.violations.is_empty(),
-            "replay with `cargo xtask sim --seed {seed} --trace`:\n{}\n\nThe end of what happened:\n{}",
-            report.violations.join("\n"),
-            report.trace.join("\n"),
-        );
+        assert_holds(&run(seed, LINES, false), "");
     }
+}
+
+fn assert_holds(report: &Report, options: &str) {
+    assert!(
+        report.violations.is_empty(),
+        "replay with `cargo xtask sim --seed {}{options} --trace`:\n{}\n\nThe end of what happened:\n{}",
+        report.seed,
+        report.violations.join("\n"),
+        report.trace.join("\n"),
+    );
 }
 
 // In parts, which run side by side.
@@ -52,6 +56,13 @@ fn the_third_hundred_seeds_hold() {
 #[test]
 fn seeds_that_once_failed_hold() {
     all_hold(ONCE_FAILED.map(|(seed, _)| seed));
+}
+
+#[test]
+fn peers_that_mean_harm_concern_no_caller() {
+    for seed in 0..150 {
+        assert_holds(&run_with_harm(seed, Some("any"), LINES, false), " --harm any");
+    }
 }
 
 #[test]

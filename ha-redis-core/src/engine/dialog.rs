@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use redis::{Cmd, Value, cmd};
 
+use crate::engine::coop_budget::CoopBudget;
 use crate::engine::reply_reader::ReplyReader;
 use crate::error::{Error, Kind, will_pass};
 use crate::proto::{DecodeError, Incoming, Limits, Role, Skipped, TOO_LARGE, read_info_role, refused};
@@ -17,7 +18,8 @@ use crate::tls;
 /// What the replies to a handshake may take. Who is at the other end is not known before it is over.
 const MAX_HANDSHAKE_BYTES: usize = 1 << 20;
 
-/// A connection without a driver. It has no time bounds of its own: whoever asks sets one around it.
+/// A connection without a driver. It has no time bounds of its own: whoever asks sets one around it. However much the
+/// server sends, its futures give way from time to time, so that such a bound holds and other tasks go on.
 pub(crate) struct Dialog {
     transport: Box<dyn Transport>,
     reader: ReplyReader,
@@ -26,6 +28,7 @@ pub(crate) struct Dialog {
     taken: usize,
     connection_id: Option<i64>,
     fences: u64,
+    budget: CoopBudget,
 }
 
 /// What a driver needs to go on where a dialog ends.
@@ -41,7 +44,8 @@ pub(crate) struct Parts {
 impl Dialog {
     pub(crate) fn new(transport: Box<dyn Transport>) -> Self {
         let reader = ReplyReader::new(handshake_limits());
-        Self { transport, reader, output: Vec::new(), taken: 0, connection_id: None, fences: 0 }
+        let (output, budget) = (Vec::new(), CoopBudget::new());
+        Self { transport, reader, output, taken: 0, connection_id: None, fences: 0, budget }
     }
 
     pub(crate) fn set_connection_id(&mut self, id: Option<i64>) {
@@ -143,8 +147,11 @@ impl Dialog {
         Ok(heard)
     }
 
-    /// As [`Dialog::heard`], if all of it has been read.
+    /// As [`Dialog::heard`], if all of it has been read and it is not for others to have their turn.
     pub(crate) fn received(&mut self) -> Result<Option<Result<Value, Skipped>>, Error> {
+        if self.budget.is_spent() {
+            return Ok(None);
+        }
         let received = self.decoded(&|_| true)?;
         if received.is_some() {
             self.reader.begin_answer();
@@ -157,6 +164,7 @@ impl Dialog {
         wanted: &(dyn Fn(Incoming) -> bool + Sync),
     ) -> Result<Result<Value, Skipped>, Error> {
         loop {
+            self.budget.proceed().await;
             if let Some(value) = self.decoded(wanted)? {
                 return Ok(value);
             }
@@ -168,7 +176,10 @@ impl Dialog {
         &mut self,
         wanted: &dyn Fn(Incoming) -> bool,
     ) -> Result<Option<Result<Value, Skipped>>, Error> {
-        match self.reader.next(wanted) {
+        let before = self.reader.unread();
+        let next = self.reader.next(wanted);
+        self.budget.spend_decoded(before - self.reader.unread());
+        match next {
             Ok(value) => Ok(value.map(Ok)),
             Err(DecodeError::Skipped(skipped)) => Ok(Some(Err(skipped))),
             Err(DecodeError::NotResp(error)) => Err(Error::new(Kind::Protocol, error.to_string())),
@@ -180,7 +191,12 @@ impl Dialog {
         if let Poll::Ready(Err(error)) = self.poll_send(cx) {
             return Poll::Ready(Err(error));
         }
-        let read = ready!(self.reader.poll_read(&mut *self.transport, cx)).map_err(lost)?;
+        let Poll::Ready(read) = self.reader.poll_read(&mut *self.transport, cx) else {
+            self.budget.refill();
+            return Poll::Pending;
+        };
+        self.budget.spend_read();
+        let read = read.map_err(lost)?;
         if read == 0 {
             return Poll::Ready(Err(Error::new(Kind::Lost, "it closed the connection")));
         }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::address::Address;
 use crate::closing::CloseReport;
+use crate::engine::coop_budget::CoopBudget;
 use crate::engine::dialog::Parts;
 use crate::engine::reply_reader::ReplyReader;
 use crate::error::{Error, Kind, Outcome};
@@ -69,6 +70,8 @@ pub(crate) struct Driver {
     patience: Patience,
     on_silence: OnSilence,
     budget: Arc<RetryBudget>,
+    /// What of a turn is left for bytes that are nobody's reply: they count as no replies, and tiny ones take much time.
+    coop_budget: CoopBudget,
 
     reader: ReplyReader,
     in_flight: InFlight<Arc<Slot>>,
@@ -125,6 +128,7 @@ impl Driver {
             patience,
             on_silence,
             budget,
+            coop_budget: CoopBudget::new(),
             reader: parts.reader,
             in_flight: InFlight::new(now),
             arrivals: Vec::new(),
@@ -202,6 +206,7 @@ impl Driver {
         }
         let share = share.unwrap_or(MAX_SHARE);
         let (mut reads, mut replies) = (0, 0);
+        self.coop_budget.refill();
         loop {
             // Replies come first: they free callers, whose next commands then join the batch below. And they
             // are read even while a write is stuck, or client and server could block each other for ever.
@@ -220,8 +225,11 @@ impl Driver {
             }
             reads += usize::from(answered.is_some());
             replies += answered.unwrap_or(0);
-            if reads >= READS_PER_TURN || replies >= share {
-                return self.go_round(cx);
+            if reads >= READS_PER_TURN || replies >= share || self.coop_budget.is_spent() {
+                return match self.keep_time_while_busy(cx) {
+                    Poll::Ready(Err(error)) => Poll::Ready(error),
+                    _ => self.go_round(cx),
+                };
             }
             if answered.is_some() || wrote {
                 continue;
@@ -266,7 +274,9 @@ impl Driver {
             self.at_rest = false;
         }
         let answered = self.hand_out(share);
-        if answered.as_ref().is_ok_and(|answered| *answered > 0) || self.moved >= MOVEMENT {
+        // What is still to be decoded may be pushes.
+        let moved = self.moved.saturating_sub(self.reader.unread());
+        if answered.as_ref().is_ok_and(|answered| *answered > 0) || moved >= MOVEMENT {
             self.on_movement(self.alive_at);
         }
         Poll::Ready(answered)
@@ -287,7 +297,7 @@ impl Driver {
     fn hand_out(&mut self, share: usize) -> Result<usize, Error> {
         const UNASKED: &str = "it sent a reply that nothing asked for";
         let mut answered = 0;
-        while answered < share {
+        while answered < share && !self.coop_budget.is_spent() {
             // Pushes are nobody's, and nor is the reply to a caller who has gone.
             let in_flight = &self.in_flight;
             let wanted = |incoming| incoming == Incoming::Reply && in_flight.is_awaited(is_awaited);
@@ -297,6 +307,10 @@ impl Driver {
                     Some(Incoming::Reply) if self.is_unasked() => return Err(self.broken(UNASKED)),
                     Some(Incoming::Push) => {
                         self.on_push(before);
+                        break;
+                    }
+                    Some(Incoming::Reply) if !wanted(Incoming::Reply) => {
+                        self.coop_budget.spend_decoded(before - self.reader.unread());
                         break;
                     }
                     _ => break,
@@ -319,7 +333,10 @@ impl Driver {
                     continue;
                 }
                 Err(DecodeError::Skipped(_)) if self.is_unasked() => return Err(self.broken(UNASKED)),
-                Err(DecodeError::Skipped(Skipped { over, .. })) => self.in_flight.on_skipped(over),
+                Err(DecodeError::Skipped(Skipped { over, .. })) => {
+                    self.coop_budget.spend_decoded(before - self.reader.unread());
+                    self.in_flight.on_skipped(over)
+                }
                 Err(DecodeError::NotResp(error)) => return Err(self.broken(&error.to_string())),
             };
             let Ok(progress) = progress else { return Err(self.broken(UNASKED)) };
@@ -339,9 +356,21 @@ impl Driver {
         self.written <= self.in_flight.head_offset()
     }
 
+    /// Gives out all replies that have come, at the end of the connection.
+    fn hand_out_rest(&mut self) {
+        loop {
+            self.coop_budget.refill();
+            if self.hand_out(usize::MAX).is_err() || !self.coop_budget.is_spent() {
+                return;
+            }
+        }
+    }
+
     /// What has been decoded since so much was unread belongs to a push. Nobody waits for it.
     fn on_push(&mut self, unread_before: usize) {
-        self.moved = self.moved.saturating_sub(unread_before - self.reader.unread());
+        let decoded = unread_before - self.reader.unread();
+        self.moved = self.moved.saturating_sub(decoded);
+        self.coop_budget.spend_decoded(decoded);
     }
 
     /// Whether waiting for more callers is in vain, as it is for a lone one, and for a few who fetch large values.
@@ -465,6 +494,15 @@ impl Driver {
         }
         self.set_timer();
         Poll::Ready(Ok(()))
+    }
+
+    /// A server that always has more to say leaves no time for [`Driver::keep_time`]. None of it is a reply that is late
+    /// since before the last read.
+    fn keep_time_while_busy(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        match self.in_flight.late_at() {
+            Some(at) if at <= self.alive_before => self.keep_time(cx),
+            _ => Poll::Pending,
+        }
     }
 
     fn next_due(&self) -> Option<Instant> {
@@ -607,7 +645,7 @@ impl Future for Driver {
         let end = driver.step(cx);
         if let Poll::Ready(why) = &end {
             // What has come has come, whatever ends the connection.
-            let _ = driver.hand_out(usize::MAX);
+            driver.hand_out_rest();
             driver.end(why);
         }
         end

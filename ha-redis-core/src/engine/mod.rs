@@ -9,6 +9,7 @@ pub(crate) mod borrowed;
 pub(crate) mod caller;
 pub(crate) mod calling;
 pub(crate) mod connector;
+pub(crate) mod coop_budget;
 pub(crate) mod core;
 pub(crate) mod dial;
 pub(crate) mod dialog;

@@ -173,8 +173,6 @@ impl Subscriber {
                     while let Some(heard) = dialog.received()? {
                         self.hear(heard)?;
                     }
-                    // Others have their turn, however much is published.
-                    future::yield_now().await;
                 }
                 Step::Silence if self.subscriptions.is_owed() => {
                     let patience = self.core.config.socket_timeout();

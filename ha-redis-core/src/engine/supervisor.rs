@@ -10,6 +10,7 @@ use futures_lite::future;
 
 use crate::address::Address;
 use crate::config::RedisConfig;
+use crate::engine::coop_budget::CoopBudget;
 use crate::engine::core::Core;
 use crate::engine::dialog::Dialog;
 use crate::engine::outage::Sign;
@@ -127,7 +128,10 @@ impl Supervisor {
 
     async fn supervise(&mut self) {
         let core = Arc::clone(&self.core);
+        let mut budget = CoopBudget::new();
         loop {
+            budget.spend_event();
+            budget.proceed().await;
             let next = async { core.notices.receiver.recv().await.ok() };
             let tick = self.follower.next_tick();
             let input = match until(&*core.runtime, tick, next).await {

@@ -162,6 +162,11 @@ pub(super) fn peak_memory() -> usize {
     peak.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
 }
 
+/// From here on, [`peak_memory`] counts anew.
+pub(super) fn forget_peak_memory() {
+    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+}
+
 /// The connections that the server has from clients: not from replicas, Sentinels, or the one that asks.
 pub(super) fn connections(server: &Server) -> usize {
     let list = server.query(&["CLIENT", "LIST", "TYPE", "NORMAL"]).unwrap();

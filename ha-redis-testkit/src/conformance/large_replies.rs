@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::kit::{Kit, calls, connections, peak_memory, settings};
+use super::kit::{Kit, calls, connections, forget_peak_memory, peak_memory, settings};
 use crate::{Answer, ScriptedServer, Server};
 use ha_redis_core::{Connection, Outcome, PubSubEvent, RedisErrorExt};
 use redis::{AsyncCommands, RedisError, Value};
@@ -18,6 +18,7 @@ tests![
     reply_without_end_takes_no_more_memory_than_allowed,
     handshake_without_end_takes_little_memory,
     subscriber_keeps_no_more_than_its_buffer_whatever_messages_are_made_of,
+    subscriber_counts_what_payloads_of_every_kind_cost,
 ];
 
 const LIMIT: usize = 1 << 20;
@@ -233,4 +234,71 @@ async fn subscriber_keeps_no_more_than_its_buffer_whatever_messages_are_made_of(
         panic!("nothing was lost")
     };
     assert!((2_980..3_000).contains(&missed), "{missed}");
+}
+
+/// What a subscriber may take beside its buffer.
+const SUBSCRIBER_SLACK: usize = 16 << 20;
+
+/// Payloads of all kinds, and how many bytes of each it takes on the wire to fill much more memory than is allowed.
+fn payloads() -> Vec<(&'static str, Vec<u8>, usize)> {
+    const MB: usize = 1 << 20;
+    let line = |kind: &str, bytes: usize| format!("{kind}{}\r\n", "a".repeat(bytes)).into_bytes();
+    let list = |kind: &str, count: usize, element: &[u8]| {
+        [format!("{kind}{count}\r\n").into_bytes(), element.repeat(2 * count).to_vec()].concat()
+    };
+    let array =
+        |count: usize, element: &[u8]| [format!("*{count}\r\n").into_bytes(), element.repeat(count)].concat();
+    vec![
+        ("a byte", b"+x\r\n".to_vec(), 2 * MB),
+        ("a simple string", line("+", 1_000), 22 * MB),
+        ("a string", [b"$1000\r\n".to_vec(), vec![b'x'; 1_000], b"\r\n".to_vec()].concat(), 22 * MB),
+        ("a verbatim string", [b"=1004\r\ntxt:".to_vec(), line("", 1_000)].concat(), 22 * MB),
+        ("verbatim strings", array(1_000, b"=5\r\nabc:x\r\n"), 4 * MB),
+        ("errors", array(1_000, b"-E x\r\n"), 2 * MB),
+        ("numbers", array(1_000, b":1\r\n"), 2 * MB),
+        ("doubles", array(1_000, b",1\r\n"), 2 * MB),
+        ("big numbers", array(10, b"(123456789012345678901234567890\r\n"), 4 * MB),
+        ("lists in lists", [b"*1\r\n".repeat(100), b":1\r\n".to_vec()].concat(), 2 * MB),
+        ("empty lists", array(1_000, b"*0\r\n"), 2 * MB),
+        (
+            "a set",
+            array(1, &[b"~?\r\n".to_vec(), b"_\r\n".repeat(1_025), b".\r\n".to_vec()].concat()),
+            4 * MB,
+        ),
+        ("a map", list("%", 500, b"_\r\n"), 2 * MB),
+        ("attributes", array(1_000, b"|1\r\n_\r\n_\r\n_\r\n"), 2 * MB),
+        ("chunks", array(100, b"$?\r\n;1\r\nx\r\n;1\r\nx\r\n;0\r\n"), 4 * MB),
+    ]
+}
+
+async fn subscriber_counts_what_payloads_of_every_kind_cost(kit: Kit) {
+    let buffer = 1 << 20;
+    for (kind, payload, wire) in payloads() {
+        let message = [b">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n".to_vec(), payload].concat();
+        let many = (wire / message.len()) as u64;
+        let server = ScriptedServer::start(move |_, _: &[String]| {
+            let confirmation = b">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n".to_vec();
+            Answer::Flood(confirmation, message.repeat(1 + (64 << 10) / message.len()))
+        })
+        .unwrap();
+        let settings = settings(server.port()).pubsub_buffer_bytes(buffer);
+        let client = kit.connect(settings.build().unwrap()).await.unwrap();
+        let mut sub = client.pubsub().await.unwrap();
+        forget_peak_memory();
+        let before = peak_memory();
+        sub.subscribe("c").await.unwrap();
+        let mut dropped = 0;
+        while dropped < many {
+            // A slow reader: its buffer is full all the time.
+            kit.sleep(Duration::from_millis(5)).await;
+            match kit.within("an event", sub.next()).await.unwrap() {
+                PubSubEvent::Message(_) => {}
+                PubSubEvent::Lagged { missed } => dropped += missed,
+                event => panic!("{kind}: {event:?}"),
+            }
+        }
+        let grown = peak_memory().saturating_sub(before);
+        println!("{kind}: {grown} bytes");
+        assert!(grown < buffer as usize + SUBSCRIBER_SLACK, "{kind}: {grown} bytes");
+    }
 }

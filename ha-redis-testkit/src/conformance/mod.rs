@@ -40,6 +40,7 @@ mod events;
 mod failover;
 mod faults;
 mod files;
+mod floods;
 mod hopeless;
 mod hostile;
 mod hostile_sentinels;
@@ -93,6 +94,7 @@ const SUITE: &[&[Test]] = &[
     failover::TESTS,
     files::TESTS,
     faults::TESTS,
+    floods::TESTS,
     hopeless::TESTS,
     hostile::TESTS,
     hostile_sentinels::TESTS,

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use ha_redis_core::{Outcome, RetrySafety};
 
-use super::history::{Call, End, Execution, History, Kind, What};
+use super::history::{Attempt, Call, End, Execution, History, Kind, What};
+use super::host::Host;
+use super::hostile::{Harm, Manner};
 use super::linearizability::unexplained_registers;
 use super::plan::Plan;
 
@@ -16,6 +18,13 @@ const LAST_QUESTION: Duration = Duration::from_millis(100);
 
 /// The client finds out within this what it was not told.
 const NOTICE: Duration = Duration::from_secs(4);
+
+/// A reply without end moves for as long as it comes, and its caller may have gone.
+const ENDLESS: Harm = Harm::Connection(Manner::Endless);
+/// A connection may be unused for so long.
+const UNUSED: Duration = Duration::from_secs(1);
+/// So many connections are tried within a second at the most, where peers mean harm.
+const MOST_CONNECTIONS: usize = 60;
 
 /// The client finds out within this that replicas can be read from again.
 const REPLICAS_FOUND: Duration = Duration::from_secs(3);
@@ -41,6 +50,8 @@ pub(super) fn check(history: &History, plan: &Plan) -> Vec<String> {
     wrong.extend(nobody_is_passed(history));
     wrong.extend(no_write_reaches_an_old_master(history));
     wrong.extend(the_sentinels_are_heeded(history));
+    wrong.extend(connections_are_few(history, plan));
+    wrong.extend(no_bad_connection_is_kept(history, plan));
     if plan.can_fence() {
         wrong.extend(unexplained_registers(history, plan.lossless));
     }
@@ -182,6 +193,29 @@ fn the_sentinels_are_heeded(history: &History) -> Vec<String> {
         .collect()
 }
 
+/// Where peers mean harm, the client makes no more connections than in other troubled times.
+fn connections_are_few(history: &History, plan: &Plan) -> Option<String> {
+    plan.hostility?;
+    let attempts = &history.attempts;
+    let within_a_second = |(first, attempt): (usize, &Attempt)| {
+        attempts[first..].iter().take_while(|later| later.at < attempt.at + Duration::from_secs(1)).count()
+    };
+    let most = attempts.iter().enumerate().map(within_a_second).max().unwrap_or_default();
+    let to_attacker = attempts.iter().filter(|attempt| attempt.to == Some(Host::Attacker)).count();
+    let what = format!("{most} connections were tried within a second; {to_attacker} in all to the attacker");
+    (most > MOST_CONNECTIONS).then_some(what)
+}
+
+/// A connection on which no reply comes any more is soon given up, whatever else comes.
+fn no_bad_connection_is_kept(history: &History, plan: &Plan) -> Option<String> {
+    let hostility = plan.hostility.filter(|hostility| hostility.alone && hostility.harm != ENDLESS)?;
+    // Where replies take seconds on their way, what comes behind them does as well.
+    let longest = 2 * plan.config.socket_timeout() + UNUSED;
+    let kept = history.kept_bad;
+    let is_too_long = plan.conditions.speed.is_none() && kept > longest;
+    is_too_long.then(|| format!("{:?}: a connection was kept for {kept:?}", hostility.harm))
+}
+
 /// The newest era in which a call ran before this. An attempt that was given up may run later still.
 fn ran_by(executions: &[Execution], ended: Duration) -> Option<u64> {
     executions.iter().filter(|execution| execution.at <= ended).map(|execution| execution.era).max()
@@ -190,6 +224,7 @@ fn ran_by(executions: &[Execution], ended: Duration) -> Option<u64> {
 /// From when on the client has recovered, every call succeeds, until the client is closed.
 fn all_is_well_again(call: &Call, history: &History, plan: &Plan) -> Option<String> {
     let after = match call.kind {
+        Kind::ReplicaGet if plan.has_hostile_replica() => return None,
         Kind::ReplicaGet if plan.tells_of_replicas() => REPLICAS_FOUND,
         Kind::ReplicaGet => return None,
         _ => Duration::ZERO,

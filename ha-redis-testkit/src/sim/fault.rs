@@ -162,6 +162,7 @@ impl World {
             }
             Fault::Act(act) => self.on_act(act),
             Fault::Heal => {
+                self.end_bad_connections();
                 self.network.heal();
                 for server in &mut self.servers {
                     server.busy_until = Duration::ZERO;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ha_redis_core::{Outcome, RetrySafety};
 
+use super::host::Host;
 use super::network::ConnectionId;
 
 /// So many calls use one register, so that its history stays short.
@@ -135,6 +136,13 @@ impl What {
     }
 }
 
+/// The client has tried to connect to a host, or to an address that is nobody's.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attempt {
+    pub(super) at: Duration,
+    pub(super) to: Option<Host>,
+}
+
 #[derive(Default)]
 pub(super) struct History {
     calls: Vec<Call>,
@@ -151,6 +159,9 @@ pub(super) struct History {
     /// From when on every call has to succeed, and when the client began to close.
     pub(super) recovered: Option<Duration>,
     pub(super) closed: Option<Duration>,
+    pub(super) attempts: Vec<Attempt>,
+    /// The longest for which the client has kept a connection that had turned bad.
+    pub(super) kept_bad: Duration,
     /// What was seen to be wrong on the way.
     pub(super) violations: Vec<String>,
 }

@@ -8,14 +8,16 @@ use ha_redis_core::runtime::Endpoint;
 
 pub(super) const SERVERS: usize = 3;
 pub(super) const SENTINELS: usize = 3;
-pub(super) const HOSTS: usize = 1 + SERVERS + SENTINELS;
+/// All, with the attacker's.
+pub(super) const HOSTS: usize = 1 + SERVERS + SENTINELS + 1;
 
-/// A machine: where the client runs, a Redis server or a Sentinel.
+/// A machine: where the client runs, a Redis server, a Sentinel, or one behind all addresses of an attacker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Host {
     Client,
     Redis(usize),
     Sentinel(usize),
+    Attacker,
 }
 
 impl Host {
@@ -25,10 +27,11 @@ impl Host {
             Self::Client => 0,
             Self::Redis(number) => 1 + number,
             Self::Sentinel(number) => 1 + SERVERS + number,
+            Self::Attacker => HOSTS - 1,
         }
     }
 
-    /// Every host but the client.
+    /// Every server and Sentinel.
     pub(super) fn servers() -> impl Iterator<Item = Self> {
         (0..SERVERS).map(Self::Redis).chain((0..SENTINELS).map(Self::Sentinel))
     }
@@ -50,7 +53,24 @@ impl Host {
 
     /// The one that listens there.
     pub(super) fn at(endpoint: Endpoint<'_>) -> Option<Self> {
-        Self::servers().find(|host| endpoint == Endpoint::Tcp((host.ip(), host.port()).into()))
+        let host = Self::servers().find(|host| endpoint == Endpoint::Tcp((host.ip(), host.port()).into()));
+        host.or_else(|| (network_of(endpoint) == Some(66)).then_some(Self::Attacker))
+    }
+
+    /// Whether nobody ever answers there, not even with a refusal.
+    pub(super) fn is_silent(endpoint: Endpoint<'_>) -> bool {
+        network_of(endpoint) == Some(98)
+    }
+}
+
+/// The second number of an address.
+fn network_of(endpoint: Endpoint<'_>) -> Option<u8> {
+    match endpoint {
+        Endpoint::Tcp(address) => match address.ip() {
+            IpAddr::V4(ip) => Some(ip.octets()[1]),
+            IpAddr::V6(_) => None,
+        },
+        Endpoint::Unix(_) => None,
     }
 }
 
@@ -58,6 +78,7 @@ impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Client => f.write_str("client"),
+            Self::Attacker => f.write_str("attacker"),
             Self::Redis(number) => write!(f, "redis{number}"),
             Self::Sentinel(number) => write!(f, "sentinel{number}"),
         }

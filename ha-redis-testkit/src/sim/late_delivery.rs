@@ -24,6 +24,7 @@ impl World {
             pipe.lose_all();
             pipe.stalled_until = Duration::ZERO;
             self.network.let_go(number);
+            self.note_let_go(number);
             if !lost {
                 self.send(number, Way::Up, Chunk::Reset);
             }

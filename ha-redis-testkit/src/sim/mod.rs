@@ -7,6 +7,7 @@
 //! come back; three Sentinels, which gossip and fail over at the pace of the real ones; and a network that delays,
 //! cuts, goes silent, is slow, and brings late what it had lost. The client's user may have few rights, and the servers
 //! be old or refuse writes for want of replicas. Operators reset Sentinels, set them up anew, and promote by hand.
+//! In a share of the runs a Sentinel lies, a server speaks no protocol, and an attacker listens at addresses of its own.
 //! Servers note what they ran for whom, and callers note what they asked for and got. From both follows what must hold,
 //! whatever went wrong:
 //!
@@ -20,6 +21,7 @@
 //! - No write goes for long to a server that no Sentinel names, while a majority of them answers.
 //! - Failovers that an operator asks for lose no write that was acknowledged.
 //! - When the faults stop, the client recovers and says so, and then every call succeeds, on replicas too.
+//! - Hostile peers beside two honest Sentinels fail no call, get no password, and cause few connections.
 //! - After the client is closed or dropped, none of its tasks and connections is left.
 
 mod astray;
@@ -29,7 +31,9 @@ mod failover;
 mod fault;
 mod history;
 mod host;
+mod hostile;
 mod late_delivery;
+mod liar;
 mod linearizability;
 mod link_speed;
 mod log;
@@ -51,4 +55,4 @@ mod users;
 mod workload;
 mod world;
 
-pub use run::{Report, run};
+pub use run::{Report, run, run_with_harm};

@@ -152,6 +152,11 @@ impl Network {
         self.connections.iter().filter(|connection| connection.held).count()
     }
 
+    /// Whether the client has not let go of a connection.
+    pub(super) fn holds(&self, connection: ConnectionId) -> bool {
+        self.connections[connection].held
+    }
+
     pub(super) fn is_silent(&self, connection: ConnectionId, way: Way) -> bool {
         let (client, server) = (Host::Client.index(), self.connections[connection].server.index());
         match way {
@@ -267,6 +272,7 @@ impl World {
     /// The client lets go of the connection; what it has written still arrives.
     pub(super) fn hang_up(&mut self, number: ConnectionId) {
         self.network.let_go(number);
+        self.note_let_go(number);
         if self.network.connections[number].phase == Phase::Open {
             self.send(number, Way::Up, Chunk::End);
         }

@@ -7,6 +7,7 @@ use ha_redis_core::{Address, RedisConfig, RetrySafety};
 
 use super::fault::Fault;
 use super::host::{Host, SENTINELS};
+use super::hostile::{Harm, Hostility, PASSWORD};
 use super::link_speed::LinkSpeed;
 use super::network::Conditions;
 use super::sentinel::MASTER_NAME;
@@ -43,6 +44,8 @@ pub(super) struct Plan {
     /// Nothing goes wrong but failovers that an operator asks for: no acknowledged write may be lost.
     pub(super) lossless: bool,
     pub(super) ending: Ending,
+    /// Who means harm, if anybody does.
+    pub(super) hostility: Option<Hostility>,
 }
 
 /// How a run ends.
@@ -105,7 +108,34 @@ impl Plan {
                 6 => Ending::Dropped,
                 _ => Ending::Early,
             },
+            hostility: None,
         }
+    }
+
+    /// Adds peers that mean harm. The client knows all Sentinels, and reaches those that are honest.
+    pub(super) fn endure(&mut self, hostility: Hostility) {
+        let sentinels = (0..SENTINELS).map(|number| Host::Sentinel(number).address());
+        let config = self.config.to_builder().password(PASSWORD).sentinel_hosts(sentinels);
+        // What was there before is within what the builder allows.
+        self.config = config.build().unwrap_or_default();
+        self.habits.named_sentinels = SENTINELS;
+        self.rights = Rights::default();
+        // That nothing is lost is owed to the news of the Sentinel that leads the failover, which may be the hostile one.
+        self.lossless = false;
+        self.faults.retain(|(_, fault)| hostility.admits(fault));
+        // Nobody else connects to replicas.
+        self.reads_replicas |= matches!(hostility.harm, Harm::Replica(_) | Harm::ManyReplicas);
+        self.hostility = Some(hostility);
+    }
+
+    /// Whether nothing is wrong but that somebody means harm: then no call fails.
+    pub(super) fn is_calm(&self) -> bool {
+        self.hostility.is_some_and(|hostility| hostility.is_calm())
+    }
+
+    /// Whether a replica answers what no Redis does, so that what is read from replicas means nothing.
+    pub(super) fn has_hostile_replica(&self) -> bool {
+        self.hostility.is_some_and(|hostility| matches!(hostility.harm, Harm::Replica(_)))
     }
 
     /// Whether a client can see to it that what it gave up on a connection does not come late: by a reset, or by having

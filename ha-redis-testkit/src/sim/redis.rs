@@ -143,7 +143,7 @@ impl World {
             ("PING", _) => reply::status("PONG"),
             ("HELLO", _) => self.hello(number, words),
             ("CLIENT", _) => self.client_command(number, words),
-            ("SELECT" | "WATCH" | "UNWATCH", _) => reply::status("OK"),
+            ("SELECT" | "WATCH" | "UNWATCH" | "AUTH", _) => reply::status("OK"),
             ("ROLE", _) => self.role(server),
             ("INFO", _) => self.info(server),
             ("ECHO", [text]) => {

@@ -50,10 +50,20 @@ fn writes(name: &str) -> bool {
 fn runs_while_loading(name: &str) -> bool {
     matches!(
         name,
-        "HELLO" | "ROLE" | "INFO" | "CLIENT" | "ECHO" | "SELECT" | "MULTI" | "EXEC" | "WATCH" | "UNWATCH"
+        "HELLO"
+            | "AUTH"
+            | "ROLE"
+            | "INFO"
+            | "CLIENT"
+            | "ECHO"
+            | "SELECT"
+            | "MULTI"
+            | "EXEC"
+            | "WATCH"
+            | "UNWATCH"
     )
 }
 
 fn runs_beside_a_script(name: &str) -> bool {
-    matches!(name, "HELLO" | "MULTI" | "EXEC" | "WATCH" | "UNWATCH")
+    matches!(name, "HELLO" | "AUTH" | "MULTI" | "EXEC" | "WATCH" | "UNWATCH")
 }

@@ -10,6 +10,7 @@ use ha_redis_core::Client;
 
 use super::check::check;
 use super::history::History;
+use super::hostile::Hostility;
 use super::log::Log;
 use super::operator::Act;
 use super::plan::{Ending, Plan};
@@ -55,14 +56,24 @@ pub struct Report {
 
 /// Runs the scenario of a seed. The report has the last `lines` of its trace, with what the client logged if `log`.
 pub fn run(seed: u64, lines: usize, log: bool) -> Report {
+    run_with_harm(seed, None, lines, log)
+}
+
+/// As [`run`], with peers that mean harm in every run: any, or those whose name begins with `harm`.
+pub fn run_with_harm(seed: u64, harm: Option<&str>, lines: usize, log: bool) -> Report {
     let mut rng = Rng::with_seed(seed);
-    let plan = Arc::new(Plan::new(&mut rng));
+    let mut plan = Plan::new(&mut rng);
+    if let Some(hostility) = Hostility::of(seed, harm) {
+        plan.endure(hostility);
+    }
+    let plan = Arc::new(plan);
     let mut scheduler = Scheduler::new(rng.u64(..));
     let clock = Arc::clone(scheduler.clock());
     let trace = Trace::new(lines);
     let world = World::new(&clock, rng.u64(..), plan.conditions, plan.habits, plan.rights.clone(), trace);
     let world = Arc::new(Mutex::new(world));
     plan.tell(&mut lock(&world));
+    plan.hostility.into_iter().for_each(|hostility| lock(&world).begin_hostility(hostility));
     for (at, fault) in &plan.faults {
         lock(&world).schedule(*at, Event::Fault(*fault));
     }
@@ -133,9 +144,19 @@ struct Stage {
 impl Stage {
     async fn direct(&self, mut rng: Rng) {
         let client = Client::new(self.plan.config.clone(), Arc::new(self.runtime.clone()));
-        if self.plan.lossless {
+        if self.plan.lossless || self.plan.is_calm() {
             // One that starts in the midst of a failover has missed the news.
-            let _ = client.initialize().await;
+            let mut initialized = client.initialize().await;
+            // Its bounds may be too short for one of the attempts.
+            while self.plan.is_calm() && initialized.is_err() && self.clock.now() < self.plan.recovery() {
+                initialized = client.initialize().await;
+            }
+            if self.plan.is_calm() {
+                self.history(|history| history.recovered = Some(self.clock.now()));
+                if let Err(error) = initialized {
+                    self.violation(&format!("no connection could be made although all is well: {error}"));
+                }
+            }
         }
         let (stop, running) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         for _ in 0..self.plan.callers {
@@ -240,7 +261,7 @@ impl Stage {
             self.violation("no call succeeded after the faults had stopped");
         }
         lock(&self.world).say("the client has recovered");
-        self.history(|history| history.recovered = Some(self.clock.now()));
+        self.history(|history| _ = history.recovered.get_or_insert(self.clock.now()));
     }
 
     async fn close(&self, client: &Client) {

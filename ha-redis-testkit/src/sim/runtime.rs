@@ -82,7 +82,12 @@ impl Runtime for SimRuntime {
     }
 
     async fn connect(&self, endpoint: Endpoint<'_>) -> io::Result<Box<dyn Transport>> {
-        let server = Host::at(endpoint).ok_or(io::ErrorKind::ConnectionRefused)?;
+        let server = Host::at(endpoint);
+        lock(&self.world).note_attempt(server);
+        if Host::is_silent(endpoint) {
+            std::future::pending::<()>().await;
+        }
+        let server = server.ok_or(io::ErrorKind::ConnectionRefused)?;
         let connection = lock(&self.world).dial(server);
         let socket = Socket { world: Arc::clone(&self.world), connection, reset: false };
         poll_fn(|cx| lock(&socket.world).poll_connected(socket.connection, cx)).await?;

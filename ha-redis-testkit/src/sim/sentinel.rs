@@ -72,6 +72,9 @@ impl World {
         if let Some(refusal) = self.refusal_of_user(Host::Sentinel(sentinel), &words) {
             return refusal;
         }
+        if let Some(lie) = self.lie(sentinel, &words) {
+            return lie;
+        }
         let knows_none = !self.sentinels[sentinel].monitors;
         match words[..] {
             ["HELLO", ..] => {
@@ -161,9 +164,12 @@ impl World {
 
     pub(super) fn publish(&mut self, sentinel: usize, channel: &'static str, payload: &str) {
         self.note(Line::Published { sentinel: Host::Sentinel(sentinel), channel });
-        if !self.habits.publish {
-            return;
+        if self.habits.publish {
+            self.publish_to_all(sentinel, channel, payload);
         }
+    }
+
+    pub(super) fn publish_to_all(&mut self, sentinel: usize, channel: &str, payload: &str) {
         for number in self.connections_of(Host::Sentinel(sentinel)) {
             if self.is_subscribed(number) {
                 let message = [reply::bulk("message"), reply::bulk(channel), reply::bulk(payload)];

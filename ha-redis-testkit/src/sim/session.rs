@@ -23,6 +23,10 @@ pub(super) struct Session {
     /// Which of the waits of all clients it is in, if it waits for something to come.
     blocked: Option<u64>,
     pub(super) subscribed: bool,
+    /// Whether a hostile peer has begun to send without end.
+    pub(super) attacked: bool,
+    /// After how many commands the connection turns bad, if it does.
+    pub(super) good_for: Option<u32>,
     /// Whether the client has been told on this connection that the server is a replica.
     pub(super) is_replicas: bool,
 }
@@ -52,6 +56,8 @@ impl World {
             discarded: false,
             blocked: None,
             subscribed: false,
+            attacked: false,
+            good_for: self.good_for(host),
             is_replicas: false,
         };
         self.sessions.insert(number, session);
@@ -62,6 +68,7 @@ impl World {
     }
 
     pub(super) fn on_bytes(&mut self, number: ConnectionId, bytes: &[u8]) {
+        self.watch_bytes(number, bytes);
         if let Some(session) = self.sessions.get_mut(&number) {
             session.inbox.extend_from_slice(bytes);
             self.serve(number);
@@ -88,10 +95,13 @@ impl World {
             };
             let read = session.inbox.len() - rest.len();
             session.inbox.drain(..read);
+            self.count_command(number);
+            let manner = self.manner_of(number, host);
             let said = match host {
+                _ if let Some(manner) = manner => self.hostile_command(manner, number, &command),
                 Host::Sentinel(sentinel) => self.sentinel_command(sentinel, number, &command).into(),
                 Host::Redis(server) => self.redis_command(server, number, command),
-                Host::Client => return,
+                Host::Client | Host::Attacker => return,
             };
             match said {
                 Said::Reply(bytes) => out.extend(bytes),

@@ -12,6 +12,7 @@ use ha_redis_core::redis::{Cmd, Pipeline, RedisError, RedisResult, Value, cmd, f
 use ha_redis_core::{Client, Connection, Error, Outcome, RedisErrorExt};
 
 use super::history::{Call, End, Kind};
+use super::hostile::PASSWORD;
 use super::payload::Payload;
 use super::plan::Plan;
 use super::runtime::SimRuntime;
@@ -115,6 +116,10 @@ impl Caller {
             Some(Err(error)) => (End::Failed(error.outcome()), describe(&error), Some(error)),
         };
         let at = self.runtime.elapsed();
+        if self.plan.hostility.is_some() && !is_fit_to_print(&how) {
+            let what = format!("call {} ended with what is not to be printed: {how:?}", call.number);
+            lock(&self.world).history.violation(what);
+        }
         let mut world = lock(&self.world);
         let ended = world.history.call(call.number);
         ended.end = Some((at, end));
@@ -268,6 +273,9 @@ impl Caller {
 
     /// Notes what a call has read of its register.
     fn take(&self, call: Making, value: &Value) {
+        if call.kind == Kind::ReplicaGet && self.plan.has_hostile_replica() {
+            return;
+        }
         let text = match value {
             Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
             _ => None,
@@ -358,6 +366,11 @@ fn is_refused(value: &Value) -> bool {
 
 fn is_closed(error: &RedisError) -> bool {
     error.client_error().is_some_and(Error::is_closed)
+}
+
+/// Whether a text has neither the password nor control characters.
+fn is_fit_to_print(text: &str) -> bool {
+    !text.contains(PASSWORD) && !text.chars().any(char::is_control)
 }
 
 fn describe(error: &RedisError) -> String {

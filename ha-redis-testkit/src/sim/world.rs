@@ -10,7 +10,8 @@ use super::astray::Astray;
 use super::failover::Failover;
 use super::fault::{Fault, Mend};
 use super::history::{End, History, What};
-use super::host::{Host, SENTINELS, SERVERS};
+use super::host::{HOSTS, Host, SENTINELS, SERVERS};
+use super::hostile::{Attack, Hostile};
 use super::network::{Conditions, ConnectionId, Network, Way};
 use super::redis::Redis;
 use super::scheduler::Clock;
@@ -27,8 +28,8 @@ pub(super) struct World {
     pub(super) network: Network,
     pub(super) sessions: BTreeMap<ConnectionId, Session>,
     /// The number that each process has given its last client.
-    pub(super) client_ids: [u64; SERVERS + SENTINELS],
-    pub(super) processes: [Process; SERVERS + SENTINELS],
+    pub(super) client_ids: [u64; HOSTS - 1],
+    pub(super) processes: [Process; HOSTS - 1],
     pub(super) servers: [Redis; SERVERS],
     /// How many processes of servers have been started.
     runs: u64,
@@ -37,6 +38,8 @@ pub(super) struct World {
     pub(super) astray: Astray,
     pub(super) habits: Habits,
     pub(super) rights: Rights,
+    /// Who means harm, in some runs.
+    pub(super) hostile: Option<Hostile>,
     /// How many commands have waited for something to come.
     pub(super) waits: u64,
     /// How many servers have become master; the number of the newest one's era.
@@ -67,6 +70,8 @@ pub(super) enum Event {
     },
     Fault(Fault),
     Mend(Mend),
+    /// A hostile peer does something by itself.
+    Attack(Attack),
     /// An operator has the Sentinels watch this server as the master.
     TakeOver {
         by: usize,
@@ -121,8 +126,8 @@ impl World {
             rng: Rng::with_seed(seed),
             network: Network::new(conditions),
             sessions: BTreeMap::new(),
-            client_ids: [2; SERVERS + SENTINELS],
-            processes: [Process::Up; SERVERS + SENTINELS],
+            client_ids: [2; HOSTS - 1],
+            processes: [Process::Up; HOSTS - 1],
             servers: std::array::from_fn(Redis::new),
             runs: SERVERS as u64,
             sentinels: std::array::from_fn(|_| Sentinel::new()),
@@ -130,6 +135,7 @@ impl World {
             astray: Astray::default(),
             habits,
             rights,
+            hostile: None,
             waits: 0,
             eras: 1,
             lineages: 1,
@@ -189,6 +195,7 @@ impl World {
             Event::Step { failover } => self.on_step(failover),
             Event::Fault(fault) => self.on_fault(fault),
             Event::Mend(mend) => self.on_mend(mend),
+            Event::Attack(attack) => self.on_attack(attack),
             Event::TakeOver { by } => self.take_over(by),
         }
     }

@@ -73,6 +73,9 @@ pub enum OverLimit {
 /// Beside its bytes, what a string or a list takes of a system's allocator at the most.
 const ALLOCATION: usize = 32;
 
+/// So much memory in the smallest values takes a few milliseconds to free.
+const LARGE: usize = 16 << 20;
+
 /// The account of the memory that a reply takes. It depends on what was sent alone, and not on the pieces in which it
 /// came.
 #[derive(Debug, Default)]
@@ -105,6 +108,11 @@ impl Account {
             self.spent += bytes;
         }
         fits
+    }
+
+    /// Whether what is counted takes long to free.
+    pub(super) fn is_large(&self) -> bool {
+        self.spent >= LARGE
     }
 
     pub(super) fn over(&self) -> OverLimit {

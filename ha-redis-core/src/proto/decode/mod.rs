@@ -21,6 +21,8 @@ use std::fmt;
 
 use redis::Value;
 
+use crate::background_drop::drop_in_background;
+
 pub use self::error::{DecodeError, Incoming, NotResp, Skipped};
 pub(crate) use self::frame::push_kind;
 use self::frame::{Frame, Kind};
@@ -208,7 +210,8 @@ impl Decoder {
             }
             DecodeError::NotResp(error) => {
                 // What is half read will never be a value.
-                (self.tokens, self.open) = Default::default();
+                self.tokens = Tokens::default();
+                self.discard_open();
                 Stage::Failed(error.clone())
             }
         };
@@ -243,10 +246,18 @@ impl Decoder {
     fn skip(&mut self, skipped: Skipped, part: Option<&Token>) -> Result<(), DecodeError> {
         let mut rest = Skip::rest_of(&self.open);
         let ended = part.map_or(Ok(false), |part| rest.take(part))?;
-        self.open = Vec::new();
+        self.discard_open();
         self.tokens.discard();
         self.stage = Stage::Skipping(skipped, rest);
         if ended { Err(skipped.into()) } else { Ok(()) }
+    }
+
+    /// Frees what there is of a value that will not be complete.
+    fn discard_open(&mut self) {
+        let open = std::mem::take(&mut self.open);
+        if self.account.is_large() && !open.is_empty() {
+            drop_in_background(open);
+        }
     }
 
     /// Takes parts of a value until it is complete.
@@ -319,6 +330,12 @@ impl Decoder {
 
 fn not_a_chunk(found: impl fmt::Debug) -> NotResp {
     NotResp::new("a chunk of a streamed string", format_args!("{found:?}"))
+}
+
+impl Drop for Decoder {
+    fn drop(&mut self) {
+        self.discard_open();
+    }
 }
 
 impl fmt::Debug for Decoder {

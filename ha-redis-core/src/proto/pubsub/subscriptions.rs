@@ -147,7 +147,8 @@ impl<W> Subscriptions<W> {
                 self.unrestored -= 1;
             }
             Some(Owed::Request { request, unconfirmed })
-                if (request.verb, request.scope) == (verb, confirmed.scope) =>
+                if (request.verb, request.scope) == (verb, confirmed.scope)
+                    && request.names.iter().nth_back(*unconfirmed - 1) == Some(&confirmed.name) =>
             {
                 match verb {
                     Verb::Subscribe => self.kept.insert(confirmed),

@@ -71,6 +71,20 @@ fn a_request_is_settled_when_each_of_its_names_is_confirmed() {
 }
 
 #[test]
+fn names_that_were_not_asked_for_are_not_kept() {
+    for said in ["subscribe other", "subscribe b", "psubscribe a"] {
+        let mut subscriptions = Waiting::new();
+        ask(&mut subscriptions, Verb::Subscribe, &["a", "b"], "subscriber");
+        subscriptions.send();
+        let error = subscriptions.hear(value(said)).unwrap_err();
+        assert_eq!(error.kind(), Kind::Protocol, "{said}");
+        subscriptions.disconnected();
+        assert!(subscriptions.restore().is_empty(), "{said}");
+        assert_eq!(words(&subscriptions.send()), ["SUBSCRIBE a b"]);
+    }
+}
+
+#[test]
 fn each_scope_has_its_own_names() {
     let mut subscriptions = Waiting::new();
     for (scope, kind) in

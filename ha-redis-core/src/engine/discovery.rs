@@ -8,7 +8,7 @@ use crate::engine::core::{Core, not_driven};
 use crate::engine::sentinel_task::ask;
 use crate::engine::supervisor::rules;
 use crate::error::{Error, Kind};
-use crate::sentinel::{Action, Follower, Input, View};
+use crate::sentinel::{Action, Follower, Input, NoAnswer, Rules, View};
 use crate::time::{Elapsed, until};
 use crate::topology::Topology;
 
@@ -18,11 +18,12 @@ const GRACE: Duration = Duration::from_secs(1);
 /// Asks every Sentinel that is known at once, then those that they name, and decides as the client does when it starts.
 pub(crate) async fn discover(core: &Arc<Core>) -> Result<Topology, Error> {
     let mut unasked = core.sentinel_list.addresses();
-    let mut follower = Follower::new(rules(&core.config), &unasked, core.runtime.now());
+    let rules = Rules { first_tries: 1, ..rules(&core.config) };
+    let mut follower = Follower::new(rules, &unasked, core.runtime.now());
     while !unasked.is_empty() {
         let asked = core.runtime.now();
         for (sentinel, answer) in ask_all(core, &std::mem::take(&mut unasked)).await? {
-            let answer = answer.map_err(|error| error.message().to_owned());
+            let answer = answer.map_err(|error| NoAnswer::from(&error));
             for action in follower.handle(Input::Answer { sentinel, asked, answer }, core.runtime.now()) {
                 if let Action::Meet(others) = action {
                     unasked.extend(others);

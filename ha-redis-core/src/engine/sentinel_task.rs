@@ -13,7 +13,7 @@ use crate::engine::supervisor::Notice;
 use crate::error::{Error, Kind, said};
 use crate::pool::{GivenBy, is_hopeless};
 use crate::retry::Backoff;
-use crate::sentinel::{CHANNELS, Input, View, event_of, questions, read_view};
+use crate::sentinel::{CHANNELS, Input, NoAnswer, View, event_of, questions, read_view};
 use crate::time::{Elapsed, sleep, until};
 
 /// A Sentinel that has published nothing for so long is asked whether it is there.
@@ -39,7 +39,7 @@ pub(crate) async fn answer(core: Arc<Core>, sentinel: Address, bell: Receiver<()
             tracing::warn!(%sentinel, left_out, "a part of what it says is left out, now and from now on");
         }
         core.sentinel_list.set_hopeless(&sentinel, hopeless_kind(&answer));
-        let answer = answer.map_err(|error| error.message().to_owned());
+        let answer = answer.map_err(|error| NoAnswer::from(&error));
         core.notices.tell(Notice::from(Input::Answer { sentinel: sentinel.clone(), asked, answer }));
     }
 }

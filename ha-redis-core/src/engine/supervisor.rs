@@ -289,6 +289,9 @@ async fn dropped(channel: Receiver<()>) {
     let _ = channel.recv().await;
 }
 
+/// A Sentinel that is slow at the start answers one of so many questions, a quarter of a second apart.
+const FIRST_TRIES: u32 = 3;
+
 pub(crate) fn rules(config: &RedisConfig) -> Rules {
     Rules {
         master_name: config.sentinel_master_name().to_owned(),
@@ -296,6 +299,7 @@ pub(crate) fn rules(config: &RedisConfig) -> Rules {
         // With a longer one, callers would give up while commands are held back for nothing.
         promotion_hold: config.promotion_hold().min(config.failover_wait() / 2),
         require_majority: config.sentinel_require_majority(),
+        first_tries: FIRST_TRIES,
     }
 }
 

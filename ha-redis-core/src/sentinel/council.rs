@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
+use crate::sentinel::NoAnswer;
 use crate::sentinel::member::Member;
 use crate::sentinel::replicas::listed_replicas;
 use crate::sentinel::view::{Instance, MasterView, View};
@@ -56,8 +57,8 @@ fn identity<'a>((address, member): (&'a Address, &'a Member)) -> Identity<'a> {
 }
 
 impl Council {
-    pub(super) fn new(sentinels: &[Address]) -> Self {
-        let members = sentinels.iter().map(|address| (address.clone(), Member::configured()));
+    pub(super) fn new(sentinels: &[Address], first_tries: u32) -> Self {
+        let members = sentinels.iter().map(|address| (address.clone(), Member::configured(first_tries)));
         Self {
             members: members.collect(),
             is_crowded: false,
@@ -71,7 +72,7 @@ impl Council {
     }
 
     /// Books what a Sentinel answered to the question that was `asked` then, or why it did not.
-    pub(super) fn hear(&mut self, sentinel: &Address, asked: Instant, answer: Result<View, String>) {
+    pub(super) fn hear(&mut self, sentinel: &Address, asked: Instant, answer: Result<View, NoAnswer>) {
         if let Some(member) = self.members.get_mut(sentinel) {
             member.hear(asked, answer);
         }
@@ -232,9 +233,9 @@ impl Council {
         Some(Candidate { address: master.address.clone(), epoch: master.epoch, votes: 1 })
     }
 
-    /// Whether all have answered, or failed to, since they were asked last.
+    /// Whether all have answered, or failed to, since they were asked last, and none is waited for.
     pub(super) fn is_heard(&self) -> bool {
-        self.members.values().all(|member| member.current)
+        self.members.values().all(|member| member.current && !member.is_awaited())
     }
 
     /// Whether all have answered what they were asked `since` then, or have failed to.

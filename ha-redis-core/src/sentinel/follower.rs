@@ -17,7 +17,7 @@ use crate::sentinel::council::{Candidate, Council, MOST_SENTINELS};
 use crate::sentinel::master::{Connection, Dissent, Master, Provisional};
 use crate::sentinel::pace::{Allowance, Rests};
 use crate::sentinel::promotion::{LOOK, Promotion, Selection, WATCH};
-use crate::sentinel::{Action, Event, Input, Instance, Naming, Rules, View};
+use crate::sentinel::{Action, Event, Input, Instance, Naming, NoAnswer, Rules, View};
 use crate::topology::{Replica, Topology};
 
 /// Sentinels take about a second to agree on a promotion. What they have not confirmed after this did not last: no write
@@ -71,8 +71,8 @@ pub(crate) struct Follower {
 impl Follower {
     pub(crate) fn new(rules: Rules, sentinels: &[Address], now: Instant) -> Self {
         Self {
+            council: Council::new(sentinels, rules.first_tries),
             rules,
-            council: Council::new(sentinels),
             master: None,
             former: Vec::new(),
             promotion: None,
@@ -134,7 +134,7 @@ impl Follower {
         &mut self,
         sentinel: Address,
         asked: Instant,
-        answer: Result<View, String>,
+        answer: Result<View, NoAnswer>,
         now: Instant,
         actions: &mut Vec<Action>,
     ) {

@@ -33,12 +33,14 @@ fn follower(now: Instant) -> Follower {
         early_promotion: true,
         promotion_hold: Duration::from_secs(2),
         require_majority: false,
+        first_tries: 3,
     };
     Follower::new(rules, &[sentinel(1), sentinel(2), sentinel(3)], now)
 }
 
 fn answer(number: u16, asked: Instant, answer: Result<View, &str>) -> Input {
-    Input::Answer { sentinel: sentinel(number), asked, answer: answer.map_err(str::to_owned) }
+    let answer = answer.map_err(|why| NoAnswer::Refused(why.to_owned()));
+    Input::Answer { sentinel: sentinel(number), asked, answer }
 }
 
 #[test]

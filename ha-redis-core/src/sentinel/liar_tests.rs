@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::view::{Companion, Instance, MasterView};
-use super::{Action, Event, Follower, Input, Rules, View};
+use super::{Action, Event, Follower, Input, NoAnswer, Rules, View};
 use crate::address::Address;
 
 const HONEST: [&str; 2] = ["s1", "s2"];
@@ -82,6 +82,7 @@ impl Scene {
             early_promotion: true,
             promotion_hold: Duration::from_secs(2),
             require_majority,
+            first_tries: 3,
         };
         let sentinels = [HONEST[0], HONEST[1], LIAR].map(address);
         let now = Instant::now();
@@ -147,7 +148,7 @@ impl Scene {
         let input = match step {
             Step::HonestAnswer(number) => self.honest(number),
             Step::HonestSilence => {
-                let answer = Err("gone".to_owned());
+                let answer = Err(NoAnswer::Refused("gone".to_owned()));
                 Input::Answer { sentinel: address(HONEST[0]), asked: self.now, answer }
             }
             Step::Answer { id, master, epoch, others } => {

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
-use crate::sentinel::View;
 use crate::sentinel::pace::Allowance;
 use crate::sentinel::view::MasterView;
+use crate::sentinel::{NoAnswer, View};
 
 /// One that has named no master for so long is gone for good, as far as the others can tell, and takes no part: as long
 /// as Sentinels wait, unless they are told otherwise, before they find somebody down.
@@ -23,6 +23,8 @@ pub(super) struct Member {
     view: Option<View>,
     /// Why it did not answer when it was asked last.
     failure: Option<String>,
+    /// How often it may be late yet before it has answered, and is waited for nevertheless.
+    tries: u32,
     /// When it was asked for that.
     asked: Option<Instant>,
     /// Whether it has answered since it was asked last. A failure stands until there is an answer: Sentinels that fail
@@ -46,8 +48,10 @@ impl Default for Selections {
 }
 
 impl Member {
-    pub(super) fn configured() -> Self {
-        Self { configured: true, ..Self::default() }
+    /// One of the configuration. It is waited for until it has been late so many times: whoever answers first is not to
+    /// decide alone because the others are slow.
+    pub(super) fn configured(tries: u32) -> Self {
+        Self { configured: true, tries, ..Self::default() }
     }
 
     pub(super) fn met(id: &str) -> Self {
@@ -55,7 +59,7 @@ impl Member {
     }
 
     /// Books what it answered to the question that was `asked` then, or why it did not.
-    pub(super) fn hear(&mut self, asked: Instant, answer: Result<View, String>) {
+    pub(super) fn hear(&mut self, asked: Instant, answer: Result<View, NoAnswer>) {
         (self.asked, self.current) = (Some(asked), true);
         match answer {
             Ok(view) => {
@@ -64,7 +68,14 @@ impl Member {
                 self.there = view.master.as_ref().map(|_| asked).or(self.there);
                 self.view = Some(view);
             }
-            Err(failure) => self.failure = Some(failure),
+            Err(NoAnswer::Late(failure)) => {
+                self.failure = Some(failure);
+                self.tries = self.tries.saturating_sub(1);
+            }
+            Err(NoAnswer::Refused(failure)) => {
+                self.failure = Some(failure);
+                self.tries = 0;
+            }
         }
     }
 
@@ -113,9 +124,9 @@ impl Member {
         self.failure.as_deref()
     }
 
-    /// Whether it has neither answered yet nor failed to.
+    /// Whether it has neither answered yet nor failed to so often that nobody waits for it.
     pub(super) fn is_awaited(&self) -> bool {
-        self.view.is_none() && self.failure.is_none()
+        self.view.is_none() && (self.failure.is_none() || self.tries > 0)
     }
 
     /// Whether it names a master, or did a while ago.

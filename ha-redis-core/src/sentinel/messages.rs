@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
+use crate::error::Error;
 use crate::sentinel::{Event, View};
 
 /// What the configuration has to say.
@@ -15,13 +16,31 @@ pub(crate) struct Rules {
     pub(crate) promotion_hold: Duration,
     /// Whether writes need a majority of the Sentinels.
     pub(crate) require_majority: bool,
+    /// How often a Sentinel of the configuration may be late before it counts as gone, if it has never answered.
+    pub(crate) first_tries: u32,
+}
+
+/// Why a Sentinel did not answer.
+#[derive(Clone, Debug)]
+pub(crate) enum NoAnswer {
+    /// Nobody is there, or it does not talk to this client.
+    Refused(String),
+    /// It may be slow.
+    Late(String),
+}
+
+impl From<&Error> for NoAnswer {
+    fn from(error: &Error) -> Self {
+        let why = error.message().to_owned();
+        if error.is_timeout() { Self::Late(why) } else { Self::Refused(why) }
+    }
 }
 
 /// Something that was heard.
 #[derive(Clone, Debug)]
 pub(crate) enum Input {
     /// What a Sentinel answered to the question that was `asked` then, or why it did not.
-    Answer { sentinel: Address, asked: Instant, answer: Result<View, String> },
+    Answer { sentinel: Address, asked: Instant, answer: Result<View, NoAnswer> },
     /// What a Sentinel published.
     Heard { sentinel: Address, event: Event },
     /// The subscription to a Sentinel's events has begun, maybe after a gap.

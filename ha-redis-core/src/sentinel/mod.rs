@@ -27,5 +27,5 @@ mod view;
 pub(crate) use any_reply::check_bytes;
 pub(crate) use event::{CHANNELS, Event, event_of};
 pub(crate) use follower::Follower;
-pub(crate) use messages::{Action, Input, Naming, Rules};
+pub(crate) use messages::{Action, Input, Naming, NoAnswer, Rules};
 pub(crate) use view::{Instance, View, is_up, questions, read_view};

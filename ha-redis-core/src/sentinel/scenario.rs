@@ -14,7 +14,7 @@
 //!
 //! What is heard: `s1 publishes CHANNEL [SERVER [for MASTER]]`, `s1 s2 answer`, `s1 answers r1 in epoch 2` (from then on),
 //! `s1 answers in tilt`, `s1 answers naming s4`, `s1 answers listing m r1` (the servers that it knows), `s1 answers as s2` (with that one's id), `s1 knows no master`, `s1 does not
-//! answer`, `s1 is subscribed to`, `there is a connection`, `the connection is lost`, `r1 says master`, `m says replica`, and
+//! answer`, `s1 is late`, `s1 is subscribed to`, `there is a connection`, `the connection is lost`, `r1 says master`, `m says replica`, and
 //! `time passes` for what is to be done at that very moment. The Sentinels are asked now and then in between. What they
 //! answer was asked at that same moment, or else the line ends with `to what was asked at 0.05`.
 
@@ -25,7 +25,7 @@ use redis::{PushKind, Value};
 
 use super::event::{CHANNELS, event_of};
 use super::view::{Companion, Instance, MasterView};
-use super::{Action, Follower, Input, Rules, View};
+use super::{Action, Follower, Input, NoAnswer, Rules, View};
 use crate::address::Address;
 
 const MASTER_NAME: &str = "mymaster";
@@ -117,6 +117,7 @@ impl Stage {
             early_promotion: true,
             promotion_hold: Duration::from_secs(2),
             require_majority: false,
+            first_tries: 3,
         };
         let start = Instant::now() + LONG_BEFORE;
         Self { rules, beliefs: BTreeMap::new(), follower: None, start, now: start, done: None }
@@ -205,9 +206,15 @@ impl Stage {
             [_, "says", "replica"] => Input::NotMaster,
             [sentinel, "is", "subscribed", "to"] if self.beliefs.contains_key(*sentinel) => Input::Subscribed,
             [sentinel, "publishes", channel, subject @ ..] => self.published(sentinel, channel, subject)?,
+            [sentinels @ .., "is" | "are", "late"] => {
+                return self.each(sentinels, |_, name| {
+                    let answer = Err(NoAnswer::Late("no answer in time".to_owned()));
+                    Ok(Input::Answer { sentinel: address(name), asked, answer })
+                });
+            }
             [sentinels @ .., "does" | "do", "not", "answer"] => {
                 return self.each(sentinels, |_, name| {
-                    let answer = Err("connection refused".to_owned());
+                    let answer = Err(NoAnswer::Refused("connection refused".to_owned()));
                     Ok(Input::Answer { sentinel: address(name), asked, answer })
                 });
             }

@@ -70,6 +70,7 @@ scenarios![
     start,
     start_beside_a_liar,
     start_in_the_middle,
+    start_while_others_are_slow,
     start_with_one_sentinel,
     stuck_in_a_higher_epoch,
     tilt,

@@ -158,8 +158,13 @@ impl Client {
     {
         let budget = || self.core.budget.take();
         let lane = self.core.next_lane();
-        let connection = || Connection::new(self.caller().repeating(lane));
-        let attempt = || operation(connection().without_retries());
+        // What an attempt before has sent may still reach the server.
+        let mut is_repeat = false;
+        let attempt = || {
+            let fences = if std::mem::replace(&mut is_repeat, true) { self.core.fences.count() } else { 0 };
+            let caller = self.caller().repeating(lane, fences);
+            operation(Connection::new(caller).without_retries())
+        };
         repeat(&*self.core.runtime, policy, budget, attempt).await
     }
 

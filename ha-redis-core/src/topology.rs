@@ -8,8 +8,9 @@ use redis::Value;
 use crate::address::Address;
 use crate::proto::{Replication, Role};
 
-/// So many of the replicas that a server lists are taken for real: each is connected to, and gets the password.
-pub(crate) const MAX_REPLICAS: usize = 256;
+/// The most replicas that a client connects to, and of those that a server or a Sentinel lists the most that are read.
+/// Each gets the password.
+pub(crate) const MAX_REPLICAS: usize = 64;
 
 /// The servers behind a client, as the Sentinels (or, without them, the master itself) describe them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub(crate) const MAX_REPLICAS: usize = 256;
 pub struct Topology {
     /// The master.
     pub master: Address,
-    /// Its replicas; 256 at the most of those that a server lists.
+    /// Its replicas; 64 at the most of those that a server lists.
     pub replicas: Vec<Replica>,
     /// How many Sentinels answered; 0 without Sentinels.
     pub sentinels: usize,

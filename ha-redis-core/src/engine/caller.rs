@@ -39,8 +39,8 @@ pub(crate) struct Caller {
     pub(super) link: Option<Arc<Link>>,
     /// Who gave this handle the cursors of its scans at the master.
     pub(super) scanning: Option<Box<Scanning>>,
-    /// How many connections had been given up when an attempt over one of its own got no reply.
-    fences: u64,
+    /// For a repeat that its caller makes: how many connections had been given up before.
+    fences: Option<u64>,
     /// Kept from call to call. A call that is dropped on its way takes the slot with it.
     pub(super) slot: Option<Arc<Slot>>,
 }
@@ -125,12 +125,12 @@ enum Awaited {
 impl Caller {
     pub(crate) fn new(core: Arc<Keeper>, terms: Arc<Terms>) -> Self {
         let lane = core.next_lane();
-        Self { core, lane, terms, reading: None, link: None, scanning: None, fences: 0, slot: None }
+        Self { core, lane, terms, reading: None, link: None, scanning: None, fences: None, slot: None }
     }
 
-    /// The same for a repeat, by its caller, of what other handles sent over `lane`: behind a fence like any other.
-    pub(crate) fn repeating(mut self, lane: usize) -> Self {
-        (self.lane, self.fences) = (lane, self.core.fences.count());
+    /// The same for one attempt of several that their caller makes, all over `lane`: behind so many fences.
+    pub(crate) fn repeating(mut self, lane: usize, fences: u64) -> Self {
+        (self.lane, self.fences) = (lane, Some(fences));
         self
     }
 
@@ -142,7 +142,11 @@ impl Caller {
 
     pub(crate) fn again(&self) -> Self {
         let reading = self.reading.as_ref().map(|reading| Box::new(reading.again()));
-        Self { reading, ..Self::new(Arc::clone(&self.core), Arc::clone(&self.terms)) }
+        let again = Self { reading, ..Self::new(Arc::clone(&self.core), Arc::clone(&self.terms)) };
+        match self.fences {
+            Some(fences) => again.repeating(self.lane, fences),
+            None => again,
+        }
     }
 
     /// The terms of this handle alone.
@@ -230,6 +234,7 @@ impl Caller {
         let mut bound = self.wait_bound(deadline);
         let mut unsent = 0;
         let mut refusals = Refusals::new(self.core.runtime.now());
+        let mut fences = self.fences.unwrap_or(0);
         loop {
             let sent = refusals.sent(call, self.core.runtime.now());
             let (attempt, generation) = match first.take() {
@@ -237,7 +242,7 @@ impl Caller {
                 None if deadline.is_some_and(|deadline| deadline <= self.core.runtime.now()) => {
                     return refusals.last_or(too_late());
                 }
-                None => match self.attempt(sent, route, bound, deadline).await {
+                None => match self.attempt(sent, route, bound, deadline, &mut fences).await {
                     Ok(attempt) => attempt,
                     Err(error) => return refusals.last_or(error),
                 },
@@ -265,7 +270,7 @@ impl Caller {
                 Err(Failure::Late(late)) => match self.decide(&mut session, call, Outcome::MaybeApplied) {
                     Decision::RetryAt(_) if self.core.budget.take() => {
                         self.mark(Mark::Retried);
-                        first = self.await_late(late, generation, in_doubt).await;
+                        first = self.await_late(late, generation, in_doubt, &mut fences).await;
                         bound = self.wait_bound(deadline);
                         continue;
                     }
@@ -300,13 +305,14 @@ impl Caller {
         late: LateReply,
         generation: Generation,
         in_doubt: &mut bool,
+        fences: &mut u64,
     ) -> Option<(Attempt, Generation)> {
         match wait_on(&self.core, late).await {
             Awaited::Reply(reply) => Some((Ok(reply), generation)),
             Awaited::StillLate(late) => Some((Err(Failure::Late(late)), generation)),
             Awaited::Ended { link, error } => {
                 *in_doubt |= error.outcome() == Outcome::MaybeApplied;
-                self.give_up(&link);
+                *fences = self.give_up(&link);
                 self.leave();
                 None
             }
@@ -371,6 +377,7 @@ impl Caller {
         route: Route,
         bound: Instant,
         deadline: Option<Instant>,
+        fences: &mut u64,
     ) -> Result<(Attempt, Generation), Error> {
         if !self.reads_replicas() {
             self.core.pool.check_writes(call)?;
@@ -398,7 +405,7 @@ impl Caller {
             // Boxed for the same reason as below.
             Route::Scan => Box::pin(self.scan(call, &slot, bound, deadline)).await?,
             Route::Own(limit) => {
-                let mut borrowed = borrow(&self.core, bound, self.fences).await?;
+                let mut borrowed = borrow(&self.core, bound, *fences).await?;
                 borrowed.busy = true;
                 let reply_bound = ReplyBound { within: limit, by: deadline };
                 // Even here there may be no room at once: the connection's own check may wait for its answer.
@@ -408,7 +415,7 @@ impl Caller {
                 if let Err(Failure::Error(error)) = &attempt
                     && error.outcome() == Outcome::MaybeApplied
                 {
-                    self.give_up(borrowed.link());
+                    *fences = self.give_up(borrowed.link());
                 }
                 (attempt, borrowed.link().generation)
             }
@@ -429,10 +436,10 @@ impl Caller {
         Ok(link)
     }
 
-    /// What was sent over this connection may still reach the server: a repeat goes over one that is fenced behind it.
-    fn give_up(&mut self, link: &Link) {
+    /// What was sent over this connection may still reach the server: a repeat goes over one that is fenced behind so many.
+    fn give_up(&self, link: &Link) -> u64 {
         self.core.fences.add(link);
-        self.fences = self.core.fences.count();
+        self.core.fences.count()
     }
 
     /// Leaves a connection on which an attempt has failed.

@@ -46,11 +46,13 @@ fn secrets_of(config: &RedisConfig) -> Secrets {
 /// What became of a handshake.
 enum Said {
     Ready(Greeting),
-    /// The server wants it in another form, and may have closed the connection for this one.
+    /// The server says that it wants it in another form, and may have closed the connection for this one.
     Otherwise {
         why: Error,
         closed: bool,
     },
+    /// It closed the connection without a word.
+    Closed(Error),
 }
 
 impl Connector {
@@ -209,14 +211,14 @@ impl Connector {
                     self.forms.learn(server, form, self.runtime.now());
                     return Ok((dialog, greeting));
                 }
-                Ok(Said::Otherwise { why, closed: true }) => {
+                Ok(Said::Closed(why)) => {
                     form = self.forms.on_close(server, form, self.runtime.now());
                     tracing::debug!(%server, %why, ?form, "it closed the connection; the handshake is said again");
                     first.get_or_insert(why);
                     continue;
                 }
-                Ok(Said::Otherwise { why, closed: false }) => {
-                    open = Some(dialog);
+                Ok(Said::Otherwise { why, closed }) => {
+                    open = Some(dialog).filter(|_| !closed);
                     why
                 }
                 // Of a server that closes every connection, the first one tells most.
@@ -266,7 +268,7 @@ impl Connector {
                 };
                 match unknown && error.kind() == Kind::Lost {
                     // There are proxies that close the connection for a command that they do not know.
-                    true => Ok(Said::Otherwise { why: error, closed: true }),
+                    true => Ok(Said::Closed(error)),
                     false => Err(error),
                 }
             }
@@ -274,9 +276,13 @@ impl Connector {
     }
 
     /// What a server has said on a connection that is ready, without the passwords that it has repeated.
-    #[cfg(feature = "sentinel")]
     pub(crate) fn hide(&self, said: String) -> String {
         self.handshake.hide(said)
+    }
+
+    /// An error of such a connection, without them.
+    pub(crate) fn hide_secrets(&self, error: Error) -> Error {
+        self.handshake.hide_secrets(error)
     }
 
     fn wants_tls(&self, error: &Error) -> Error {

@@ -41,7 +41,7 @@ const MAX_WRITE: usize = 64 << 10;
 /// Less than this says nothing about a server that owes a reply: it may be no more than what keeps a connection.
 const MOVEMENT: usize = 1 << 10;
 
-/// After a slow upload a server is given as long again to answer it, and no more than so many times its usual time.
+/// A server has no more than so many times its usual time to answer a slow upload, and to end a reply that nobody gets.
 const MAX_GRACE: u32 = 3;
 
 /// The times a connection keeps.
@@ -99,6 +99,8 @@ pub(crate) struct Driver {
     alive_at: Instant,
     /// The same, as it was before the last read.
     alive_before: Instant,
+    /// Since when a reply has been read over that has not ended.
+    read_over_since: Option<Instant>,
     /// Bytes that have moved since the last reply.
     moved: usize,
     /// Whether the link has been told that the server is silent.
@@ -144,6 +146,7 @@ impl Driver {
             timer_at: now,
             alive_at: now,
             alive_before: now,
+            read_over_since: None,
             moved: 0,
             silent: false,
             checked_at: now,
@@ -310,7 +313,7 @@ impl Driver {
                         break;
                     }
                     Some(Incoming::Reply) if !wanted(Incoming::Reply) => {
-                        self.coop_budget.spend_decoded(before - self.reader.unread());
+                        self.on_read_over(before);
                         break;
                     }
                     _ => break,
@@ -334,7 +337,8 @@ impl Driver {
                 }
                 Err(DecodeError::Skipped(_)) if self.is_unasked() => return Err(self.broken(UNASKED)),
                 Err(DecodeError::Skipped(Skipped { over, .. })) => {
-                    self.coop_budget.spend_decoded(before - self.reader.unread());
+                    self.on_read_over(before);
+                    self.read_over_since = None;
                     self.in_flight.on_skipped(over)
                 }
                 Err(DecodeError::NotResp(error)) => return Err(self.broken(&error.to_string())),
@@ -371,6 +375,17 @@ impl Driver {
         let decoded = unread_before - self.reader.unread();
         self.moved = self.moved.saturating_sub(decoded);
         self.coop_budget.spend_decoded(decoded);
+    }
+
+    /// What has been decoded since so much was unread belongs to a reply that nobody gets. For a while it counts as life,
+    /// since a large one may take its time; but it may never end.
+    fn on_read_over(&mut self, unread_before: usize) {
+        let decoded = unread_before - self.reader.unread();
+        self.coop_budget.spend_decoded(decoded);
+        let since = *self.read_over_since.get_or_insert(self.alive_at);
+        if since + MAX_GRACE * self.patience.reply < self.alive_at {
+            self.moved = self.moved.saturating_sub(decoded);
+        }
     }
 
     /// Whether waiting for more callers is in vain, as it is for a lone one, and for a few who fetch large values.

@@ -16,7 +16,7 @@ use redis::{Cmd, Value, cmd};
 use crate::address::Address;
 use crate::engine::core::Core;
 use crate::engine::dialog::Dialog;
-use crate::error::{Error, Kind, will_pass};
+use crate::error::{Error, Kind, said, will_pass};
 use crate::link::Link;
 use crate::proto::refused;
 use crate::sync::{Mutex, lock};
@@ -26,7 +26,7 @@ use crate::time::{Elapsed, until};
 const DRIFT: u64 = 10_000;
 
 /// So many given-up connections are remembered, the latest ones.
-const REMEMBERED: usize = 64;
+const REMEMBERED: usize = 1024;
 
 /// The connections that were given up and not fenced yet.
 #[derive(Debug, Default)]
@@ -110,7 +110,7 @@ pub(crate) async fn fence(core: &Core, address: &Address, dialog: &mut Dialog) -
     }
     let bound = core.runtime.now() + core.config.socket_connect_timeout();
     match until(&*core.runtime, bound, kill(core, &given_up, dialog)).await {
-        Ok(killed) => killed?,
+        Ok(killed) => killed.map_err(|error| core.data.hide_secrets(error))?,
         Err(Elapsed) => {
             let message = format!("{address} did not say whether it has ended a given-up connection");
             return Err(Error::new(Kind::Timeout, message));
@@ -121,7 +121,7 @@ pub(crate) async fn fence(core: &Core, address: &Address, dialog: &mut Dialog) -
 }
 
 async fn kill(core: &Core, given_up: &[GivenUp], dialog: &mut Dialog) -> Result<(), Error> {
-    let Some(listed) = list(given_up, dialog).await? else { return Ok(()) };
+    let Some(listed) = list(core, given_up, dialog).await? else { return Ok(()) };
     let (now, mut ours) = (core.runtime.now(), Vec::new());
     for given_up in given_up {
         match listed_age(given_up, &listed) {
@@ -145,7 +145,12 @@ async fn kill(core: &Core, given_up: &[GivenUp], dialog: &mut Dialog) -> Result<
             // The next connection asks again.
             Value::ServerError(error) if will_pass(&error) => return Err(refused("CLIENT KILL", &error)),
             Value::ServerError(error) => {
-                tracing::debug!(%error, id = given_up.id, "a given-up connection cannot be ended on the server");
+                let error = core.data.hide(said(&error));
+                tracing::debug!(
+                    error,
+                    id = given_up.id,
+                    "a given-up connection cannot be ended on the server"
+                );
             }
             _ => tracing::info!(address = %given_up.address, id = given_up.id, "ended a given-up connection"),
         }
@@ -155,7 +160,7 @@ async fn kill(core: &Core, given_up: &[GivenUp], dialog: &mut Dialog) -> Result<
 
 /// The server's connections, those that were given up among them if they are still there. `None` when they cannot be
 /// listed: what a number alone tells may be another client's connection, of a server that was restarted.
-async fn list(given_up: &[GivenUp], dialog: &mut Dialog) -> Result<Option<String>, Error> {
+async fn list(core: &Core, given_up: &[GivenUp], dialog: &mut Dialog) -> Result<Option<String>, Error> {
     let mut by_id = cmd("CLIENT");
     by_id.arg("LIST").arg("ID");
     given_up.iter().for_each(|given_up| _ = by_id.arg(given_up.id));
@@ -164,7 +169,8 @@ async fn list(given_up: &[GivenUp], dialog: &mut Dialog) -> Result<Option<String
         match dialog.ask(&[question]).await?.pop().unwrap_or(Value::Nil) {
             Value::ServerError(error) if will_pass(&error) => return Err(refused("CLIENT LIST", &error)),
             Value::ServerError(error) => {
-                tracing::debug!(%error, "given-up connections cannot be listed");
+                let error = core.data.hide(said(&error));
+                tracing::debug!(error, "given-up connections cannot be listed");
             }
             listed => return Ok(redis::from_redis_value(listed).ok()),
         }

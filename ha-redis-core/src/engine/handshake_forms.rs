@@ -53,11 +53,17 @@ impl HandshakeForms {
     /// of an attempt is over.
     pub(crate) fn on_close(&self, server: &Address, form: Form, now: Instant) -> Form {
         let mut known = lock(&self.0);
-        let was_closed = matches!(known.get(server), Some(Known::ClosedOnce(until)) if now < *until);
         let until = now + ASK_AGAIN_AFTER_CLOSES;
-        let (next, found) = match form {
-            Form::Hello if !was_closed => (Form::Hello, Known::ClosedOnce(until)),
-            form => (form.simpler(), Known::Closed(form.simpler(), until)),
+        let (next, found) = match (form, known.get(server)) {
+            // Another connection has found out more meanwhile.
+            (Form::Hello, Some(Known::Without(next, until) | Known::Closed(next, until))) if now < *until => {
+                return *next;
+            }
+            (Form::Hello, Some(Known::ClosedOnce(until))) if now < *until => {
+                (form.simpler(), Known::Closed(form.simpler(), *until))
+            }
+            (Form::Hello, _) => (Form::Hello, Known::ClosedOnce(until)),
+            (form, _) => (form.simpler(), Known::Closed(form.simpler(), until)),
         };
         insert(&mut known, server, found);
         next
@@ -114,6 +120,7 @@ mod tests {
         assert_eq!(forms.on_close(&server, Form::Hello, start), Form::Hello, "it may be a coincidence");
         assert!(forms.first(&server, start) == Form::Hello && !forms.is_known(&server));
         assert_eq!(forms.on_close(&server, Form::Hello, after(1)), Form::Resp2);
+        assert_eq!(forms.on_close(&server, Form::Hello, after(1)), Form::Resp2, "of another connection");
         assert_eq!(forms.on_close(&server, Form::Resp2, after(2)), Form::Bare);
         assert_eq!(forms.first(&server, after(31)), Form::Bare, "also for the next attempt");
         forms.learn(&server, Form::Bare, after(3));

@@ -26,6 +26,8 @@ pub(super) struct Dedicated {
     /// Those of them that no caller has, and that callers wait for.
     free: Vec<Arc<Link>>,
     waiting: WaitQueue,
+    /// Those that were free and are not fenced behind what a caller has asked for: to be ended.
+    unfenced: Vec<Arc<Link>>,
     /// Why the last attempt to open one has failed.
     failure: Option<Error>,
     /// The server refuses new connections until somebody changes a setting: it is not asked again before this time.
@@ -77,7 +79,19 @@ impl Pool {
     /// A connection that was fenced behind so many give-ups, if one is free and nobody waits.
     pub(crate) fn check_out(&self, fences: u64) -> Option<Arc<Link>> {
         let mut state = lock(&self.state);
-        if state.dedicated.waiting.is_empty() { state.check_out(fences) } else { None }
+        let free = if state.dedicated.waiting.is_empty() { state.check_out(fences) } else { None };
+        drop(state);
+        if fences > 0 {
+            self.end_unfenced();
+        }
+        free
+    }
+
+    /// Not under the lock, since that wakes their tasks.
+    fn end_unfenced(&self) {
+        let unfenced = std::mem::take(&mut lock(&self.state).dedicated.unfenced);
+        let why = || Error::new(Kind::Closed, "another connection to its server was given up");
+        unfenced.iter().for_each(|link| link.shut(why()));
     }
 
     /// Takes a connection back from its caller. One that is not fit for another is not brought back, but shut.
@@ -105,7 +119,9 @@ impl Pool {
     ) -> Result<Offer, Error> {
         let offer =
             ticket.0.wait(runtime, bound, |state, is_served, _| state.offer(is_served, runtime, fences));
-        match offer.await {
+        let offer = offer.await;
+        self.end_unfenced();
+        match offer {
             Ok(offer) => offer,
             Err(Elapsed) => Err(self.no_dedicated()),
         }
@@ -231,7 +247,7 @@ impl State {
         }
         while let Some(link) = self.dedicated.free.pop() {
             if link.fences < fences {
-                link.shut(Error::new(Kind::Closed, "another connection to its server was given up"));
+                self.dedicated.unfenced.push(link);
             } else if link.check_out() {
                 return Some(link);
             }

@@ -262,7 +262,6 @@ impl Handshake {
     }
 
     /// What a peer has said, without the passwords that it has repeated.
-    #[cfg(feature = "sentinel")]
     pub(crate) fn hide(&self, said: String) -> String {
         match self.secrets.hide(&said) {
             Cow::Borrowed(_) => said,

@@ -86,7 +86,10 @@ fn is(value: &Value, word: &str) -> bool {
 }
 
 fn no_role(reply: &Value) -> Error {
-    let reply = printable(&format!("{reply:?}"));
+    let reply = match reply {
+        Value::BulkString(bytes) => printable(&String::from_utf8_lossy(bytes)),
+        reply => printable(&format!("{reply:?}")),
+    };
     Error::new(Kind::Protocol, format!("it was asked for its role, and answered what is none: {reply}"))
 }
 

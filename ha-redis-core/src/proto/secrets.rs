@@ -1,10 +1,12 @@
 //! Passwords that no error and no log may repeat, although a server does.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 
 use secrecy::{ExposeSecret, SecretString};
+
+use crate::peer_text::printable;
 
 /// So many bytes in a row that stand in a password as well are hidden: servers may cut what they repeat.
 const PIECE: usize = 6;
@@ -20,7 +22,19 @@ pub(crate) struct Secrets(Vec<SecretString>);
 
 impl Secrets {
     pub(crate) fn new<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Self {
-        Self(secrets.into_iter().filter(|secret| !secret.is_empty()).map(SecretString::from).collect())
+        let secrets = secrets.into_iter().filter(|secret| !secret.is_empty());
+        let forms = secrets.flat_map(|secret| {
+            // As errors and logs escape it.
+            let escaped = [
+                secret.escape_default().to_string(),
+                secret.escape_debug().to_string(),
+                secret.as_bytes().escape_ascii().to_string(),
+                printable(secret),
+            ];
+            let forms: BTreeSet<_> = escaped.into_iter().chain([secret.to_owned()]).collect();
+            forms.into_iter().map(SecretString::from)
+        });
+        Self(forms.collect())
     }
 
     /// The text without the passwords, and without longer pieces of them.
@@ -88,6 +102,9 @@ mod tests {
         assert_eq!(hidden(&["s3cret1", "s3cret2"], "s3cret1 or s3cret2"), "*** or ***");
         assert_eq!(hidden(&["pässword"], "é pässword é"), "é *** é");
         assert_eq!(hidden(&[""], "text"), "text");
+        let escaped = [r"p\xc3\xa4ssw\xc3\xb6rd1", r"p\u{e4}ssw\u{f6}rd1"];
+        escaped.iter().for_each(|text| assert_eq!(hidden(&["pässwörd1"], text), "***", "{text}"));
+        assert_eq!(hidden(&["a'bcde\tf\u{200b}gh"], r"so a\'bcde\tf\u{200b}gh is wrong"), "so *** is wrong");
         assert_eq!(hidden(&secret, "WRONGPASS invalid username"), "WRONGPASS invalid username");
     }
 

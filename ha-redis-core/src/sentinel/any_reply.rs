@@ -3,13 +3,14 @@
 
 use redis::Value;
 
-use super::view::{MOST_COMPANIONS, MOST_REPLICAS};
+use super::view::MOST_COMPANIONS;
 use super::{event_of, read_view};
 use crate::address::Address;
 use crate::peer_text::is_printable;
 #[cfg(fuzzing)]
 use crate::proto::Decoder;
 use crate::proto::{read_info_role, read_replication, read_role, read_run_id};
+use crate::topology::MAX_REPLICAS;
 use crate::topology::Topology;
 
 /// How many questions a Sentinel answers at once.
@@ -49,7 +50,7 @@ pub(crate) fn check(replies: &[Value]) {
 
 fn check_view(replies: &[Value]) {
     let view = read_view(replies);
-    assert!(view.replicas.len() <= MOST_REPLICAS && view.sentinels.len() <= MOST_COMPANIONS);
+    assert!(view.replicas.len() <= MAX_REPLICAS && view.sentinels.len() <= MOST_COMPANIONS);
     view.servers().into_iter().for_each(check_address);
     view.sentinels.iter().for_each(|other| check_address(&other.address));
     let ids = view.id.iter().chain(view.sentinels.iter().map(|other| &other.id));

@@ -8,10 +8,9 @@ use crate::address::Address;
 use crate::error::said;
 use crate::peer_text::{is_printable, printable};
 use crate::proto::TOO_LARGE;
+use crate::topology::MAX_REPLICAS;
 
-/// So many replicas and so many other Sentinels are taken from a list, the first by their addresses: what Sentinels that
-/// agree list is cut in the same place.
-pub(crate) const MOST_REPLICAS: usize = 64;
+/// The most other Sentinels that are read of one's list.
 pub(crate) const MOST_COMPANIONS: usize = 64;
 
 /// One Sentinel's account of a master.
@@ -103,7 +102,7 @@ pub(crate) fn read_view(replies: &[Value]) -> View {
         id: text(id).and_then(read_id),
         master: named,
         refusal: refusal(address).or(odd),
-        replicas: left_out.of("replicas", replicas, read_replica, MOST_REPLICAS, |replica| &replica.address),
+        replicas: left_out.of("replicas", replicas, read_replica, MAX_REPLICAS, |replica| &replica.address),
         sentinels: left_out
             .of("Sentinels", sentinels, read_companion, MOST_COMPANIONS, |other| &other.address),
         tilt: text(info).is_some_and(|info| info.lines().any(|line| line.trim_end() == "sentinel_tilt:1")),
@@ -379,7 +378,7 @@ mod tests {
         let view = views_of(&addresses);
         addresses.reverse();
         assert_eq!(view.replicas, views_of(&addresses).replicas);
-        assert_eq!((view.replicas.len(), view.sentinels.len()), (MOST_REPLICAS, MOST_COMPANIONS));
+        assert_eq!((view.replicas.len(), view.sentinels.len()), (MAX_REPLICAS, MOST_COMPANIONS));
         assert_eq!(view.left_out.as_deref(), Some("of 3000 replicas all but 64"));
     }
 

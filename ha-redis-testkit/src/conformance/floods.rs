@@ -123,6 +123,14 @@ async fn endless_reply_that_nobody_waits_for_holds_up_nobody(kit: Kit) {
     let error = kit.within("a call ends", redis.get::<_, Value>("key")).await.unwrap_err();
     assert!(error.is_timeout(), "{error}");
     ticker.goes_on(&kit, 20).await;
+    // Nor those who come behind it, and have no bound of their own: the connection is given up for another.
+    let mut redis = client.connection();
+    let answered = async {
+        while redis.ping::<String>().await.is_err() {
+            kit.sleep(PATIENCE / 20).await;
+        }
+    };
+    kit.within("a call behind it succeeds", answered).await;
     ticker.was_never_held_up();
     kit.within("closing ends", client.close()).await;
 }

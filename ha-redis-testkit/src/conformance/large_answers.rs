@@ -18,7 +18,7 @@ tests![
 ];
 
 /// As many replicas as the client takes from one server.
-const MAX_REPLICAS: usize = 256;
+const MAX_REPLICAS: usize = 64;
 
 const SIZE: usize = 50 << 20;
 
@@ -83,7 +83,8 @@ async fn a_role_with_a_million_replicas_fills_no_memory_and_starts_no_million_ta
     // Larger than the limit: it counts as no answer, and INFO is asked.
     let described = client.topology().await.map(|topology| topology.replicas.len());
     assert!(described.as_ref().is_ok_and(|replicas| *replicas == 0) || described.is_err(), "{described:?}");
-    assert!(peak_memory() - before < limit as usize + (16 << 20), "{}", peak_memory() - before);
+    let grown = peak_memory().saturating_sub(before);
+    assert!(grown < limit as usize + (16 << 20), "{grown}");
     let client = kit.connect(settings(server.port()).build().unwrap()).await.unwrap();
     assert_eq!(client.topology().await.unwrap().replicas.len(), MAX_REPLICAS);
 }

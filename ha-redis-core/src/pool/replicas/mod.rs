@@ -17,12 +17,9 @@ use crate::pool::{Pool, State, wait_for};
 use crate::proto::{Position, Replication};
 use crate::replica::{ReplicaCandidate, ReplicaChoice, ReplicaPattern, Turn};
 use crate::sync::{MutexGuard, lock};
-use crate::topology::{Replica, Topology};
+use crate::topology::{MAX_REPLICAS, Replica, Topology};
 
 use member::{Fitness, Member, Standing};
-
-/// So many replicas are connected to at the most, the first by their addresses.
-const MOST_REPLICAS: usize = 64;
 
 /// The replicas of the master that is followed.
 #[derive(Debug, Default)]
@@ -314,10 +311,10 @@ impl Replicas {
 
     fn list(&mut self, listed: impl Iterator<Item = Replica>) {
         let mut listed: BTreeMap<_, _> = listed.map(|replica| (replica.address, replica.healthy)).collect();
-        if listed.len() > MOST_REPLICAS && !std::mem::replace(&mut self.told_of_more, true) {
-            tracing::warn!(replicas = listed.len(), "no more than {MOST_REPLICAS} replicas are read from");
+        if listed.len() > MAX_REPLICAS && !std::mem::replace(&mut self.told_of_more, true) {
+            tracing::warn!(replicas = listed.len(), "no more than {MAX_REPLICAS} replicas are read from");
         }
-        while listed.len() > MOST_REPLICAS {
+        while listed.len() > MAX_REPLICAS {
             listed.pop_last();
         }
         self.listed = true;
@@ -408,7 +405,7 @@ mod tests {
         let listed = (1..=3000).rev().map(|port| Replica::new(Address::tcp("10.0.0.2", port), true));
         pool.list_replicas(listed.collect());
         let unkept = block_on(pool.unkept_replicas());
-        assert_eq!(unkept.len(), MOST_REPLICAS);
+        assert_eq!(unkept.len(), MAX_REPLICAS);
         assert!(unkept.contains(&Address::tcp("10.0.0.2", 1)), "the same ones each time");
     }
 }

@@ -3,8 +3,37 @@
 //! What a server or a Sentinel writes goes through here before it becomes a part of an error or of a log line: nobody
 //! else writes our lines, sends a terminal its own commands, hides one text behind another, or fills a log.
 
-/// So many characters are kept.
+use redis::Value;
+
+/// The most characters that are kept.
 const LONGEST: usize = 200;
+
+/// A reply as errors quote it, whatever its size. It is not formatted whole: that may take many times its memory.
+pub(crate) fn describe(reply: &Value) -> String {
+    match reply {
+        Value::BulkString(bytes) => {
+            let first = bytes.get(..LONGEST).unwrap_or(bytes);
+            printable(&String::from_utf8_lossy(first))
+        }
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => printable(text),
+        Value::Array(items) | Value::Set(items) => format!("a list of {} values", items.len()),
+        Value::Map(pairs) => format!("a map of {} pairs", pairs.len()),
+        Value::Push { data, .. } => format!("a push of {} values", data.len()),
+        Value::Attribute { .. } => "a value with attributes".to_owned(),
+        scalar => printable(&format!("{scalar:?}")),
+    }
+}
+
+/// The text of a reply, no more of it than `most` bytes. `None` if it is none.
+pub(crate) fn text_of(reply: &Value, most: usize) -> Option<&str> {
+    let text = match reply {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes.get(..most).unwrap_or(bytes)).ok()?,
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => text.as_str(),
+        _ => return None,
+    };
+    let end = (0..=most.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    Some(&text[..end])
+}
 
 /// The text on one line, with escapes in place of what a terminal obeys or does not show, and cut where it is long.
 pub(crate) fn printable(text: &str) -> String {
@@ -47,6 +76,17 @@ fn is_plain(character: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn large_reply_is_neither_quoted_nor_read_whole() {
+        let large = Value::BulkString(vec![b'x'; 1 << 20]);
+        assert_eq!(describe(&large).chars().count(), LONGEST);
+        assert_eq!(describe(&Value::Array(vec![large.clone(), large.clone()])), "a list of 2 values");
+        assert_eq!(describe(&Value::Int(7)), "int(7)");
+        assert_eq!(text_of(&large, 10), Some("xxxxxxxxxx"));
+        assert_eq!(text_of(&Value::SimpleString("schlüssel".into()), 5), Some("schl"));
+        assert_eq!(text_of(&Value::Nil, 5), None);
+    }
 
     #[test]
     fn what_a_terminal_obeys_or_hides_is_escaped() {

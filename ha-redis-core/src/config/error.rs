@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-const HIDDEN: &str = "<hidden>";
+pub(super) const HIDDEN: &str = "<hidden>";
 const NONE: &str = "none";
 
 /// So many mistakes are listed, and the others counted.

@@ -275,6 +275,11 @@ impl Connector {
         }
     }
 
+    /// What replies may take on a connection that is ready.
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits.clone()
+    }
+
     /// What a server has said on a connection that is ready, without the passwords that it has repeated.
     pub(crate) fn hide(&self, said: String) -> String {
         self.handshake.hide(said)

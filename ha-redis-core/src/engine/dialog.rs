@@ -62,7 +62,6 @@ impl Dialog {
     }
 
     /// The limits of a handshake hold again.
-    #[cfg(feature = "sentinel")]
     pub(crate) fn limit_to_handshake(&mut self) {
         self.reader.set_limits(handshake_limits());
     }

@@ -18,6 +18,7 @@ use crate::engine::core::Core;
 use crate::engine::dialog::Dialog;
 use crate::error::{Error, Kind, said, will_pass};
 use crate::link::Link;
+use crate::peer_text::text_of;
 use crate::proto::refused;
 use crate::sync::{Mutex, lock};
 use crate::time::{Elapsed, until};
@@ -97,7 +98,7 @@ impl GivenUp {
     fn may_be_of_age(&self, age: u64, now: Instant) -> bool {
         let own_age = now.saturating_duration_since(self.opened).as_secs();
         // The server counts in whole seconds, by a clock of its own.
-        age + 1 + own_age / DRIFT >= own_age
+        age.saturating_add(1 + own_age / DRIFT) >= own_age
     }
 }
 
@@ -109,6 +110,7 @@ pub(crate) async fn fence(core: &Core, address: &Address, dialog: &mut Dialog) -
         return Ok(());
     }
     let bound = core.runtime.now() + core.config.socket_connect_timeout();
+    dialog.limit_to_handshake();
     match until(&*core.runtime, bound, kill(core, &given_up, dialog)).await {
         Ok(killed) => killed.map_err(|error| core.data.hide_secrets(error))?,
         Err(Elapsed) => {
@@ -116,6 +118,7 @@ pub(crate) async fn fence(core: &Core, address: &Address, dialog: &mut Dialog) -
             return Err(Error::new(Kind::Timeout, message));
         }
     }
+    dialog.set_limits(core.data.limits());
     core.fences.remove_all(&given_up);
     Ok(())
 }
@@ -172,7 +175,7 @@ async fn list(core: &Core, given_up: &[GivenUp], dialog: &mut Dialog) -> Result<
                 let error = core.data.hide(said(&error));
                 tracing::debug!(error, "given-up connections cannot be listed");
             }
-            listed => return Ok(redis::from_redis_value(listed).ok()),
+            listed => return Ok(text_of(&listed, usize::MAX).map(str::to_owned)),
         }
     }
     Ok(None)

@@ -36,6 +36,7 @@ pub(crate) async fn answer(core: Arc<Core>, sentinel: Address, bell: Receiver<()
         }
         let left_out = answer.as_ref().ok().and_then(|view| view.left_out.as_ref());
         if let Some(left_out) = left_out.filter(|_| !std::mem::replace(&mut told, true)) {
+            let left_out = core.sentinels.hide(left_out.clone());
             tracing::warn!(%sentinel, left_out, "a part of what it says is left out, now and from now on");
         }
         core.sentinel_list.set_hopeless(&sentinel, hopeless_kind(&answer));

@@ -63,6 +63,9 @@ enum Step {
     Silence,
 }
 
+/// Messages may stand before an answer that is owed for so many times as long as a server may be silent.
+const MESSAGES_BEFORE: u32 = 3;
+
 impl Subscriber {
     async fn keep(&mut self) {
         let core = Arc::clone(&self.core);
@@ -155,6 +158,7 @@ impl Subscriber {
         self.check_restored();
         // Since when the server has been silent, or has owed an answer.
         let mut quiet_since = runtime.now();
+        let mut owed_since = quiet_since;
         loop {
             while let Ok(order) = self.orders.try_recv() {
                 self.subscriptions.ask(order);
@@ -162,16 +166,24 @@ impl Subscriber {
             let owed = self.subscriptions.is_owed();
             dialog.stage(&self.subscriptions.send());
             if !owed && self.subscriptions.is_owed() {
-                quiet_since = runtime.now();
+                (quiet_since, owed_since) = (runtime.now(), runtime.now());
             }
             self.settle();
             match self.next_step(&mut dialog, quiet_since).await? {
                 Step::Told(order) => self.subscriptions.ask(order),
                 Step::Heard(heard) => {
-                    quiet_since = runtime.now();
-                    self.hear(heard)?;
+                    let (owed, now) = (self.subscriptions.owed(), runtime.now());
+                    let mut is_message = self.hear(heard)?;
                     while let Some(heard) = dialog.received()? {
-                        self.hear(heard)?;
+                        is_message |= self.hear(heard)?;
+                    }
+                    // What is owed may stand behind many messages, but not for ever, nor behind what is none.
+                    if owed == 0 || self.subscriptions.owed() != owed {
+                        (quiet_since, owed_since) = (now, now);
+                    } else if is_message
+                        && now < owed_since + MESSAGES_BEFORE * self.core.config.socket_timeout()
+                    {
+                        quiet_since = now;
                     }
                 }
                 Step::Silence if self.subscriptions.is_owed() => {
@@ -206,17 +218,20 @@ impl Subscriber {
         future::or(heard, future::or(told, silence)).await
     }
 
-    fn hear(&mut self, heard: Result<Value, Skipped>) -> Result<(), Error> {
+    /// Whether it is a message.
+    fn hear(&mut self, heard: Result<Value, Skipped>) -> Result<bool, Error> {
         let value = match heard {
             Ok(value) => value,
             Err(skipped) => {
                 tracing::warn!(%skipped, "a message is missed");
                 self.inbox.add(|backlog| backlog.too_large());
-                return Ok(());
+                return Ok(true);
             }
         };
         let restored = self.subscriptions.is_restored();
-        match self.subscriptions.hear(value)? {
+        let news = self.subscriptions.hear(value)?;
+        let is_message = matches!(news, Some(News::Message(..)));
+        match news {
             None => {}
             Some(News::Message(message, size)) => self.inbox.add(|backlog| backlog.message(message, size)),
             Some(News::Refused(subscription, error)) => {
@@ -227,7 +242,7 @@ impl Subscriber {
         if !restored {
             self.check_restored();
         }
-        Ok(())
+        Ok(is_message)
     }
 
     fn check_restored(&self) {

@@ -1,5 +1,7 @@
 //! What a server says of its replication.
 
+use std::collections::BTreeMap;
+
 use redis::{Cmd, Value, cmd};
 
 use crate::address::Address;
@@ -29,8 +31,20 @@ pub(crate) struct Position {
     pub(crate) offset: u64,
 }
 
-/// An account of a thousand replicas takes a tenth of it.
-const MAX_BYTES: usize = 1 << 20;
+/// An account of a thousand replicas takes half of it.
+const MAX_BYTES: usize = 256 << 10;
+/// The id of a history has 40 characters.
+const MAX_HISTORY: usize = 64;
+
+const FIELDS: [&str; 7] = [
+    "role",
+    "master_repl_offset",
+    "slave_repl_offset",
+    "master_replid",
+    "master_link_status",
+    "master_host",
+    "master_port",
+];
 
 /// What to ask.
 pub(crate) fn replication_question() -> Cmd {
@@ -51,10 +65,19 @@ pub(crate) fn read_replication(reply: &Value) -> Result<Replication, Error> {
             format!("it answered INFO replication with {} bytes, more than {MAX_BYTES}", text.len());
         return Err(Error::new(Kind::Protocol, message));
     }
-    let field = |name: &str| {
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        value.ok_or_else(|| unreadable(name))
-    };
+    let (mut fields, mut replicas) = (BTreeMap::new(), Vec::new());
+    for (name, value) in text.lines().filter_map(|line| line.split_once(':')) {
+        if FIELDS.contains(&name) {
+            fields.entry(name).or_insert(value);
+        } else {
+            replicas.extend(read_replica(name, value));
+        }
+    }
+    let field = |name: &str| fields.get(name).copied().ok_or_else(|| unreadable(name));
+    let history = field("master_replid")?;
+    if history.len() > MAX_HISTORY {
+        return Err(unreadable("master_replid"));
+    }
     let (role, offset) = match field("role")? {
         "master" => (Role::Master, "master_repl_offset"),
         "slave" => (Role::Replica, "slave_repl_offset"),
@@ -64,20 +87,16 @@ pub(crate) fn read_replication(reply: &Value) -> Result<Replication, Error> {
     let offset: i64 = field(offset)?.parse().map_err(|_| unreadable(offset))?;
     Ok(Replication {
         role,
-        position: Position {
-            history: field("master_replid")?.to_owned(),
-            offset: u64::try_from(offset).unwrap_or(0),
-        },
+        position: Position { history: history.to_owned(), offset: u64::try_from(offset).unwrap_or(0) },
         link_up: field("master_link_status").is_ok_and(|status| status == "up"),
         master: field("master_host").ok().zip(field("master_port").ok()).and_then(read_address),
-        replicas: text.lines().filter_map(read_replica).collect(),
+        replicas,
     })
 }
 
 /// `slave0:ip=127.0.0.1,port=6380,state=online,offset=14,lag=0`
-fn read_replica(line: &str) -> Option<Address> {
-    let (number, fields) = line.strip_prefix("slave")?.split_once(':')?;
-    number.parse::<u32>().ok()?;
+fn read_replica(name: &str, fields: &str) -> Option<Address> {
+    name.strip_prefix("slave")?.parse::<u32>().ok()?;
     let field = |name: &str| fields.split(',').find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
     read_address((field("ip")?, field("port")?))
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use redis::Value;
 
 use crate::error::{Error, Kind};
-use crate::peer_text::printable;
+use crate::peer_text::describe;
 
 /// A server's own account of its part in replication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,10 +86,7 @@ fn is(value: &Value, word: &str) -> bool {
 }
 
 fn no_role(reply: &Value) -> Error {
-    let reply = match reply {
-        Value::BulkString(bytes) => printable(&String::from_utf8_lossy(bytes)),
-        reply => printable(&format!("{reply:?}")),
-    };
+    let reply = describe(reply);
     Error::new(Kind::Protocol, format!("it was asked for its role, and answered what is none: {reply}"))
 }
 

@@ -2,16 +2,23 @@
 
 use redis::{Cmd, Value, cmd};
 
+use crate::peer_text::text_of;
+
 /// What to ask.
 pub(crate) fn run_id_question() -> Cmd {
     cmd("INFO").arg("server").take()
 }
 
+/// What servers say of themselves takes a tenth of it.
+const MAX_BYTES: usize = 64 << 10;
+/// An id has 40 characters.
+const MAX_ID: usize = 64;
+
 /// Reads the reply to [`run_id_question`]: an id that is drawn when a process starts. `None` where it is not told.
 pub(crate) fn read_run_id(reply: &Value) -> Option<String> {
-    let text: String = redis::from_redis_value_ref(reply).ok()?;
+    let text = text_of(reply, MAX_BYTES)?;
     let id = text.lines().find_map(|line| line.strip_prefix("run_id:"))?.trim();
-    (!id.is_empty()).then(|| id.to_owned())
+    (!id.is_empty() && id.len() <= MAX_ID).then(|| id.to_owned())
 }
 
 #[cfg(test)]

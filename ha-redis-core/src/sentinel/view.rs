@@ -6,9 +6,12 @@ use redis::{Cmd, Value, cmd};
 
 use crate::address::Address;
 use crate::error::said;
-use crate::peer_text::{is_printable, printable};
+use crate::peer_text::{is_printable, printable, text_of};
 use crate::proto::TOO_LARGE;
 use crate::topology::MAX_REPLICAS;
+
+/// What a Sentinel's INFO takes at the most, with room to spare; it says of TILT before all else.
+const MAX_INFO: usize = 64 << 10;
 
 /// The most other Sentinels that are read of one's list.
 pub(crate) const MOST_COMPANIONS: usize = 64;
@@ -105,7 +108,8 @@ pub(crate) fn read_view(replies: &[Value]) -> View {
         replicas: left_out.of("replicas", replicas, read_replica, MAX_REPLICAS, |replica| &replica.address),
         sentinels: left_out
             .of("Sentinels", sentinels, read_companion, MOST_COMPANIONS, |other| &other.address),
-        tilt: text(info).is_some_and(|info| info.lines().any(|line| line.trim_end() == "sentinel_tilt:1")),
+        tilt: text_of(info, MAX_INFO)
+            .is_some_and(|info| info.lines().any(|line| line.trim_end() == "sentinel_tilt:1")),
         left_out: left_out.0,
     }
 }

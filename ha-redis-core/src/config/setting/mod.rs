@@ -6,6 +6,7 @@ mod sentinel;
 mod server;
 mod tls;
 
+use crate::config::error::HIDDEN;
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
@@ -92,6 +93,11 @@ fn is_client_name(name: &str) -> bool {
 
 fn is_tcp(address: &Address) -> bool {
     matches!(address, Address::Tcp { host, port } if is_host(host) && *port != 0)
+}
+
+/// A host as errors quote it. A URL in its place may have a password in it.
+pub(super) fn shown(host: &str) -> String {
+    if host.contains(['@', '/']) { HIDDEN.to_owned() } else { host.to_owned() }
 }
 
 /// A name, or an IP address without brackets; a link-local IPv6 address may name its zone (`fe80::1%eth0`).

@@ -2,6 +2,7 @@
 
 use super::{
     DELAY, MAX_DURATION, PASSWORD, SWITCH, Setting, TIMEOUT, USERNAME, is_name, is_tcp, is_timeout, set,
+    shown,
 };
 use crate::config::address_map::AddressMap;
 use crate::config::duration;
@@ -22,8 +23,15 @@ pub(super) static SETTINGS: &[Setting] = &[
         allowed: "host names or IP addresses of Sentinels, each with a port from 1 to 65535",
         valid: |config| config.sentinel_hosts.iter().all(is_tcp),
         text: |config| {
-            Some(config.sentinel_hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
-                .filter(|hosts| !hosts.is_empty())
+            Some(
+                config
+                    .sentinel_hosts
+                    .iter()
+                    .map(|host| shown(&host.to_string()))
+                    .collect::<Vec<_>>()
+                    .join(","),
+            )
+            .filter(|hosts| !hosts.is_empty())
         },
         read: None,
     },

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use super::{
     DELAY, HOST, MAX_DURATION, PASSWORD, Setting, TIMEOUT, USERNAME, is_client_name, is_host, is_name,
-    is_timeout, set,
+    is_timeout, set, shown,
 };
 use crate::config::password::Password;
 use crate::config::{MAX_CONNECTIONS, duration};
@@ -18,7 +18,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         secret: false,
         allowed: HOST,
         valid: |config| is_host(&config.host),
-        text: |config| Some(config.host.clone()),
+        text: |config| Some(shown(&config.host)),
         read: None,
     },
     Setting {

@@ -6,6 +6,18 @@ use super::{SECRET, one_mistake};
 use crate::config::RedisConfig;
 
 #[test]
+fn no_error_shows_a_url_in_the_place_of_a_host() {
+    let hosts = [("hunter2secret@h", 1)];
+    for config in [
+        RedisConfig::builder().host("redis://:hunter2secret@h"),
+        RedisConfig::builder().use_sentinel(true).sentinel_hosts(hosts),
+    ] {
+        let error = config.build().unwrap_err();
+        assert!(!format!("{error} {error:?}").contains(SECRET), "{error}");
+    }
+}
+
+#[test]
 fn no_error_shows_a_password() {
     for url in [
         "hunter2secret@h",

@@ -3,7 +3,7 @@
 use redis::{Msg, PushInfo, PushKind, ServerError, Value};
 
 use super::{Scope, Verb};
-use crate::peer_text::printable;
+use crate::peer_text::{describe, printable};
 use crate::proto::decode::{memory_of, push_kind};
 
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl Heard {
             }
             Value::SimpleString(text) if text == "PONG" => Ok(Self::Pong),
             Value::ServerError(error) => Ok(Self::Refused(error)),
-            other => Err(printable(&format!("{other:?}"))),
+            other => Err(describe(&other)),
         }
     }
 

@@ -114,6 +114,15 @@ impl<W> Subscriptions<W> {
         !self.owed.is_empty()
     }
 
+    /// How much is owed, to tell whether some of it has come.
+    pub(crate) fn owed(&self) -> usize {
+        let of_front = match self.owed.front() {
+            Some(Owed::Request { unconfirmed, .. }) => *unconfirmed,
+            Some(Owed::Restored(_) | Owed::Ping) | None => 0,
+        };
+        self.owed.len() + of_front
+    }
+
     /// Whether all that there was before this connection is subscribed to again, or refused.
     pub(crate) fn is_restored(&self) -> bool {
         self.unrestored == 0

@@ -1,7 +1,16 @@
 //! The Sentinels: which there are, what each said last, and what they agree on.
 //!
-//! Those that answer decide by majority, and those that did a moment ago are counted with them: who is gone for long
-//! takes no part, nor does an address in the configuration at which nobody ever answered.
+//! Those that answer decide by majority, and those that did a moment ago are counted with them. Who has a vote at all,
+//! [`Council::elect`] says. A voter counts by what it has answered:
+//!
+//! | a voter is | when | counts for the majority | counts as known |
+//! |---|---|---|---|
+//! | awaited | it has not answered yet, nor failed for good | yes | yes |
+//! | there | it names a master, or did a while ago | yes | yes |
+//! | gone | it did once, or others list it | no | yes |
+//! | dismissed | it is gone, and nobody lists it any more | no | no |
+//!
+//! An address in the configuration at which nobody ever answered, and that has failed for good, takes no part.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -48,14 +57,6 @@ pub(super) struct Vote<'a> {
     pub(super) master: &'a MasterView,
 }
 
-/// What tells a Sentinel apart: its id, where it is known, or its address. Two that give the same id and name different
-/// masters are not one.
-type Identity<'a> = (Result<&'a str, &'a Address>, Option<&'a Address>);
-
-fn identity<'a>((address, member): (&'a Address, &'a Member)) -> Identity<'a> {
-    (member.id.as_deref().ok_or(address), member.named())
-}
-
 impl Council {
     pub(super) fn new(sentinels: &[Address], first_tries: u32) -> Self {
         let members = sentinels.iter().map(|address| (address.clone(), Member::configured(first_tries)));
@@ -81,6 +82,7 @@ impl Council {
     /// Time has passed: who is gone for long takes no part any more.
     pub(super) fn age(&mut self, now: Instant, connected: bool) {
         self.members.values_mut().for_each(|member| member.age(now, connected));
+        self.elect();
     }
 
     /// A Sentinel has stopped to act, or acts again.
@@ -95,45 +97,48 @@ impl Council {
         self.members.values_mut().for_each(Member::ask);
     }
 
-    /// Sentinels that a majority lists and that were not known: they belong to the council from now on.
+    /// Sentinels that a majority lists and that were not known: they belong to the council from now on. An address is met
+    /// even if the Sentinel there is heard at another one, since that is only what that one says.
     pub(super) fn meet(&mut self) -> Vec<Address> {
-        let (mut met, quorate) = (Vec::new(), self.is_quorate());
-        for (address, id) in self.listed() {
+        let (mut met, quorate, listed) = (Vec::new(), self.is_quorate(), self.listed());
+        for (address, member) in self.members.iter_mut().filter(|(_, member)| member.configured) {
+            member.listed_id = listed.get(address).cloned();
+        }
+        for (address, id) in listed {
             // One alone can bring back who belonged to them before, and nobody else.
             if !quorate && self.former.get(&address) != Some(&id) {
                 continue;
             }
             if let Some(known) = self.members.get_mut(&address) {
-                known.id.get_or_insert(id);
+                known.listed_id = Some(id);
             } else if self.members.len() >= MOST_SENTINELS {
                 self.is_crowded = true;
-            } else if !self.answers_elsewhere(&id) {
+            } else {
                 self.members.insert(address.clone(), Member::met(&id));
                 met.push(address);
             }
         }
+        self.elect();
         met
     }
 
-    /// Forgets those that were met and are not needed: no majority lists them any more and they do not answer, or they
-    /// answer at an address of the configuration as well.
+    /// Forgets those that were met and are not needed: no majority lists them any more and they do not answer.
     pub(super) fn forget(&mut self) -> Vec<Address> {
         let listed = self.listed();
         let heard = self.votes().count() >= self.majority() && self.is_quorate();
         let is_needed = |address: &Address, member: &Member| {
-            let vanished = heard && member.failure().is_some() && !listed.contains_key(address);
-            let is_double = || member.id.as_ref().is_some_and(|id| self.answers_elsewhere(id));
-            member.configured || !(vanished || is_double())
+            member.configured || !heard || member.failure().is_none() || listed.contains_key(address)
         };
         let gone = self.members.iter().filter(|(address, member)| !is_needed(address, member));
         let gone: Vec<_> = gone.map(|(address, _)| address.clone()).collect();
         for address in &gone {
-            let id = self.members.remove(address).and_then(|member| member.id);
+            let id = self.members.remove(address).and_then(|member| member.listed_id);
             self.former.extend(id.map(|id| (address.clone(), id)));
         }
         while self.former.len() > MOST_SENTINELS {
             self.former.pop_first();
         }
+        self.elect();
         gone
     }
 
@@ -148,6 +153,78 @@ impl Council {
                 listed.contains_key(address) || listed.values().any(|id| member.id.as_ref() == Some(id));
             member.dismissed = !(is_listed || member.is_there() || member.is_awaited());
         }
+        self.elect();
+    }
+
+    /// Says who has a vote.
+    ///
+    /// Each address of the configuration has one, and so has each that a majority lists. But one Sentinel may have two
+    /// addresses, if it is configured by a name and announces another address. That it is one, only its id tells, which
+    /// it says itself. It is believed as long as that takes a vote away: the listed address has the vote when it is
+    /// there, and else the one of the configuration. Where ids do not add up, none is believed, and only the addresses
+    /// of the configuration have a vote, or only the listed ones.
+    fn elect(&mut self) {
+        let voters = match self.ids_add_up() {
+            true => self.distinct(),
+            false if self.is_list_complete() => self.addresses(|member| member.listed_id.is_some()),
+            false => self.addresses(|member| member.configured),
+        };
+        for (address, member) in &mut self.members {
+            member.votes = voters.contains(address);
+        }
+    }
+
+    fn addresses(&self, are: impl Fn(&Member) -> bool) -> BTreeSet<Address> {
+        let members = self.members.iter().filter(|(_, member)| are(member));
+        members.map(|(address, _)| address.clone()).collect()
+    }
+
+    /// All addresses but one of each two that have the same id, of which one is listed and the other is configured only.
+    fn distinct(&self) -> BTreeSet<Address> {
+        let mut all = self.addresses(|_| true);
+        for (alias, stranger) in self.members.iter().filter(|(_, member)| member.is_stranger()) {
+            let is_same = |listed: &Member| listed.listed_id.is_some() && listed.listed_id == stranger.id;
+            let mut listed = self.members.iter().filter(|(_, member)| is_same(member));
+            if let Some((address, listed)) = listed.next() {
+                let is_alias = listed.is_there() || !stranger.is_there();
+                all.remove(if is_alias { alias } else { address });
+            }
+        }
+        all
+    }
+
+    /// Whether the ids that configured ones give, at addresses that nobody lists, can be right: no two give the same, and
+    /// they make no more Sentinels than each one that answers knows of.
+    fn ids_add_up(&self) -> bool {
+        let mut ids = BTreeSet::new();
+        let strangers = || self.members.values().filter(|member| member.is_stranger() && member.is_counted());
+        if strangers().next().is_none() || self.members.values().all(|member| member.listed_id.is_none()) {
+            return true;
+        }
+        let distinct = self.distinct();
+        let counted = distinct.iter().filter_map(|address| self.members.get(address));
+        let counted = counted.filter(|member| member.is_known()).count();
+        let fewest = self.members.values().filter_map(Member::company).min();
+        let are_distinct = strangers()
+            .filter(|member| member.is_there())
+            .filter_map(|member| member.id.as_ref())
+            .all(|id| ids.insert(id));
+        are_distinct && fewest.is_none_or(|fewest| counted <= fewest)
+    }
+
+    /// Whether the listed addresses are rather to be counted than those of the configuration: most of these are gone, or
+    /// there is just one, as in front of all Sentinels; or else the listed ones that are there are as many, and as many as
+    /// most of the configured ones know of.
+    fn is_list_complete(&self) -> bool {
+        let configured = || self.members.values().filter(|member| member.configured);
+        let counted = configured().filter(|member| member.is_counted()).count();
+        let all = configured().count();
+        let there =
+            self.members.values().filter(|member| member.listed_id.is_some() && member.is_there()).count();
+        let mut companies: Vec<_> = configured().filter_map(Member::company).collect();
+        companies.sort_unstable();
+        let company = companies.get(companies.len() / 2).copied().unwrap_or(usize::MAX);
+        there > 0 && (counted <= all / 2 || all == 1 || (there >= all && there >= company))
     }
 
     /// Whether those who answer may say who is one of them: half of those that are known, so that the others are no
@@ -162,27 +239,23 @@ impl Council {
         choice.votes > self.known() / 2
     }
 
-    /// The Sentinels that a majority lists: their addresses and ids.
+    /// The addresses that a majority lists, and the id that most of it gives for each.
     fn listed(&self) -> BTreeMap<Address, String> {
-        let mut votes: BTreeMap<_, usize> = BTreeMap::new();
+        let mut votes: BTreeMap<&Address, BTreeMap<&String, usize>> = BTreeMap::new();
         for vote in self.votes() {
-            let others: BTreeSet<_> = vote.view.sentinels.iter().collect();
-            others.into_iter().for_each(|other| *votes.entry(other).or_default() += 1);
+            let others: BTreeMap<_, _> =
+                vote.view.sentinels.iter().map(|other| (&other.address, &other.id)).collect();
+            others.into_iter().for_each(|(address, id)| {
+                *votes.entry(address).or_default().entry(id).or_default() += 1;
+            });
         }
-        let listed = votes.into_iter().filter(|(_, votes)| *votes >= self.majority());
-        listed.map(|(other, _)| (other.address.clone(), other.id.clone())).collect()
-    }
-
-    /// Whether the Sentinel of this id answers at an address of the configuration that other Sentinels do not know it by:
-    /// it may be configured by a name and announce an address.
-    fn answers_elsewhere(&self, id: &str) -> bool {
-        let listed = |address: &Address| {
-            self.votes().any(|vote| vote.view.sentinels.iter().any(|other| other.address == *address))
-        };
-        let mut members = self.members.iter().filter(|(_, member)| member.configured);
-        members.any(|(address, member)| {
-            member.id.as_deref() == Some(id) && member.view().is_some() && !listed(address)
-        })
+        let majority = self.majority();
+        let listed = votes.into_iter().filter(|(_, ids)| ids.values().sum::<usize>() >= majority);
+        let listed = listed.filter_map(|(address, ids)| {
+            let (id, _) = ids.into_iter().max_by_key(|(_, votes)| *votes)?;
+            Some((address.clone(), id.clone()))
+        });
+        listed.collect()
     }
 
     /// The master that a majority of the Sentinels names, in the highest epoch that a majority has reached.
@@ -202,7 +275,7 @@ impl Council {
             votes.entry(&vote.master.address).or_default().push(vote.master.epoch);
         }
         let majority = self.majority();
-        let (address, mut epochs) = votes.into_iter().find(|(_, epochs)| epochs.len() >= majority)?;
+        let (address, mut epochs) = votes.into_iter().max_by_key(|(_, epochs)| epochs.len())?;
         epochs.sort_unstable_by_key(|epoch| std::cmp::Reverse(*epoch));
         Some(Candidate { address: address.clone(), epoch: *epochs.get(majority - 1)?, votes: epochs.len() })
     }
@@ -235,12 +308,12 @@ impl Council {
 
     /// Whether all have answered, or failed to, since they were asked last, and none is waited for.
     pub(super) fn is_heard(&self) -> bool {
-        self.members.values().all(|member| member.current && !member.is_awaited())
+        self.voters().all(|member| member.current && !member.is_awaited())
     }
 
     /// Whether all have answered what they were asked `since` then, or have failed to.
     pub(super) fn is_heard_since(&self, since: Instant) -> bool {
-        self.members.values().all(|member| member.is_since(since))
+        self.voters().all(|member| member.is_since(since))
     }
 
     /// How many Sentinels could take part in a failover: they answer, know the master, and do not only watch. What one in
@@ -252,23 +325,12 @@ impl Council {
     /// How many Sentinels there are, as far as is known: those that ever answered and those that a majority lists. What
     /// they say of how many there are is not believed.
     pub(super) fn known(&self) -> usize {
-        self.count(Member::is_known)
+        self.voters().filter(|member| member.is_known()).count()
     }
 
     /// More than half of the Sentinels that are there, or may be: who has not answered yet is waited for.
     pub(super) fn majority(&self) -> usize {
-        self.count(|member| member.is_awaited() || member.is_there()) / 2 + 1
-    }
-
-    /// How many Sentinels are behind these members. One may be configured by a name and announce an address: until it has
-    /// answered by that name, nobody can tell that the two are one. So those of the configuration and those whose ids are
-    /// known are counted each for themselves, and the larger number is right.
-    fn count(&self, counts: impl Fn(&Member) -> bool) -> usize {
-        let of = |is_of: fn(&Member) -> bool| {
-            let members = self.members.iter().filter(|(_, member)| is_of(member) && counts(member));
-            members.map(identity).collect::<BTreeSet<_>>().len()
-        };
-        of(|member| member.configured).max(of(|member| member.id.is_some()))
+        self.voters().filter(|member| member.is_counted()).count() / 2 + 1
     }
 
     /// The replicas that a majority of the Sentinels lists; `None` when too few of them are there to tell.
@@ -322,21 +384,19 @@ impl Council {
         views.any(|view| view.refusal.is_none())
     }
 
-    /// The answers that count, one a Sentinel.
-    pub(super) fn votes(&self) -> impl Iterator<Item = Vote<'_>> {
-        let mut seen = BTreeSet::new();
-        self.members.iter().filter_map(move |(address, member)| {
-            let vote = Vote { member, view: member.view()?, master: member.master()? };
-            seen.insert(identity((address, member))).then_some(vote)
-        })
+    /// Those that have a vote, whether they answer or not.
+    fn voters(&self) -> impl Iterator<Item = &Member> {
+        self.members.values().filter(|member| member.votes)
     }
 
-    /// What each Sentinel that is there said last, one a Sentinel.
+    /// The answers that count.
+    pub(super) fn votes(&self) -> impl Iterator<Item = Vote<'_>> {
+        self.voters()
+            .filter_map(|member| Some(Vote { member, view: member.view()?, master: member.master()? }))
+    }
+
+    /// What each voter that is there said last.
     fn last_views(&self) -> impl Iterator<Item = &View> {
-        let mut seen = BTreeSet::new();
-        self.members.iter().filter_map(move |(address, member)| {
-            let view = member.last_view()?;
-            seen.insert(identity((address, member))).then_some(view)
-        })
+        self.voters().filter_map(Member::last_view)
     }
 }

@@ -1,5 +1,6 @@
 //! What is known of one Sentinel.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
@@ -17,8 +18,12 @@ const ABSENCE_WITHOUT_MASTER: Duration = Duration::from_secs(5);
 pub(super) struct Member {
     /// Whether the configuration names it. Others were met.
     pub(super) configured: bool,
-    /// What tells it apart, whatever its address: as it says itself, and until then as the others say.
+    /// Whether it has a vote, whatever it answers.
+    pub(super) votes: bool,
+    /// The id that it gives itself: it may be anything.
     pub(super) id: Option<String>,
+    /// The id under which a majority lists its address, or listed it when it was met.
+    pub(super) listed_id: Option<String>,
     /// What it answered last. It stands, as far as it is of use, while the Sentinel is silent.
     view: Option<View>,
     /// Why it did not answer when it was asked last.
@@ -51,11 +56,11 @@ impl Member {
     /// One of the configuration. It is waited for until it has been late so many times: whoever answers first is not to
     /// decide alone because the others are slow.
     pub(super) fn configured(tries: u32) -> Self {
-        Self { configured: true, tries, ..Self::default() }
+        Self { configured: true, votes: true, tries, ..Self::default() }
     }
 
     pub(super) fn met(id: &str) -> Self {
-        Self { id: Some(id.to_owned()), ..Self::default() }
+        Self { listed_id: Some(id.to_owned()), ..Self::default() }
     }
 
     /// Books what it answered to the question that was `asked` then, or why it did not.
@@ -116,10 +121,6 @@ impl Member {
         self.view()?.master.as_ref()
     }
 
-    pub(super) fn named(&self) -> Option<&Address> {
-        self.master().map(|master| &master.address)
-    }
-
     pub(super) fn failure(&self) -> Option<&str> {
         self.failure.as_deref()
     }
@@ -137,7 +138,24 @@ impl Member {
     /// Whether it could take part in a failover, as far as anybody can tell. One that never answered is known by what
     /// others say of it.
     pub(super) fn is_known(&self) -> bool {
-        self.is_awaited() || self.is_there() || (self.id.is_some() && !self.dismissed)
+        let was_there = self.view.is_some() || self.listed_id.is_some();
+        self.is_counted() || (was_there && !self.dismissed)
+    }
+
+    /// Whether it counts for the majority: it is there, or may be.
+    pub(super) fn is_counted(&self) -> bool {
+        self.is_awaited() || self.is_there()
+    }
+
+    /// Whether it is configured by an address that no majority lists: it may be one that is listed at another.
+    pub(super) fn is_stranger(&self) -> bool {
+        self.configured && self.listed_id.is_none()
+    }
+
+    /// How many Sentinels there are by its own account, while it is there.
+    pub(super) fn company(&self) -> Option<usize> {
+        let others: BTreeSet<_> = self.last_view()?.sentinels.iter().map(|other| &other.address).collect();
+        Some(others.len() + 1)
     }
 
     /// Whether it was asked for its answer `since` then. A failure stands here, too.

@@ -9,6 +9,8 @@ mod council;
 mod event;
 mod follower;
 #[cfg(test)]
+mod identity_tests;
+#[cfg(test)]
 mod liar_tests;
 mod master;
 mod member;

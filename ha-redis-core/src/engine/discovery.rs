@@ -1,5 +1,6 @@
 //! One look at the servers, when a caller asks for it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,13 +21,15 @@ pub(crate) async fn discover(core: &Arc<Core>) -> Result<Topology, Error> {
     let mut unasked = core.sentinel_list.addresses();
     let rules = Rules { first_tries: 1, ..rules(&core.config) };
     let mut follower = Follower::new(rules, &unasked, core.runtime.now());
+    // Each is asked once: whatever they name, this comes to an end.
+    let mut known: BTreeSet<_> = unasked.iter().cloned().collect();
     while !unasked.is_empty() {
         let asked = core.runtime.now();
         for (sentinel, answer) in ask_all(core, &std::mem::take(&mut unasked)).await? {
             let answer = answer.map_err(|error| NoAnswer::from(&error));
             for action in follower.handle(Input::Answer { sentinel, asked, answer }, core.runtime.now()) {
                 if let Action::Meet(others) = action {
-                    unasked.extend(others);
+                    unasked.extend(others.into_iter().filter(|other| known.insert(other.clone())));
                 }
             }
         }

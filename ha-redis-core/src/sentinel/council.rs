@@ -144,7 +144,8 @@ impl Council {
 
     /// Counts no more who has been gone for long and is listed by no majority: others have taken its place.
     pub(super) fn dismiss(&mut self) {
-        if !self.is_quorate() {
+        // One alone never says that there are no others.
+        if !self.is_quorate() || self.votes().count() < 2 {
             return;
         }
         let listed = self.listed();
@@ -239,6 +240,13 @@ impl Council {
         choice.votes > self.known() / 2
     }
 
+    /// How many Sentinels there may be: those that are known, and those of the configuration that never answered, unless
+    /// others say that they do without them.
+    pub(super) fn expected(&self) -> usize {
+        let is_expected = |member: &&Member| member.is_known() || (member.configured && !member.dismissed);
+        self.voters().filter(is_expected).count()
+    }
+
     /// The addresses that a majority lists, and the id that most of it gives for each.
     fn listed(&self) -> BTreeMap<Address, String> {
         let mut votes: BTreeMap<&Address, BTreeMap<&String, usize>> = BTreeMap::new();
@@ -298,6 +306,22 @@ impl Council {
     /// Whether any Sentinel names this master, in this epoch or a later one.
     pub(super) fn names(&self, master: &Address, epoch: u64) -> bool {
         self.votes().any(|vote| vote.master.address == *master && epoch <= vote.master.epoch)
+    }
+
+    /// Whether a majority names something else than this master.
+    pub(super) fn disowns(&self, master: &Address) -> bool {
+        self.votes().filter(|vote| vote.master.address != *master).count() >= self.majority()
+    }
+
+    /// This master, if any Sentinel names it, in the highest epoch that one does.
+    pub(super) fn named(&self, master: &Address) -> Option<Candidate> {
+        let epochs: Vec<_> = self
+            .votes()
+            .filter(|vote| vote.master.address == *master)
+            .map(|vote| vote.master.epoch)
+            .collect();
+        let epoch = *epochs.iter().max()?;
+        Some(Candidate { address: master.clone(), epoch, votes: epochs.len() })
     }
 
     /// What one Sentinel names.

@@ -9,7 +9,7 @@
 //! are held back, and that replica is watched. A failover whose events were missed is noticed in the first answer that
 //! names another master in a higher epoch.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
@@ -47,8 +47,8 @@ pub(crate) struct Follower {
     /// Masters that were followed before, the last one at the end.
     former: Vec<Address>,
     promotion: Option<Promotion>,
-    /// A selection of a server that no majority lists as a replica yet.
-    unproven: Option<Selection>,
+    /// The last selection by each Sentinel of a server that no majority lists as a replica yet.
+    unproven: BTreeMap<Address, Selection>,
     /// Servers that one Sentinel named as the master, and that were none.
     looked_at: Rests,
     /// Servers that were followed early, and that no majority has named after that.
@@ -76,7 +76,7 @@ impl Follower {
             master: None,
             former: Vec::new(),
             promotion: None,
-            unproven: None,
+            unproven: BTreeMap::new(),
             looked_at: Rests::default(),
             unconfirmed_switches: Rests::default(),
             next_hold: now,
@@ -202,17 +202,27 @@ impl Follower {
         let next = match (&mut self.master, choice) {
             (None, None) if self.council.is_heard() => self.council.newest(),
             (None, choice) => choice,
+            // It was followed early, and most of them have gone on to name others.
+            (Some(Master { address, provisional: Some(switch), .. }), None) if switch.until <= now => {
+                let disowned = self.council.disowns(address);
+                self.council.named(&switch.replaced).filter(|_| disowned)
+            }
             (Some(_), None) => None,
             (Some(master), Some(choice)) if choice.address == master.address => {
                 // Nor does an old one lower the epoch, when the others are gone.
                 let is_known =
                     self.council.names(&master.address, master.epoch) || !self.council.is_majority(&choice);
+                let was_provisional = master.provisional.is_some();
                 master.on_named(choice.epoch, is_known, now);
+                if was_provisional && master.provisional.is_none() {
+                    self.unconfirmed_switches.end(&master.address);
+                }
                 None
             }
             (Some(_), Some(choice)) => Some(choice).filter(|choice| self.overrules(choice, now)),
         };
-        if let Some(Candidate { address, epoch, .. }) = next
+        let required = if self.rules.require_majority { self.council.expected() / 2 + 1 } else { 1 };
+        if let Some(Candidate { address, epoch, .. }) = next.filter(|next| next.votes >= required)
             && self.switches.take(now)
         {
             if let Some(Master { address, provisional: Some(_), .. }) = &self.master {
@@ -309,7 +319,8 @@ impl Follower {
     /// waited for. Whom one of them has named instead is looked at first.
     fn confirm(&mut self, actions: &mut Vec<Action>) {
         let Some(since) = self.unconfirmed else { return };
-        let told = self.council.is_heard_since(since) && self.promotion.is_none();
+        let is_near = |promotion: &Promotion| promotion.is_look || promotion.held_until.is_some();
+        let told = self.council.is_heard_since(since) && !self.promotion.as_ref().is_some_and(is_near);
         if told || self.council.choice_since(since).is_some() {
             self.unconfirmed = None;
             actions.push(Action::Confirm);
@@ -321,7 +332,7 @@ impl Follower {
         if !self.rules.require_majority || self.master.is_none() {
             return;
         }
-        let (acting, known) = (self.council.acting(), self.council.known());
+        let (acting, known) = (self.council.acting(), self.council.expected());
         let closed = acting <= known / 2;
         if closed != self.closed {
             self.closed = closed;
@@ -343,7 +354,9 @@ impl Follower {
             return;
         }
         if !self.council.vouches_for(replica) {
-            self.unproven = Some(selection);
+            if self.council.knows(&selection.leader) {
+                self.unproven.insert(selection.leader.clone(), selection);
+            }
             return self.ask_soon(now, actions);
         }
         let is_watched = self.promotion.as_ref().is_some_and(|promotion| promotion.candidate == *replica);
@@ -366,13 +379,15 @@ impl Follower {
 
     /// A majority may list by now what was selected.
     fn prove(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let Some(selection) = self.unproven.take().filter(|selection| selection.is_fresh(now)) else {
-            return;
-        };
-        if !self.council.vouches_for(&selection.replica) {
-            self.unproven = Some(selection);
-        } else if self.is_ours(&selection.replica, &selection.replaced) {
-            self.on_selected(selection, now, actions);
+        self.unproven.retain(|_, selection| selection.is_fresh(now));
+        let is_proven = |selection: &Selection| self.council.vouches_for(&selection.replica);
+        let proven: Vec<_> =
+            self.unproven.values().filter(|selection| is_proven(selection)).cloned().collect();
+        for selection in proven {
+            self.unproven.remove(&selection.leader);
+            if self.is_ours(&selection.replica, &selection.replaced) {
+                self.on_selected(selection, now, actions);
+            }
         }
     }
 
@@ -386,18 +401,22 @@ impl Follower {
     ) {
         let Selection { leader, replica: candidate, replaced, .. } = selection;
         let before = self.promotion.take();
-        let mut leaders = match before {
-            Some(promotion) if promotion.candidate == candidate => promotion.leaders,
+        let (mut leaders, given_up) = match before {
+            Some(before) if before.candidate == candidate => {
+                (before.leaders, Some(before.given_up).filter(|_| before.is_look == is_look))
+            }
             other => {
                 actions.extend(other.map(|_| Action::Unwatch));
                 let before = self.former.contains(&candidate);
                 actions.push(Action::Watch { replica: candidate.clone(), before });
-                BTreeSet::new()
+                (BTreeSet::new(), None)
             }
         };
-        leaders.insert(leader);
+        // Who says the same again does not make it longer.
+        let is_told_again = !leaders.insert(leader);
         // It is watched for as long as commands are held back for it.
-        let given_up = now + if is_look { LOOK } else { WATCH.max(self.rules.promotion_hold) };
+        let watch = if is_look { LOOK } else { WATCH.max(self.rules.promotion_hold) };
+        let given_up = given_up.filter(|_| is_told_again).unwrap_or(now + watch);
         self.promotion = Some(Promotion { leaders, candidate, replaced, held_until, given_up, is_look });
     }
 
@@ -423,7 +442,7 @@ impl Follower {
 
     /// The leader gave the failover up; what another Sentinel gave up does not matter.
     fn on_aborted(&mut self, sentinel: &Address, now: Instant, actions: &mut Vec<Action>) {
-        self.unproven.take_if(|selection| selection.leader == *sentinel);
+        self.unproven.remove(sentinel);
         if let Some(promotion) = self.promotion.take_if(|promotion| promotion.is_aborted_by(sentinel)) {
             actions.push(Action::Unwatch);
             actions.extend(promotion.held_until.map(|_| Action::Release));
@@ -502,7 +521,9 @@ impl Follower {
     fn account(&self) -> String {
         let name = &self.rules.master_name;
         let said = self.council.account(name);
-        if self.council.has_answer() {
+        if self.council.votes().next().is_some() {
+            format!("no majority of the Sentinels names a master `{name}`: {said}")
+        } else if self.council.has_answer() {
             format!("the Sentinels know no master named `{name}` (is sentinel_master_name right?): {said}")
         } else {
             format!("no Sentinel could be asked for the master `{name}`: {said}")

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use crate::address::Address;
 use crate::sentinel::pace::Allowance;
 use crate::sentinel::view::MasterView;
 use crate::sentinel::{NoAnswer, View};

@@ -101,8 +101,13 @@ impl Council {
     /// even if the Sentinel there is heard at another one, since that is only what that one says.
     pub(super) fn meet(&mut self) -> Vec<Address> {
         let (mut met, quorate, listed) = (Vec::new(), self.is_quorate(), self.listed());
-        for (address, member) in self.members.iter_mut().filter(|(_, member)| member.configured) {
-            member.listed_id = listed.get(address).cloned();
+        for (address, member) in &mut self.members {
+            // One that is listed at another address now has moved there.
+            let moved = |id: &String| !listed.contains_key(address) && listed.values().any(|now| now == id);
+            member.listed_id.take_if(|id| moved(id));
+            if member.configured {
+                member.listed_id = listed.get(address).cloned().or(member.listed_id.take());
+            }
         }
         for (address, id) in listed {
             // One alone can bring back who belonged to them before, and nobody else.
@@ -182,7 +187,7 @@ impl Council {
 
     /// All addresses but one of each two that have the same id, of which one is listed and the other is configured only.
     fn distinct(&self) -> BTreeSet<Address> {
-        let mut all = self.addresses(|_| true);
+        let mut all = self.addresses(|member| member.configured || member.listed_id.is_some());
         for (alias, stranger) in self.members.iter().filter(|(_, member)| member.is_stranger()) {
             let is_same = |listed: &Member| listed.listed_id.is_some() && listed.listed_id == stranger.id;
             let mut listed = self.members.iter().filter(|(_, member)| is_same(member));
@@ -194,28 +199,33 @@ impl Council {
         all
     }
 
-    /// Whether the ids that configured ones give, at addresses that nobody lists, can be right: no two give the same, and
-    /// they make no more Sentinels than each one that answers knows of.
+    /// Whether the ids that configured ones give, at addresses that nobody lists, can be right: no two give the same, they
+    /// make no more Sentinels, those included that are gone, than each one that answers knows of, and none has the id of
+    /// one that is gone while there is another whose id none has.
     fn ids_add_up(&self) -> bool {
-        let mut ids = BTreeSet::new();
-        let strangers = || self.members.values().filter(|member| member.is_stranger() && member.is_counted());
-        if strangers().next().is_none() || self.members.values().all(|member| member.listed_id.is_none()) {
+        let strangers: Vec<_> = self.members.values().filter(|member| member.is_stranger()).collect();
+        let mut listed = self.members.values().filter(|member| member.listed_id.is_some()).peekable();
+        if listed.peek().is_none() || !strangers.iter().any(|stranger| stranger.is_counted()) {
             return true;
         }
-        let distinct = self.distinct();
-        let counted = distinct.iter().filter_map(|address| self.members.get(address));
-        let counted = counted.filter(|member| member.is_known()).count();
+        let mut ids = BTreeSet::new();
+        let are_distinct =
+            strangers.iter().filter_map(|stranger| stranger.id.as_ref()).all(|id| ids.insert(id));
+        let (there, gone): (Vec<_>, Vec<_>) = listed.partition(|member| member.is_there());
+        let has_none = |member: &&Member| {
+            !member.configured && !strangers.iter().any(|stranger| stranger.id == member.listed_id)
+        };
+        let has_another = there.iter().any(|member| has_none(member))
+            && gone.iter().any(|gone| {
+                strangers.iter().any(|stranger| stranger.is_there() && stranger.id == gone.listed_id)
+            });
         let fewest = self.members.values().filter_map(Member::company).min();
-        let are_distinct = strangers()
-            .filter(|member| member.is_there())
-            .filter_map(|member| member.id.as_ref())
-            .all(|id| ids.insert(id));
-        are_distinct && fewest.is_none_or(|fewest| counted <= fewest)
+        are_distinct && !has_another && fewest.is_none_or(|fewest| self.distinct().len() <= fewest)
     }
 
-    /// Whether the listed addresses are rather to be counted than those of the configuration: most of these are gone, or
-    /// there is just one, as in front of all Sentinels; or else the listed ones that are there are as many, and as many as
-    /// most of the configured ones know of.
+    /// Whether the listed addresses are rather to be counted than those of the configuration: most of these are gone and
+    /// fewer are left, or there is just one, as in front of all Sentinels; or else the listed ones that are there are as
+    /// many, and as many as most of the configured ones know of.
     fn is_list_complete(&self) -> bool {
         let configured = || self.members.values().filter(|member| member.configured);
         let counted = configured().filter(|member| member.is_counted()).count();
@@ -225,7 +235,8 @@ impl Council {
         let mut companies: Vec<_> = configured().filter_map(Member::company).collect();
         companies.sort_unstable();
         let company = companies.get(companies.len() / 2).copied().unwrap_or(usize::MAX);
-        there > 0 && (counted <= all / 2 || all == 1 || (there >= all && there >= company))
+        there > 0
+            && ((counted <= all / 2 && counted < there) || all == 1 || (there >= all && there >= company))
     }
 
     /// Whether those who answer may say who is one of them: half of those that are known, so that the others are no

@@ -1,4 +1,5 @@
-//! One Sentinel of three says and publishes whatever it likes, at any pace. The two others are honest.
+//! One Sentinel of three says and publishes whatever it likes, at any pace, at both of its addresses if it has two, and
+//! under any id. The two others are honest.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -9,8 +10,11 @@ use super::view::{Companion, Instance, MasterView};
 use super::{Action, Event, Follower, Input, NoAnswer, Rules, View};
 use crate::address::Address;
 
-const HONEST: [&str; 2] = ["s1", "s2"];
-const LIAR: &str = "s3";
+/// The names of the Sentinels in the configuration, unless that has their addresses.
+const HOSTS: [&str; 3] = ["s1", "s2", "s3"];
+/// The addresses by which they list each other.
+const ANNOUNCED: [&str; 3] = ["10.0.0.1", "10.0.0.2", "10.0.0.3"];
+const IDS: [&str; 3] = ["id1", "id2", "id3"];
 /// What the honest ones know: the master and its replicas.
 const SERVERS: [&str; 3] = ["m", "r1", "r2"];
 /// What the liar speaks of.
@@ -20,7 +24,7 @@ fn address(name: &str) -> Address {
     Address::tcp(name, 6379)
 }
 
-fn view(id: &str, master: &str, epoch: u64, servers: &[&str]) -> View {
+fn view(id: Option<&str>, master: &str, epoch: u64, servers: &[&str]) -> View {
     let master = MasterView { address: address(master), epoch, flags: "master".to_owned(), quorum: 2 };
     let replica = |server: &&str| Instance {
         address: address(server),
@@ -28,7 +32,7 @@ fn view(id: &str, master: &str, epoch: u64, servers: &[&str]) -> View {
         master_link_up: true,
     };
     let replicas = servers.iter().filter(|server| address(server) != master.address).map(replica).collect();
-    let id = Some(id.to_owned());
+    let id = id.map(str::to_owned);
     View { id, master: Some(master), replicas, ..View::default() }
 }
 
@@ -37,23 +41,60 @@ fn view(id: &str, master: &str, epoch: u64, servers: &[&str]) -> View {
 enum Step {
     HonestAnswer(usize),
     HonestSilence,
-    Answer { id: &'static str, master: &'static str, epoch: u64, others: Vec<u8> },
+    Answer(Lie),
+    Silence { announced: bool },
     Publish(Event),
     Lost,
     Connected,
     NotMaster,
 }
 
+/// What the liar answers, and at which of its addresses.
+#[derive(Clone, Debug)]
+struct Lie {
+    announced: bool,
+    id: Option<&'static str>,
+    master: &'static str,
+    epoch: u64,
+    others: Vec<u8>,
+    /// Which of the Sentinels it lists.
+    listed: [bool; 3],
+}
+
+/// Who is who.
+#[derive(Clone, Copy, Debug)]
+struct Cast {
+    liar: usize,
+    by_name: bool,
+    /// Whether the addresses by which the honest ones list each other can be reached.
+    reachable: bool,
+}
+
+fn cast() -> impl Strategy<Value = Cast> {
+    (0..3_usize, any::<bool>(), any::<bool>()).prop_map(|(liar, by_name, reachable)| Cast {
+        liar,
+        by_name,
+        reachable,
+    })
+}
+
 fn step() -> impl Strategy<Value = (u64, Step)> {
     let name = || prop::sample::select(&NAMES[..]);
-    let answer = (prop::sample::select(&["s1", "s3", "s9"][..]), name(), any::<u64>(), any::<Vec<u8>>());
+    let ids = &[None, Some("id1"), Some("id2"), Some("id3"), Some("made-up")][..];
+    let epoch = prop_oneof![0..8_u64, any::<u64>()];
+    let listed = (any::<Vec<u8>>(), any::<[bool; 3]>());
+    let answer = (any::<bool>(), prop::sample::select(ids), name(), epoch, listed);
+    let lie = answer.prop_map(|(announced, id, master, epoch, (others, listed))| {
+        Step::Answer(Lie { announced, id, master, epoch, others, listed })
+    });
     let selected = (name(), name()).prop_map(|(replica, master)| {
         Step::Publish(Event::Selected { replica: address(replica), master: address(master) })
     });
     let step = prop_oneof![
         4 => (0..2_usize).prop_map(Step::HonestAnswer),
         1 => Just(Step::HonestSilence),
-        4 => answer.prop_map(|(id, master, epoch, others)| Step::Answer { id, master, epoch, others }),
+        8 => lie,
+        1 => any::<bool>().prop_map(|announced| Step::Silence { announced }),
         4 => selected,
         1 => Just(Step::Publish(Event::Aborted)),
         1 => Just(Step::Publish(Event::News)),
@@ -66,8 +107,13 @@ fn step() -> impl Strategy<Value = (u64, Step)> {
     (pause, step)
 }
 
+fn companion(place: usize) -> Companion {
+    Companion { address: address(ANNOUNCED[place]), id: IDS[place].to_owned() }
+}
+
 struct Scene {
     follower: Follower,
+    cast: Cast,
     start: Instant,
     now: Instant,
     /// How often each kind of thing was done in each second.
@@ -76,7 +122,7 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(require_majority: bool) -> Self {
+    fn new(require_majority: bool, cast: Cast) -> Self {
         let rules = Rules {
             master_name: "mymaster".to_owned(),
             early_promotion: true,
@@ -84,22 +130,49 @@ impl Scene {
             require_majority,
             first_tries: 3,
         };
-        let sentinels = [HONEST[0], HONEST[1], LIAR].map(address);
+        let sentinels = if cast.by_name { HOSTS } else { ANNOUNCED }.map(address);
         let now = Instant::now();
         let follower = Follower::new(rules, &sentinels, now);
-        let mut scene = Self { follower, start: now, now, done: BTreeMap::new(), ticks: 0 };
-        scene.hear(scene.honest(0));
-        scene.hear(scene.honest(1));
+        let mut scene = Self { follower, cast, start: now, now, done: BTreeMap::new(), ticks: 0 };
+        scene.honest_answer(0);
+        scene.honest_answer(1);
         scene.hear(Input::Connected);
         scene
     }
 
-    fn honest(&self, number: usize) -> Input {
-        let name = HONEST[number];
-        Input::Answer {
-            sentinel: address(name),
-            asked: self.now,
-            answer: Ok(view(name, SERVERS[0], 5, &SERVERS)),
+    /// The place of an honest one among the three.
+    fn honest(&self, number: usize) -> usize {
+        (self.cast.liar + 1 + number) % 3
+    }
+
+    fn configured(&self, place: usize) -> Address {
+        address(if self.cast.by_name { HOSTS[place] } else { ANNOUNCED[place] })
+    }
+
+    fn answer(&self, sentinel: Address, view: View) -> Input {
+        Input::Answer { sentinel, asked: self.now, answer: Ok(view) }
+    }
+
+    fn silence(&self, sentinel: Address) -> Input {
+        Input::Answer { sentinel, asked: self.now, answer: Err(NoAnswer::Refused("gone".to_owned())) }
+    }
+
+    /// What an honest one answers, at both of its addresses.
+    fn truth(&self, number: usize) -> [Input; 2] {
+        let place = self.honest(number);
+        let others = (0..3).filter(|other| *other != place).map(companion).collect();
+        let view = View { sentinels: others, ..view(Some(IDS[place]), SERVERS[0], 5, &SERVERS) };
+        let announced = address(ANNOUNCED[place]);
+        let at_announced = match self.cast.reachable || !self.cast.by_name {
+            true => self.answer(announced, view.clone()),
+            false => self.silence(announced),
+        };
+        [self.answer(self.configured(place), view), at_announced]
+    }
+
+    fn honest_answer(&mut self, number: usize) {
+        for input in self.truth(number) {
+            self.hear(input);
         }
     }
 
@@ -120,8 +193,10 @@ impl Scene {
         let asked = actions.contains(&Action::Ask);
         self.carry_out(actions);
         if asked {
-            let actions = self.follower.handle(self.honest(1), self.now);
-            self.carry_out(actions);
+            for input in self.truth(1) {
+                let actions = self.follower.handle(input, self.now);
+                self.carry_out(actions);
+            }
         }
     }
 
@@ -136,7 +211,11 @@ impl Scene {
                     );
                     "connect"
                 }
-                Action::Meet(sentinels) => panic!("{sentinels:?} are known to one Sentinel alone"),
+                Action::Meet(sentinels) => {
+                    let is_real = |met: &Address| ANNOUNCED.map(address).contains(met);
+                    assert!(sentinels.iter().all(is_real), "{sentinels:?} are known to one Sentinel alone");
+                    continue;
+                }
                 Action::Ask => "ask",
                 _ => continue,
             };
@@ -145,22 +224,22 @@ impl Scene {
     }
 
     fn play(&mut self, step: Step) {
+        let liar = self.configured(self.cast.liar);
+        let at = |announced: bool| if announced { address(ANNOUNCED[self.cast.liar]) } else { liar.clone() };
         let input = match step {
-            Step::HonestAnswer(number) => self.honest(number),
-            Step::HonestSilence => {
-                let answer = Err(NoAnswer::Refused("gone".to_owned()));
-                Input::Answer { sentinel: address(HONEST[0]), asked: self.now, answer }
-            }
-            Step::Answer { id, master, epoch, others } => {
-                let companion = |number: &u8| Companion {
-                    address: Address::tcp("10.0.0.9", u16::from(*number) + 1),
+            Step::HonestAnswer(number) => return self.honest_answer(number),
+            Step::HonestSilence => self.silence(self.configured(self.honest(0))),
+            Step::Silence { announced } => self.silence(at(announced)),
+            Step::Answer(Lie { announced, id, master, epoch, others, listed }) => {
+                let invented = |number: &u8| Companion {
+                    address: Address::tcp("10.66.0.9", u16::from(*number) + 1),
                     id: number.to_string(),
                 };
-                let sentinels = others.iter().map(companion).collect();
-                let answer = Ok(View { sentinels, ..view(id, master, epoch, &NAMES) });
-                Input::Answer { sentinel: address(LIAR), asked: self.now, answer }
+                let real = (0..3).filter(|place| listed[*place]).map(companion);
+                let sentinels = others.iter().map(invented).chain(real).collect();
+                self.answer(at(announced), View { sentinels, ..view(id, master, epoch, &NAMES) })
             }
-            Step::Publish(event) => Input::Heard { sentinel: address(LIAR), event },
+            Step::Publish(event) => Input::Heard { sentinel: liar, event },
             Step::Lost => Input::Lost,
             Step::Connected => Input::Connected,
             Step::NotMaster => Input::NotMaster,
@@ -176,8 +255,9 @@ proptest! {
     fn a_liar_leads_to_no_server_of_its_own_and_makes_no_work(
         steps in prop::collection::vec(step(), 0..200),
         require_majority: bool,
+        cast in cast(),
     ) {
-        let mut scene = Scene::new(require_majority);
+        let mut scene = Scene::new(require_majority, cast);
         for (pause, step) in steps {
             scene.wait(pause);
             scene.play(step);
@@ -185,7 +265,7 @@ proptest! {
         // Left alone, the honest ones are followed to where they lead.
         for number in [0, 1, 0, 1] {
             scene.wait(5000);
-            scene.hear(scene.honest(number));
+            scene.honest_answer(number);
         }
         prop_assert_eq!(scene.follower.topology().unwrap().master, address(SERVERS[0]));
         let seconds = (scene.now - scene.start).as_secs() as u32;

@@ -21,7 +21,7 @@ pub(super) struct Member {
     pub(super) votes: bool,
     /// The id that it gives itself: it may be anything.
     pub(super) id: Option<String>,
-    /// The id under which a majority lists its address, or listed it when it was met.
+    /// The id under which a majority lists its address, or listed it last.
     pub(super) listed_id: Option<String>,
     /// What it answered last. It stands, as far as it is of use, while the Sentinel is silent.
     view: Option<View>,
@@ -146,7 +146,7 @@ impl Member {
         self.is_awaited() || self.is_there()
     }
 
-    /// Whether it is configured by an address that no majority lists: it may be one that is listed at another.
+    /// Whether it is configured by an address that no majority has listed: it may be one that is listed at another.
     pub(super) fn is_stranger(&self) -> bool {
         self.configured && self.listed_id.is_none()
     }

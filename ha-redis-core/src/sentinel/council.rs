@@ -219,8 +219,11 @@ impl Council {
             && gone.iter().any(|gone| {
                 strangers.iter().any(|stranger| stranger.is_there() && stranger.id == gone.listed_id)
             });
+        let distinct = self.distinct();
+        let distinct = distinct.iter().filter_map(|address| self.members.get(address));
+        let heard_of = distinct.filter(|member| member.is_heard_of()).count();
         let fewest = self.members.values().filter_map(Member::company).min();
-        are_distinct && !has_another && fewest.is_none_or(|fewest| self.distinct().len() <= fewest)
+        are_distinct && !has_another && fewest.is_none_or(|fewest| heard_of <= fewest)
     }
 
     /// Whether the listed addresses are rather to be counted than those of the configuration: most of these are gone and

@@ -137,8 +137,12 @@ impl Member {
     /// Whether it could take part in a failover, as far as anybody can tell. One that never answered is known by what
     /// others say of it.
     pub(super) fn is_known(&self) -> bool {
-        let was_there = self.view.is_some() || self.listed_id.is_some();
-        self.is_counted() || (was_there && !self.dismissed)
+        self.is_counted() || (self.is_heard_of() && !self.dismissed)
+    }
+
+    /// Whether it may be one at all: not an address of the configuration at which nobody ever answered.
+    pub(super) fn is_heard_of(&self) -> bool {
+        self.is_awaited() || self.view.is_some() || self.listed_id.is_some()
     }
 
     /// Whether it counts for the majority: it is there, or may be.

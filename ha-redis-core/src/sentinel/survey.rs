@@ -28,9 +28,13 @@ impl Council {
         }
     }
 
-    /// What each said, at each of its addresses.
+    /// What each said that has a vote.
     fn states(&self) -> Vec<SentinelState> {
-        self.members.iter().map(|(address, member)| state(address, member)).collect()
+        self.members
+            .iter()
+            .filter(|(_, member)| member.votes)
+            .map(|(address, member)| state(address, member))
+            .collect()
     }
 }
 

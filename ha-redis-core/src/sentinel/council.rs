@@ -173,6 +173,8 @@ impl Council {
         let voters = match self.ids_add_up() {
             true => self.distinct(),
             false if self.is_list_complete() => self.addresses(|member| member.listed_id.is_some()),
+            // A lone address of the configuration is where the others are learned, and decides nothing alone.
+            false if self.members.values().filter(|member| member.configured).count() == 1 => self.distinct(),
             false => self.addresses(|member| member.configured),
         };
         for (address, member) in &mut self.members {
@@ -227,7 +229,7 @@ impl Council {
     }
 
     /// Whether the listed addresses are rather to be counted than those of the configuration: most of these are gone and
-    /// fewer are left, or there is just one, as in front of all Sentinels; or else the listed ones that are there are as
+    /// fewer are left, or the listed ones that are there are as
     /// many, and as many as most of the configured ones know of.
     fn is_list_complete(&self) -> bool {
         let configured = || self.members.values().filter(|member| member.configured);
@@ -238,8 +240,7 @@ impl Council {
         let mut companies: Vec<_> = configured().filter_map(Member::company).collect();
         companies.sort_unstable();
         let company = companies.get(companies.len() / 2).copied().unwrap_or(usize::MAX);
-        there > 0
-            && ((counted <= all / 2 && counted < there) || all == 1 || (there >= all && there >= company))
+        there > 0 && ((counted <= all / 2 && counted < there) || (there >= all && there >= company))
     }
 
     /// Whether those who answer may say who is one of them: half of those that are known, so that the others are no

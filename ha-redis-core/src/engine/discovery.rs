@@ -16,9 +16,18 @@ use crate::topology::Topology;
 /// How late a task may be.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Asks every Sentinel that is known at once, then those that they name, and decides as the client does when it starts.
+/// Asks every Sentinel of the configuration at once, then those that they name, and decides as the client does when it
+/// starts. Those that were learned before are asked where those of the configuration are of no use.
 pub(crate) async fn discover(core: &Arc<Core>) -> Result<Topology, Error> {
-    let mut unasked = core.sentinel_list.addresses();
+    let known = core.sentinel_list.addresses();
+    match discover_from(core, core.config.sentinel_hosts()).await {
+        Err(_) if known.len() > core.config.sentinel_hosts().len() => discover_from(core, &known).await,
+        discovered => discovered,
+    }
+}
+
+async fn discover_from(core: &Arc<Core>, sentinels: &[Address]) -> Result<Topology, Error> {
+    let mut unasked = sentinels.to_vec();
     let rules = Rules { first_tries: 1, ..rules(&core.config) };
     let mut follower = Follower::new(rules, &unasked, core.runtime.now());
     // Each is asked once: whatever they name, this comes to an end.
@@ -63,5 +72,8 @@ async fn ask_all(
         }
     };
     let told = until(&*core.runtime, core.runtime.now() + patience, all).await;
-    told.map(|()| answers).map_err(|Elapsed| not_driven())
+    match told {
+        Err(Elapsed) if answers.is_empty() => Err(not_driven()),
+        _ => Ok(answers),
+    }
 }

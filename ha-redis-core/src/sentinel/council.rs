@@ -217,7 +217,7 @@ impl Council {
         let has_none = |member: &&Member| {
             !member.configured && !strangers.iter().any(|stranger| stranger.id == member.listed_id)
         };
-        let has_another = there.iter().any(|member| has_none(member))
+        let has_another = there.iter().any(has_none)
             && gone.iter().any(|gone| {
                 strangers.iter().any(|stranger| stranger.is_there() && stranger.id == gone.listed_id)
             });
@@ -229,8 +229,7 @@ impl Council {
     }
 
     /// Whether the listed addresses are rather to be counted than those of the configuration: most of these are gone and
-    /// fewer are left, or the listed ones that are there are as
-    /// many, and as many as most of the configured ones know of.
+    /// fewer are left, or the listed ones that are there are as many, and as many as most of the configured ones know of.
     fn is_list_complete(&self) -> bool {
         let configured = || self.members.values().filter(|member| member.configured);
         let counted = configured().filter(|member| member.is_counted()).count();

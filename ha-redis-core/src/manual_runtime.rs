@@ -13,26 +13,35 @@ use crate::sync::{Mutex, lock};
 
 /// Its timers wake nobody: the test polls again after it has moved the time.
 #[derive(Clone, Debug)]
-pub(crate) struct ManualRuntime(Arc<Mutex<Instant>>);
+pub(crate) struct ManualRuntime {
+    now: Arc<Mutex<Instant>>,
+    /// How much later than they should its timers fire.
+    lateness: Duration,
+}
 
 impl ManualRuntime {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Instant::now())))
+        Self { now: Arc::new(Mutex::new(Instant::now())), lateness: Duration::ZERO }
+    }
+
+    /// As Tokio's timers are, which count milliseconds.
+    pub(crate) fn with_late_timers() -> Self {
+        Self { lateness: Duration::from_millis(2), ..Self::new() }
     }
 
     pub(crate) fn pass(&self, time: Duration) {
-        *lock(&self.0) += time;
+        *lock(&self.now) += time;
     }
 }
 
 #[async_trait]
 impl Runtime for ManualRuntime {
     fn now(&self) -> Instant {
-        *lock(&self.0)
+        *lock(&self.now)
     }
 
     fn timer(&self, at: Instant) -> Box<dyn Timer> {
-        Box::new(ManualTimer { runtime: self.clone(), at })
+        Box::new(ManualTimer { runtime: self.clone(), at: at + self.lateness })
     }
 
     fn spawn(&self, _: Task) -> io::Result<()> {
@@ -55,7 +64,7 @@ struct ManualTimer {
 
 impl Timer for ManualTimer {
     fn reset(&mut self, at: Instant) {
-        self.at = at;
+        self.at = at + self.runtime.lateness;
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<()> {

@@ -34,8 +34,11 @@ pub(crate) async fn until<T>(
         if let Poll::Ready(done) = work.as_mut().poll(cx) {
             return Poll::Ready(Ok(done));
         }
-        // Work that is done at once needs no timer.
-        let is_due = is_due || timer.is_none() && timer.insert(runtime.timer(at)).poll(cx).is_ready();
+        // Work that is done at once needs no timer, nor does a bound that has come: Tokio's timers are up to two
+        // milliseconds late, also for this very moment.
+        let is_due = is_due
+            || timer.is_none()
+                && (at <= runtime.now() || timer.insert(runtime.timer(at)).poll(cx).is_ready());
         if is_due { Poll::Ready(Err(Elapsed)) } else { Poll::Pending }
     })
     .await
@@ -70,5 +73,15 @@ mod tests {
         runtime.pass(second);
         assert_eq!(work.as_mut().poll(&mut cx), Poll::Ready(Ok(())));
         assert_eq!(endless.as_mut().poll(&mut cx), Poll::Ready(Err(Elapsed)));
+    }
+
+    #[test]
+    fn bound_that_has_come_waits_for_no_timer() {
+        let runtime = ManualRuntime::with_late_timers();
+        let mut cx = Context::from_waker(Waker::noop());
+        let elapsed = pin!(until(&runtime, runtime.now(), std::future::pending::<()>()));
+        assert_eq!(elapsed.poll(&mut cx), Poll::Ready(Err(Elapsed)));
+        let done = pin!(until(&runtime, runtime.now(), std::future::ready(())));
+        assert_eq!(done.poll(&mut cx), Poll::Ready(Ok(())), "what has come counts");
     }
 }

@@ -11,10 +11,10 @@ use crate::command::{
 };
 use crate::connection::{out_of_step, values};
 use crate::engine::borrowed::{Borrowed, borrow};
-use crate::engine::caller::{Attempt, Failure, exchange_in_turn, overloaded, stage_in_turn};
 use crate::engine::calling::not_allowed;
 use crate::engine::core::Keeper;
 use crate::engine::driver::unresponsive;
+use crate::engine::exchange::{Attempt, Failure, exchange_in_turn, overloaded, stage_in_turn};
 use crate::engine::refused::{refused, told};
 use crate::error::{Error, Kind, Outcome};
 use crate::link::Slot;

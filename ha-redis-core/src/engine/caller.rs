@@ -1,8 +1,6 @@
 //! One call from its first attempt to its end.
 
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_lite::future;
@@ -12,19 +10,21 @@ use crate::command::{Safety, Scan};
 use crate::config::RedisConfig;
 use crate::engine::borrowed::borrow;
 use crate::engine::calling::Calling;
-use crate::engine::core::{Core, Keeper};
-use crate::engine::driver::unresponsive;
+use crate::engine::core::Keeper;
+use crate::engine::exchange::{
+    Attempt, Awaited, Failure, LateReply, exchange_in_turn, overloaded, stage_in_turn, wait_on,
+};
 use crate::engine::outage::Mark;
 use crate::engine::reading::Reading;
 use crate::engine::refused::{Refusals, refused, told};
 use crate::engine::scans::Scanning;
 use crate::error::{Error, Kind, Outcome};
 use crate::link::Generation;
-use crate::link::{Call, Link, NoReply, NotTaken, Slot};
+use crate::link::{Call, Link, NotTaken, Slot};
 use crate::proto::{Reply, ReplyBound};
 use crate::replica::ReplicaChoice;
 use crate::retry::{Backoff, Decision, RetryPolicy, RetrySafety, RetrySession};
-use crate::time::{Elapsed, sleep_until, until};
+use crate::time::sleep_until;
 
 /// Sends calls, one at a time, over the connection that is in use now, and again where that is allowed.
 #[derive(Debug)]
@@ -76,50 +76,6 @@ pub(super) enum Route {
     Scan,
     /// One of its own, since the server may let it wait: at most so long, or for ever.
     Own(Option<Duration>),
-}
-
-/// What became of one attempt.
-pub(crate) type Attempt = Result<Reply, Failure>;
-
-#[derive(Debug)]
-pub(crate) enum Failure {
-    NotTaken(NotTaken),
-    Late(LateReply),
-    Error(Error),
-}
-
-/// A reply that has not come in time, and may still come: nothing has moved on its connection for `socket_timeout`.
-#[derive(Debug)]
-pub(crate) struct LateReply {
-    pub(crate) link: Arc<Link>,
-    pub(crate) slot: Arc<Slot>,
-}
-
-impl LateReply {
-    /// What a caller is told that does not wait for it any longer.
-    pub(crate) fn into_error(self, core: &Core) -> Error {
-        unresponsive(&self.link.address, core.config.socket_timeout()).with_outcome(Outcome::MaybeApplied)
-    }
-}
-
-impl Failure {
-    pub(crate) fn of(no_reply: NoReply, link: &Arc<Link>, slot: &Arc<Slot>) -> Self {
-        match no_reply {
-            NoReply::Late => Self::Late(LateReply { link: Arc::clone(link), slot: Arc::clone(slot) }),
-            NoReply::Ended(error) => Self::Error(error),
-        }
-    }
-}
-
-/// What came of waiting on for a late reply.
-enum Awaited {
-    Reply(Reply),
-    StillLate(LateReply),
-    /// The connection has ended: there is nothing left to wait for.
-    Ended {
-        link: Arc<Link>,
-        error: Error,
-    },
 }
 
 impl Caller {
@@ -468,59 +424,4 @@ impl Caller {
 
 fn too_late() -> Error {
     Error::new(Kind::Timeout, "the time of the call was over before it was sent")
-}
-
-pub(crate) fn overloaded() -> Error {
-    Error::new(Kind::Overloaded, "too many commands were waiting for their replies")
-}
-
-/// Waits for a late reply as long as something moves on its connection, and for `socket_timeout` where nothing does.
-async fn wait_on(core: &Core, late: LateReply) -> Awaited {
-    let runtime = &*core.runtime;
-    loop {
-        let bound = runtime.now() + core.config.socket_timeout();
-        match until(runtime, bound, poll_fn(|cx| late.slot.poll(cx))).await {
-            Ok(Ok(reply)) => return Awaited::Reply(reply),
-            Ok(Err(NoReply::Ended(error))) => return Awaited::Ended { link: late.link, error },
-            Ok(Err(NoReply::Late)) => return Awaited::StillLate(late),
-            Err(Elapsed) if late.link.is_silent() => return Awaited::StillLate(late),
-            Err(Elapsed) => {}
-        }
-    }
-}
-
-/// Sends a call over `link`, waiting until `bound` for room, and waits for its reply in `slot`.
-///
-/// Dropping the future leaves the connection in step: the reply goes to the slot, which nobody reads.
-pub(crate) async fn exchange_in_turn(
-    link: &Arc<Link>,
-    slot: &Arc<Slot>,
-    call: Call<'_>,
-    reply_bound: ReplyBound,
-    core: &Core,
-    bound: Instant,
-) -> Attempt {
-    stage_in_turn(link, slot, call, reply_bound, core, bound).await.map_err(Failure::NotTaken)?;
-    poll_fn(|cx| slot.poll(cx)).await.map_err(|no_reply| Failure::of(no_reply, link, slot))
-}
-
-/// The first half of [`exchange_in_turn`]: the call will be sent, and its reply goes to `slot`.
-pub(crate) async fn stage_in_turn(
-    link: &Link,
-    slot: &Arc<Slot>,
-    call: Call<'_>,
-    reply_bound: ReplyBound,
-    core: &Core,
-    bound: Instant,
-) -> Result<(), NotTaken> {
-    let at_once = poll_fn(|cx| {
-        slot.arm(cx);
-        Poll::Ready(link.submit(call, slot, reply_bound))
-    });
-    match at_once.await {
-        Err(NotTaken::Full) => {
-            Box::pin(link.submit_in_turn(call, slot, reply_bound, &*core.runtime, bound)).await
-        }
-        submitted => submitted,
-    }
 }

@@ -12,7 +12,8 @@ use redis::{Cmd, Value};
 use crate::command::{
     Placement, Refusal, Scan, ScanStep, is_replica_read, name, pipeline_placement, placement, scan_step,
 };
-use crate::engine::caller::{Attempt, Caller, Failure, Route};
+use crate::engine::caller::{Caller, Route};
+use crate::engine::exchange::{Attempt, Failure};
 use crate::engine::refused::has_error;
 use crate::engine::urgent;
 use crate::error::{Error, Kind, Outcome};

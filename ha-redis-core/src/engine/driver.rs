@@ -1,23 +1,27 @@
 //! The task that does a connection's I/O: writes what callers have staged, hands replies to their slots,
 //! and keeps the time.
 
+mod replies;
+mod timekeeping;
+
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::address::Address;
 use crate::closing::CloseReport;
 use crate::engine::coop_budget::CoopBudget;
 use crate::engine::dialog::Parts;
 use crate::engine::reply_reader::ReplyReader;
 use crate::error::{Error, Kind, Outcome};
 use crate::link::{Link, Orders, Request, Slot};
-use crate::proto::{DecodeError, InFlight, Incoming, OverLimit, Reply, Skipped};
+use crate::proto::InFlight;
 use crate::retry::RetryBudget;
 use crate::runtime::{Runtime, Timer, Transport};
+
+pub(crate) use timekeeping::unresponsive;
 
 /// How much a busy connection may read before other tasks get their turn.
 const READS_PER_TURN: usize = 16;
@@ -30,8 +34,6 @@ const SHARES: usize = 8;
 /// The largest share: a worker of Tokio has room for 256 tasks at hand, and all beyond go to a queue that the workers
 /// share.
 const MAX_SHARE: usize = 224;
-/// A connection that has been idle for so long gives back the memory that a burst has grown.
-const AT_REST: Duration = Duration::from_secs(1);
 
 /// With no more calls in flight than this, batches of one call are no accident.
 const FEW: usize = 16;
@@ -160,40 +162,6 @@ impl Driver {
         self.runtime.is_simulated()
     }
 
-    /// Keeps the bounds of calls in the place of a task that does not run: what was due at `overdue`. Whether replies
-    /// are owed.
-    pub(crate) fn keep_bounds(&mut self, now: Instant, overdue: Instant) -> bool {
-        if self.ended.is_some() {
-            return false;
-        }
-        self.expire(overdue);
-        let is_silent = self.in_flight.late_at().is_some_and(|at| at <= overdue);
-        let stalled = self.link.expire_staged(now, overdue);
-        if is_silent || !stalled.is_empty() {
-            self.on_overdue(overdue);
-        }
-        for slot in stalled {
-            let message = format!(
-                "nothing was sent to {}: the runtime of the client does not run its tasks; do not block it, and drive it \
-                 for as long as the client is used",
-                self.link.address
-            );
-            slot.complete(Err(Error::new(Kind::Timeout, message)));
-        }
-        self.link.owes()
-    }
-
-    fn on_overdue(&mut self, overdue: Instant) {
-        if self.ends_on_silence() {
-            let why = unresponsive(&self.link.address, self.patience.reply);
-            // Wakes the task, which ends once its runtime is driven again.
-            self.link.shut(why.clone());
-            self.end(&why);
-        } else {
-            self.report_silence(overdue);
-        }
-    }
-
     fn step(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         if self.silent && self.in_flight.is_empty() {
             self.on_movement(self.runtime.now());
@@ -257,135 +225,6 @@ impl Driver {
         self.gone_round = true;
         cx.waker().wake_by_ref();
         Poll::Pending
-    }
-
-    /// Hands out what has come, after a read if nothing is left of the last one; how many requests were answered.
-    fn read(&mut self, cx: &mut Context<'_>, share: usize) -> Poll<Result<usize, Error>> {
-        if self.reader.is_empty() {
-            // A busy connection may never come to wait for its timer. What was due when the last read began has not come
-            // with it; what became due while this process was held up may have come, and is still to be read.
-            self.expire(self.alive_before);
-            match ready!(self.reader.poll_read(&mut *self.transport, cx)) {
-                Err(error) => return Poll::Ready(Err(self.lost(error))),
-                Ok(0) => {
-                    let closed = "the server closed the connection";
-                    return Poll::Ready(Err(self.lost(io::Error::new(io::ErrorKind::UnexpectedEof, closed))));
-                }
-                Ok(read) => self.moved += read,
-            }
-            self.alive_before = std::mem::replace(&mut self.alive_at, self.runtime.now());
-            self.at_rest = false;
-        }
-        let answered = self.hand_out(share);
-        // What is still to be decoded may be pushes.
-        let moved = self.moved.saturating_sub(self.reader.unread());
-        if answered.as_ref().is_ok_and(|answered| *answered > 0) || moved >= MOVEMENT {
-            self.on_movement(self.alive_at);
-        }
-        Poll::Ready(answered)
-    }
-
-    /// What is owed is not late: a reply has come, or enough of one, or the server takes what is written.
-    #[inline]
-    fn on_movement(&mut self, now: Instant) {
-        self.moved = 0;
-        self.in_flight.moved(now);
-        if self.silent {
-            self.silent = false;
-            self.link.set_silent(false);
-        }
-    }
-
-    /// Gives the replies that have come to those who wait for them, at most so many.
-    fn hand_out(&mut self, share: usize) -> Result<usize, Error> {
-        const UNASKED: &str = "it sent a reply that nothing asked for";
-        let mut answered = 0;
-        while answered < share && !self.coop_budget.is_spent() {
-            // Pushes are nobody's, and nor is the reply to a caller who has gone.
-            let in_flight = &self.in_flight;
-            let wanted = |incoming| incoming == Incoming::Reply && in_flight.is_awaited(is_awaited);
-            let before = self.reader.unread();
-            let progress = match self.reader.next(&wanted) {
-                Ok(None) => match self.reader.half_read() {
-                    Some(Incoming::Reply) if self.is_unasked() => return Err(self.broken(UNASKED)),
-                    Some(Incoming::Push) => {
-                        self.on_push(before);
-                        break;
-                    }
-                    Some(Incoming::Reply) if !wanted(Incoming::Reply) => {
-                        self.on_read_over(before);
-                        break;
-                    }
-                    _ => break,
-                },
-                Ok(Some(_)) if self.is_unasked() => return Err(self.broken(UNASKED)),
-                Ok(Some(value)) => match self.in_flight.pop_single() {
-                    // Most requests have one reply, and are spared what the others need.
-                    Some(slot) => {
-                        answered += 1;
-                        self.reader.begin_answer();
-                        if let Some(slot) = slot {
-                            slot.complete(Ok(Reply::One(value)));
-                        }
-                        continue;
-                    }
-                    None => self.in_flight.on_value(value),
-                },
-                Err(DecodeError::Skipped(Skipped { incoming: Incoming::Push, .. })) => {
-                    self.on_push(before);
-                    continue;
-                }
-                Err(DecodeError::Skipped(_)) if self.is_unasked() => return Err(self.broken(UNASKED)),
-                Err(DecodeError::Skipped(Skipped { over, .. })) => {
-                    self.on_read_over(before);
-                    self.read_over_since = None;
-                    self.in_flight.on_skipped(over)
-                }
-                Err(DecodeError::NotResp(error)) => return Err(self.broken(&error.to_string())),
-            };
-            let Ok(progress) = progress else { return Err(self.broken(UNASKED)) };
-            let Some((slot, reply)) = progress else { continue };
-            answered += 1;
-            self.reader.begin_answer();
-            if let Some(slot) = slot {
-                slot.complete(reply.map_err(|over| self.too_large(over)));
-            }
-        }
-        self.budget.fill(answered);
-        Ok(answered)
-    }
-
-    /// Whether nothing was written that a reply could answer. Requests may be in flight that are not written yet.
-    fn is_unasked(&self) -> bool {
-        self.written <= self.in_flight.head_offset()
-    }
-
-    /// Gives out all replies that have come, at the end of the connection.
-    fn hand_out_rest(&mut self) {
-        loop {
-            self.coop_budget.refill();
-            if self.hand_out(usize::MAX).is_err() || !self.coop_budget.is_spent() {
-                return;
-            }
-        }
-    }
-
-    /// What has been decoded since so much was unread belongs to a push. Nobody waits for it.
-    fn on_push(&mut self, unread_before: usize) {
-        let decoded = unread_before - self.reader.unread();
-        self.moved = self.moved.saturating_sub(decoded);
-        self.coop_budget.spend_decoded(decoded);
-    }
-
-    /// What has been decoded since so much was unread belongs to a reply that nobody gets. For a while it counts as life,
-    /// since a large one may take its time; but it may never end.
-    fn on_read_over(&mut self, unread_before: usize) {
-        let decoded = unread_before - self.reader.unread();
-        self.coop_budget.spend_decoded(decoded);
-        let since = *self.read_over_since.get_or_insert(self.alive_at);
-        if since + MAX_GRACE * self.patience.reply < self.alive_at {
-            self.moved = self.moved.saturating_sub(decoded);
-        }
     }
 
     /// Whether waiting for more callers is in vain, as it is for a lone one, and for a few who fetch large values.
@@ -485,113 +324,6 @@ impl Driver {
         self.output_taken == self.output.len()
     }
 
-    /// Does what is due and sets the timer for what comes next. Pending when nothing was due.
-    fn keep_time(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        if self.timer.is_none() || self.next_due().is_some_and(|due| due < self.timer_at) {
-            self.set_timer();
-        }
-        if self.timer.as_mut().is_some_and(|timer| timer.poll(cx).is_pending()) {
-            return Poll::Pending;
-        }
-        let now = self.runtime.now();
-        self.expire(now);
-        if self.in_flight.late_at().is_some_and(|at| at <= now) {
-            if self.ends_on_silence() {
-                return Poll::Ready(Err(unresponsive(&self.link.address, self.patience.reply)));
-            }
-            self.report_silence(now);
-        }
-        if self.check_at().is_some_and(|at| at <= now) {
-            self.check_health(now);
-        }
-        if self.rest_at().is_some_and(|at| at <= now) {
-            self.rest();
-        }
-        self.set_timer();
-        Poll::Ready(Ok(()))
-    }
-
-    /// A server that always has more to say leaves no time for [`Driver::keep_time`]. None of it is a reply that is late
-    /// since before the last read.
-    fn keep_time_while_busy(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        match self.in_flight.late_at() {
-            Some(at) if at <= self.alive_before => self.keep_time(cx),
-            _ => Poll::Pending,
-        }
-    }
-
-    fn next_due(&self) -> Option<Instant> {
-        let due = [self.in_flight.next_deadline(), self.in_flight.late_at(), self.check_at(), self.rest_at()];
-        due.into_iter().flatten().min()
-    }
-
-    fn set_timer(&mut self) {
-        // With nothing due the timer rests; the next request sets it anew.
-        let rest = self.runtime.now() + Duration::from_secs(3600);
-        self.timer_at = self.next_due().unwrap_or(rest);
-        match &mut self.timer {
-            Some(timer) => timer.reset(self.timer_at),
-            None => self.timer = Some(self.runtime.timer(self.timer_at)),
-        }
-    }
-
-    /// Nobody looks after a connection that is closing.
-    fn ends_on_silence(&self) -> bool {
-        self.on_silence == OnSilence::End || self.link.is_closing()
-    }
-
-    /// Tells those whose replies are late, and takes nothing new until something moves.
-    fn report_silence(&mut self, now: Instant) {
-        if !self.silent {
-            self.silent = true;
-            self.link.set_silent(true);
-        }
-        self.in_flight.late(now).into_iter().for_each(|slot| slot.tell_late());
-    }
-
-    fn check_at(&self) -> Option<Instant> {
-        let idle = self.in_flight.is_empty() && !self.patience.health_check.is_zero();
-        idle.then(|| self.alive_at.max(self.checked_at) + self.patience.health_check)
-    }
-
-    fn rest_at(&self) -> Option<Instant> {
-        let all_done = self.in_flight.is_empty() && self.reader.is_empty() && self.has_written_all();
-        (all_done && !self.at_rest).then(|| self.alive_at + AT_REST)
-    }
-
-    /// Gives back the memory that a burst has grown.
-    fn rest(&mut self) {
-        self.at_rest = true;
-        self.reader.shrink();
-        (self.output, self.output_taken) = (Vec::new(), 0);
-        self.arrivals = Vec::new();
-        self.in_flight.give_back();
-        self.link.give_back();
-    }
-
-    fn check_health(&mut self, now: Instant) {
-        self.checked_at = now;
-        self.link.check_health(self.patience.reply);
-    }
-
-    fn expire(&mut self, now: Instant) {
-        if self.in_flight.next_deadline().is_none_or(|at| now < at) {
-            return;
-        }
-        let mut cut = CloseReport::default();
-        for slot in self.in_flight.expire(now) {
-            if is_awaited(&slot) {
-                cut.count(Outcome::MaybeApplied);
-            }
-            let message = format!("{} did not answer in time", self.link.address);
-            let error = Error::new(Kind::Timeout, message).with_outcome(Outcome::MaybeApplied);
-            slot.complete(Err(error));
-        }
-        if self.link.is_closing() {
-            self.link.record_cut(cut);
-        }
-    }
-
     fn lost(&self, cause: io::Error) -> Error {
         Error::caused(Kind::Lost, format!("lost the connection to {}", self.link.address), cause)
     }
@@ -607,11 +339,6 @@ impl Driver {
             let why = Error::new(Kind::Lost, format!("the connection to {} was dropped", self.link.address));
             self.end(&why);
         }
-    }
-
-    fn too_large(&self, over: OverLimit) -> Error {
-        let message = format!("the reply of {} was read over: {over}", self.link.address);
-        Error::new(Kind::ReplyTooLarge, message).with_outcome(Outcome::Ran)
     }
 
     /// Tells every caller that still waits what became of its command.
@@ -636,12 +363,6 @@ impl Driver {
         }
         self.link.record_cut(cut);
     }
-}
-
-/// A server owes replies, and nothing has moved on its connection for so long.
-pub(crate) fn unresponsive(address: &Address, patience: Duration) -> Error {
-    let message = format!("{address} is unresponsive: nothing has moved on its connection for {patience:?}");
-    Error::new(Kind::Timeout, message)
 }
 
 /// Of a caller that has gone away, and of a check, nobody else holds the slot.

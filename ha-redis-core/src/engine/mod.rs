@@ -20,6 +20,7 @@ pub(crate) mod driver;
 mod driver_order_tests;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod driver_script;
+pub(crate) mod exchange;
 pub(crate) mod fence;
 pub(crate) mod handshake_forms;
 pub(crate) mod lane;

@@ -11,8 +11,9 @@ use std::time::Instant;
 use redis::{Pipeline, Value};
 
 use crate::command::{Scan, ScanStep, scan_step};
-use crate::engine::caller::{Attempt, Caller, Failure, exchange_in_turn};
+use crate::engine::caller::Caller;
 use crate::engine::core::Core;
+use crate::engine::exchange::{Attempt, Failure, exchange_in_turn};
 use crate::error::{Error, Kind};
 use crate::link::{Call, Generation, Link, NotTaken, Slot};
 use crate::proto::{Reply, ReplyBound, read_run_id, run_id_question};

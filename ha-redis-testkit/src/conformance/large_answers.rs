@@ -91,8 +91,13 @@ async fn a_role_with_a_million_replicas_fills_no_memory_and_starts_no_million_ta
 
 async fn an_endless_account_of_replication_is_not_read(kit: Kit) {
     let info = bulk(&format!("{MASTER}{}", "x:y\r\n".repeat(SIZE / 5)));
+    let asked = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&asked);
     let server = ScriptedServer::start(move |_, command: &[String]| match command[0].as_str() {
-        "INFO" => info.clone(),
+        "INFO" => {
+            counter.fetch_add(1, Ordering::Relaxed);
+            info.clone()
+        }
         "GET" => Answer::from("$5\r\nvalue\r\n"),
         _ => Answer::from("-ERR unknown command\r\n"),
     })
@@ -100,10 +105,13 @@ async fn an_endless_account_of_replication_is_not_read(kit: Kit) {
     let client = kit.connect(settings(server.port()).build().unwrap()).await.unwrap();
     let mut reads = client.replica_connection();
     let pulse = Pulse::start(&kit);
-    for _ in 0..20 {
-        assert_eq!(reads.get::<_, String>("key").await.unwrap(), "value");
-        kit.sleep(Duration::from_millis(100)).await;
-    }
+    let reading = async {
+        while asked.load(Ordering::Relaxed) < 3 {
+            assert_eq!(reads.get::<_, String>("key").await.unwrap(), "value");
+            kit.sleep(Duration::from_millis(10)).await;
+        }
+    };
+    kit.within("it is asked three times", reading).await;
     println!("another task stood still for {} ms", pulse.longest());
     assert!(pulse.longest() < 500, "{} ms", pulse.longest());
 }
@@ -118,15 +126,21 @@ async fn replicas_beyond_the_cap_are_not_connected_to(kit: Kit) {
         write!(listed, "slave{number}:ip={ip},port={},state=online,offset=0,lag=0\r\n", replica.port())
             .unwrap();
     }
+    let asked = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&asked);
     let server = ScriptedServer::start(move |_, command: &[String]| match command[0].as_str() {
-        "INFO" => bulk(&listed),
+        "INFO" => {
+            counter.fetch_add(1, Ordering::Relaxed);
+            bulk(&listed)
+        }
         _ => Answer::from("$5\r\nvalue\r\n"),
     })
     .unwrap();
     let client = kit.connect(settings(server.port()).build().unwrap()).await.unwrap();
     assert_eq!(client.replica_connection().get::<_, String>("key").await.unwrap(), "value");
     kit.until("as many as are allowed are connected to", || connections(&replica) >= MAX_REPLICAS).await;
-    // The others would have come meanwhile, since each has a task of its own.
-    kit.sleep(Duration::from_millis(500)).await;
+    // Each list that is read starts a task for every server in it.
+    let asked_so_far = asked.load(Ordering::Relaxed);
+    kit.until("the list is read again", || asked.load(Ordering::Relaxed) >= asked_so_far + 2).await;
     assert_eq!(connections(&replica), MAX_REPLICAS);
 }

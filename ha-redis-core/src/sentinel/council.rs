@@ -12,7 +12,7 @@
 //!
 //! An address in the configuration at which nobody ever answered, and that has failed for good, takes no part.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
@@ -162,84 +162,25 @@ impl Council {
         self.elect();
     }
 
-    /// Says who has a vote.
+    /// Says who has a vote: either the addresses of the configuration or those that a majority has listed, never a mix,
+    /// since one Sentinel may have an address of each kind, and that it is one, only it could say.
     ///
-    /// Each address of the configuration has one, and so has each that a majority lists. But one Sentinel may have two
-    /// addresses, if it is configured by a name and announces another address. That it is one, only its id tells, which
-    /// it says itself. It is believed as long as that takes a vote away: the listed address has the vote when it is
-    /// there, and else the one of the configuration. Where ids do not add up, none is believed, and only the addresses
-    /// of the configuration have a vote, or only the listed ones.
+    /// The configuration is the user's word, and it may be old, or name one Sentinel of many. The listed ones have the
+    /// votes when more of them answer, or all that the configuration names are among them. An address that the
+    /// configuration names alone is where the others are learned: they have the votes as long as one may answer yet.
     fn elect(&mut self) {
-        let voters = match self.ids_add_up() {
-            true => self.distinct(),
-            false if self.is_list_complete() => self.addresses(|member| member.listed_id.is_some()),
-            // A lone address of the configuration is where the others are learned, and decides nothing alone.
-            false if self.members.values().filter(|member| member.configured).count() == 1 => self.distinct(),
-            false => self.addresses(|member| member.configured),
-        };
-        for (address, member) in &mut self.members {
-            member.votes = voters.contains(address);
+        let configured: Vec<_> = self.members.values().filter(|member| member.configured).collect();
+        let listed: Vec<_> = self.members.values().filter(|member| member.listed_id.is_some()).collect();
+        let answering =
+            |members: &[&Member]| members.iter().filter(|member| member.master().is_some()).count();
+        let is_listed = |member: &&Member| member.listed_id.is_some() || !member.is_heard_of();
+        let are_all_listed = answering(&listed) > 0 && configured.iter().all(is_listed);
+        let may_answer = |member: &&Member| member.is_awaited() || member.master().is_some();
+        let is_lone = configured.len() == 1 && listed.iter().any(may_answer);
+        let by_list = is_lone || are_all_listed || answering(&listed) > answering(&configured);
+        for member in self.members.values_mut() {
+            member.votes = if by_list { member.listed_id.is_some() } else { member.configured };
         }
-    }
-
-    fn addresses(&self, are: impl Fn(&Member) -> bool) -> BTreeSet<Address> {
-        let members = self.members.iter().filter(|(_, member)| are(member));
-        members.map(|(address, _)| address.clone()).collect()
-    }
-
-    /// All addresses but one of each two that have the same id, of which one is listed and the other is configured only.
-    fn distinct(&self) -> BTreeSet<Address> {
-        let mut all = self.addresses(|member| member.configured || member.listed_id.is_some());
-        for (alias, stranger) in self.members.iter().filter(|(_, member)| member.is_stranger()) {
-            let is_same = |listed: &Member| listed.listed_id.is_some() && listed.listed_id == stranger.id;
-            let mut listed = self.members.iter().filter(|(_, member)| is_same(member));
-            if let Some((address, listed)) = listed.next() {
-                let is_alias = listed.is_there() || !stranger.is_there();
-                all.remove(if is_alias { alias } else { address });
-            }
-        }
-        all
-    }
-
-    /// Whether the ids that configured ones give, at addresses that nobody lists, can be right: no two give the same, they
-    /// make no more Sentinels, those included that are gone, than each one that answers knows of, and none has the id of
-    /// one that is gone while there is another whose id none has.
-    fn ids_add_up(&self) -> bool {
-        let strangers: Vec<_> = self.members.values().filter(|member| member.is_stranger()).collect();
-        let mut listed = self.members.values().filter(|member| member.listed_id.is_some()).peekable();
-        if listed.peek().is_none() || !strangers.iter().any(|stranger| stranger.is_counted()) {
-            return true;
-        }
-        let mut ids = BTreeSet::new();
-        let are_distinct =
-            strangers.iter().filter_map(|stranger| stranger.id.as_ref()).all(|id| ids.insert(id));
-        let (there, gone): (Vec<_>, Vec<_>) = listed.partition(|member| member.is_there());
-        let has_none = |member: &&Member| {
-            !member.configured && !strangers.iter().any(|stranger| stranger.id == member.listed_id)
-        };
-        let has_another = there.iter().any(has_none)
-            && gone.iter().any(|gone| {
-                strangers.iter().any(|stranger| stranger.is_there() && stranger.id == gone.listed_id)
-            });
-        let distinct = self.distinct();
-        let distinct = distinct.iter().filter_map(|address| self.members.get(address));
-        let heard_of = distinct.filter(|member| member.is_heard_of()).count();
-        let fewest = self.members.values().filter_map(Member::company).min();
-        are_distinct && !has_another && fewest.is_none_or(|fewest| heard_of <= fewest)
-    }
-
-    /// Whether the listed addresses are rather to be counted than those of the configuration: most of these are gone and
-    /// fewer are left, or the listed ones that are there are as many, and as many as most of the configured ones know of.
-    fn is_list_complete(&self) -> bool {
-        let configured = || self.members.values().filter(|member| member.configured);
-        let counted = configured().filter(|member| member.is_counted()).count();
-        let all = configured().count();
-        let there =
-            self.members.values().filter(|member| member.listed_id.is_some() && member.is_there()).count();
-        let mut companies: Vec<_> = configured().filter_map(Member::company).collect();
-        companies.sort_unstable();
-        let company = companies.get(companies.len() / 2).copied().unwrap_or(usize::MAX);
-        there > 0 && ((counted <= all / 2 && counted < there) || (there >= all && there >= company))
     }
 
     /// Whether those who answer may say who is one of them: half of those that are known, so that the others are no
@@ -261,7 +202,8 @@ impl Council {
         self.voters().filter(is_expected).count()
     }
 
-    /// The addresses that a majority lists, and the id that most of it gives for each.
+    /// The addresses that a majority lists, and the id that most of it gives for each. No Sentinel lists itself: one of
+    /// the configuration that is there counts as listing its address.
     fn listed(&self) -> BTreeMap<Address, String> {
         let mut votes: BTreeMap<&Address, BTreeMap<&String, usize>> = BTreeMap::new();
         for vote in self.votes() {
@@ -272,7 +214,13 @@ impl Council {
             });
         }
         let majority = self.majority();
-        let listed = votes.into_iter().filter(|(_, ids)| ids.values().sum::<usize>() >= majority);
+        let itself = |address: &Address| {
+            let member = self.members.get(address).filter(|member| member.configured && member.votes);
+            usize::from(member.is_some_and(Member::is_there))
+        };
+        let listed = votes
+            .into_iter()
+            .filter(|(address, ids)| ids.values().sum::<usize>() + itself(address) >= majority);
         let listed = listed.filter_map(|(address, ids)| {
             let (id, _) = ids.into_iter().max_by_key(|(_, votes)| *votes)?;
             Some((address.clone(), id.clone()))
@@ -383,13 +331,13 @@ impl Council {
         self.vouched.contains_key(address)
     }
 
-    /// Remembers which servers a majority knows.
-    pub(super) fn vouch(&mut self, now: Instant) {
+    /// Remembers which servers a majority knows, which is no fewer Sentinels than are `required`.
+    pub(super) fn vouch(&mut self, required: usize, now: Instant) {
         let mut votes: BTreeMap<&Address, usize> = BTreeMap::new();
         for view in self.last_views() {
             view.servers().into_iter().for_each(|server| *votes.entry(server).or_default() += 1);
         }
-        let majority = self.majority();
+        let majority = self.majority().max(required);
         let known = votes.into_iter().filter(|(_, votes)| *votes >= majority);
         let known: Vec<_> = known.map(|(server, _)| (server.clone(), now)).collect();
         self.vouched.extend(known);

@@ -155,7 +155,7 @@ impl Follower {
         }
         actions.extend(self.council.forget().into_iter().map(Action::Forget));
         self.council.dismiss();
-        self.council.vouch(now);
+        self.council.vouch(self.required(), now);
         self.decide(now, actions);
         self.prove(now, actions);
         self.look_at(&sentinel, now, actions);
@@ -223,7 +223,7 @@ impl Follower {
             }
             (Some(_), Some(choice)) => Some(choice).filter(|choice| self.overrules(choice, now)),
         };
-        let required = if self.rules.require_majority { self.council.expected() / 2 + 1 } else { 1 };
+        let required = self.required();
         if let Some(Candidate { address, epoch, .. }) = next.filter(|next| next.votes >= required)
             && self.switches.take(now)
         {
@@ -232,6 +232,11 @@ impl Follower {
             }
             self.follow(Master { address, epoch, provisional: None, disowned: None }, now, actions);
         }
+    }
+
+    /// How many Sentinels have to agree at the least, however few of them are there.
+    fn required(&self) -> usize {
+        if self.rules.require_majority { self.council.expected() / 2 + 1 } else { 1 }
     }
 
     /// Whether another master than the one that is followed is followed now, since a majority names it.

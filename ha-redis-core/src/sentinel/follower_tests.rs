@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::sentinel::council::MOST_SENTINELS;
+use crate::sentinel::fixtures::rules;
 use crate::sentinel::scenario::name;
 use crate::sentinel::view::{Companion, MasterView};
 
@@ -28,14 +29,7 @@ fn sentinel(number: u16) -> Address {
 }
 
 fn follower(now: Instant) -> Follower {
-    let rules = Rules {
-        master_name: "mymaster".to_owned(),
-        early_promotion: true,
-        promotion_hold: Duration::from_secs(2),
-        require_majority: false,
-        first_tries: 3,
-    };
-    Follower::new(rules, &[sentinel(1), sentinel(2), sentinel(3)], now)
+    Follower::new(rules(false), &[sentinel(1), sentinel(2), sentinel(3)], now)
 }
 
 fn answer(number: u16, asked: Instant, answer: Result<View, &str>) -> Input {

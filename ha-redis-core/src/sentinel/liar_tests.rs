@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::view::{Companion, Instance, MasterView};
-use super::{Action, Event, Follower, Input, NoAnswer, Rules, View};
+use super::fixtures::{SERVERS, address, rules, view};
+use super::view::Companion;
+use super::{Action, Event, Follower, Input, NoAnswer, View};
 use crate::address::Address;
 
 /// The names of the Sentinels in the configuration, unless that has their addresses.
@@ -15,26 +16,8 @@ const HOSTS: [&str; 3] = ["s1", "s2", "s3"];
 /// The addresses by which they list each other.
 const ANNOUNCED: [&str; 3] = ["10.0.0.1", "10.0.0.2", "10.0.0.3"];
 const IDS: [&str; 3] = ["id1", "id2", "id3"];
-/// What the honest ones know: the master and its replicas.
-const SERVERS: [&str; 3] = ["m", "r1", "r2"];
 /// What the liar speaks of.
 const NAMES: [&str; 5] = ["m", "r1", "r2", "x", "y"];
-
-fn address(name: &str) -> Address {
-    Address::tcp(name, 6379)
-}
-
-fn view(id: Option<&str>, master: &str, epoch: u64, servers: &[&str]) -> View {
-    let master = MasterView { address: address(master), epoch, flags: "master".to_owned(), quorum: 2 };
-    let replica = |server: &&str| Instance {
-        address: address(server),
-        flags: "slave".to_owned(),
-        master_link_up: true,
-    };
-    let replicas = servers.iter().filter(|server| address(server) != master.address).map(replica).collect();
-    let id = id.map(str::to_owned);
-    View { id, master: Some(master), replicas, ..View::default() }
-}
 
 /// What happens next, and how many milliseconds later.
 #[derive(Clone, Debug)]
@@ -123,16 +106,9 @@ struct Scene {
 
 impl Scene {
     fn new(require_majority: bool, cast: Cast) -> Self {
-        let rules = Rules {
-            master_name: "mymaster".to_owned(),
-            early_promotion: true,
-            promotion_hold: Duration::from_secs(2),
-            require_majority,
-            first_tries: 3,
-        };
         let sentinels = if cast.by_name { HOSTS } else { ANNOUNCED }.map(address);
         let now = Instant::now();
-        let follower = Follower::new(rules, &sentinels, now);
+        let follower = Follower::new(rules(require_majority), &sentinels, now);
         let mut scene = Self { follower, cast, start: now, now, done: BTreeMap::new(), ticks: 0 };
         scene.honest_answer(0);
         scene.honest_answer(1);

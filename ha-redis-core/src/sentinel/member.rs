@@ -1,6 +1,5 @@
 //! What is known of one Sentinel.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::sentinel::pace::Allowance;
@@ -148,17 +147,6 @@ impl Member {
     /// Whether it counts for the majority: it is there, or may be.
     pub(super) fn is_counted(&self) -> bool {
         self.is_awaited() || self.is_there()
-    }
-
-    /// Whether it is configured by an address that no majority has listed: it may be one that is listed at another.
-    pub(super) fn is_stranger(&self) -> bool {
-        self.configured && self.listed_id.is_none()
-    }
-
-    /// How many Sentinels there are by its own account, while it is there.
-    pub(super) fn company(&self) -> Option<usize> {
-        let others: BTreeSet<_> = self.last_view()?.sentinels.iter().map(|other| &other.address).collect();
-        Some(others.len() + 1)
     }
 
     /// Whether it was asked for its answer `since` then. A failure stands here, too.

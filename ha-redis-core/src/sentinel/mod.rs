@@ -7,6 +7,8 @@
 mod any_reply;
 mod council;
 mod event;
+#[cfg(test)]
+mod fixtures;
 mod follower;
 #[cfg(test)]
 mod identity_tests;

@@ -60,6 +60,7 @@ scenarios![
     reset_before_a_failover,
     restart_after_a_failover,
     restart_in_place,
+    selection_behind_a_false_one,
     selection_told_late,
     sentinel_restart,
     sentinels_away,
@@ -78,6 +79,7 @@ scenarios![
     two_addresses,
     two_in_a_row,
     two_leaders,
+    unconfirmed_and_no_choice,
 ];
 
 #[test]

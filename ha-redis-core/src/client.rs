@@ -7,24 +7,24 @@ use std::time::Duration;
 use redis::{Cmd, RedisResult, ServerError, Value, cmd};
 
 use crate::address::Address;
+use crate::call::caller::Caller;
 use crate::closing::CloseReport;
 use crate::config::RedisConfig;
 use crate::connection::Connection;
 use crate::dedicated::DedicatedConnection;
-use crate::engine::caller::Caller;
-use crate::engine::core::{Core, Keeper, closed};
-#[cfg(feature = "sentinel")]
-use crate::engine::discovery;
 use crate::error::{Error, Kind, Outcome, said, will_pass};
 use crate::events::Events;
 use crate::health::Health;
+use crate::node::core::{ClientGuard, Core, closed};
 use crate::proto::{read_replication, read_role, replication_question};
 use crate::pubsub::PubSub;
-use crate::replica::ReplicaChoice;
+use crate::replica_choice::ReplicaChoice;
 use crate::retry::{Decision, RetryPolicy};
 use crate::runtime::Runtime;
 #[cfg(feature = "sentinel")]
 use crate::sentinel_connection::SentinelConnection;
+#[cfg(feature = "sentinel")]
+use crate::tasks::discovery;
 use crate::time::{Elapsed, sleep_until, until};
 use crate::topology::Topology;
 
@@ -37,13 +37,13 @@ const CLOSING: Duration = Duration::from_secs(1);
 /// clone and the last [`Connection`] are dropped, its tasks and sockets end.
 #[derive(Clone, Debug)]
 pub struct Client {
-    core: Arc<Keeper>,
+    core: Arc<ClientGuard>,
 }
 
 impl Client {
     /// A client that runs on `runtime`. It does nothing before [`Client::initialize`] or its first command.
     pub fn new(config: RedisConfig, runtime: Arc<dyn Runtime>) -> Self {
-        Self { core: Arc::new(Keeper::new(Core::new(config, runtime))) }
+        Self { core: Arc::new(ClientGuard::new(Core::new(config, runtime))) }
     }
 
     /// Starts the client and waits until it has a connection to the master. Calling it again, or from many
@@ -60,7 +60,7 @@ impl Client {
         let config = &self.core.config;
         let patience = if sentinel { config.failover_wait() } else { config.socket_connect_timeout() * 2 };
         let bound = asked + patience;
-        match until(&*self.core.runtime, bound, self.core.pool.settled(sentinel)).await {
+        match until(&*self.core.runtime, bound, self.core.pool.first_connection(sentinel)).await {
             Ok(settled) => settled,
             Err(Elapsed) => Err(self.core.pool.nothing_usable()),
         }
@@ -100,11 +100,11 @@ impl Client {
     /// As [`Client::replica_connection`], with a choice of one's own, or another
     /// [`ReplicaStrategy`](crate::ReplicaStrategy) than the configured one.
     pub fn replica_connection_by(&self, choice: impl ReplicaChoice) -> Connection {
-        Connection::new(self.caller().reading(Arc::new(choice)))
+        Connection::new(self.caller().reading_replicas(Arc::new(choice)))
     }
 
     /// A connection that nobody else uses, for WATCH or MULTI by hand. At most `max_connections` are open at a
-    /// time, less the `lanes` that the handles share; one is always allowed.
+    /// time, less the `shared_connections` that the handles share; one is always allowed.
     ///
     /// # Errors
     /// When there is no free connection, and none can be made, within `failover_wait`.
@@ -157,12 +157,12 @@ impl Client {
         Fut: Future<Output = RedisResult<T>>,
     {
         let budget = || self.core.budget.take();
-        let lane = self.core.next_lane();
+        let shared_index = self.core.next_shared_connection();
         // What an attempt before has sent may still reach the server.
         let mut is_repeat = false;
         let attempt = || {
             let fences = if std::mem::replace(&mut is_repeat, true) { self.core.fences.count() } else { 0 };
-            let caller = self.caller().repeating(lane, fences);
+            let caller = self.caller().repeating(shared_index, fences);
             operation(Connection::new(caller).without_retries())
         };
         repeat(&*self.core.runtime, policy, budget, attempt).await
@@ -173,7 +173,7 @@ impl Client {
         let runtime = &*self.core.runtime;
         let asked = runtime.now();
         let bound = asked + self.core.config.socket_timeout();
-        let mut connection = self.connection().without_retries().without_patience();
+        let mut connection = self.connection().without_retries().without_refusal_waits();
         let mut questions = redis::pipe();
         questions.cmd("PING").cmd("ROLE");
         let answers = match until(runtime, bound, connection.request_pipeline(&questions)).await {
@@ -182,13 +182,13 @@ impl Client {
         };
         let latency = answers.is_ok().then(|| runtime.now() - asked);
         let role = answers.as_ref().ok().and_then(|answers| read_role(answers.get(1)?).ok());
-        let (open_connections, lanes) = self.core.pool.open_lanes();
+        let (open_connections, shared_connections) = self.core.pool.open_shared_connections();
         Health {
             master: self.core.pool.master(),
             latency,
             role,
             open_connections,
-            expected_connections: lanes,
+            expected_connections: shared_connections,
             dedicated_connections: self.core.pool.dedicated_connections(),
             error: answers.and_then(|answers| answers.into_iter().try_for_each(check_state)).err(),
         }
@@ -196,7 +196,7 @@ impl Client {
 
     fn unanswered(&self) -> Error {
         match self.core.pool.master() {
-            Some(master) if self.core.pool.open_lanes().0 > 0 => {
+            Some(master) if self.core.pool.open_shared_connections().0 > 0 => {
                 let message =
                     format!("{master} did not answer a PING within {:?}", self.config().socket_timeout());
                 Error::new(Kind::Timeout, message).with_outcome(Outcome::MaybeApplied)

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
 
-use crate::aborted_transaction;
-use crate::engine::caller::Caller;
-use crate::engine::calling::Calling;
+use crate::call::aborted_transaction;
+use crate::call::caller::Caller;
+use crate::call::future::CallFuture;
+use crate::conn::link::Call;
 use crate::error::{Error, Kind, Outcome};
-use crate::link::Call;
 use crate::proto::{Reply, Transaction};
 use crate::retry::{RetryPolicy, RetrySafety};
 
@@ -19,7 +19,7 @@ use crate::retry::{RetryPolicy, RetrySafety};
 /// [`Client::replica_connection`](crate::Client::replica_connection) reads from its replicas.
 ///
 /// A handle sends its calls one after another over one connection. Between two handles, clones or not, there is no
-/// order: they may use different [lanes](crate::RedisConfig::lanes).
+/// order: they may use different [lanes](crate::RedisConfig::shared_connections).
 ///
 /// With a runtime crate it implements [`redis::aio::ConnectionLike`], so that `redis::AsyncCommands`, `cmd`,
 /// `pipe`, `Script` and scans work on it. A scan goes on only at the server process that gave its cursor: after a failover
@@ -51,7 +51,7 @@ pub struct Connection {
 
 impl Clone for Connection {
     fn clone(&self) -> Self {
-        Self { caller: self.caller.again() }
+        Self { caller: self.caller.fork() }
     }
 }
 
@@ -88,8 +88,8 @@ impl Connection {
     }
 
     /// The same connection for calls that tell of a refusal also when it may pass.
-    pub(crate) fn without_patience(mut self) -> Self {
-        self.caller.terms_mut().waits_out_refusals = false;
+    pub(crate) fn without_refusal_waits(mut self) -> Self {
+        self.caller.terms_mut().waits_for_refusals = false;
         self
     }
 
@@ -118,8 +118,8 @@ impl Connection {
     }
 }
 
-/// A command on its way. By hand, as [`Calling`] is.
-struct Requesting<'a>(Calling<'a>);
+/// A command on its way. By hand, as [`CallFuture`] is.
+struct Requesting<'a>(CallFuture<'a>);
 
 impl Future for Requesting<'_> {
     type Output = RedisResult<Value>;

@@ -6,19 +6,19 @@ use std::time::Instant;
 use futures_lite::future;
 use redis::{Cmd, Pipeline, RedisResult, Value};
 
+use crate::call::checked_out::{CheckedOut, borrow};
+use crate::call::exchange::{Attempt, Failure, exchange_in_turn, overloaded, stage_in_turn};
+use crate::call::future::not_allowed;
+use crate::call::refused::{refused, told};
 use crate::command::{
     Placement, Safety, pipeline_placement, pipeline_placement_on_dedicated, placement, placement_on_dedicated,
 };
+use crate::conn::driver::unresponsive;
+use crate::conn::link::ReplySlot;
+use crate::conn::link::{Call, SubmitError};
 use crate::connection::{out_of_step, values};
-use crate::engine::borrowed::{Borrowed, borrow};
-use crate::engine::calling::not_allowed;
-use crate::engine::core::Keeper;
-use crate::engine::driver::unresponsive;
-use crate::engine::exchange::{Attempt, Failure, exchange_in_turn, overloaded, stage_in_turn};
-use crate::engine::refused::{refused, told};
 use crate::error::{Error, Kind, Outcome};
-use crate::link::Slot;
-use crate::link::{Call, NotTaken};
+use crate::node::core::ClientGuard;
 use crate::proto::{Reply, ReplyBound};
 use crate::retry::RefusalWait;
 use crate::time::{sleep_until, until};
@@ -40,12 +40,12 @@ use crate::time::{sleep_until, until};
 /// A call that is dropped before its end may or may not run on the server; a later call never sees its reply.
 #[derive(Debug)]
 pub struct DedicatedConnection {
-    core: Arc<Keeper>,
-    borrowed: Borrowed,
+    core: Arc<ClientGuard>,
+    borrowed: CheckedOut,
 }
 
 impl DedicatedConnection {
-    pub(crate) async fn take(core: &Arc<Keeper>) -> Result<Self, Error> {
+    pub(crate) async fn take(core: &Arc<ClientGuard>) -> Result<Self, Error> {
         let wait = core.config.failover_wait();
         let wait = core.config.call_timeout().map_or(wait, |timeout| timeout.min(wait));
         let bound = core.runtime.now() + wait;
@@ -98,7 +98,7 @@ impl DedicatedConnection {
         let bound = now + self.core.config.failover_wait();
         let bound = by.map_or(bound, |by| by.min(bound));
         let reply_bound = ReplyBound { within, by };
-        let slot = Arc::new(Slot::default());
+        let slot = Arc::new(ReplySlot::default());
         let mut refusals = RefusalWait::default();
         loop {
             let attempt = match placement {
@@ -113,16 +113,16 @@ impl DedicatedConnection {
                 Ok(reply) => return Ok(told(call, reply, false)),
                 Err(Failure::Error(error)) => return Err(error),
                 Err(Failure::Late(late)) => return Err(late.into_error(&self.core)),
-                Err(Failure::NotTaken(NotTaken::Ended(why) | NotTaken::ReadOnly(why))) => {
+                Err(Failure::SubmitError(SubmitError::Ended(why) | SubmitError::ReadOnly(why))) => {
                     return Err(why.with_outcome(Outcome::NotSent));
                 }
-                Err(Failure::NotTaken(NotTaken::Full)) => return Err(overloaded()),
-                Err(Failure::NotTaken(NotTaken::Silent)) => {
+                Err(Failure::SubmitError(SubmitError::Full)) => return Err(overloaded()),
+                Err(Failure::SubmitError(SubmitError::Silent)) => {
                     let why = unresponsive(&self.borrowed.link().address, timeout);
                     return Err(why.with_outcome(Outcome::NotSent));
                 }
                 // A failover is under way: it ends this connection, or is aborted.
-                Err(Failure::NotTaken(NotTaken::Held)) => {
+                Err(Failure::SubmitError(SubmitError::Held)) => {
                     let released = until(&*self.core.runtime, bound, self.core.pool.released()).await;
                     if released.is_err() || self.core.runtime.now() >= bound {
                         return Err(Error::new(Kind::Timeout, "a failover took too long"));
@@ -156,14 +156,14 @@ impl DedicatedConnection {
         let bound = now + core.config.failover_wait();
         let bound = by.map_or(bound, |by| by.min(bound));
         let Some((at, _)) = refusals.next(bound, now, random) else { return false };
-        future::or(sleep_until(&*core.runtime, at), core.pool.superseded(generation)).await;
+        future::or(sleep_until(&*core.runtime, at), core.pool.master_changed(generation)).await;
         true
     }
 
     async fn exchange(
         &mut self,
         call: Call<'_>,
-        slot: &Arc<Slot>,
+        slot: &Arc<ReplySlot>,
         reply_bound: ReplyBound,
         bound: Instant,
     ) -> Attempt {
@@ -174,7 +174,7 @@ impl DedicatedConnection {
         self.borrowed.busy = match &attempt {
             Ok(_) => false,
             Err(Failure::Error(_) | Failure::Late(_)) => true,
-            Err(Failure::NotTaken(_)) => owed,
+            Err(Failure::SubmitError(_)) => owed,
         };
         // Replies come in order.
         self.borrowed.owes_to_nobody &= attempt.is_err();
@@ -185,14 +185,14 @@ impl DedicatedConnection {
     async fn send(
         &mut self,
         call: Call<'_>,
-        slot: &Arc<Slot>,
+        slot: &Arc<ReplySlot>,
         reply_bound: ReplyBound,
         bound: Instant,
     ) -> Attempt {
         let link = self.borrowed.link();
         let staged = stage_in_turn(link, slot, call, reply_bound, &self.core, bound).await;
         self.borrowed.owes_to_nobody |= staged.is_ok();
-        staged.map(|()| Reply::One(Value::Nil)).map_err(Failure::NotTaken)
+        staged.map(|()| Reply::One(Value::Nil)).map_err(Failure::SubmitError)
     }
 }
 

@@ -76,11 +76,11 @@ pub struct FailoverReport {
     /// The master after: the same, when it came back in place.
     pub to: Address,
     /// When it was known who is master, and a connection to it was ready.
-    pub resolved: Duration,
+    pub time_to_connect: Duration,
     /// When the first call succeeded; `None` when there was none.
     pub first_success: Option<Duration>,
     /// How many times a call waited for a connection, and got one.
-    pub held: u64,
+    pub calls_held: u64,
     /// How many attempts were repeated.
     pub retried: u64,
     /// How many calls failed as not sent.
@@ -96,9 +96,9 @@ impl FailoverReport {
         Self {
             from: master.clone(),
             to: master.clone(),
-            resolved: Duration::ZERO,
+            time_to_connect: Duration::ZERO,
             first_success: None,
-            held: 0,
+            calls_held: 0,
             retried: 0,
             not_sent: 0,
             not_applied: 0,
@@ -125,13 +125,13 @@ impl FailoverReport {
 impl fmt::Display for FailoverReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.from == self.to {
-            true => write!(f, "{} is back after {:?}", self.to, self.resolved)?,
-            false => write!(f, "{} took over from {} after {:?}", self.to, self.from, self.resolved)?,
+            true => write!(f, "{} is back after {:?}", self.to, self.time_to_connect)?,
+            false => write!(f, "{} took over from {} after {:?}", self.to, self.from, self.time_to_connect)?,
         }
         if let Some(first_success) = self.first_success {
             write!(f, ", first success after {first_success:?}")?;
         }
-        write!(f, "; {} calls held, {} attempts repeated, ", self.held, self.retried)?;
+        write!(f, "; {} calls held, {} attempts repeated, ", self.calls_held, self.retried)?;
         let Self { not_sent, not_applied, maybe_applied, .. } = self;
         write!(f, "{not_sent} failed as not sent, {not_applied} not applied, {maybe_applied} maybe applied")
     }
@@ -171,13 +171,13 @@ impl Stream for Events {
 
 /// Where events are told, whether or not anybody listens.
 #[derive(Debug)]
-pub(crate) struct Announcer {
+pub(crate) struct EventSender {
     sender: Sender<Event>,
     /// Keeps the channel open while nobody listens.
     silent: InactiveReceiver<Event>,
 }
 
-impl Announcer {
+impl EventSender {
     pub(crate) fn new() -> Self {
         let (mut sender, receiver) = async_broadcast::broadcast(WAITING);
         sender.set_overflow(true);
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_slow_reader_loses_the_oldest_and_is_told_how_many() {
-        let announcer = Announcer::new();
+        let announcer = EventSender::new();
         announcer.tell(connected(1));
         let mut events = announcer.listen();
         (0..WAITING as u16 + 7).for_each(|number| announcer.tell(connected(number)));
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn each_reader_hears_everything() {
-        let announcer = Announcer::new();
+        let announcer = EventSender::new();
         let (mut one, mut other) = (announcer.listen(), announcer.listen());
         announcer.tell(connected(1));
         assert_eq!((port(block_on(one.next())), port(block_on(other.next()))), (1, 1));

@@ -11,41 +11,35 @@
 //! | `aio` | `redis::aio::ConnectionLike` for [`Connection`]; runtime crates turn it on |
 
 pub mod address;
-mod alarm;
-mod background_drop;
 pub mod command;
 pub mod config;
 pub mod proto;
 pub mod runtime;
 
-mod aborted_transaction;
+mod alarm;
+mod background_drop;
+mod call;
 mod client;
 mod closing;
+mod conn;
 mod connection;
+mod coop_budget;
 mod dedicated;
-mod engine;
 mod error;
 mod events;
 mod health;
-mod link;
 #[cfg(any(test, fuzzing))]
 mod manual_runtime;
+mod node;
 mod peer_text;
-mod pool;
 mod pubsub;
-mod replica;
+mod replica_choice;
 mod retry;
-#[cfg(feature = "sentinel")]
-mod sentinel;
 #[cfg(feature = "sentinel")]
 mod sentinel_connection;
 mod sync;
+mod tasks;
 mod time;
-#[cfg(feature = "tls")]
-mod tls;
-#[cfg(not(feature = "tls"))]
-#[path = "tls/off.rs"]
-mod tls;
 mod topology;
 mod wait_queue;
 
@@ -53,7 +47,7 @@ mod wait_queue;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing {
-    use crate::engine::driver_script::{follow, read_script};
+    use crate::conn::driver_script::{follow, read_script};
 
     /// Follows the script that these bytes stand for; panics when something does not hold.
     pub fn drive(bytes: &[u8]) {
@@ -64,7 +58,7 @@ pub mod fuzzing {
     /// Reads these bytes as the replies of a Sentinel, and of a server; panics when something does not hold.
     #[cfg(feature = "sentinel")]
     pub fn read_replies(bytes: &[u8]) {
-        crate::sentinel::check_bytes(bytes);
+        crate::topology::sentinel::check_bytes(bytes);
     }
 }
 
@@ -80,8 +74,8 @@ pub use health::Health;
 pub use proto::{Role, Scope};
 pub use pubsub::{PubSub, PubSubEvent, PubSubSink, PubSubStream};
 pub use redis;
-pub use replica::{ReplicaCandidate, ReplicaChoice, ReplicaStrategy, Turn};
-pub use retry::{Jitter, RetryPolicy, RetrySafety, UnknownWord};
+pub use replica_choice::{ReplicaCandidate, ReplicaChoice, ReplicaStrategy, SelectionContext};
+pub use retry::{Jitter, ParseChoiceError, RetryPolicy, RetrySafety};
 #[cfg(feature = "sentinel")]
 pub use sentinel_connection::SentinelConnection;
 pub use topology::{Replica, SentinelState, Topology};

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use redis::{Cmd, Pipeline, RedisResult, Value};
 
 use crate::address::Address;
+use crate::call::future::not_allowed;
 use crate::command::{Placement, Safety, pipeline_placement};
-use crate::engine::calling::not_allowed;
-use crate::engine::core::{Keeper, closed};
-use crate::engine::dialog::Dialog;
+use crate::conn::link::Call;
+use crate::conn::raw_connection::RawConnection;
 use crate::error::{Error, Kind, Outcome};
-use crate::link::Call;
-use crate::pool::GivenBy;
+use crate::node::core::{ClientGuard, closed};
+use crate::node::shard::AddressSource;
 use crate::time::{Elapsed, until};
 
 /// A connection to one of the Sentinels, from [`Client::sentinel_connection`](crate::Client::sentinel_connection), for
@@ -29,21 +29,21 @@ use crate::time::{Elapsed, until};
 /// # Cancellation safety
 /// A call that is dropped before its end may or may not run on the Sentinel; a later call never sees its reply.
 pub struct SentinelConnection {
-    core: Arc<Keeper>,
+    core: Arc<ClientGuard>,
     address: Address,
     /// `None` after a call without an end.
-    dialog: Option<Dialog>,
+    raw: Option<RawConnection>,
 }
 
 impl SentinelConnection {
-    pub(crate) async fn open(core: &Arc<Keeper>) -> Result<Self, Error> {
+    pub(crate) async fn open(core: &Arc<ClientGuard>) -> Result<Self, Error> {
         if !core.config.use_sentinel() {
             let message = "there are no Sentinels to connect to: the configuration says use_sentinel = false";
             return Err(Error::new(Kind::Config, message));
         }
         core.start(None).await?;
-        let (address, dialog) = connect(core, None).await?;
-        Ok(Self { core: Arc::clone(core), address, dialog: Some(dialog) })
+        let (address, raw) = connect(core, None).await?;
+        Ok(Self { core: Arc::clone(core), address, raw: Some(raw) })
     }
 
     /// The Sentinel that was asked last, and will be asked next if it can be.
@@ -85,19 +85,19 @@ impl SentinelConnection {
     /// Asks once: on the connection that is there, or else on one to whichever Sentinel can be reached.
     async fn ask(&mut self, commands: &[Cmd]) -> Result<Vec<Value>, Error> {
         self.core.pool.check_open()?;
-        let mut dialog = match self.dialog.take() {
-            Some(dialog) => dialog,
+        let mut raw = match self.raw.take() {
+            Some(raw) => raw,
             None => {
-                let (address, dialog) = connect(&self.core, Some(&self.address)).await?;
+                let (address, raw) = connect(&self.core, Some(&self.address)).await?;
                 self.address = address;
-                dialog
+                raw
             }
         };
         let within = self.core.config.sentinel_socket_timeout();
         let bound = self.core.runtime.now() + within;
-        let failed = match until(&*self.core.runtime, bound, dialog.ask(commands)).await {
+        let failed = match until(&*self.core.runtime, bound, raw.query(commands)).await {
             Ok(Ok(values)) => {
-                self.dialog = Some(dialog);
+                self.raw = Some(raw);
                 return Ok(values);
             }
             Ok(Err(error)) => error,
@@ -108,7 +108,7 @@ impl SentinelConnection {
 }
 
 /// Connects to the first Sentinel that can be reached; to `failed` only if there is no other.
-async fn connect(core: &Keeper, failed: Option<&Address>) -> Result<(Address, Dialog), Error> {
+async fn connect(core: &ClientGuard, failed: Option<&Address>) -> Result<(Address, RawConnection), Error> {
     let mut sentinels = core.sentinel_list.addresses();
     sentinels.sort_by_key(|address| Some(address) == failed);
     let mut errors = Vec::new();
@@ -117,10 +117,10 @@ async fn connect(core: &Keeper, failed: Option<&Address>) -> Result<(Address, Di
             core.pool.closing().await;
             Err(closed())
         };
-        let attempt = core.sentinels.connect(&address, &GivenBy::SentinelList);
+        let attempt = core.sentinels.connect(&address, &AddressSource::SentinelList);
         // The attempt comes second: it may fail at once, and a closed client is to say that it is closed.
         match futures_lite::future::or(closing, attempt).await {
-            Ok((dialog, _)) => return Ok((address, dialog)),
+            Ok((raw, _)) => return Ok((address, raw)),
             Err(error) if error.is_closed() => return Err(error),
             Err(error) => errors.push(error.message().to_owned()),
         }

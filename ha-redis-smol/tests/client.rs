@@ -53,7 +53,7 @@ fn a_hung_server_is_given_up_in_time() {
         server.hang().unwrap();
         assert!(redis.get::<_, Option<i64>>("key").await.unwrap_err().is_timeout());
         server.resume().unwrap();
-        let policy = RetryPolicy::new().attempts(100);
+        let policy = RetryPolicy::new().max_retries(100);
         ha_redis_smol::retry(policy, || async { client.connection().set::<_, _, ()>("key", 1).await })
             .await
             .unwrap();

@@ -30,7 +30,7 @@ impl AddressMap {
     /// Whether each entry maps a host to a host, or a host and port to a host and port, and none is there twice.
     pub(super) fn is_valid(&self) -> bool {
         let places = self.entries.iter().map(|(announced, reached)| {
-            let (announced, reached) = (Place::read(announced)?, Place::read(reached)?);
+            let (announced, reached) = (Target::read(announced)?, Target::read(reached)?);
             (announced.port.is_some() == reached.port.is_some()).then_some(announced)
         });
         let mut known = HashSet::new();
@@ -66,10 +66,10 @@ impl AddressMap {
     pub fn reach(&self, address: &Address) -> Option<Address> {
         let Address::Tcp { host, port } = address else { return None };
         let entry = |port: Option<u16>| {
-            let announced = Place { host: host.to_ascii_lowercase(), port };
+            let announced = Target { host: host.to_ascii_lowercase(), port };
             let mut entries = self.entries.iter();
-            let (_, reached) = entries.find(|(place, _)| Place::read(place).as_ref() == Some(&announced))?;
-            Place::read(reached)
+            let (_, reached) = entries.find(|(place, _)| Target::read(place).as_ref() == Some(&announced))?;
+            Target::read(reached)
         };
         let reached = entry(Some(*port)).or_else(|| entry(None))?;
         Some(Address::tcp(reached.host, reached.port.unwrap_or(*port)))
@@ -89,12 +89,12 @@ impl fmt::Display for AddressMap {
 
 /// One side of an entry: `host`, `host:port`, `::1` or `[::1]:port`. Names of hosts have no case.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Place {
+struct Target {
     host: String,
     port: Option<u16>,
 }
 
-impl Place {
+impl Target {
     fn read(text: &str) -> Option<Self> {
         let text = text.to_ascii_lowercase();
         if is_host(&text) {

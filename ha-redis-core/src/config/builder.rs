@@ -7,7 +7,7 @@ use super::check::check;
 use super::password::Password;
 use super::{AddressMap, ConfigError, Protocol, RedisConfig};
 use crate::address::Address;
-use crate::replica::ReplicaStrategy;
+use crate::replica_choice::ReplicaStrategy;
 use crate::retry::{Jitter, RetrySafety};
 
 /// Builds a [`RedisConfig`]. What is not set keeps its default; the accessors of [`RedisConfig`] name units and
@@ -99,8 +99,8 @@ impl RedisConfigBuilder {
     }
 
     /// How many connections the handles share, 1 to 64.
-    pub fn lanes(mut self, lanes: usize) -> Self {
-        self.config.lanes = lanes;
+    pub fn shared_connections(mut self, shared_connections: usize) -> Self {
+        self.config.shared_connections = shared_connections;
         self
     }
 

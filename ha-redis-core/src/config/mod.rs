@@ -58,7 +58,7 @@ pub use self::error::{ConfigError, Problem};
 use self::password::Password;
 pub use self::protocol::Protocol;
 use crate::address::Address;
-use crate::replica::ReplicaStrategy;
+use crate::replica_choice::ReplicaStrategy;
 use crate::retry::{Jitter, RetrySafety};
 
 const MAX_CONNECTIONS: usize = 10_000;
@@ -92,7 +92,7 @@ pub struct RedisConfig {
     db: u32,
     protocol: Protocol,
     max_connections: usize,
-    lanes: usize,
+    shared_connections: usize,
     socket_timeout: Duration,
     socket_connect_timeout: Duration,
     health_check_interval: Duration,
@@ -147,7 +147,7 @@ impl Default for RedisConfig {
             db: 0,
             protocol: Protocol::Auto,
             max_connections: 50,
-            lanes: 1,
+            shared_connections: 1,
             socket_timeout: Duration::from_secs(5),
             socket_connect_timeout: Duration::from_secs(2),
             health_check_interval: Duration::from_secs(30),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::retry::UnknownWord;
+use crate::retry::ParseChoiceError;
 
 /// The version of Redis's protocol that connections speak: the setting `protocol`.
 ///
@@ -33,14 +33,14 @@ impl fmt::Display for Protocol {
 
 /// Reads what `Display` writes, and `3` and `2` as in the URLs of redis-rs.
 impl FromStr for Protocol {
-    type Err = UnknownWord;
+    type Err = ParseChoiceError;
 
-    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+    fn from_str(text: &str) -> Result<Self, ParseChoiceError> {
         match text {
             "auto" => Ok(Self::Auto),
             "resp3" | "3" => Ok(Self::Resp3),
             "resp2" | "2" => Ok(Self::Resp2),
-            _ => Err(UnknownWord),
+            _ => Err(ParseChoiceError),
         }
     }
 }

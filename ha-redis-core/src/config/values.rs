@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::password::Password;
 use super::{AddressMap, Protocol, RedisConfig};
 use crate::address::Address;
-use crate::replica::ReplicaStrategy;
+use crate::replica_choice::ReplicaStrategy;
 use crate::retry::{Jitter, RetrySafety};
 
 impl RedisConfig {
@@ -59,8 +59,8 @@ impl RedisConfig {
     /// How many connections to the master the handles share, 1 to 64. Each handle keeps to one, on which its calls run
     /// in order; clones are spread over all of them. More than one keeps small commands from waiting behind large
     /// values, and pays where the client has cores to spare. Default: 1 (not a setting of the Python library).
-    pub fn lanes(&self) -> usize {
-        self.lanes
+    pub fn shared_connections(&self) -> usize {
+        self.shared_connections
     }
 
     /// How long a reply may take, up to 24 hours. Default: 5 s, as in the Python library `ha_redis`.

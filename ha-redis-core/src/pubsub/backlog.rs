@@ -16,7 +16,7 @@ pub(crate) struct Backlog {
     used: usize,
     entries: VecDeque<Entry>,
     /// Behind the last message.
-    last: Notices,
+    last: MonitorMailbox,
     /// Between the loss of a connection and the moment at which everything is subscribed to again.
     gap: bool,
     /// What has come on a new connection before that moment.
@@ -24,14 +24,14 @@ pub(crate) struct Backlog {
 }
 
 struct Entry {
-    before: Option<Box<Notices>>,
+    before: Option<Box<MonitorMailbox>>,
     message: Msg,
     size: usize,
 }
 
 /// All that there is to say between two messages.
 #[derive(Default)]
-struct Notices {
+struct MonitorMailbox {
     missed: u64,
     lost: Option<Error>,
     refused: VecDeque<(Subscription, Error)>,
@@ -44,7 +44,7 @@ impl Backlog {
             room,
             used: 0,
             entries: VecDeque::new(),
-            last: Notices::default(),
+            last: MonitorMailbox::default(),
             gap: false,
             early: VecDeque::new(),
         }
@@ -105,7 +105,7 @@ impl Backlog {
 
     pub(super) fn take(&mut self) -> Option<PubSubEvent> {
         let Some(first) = self.entries.front_mut() else { return self.last.take() };
-        if let Some(notice) = first.before.as_mut().and_then(|notices| notices.take()) {
+        if let Some(notice) = first.before.as_mut().and_then(|mailbox| mailbox.take()) {
             return Some(notice);
         }
         let first = self.entries.pop_front()?;
@@ -123,22 +123,22 @@ impl Backlog {
     fn drop_oldest(&mut self) {
         let Some(mut oldest) = self.entries.pop_front().or_else(|| self.early.pop_front()) else { return };
         self.used -= oldest.size;
-        let mut notices = oldest.before.take().unwrap_or_default();
-        notices.missed += 1;
+        let mut mailbox = oldest.before.take().unwrap_or_default();
+        mailbox.missed += 1;
         match self.entries.front_mut() {
             Some(first) => {
-                notices.join(first.before.take().map(|later| *later).unwrap_or_default());
-                first.before = Some(notices);
+                mailbox.join(first.before.take().map(|later| *later).unwrap_or_default());
+                first.before = Some(mailbox);
             }
             None => {
-                notices.join(std::mem::take(&mut self.last));
-                self.last = *notices;
+                mailbox.join(std::mem::take(&mut self.last));
+                self.last = *mailbox;
             }
         }
     }
 }
 
-impl Notices {
+impl MonitorMailbox {
     /// Two gaps with nothing to read between them are one.
     fn lose(&mut self, why: Error) {
         if self.resubscribed {

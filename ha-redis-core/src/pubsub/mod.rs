@@ -12,11 +12,11 @@ use futures_core::Stream;
 use futures_lite::StreamExt;
 use redis::{Msg, ToRedisArgs};
 
-use crate::engine::core::Keeper;
-use crate::engine::subscriber::{self, Order};
 use crate::error::{Error, Kind, Outcome};
+use crate::node::core::ClientGuard;
 use crate::proto::Scope;
 use crate::proto::pubsub::{Verb, named};
+use crate::tasks::subscriber::{self, SubscriptionRequest};
 use crate::time::{Elapsed, until};
 
 pub(crate) use inbox::Inbox;
@@ -109,9 +109,9 @@ pub enum PubSubEvent {
 /// cancellation safety. Clones are for the same subscriber.
 #[derive(Clone, Debug)]
 pub struct PubSubSink {
-    core: Arc<Keeper>,
+    core: Arc<ClientGuard>,
     inbox: Arc<Inbox>,
-    orders: Sender<Order>,
+    requests: Sender<SubscriptionRequest>,
 }
 
 /// The half of a [`PubSub`] that reads. Dropping it ends the connection.
@@ -125,15 +125,15 @@ pub struct PubSubStream {
 
 impl PubSub {
     /// Starts a subscriber, and waits for its connection.
-    pub(crate) async fn open(core: &Arc<Keeper>) -> Result<Self, Error> {
+    pub(crate) async fn open(core: &Arc<ClientGuard>) -> Result<Self, Error> {
         core.start(None).await?;
         core.pool.check_open()?;
         let inbox = Arc::new(Inbox::new(core.config.pubsub_buffer_bytes()));
-        let (orders, ordered) = async_channel::bounded(1);
+        let (requests, ordered) = async_channel::bounded(1);
         let (reader, gone) = async_channel::bounded(1);
         let task = subscriber::run(Arc::clone(core), Arc::clone(&inbox), ordered, gone);
         core.spawn(Box::pin(task))?;
-        let sink = PubSubSink { core: Arc::clone(core), inbox: Arc::clone(&inbox), orders };
+        let sink = PubSubSink { core: Arc::clone(core), inbox: Arc::clone(&inbox), requests };
         let stream = PubSubStream { inbox, _sink: sink.clone(), _reader: reader };
         sink.order(Verb::Subscribe, Scope::Channel, Vec::new()).await?;
         Ok(Self { sink, stream })
@@ -285,9 +285,9 @@ impl PubSubSink {
         let patience = config.call_timeout().map_or(patience, |timeout| timeout.min(patience));
         let runtime = &*self.core.runtime;
         let (waiter, settled) = async_channel::bounded(1);
-        let order = Order { verb, scope, names, waiter };
+        let order = SubscriptionRequest { verb, scope, names, waiter };
         let exchange = async {
-            self.orders.send(order).await.ok()?;
+            self.requests.send(order).await.ok()?;
             settled.recv().await.ok()
         };
         match until(runtime, runtime.now() + patience, exchange).await {

@@ -43,18 +43,18 @@ impl fmt::Display for Jitter {
 }
 
 impl FromStr for Jitter {
-    type Err = UnknownWord;
+    type Err = ParseChoiceError;
 
-    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+    fn from_str(text: &str) -> Result<Self, ParseChoiceError> {
         let all = [Self::Added, Self::Equal, Self::Full, Self::None];
-        all.into_iter().find(|jitter| jitter.to_string() == text).ok_or(UnknownWord)
+        all.into_iter().find(|jitter| jitter.to_string() == text).ok_or(ParseChoiceError)
     }
 }
 
 /// A text that names none of the choices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it is none of the words that are allowed")]
-pub struct UnknownWord;
+pub struct ParseChoiceError;
 
 /// No wait is longer, whatever a caller asks for.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -79,7 +79,7 @@ impl Backoff {
     pub(crate) const AFTER_A_WAIT: Self =
         Self { base: Duration::from_millis(200), cap: Duration::from_millis(200), jitter: Jitter::Full };
     /// Between attempts that fail until somebody changes a setting.
-    pub(crate) const HOPELESS: Self =
+    pub(crate) const PERMANENT_FAILURE: Self =
         Self { base: Duration::from_millis(250), cap: Duration::from_secs(5), jitter: Jitter::Equal };
 
     /// The wait before retry number `retry`, counted from 0.
@@ -119,6 +119,6 @@ mod tests {
         for jitter in [Jitter::Added, Jitter::Equal, Jitter::Full, Jitter::None] {
             assert_eq!(jitter.to_string().parse(), Ok(jitter));
         }
-        assert_eq!("some".parse::<Jitter>(), Err(UnknownWord));
+        assert_eq!("some".parse::<Jitter>(), Err(ParseChoiceError));
     }
 }

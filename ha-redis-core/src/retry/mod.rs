@@ -18,7 +18,7 @@ use crate::command::Safety;
 use crate::error::{Kind, Outcome, RedisErrorExt, passes};
 
 pub(crate) use backoff::Backoff;
-pub use backoff::{Jitter, UnknownWord};
+pub use backoff::{Jitter, ParseChoiceError};
 pub(crate) use budget::RetryBudget;
 pub(crate) use refusal_wait::RefusalWait;
 pub use safety::RetrySafety;
@@ -54,11 +54,11 @@ impl RetryPolicy {
 
     /// A policy that never tries again.
     pub fn never() -> Self {
-        Self::new().attempts(0)
+        Self::new().max_retries(0)
     }
 
     /// How many attempts may follow the first.
-    pub fn attempts(mut self, attempts: u32) -> Self {
+    pub fn max_retries(mut self, attempts: u32) -> Self {
         self.attempts = attempts;
         self
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::command::Safety;
-use crate::retry::UnknownWord;
+use crate::retry::ParseChoiceError;
 
 /// Which commands may be sent again although they may have run: those whose reply was lost.
 ///
@@ -45,10 +45,10 @@ impl fmt::Display for RetrySafety {
 }
 
 impl FromStr for RetrySafety {
-    type Err = UnknownWord;
+    type Err = ParseChoiceError;
 
-    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+    fn from_str(text: &str) -> Result<Self, ParseChoiceError> {
         let all = [Self::ReadOnly, Self::Repeatable, Self::Anything];
-        all.into_iter().find(|safety| safety.to_string() == text).ok_or(UnknownWord)
+        all.into_iter().find(|safety| safety.to_string() == text).ok_or(ParseChoiceError)
     }
 }

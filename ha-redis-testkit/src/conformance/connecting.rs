@@ -59,7 +59,7 @@ async fn initializing_from_many_tasks_makes_one_connection(kit: Kit) {
 
 async fn handles_are_spread_over_the_lanes_and_each_keeps_to_its_own(kit: Kit) {
     let server = Server::start().unwrap();
-    let client = kit.connect(settings(server.port()).lanes(3).build().unwrap()).await.unwrap();
+    let client = kit.connect(settings(server.port()).shared_connections(3).build().unwrap()).await.unwrap();
     let mut all = BTreeSet::new();
     for mut redis in vec![client.connection(); 6] {
         let mut own = BTreeSet::new();

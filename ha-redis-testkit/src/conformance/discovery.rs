@@ -228,8 +228,8 @@ async fn a_sentinel_can_be_asked_and_the_next_one_takes_its_place(kit: Kit) {
     let hung = topology.sentinels().iter().find(|server| server.address().to_string() == asked).unwrap();
     hung.hang().unwrap();
     let reset = redis::cmd("SENTINEL").arg("RESET").arg("nosuch").take();
-    let doubt = reset.query_async::<i64>(&mut sentinel).await.unwrap_err();
-    assert_eq!(doubt.outcome(), Outcome::MaybeApplied, "{doubt}");
+    let mark_unconfirmed = reset.query_async::<i64>(&mut sentinel).await.unwrap_err();
+    assert_eq!(mark_unconfirmed.outcome(), Outcome::MaybeApplied, "{mark_unconfirmed}");
     assert_eq!(reset.query_async::<i64>(&mut sentinel).await.unwrap(), 0, "the next one");
     hung.resume().unwrap();
 }

@@ -41,7 +41,6 @@ mod failover;
 mod faults;
 mod files;
 mod floods;
-mod hopeless;
 mod hostile;
 mod hostile_sentinels;
 mod kit;
@@ -53,6 +52,7 @@ mod no_response;
 mod operators;
 mod outcomes;
 mod partition;
+mod permanent_failure;
 mod permissions;
 mod process;
 mod protocols;
@@ -95,7 +95,7 @@ const SUITE: &[&[Test]] = &[
     files::TESTS,
     faults::TESTS,
     floods::TESTS,
-    hopeless::TESTS,
+    permanent_failure::TESTS,
     hostile::TESTS,
     hostile_sentinels::TESTS,
     large_answers::TESTS,

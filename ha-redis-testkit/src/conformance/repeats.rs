@@ -174,7 +174,7 @@ async fn a_scan_does_not_go_on_at_another_master(kit: Kit) {
 async fn a_scan_goes_on_in_the_same_process(kit: Kit) {
     let server = Server::start().unwrap();
     let proxy = Proxy::before(&server).unwrap();
-    let client = kit.connect(settings(proxy.port()).lanes(2).build().unwrap()).await.unwrap();
+    let client = kit.connect(settings(proxy.port()).shared_connections(2).build().unwrap()).await.unwrap();
     let mut redis = client.connection();
     fill(&mut redis).await;
     let (mut cursor, mut keys) = step(&mut redis, "SCAN", 0).await.unwrap();

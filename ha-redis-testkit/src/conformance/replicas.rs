@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures_lite::StreamExt;
 use ha_redis_core::{
     Client, Connection, Outcome, RedisConfigBuilder, RedisErrorExt, ReplicaCandidate, ReplicaChoice,
-    ReplicaStrategy, Turn,
+    ReplicaStrategy, SelectionContext,
 };
 use redis::{AsyncCommands, RedisResult};
 
@@ -120,7 +120,7 @@ async fn reads_are_spread_over_the_replicas_from_the_first_on(kit: Kit) {
     assert_eq!(servers.replicas.each_ref().map(connections), [1, 1], "one connection each");
     let replicas = client.topology().await.unwrap().replicas;
     assert!(
-        replicas.iter().all(|replica| replica.latency.is_some() && replica.lag.is_some()),
+        replicas.iter().all(|replica| replica.latency.is_some() && replica.lag_bytes.is_some()),
         "{replicas:?}"
     );
     client.close().await;
@@ -164,7 +164,7 @@ async fn preferred_replicas_are_read_from_while_one_is_healthy(kit: Kit) {
 struct Only(u16);
 
 impl ReplicaChoice for Only {
-    fn choose(&self, candidates: &[ReplicaCandidate], _: Turn) -> Option<usize> {
+    fn choose(&self, candidates: &[ReplicaCandidate], _: SelectionContext) -> Option<usize> {
         candidates.iter().position(|candidate| candidate.address.to_string().ends_with(&self.0.to_string()))
     }
 }
@@ -268,7 +268,7 @@ async fn a_replica_that_lags_is_not_read_from(kit: Kit) {
     master.set::<_, _, ()>("other", "x".repeat(50_000)).await.unwrap();
     until_read_from(&servers, &mut redis, &[2]).await;
     let topology = client.topology().await.unwrap();
-    assert!(topology.replicas.iter().any(|replica| replica.lag > Some(10_000)), "{topology:?}");
+    assert!(topology.replicas.iter().any(|replica| replica.lag_bytes > Some(10_000)), "{topology:?}");
     servers.to_master[0].heal().unwrap();
     until_read_from(&servers, &mut redis, &[1, 2]).await;
 }

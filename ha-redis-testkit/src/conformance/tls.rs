@@ -160,7 +160,7 @@ async fn a_hung_server_is_given_up_in_time_and_used_again(kit: Kit) {
     assert!(asked.elapsed() < BOUND);
     server.resume().unwrap();
     let again = || async { client.connection().set::<_, _, ()>("key", 1).await };
-    ha_redis_core::retry(&*kit.runtime, RetryPolicy::new().attempts(100), again).await.unwrap();
+    ha_redis_core::retry(&*kit.runtime, RetryPolicy::new().max_retries(100), again).await.unwrap();
 }
 
 async fn a_server_that_restarts_is_a_slow_call(kit: Kit) {

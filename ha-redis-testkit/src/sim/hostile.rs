@@ -166,7 +166,7 @@ impl Hostility {
     }
 
     /// Whether a fault leaves two honest Sentinels within reach.
-    pub(super) fn admits(&self, fault: &Fault) -> bool {
+    pub(super) fn adopt(&self, fault: &Fault) -> bool {
         let is_server = |host: &Host| matches!(host, Host::Redis(_));
         match fault {
             Fault::Heal => true,

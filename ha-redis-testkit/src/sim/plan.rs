@@ -66,7 +66,7 @@ impl Plan {
         let lossless = rng.u8(..5) == 0;
         let callers = rng.usize(2..=5);
         let load = Load::new(rng, callers, lossless);
-        let lag = if lossless { millis(rng, 1, 15) } else { millis(rng, 1, 300) };
+        let lag_bytes = if lossless { millis(rng, 1, 15) } else { millis(rng, 1, 300) };
         let (mut faults, mut rest) = (faults(rng, lossless), None);
         if rng.u8(..4) == 0 {
             rest = Some(rest_amid(rng, &mut faults));
@@ -76,7 +76,7 @@ impl Plan {
         Self {
             config: config(rng, &load, named_sentinels, crowded),
             habits: Habits {
-                replication_lag: lag,
+                replication_lag: lag_bytes,
                 hello: Hello::any(rng),
                 named_sentinels,
                 min_replicas: usize::from(rng.u8(..3) == 0),
@@ -122,7 +122,7 @@ impl Plan {
         self.rights = Rights::default();
         // That nothing is lost is owed to the news of the Sentinel that leads the failover, which may be the hostile one.
         self.lossless = false;
-        self.faults.retain(|(_, fault)| hostility.admits(fault));
+        self.faults.retain(|(_, fault)| hostility.adopt(fault));
         // Nobody else connects to replicas.
         self.reads_replicas |= matches!(hostility.harm, Harm::Replica(_) | Harm::ManyReplicas);
         self.hostility = Some(hostility);

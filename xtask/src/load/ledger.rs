@@ -71,7 +71,7 @@ impl AddAssign for Tally {
 #[derive(Debug, Default)]
 pub(crate) struct Counter {
     /// The replies that nothing contradicts so far.
-    standing: Standing,
+    standing: ListedStatus,
     /// INCRs since the last reply that may have run.
     open: u64,
     acknowledged: u64,
@@ -111,7 +111,7 @@ impl Counter {
 pub(crate) struct Register {
     caller: usize,
     /// The numbers of the answered SETs that nothing contradicts so far.
-    standing: Standing,
+    standing: ListedStatus,
     /// The number of the latest SET, answered or not.
     latest: u64,
     lost: u64,
@@ -120,7 +120,7 @@ pub(crate) struct Register {
 
 impl Register {
     fn new(caller: usize) -> Self {
-        Self { caller, standing: Standing::default(), latest: 0, lost: 0, foreign: 0 }
+        Self { caller, standing: ListedStatus::default(), latest: 0, lost: 0, foreign: 0 }
     }
 
     /// The value for the next SET.
@@ -151,9 +151,9 @@ impl Register {
 
 /// The numbers of acknowledged writes, rising.
 #[derive(Debug, Default)]
-struct Standing(Vec<u64>);
+struct ListedStatus(Vec<u64>);
 
-impl Standing {
+impl ListedStatus {
     fn last(&self) -> u64 {
         self.0.last().copied().unwrap_or(0)
     }

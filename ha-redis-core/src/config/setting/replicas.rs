@@ -1,7 +1,7 @@
 //! Reads from replicas.
 
 use super::{SWITCH, Setting, set};
-use crate::replica::ReplicaPattern;
+use crate::replica_choice::ReplicaPattern;
 
 pub(super) static SETTINGS: &[Setting] = &[
     Setting {
@@ -28,7 +28,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         secret: false,
         allowed: "a whole number of bytes from 0 to 18446744073709551615",
         valid: |_| true,
-        text: |config| config.replica_max_lag.map(|lag| lag.to_string()),
+        text: |config| config.replica_max_lag.map(|lag_bytes| lag_bytes.to_string()),
         read: Some(|config, text| set(&mut config.replica_max_lag, text.parse().ok().map(Some))),
     },
     Setting {

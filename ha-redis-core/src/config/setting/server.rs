@@ -83,12 +83,12 @@ pub(super) static SETTINGS: &[Setting] = &[
         read: Some(|config, text| set(&mut config.max_connections, text.parse().ok())),
     },
     Setting {
-        name: "lanes",
+        name: "shared_connections",
         secret: false,
         allowed: "a whole number from 1 to 64",
-        valid: |config| LANES.contains(&config.lanes),
-        text: |config| Some(config.lanes.to_string()),
-        read: Some(|config, text| set(&mut config.lanes, text.parse().ok())),
+        valid: |config| LANES.contains(&config.shared_connections),
+        text: |config| Some(config.shared_connections.to_string()),
+        read: Some(|config, text| set(&mut config.shared_connections, text.parse().ok())),
     },
     Setting {
         name: "socket_timeout",

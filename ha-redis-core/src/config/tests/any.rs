@@ -7,7 +7,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use crate::config::{MAX_CONNECTIONS, Protocol, RedisConfig, RedisConfigBuilder};
-use crate::replica::ReplicaStrategy;
+use crate::replica_choice::ReplicaStrategy;
 use crate::retry::{Jitter, RetrySafety};
 
 fn any_host() -> impl Strategy<Value = String> {
@@ -119,7 +119,7 @@ prop_compose! {
         }
         if let Some((connections, retries)) = numbers {
             builder = builder.max_connections(connections).retry_attempts(retries);
-            builder = builder.lanes(connections.min(64));
+            builder = builder.shared_connections(connections.min(64));
         }
         if let Some(times) = times {
             builder = builder
@@ -148,11 +148,11 @@ prop_compose! {
                 .max_reply_bytes(u64::from(in_flight) + 2048)
                 .max_reply_depth(1 + in_flight % 1024);
         }
-        if let Some((strategy, preferred, lag, fallback)) = replicas {
+        if let Some((strategy, preferred, lag_bytes, fallback)) = replicas {
             builder = builder
                 .replica_strategy(strategy)
                 .preferred_replicas(preferred)
-                .replica_max_lag(lag)
+                .replica_max_lag(lag_bytes)
                 .replica_fallback(fallback);
         }
         builder = sentinel_ssl.into_iter().fold(builder, RedisConfigBuilder::sentinel_ssl);

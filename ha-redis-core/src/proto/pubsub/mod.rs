@@ -12,7 +12,7 @@ use redis::Msg;
 
 use crate::error::Error;
 
-pub(crate) use subscriptions::{Request, Subscriptions, named};
+pub(crate) use subscriptions::{SubscriptionChange, Subscriptions, named};
 
 /// What a subscription is to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -7,7 +7,7 @@ use crate::peer_text::{describe, printable};
 use crate::proto::decode::{memory_of, push_kind};
 
 #[derive(Debug)]
-pub(super) enum Heard {
+pub(super) enum Push {
     /// A message, and how much memory its names and its payload take.
     Message(Msg, usize),
     Confirmed(Verb, Scope, Vec<u8>),
@@ -17,7 +17,7 @@ pub(super) enum Heard {
     Other,
 }
 
-impl Heard {
+impl Push {
     /// Reads a value; what makes no sense is quoted.
     pub(super) fn read(value: Value) -> Result<Self, String> {
         match value {

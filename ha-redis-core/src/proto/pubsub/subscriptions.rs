@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use redis::{Cmd, ServerError, Value, cmd};
 
-use super::push::Heard;
+use super::push::Push;
 use super::{News, Scope, Subscription, Verb};
 use crate::error::{Error, Kind, Outcome, said, will_pass};
 use crate::peer_text::printable;
@@ -14,7 +14,7 @@ const QUOTED: usize = 3;
 
 /// What a caller asks for. Without names it asks for nothing but a connection.
 #[derive(Debug)]
-pub(crate) struct Request<W> {
+pub(crate) struct SubscriptionChange<W> {
     pub(crate) verb: Verb,
     pub(crate) scope: Scope,
     pub(crate) names: Vec<Vec<u8>>,
@@ -25,8 +25,8 @@ pub(crate) struct Request<W> {
 /// What the server owes an answer to.
 #[derive(Debug)]
 enum Owed<W> {
-    Request {
-        request: Request<W>,
+    SubscriptionChange {
+        request: SubscriptionChange<W>,
         /// The server confirms each name by itself.
         unconfirmed: usize,
     },
@@ -44,7 +44,7 @@ pub(crate) struct Subscriptions<W> {
     /// What every new connection subscribes to.
     kept: BTreeSet<Subscription>,
     /// What has not been sent on this connection.
-    waiting: VecDeque<Request<W>>,
+    waiting: VecDeque<SubscriptionChange<W>>,
     owed: VecDeque<Owed<W>>,
     /// How many of those that are owed are [`Owed::Restored`].
     unrestored: usize,
@@ -65,7 +65,7 @@ impl<W> Subscriptions<W> {
     // For callers.
 
     /// Takes what a caller asks for: the next [`Subscriptions::send`] says it.
-    pub(crate) fn ask(&mut self, request: Request<W>) {
+    pub(crate) fn ask(&mut self, request: SubscriptionChange<W>) {
         self.waiting.push_back(request);
     }
 
@@ -94,7 +94,7 @@ impl<W> Subscriptions<W> {
                 continue;
             }
             commands.push(command(request.verb, request.scope, &request.names));
-            self.owed.push_back(Owed::Request { request, unconfirmed });
+            self.owed.push_back(Owed::SubscriptionChange { request, unconfirmed });
         }
         commands
     }
@@ -117,7 +117,7 @@ impl<W> Subscriptions<W> {
     /// How much is owed, to tell whether some of it has come.
     pub(crate) fn owed(&self) -> usize {
         let of_front = match self.owed.front() {
-            Some(Owed::Request { unconfirmed, .. }) => *unconfirmed,
+            Some(Owed::SubscriptionChange { unconfirmed, .. }) => *unconfirmed,
             Some(Owed::Restored(_) | Owed::Ping) | None => 0,
         };
         self.owed.len() + of_front
@@ -135,18 +135,18 @@ impl<W> Subscriptions<W> {
 
     /// Takes what the server says.
     pub(crate) fn hear(&mut self, value: Value) -> Result<Option<News>, Error> {
-        match Heard::read(value).map_err(|said| out_of_step(&said))? {
-            Heard::Message(message, size) => Ok(Some(News::Message(message, size))),
-            Heard::Confirmed(verb, scope, name) => {
+        match Push::read(value).map_err(|said| out_of_step(&said))? {
+            Push::Message(message, size) => Ok(Some(News::Message(message, size))),
+            Push::Confirmed(verb, scope, name) => {
                 self.confirm(verb, Subscription { scope, name }).map(|()| None)
             }
-            Heard::Refused(error) => self.refuse(error),
-            Heard::Pong if matches!(self.owed.front(), Some(Owed::Ping)) => {
+            Push::Refused(error) => self.refuse(error),
+            Push::Pong if matches!(self.owed.front(), Some(Owed::Ping)) => {
                 self.owed.pop_front();
                 Ok(None)
             }
-            Heard::Pong => Err(out_of_step("PONG")),
-            Heard::Other => Ok(None),
+            Push::Pong => Err(out_of_step("PONG")),
+            Push::Other => Ok(None),
         }
     }
 
@@ -155,7 +155,7 @@ impl<W> Subscriptions<W> {
             Some(Owed::Restored(asked)) if verb == Verb::Subscribe && *asked == confirmed => {
                 self.unrestored -= 1;
             }
-            Some(Owed::Request { request, unconfirmed })
+            Some(Owed::SubscriptionChange { request, unconfirmed })
                 if (request.verb, request.scope) == (verb, confirmed.scope)
                     && request.names.iter().nth_back(*unconfirmed - 1) == Some(&confirmed.name) =>
             {
@@ -171,7 +171,7 @@ impl<W> Subscriptions<W> {
             // As when a server takes a subscription away: a new connection will tell.
             _ => return Err(out_of_step(&printable(&named(verb, confirmed.scope, &[confirmed.name])))),
         }
-        if let Some(Owed::Request { request, .. }) = self.owed.pop_front() {
+        if let Some(Owed::SubscriptionChange { request, .. }) = self.owed.pop_front() {
             self.settled.push((request.waiter, Ok(())));
         }
         Ok(())
@@ -190,7 +190,7 @@ impl<W> Subscriptions<W> {
                 let error = refusal(Verb::Subscribe, gone.scope, std::slice::from_ref(&gone.name), error);
                 Ok(Some(News::Refused(gone, error)))
             }
-            Some(Owed::Request { request, .. }) => {
+            Some(Owed::SubscriptionChange { request, .. }) => {
                 let error = refusal(request.verb, request.scope, &request.names, error);
                 self.settled.push((request.waiter, Err(error)));
                 Ok(None)
@@ -205,7 +205,7 @@ impl<W> Subscriptions<W> {
     pub(crate) fn disconnected(&mut self) {
         self.unrestored = 0;
         for owed in std::mem::take(&mut self.owed).into_iter().rev() {
-            if let Owed::Request { request, .. } = owed {
+            if let Owed::SubscriptionChange { request, .. } = owed {
                 self.waiting.push_front(request);
             }
         }
@@ -214,7 +214,7 @@ impl<W> Subscriptions<W> {
 
     /// While there is no connection, nothing is subscribed to: what is to end has ended.
     fn unsubscribe(&mut self) {
-        let mut asked: VecDeque<Request<W>> = VecDeque::new();
+        let mut asked: VecDeque<SubscriptionChange<W>> = VecDeque::new();
         for request in std::mem::take(&mut self.waiting) {
             if request.verb == Verb::Subscribe {
                 asked.push_back(request);
@@ -245,7 +245,7 @@ impl<W> Subscriptions<W> {
         let (gone, waiting): (Vec<_>, Vec<_>) =
             asked.into_iter().partition(|request| is_gone(&request.waiter));
         self.waiting = waiting.into();
-        let keep = |request: Request<W>| {
+        let keep = |request: SubscriptionChange<W>| {
             let scope = request.scope;
             self.kept.extend(request.names.into_iter().map(|name| Subscription { scope, name }));
             request.waiter

@@ -5,8 +5,18 @@ use crate::error::{Kind, Outcome};
 
 type Waiting = Subscriptions<&'static str>;
 
-fn request(verb: Verb, scope: Scope, names: &[&str], waiter: &'static str) -> Request<&'static str> {
-    Request { verb, scope, names: names.iter().map(|name| name.as_bytes().to_vec()).collect(), waiter }
+fn request(
+    verb: Verb,
+    scope: Scope,
+    names: &[&str],
+    waiter: &'static str,
+) -> SubscriptionChange<&'static str> {
+    SubscriptionChange {
+        verb,
+        scope,
+        names: names.iter().map(|name| name.as_bytes().to_vec()).collect(),
+        waiter,
+    }
 }
 
 fn ask(subscriptions: &mut Waiting, verb: Verb, names: &[&str], waiter: &'static str) {

@@ -1,0 +1,112 @@
+//! One attempt at a call over one connection: it is staged, and its reply is waited for, also when that is late.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+
+use crate::conn::driver::unresponsive;
+use crate::conn::link::{Call, Link, NoReply, ReplySlot, SubmitError};
+use crate::error::{Error, Kind, Outcome};
+use crate::node::core::Core;
+use crate::proto::{Reply, ReplyBound};
+use crate::time::{Elapsed, until};
+
+/// What became of one attempt.
+pub(crate) type Attempt = Result<Reply, Failure>;
+
+#[derive(Debug)]
+pub(crate) enum Failure {
+    SubmitError(SubmitError),
+    Late(LateReply),
+    Error(Error),
+}
+
+/// A reply that has not come in time, and may still come: nothing has moved on its connection for `socket_timeout`.
+#[derive(Debug)]
+pub(crate) struct LateReply {
+    pub(crate) link: Arc<Link>,
+    pub(crate) slot: Arc<ReplySlot>,
+}
+
+impl LateReply {
+    /// What a caller is told that does not wait for it any longer.
+    pub(crate) fn into_error(self, core: &Core) -> Error {
+        unresponsive(&self.link.address, core.config.socket_timeout()).with_outcome(Outcome::MaybeApplied)
+    }
+}
+
+impl Failure {
+    pub(crate) fn of(no_reply: NoReply, link: &Arc<Link>, slot: &Arc<ReplySlot>) -> Self {
+        match no_reply {
+            NoReply::Late => Self::Late(LateReply { link: Arc::clone(link), slot: Arc::clone(slot) }),
+            NoReply::Ended(error) => Self::Error(error),
+        }
+    }
+}
+
+/// What came of waiting on for a late reply.
+pub(super) enum Awaited {
+    Reply(Reply),
+    StillLate(LateReply),
+    /// The connection has ended: there is nothing left to wait for.
+    Ended {
+        link: Arc<Link>,
+        error: Error,
+    },
+}
+
+/// Sends a call over `link`, waiting until `bound` for room, and waits for its reply in `slot`.
+///
+/// Dropping the future leaves the connection in step: the reply goes to the slot, which nobody reads.
+pub(crate) async fn exchange_in_turn(
+    link: &Arc<Link>,
+    slot: &Arc<ReplySlot>,
+    call: Call<'_>,
+    reply_bound: ReplyBound,
+    core: &Core,
+    bound: Instant,
+) -> Attempt {
+    stage_in_turn(link, slot, call, reply_bound, core, bound).await.map_err(Failure::SubmitError)?;
+    poll_fn(|cx| slot.poll(cx)).await.map_err(|no_reply| Failure::of(no_reply, link, slot))
+}
+
+/// The first half of [`exchange_in_turn`]: the call will be sent, and its reply goes to `slot`.
+pub(crate) async fn stage_in_turn(
+    link: &Link,
+    slot: &Arc<ReplySlot>,
+    call: Call<'_>,
+    reply_bound: ReplyBound,
+    core: &Core,
+    bound: Instant,
+) -> Result<(), SubmitError> {
+    let at_once = poll_fn(|cx| {
+        slot.arm(cx);
+        Poll::Ready(link.submit(call, slot, reply_bound))
+    });
+    match at_once.await {
+        Err(SubmitError::Full) => {
+            Box::pin(link.submit_in_turn(call, slot, reply_bound, &*core.runtime, bound)).await
+        }
+        submitted => submitted,
+    }
+}
+
+/// Waits for a late reply as long as something moves on its connection, and for `socket_timeout` where nothing does.
+pub(super) async fn wait_on(core: &Core, late: LateReply) -> Awaited {
+    let runtime = &*core.runtime;
+    loop {
+        let bound = runtime.now() + core.config.socket_timeout();
+        match until(runtime, bound, poll_fn(|cx| late.slot.poll(cx))).await {
+            Ok(Ok(reply)) => return Awaited::Reply(reply),
+            Ok(Err(NoReply::Ended(error))) => return Awaited::Ended { link: late.link, error },
+            Ok(Err(NoReply::Late)) => return Awaited::StillLate(late),
+            Err(Elapsed) if late.link.is_silent() => return Awaited::StillLate(late),
+            Err(Elapsed) => {}
+        }
+    }
+}
+
+pub(crate) fn overloaded() -> Error {
+    Error::new(Kind::Overloaded, "too many commands were waiting for their replies")
+}

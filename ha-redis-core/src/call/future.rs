@@ -1,0 +1,197 @@
+//! A call on its common way: sent at once, over the connection of the call before, and answered.
+
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use redis::{Cmd, Value};
+
+use crate::call::caller::{Caller, Route};
+use crate::call::exchange::{Attempt, Failure};
+use crate::call::refused::has_error;
+use crate::call::urgent;
+use crate::command::{
+    Placement, Refusal, Scan, ScanStep, is_replica_read, name, pipeline_placement, placement, scan_step,
+};
+use crate::conn::link::{Call, Generation, ReplySlot};
+use crate::error::{Error, Kind, Outcome};
+use crate::proto::Reply;
+
+/// A call, from its first poll to its end.
+///
+/// It is written by hand, since each `async fn` on the common way would move the reply through memory once more. All
+/// that is rare is in a future of its own.
+pub(crate) struct CallFuture<'a> {
+    call: Call<'a>,
+    deadline: Option<Instant>,
+    stage: Stage<'a>,
+}
+
+enum Stage<'a> {
+    New(&'a mut Caller),
+    /// Over the caller's link; the reply comes into its slot.
+    Sent(&'a mut Caller, Arc<ReplySlot>),
+    Persisting(Rest<'a>),
+    Ended,
+}
+
+/// What is left of a call that is not on its common way.
+type Rest<'a> = Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send + 'a>>;
+
+impl<'a> CallFuture<'a> {
+    pub(super) fn new(caller: &'a mut Caller, call: Call<'a>) -> Self {
+        Self { call, deadline: None, stage: Stage::New(caller) }
+    }
+
+    fn begin(&mut self, caller: &'a mut Caller, cx: &mut Context<'_>) -> Poll<Result<Reply, Error>> {
+        let placement = placement_of(self.call);
+        if caller.reads_replicas() {
+            if let Err(error) = check_reads(self.call, placement) {
+                return Poll::Ready(Err(error));
+            }
+            caller.take_turn(scan_of(self.call));
+        } else {
+            caller.find_link();
+        }
+        let route = match placement {
+            Placement::Scan if !caller.reads_replicas() => Route::Scan,
+            Placement::Shared | Placement::Scan => Route::Shared,
+            Placement::Urgent => return self.go_past_all(caller, cx),
+            Placement::Blocking { limit } => {
+                Route::Own(limit.map(|limit| limit.saturating_add(caller.core.config.socket_timeout())))
+            }
+            Placement::Refused(refusal) => return Poll::Ready(Err(not_allowed(refusal))),
+        };
+        self.deadline = caller.deadline();
+        let mut first = None;
+        if let (Some(link), Route::Shared, false) = (&caller.link, route, caller.is_late()) {
+            let slot = caller.slot.take().unwrap_or_default();
+            slot.arm(cx);
+            match link.submit(self.call, &slot, caller.reply_bound(self.deadline)) {
+                // The slot stays with the connection, which drops the reply with it.
+                Ok(()) if self.call.is_no_response() => return Poll::Ready(Ok(Reply::One(Value::Nil))),
+                Ok(()) => {
+                    self.stage = Stage::Sent(caller, slot);
+                    return Poll::Pending;
+                }
+                Err(not_taken) => first = Some((Err(Failure::SubmitError(not_taken)), link.generation)),
+            }
+        }
+        self.slow_path(caller, route, first, cx)
+    }
+
+    #[cold]
+    fn go_past_all(&mut self, caller: &'a mut Caller, cx: &mut Context<'_>) -> Poll<Result<Reply, Error>> {
+        let call = self.call;
+        let rest = async move {
+            match call {
+                Call::Command(command) => urgent::ask(caller, command).await.map(Reply::One),
+                // Pipelines have no such place.
+                Call::Pipeline(_) => Err(Error::new(Kind::Refused, "a pipeline cannot go past what waits")),
+            }
+        };
+        self.go_on(Box::pin(rest), cx)
+    }
+
+    #[cold]
+    fn slow_path(
+        &mut self,
+        caller: &'a mut Caller,
+        route: Route,
+        first: Option<(Attempt, Generation)>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Reply, Error>> {
+        self.go_on(Box::pin(caller.slow_path(self.call, route, self.deadline, first)), cx)
+    }
+
+    fn go_on(&mut self, mut rest: Rest<'a>, cx: &mut Context<'_>) -> Poll<Result<Reply, Error>> {
+        let polled = rest.as_mut().poll(cx);
+        if polled.is_pending() {
+            self.stage = Stage::Persisting(rest);
+        }
+        polled
+    }
+}
+
+impl Future for CallFuture<'_> {
+    type Output = Result<Reply, Error>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Reply, Error>> {
+        let calling = self.get_mut();
+        match mem::replace(&mut calling.stage, Stage::Ended) {
+            Stage::New(caller) => calling.begin(caller, cx),
+            Stage::Sent(caller, slot) => match slot.poll(cx) {
+                Poll::Pending => {
+                    calling.stage = Stage::Sent(caller, slot);
+                    Poll::Pending
+                }
+                Poll::Ready(Ok(reply)) if !has_error(calling.call, &reply) => {
+                    caller.slot = Some(slot);
+                    Poll::Ready(Ok(reply))
+                }
+                Poll::Ready(reply) => {
+                    let Some(link) = &caller.link else {
+                        return Poll::Ready(Err(connection_forgotten()));
+                    };
+                    let attempt = reply.map_err(|no_reply| Failure::of(no_reply, link, &slot));
+                    let first = Some((attempt, link.generation));
+                    calling.slow_path(caller, Route::Shared, first, cx)
+                }
+            },
+            Stage::Persisting(rest) => calling.go_on(rest, cx),
+            Stage::Ended => panic!("a call was polled after its end"),
+        }
+    }
+}
+
+/// A call keeps its connection while it waits; without one, nobody can tell what became of it.
+fn connection_forgotten() -> Error {
+    Error::new(Kind::Lost, "the connection of a call was forgotten").with_outcome(Outcome::MaybeApplied)
+}
+
+fn placement_of(call: Call<'_>) -> Placement {
+    match call {
+        Call::Command(command) => placement(command),
+        Call::Pipeline(pipeline) => pipeline_placement(pipeline),
+    }
+}
+
+fn scan_of(call: Call<'_>) -> Option<Scan> {
+    match call {
+        Call::Command(command) => scan_step(command).map(ScanStep::kind),
+        Call::Pipeline(pipeline) => pipeline.cmd_iter().filter_map(scan_step).map(ScanStep::kind).max(),
+    }
+}
+
+fn check_reads(call: Call<'_>, placement: Placement) -> Result<(), Error> {
+    match call {
+        Call::Command(command) => check_read(command, placement),
+        Call::Pipeline(pipeline) => {
+            pipeline.cmd_iter().try_for_each(|command| check_read(command, placement))
+        }
+    }
+}
+
+/// Refuses what a replica would, before it is sent, and what would keep others waiting there.
+fn check_read(command: &Cmd, placement: Placement) -> Result<(), Error> {
+    let objection = match placement {
+        Placement::Refused(refusal) => return Err(not_allowed(refusal)),
+        Placement::Blocking { .. } => "it may wait on the server, and all readers share this connection",
+        _ if !is_replica_read(command) => "it may write, and replicas take no writes",
+        Placement::Shared | Placement::Scan | Placement::Urgent => return Ok(()),
+    };
+    let message = format!(
+        "{} cannot run on a connection to replicas: {objection}; use the client's connection()",
+        name(command)
+    );
+    Err(Error::new(Kind::Refused, message))
+}
+
+/// The error of a command that may not run on this kind of handle.
+pub(crate) fn not_allowed(refusal: Refusal) -> Error {
+    Error::new(Kind::Refused, refusal.to_string())
+}

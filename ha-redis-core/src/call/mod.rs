@@ -1,0 +1,11 @@
+//! One call: its fast path ([`future`]), its retries ([`caller`]), and the connection that it goes over.
+
+pub(crate) mod aborted_transaction;
+pub(crate) mod caller;
+pub(crate) mod checked_out;
+pub(crate) mod exchange;
+pub(crate) mod future;
+pub(crate) mod refused;
+pub(crate) mod replica_route;
+pub(crate) mod scans;
+pub(crate) mod urgent;

@@ -1,0 +1,149 @@
+//! Calls that a server refuses, of whatever kind they are: what the reply says of them, and the wait for what passes.
+
+use std::time::Instant;
+
+use redis::{Cmd, Value};
+
+use crate::call::caller::Caller;
+use crate::command::{Safety, with_time_left};
+use crate::conn::link::{Call, Generation};
+use crate::error::Error;
+use crate::node::outage::CallEvent;
+use crate::node::shard::is_permanent;
+use crate::proto::Reply;
+use crate::retry::RefusalWait;
+use crate::retry::refusal::{self, Refusal};
+
+/// The refusals of one call.
+#[derive(Debug)]
+pub(super) struct Refusals {
+    wait: RefusalWait,
+    began: Instant,
+    sent_at: Instant,
+    /// The last of them.
+    pub(super) last: Option<Reply>,
+    /// What is sent of a blocking command that has waited already: with the rest of its time.
+    shortened: Option<Cmd>,
+}
+
+impl Refusals {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { wait: RefusalWait::default(), began: now, sent_at: now, last: None, shortened: None }
+    }
+
+    /// What is sent of `call` now.
+    pub(super) fn sent<'a>(&'a mut self, call: Call<'a>, now: Instant) -> Call<'a> {
+        self.sent_at = now;
+        self.shortened.as_ref().map_or(call, Call::Command)
+    }
+
+    /// What is told when there is no connection any more for another attempt: what the server has said says more, unless
+    /// somebody has to mend something.
+    pub(super) fn last_or(&mut self, error: Error) -> Result<Reply, Error> {
+        let passes = (error.is_timeout() || error.is_connection()) && !is_permanent(&error);
+        let last = self.last.take().filter(|_| passes);
+        last.ok_or(error)
+    }
+
+    /// The server had let the call wait, until it became a replica.
+    fn unblocked(&mut self, call: Call<'_>, now: Instant) {
+        self.wait.was_taken(now - self.sent_at);
+        if let Call::Command(command) = call {
+            self.shortened = with_time_left(command, now - self.began);
+        }
+    }
+}
+
+impl Caller {
+    /// Waits before a call is sent again that the server has refused for a reason that passes; until when that goes on.
+    /// `None` when its caller is to be told.
+    pub(super) async fn wait_out(
+        &mut self,
+        call: Call<'_>,
+        refusal: Refusal,
+        refusals: &mut Refusals,
+        deadline: Option<Instant>,
+        generation: Generation,
+    ) -> Option<Instant> {
+        if self.reads_replicas() {
+            self.drop_link();
+        } else if refusal.elsewhere {
+            self.link = None;
+            self.core.on_not_master(generation);
+        }
+        let harmless = refusal.ran == Safety::ReadOnly || self.terms.safety.allows(refusal.ran);
+        // What has come while it waited would be skipped.
+        let skips = refusal.unblocked && call.reads_from_now_on();
+        if !harmless || skips || !self.terms.waits_for_refusals {
+            return None;
+        }
+        let (now, random) = (self.core.runtime.now(), self.core.runtime.random());
+        if refusal.unblocked {
+            refusals.unblocked(call, now);
+        }
+        let (at, until) = refusals.wait.next(self.wait_bound(deadline), now, random)?;
+        self.record(CallEvent::Retried);
+        self.pause_before(at, generation, refusals.wait.is_new()).await;
+        Some(until)
+    }
+}
+
+/// Whether the reply has an error of the server in it, so that it is worth a closer look.
+pub(crate) fn has_error(call: Call<'_>, reply: &Reply) -> bool {
+    match (call, reply) {
+        (_, Reply::One(value)) => is_error(value),
+        (Call::Pipeline(pipeline), Reply::Many(replies)) if pipeline.is_transaction() => {
+            let executed = replies.last().map_or(&[][..], values);
+            replies.iter().chain(executed).any(is_error)
+        }
+        (_, Reply::Many(replies)) => replies.iter().any(is_error),
+    }
+}
+
+/// The server's refusal of the call, if it will pass.
+pub(crate) fn refused(call: Call<'_>, reply: &Reply) -> Option<Refusal> {
+    match (call, reply) {
+        (Call::Command(command), Reply::One(value)) => refusal::of_command(command, value),
+        (Call::Pipeline(pipeline), Reply::Many(replies)) if pipeline.is_transaction() => {
+            refusal::of_transaction(replies)
+        }
+        (Call::Pipeline(pipeline), Reply::Many(replies)) => refusal::of_pipeline(pipeline, replies),
+        _ => None,
+    }
+}
+
+/// The reply as its caller is told it: each error says what became of its command, also where its code does not.
+pub(crate) fn told(call: Call<'_>, reply: Reply, in_doubt: bool) -> Reply {
+    match (call, reply) {
+        (_, Reply::One(value)) if in_doubt => Reply::One(refusal::told_in_doubt(value)),
+        (_, Reply::Many(replies)) if in_doubt => {
+            Reply::Many(replies.into_iter().map(refusal::told_in_doubt).collect())
+        }
+        (Call::Command(command), Reply::One(value)) => Reply::One(refusal::told(command, value)),
+        (Call::Pipeline(pipeline), Reply::Many(mut replies)) => {
+            let commands = pipeline.cmd_iter();
+            if !pipeline.is_transaction() {
+                let told = commands.zip(replies).map(|(command, reply)| refusal::told(command, reply));
+                return Reply::Many(told.collect());
+            }
+            if let Some(Value::Array(values)) = replies.last_mut() {
+                for (command, value) in commands.zip(values) {
+                    *value = refusal::told(command, std::mem::replace(value, Value::Nil));
+                }
+            }
+            Reply::Many(replies)
+        }
+        (_, reply) => reply,
+    }
+}
+
+fn is_error(value: &Value) -> bool {
+    matches!(value, Value::ServerError(_))
+}
+
+fn values(executed: &Value) -> &[Value] {
+    match executed {
+        Value::Array(values) => values,
+        _ => &[],
+    }
+}

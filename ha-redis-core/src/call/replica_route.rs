@@ -1,0 +1,134 @@
+//! Where a handle that reads from replicas gets its connections.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_lite::future;
+
+use crate::command::Scan;
+use crate::conn::link::{Generation, Link};
+use crate::error::{Error, Kind};
+use crate::node::core::Core;
+use crate::replica_choice::ReplicaChoice;
+use crate::time::{Elapsed, until};
+
+/// How long a read waits for the rest of the replicas when some are known.
+const FIRST_LOOK: Duration = Duration::from_millis(100);
+
+/// What a handle for reads remembers from call to call.
+#[derive(Debug)]
+pub(crate) struct ReplicaRoute {
+    choice: Arc<dyn ReplicaChoice>,
+    /// The connection on which an attempt of this call has failed.
+    failed: Option<Arc<Link>>,
+    /// Whether this call is a step of a scan.
+    scan: Option<Scan>,
+    /// Where the scan was so far: a cursor means something only to the server that gave it.
+    scanned: Option<Arc<Link>>,
+}
+
+impl ReplicaRoute {
+    pub(crate) fn new(choice: Arc<dyn ReplicaChoice>) -> Self {
+        Self { choice, failed: None, scan: None, scanned: None }
+    }
+
+    /// The same choice for another handle.
+    pub(crate) fn fork(&self) -> Self {
+        Self::new(Arc::clone(&self.choice))
+    }
+
+    /// The connection for the next call, if there is one; the last call went over `last`.
+    pub(crate) fn turn(
+        &mut self,
+        core: &Core,
+        last: Option<Arc<Link>>,
+        scan: Option<Scan>,
+    ) -> Option<Arc<Link>> {
+        if std::mem::replace(&mut self.scan, scan).is_some() {
+            self.scanned = last;
+        }
+        self.failed = None;
+        match (scan, self.origin(core)) {
+            (Some(_), Some(link)) => Some(Arc::clone(link)),
+            (Some(Scan::GoesOn), None) => None,
+            _ => core.pool.choose_replica(&*self.choice, None),
+        }
+    }
+
+    /// The connection to the server that gave the scan's cursor, while it can be read from.
+    fn origin(&self, core: &Core) -> Option<&Arc<Link>> {
+        let usable = |link: &&Arc<Link>| link.is_open() && (is_master(link) || core.pool.is_readable(link));
+        self.scanned.as_ref().filter(usable)
+    }
+
+    /// An attempt has failed on `link`: this call goes elsewhere.
+    pub(crate) fn avoid(&mut self, link: Option<Arc<Link>>) {
+        self.failed = link.or_else(|| self.failed.take());
+    }
+
+    /// Whether there is another server for the next attempt, now.
+    pub(crate) fn can_move_on(&self, core: &Core) -> bool {
+        if self.scan == Some(Scan::GoesOn) {
+            return false;
+        }
+        let another = core.pool.choose_replica(&*self.choice, self.failed.as_ref());
+        another.is_some() || (core.config.replica_fallback() && !self.failed.as_ref().is_some_and(is_master))
+    }
+
+    /// Waits until `bound` for a connection to a replica; or to the master, where that may stand in.
+    pub(crate) async fn link(
+        &self,
+        core: &Core,
+        shared_index: usize,
+        bound: Instant,
+    ) -> Result<Arc<Link>, Error> {
+        core.pool.check_open()?;
+        if self.scan == Some(Scan::GoesOn) {
+            return self.origin(core).cloned().ok_or_else(cursor_lost);
+        }
+        let runtime = &*core.runtime;
+        if self.failed.is_none() {
+            // So that a client's first reads have all replicas to choose from.
+            let bound = bound.min(runtime.now() + FIRST_LOOK);
+            let _ = until(runtime, bound, core.pool.replicas_judged()).await;
+        }
+        if let Some(link) = core.pool.choose_replica(&*self.choice, self.failed.as_ref()) {
+            return Ok(link);
+        }
+        let replica = core.pool.replica(&*self.choice);
+        if !core.config.replica_fallback() {
+            return until(runtime, bound, replica).await.unwrap_or_else(|Elapsed| {
+                Err(Error::new(
+                    Kind::Timeout,
+                    format!("no replica could be read from: {}", core.pool.replica_account()),
+                ))
+            });
+        }
+        let judged = bound.min(runtime.now() + core.config.socket_connect_timeout());
+        let master = async {
+            // Of replicas that were never asked, the first answer is worth a wait.
+            let _ = until(runtime, judged, core.pool.replicas_judged()).await;
+            core.pool.link(shared_index, runtime, bound).await
+        };
+        let link = match &self.failed {
+            Some(_) => future::or(master, replica).await,
+            None => future::or(replica, master).await,
+        };
+        link.map_err(|error| match error.is_closed() {
+            true => error,
+            false => error.during(format!("no replica could be read from ({})", core.pool.replica_account())),
+        })
+    }
+}
+
+/// To another server the cursor would mean other keys: some would be left out, and nobody would know.
+fn cursor_lost() -> Error {
+    let message = "the scan cannot go on: the server that gave its cursor to this handle cannot be read from any more; \
+                   begin again with cursor 0";
+    Error::new(Kind::Refused, message)
+}
+
+/// Connections to replicas are of no master's generation.
+fn is_master(link: &Arc<Link>) -> bool {
+    link.generation != Generation::default()
+}

@@ -1,0 +1,405 @@
+//! The task that does a connection's I/O: writes what callers have staged, hands replies to their slots,
+//! and keeps the time.
+
+mod replies;
+mod timekeeping;
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crate::closing::CloseReport;
+use crate::conn::link::{DriverStep, Link, ReplySlot, Request};
+use crate::conn::raw_connection::ConnectionParts;
+use crate::conn::reply_reader::ReplyReader;
+use crate::coop_budget::CoopBudget;
+use crate::error::{Error, Kind, Outcome};
+use crate::proto::InFlight;
+use crate::retry::RetryBudget;
+use crate::runtime::{Runtime, Timer, Transport};
+
+pub(crate) use timekeeping::unresponsive;
+
+/// How much a busy connection may read before other tasks get their turn.
+const READS_PER_TURN: usize = 16;
+/// With more calls in flight than this, callers get their replies in shares, and what those of one share send next is
+/// written before the next share is handed out: so server and callers work at the same time. With one share for all
+/// they would take turns.
+const BUSY: usize = 24;
+/// How many shares that is, of what is in flight.
+const SHARES: usize = 8;
+/// The largest share: a worker of Tokio has room for 256 tasks at hand, and all beyond go to a queue that the workers
+/// share.
+const MAX_SHARE: usize = 224;
+
+/// With no more calls in flight than this, batches of one call are no accident.
+const FEW: usize = 16;
+/// What is written at once, so that the server may begin with the first part of a burst.
+const MAX_WRITE: usize = 64 << 10;
+
+/// Less than this says nothing about a server that owes a reply: it may be no more than what keeps a connection.
+const MOVEMENT: usize = 1 << 10;
+
+/// A server has no more than so many times its usual time to answer a slow upload, and to end a reply that nobody gets.
+const MAX_GRACE: u32 = 3;
+
+/// The times a connection keeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timeouts {
+    /// A server that owes replies and lets nothing move for so long is silent.
+    pub(crate) reply: Duration,
+    /// A connection that has been idle for so long is asked whether it lives. Zero: never.
+    pub(crate) health_check: Duration,
+}
+
+/// What comes of a server's silence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnSilence {
+    /// The connection ends.
+    End,
+    /// Callers are told, nothing new is taken, and whoever looks after the link decides.
+    Report,
+}
+
+/// Carries one connection until it ends; the output says why.
+pub(crate) struct Driver {
+    link: Arc<Link>,
+    transport: Box<dyn Transport>,
+    runtime: Arc<dyn Runtime>,
+    timeouts: Timeouts,
+    on_silence: OnSilence,
+    budget: Arc<RetryBudget>,
+    /// What of a turn is left for bytes that are nobody's reply: they count as no replies, and tiny ones take much time.
+    coop_budget: CoopBudget,
+
+    reader: ReplyReader,
+    in_flight: InFlight<Arc<ReplySlot>>,
+    arrivals: Vec<Request>,
+
+    output: Vec<u8>,
+    /// How much of `output` the transport has taken, and of the whole stream.
+    output_taken: usize,
+    written: u64,
+    /// Whether the transport may hold back bytes until it is flushed.
+    unflushed: bool,
+    /// Since when the transport takes the bytes of `output` only bit by bit, if it does.
+    jammed_since: Option<Instant>,
+    /// Whether other tasks are having their turn, or had it just now.
+    gone_round: bool,
+    /// The requests of the batch that is written next, and of the one before.
+    batch: usize,
+    batch_before: usize,
+
+    /// Made at the first poll: a timer belongs to the runtime on which it is made, and that is where the task of this
+    /// driver runs, not where a caller asked for the connection.
+    timer: Option<Box<dyn Timer>>,
+    timer_at: Instant,
+    /// When something was read last.
+    alive_at: Instant,
+    /// The same, as it was before the last read.
+    alive_before: Instant,
+    /// Since when a reply has been read over that has not ended.
+    read_over_since: Option<Instant>,
+    /// Bytes that have moved since the last reply.
+    moved: usize,
+    /// Whether the link has been told that the server is silent.
+    silent: bool,
+    /// When it was last asked for one.
+    checked_at: Instant,
+    /// Whether nothing has come since memory was given back.
+    at_rest: bool,
+    /// Why it has ended. Every caller has been told what became of its command: nothing is left to do.
+    ended: Option<Error>,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        link: Arc<Link>,
+        parts: ConnectionParts,
+        runtime: Arc<dyn Runtime>,
+        timeouts: Timeouts,
+        on_silence: OnSilence,
+        budget: Arc<RetryBudget>,
+    ) -> Self {
+        let now = runtime.now();
+        Self {
+            link,
+            transport: parts.transport,
+            runtime,
+            timeouts,
+            on_silence,
+            budget,
+            coop_budget: CoopBudget::new(),
+            reader: parts.reader,
+            in_flight: InFlight::new(now),
+            arrivals: Vec::new(),
+            output: Vec::new(),
+            output_taken: 0,
+            written: 0,
+            unflushed: false,
+            jammed_since: None,
+            gone_round: false,
+            batch: 0,
+            batch_before: 0,
+            timer: None,
+            timer_at: now,
+            alive_at: now,
+            alive_before: now,
+            read_over_since: None,
+            moved: 0,
+            silent: false,
+            checked_at: now,
+            at_rest: true,
+            ended: None,
+        }
+    }
+
+    /// Whether nothing but the tasks of its runtime may look at the time.
+    pub(crate) fn is_simulated(&self) -> bool {
+        self.runtime.is_simulated()
+    }
+
+    fn step(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        if self.silent && self.in_flight.is_empty() {
+            self.on_movement(self.runtime.now());
+        }
+        let mut been_round = std::mem::take(&mut self.gone_round);
+        let share = self.share();
+        if been_round && share.is_some() {
+            // What the last share's callers have staged, before the next share.
+            if let Poll::Ready(Err(error)) = self.carry(cx, 0, true) {
+                return Poll::Ready(error);
+            }
+            been_round = false;
+        }
+        let share = share.unwrap_or(MAX_SHARE);
+        let (mut reads, mut replies) = (0, 0);
+        self.coop_budget.refill();
+        loop {
+            // Replies come first: they free callers, whose next commands then join the batch below. And they
+            // are read even while a write is stuck, or client and server could block each other for ever.
+            let answered = match self.read(cx, share - replies) {
+                Poll::Ready(Err(error)) => return Poll::Ready(error),
+                Poll::Ready(Ok(answered)) => Some(answered),
+                Poll::Pending => None,
+            };
+            let wrote = match self.carry(cx, answered.unwrap_or(0), std::mem::take(&mut been_round)) {
+                Poll::Ready(Err(error)) => return Poll::Ready(error),
+                Poll::Ready(Ok(())) => true,
+                Poll::Pending => false,
+            };
+            if self.gone_round {
+                return Poll::Pending;
+            }
+            reads += usize::from(answered.is_some());
+            replies += answered.unwrap_or(0);
+            if reads >= READS_PER_TURN || replies >= share || self.coop_budget.is_spent() {
+                return match self.keep_time_while_busy(cx) {
+                    Poll::Ready(Err(error)) => Poll::Ready(error),
+                    _ => self.go_round(cx),
+                };
+            }
+            if answered.is_some() || wrote {
+                continue;
+            }
+            match self.keep_time(cx) {
+                Poll::Ready(Err(error)) => return Poll::Ready(error),
+                Poll::Ready(Ok(())) => {}
+                Poll::Pending if self.link.park(cx) => return Poll::Pending,
+                Poll::Pending => {}
+            }
+        }
+    }
+
+    /// How many callers of a busy connection get their replies before those have had their turn.
+    fn share(&self) -> Option<usize> {
+        let in_flight = self.in_flight.len();
+        (in_flight > BUSY).then(|| (in_flight / SHARES).min(MAX_SHARE))
+    }
+
+    /// Gives other tasks their turn: what they stage joins the next write.
+    fn go_round<T>(&mut self, cx: &mut Context<'_>) -> Poll<T> {
+        self.gone_round = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Whether waiting for more callers is in vain, as it is for a lone one, and for a few who fetch large values.
+    fn is_quiet(&self) -> bool {
+        self.batch <= 1 && self.batch_before <= 1 && self.in_flight.len() <= FEW
+    }
+
+    /// Stamps what callers have staged with the time.
+    fn admit(&mut self) {
+        if !self.arrivals.is_empty() {
+            let now = self.runtime.now();
+            self.batch += self.arrivals.len();
+            self.arrivals.drain(..).for_each(|request| self.in_flight.push(request, now));
+        }
+    }
+
+    /// Books what was answered and writes what callers have staged, unless going round first is worth it. Ready when
+    /// something was written.
+    fn carry(&mut self, cx: &mut Context<'_>, answered: usize, been_round: bool) -> Poll<Result<(), Error>> {
+        let staged = match self.link.report(answered, &mut self.arrivals) {
+            DriverStep::Carry { staged } => staged,
+            DriverStep::End(error) => return Poll::Ready(Err(error)),
+        };
+        self.admit();
+        if staged && !been_round && self.has_written_all() && !self.is_quiet() {
+            // More callers may be about to stage.
+            return self.go_round(cx);
+        }
+        self.write(cx, staged)
+    }
+
+    /// Writes what there is. Ready when something was written.
+    fn write(&mut self, cx: &mut Context<'_>, staged: bool) -> Poll<Result<(), Error>> {
+        if staged && self.has_written_all() {
+            self.link.take(&mut self.output, &mut self.arrivals);
+            self.output_taken = 0;
+            self.admit();
+            self.batch_before = std::mem::take(&mut self.batch);
+        }
+        let mut taken_now = 0;
+        while self.output_taken < self.output.len() {
+            let end = self.output.len().min(self.output_taken + MAX_WRITE);
+            match self.transport.poll_write(cx, &self.output[self.output_taken..end]) {
+                Poll::Pending => {
+                    self.on_jam(taken_now);
+                    break;
+                }
+                Poll::Ready(Ok(0)) => {
+                    return Poll::Ready(Err(self.lost(io::ErrorKind::WriteZero.into())));
+                }
+                Poll::Ready(Ok(taken)) => {
+                    self.output_taken += taken;
+                    self.written += taken as u64;
+                    taken_now += taken;
+                    self.unflushed = true;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.lost(error))),
+            }
+        }
+        if !self.unflushed {
+            return Poll::Pending;
+        }
+        if self.has_written_all()
+            && let Some(since) = self.jammed_since.take()
+        {
+            // What the network has swallowed may take as long again to reach the server.
+            let now = self.runtime.now();
+            self.on_movement(now);
+            let grace = (now - since).min(MAX_GRACE * self.timeouts.reply);
+            self.in_flight.uploaded(now + grace, self.written);
+        }
+        match self.transport.poll_flush(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.lost(error))),
+            Poll::Ready(Ok(())) => {
+                self.unflushed = false;
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    /// The transport takes no more for now. That it took something after it was jammed before is a sign of life; the
+    /// first time it shows no more than free buffers.
+    fn on_jam(&mut self, taken: usize) {
+        let now = self.runtime.now();
+        if self.jammed_since.is_none() {
+            self.jammed_since = Some(now);
+            return;
+        }
+        self.moved += taken;
+        if self.moved >= MOVEMENT {
+            self.on_movement(now);
+        }
+    }
+
+    fn has_written_all(&self) -> bool {
+        self.output_taken == self.output.len()
+    }
+
+    fn lost(&self, cause: io::Error) -> Error {
+        Error::caused(Kind::Lost, format!("lost the connection to {}", self.link.address), cause)
+    }
+
+    fn broken(&self, what: &str) -> Error {
+        Error::new(Kind::Protocol, format!("gave up the connection to {}: {what}", self.link.address))
+    }
+
+    /// However the driver ends, nobody is left waiting: also when its runtime shuts down under it, or a panic ends its
+    /// task. That may be any moment of its work, so nothing is decoded here.
+    pub(crate) fn drop_connection(&mut self) {
+        if self.ended.is_none() {
+            let why = Error::new(Kind::Lost, format!("the connection to {} was dropped", self.link.address));
+            self.end(&why);
+        }
+    }
+
+    /// Tells every caller that still waits what became of its command.
+    fn end(&mut self, why: &Error) {
+        self.ended = Some(why.clone());
+        let owing = !self.in_flight.is_empty();
+        if owing {
+            // What was given up must not reach the server later, behind what its callers do next.
+            self.transport.reset_on_drop();
+        }
+        // The gate closes first, so that nobody can stage behind what is settled here.
+        let never_taken = self.link.end(why.clone(), owing);
+        let settled = self.in_flight.settle(self.written);
+        let unsent = self.arrivals.drain(..).chain(never_taken);
+        let unsent = unsent.map(|request| (request.waiter, Outcome::NotSent)).collect::<Vec<_>>();
+        let mut cut = CloseReport::default();
+        for (slot, outcome) in settled.into_iter().chain(unsent) {
+            if is_awaited(&slot) {
+                cut.count(outcome);
+            }
+            slot.complete(Err(why.clone().with_outcome(outcome)));
+        }
+        self.link.record_cut(cut);
+    }
+}
+
+/// Of a caller that has gone away, and of a check, nobody else holds the slot.
+fn is_awaited(slot: &Arc<ReplySlot>) -> bool {
+    Arc::strong_count(slot) > 1
+}
+
+impl Future for Driver {
+    type Output = Error;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Error> {
+        let driver = self.get_mut();
+        if let Some(why) = &driver.ended {
+            return Poll::Ready(why.clone());
+        }
+        let end = driver.step(cx);
+        if let Poll::Ready(why) = &end {
+            // What has come has come, whatever ends the connection.
+            driver.hand_out_rest();
+            driver.end(why);
+        }
+        end
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.drop_connection();
+    }
+}
+
+impl std::fmt::Debug for Driver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Driver").field("link", &self.link).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[path = "driver_tests.rs"]
+mod tests;

@@ -1,0 +1,172 @@
+//! What is due when: the deadlines of calls, the silence of a server, the check of an idle connection, and its rest.
+
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use super::{Driver, OnSilence, is_awaited};
+use crate::address::Address;
+use crate::closing::CloseReport;
+use crate::error::{Error, Kind, Outcome};
+
+/// A connection that has been idle for so long gives back the memory that a burst has grown.
+const AT_REST: Duration = Duration::from_secs(1);
+
+impl Driver {
+    /// Keeps the bounds of calls in the place of a task that does not run: what was due at `overdue`. Whether replies
+    /// are owed.
+    pub(crate) fn keep_bounds(&mut self, now: Instant, overdue: Instant) -> bool {
+        if self.ended.is_some() {
+            return false;
+        }
+        self.expire(overdue);
+        let is_silent = self.in_flight.late_at().is_some_and(|at| at <= overdue);
+        let stalled = self.link.expire_staged(now, overdue);
+        if is_silent || !stalled.is_empty() {
+            self.on_overdue(overdue);
+        }
+        for slot in stalled {
+            let message = format!(
+                "nothing was sent to {}: the runtime of the client does not run its tasks; do not block it, and drive it \
+                 for as long as the client is used",
+                self.link.address
+            );
+            slot.complete(Err(Error::new(Kind::Timeout, message)));
+        }
+        self.link.owes()
+    }
+
+    pub(super) fn on_overdue(&mut self, overdue: Instant) {
+        if self.ends_on_silence() {
+            let why = unresponsive(&self.link.address, self.timeouts.reply);
+            // Wakes the task, which ends once its runtime is driven again.
+            self.link.shut(why.clone());
+            self.end(&why);
+        } else {
+            self.report_silence(overdue);
+        }
+    }
+
+    /// What is owed is not late: a reply has come, or enough of one, or the server takes what is written.
+    #[inline]
+    pub(super) fn on_movement(&mut self, now: Instant) {
+        self.moved = 0;
+        self.in_flight.moved(now);
+        if self.silent {
+            self.silent = false;
+            self.link.set_silent(false);
+        }
+    }
+
+    /// Does what is due and sets the timer for what comes next. Pending when nothing was due.
+    pub(super) fn keep_time(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.timer.is_none() || self.next_due().is_some_and(|due| due < self.timer_at) {
+            self.set_timer();
+        }
+        if self.timer.as_mut().is_some_and(|timer| timer.poll(cx).is_pending()) {
+            return Poll::Pending;
+        }
+        let now = self.runtime.now();
+        self.expire(now);
+        if self.in_flight.late_at().is_some_and(|at| at <= now) {
+            if self.ends_on_silence() {
+                return Poll::Ready(Err(unresponsive(&self.link.address, self.timeouts.reply)));
+            }
+            self.report_silence(now);
+        }
+        if self.check_at().is_some_and(|at| at <= now) {
+            self.check_health(now);
+        }
+        if self.rest_at().is_some_and(|at| at <= now) {
+            self.rest();
+        }
+        self.set_timer();
+        Poll::Ready(Ok(()))
+    }
+
+    /// A server that always has more to say leaves no time for [`Driver::keep_time`]. None of it is a reply that is late
+    /// since before the last read.
+    pub(super) fn keep_time_while_busy(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        match self.in_flight.late_at() {
+            Some(at) if at <= self.alive_before => self.keep_time(cx),
+            _ => Poll::Pending,
+        }
+    }
+
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let due = [self.in_flight.next_deadline(), self.in_flight.late_at(), self.check_at(), self.rest_at()];
+        due.into_iter().flatten().min()
+    }
+
+    pub(super) fn set_timer(&mut self) {
+        // With nothing due the timer rests; the next request sets it anew.
+        let rest = self.runtime.now() + Duration::from_secs(3600);
+        self.timer_at = self.next_due().unwrap_or(rest);
+        match &mut self.timer {
+            Some(timer) => timer.reset(self.timer_at),
+            None => self.timer = Some(self.runtime.timer(self.timer_at)),
+        }
+    }
+
+    /// Nobody looks after a connection that is closing.
+    pub(super) fn ends_on_silence(&self) -> bool {
+        self.on_silence == OnSilence::End || self.link.is_closing()
+    }
+
+    /// Tells those whose replies are late, and takes nothing new until something moves.
+    pub(super) fn report_silence(&mut self, now: Instant) {
+        if !self.silent {
+            self.silent = true;
+            self.link.set_silent(true);
+        }
+        self.in_flight.late(now).into_iter().for_each(|slot| slot.tell_late());
+    }
+
+    pub(super) fn check_at(&self) -> Option<Instant> {
+        let idle = self.in_flight.is_empty() && !self.timeouts.health_check.is_zero();
+        idle.then(|| self.alive_at.max(self.checked_at) + self.timeouts.health_check)
+    }
+
+    pub(super) fn rest_at(&self) -> Option<Instant> {
+        let all_done = self.in_flight.is_empty() && self.reader.is_empty() && self.has_written_all();
+        (all_done && !self.at_rest).then(|| self.alive_at + AT_REST)
+    }
+
+    /// Gives back the memory that a burst has grown.
+    pub(super) fn rest(&mut self) {
+        self.at_rest = true;
+        self.reader.shrink();
+        (self.output, self.output_taken) = (Vec::new(), 0);
+        self.arrivals = Vec::new();
+        self.in_flight.give_back();
+        self.link.give_back();
+    }
+
+    pub(super) fn check_health(&mut self, now: Instant) {
+        self.checked_at = now;
+        self.link.check_health(self.timeouts.reply);
+    }
+
+    pub(super) fn expire(&mut self, now: Instant) {
+        if self.in_flight.next_deadline().is_none_or(|at| now < at) {
+            return;
+        }
+        let mut cut = CloseReport::default();
+        for slot in self.in_flight.expire(now) {
+            if is_awaited(&slot) {
+                cut.count(Outcome::MaybeApplied);
+            }
+            let message = format!("{} did not answer in time", self.link.address);
+            let error = Error::new(Kind::Timeout, message).with_outcome(Outcome::MaybeApplied);
+            slot.complete(Err(error));
+        }
+        if self.link.is_closing() {
+            self.link.record_cut(cut);
+        }
+    }
+}
+
+/// A server owes replies, and nothing has moved on its connection for so long.
+pub(crate) fn unresponsive(address: &Address, timeouts: Duration) -> Error {
+    let message = format!("{address} is unresponsive: nothing has moved on its connection for {timeouts:?}");
+    Error::new(Kind::Timeout, message)
+}

@@ -1,0 +1,304 @@
+//! In which order a driver does its work.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::task::{Wake, Waker};
+
+use async_trait::async_trait;
+use redis::Value;
+
+use super::*;
+use crate::address::Address;
+use crate::conn::link::{Bounds, Call, Generation, NoReply};
+use crate::proto::{Limits, Reply, ReplyBound};
+use crate::runtime::{Endpoint, Task};
+use crate::sync::{Mutex, lock};
+
+const CALLERS: usize = 64;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deed {
+    Wrote,
+    Answered,
+}
+
+/// What the driver has done, as its transport and its callers see it.
+#[derive(Clone, Debug, Default)]
+struct Record(Arc<Mutex<Vec<Deed>>>);
+
+impl Record {
+    fn add(&self, deed: Deed) {
+        lock(&self.0).push(deed);
+    }
+
+    fn take(&self) -> Vec<Deed> {
+        std::mem::take(&mut *lock(&self.0))
+    }
+}
+
+/// A caller that is woken.
+impl Wake for Record {
+    fn wake(self: Arc<Self>) {
+        self.add(Deed::Answered);
+    }
+}
+
+/// Takes whatever is written, and has been sent what the test puts there.
+#[derive(Clone, Debug, Default)]
+struct Server {
+    record: Record,
+    replies: Arc<Mutex<VecDeque<u8>>>,
+}
+
+impl Server {
+    fn answer(&self, requests: usize) {
+        self.send(&b"+OK\r\n".repeat(requests));
+    }
+
+    fn send(&self, bytes: &[u8]) {
+        lock(&self.replies).extend(bytes);
+    }
+}
+
+impl Transport for Server {
+    fn poll_read(&mut self, _: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut replies = lock(&self.replies);
+        let read = replies.len().min(buf.len());
+        for (to, from) in buf.iter_mut().zip(replies.drain(..read)) {
+            *to = from;
+        }
+        if read == 0 { Poll::Pending } else { Poll::Ready(Ok(read)) }
+    }
+
+    fn poll_write(&mut self, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.record.add(Deed::Wrote);
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// How long a caller waits for its reply.
+const LIMIT: Duration = Duration::from_secs(1);
+
+/// A runtime in which time stands still until a test moves it. Its timers wake nobody: a test polls.
+#[derive(Debug)]
+struct Still(Arc<Mutex<Instant>>);
+
+#[async_trait]
+impl Runtime for Still {
+    fn now(&self) -> Instant {
+        *lock(&self.0)
+    }
+
+    fn timer(&self, at: Instant) -> Box<dyn Timer> {
+        Box::new(StillTimer { now: Arc::clone(&self.0), at })
+    }
+
+    fn spawn(&self, _: Task) -> io::Result<()> {
+        unreachable!("a driver starts no task")
+    }
+
+    async fn resolve(&self, _: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
+        unreachable!("a driver has its connection")
+    }
+
+    async fn connect(&self, _: Endpoint<'_>) -> io::Result<Box<dyn Transport>> {
+        unreachable!("a driver has its connection")
+    }
+}
+
+struct StillTimer {
+    now: Arc<Mutex<Instant>>,
+    at: Instant,
+}
+
+impl Timer for StillTimer {
+    fn reset(&mut self, at: Instant) {
+        self.at = at;
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        if self.at <= *lock(&self.now) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+struct Scene {
+    runtime: Arc<Still>,
+    server: Server,
+    link: Arc<Link>,
+    driver: Driver,
+    slots: Vec<Arc<ReplySlot>>,
+}
+
+impl Scene {
+    /// Callers whose commands were written, and whose replies have come all at once.
+    fn with_replies() -> Self {
+        let scene = Self::with_callers();
+        scene.server.answer(CALLERS);
+        scene
+    }
+
+    /// Callers whose commands were written.
+    fn with_callers() -> Self {
+        let server = Server::default();
+        let runtime = Arc::new(Still(Arc::new(Mutex::new(Instant::now()))));
+        let bounds = Bounds { commands: 1_000, bytes: 1 << 20 };
+        let link = Link::new(Generation::default(), Address::tcp("localhost", 1), runtime.now(), bounds);
+        let link = Arc::new(link);
+        let parts = ConnectionParts {
+            transport: Box::new(server.clone()),
+            reader: ReplyReader::new(Limits::default()),
+            connection_id: None,
+            fences: 0,
+        };
+        let timeouts = Timeouts { reply: Duration::from_secs(5), health_check: Duration::ZERO };
+        let budget = Arc::new(RetryBudget::new(100, 10));
+        let driver =
+            Driver::new(Arc::clone(&link), parts, runtime.clone(), timeouts, OnSilence::Report, budget);
+        let mut scene = Self { runtime, server, link, driver, slots: Vec::new() };
+        (0..CALLERS).for_each(|_| scene.call());
+        while scene.server.record.take().is_empty() {
+            assert!(scene.turn().is_pending());
+        }
+        scene
+    }
+
+    fn call(&mut self) {
+        let slot = Arc::new(ReplySlot::default());
+        slot.arm(&Context::from_waker(&Waker::from(Arc::new(self.server.record.clone()))));
+        let command = redis::cmd("PING");
+        let bound = ReplyBound { within: Some(Duration::from_secs(5)), by: Some(self.runtime.now() + LIMIT) };
+        self.link.submit(Call::Command(&command), &slot, bound).unwrap();
+        self.slots.push(slot);
+    }
+
+    fn pass(&self, time: Duration) {
+        *lock(&self.runtime.0) += time;
+    }
+
+    /// What the callers have got so far: a reply, an error, or nothing.
+    fn outcomes(&self) -> Vec<Option<bool>> {
+        let polled = self.slots.iter().map(|slot| slot.poll(&Context::from_waker(Waker::noop())));
+        let outcome = |polled| match polled {
+            Poll::Ready(Ok(Reply::One(_))) => Some(true),
+            Poll::Ready(_) => Some(false),
+            Poll::Pending => None,
+        };
+        polled.map(outcome).collect()
+    }
+
+    fn turn(&mut self) -> Poll<Error> {
+        Pin::new(&mut self.driver).poll(&mut Context::from_waker(Waker::noop()))
+    }
+}
+
+#[test]
+fn what_one_share_of_the_callers_sends_is_written_before_the_next_gets_its_replies() {
+    let mut scene = Scene::with_replies();
+    assert!(scene.turn().is_pending());
+    assert_eq!(scene.server.record.take(), [Deed::Answered; CALLERS / SHARES]);
+    scene.call();
+    assert!(scene.turn().is_pending());
+    let done = scene.server.record.take();
+    assert_eq!(done[0], Deed::Wrote);
+    assert!(done.len() > 1 && done[1..].iter().all(|deed| *deed == Deed::Answered), "{done:?}");
+}
+
+#[test]
+fn a_reply_that_has_come_is_given_to_its_caller_although_the_connection_ends() {
+    let mut scene = Scene::with_replies();
+    assert!(scene.turn().is_pending());
+    scene.link.shut(Error::new(Kind::Lost, "another master is followed"));
+    assert!(scene.turn().is_ready());
+    assert_eq!(scene.outcomes(), [Some(true); CALLERS]);
+}
+
+#[test]
+fn a_reply_that_has_come_is_given_to_its_caller_although_it_was_read_late() {
+    let mut scene = Scene::with_replies();
+    // As when the process was stopped, or a task has blocked the runtime.
+    scene.pass(10 * LIMIT);
+    for _ in 0..CALLERS {
+        assert!(scene.turn().is_pending());
+    }
+    assert_eq!(scene.outcomes(), [Some(true); CALLERS]);
+}
+
+#[test]
+fn a_connection_that_is_never_idle_keeps_deadlines() {
+    let mut scene = Scene::with_callers();
+    scene.pass(2 * LIMIT);
+    for _ in 0..3 {
+        scene.server.answer(1);
+        assert!(scene.turn().is_pending());
+    }
+    let outcomes = scene.outcomes();
+    assert_eq!((outcomes[0], outcomes[CALLERS - 1]), (Some(true), Some(false)));
+}
+
+#[test]
+fn reply_to_a_request_that_is_not_written_yet_ends_the_connection() {
+    let mut scene = Scene::with_replies();
+    for _ in 0..CALLERS {
+        assert!(scene.turn().is_pending());
+    }
+    assert_eq!(scene.outcomes(), [Some(true); CALLERS]);
+    scene.slots.clear();
+    // Two, so that the driver goes round once more before it writes.
+    (0..2).for_each(|_| scene.call());
+    scene.server.record.take();
+    assert!(scene.turn().is_pending());
+    assert_eq!(scene.server.record.take(), [], "nothing is written yet");
+    scene.server.answer(1);
+    let Poll::Ready(why) = scene.turn() else { panic!("it goes on out of step") };
+    assert_eq!(why.kind(), Kind::Protocol);
+    for slot in &scene.slots {
+        let told = slot.poll(&Context::from_waker(Waker::noop()));
+        let Poll::Ready(Err(NoReply::Ended(error))) = told else { panic!("{told:?}") };
+        assert_eq!(error.outcome(), Outcome::NotSent);
+    }
+}
+
+#[test]
+fn connection_ends_cleanly_after_burst_and_rest() {
+    let mut scene = Scene::with_callers();
+    let large = format!("${}\r\n{}\r\n", 300_000, "x".repeat(300_000));
+    (0..CALLERS).for_each(|_| scene.server.send(large.as_bytes()));
+    while !lock(&scene.server.replies).is_empty() {
+        assert!(scene.turn().is_pending());
+    }
+    assert_eq!(scene.outcomes(), [Some(true); CALLERS]);
+    // Long enough for the connection to give its memory back.
+    scene.pass(Duration::from_millis(2500));
+    assert!(scene.turn().is_pending());
+    scene.link.shut(Error::new(Kind::Closed, "closed"));
+    assert!(scene.turn().is_ready());
+}
+
+/// A caller whose executor is broken.
+struct PanickingWaker;
+
+impl Wake for PanickingWaker {
+    fn wake(self: Arc<Self>) {
+        panic!("this waker panics");
+    }
+}
+
+#[test]
+fn panicking_waker_gives_nobody_another_reply() {
+    let mut scene = Scene::with_callers();
+    let panicking = Waker::from(Arc::new(PanickingWaker));
+    scene.slots[3].arm(&Context::from_waker(&panicking));
+    (0..CALLERS).for_each(|number| scene.server.send(format!(":{number}\r\n").as_bytes()));
+    for _ in 0..CALLERS {
+        assert!(scene.turn().is_pending(), "the connection outlives a caller's panic");
+    }
+    for (number, slot) in scene.slots.iter().enumerate() {
+        let reply = slot.poll(&Context::from_waker(Waker::noop()));
+        let Poll::Ready(Ok(Reply::One(Value::Int(reply)))) = reply else { panic!("{number}: {reply:?}") };
+        assert_eq!(reply, number as i64);
+    }
+}

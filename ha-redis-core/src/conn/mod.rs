@@ -1,0 +1,24 @@
+//! One connection: the half that callers share ([`link`]), the [`driver`] that does its I/O, and how it is opened.
+//!
+//! A [`connector`] dials ([`dial`]), secures ([`tls`]) and greets a server. Until a driver takes it over, a connection is a
+//! [`raw_connection`]: one task asks and reads the answers.
+
+pub(crate) mod connector;
+pub(crate) mod dial;
+pub(crate) mod driver;
+#[cfg(test)]
+mod driver_order_tests;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod driver_script;
+pub(crate) mod handshake_forms;
+pub(crate) mod link;
+pub(crate) mod raw_connection;
+pub(crate) mod reconnect_backoff;
+pub(crate) mod reply_reader;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "tls/off.rs"]
+pub(crate) mod tls;
+pub(crate) mod tls_probe;
+pub(crate) mod watchdog;

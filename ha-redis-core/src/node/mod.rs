@@ -1,0 +1,8 @@
+//! The servers behind a client: the connections to each, their limits and health.
+
+pub(crate) mod core;
+pub(crate) mod fence;
+pub(crate) mod outage;
+#[cfg(feature = "sentinel")]
+pub(crate) mod sentinel_list;
+pub(crate) mod shard;

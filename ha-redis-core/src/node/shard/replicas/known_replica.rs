@@ -1,0 +1,245 @@
+//! What is known of one replica.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::conn::link::Link;
+use crate::proto::{Position, Replication, Role};
+
+/// A replica that nobody names may say so often that it does not follow the master: after a switch it needs a while to
+/// do so. It is asked four times a second.
+const PATIENCE: u32 = 80;
+
+#[derive(Debug, Default)]
+pub(super) struct KnownReplica {
+    pub(super) listed_status: ListedStatus,
+    /// Whether a task keeps a connection to it.
+    pub(super) kept: bool,
+    pub(super) link: Option<Arc<Link>>,
+    account: ReplicationStatus,
+    /// How often it has answered since it was named, or followed the master, last.
+    in_vain: u32,
+    /// How long it takes to answer, smoothed.
+    pub(super) latency: Option<Duration>,
+}
+
+/// What others say of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum ListedStatus {
+    #[default]
+    Well,
+    Down,
+    /// They do not name it, which says nothing against it by itself: Sentinels that are reset, for one, name no replica
+    /// for ten seconds.
+    Unlisted,
+    /// It is no replica of this master any more.
+    Gone,
+}
+
+/// What it says of itself.
+#[derive(Debug, Default)]
+enum ReplicationStatus {
+    #[default]
+    NotAsked,
+    /// That it follows a master; or what stands against reading from it.
+    Follows {
+        history: String,
+        lag_bytes: Option<u64>,
+    },
+    Ineligible(String),
+}
+
+/// Whether it may be read from.
+pub(super) enum Eligibility<'a> {
+    Eligible {
+        lag_bytes: u64,
+        latency: Duration,
+        link: &'a Arc<Link>,
+    },
+    /// Something was not found out yet.
+    Unknown,
+    Ineligible(String),
+}
+
+impl KnownReplica {
+    pub(super) fn has(&self, link: &Arc<Link>) -> bool {
+        self.link.as_ref().is_some_and(|current| Arc::ptr_eq(current, link))
+    }
+
+    pub(super) fn stands(&mut self, listed_status: ListedStatus) {
+        self.listed_status = listed_status;
+        if listed_status != ListedStatus::Unlisted {
+            self.in_vain = 0;
+        }
+    }
+
+    pub(super) fn answered(&mut self, answer: &Replication, latency: Duration, master: Option<&Position>) {
+        // A quarter of the difference at a time: one slow answer does not count for much.
+        self.latency = Some(self.latency.map_or(latency, |before| (before * 3 + latency) / 4));
+        self.account = match answer {
+            Replication { role: Role::Replica, link_up: true, position, .. } => {
+                // The master was asked before. What it has written since does not count, so that replicas which
+                // are up to date do not seem to lag.
+                let master = master.filter(|master| master.history == position.history);
+                let lag_bytes = master.map(|master| master.offset.saturating_sub(position.offset));
+                ReplicationStatus::Follows { history: position.history.clone(), lag_bytes }
+            }
+            Replication { role: Role::Replica, .. } => {
+                ReplicationStatus::Ineligible("its link to its master is down".into())
+            }
+            Replication { role, .. } => {
+                ReplicationStatus::Ineligible(format!("it is no replica but a {role}"))
+            }
+        };
+        let follows = |position: &Position| matches!(&self.account, ReplicationStatus::Follows { history, .. } if *history == position.history);
+        self.in_vain = if master.is_some_and(follows) { 0 } else { self.in_vain.saturating_add(1) };
+    }
+
+    pub(super) fn failed(&mut self, why: String) {
+        self.in_vain = self.in_vain.saturating_add(1);
+        self.account = ReplicationStatus::Ineligible(why);
+    }
+
+    /// How far it is behind, where that is known.
+    pub(super) fn lag_bytes(&self) -> Option<u64> {
+        match &self.account {
+            ReplicationStatus::Follows { lag_bytes, .. } => *lag_bytes,
+            _ => None,
+        }
+    }
+
+    /// Why no connection to it is wanted. One that nobody names is to follow the master, on a connection that there is.
+    pub(super) fn objection(&self) -> Option<&'static str> {
+        match self.listed_status {
+            ListedStatus::Well => None,
+            ListedStatus::Down => Some("the Sentinels find it down"),
+            ListedStatus::Unlisted if self.link.is_some() && self.in_vain < PATIENCE => None,
+            ListedStatus::Unlisted | ListedStatus::Gone => Some("it is no replica of the master any more"),
+        }
+    }
+
+    pub(super) fn eligibility(&self, master: Option<&Position>, max_lag: Option<u64>) -> Eligibility<'_> {
+        if let Some(objection) = self.objection() {
+            return Eligibility::Ineligible(objection.to_owned());
+        }
+        // One that is at its end takes nothing new.
+        let link = self.link.as_ref().filter(|link| link.is_open());
+        match (&self.account, master, link, self.latency) {
+            (ReplicationStatus::Ineligible(why), ..) => Eligibility::Ineligible(why.clone()),
+            (ReplicationStatus::Follows { history, .. }, Some(master), ..) if *history != master.history => {
+                Eligibility::Ineligible(
+                    "it follows another master, or has not caught up with this one yet".to_owned(),
+                )
+            }
+            (
+                ReplicationStatus::Follows { lag_bytes: Some(lag_bytes), .. },
+                Some(_),
+                Some(link),
+                Some(latency),
+            ) => match max_lag {
+                Some(max) if *lag_bytes > max => Eligibility::Ineligible(format!(
+                    "it lags {lag_bytes} bytes behind (replica_max_lag is {max})"
+                )),
+                _ => Eligibility::Eligible { lag_bytes: *lag_bytes, latency, link },
+            },
+            _ => Eligibility::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::address::Address;
+    use crate::conn::link::{Bounds, Generation};
+    use crate::error::{Error, Kind};
+
+    fn position(history: &str, offset: u64) -> Position {
+        Position { history: history.to_owned(), offset }
+    }
+
+    fn says(role: Role, link_up: bool, position: Position) -> Replication {
+        Replication { role, position, link_up, master: None, replicas: Vec::new() }
+    }
+
+    fn connected() -> KnownReplica {
+        let bounds = Bounds { commands: 1, bytes: 1 };
+        let link = Link::new(Generation::default(), Address::tcp("r", 1), Instant::now(), bounds);
+        KnownReplica { link: Some(Arc::new(link)), ..KnownReplica::default() }
+    }
+
+    /// The lag of one that may be read from, or the reason why it may not.
+    fn judge(member: &KnownReplica, master: &Position, max_lag: Option<u64>) -> Result<u64, String> {
+        match member.eligibility(Some(master), max_lag) {
+            Eligibility::Eligible { lag_bytes, .. } => Ok(lag_bytes),
+            Eligibility::Unknown => Err("unknown".to_owned()),
+            Eligibility::Ineligible(why) => Err(why),
+        }
+    }
+
+    #[test]
+    fn a_replica_is_judged_by_role_link_history_and_lag() {
+        let master = position("a", 100);
+        let judged = |answer: &Replication, max_lag| {
+            let mut member = connected();
+            assert_eq!(judge(&member, &master, max_lag), Err("unknown".to_owned()));
+            member.answered(answer, Duration::ZERO, Some(&master));
+            judge(&member, &master, max_lag)
+        };
+        let replica = |link_up, position| says(Role::Replica, link_up, position);
+        assert_eq!(judged(&replica(true, position("a", 60)), None), Ok(40));
+        assert_eq!(judged(&replica(true, position("a", 130)), Some(0)), Ok(0), "ahead of an older answer");
+        assert_eq!(judged(&replica(true, position("a", 60)), Some(40)), Ok(40));
+        assert!(judged(&replica(true, position("a", 60)), Some(39)).unwrap_err().contains("lags 40 bytes"));
+        assert!(judged(&replica(true, position("b", 100)), None).unwrap_err().contains("another master"));
+        assert!(judged(&replica(false, position("a", 100)), None).unwrap_err().contains("link"));
+        assert!(judged(&says(Role::Master, false, position("a", 100)), None).unwrap_err().contains("master"));
+    }
+
+    #[test]
+    fn what_was_said_about_another_master_does_not_count() {
+        let mut member = connected();
+        member.answered(
+            &says(Role::Replica, true, position("b", 9)),
+            Duration::ZERO,
+            Some(&position("a", 9)),
+        );
+        assert!(judge(&member, &position("a", 9), None).unwrap_err().contains("another master"));
+        // It is known to follow this one, but not how far it is behind.
+        assert_eq!(judge(&member, &position("b", 9), None), Err("unknown".to_owned()));
+    }
+
+    #[test]
+    fn one_that_nobody_names_is_kept_while_it_follows_the_master() {
+        let master = position("a", 9);
+        let mut member = connected();
+        member.stands(ListedStatus::Unlisted);
+        let mut ask = |history: &str, times| {
+            let answer = says(Role::Replica, true, position(history, 9));
+            (0..times).for_each(|_| member.answered(&answer, Duration::ZERO, Some(&master)));
+            (member.objection().is_none(), judge(&member, &master, None).is_ok())
+        };
+        assert_eq!(ask("a", 2 * PATIENCE), (true, true));
+        assert_eq!(ask("b", PATIENCE - 1), (true, false), "it may follow this one soon");
+        assert_eq!(ask("a", 1), (true, true));
+        assert_eq!(ask("b", PATIENCE), (false, false));
+        member.stands(ListedStatus::Well);
+        member.stands(ListedStatus::Unlisted);
+        assert!(member.objection().is_none(), "it was named in between");
+        member.link = None;
+        assert!(member.objection().is_some(), "no connection is made to one that nobody names");
+    }
+
+    #[test]
+    fn a_connection_at_its_end_is_none() {
+        let (mut member, master) = (connected(), position("a", 9));
+        member.answered(&says(Role::Replica, true, master.clone()), Duration::ZERO, Some(&master));
+        assert_eq!(judge(&member, &master, None), Ok(0));
+        member.link.iter().for_each(|link| link.drain(Error::new(Kind::Lost, "gone")));
+        assert_eq!(judge(&member, &master, None), Err("unknown".to_owned()));
+        member.listed_status = ListedStatus::Down;
+        assert!(judge(&member, &master, None).unwrap_err().contains("Sentinels"));
+    }
+}

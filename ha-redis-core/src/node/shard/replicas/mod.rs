@@ -1,0 +1,419 @@
+//! The replicas that may be read from: which there are, what is known of each, and which of them callers may use now.
+//!
+//! A replica may be read from while it says that its link to its master is up, has the history of the master that is
+//! followed, and lags no more than is allowed. So a switch ends all reads until the replicas have followed it.
+
+mod known_replica;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::address::Address;
+use crate::config::RedisConfig;
+use crate::conn::link::{Generation, Link};
+use crate::error::{Error, Kind};
+use crate::node::shard::{Pool, State, wait_for};
+use crate::proto::{Position, Replication};
+use crate::replica_choice::{ReplicaCandidate, ReplicaChoice, ReplicaPattern, SelectionContext};
+use crate::sync::{MutexGuard, lock};
+use crate::topology::{MAX_REPLICAS, Replica, Topology};
+
+use known_replica::{Eligibility, KnownReplica, ListedStatus};
+
+/// The replicas of the master that is followed.
+#[derive(Debug, Default)]
+pub(super) struct Replicas {
+    preferred: Vec<ReplicaPattern>,
+    max_lag: Option<u64>,
+    /// Whether anybody has said which there are.
+    listed: bool,
+    /// Whether it was told that there are more than are read from.
+    told_of_more: bool,
+    members: BTreeMap<Address, KnownReplica>,
+    /// How far the master was when it answered last.
+    master: Option<Position>,
+    /// Why it has not answered since.
+    missed: Option<String>,
+    /// Grows when all replicas are to be asked anew, at once.
+    round: u64,
+    turns: u64,
+    seed: u64,
+    /// What callers choose from.
+    usable: Arc<Usable>,
+}
+
+/// The replicas that may be read from now, and their connections, in the same order.
+#[derive(Debug, Default)]
+struct Usable {
+    candidates: Vec<ReplicaCandidate>,
+    links: Vec<Arc<Link>>,
+}
+
+impl Pool {
+    // For callers.
+
+    /// The connection of the replica that `choice` wants, but not `avoided`.
+    pub(crate) fn choose_replica(
+        &self,
+        choice: &dyn ReplicaChoice,
+        avoided: Option<&Arc<Link>>,
+    ) -> Option<Arc<Link>> {
+        let (usable, turn) = lock(&self.state).replicas.turn();
+        match avoided {
+            Some(avoided) => usable.without(avoided).choose(choice, turn),
+            None => usable.choose(choice, turn),
+        }
+    }
+
+    /// Waits for a replica that `choice` wants.
+    pub(crate) async fn replica(&self, choice: &dyn ReplicaChoice) -> Result<Arc<Link>, Error> {
+        loop {
+            let listener = self.usable.listen();
+            self.check_open()?;
+            if let Some(link) = self.choose_replica(choice, None) {
+                return Ok(link);
+            }
+            // Replicas are learned of from a master that cannot be asked, or by way of Sentinels that cannot.
+            if let Some(permanent_failure) = self.permanent_failure() {
+                return Err(permanent_failure);
+            }
+            listener.await;
+        }
+    }
+
+    /// Waits until it is known of every replica whether it may be read from.
+    pub(crate) async fn replicas_judged(&self) {
+        wait_for(&self.state, &self.usable, |state| state.replicas.are_judged().then_some(())).await;
+    }
+
+    /// Whether the replica behind `link` may be read from now.
+    pub(crate) fn is_readable(&self, link: &Arc<Link>) -> bool {
+        lock(&self.state).replicas.usable.links.iter().any(|usable| Arc::ptr_eq(usable, link))
+    }
+
+    /// Why no replica can be read from: of each, its own reason.
+    pub(crate) fn replica_account(&self) -> String {
+        lock(&self.state).replicas.account()
+    }
+
+    /// Adds to a topology what was measured.
+    pub(crate) fn measured(&self, mut topology: Topology) -> Topology {
+        let state = lock(&self.state);
+        for replica in &mut topology.replicas {
+            if let Some(member) = state.replicas.members.get(&replica.address) {
+                (replica.latency, replica.lag_bytes) = (member.latency, member.lag_bytes());
+            }
+        }
+        topology
+    }
+
+    // For whoever knows the topology.
+
+    /// Says which replicas the master has, and which of them are well.
+    pub(crate) fn list_replicas(&self, listed: Vec<Replica>) {
+        let mut state = lock(&self.state);
+        let master = state.followed.as_ref().map(|followed| followed.address.clone());
+        let others = listed.into_iter().filter(|replica| Some(&replica.address) != master.as_ref());
+        state.replicas.list(others);
+        self.renew(state);
+    }
+
+    /// Says how far the master of a generation is.
+    pub(crate) fn place_master(&self, generation: Generation, position: Position) {
+        let mut state = lock(&self.state);
+        if state.followed.as_ref().is_some_and(|followed| followed.generation == generation) {
+            let replicas = &mut state.replicas;
+            if replicas.master.as_ref().is_none_or(|before| before.history != position.history) {
+                replicas.round += 1;
+            }
+            replicas.master = Some(position);
+            replicas.missed = None;
+            self.renew(state);
+        }
+    }
+
+    /// Says why the master of a generation did not say how far it is; `None` when there was no connection to ask on. It
+    /// counts as it was: a replica cannot fall behind a master that is gone.
+    pub(crate) fn miss_master(&self, generation: Option<Generation>, why: &str) {
+        let mut state = lock(&self.state);
+        let followed = state.followed.as_ref().map(|followed| followed.generation);
+        if generation.is_some() && generation != followed {
+            return;
+        }
+        state.replicas.missed = Some(format!("the master did not say how far it is: {why}"));
+        self.renew(state);
+    }
+
+    // For the tasks that keep connections to replicas.
+
+    /// Waits for replicas that no task keeps a connection to, and takes it that there will be one now.
+    pub(crate) async fn unkept_replicas(&self) -> Vec<Address> {
+        wait_for(&self.state, &self.changed, |state| {
+            let unkept = state.replicas.members.iter_mut().filter(|(_, member)| !member.kept);
+            let unkept = unkept.map(|(address, member)| {
+                member.kept = true;
+                address.clone()
+            });
+            Some(unkept.collect::<Vec<_>>()).filter(|unkept| !unkept.is_empty())
+        })
+        .await
+    }
+
+    /// Waits until a connection to the replica is wanted. False when none ever will be: it is none any more.
+    pub(crate) async fn wait_until_replica_wanted(&self, address: &Address) -> bool {
+        wait_for(&self.state, &self.changed, |state| {
+            let wanted = state.replicas.wants(address);
+            let member = state.replicas.members.get(address)?;
+            if member.listed_status == ListedStatus::Down {
+                return None;
+            }
+            if !wanted {
+                state.replicas.members.remove(address);
+            }
+            Some(wanted)
+        })
+        .await
+    }
+
+    /// Waits until no connection to the replica is wanted.
+    pub(crate) async fn wait_until_replica_unwanted(&self, address: &Address) {
+        wait_for(&self.state, &self.changed, |state| (!state.replicas.wants(address)).then_some(())).await;
+    }
+
+    /// Puts a connection to a replica in. False when none is wanted.
+    pub(crate) fn admit_replica(&self, link: &Arc<Link>) -> bool {
+        let mut state = lock(&self.state);
+        if state.is_closed() || !state.replicas.wants(&link.address) {
+            return false;
+        }
+        state.alive += 1;
+        if let Some(member) = state.replicas.members.get_mut(&link.address) {
+            member.link = Some(Arc::clone(link));
+        }
+        true
+    }
+
+    /// A replica has answered, after `latency`. Returns whether it may be read from.
+    pub(crate) fn replica_answered(
+        &self,
+        address: &Address,
+        answer: &Replication,
+        latency: Duration,
+    ) -> bool {
+        let mut state = lock(&self.state);
+        let Replicas { members, master, max_lag, .. } = &mut state.replicas;
+        let Some(member) = members.get_mut(address) else { return false };
+        member.answered(answer, latency, master.as_ref());
+        let fit = matches!(member.eligibility(master.as_ref(), *max_lag), Eligibility::Eligible { .. });
+        self.renew(state);
+        fit
+    }
+
+    /// A replica cannot be read from, for this reason.
+    pub(crate) fn replica_failed(&self, address: &Address, why: impl Into<String>) {
+        let mut state = lock(&self.state);
+        if let Some(member) = state.replicas.members.get_mut(address) {
+            member.failed(why.into());
+            self.renew(state);
+        }
+    }
+
+    /// A connection that was admitted has ended.
+    pub(crate) fn replica_ended(&self, link: &Arc<Link>, why: &Error) {
+        let mut state = lock(&self.state);
+        state.ended(link);
+        if let Some(member) = state.replicas.members.get_mut(&link.address)
+            && member.has(link)
+        {
+            member.link = None;
+            member.failed(why.to_string());
+        }
+        self.renew(state);
+    }
+
+    /// The round of questions that is under way.
+    pub(crate) fn replica_round(&self) -> u64 {
+        lock(&self.state).replicas.round
+    }
+
+    /// Waits until another round than `round` is under way.
+    pub(crate) async fn replica_round_after(&self, round: u64) {
+        wait_for(&self.state, &self.changed, |state| (state.replicas.round > round).then_some(())).await;
+    }
+
+    /// Waits until the connection to a replica has ended.
+    pub(crate) async fn wait_until_replica_gone(&self, link: &Arc<Link>) {
+        wait_for(&self.state, &self.changed, |state| {
+            let member = state.replicas.members.get(&link.address);
+            (!member.is_some_and(|member| member.has(link))).then_some(())
+        })
+        .await;
+    }
+
+    /// Finds out who may be read from, and tells those who wait. Ends connections that are not wanted.
+    fn renew(&self, mut state: MutexGuard<'_, State>) {
+        state.replicas.renew();
+        let unwanted = state.replicas.unwanted();
+        drop(state);
+        for (link, listed_status, objection) in unwanted {
+            let why = Error::new(Kind::Lost, format!("{}: {objection}", link.address));
+            match listed_status {
+                // What it owes may never come, and others can answer it.
+                ListedStatus::Down => link.shut(why),
+                _ => link.drain(why),
+            }
+        }
+        self.usable.notify(usize::MAX);
+        self.changed.notify(usize::MAX);
+    }
+}
+
+impl Replicas {
+    pub(super) fn new(config: &RedisConfig, seed: u64) -> Self {
+        let preferred = config.preferred_replicas().iter().filter_map(|text| text.parse().ok());
+        Self { preferred: preferred.collect(), max_lag: config.replica_max_lag(), seed, ..Self::default() }
+    }
+
+    pub(super) fn links(&self) -> impl Iterator<Item = &Arc<Link>> {
+        self.members.values().filter_map(|member| member.link.as_ref())
+    }
+
+    /// Another master is followed. What the replicas said was about the one before.
+    pub(super) fn fence(&mut self, master: &Address) -> Option<Arc<Link>> {
+        (self.master, self.missed) = (None, None);
+        self.round += 1;
+        let promoted = self.members.get_mut(master).and_then(|member| {
+            member.listed_status = ListedStatus::Gone;
+            member.link.clone()
+        });
+        self.renew();
+        promoted
+    }
+
+    /// The connection to the master was lost: its replicas may have lost it, too.
+    pub(super) fn ask_anew(&mut self) {
+        self.round += 1;
+    }
+
+    fn wants(&self, address: &Address) -> bool {
+        self.members.get(address).is_some_and(|member| member.objection().is_none())
+    }
+
+    /// The connections that are not wanted any more, and why.
+    fn unwanted(&self) -> Vec<(Arc<Link>, ListedStatus, &'static str)> {
+        let unwanted = self.members.values().filter_map(|member| {
+            let objection = member.objection()?;
+            Some((Arc::clone(member.link.as_ref()?), member.listed_status, objection))
+        });
+        unwanted.collect()
+    }
+
+    fn list(&mut self, listed: impl Iterator<Item = Replica>) {
+        let mut listed: BTreeMap<_, _> = listed.map(|replica| (replica.address, replica.healthy)).collect();
+        if listed.len() > MAX_REPLICAS && !std::mem::replace(&mut self.told_of_more, true) {
+            tracing::warn!(replicas = listed.len(), "no more than {MAX_REPLICAS} replicas are read from");
+        }
+        while listed.len() > MAX_REPLICAS {
+            listed.pop_last();
+        }
+        self.listed = true;
+        for address in listed.keys() {
+            self.members.entry(address.clone()).or_default();
+        }
+        // One that nobody keeps a connection to can simply be forgotten; the others' tasks forget them.
+        self.members.retain(|address, member| member.kept || listed.contains_key(address));
+        for (address, member) in &mut self.members {
+            member.stands(match listed.get(address) {
+                Some(true) => ListedStatus::Well,
+                Some(false) => ListedStatus::Down,
+                None if member.listed_status == ListedStatus::Gone => ListedStatus::Gone,
+                None => ListedStatus::Unlisted,
+            });
+        }
+    }
+
+    fn renew(&mut self) {
+        let mut usable = Usable::default();
+        for (address, member) in &self.members {
+            let Eligibility::Eligible { lag_bytes, latency, link } =
+                member.eligibility(self.master.as_ref(), self.max_lag)
+            else {
+                continue;
+            };
+            let preferred = self.preferred.iter().any(|pattern| pattern.matches(address));
+            usable.candidates.push(ReplicaCandidate {
+                address: address.clone(),
+                latency,
+                lag_bytes,
+                preferred,
+            });
+            usable.links.push(Arc::clone(link));
+        }
+        self.usable = Arc::new(usable);
+    }
+
+    fn turn(&mut self) -> (Arc<Usable>, SelectionContext) {
+        self.turns = self.turns.wrapping_add(1);
+        (Arc::clone(&self.usable), SelectionContext::new(self.turns, self.seed))
+    }
+
+    fn are_judged(&self) -> bool {
+        let unknown = |member: &KnownReplica| {
+            matches!(member.eligibility(self.master.as_ref(), self.max_lag), Eligibility::Unknown)
+        };
+        let found_out = self.listed && !self.members.values().any(unknown);
+        // Waiting does not help against a master that does not answer.
+        found_out || (self.master.is_none() && self.missed.is_some())
+    }
+
+    fn account(&self) -> String {
+        let said = self.members.iter().filter(|(_, member)| member.listed_status != ListedStatus::Gone);
+        let said =
+            said.map(|(address, member)| match member.eligibility(self.master.as_ref(), self.max_lag) {
+                Eligibility::Eligible { .. } => format!("{address}: it is healthy, and was not chosen"),
+                Eligibility::Unknown => format!("{address}: it was not found out yet how it is"),
+                Eligibility::Ineligible(why) => format!("{address}: {why}"),
+            });
+        let said = self.missed.iter().cloned().chain(said).collect::<Vec<_>>().join("; ");
+        match said.is_empty() {
+            true if self.listed => "no replica is known".to_owned(),
+            true => "it was not found out yet which replicas there are".to_owned(),
+            false => said,
+        }
+    }
+}
+
+impl Usable {
+    fn choose(&self, choice: &dyn ReplicaChoice, turn: SelectionContext) -> Option<Arc<Link>> {
+        if self.candidates.is_empty() {
+            return None;
+        }
+        choice
+            .choose(&self.candidates, turn)
+            .and_then(|index| self.links.get(index).filter(|link| link.is_open()).cloned())
+    }
+
+    fn without(&self, avoided: &Arc<Link>) -> Self {
+        let both = self.candidates.iter().zip(&self.links).filter(|(_, link)| !Arc::ptr_eq(link, avoided));
+        let (candidates, links) = both.map(|(candidate, link)| (candidate.clone(), Arc::clone(link))).unzip();
+        Self { candidates, links }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future::block_on;
+
+    use super::*;
+
+    #[test]
+    fn replicas_beyond_the_bound_are_not_connected_to() {
+        let pool = Pool::new(&RedisConfig::builder().build().unwrap(), 0);
+        let listed = (1..=3000).rev().map(|port| Replica::new(Address::tcp("10.0.0.2", port), true));
+        pool.list_replicas(listed.collect());
+        let unkept = block_on(pool.unkept_replicas());
+        assert_eq!(unkept.len(), MAX_REPLICAS);
+        assert!(unkept.contains(&Address::tcp("10.0.0.2", 1)), "the same ones each time");
+    }
+}

@@ -1,0 +1,84 @@
+//! Which replicas and Sentinels are up, to tell of those that come and go.
+
+use std::collections::BTreeMap;
+
+use crate::address::Address;
+use crate::events::Event;
+use crate::topology::Replica;
+
+/// Whether each was up when it was last heard of.
+#[derive(Debug, Default)]
+pub(crate) struct Membership {
+    replicas: BTreeMap<Address, bool>,
+    sentinels: BTreeMap<Address, bool>,
+}
+
+impl Membership {
+    /// These are the replicas now. Returns what has changed.
+    pub(crate) fn replicas(&mut self, now: &[Replica]) -> Vec<Event> {
+        let now: BTreeMap<_, _> =
+            now.iter().map(|replica| (replica.address.clone(), replica.healthy)).collect();
+        let before = std::mem::replace(&mut self.replicas, now);
+        let came = self.replicas.iter().filter(|(address, healthy)| before.get(*address) != Some(*healthy));
+        let told = came.map(|(address, healthy)| match healthy {
+            true => Event::ReplicaUp(address.clone()),
+            false => Event::ReplicaDown(address.clone()),
+        });
+        let gone =
+            before.iter().filter(|(address, healthy)| **healthy && !self.replicas.contains_key(*address));
+        told.chain(gone.map(|(address, _)| Event::ReplicaDown(address.clone()))).collect()
+    }
+
+    /// A Sentinel answers, or does not. Returns the event if that is news.
+    pub(crate) fn sentinel(&mut self, address: &Address, up: bool) -> Option<Event> {
+        let before = self.sentinels.insert(address.clone(), up);
+        (before != Some(up)).then(|| match up {
+            true => Event::SentinelUp(address.clone()),
+            false => Event::SentinelDown(address.clone()),
+        })
+    }
+
+    /// A Sentinel is known no more: that it does not answer was told before.
+    pub(crate) fn forget_sentinel(&mut self, address: &Address) {
+        self.sentinels.remove(address);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replica(port: u16, healthy: bool) -> Replica {
+        Replica::new(Address::tcp("10.0.0.1", port), healthy)
+    }
+
+    fn told(events: Vec<Event>) -> Vec<(bool, u16)> {
+        let read = |event: &Event| match event {
+            Event::ReplicaUp(Address::Tcp { port, .. }) => (true, *port),
+            Event::ReplicaDown(Address::Tcp { port, .. }) => (false, *port),
+            other => panic!("{other:?}"),
+        };
+        events.iter().map(read).collect()
+    }
+
+    #[test]
+    fn replicas_that_come_and_go_are_told_of_once() {
+        let mut roll = Membership::default();
+        assert_eq!(told(roll.replicas(&[replica(1, true), replica(2, false)])), [(true, 1), (false, 2)]);
+        assert_eq!(told(roll.replicas(&[replica(1, true), replica(2, false)])), []);
+        assert_eq!(told(roll.replicas(&[replica(1, false), replica(2, true)])), [(false, 1), (true, 2)]);
+        assert_eq!(told(roll.replicas(&[replica(1, false)])), [(false, 2)]);
+        assert_eq!(told(roll.replicas(&[])), [], "that it is down was told");
+    }
+
+    #[test]
+    fn a_sentinel_is_told_of_when_that_is_news() {
+        let mut roll = Membership::default();
+        let sentinel = Address::tcp("10.0.0.9", 1);
+        assert!(matches!(roll.sentinel(&sentinel, true), Some(Event::SentinelUp(_))));
+        assert!(roll.sentinel(&sentinel, true).is_none());
+        assert!(matches!(roll.sentinel(&sentinel, false), Some(Event::SentinelDown(_))));
+        roll.forget_sentinel(&sentinel);
+        assert!(matches!(roll.sentinel(&sentinel, true), Some(Event::SentinelUp(_))));
+    }
+}

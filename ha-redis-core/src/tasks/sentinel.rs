@@ -1,0 +1,158 @@
+//! The tasks behind one Sentinel: one asks it when the bell rings, one listens to its events.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_channel::Receiver;
+use redis::{Value, cmd};
+
+use crate::address::Address;
+use crate::conn::raw_connection::RawConnection;
+use crate::error::{Error, Kind, said};
+use crate::node::core::Core;
+use crate::node::shard::{AddressSource, is_permanent};
+use crate::retry::Backoff;
+use crate::tasks::topology_monitor::MonitorEvent;
+use crate::time::{Elapsed, sleep, until};
+use crate::topology::sentinel::{
+    CHANNELS, Input, QueryError, SentinelReport, event_of, questions, read_report,
+};
+
+/// A Sentinel that has published nothing for so long is asked whether it is there.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// Asks the Sentinel for its view whenever the bell rings.
+pub(crate) async fn answer(core: Arc<Core>, sentinel: Address, bell: Receiver<()>) {
+    let (mut kept, mut told) = (None, false);
+    while bell.recv().await.is_ok() {
+        let mut asked = core.runtime.now();
+        let mut answer = ask(&core, &sentinel, &mut kept).await;
+        let lost = answer.as_ref().is_err_and(|error| error.kind() != Kind::Timeout);
+        if lost && kept.take().is_some() {
+            // The kept connection may just have grown stale. One that is silent has had its time.
+            asked = core.runtime.now();
+            answer = ask(&core, &sentinel, &mut kept).await;
+        }
+        if answer.is_err() {
+            kept = None;
+        }
+        let left_out = answer.as_ref().ok().and_then(|view| view.left_out.as_ref());
+        if let Some(left_out) = left_out.filter(|_| !std::mem::replace(&mut told, true)) {
+            let left_out = core.sentinels.hide(left_out.clone());
+            tracing::warn!(%sentinel, left_out, "a part of what it says is left out, now and from now on");
+        }
+        core.sentinel_list.set_hopeless(&sentinel, hopeless_kind(&answer));
+        let answer = answer.map_err(|error| QueryError::from(&error));
+        core.mailbox.tell(MonitorEvent::from(Input::Answer { sentinel: sentinel.clone(), asked, answer }));
+    }
+}
+
+/// The kind of reason for which it makes no sense to ask again, if there is one.
+fn hopeless_kind(answer: &Result<SentinelReport, Error>) -> Option<Kind> {
+    match answer {
+        Err(error) => is_permanent(error).then(|| error.kind()),
+        Ok(view) => match view.refusal.as_deref()?.split_whitespace().next()? {
+            "NOPERM" => Some(Kind::Permission),
+            // A server that knows no such command is no Sentinel.
+            "ERR" => Some(Kind::Config),
+            _ => None,
+        },
+    }
+}
+
+/// Asks a Sentinel once, on the connection that is kept or on a new one.
+pub(crate) async fn ask(
+    core: &Core,
+    sentinel: &Address,
+    kept: &mut Option<RawConnection>,
+) -> Result<SentinelReport, Error> {
+    if kept.is_none() {
+        *kept = Some(core.sentinels.connect(sentinel, &AddressSource::SentinelList).await?.0);
+    }
+    let Some(raw) = kept else { return Err(silent(core, sentinel)) };
+    let bound = core.runtime.now() + core.config.sentinel_socket_timeout();
+    let questions = questions(core.config.sentinel_master_name());
+    let replies = until(&*core.runtime, bound, raw.query(&questions))
+        .await
+        .map_err(|Elapsed| silent(core, sentinel))??;
+    let mut view = read_report(&replies);
+    view.refusal = view.refusal.map(|refusal| core.sentinels.hide(refusal));
+    Ok(view)
+}
+
+/// Listens to the Sentinel's events, for ever.
+pub(crate) async fn listen(core: Arc<Core>, sentinel: Address) {
+    let mut failures = 0;
+    loop {
+        let mut backoff = Backoff::RECONNECT;
+        match subscribe(&core, &sentinel).await {
+            Ok(mut raw) => {
+                failures = 0;
+                core.mailbox.tell(MonitorEvent::from(Input::Subscribed));
+                let error = record(&core, &sentinel, &mut raw).await;
+                tracing::debug!(%sentinel, %error, "the subscription ended");
+            }
+            Err(error) => {
+                if failures == 0 {
+                    tracing::warn!(%sentinel, %error, "its events are not heard");
+                }
+                if is_permanent(&error) {
+                    backoff = Backoff::PERMANENT_FAILURE;
+                }
+            }
+        }
+        sleep(&*core.runtime, backoff.delay(failures, core.runtime.random())).await;
+        failures += 1;
+    }
+}
+
+async fn subscribe(core: &Core, sentinel: &Address) -> Result<RawConnection, Error> {
+    let (mut raw, _) = core.sentinels.connect(sentinel, &AddressSource::SentinelList).await?;
+    raw.send(&[cmd("SUBSCRIBE").arg(&CHANNELS[..]).take()]).await?;
+    let bound = core.runtime.now() + core.config.sentinel_socket_timeout();
+    match until(&*core.runtime, bound, raw.receive_value()).await {
+        Ok(Ok(Value::ServerError(error))) => {
+            let kind = if error.code() == "NOPERM" { Kind::Permission } else { Kind::Sentinel };
+            let message = format!(
+                "{sentinel} refused the subscription to its events: {}; allow it (ACL SETUSER <user> +subscribe &*)",
+                core.sentinels.hide(said(&error))
+            );
+            Err(Error::new(kind, message))
+        }
+        // The first confirmation: from here on, events come.
+        Ok(confirmed) => confirmed.map(|_| raw),
+        Err(Elapsed) => Err(silent(core, sentinel)),
+    }
+}
+
+/// Passes events on until the connection ends or the Sentinel falls silent.
+async fn record(core: &Core, sentinel: &Address, raw: &mut RawConnection) -> Error {
+    let runtime = &*core.runtime;
+    let mut asked = false;
+    loop {
+        let patience = if asked { core.config.sentinel_socket_timeout() } else { SILENCE };
+        match until(runtime, runtime.now() + patience, raw.receive_value()).await {
+            // An error is its answer to PING, which this user may not say: a sign of life as good as any.
+            Ok(Ok(message)) => {
+                asked = false;
+                if let Some(event) = event_of(&message, core.config.sentinel_master_name()) {
+                    tracing::debug!(%sentinel, %event, "heard");
+                    core.mailbox.tell(MonitorEvent::from(Input::Heard { sentinel: sentinel.clone(), event }));
+                }
+            }
+            Ok(Err(error)) => return error,
+            Err(Elapsed) if asked => return silent(core, sentinel),
+            Err(Elapsed) => {
+                asked = true;
+                if let Err(error) = raw.send(&[cmd("PING")]).await {
+                    return error;
+                }
+            }
+        }
+    }
+}
+
+fn silent(core: &Core, sentinel: &Address) -> Error {
+    let patience = core.config.sentinel_socket_timeout();
+    Error::new(Kind::Timeout, format!("the Sentinel {sentinel} did not answer within {patience:?}"))
+}

@@ -1,0 +1,230 @@
+//! The task behind a lane: it keeps one connection to the master that is followed, for as long as the client
+//! lives.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures_lite::future;
+
+use crate::conn::driver::{OnSilence, unresponsive};
+use crate::conn::link::Link;
+use crate::conn::raw_connection::{ConnectionParts, RawConnection};
+use crate::conn::reconnect_backoff::ReconnectBackoff;
+use crate::conn::watchdog::Watched;
+use crate::error::{Error, Kind};
+use crate::node::core::Core;
+use crate::node::fence::fence;
+use crate::node::shard::CurrentMaster;
+use crate::proto::{Greeting, Role};
+use crate::time::sleep;
+
+pub(crate) async fn keep(core: Arc<Core>, shared_index: usize) {
+    let mut reconnect = ReconnectBackoff::default();
+    while let Some(followed) = core.pool.current_master().await {
+        let attempt = async { Some(open(&core, &followed).await) };
+        let switched = async {
+            core.pool.master_changed(followed.generation).await;
+            None
+        };
+        match future::or(attempt, switched).await {
+            None => {
+                reconnect.switched();
+                continue;
+            }
+            Some(Ok(parts)) => {
+                let mut opened = core.runtime.now();
+                let mut successor = carry(&core, shared_index, &followed, parts).await;
+                while let Some(parts) = successor {
+                    opened = core.runtime.now();
+                    successor = carry(&core, shared_index, &followed, parts).await;
+                }
+                reconnect.lost(core.runtime.now() - opened);
+            }
+            Some(Err(error)) => {
+                tracing::debug!(shared_index, %error, "no connection");
+                reconnect.failed(&error);
+                core.pool.fail(error);
+            }
+        }
+        let pause = reconnect.pause(core.runtime.random());
+        future::or(sleep(&*core.runtime, pause), core.pool.master_changed(followed.generation)).await;
+    }
+}
+
+/// Connects, for a driver to go on.
+pub(crate) async fn open(core: &Core, followed: &CurrentMaster) -> Result<ConnectionParts, Error> {
+    reach(core, followed).await?.0.into_parts()
+}
+
+/// Connects, and makes sure that the server is what it is taken for, on the very connection that is kept, and that it
+/// has ended the connections that were given up.
+pub(crate) async fn reach(core: &Core, followed: &CurrentMaster) -> Result<(RawConnection, Greeting), Error> {
+    let (mut raw, greeting) = core.data.connect(&followed.address, &followed.address_source).await?;
+    match greeting.role {
+        Some(Role::Sentinel) if !core.config.use_sentinel() => {
+            let message = format!(
+                "{} ({}) is a Sentinel, and holds no data; have it asked for the master \
+                 (redis+sentinel://host:port/mymaster)",
+                followed.address, followed.address_source
+            );
+            Err(Error::new(Kind::Config, message))
+        }
+        // One that does not say what it is, is what the Sentinels say that it is. Without them, a client may be pointed
+        // at a replica on purpose.
+        Some(role) if role != Role::Master && core.config.use_sentinel() => {
+            core.on_wrong_role(followed.generation);
+            let message =
+                format!("{} ({}) is no master but a {role}", followed.address, followed.address_source);
+            Err(Error::new(Kind::NotMaster, message))
+        }
+        _ => {
+            core.confirmed().await;
+            fence(core, &followed.address, &mut raw).await?;
+            Ok((raw, greeting))
+        }
+    }
+}
+
+/// Serves callers over the connection until it ends. A server that fell silent on it may have got another connection
+/// meanwhile: that is returned.
+async fn carry(
+    core: &Arc<Core>,
+    shared_index: usize,
+    followed: &CurrentMaster,
+    parts: ConnectionParts,
+) -> Option<ConnectionParts> {
+    let (link, driver) = core.link(followed, parts, OnSilence::Report);
+    if !core.pool.install(shared_index, &link) {
+        return None;
+    }
+    tracing::info!(shared_index, address = %followed.address, generation = %followed.generation, "connected");
+    let mut installed = Installed { core, shared_index, link: &link, removed: false };
+    core.on_connected(followed);
+    let end = drive(core, followed, &mut installed, driver).await;
+    tracing::info!(shared_index, address = %followed.address, generation = %followed.generation, why = %end.why, "disconnected");
+    if link.ended_owing() && end.successor.is_none() {
+        core.fences.add(&link);
+    }
+    installed.remove(end.why.clone());
+    if !end.was_silent {
+        core.on_lost(followed, end.why);
+    }
+    end.successor
+}
+
+/// How a connection ended.
+struct End {
+    why: Error,
+    /// Whether it counted as lost before, since its server was silent.
+    was_silent: bool,
+    /// The connection that takes its place.
+    successor: Option<ConnectionParts>,
+}
+
+/// Drives a connection to its end. While its server is silent another connection is tried beside it: only that tells
+/// whether the server is busy, and will still answer, or the connection is dead. When it succeeds, the silent one ends.
+async fn drive(
+    core: &Arc<Core>,
+    followed: &CurrentMaster,
+    installed: &mut Installed<'_>,
+    mut driver: Watched,
+) -> End {
+    let link = installed.link;
+    let mut silences = 0;
+    loop {
+        let silent = async {
+            link.fell_silent(&mut silences).await;
+            None
+        };
+        if let Some(why) = future::or(async { Some((&mut driver).await) }, silent).await {
+            return End { why, was_silent: false, successor: None };
+        }
+        let unresponsive = unresponsive(&link.address, core.config.socket_timeout());
+        tracing::warn!(address = %link.address, "the server owes replies and is silent; trying another connection");
+        core.on_lost(followed, unresponsive.clone());
+        core.pool.fail(unresponsive.clone());
+        core.fences.add(link);
+        let mut beside = pin!(open_beside(core, followed));
+        let ended = async { Silent::Ended((&mut driver).await) };
+        let heard = async {
+            link.heard_again().await;
+            Silent::Heard
+        };
+        let replaced = async { Silent::Replaced(Box::new(beside.as_mut().await)) };
+        match future::or(ended, future::or(heard, replaced)).await {
+            Silent::Ended(why) => {
+                // Most likely since the other connection has fenced this one, and is about to be ready.
+                installed.remove(why.clone());
+                let switched = async {
+                    core.pool.master_changed(followed.generation).await;
+                    None
+                };
+                let successor = future::or(switched, async { Some(beside.await) }).await;
+                return End { why, was_silent: true, successor };
+            }
+            Silent::Heard => {
+                core.fences.remove(link);
+                core.pool.on_heard();
+                core.on_connected(followed);
+            }
+            Silent::Replaced(parts) => {
+                link.shut(unresponsive);
+                return End { why: driver.await, was_silent: true, successor: Some(*parts) };
+            }
+        }
+    }
+}
+
+/// What became of a connection whose server was silent.
+enum Silent {
+    Ended(Error),
+    Heard,
+    Replaced(Box<ConnectionParts>),
+}
+
+/// Connects, again and again until that succeeds. A server that is busy with a script may well answer what it owes when that
+/// has ended, or owe the answer to that very script.
+async fn open_beside(core: &Core, followed: &CurrentMaster) -> ConnectionParts {
+    let mut reconnect = ReconnectBackoff::default();
+    loop {
+        let other = reach(core, followed).await.and_then(|(raw, greeting)| match greeting.busy {
+            true => Err(Error::new(Kind::Busy, format!("{} is busy with a script", followed.address))),
+            false => raw.into_parts(),
+        });
+        match other {
+            Ok(parts) => return parts,
+            Err(error) => {
+                tracing::debug!(%error, "no other connection beside a silent one");
+                reconnect.failed(&error);
+                if error.kind() == Kind::Timeout {
+                    // It answers nobody, so whoever waits for it elsewhere waits in vain as well.
+                    core.pool.end_dedicated(followed.generation, &error);
+                }
+                core.pool.fail(error);
+            }
+        }
+        sleep(&*core.runtime, reconnect.pause(core.runtime.random())).await;
+    }
+}
+
+/// A connection in the pool. It is taken out when it has ended, also when the runtime drops the task that drives it.
+struct Installed<'a> {
+    core: &'a Core,
+    shared_index: usize,
+    link: &'a Arc<Link>,
+    removed: bool,
+}
+
+impl Installed<'_> {
+    fn remove(&mut self, why: Error) {
+        if !std::mem::replace(&mut self.removed, true) {
+            self.core.pool.remove(self.shared_index, self.link, why);
+        }
+    }
+}
+
+impl Drop for Installed<'_> {
+    fn drop(&mut self) {
+        self.remove(Error::new(Kind::Lost, format!("the connection to {} was dropped", self.link.address)));
+    }
+}

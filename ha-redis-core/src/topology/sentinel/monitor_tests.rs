@@ -1,0 +1,150 @@
+//! What the scenarios cannot tell: the words of a message, bounds, and intervals.
+
+use super::*;
+use crate::topology::sentinel::fixtures::rules;
+use crate::topology::sentinel::report::{ReportedMaster, ReportedSentinel};
+use crate::topology::sentinel::scenario::name;
+use crate::topology::sentinel::votes::MAX_SENTINELS;
+
+impl SentinelMonitor {
+    /// The state, as a scenario tells it.
+    pub(in crate::topology::sentinel) fn describe(&self) -> String {
+        let Some(master) = &self.master else { return "following nobody".to_owned() };
+        let mut state = vec![format!("following {}", name(&master.address))];
+        state.extend(master.early_switch.is_some().then(|| "provisional".to_owned()));
+        state.extend(master.demoted_at.is_some().then(|| "disowned".to_owned()));
+        if let Some(promotion) = &self.promotion {
+            state.extend(promotion.held_until.is_some().then(|| "holding".to_owned()));
+            state.push(format!("watching {}", name(&promotion.candidate)));
+        }
+        state.extend(self.unconfirmed.is_some().then(|| "unconfirmed".to_owned()));
+        state.extend(self.disagreement.is_some().then(|| "outvoted".to_owned()));
+        state.extend(self.closed.then(|| "closed".to_owned()));
+        state.join(", ")
+    }
+}
+
+fn sentinel(number: u16) -> Address {
+    Address::tcp("10.0.0.9", number)
+}
+
+fn follower(now: Instant) -> SentinelMonitor {
+    SentinelMonitor::new(rules(false), &[sentinel(1), sentinel(2), sentinel(3)], now)
+}
+
+fn answer(number: u16, asked: Instant, answer: Result<SentinelReport, &str>) -> Input {
+    let answer = answer.map_err(|why| QueryError::Refused(why.to_owned()));
+    Input::Answer { sentinel: sentinel(number), asked, answer }
+}
+
+#[test]
+fn when_nobody_knows_the_name_each_answer_is_told() {
+    let now = Instant::now();
+    let mut follower = follower(now);
+    follower.handle(answer(1, now, Ok(SentinelReport::default())), now);
+    follower.handle(answer(2, now, Err("connection refused")), now);
+    let actions = follower.handle(answer(3, now, Ok(SentinelReport::default())), now);
+    let [Action::Fail(explain)] = &actions[..] else { panic!("no account: {actions:?}") };
+    assert!(explain.contains("know no master named `mymaster`"), "{explain}");
+    assert!(explain.contains("10.0.0.9:2 did not answer: connection refused"), "{explain}");
+}
+
+#[test]
+fn sentinels_are_asked_more_often_while_there_is_no_connection() {
+    let now = Instant::now();
+    let mut follower = follower(now);
+    follower.handle(Input::Connected, now);
+    follower.handle(Input::Tick, now);
+    assert_eq!(follower.next_tick(), now + POLL);
+    follower.handle(Input::Lost, now);
+    assert_eq!(follower.next_tick(), now + URGENT_POLL);
+}
+
+/// What a Sentinel answers that names `m`, and lists these others.
+fn view(others: impl Iterator<Item = u16>) -> SentinelReport {
+    let companion = |number: u16| ReportedSentinel { address: sentinel(number), id: number.to_string() };
+    let master =
+        ReportedMaster { address: Address::tcp("m", 6379), epoch: 1, flags: "master".to_owned(), quorum: 2 };
+    SentinelReport {
+        master: Some(master),
+        sentinels: others.map(companion).collect(),
+        ..SentinelReport::default()
+    }
+}
+
+#[test]
+fn other_sentinels_are_met_up_to_a_bound() {
+    let now = Instant::now();
+    let mut follower = follower(now);
+    let alone = follower.handle(answer(1, now, Ok(view(3..100))), now);
+    assert_eq!(alone, [], "a majority has to list them");
+    let actions = follower.handle(answer(2, now, Ok(view(3..100))), now);
+    let [Action::AddSentinels(added), ..] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!(added.len(), MAX_SENTINELS - 3);
+    assert!(!added.contains(&sentinel(3)), "that one is known");
+    let warns = |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::Warn(_)));
+    assert!(warns(&actions), "{actions:?}");
+    assert!(!warns(&follower.handle(answer(2, now, Ok(view(3..100))), now)), "it is told once");
+}
+
+#[test]
+fn who_is_master_is_told_as_the_sentinels_tell_it() {
+    let now = Instant::now();
+    let mut follower = follower(now);
+    (1..=3).for_each(|number| drop(follower.handle(answer(number, now, Ok(view(1..4))), now)));
+    assert_eq!(follower.naming(), Naming::Named);
+    (1..=3).for_each(|number| drop(follower.handle(answer(number, now, Ok(SentinelReport::default())), now)));
+    assert_eq!(follower.naming(), Naming::Unnamed);
+    (1..=3).for_each(|number| drop(follower.handle(answer(number, now, Err("gone")), now)));
+    assert_eq!(follower.naming(), Naming::NamedLast);
+}
+
+#[test]
+fn a_topology_counts_addresses_whatever_ids_are_claimed() {
+    let now = Instant::now();
+    let mut follower = follower(now);
+    let named = |id: &str| Ok(SentinelReport { id: Some(id.to_owned()), ..view([].into_iter()) });
+    follower.handle(answer(1, now, named("a")), now);
+    follower.handle(answer(2, now, named("a")), now);
+    follower.handle(answer(3, now, Err("gone")), now);
+    let topology = follower.topology().unwrap();
+    assert_eq!((topology.sentinels, topology.known_sentinels, topology.quorum), (2, 2, 2));
+    assert_eq!(topology.sentinel_states.len(), 3);
+    follower.handle(answer(3, now, named("c")), now);
+    let topology = follower.topology().unwrap();
+    assert_eq!((topology.sentinels, topology.known_sentinels), (3, 3));
+}
+
+#[test]
+fn a_majority_that_flaps_is_not_followed_at_every_turn() {
+    let start = Instant::now();
+    let mut follower = follower(start);
+    let mut followed = 0;
+    for ms in 0..10_000_u64 {
+        let now = start + Duration::from_millis(ms);
+        for number in 1..=3 {
+            let mut view = view([].into_iter());
+            let master = view.master.as_mut().unwrap();
+            (master.address, master.epoch) = (Address::tcp("m", 1 + (ms % 2) as u16), ms);
+            let actions = follower.handle(answer(number, now, Ok(view)), now);
+            followed += actions.iter().filter(|action| matches!(action, Action::Follow(_))).count();
+        }
+    }
+    assert!((8..=18).contains(&followed), "{followed} in ten seconds");
+}
+
+#[test]
+fn events_do_not_have_the_sentinels_asked_all_the_time() {
+    let start = Instant::now();
+    let mut follower = follower(start);
+    let mut asked = 0;
+    for ms in 0..10_000_u64 {
+        let now = start + Duration::from_millis(ms);
+        let mut inputs = vec![Input::Heard { sentinel: sentinel(3), event: Event::News }];
+        inputs.extend((follower.next_tick() <= now).then_some(Input::Tick));
+        for input in inputs {
+            asked += follower.handle(input, now).iter().filter(|action| **action == Action::Ask).count();
+        }
+    }
+    assert!((50..=250).contains(&asked), "{asked} times in ten seconds");
+}

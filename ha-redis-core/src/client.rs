@@ -25,8 +25,9 @@ use crate::runtime::Runtime;
 use crate::sentinel_connection::SentinelConnection;
 #[cfg(feature = "sentinel")]
 use crate::tasks::discovery;
+use crate::tasks::start::start;
 use crate::time::{Elapsed, sleep_until, until};
-use crate::topology::Topology;
+use crate::topology::{Topology, TopologySource};
 
 /// How long [`Client::close`] waits for sockets to close that have nothing left to wait for.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -43,7 +44,17 @@ pub struct Client {
 impl Client {
     /// A client that runs on `runtime`. It does nothing before [`Client::initialize`] or its first command.
     pub fn new(config: RedisConfig, runtime: Arc<dyn Runtime>) -> Self {
-        Self { core: Arc::new(ClientGuard::new(Core::new(config, runtime))) }
+        Self { core: Arc::new(ClientGuard::new(Core::new(config, runtime, None))) }
+    }
+
+    /// As [`Client::new`], for the master and replicas that `source` tells of, in place of an address or Sentinels in the
+    /// configuration.
+    pub fn with_topology_source(
+        config: RedisConfig,
+        runtime: Arc<dyn Runtime>,
+        source: impl TopologySource,
+    ) -> Self {
+        Self { core: Arc::new(ClientGuard::new(Core::new(config, runtime, Some(Box::new(source))))) }
     }
 
     /// Starts the client and waits until it has a connection to the master. Calling it again, or from many
@@ -55,14 +66,14 @@ impl Client {
     /// `failover_wait`, since a failover may be under way. The client goes on trying in the background.
     pub async fn initialize(&self) -> Result<(), Error> {
         let asked = self.core.runtime.now();
-        self.core.start(None).await?;
+        start(&self.core, None).await?;
         let sentinel = self.is_sentinel_mode();
         let config = &self.core.config;
         let patience = if sentinel { config.failover_wait() } else { config.socket_connect_timeout() * 2 };
         let bound = asked + patience;
-        match until(&*self.core.runtime, bound, self.core.pool.first_connection(sentinel)).await {
+        match until(&*self.core.runtime, bound, self.core.first_shard().first_connection(sentinel)).await {
             Ok(settled) => settled,
-            Err(Elapsed) => Err(self.core.pool.nothing_usable()),
+            Err(Elapsed) => Err(self.core.first_shard().nothing_usable()),
         }
     }
 
@@ -72,7 +83,7 @@ impl Client {
     }
 
     fn caller(&self) -> Caller {
-        Caller::new(Arc::clone(&self.core), Arc::clone(&self.core.terms))
+        Caller::new(Arc::clone(&self.core), Arc::clone(&self.core.call_options))
     }
 
     /// A handle for reads, which the healthy replicas serve: each call goes to one that the setting `replica_strategy`
@@ -144,7 +155,7 @@ impl Client {
         F: FnMut(Connection) -> Fut,
         Fut: Future<Output = RedisResult<T>>,
     {
-        self.retry_with(self.core.terms.policy, operation).await
+        self.retry_with(self.core.call_options.policy, operation).await
     }
 
     /// As [`Client::retry`], by a policy of the caller's own.
@@ -182,26 +193,26 @@ impl Client {
         };
         let latency = answers.is_ok().then(|| runtime.now() - asked);
         let role = answers.as_ref().ok().and_then(|answers| read_role(answers.get(1)?).ok());
-        let (open_connections, shared_connections) = self.core.pool.open_shared_connections();
+        let (open_connections, shared_connections) = self.core.first_shard().open_shared_connections();
         Health {
-            master: self.core.pool.master(),
+            master: self.core.first_shard().master(),
             latency,
             role,
             open_connections,
             expected_connections: shared_connections,
-            dedicated_connections: self.core.pool.dedicated_connections(),
+            dedicated_connections: self.core.first_shard().dedicated_connections(),
             error: answers.and_then(|answers| answers.into_iter().try_for_each(check_state)).err(),
         }
     }
 
     fn unanswered(&self) -> Error {
-        match self.core.pool.master() {
-            Some(master) if self.core.pool.open_shared_connections().0 > 0 => {
+        match self.core.first_shard().master() {
+            Some(master) if self.core.first_shard().open_shared_connections().0 > 0 => {
                 let message =
                     format!("{master} did not answer a PING within {:?}", self.config().socket_timeout());
                 Error::new(Kind::Timeout, message).with_outcome(Outcome::MaybeApplied)
             }
-            _ => self.core.pool.nothing_usable(),
+            _ => self.core.first_shard().nothing_usable(),
         }
     }
 
@@ -231,13 +242,15 @@ impl Client {
     /// When no Sentinel can be asked, or none knows the master: the error lists the Sentinels and what each said.
     /// Without Sentinels, when the server cannot be asked.
     pub async fn topology(&self) -> Result<Topology, Error> {
-        self.core.start(None).await?;
-        self.core.pool.check_open()?;
+        start(&self.core, None).await?;
+        self.core.lifecycle.check_open()?;
         if self.is_sentinel_mode() {
             #[cfg(feature = "sentinel")]
-            return discovery::discover(&self.core).await.map(|found| self.core.pool.measured(found));
+            return discovery::discover(&self.core)
+                .await
+                .map(|found| self.core.first_shard().measured(found));
         }
-        self.server_topology().await.map(|found| self.core.pool.measured(found))
+        self.server_topology().await.map(|found| self.core.first_shard().measured(found))
     }
 
     /// What the server says of itself: by ROLE, or by INFO where that is refused.
@@ -293,17 +306,17 @@ impl Client {
     /// their connections with them, or when the last handle is dropped.
     pub async fn close(&self) -> CloseReport {
         let runtime = &*self.core.runtime;
-        self.core.pool.close(closed());
+        self.core.close(&closed());
         let bound = runtime.now() + self.core.config.socket_timeout();
-        if until(runtime, bound, self.core.pool.ended()).await.is_err() {
+        if until(runtime, bound, self.core.lifecycle.ended()).await.is_err() {
             tracing::warn!("closed with replies outstanding");
         }
-        self.core.pool.shut(closed());
+        self.core.shut(&closed());
         // The sockets are closed by their own tasks, which have been woken.
         let bound = runtime.now() + CLOSING;
-        let _ = until(runtime, bound, self.core.pool.ended()).await;
+        let _ = until(runtime, bound, self.core.lifecycle.ended()).await;
         self.core.events.end();
-        self.core.pool.cut()
+        self.core.lifecycle.cut()
     }
 }
 

@@ -10,10 +10,11 @@ use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
 use crate::call::aborted_transaction;
 use crate::call::caller::Caller;
 use crate::call::future::CallFuture;
+use crate::config::RetrySafety;
 use crate::conn::link::Call;
 use crate::error::{Error, Kind, Outcome};
 use crate::proto::{Reply, Transaction};
-use crate::retry::{RetryPolicy, RetrySafety};
+use crate::retry::RetryPolicy;
 
 /// A connection to the master, whichever server that is: cheap to clone, and shared underneath. One from
 /// [`Client::replica_connection`](crate::Client::replica_connection) reads from its replicas.
@@ -64,14 +65,14 @@ impl Connection {
     /// call: `redis.clone().with_retry_safety(RetrySafety::Anything).incr("visits", 1)`.
     #[must_use]
     pub fn with_retry_safety(mut self, safety: RetrySafety) -> Self {
-        self.caller.terms_mut().safety = safety;
+        self.caller.options_mut().safety = safety;
         self
     }
 
     /// The same connection for calls by another retry policy.
     #[must_use]
     pub fn with_retry_policy(mut self, policy: RetryPolicy) -> Self {
-        self.caller.terms_mut().policy = policy;
+        self.caller.options_mut().policy = policy;
         self
     }
 
@@ -79,7 +80,7 @@ impl Connection {
     /// bound.
     #[must_use]
     pub fn with_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.caller.terms_mut().timeout = timeout.into();
+        self.caller.options_mut().timeout = timeout.into();
         self
     }
 
@@ -89,7 +90,7 @@ impl Connection {
 
     /// The same connection for calls that tell of a refusal also when it may pass.
     pub(crate) fn without_refusal_waits(mut self) -> Self {
-        self.caller.terms_mut().waits_for_refusals = false;
+        self.caller.options_mut().waits_for_refusals = false;
         self
     }
 

@@ -36,7 +36,6 @@ impl CoopBudget {
     }
 
     /// One event out of a queue was handled.
-    #[cfg(feature = "sentinel")]
     pub(crate) fn spend_event(&mut self) {
         self.spend(READ);
     }

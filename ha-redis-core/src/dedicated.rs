@@ -19,8 +19,10 @@ use crate::conn::link::{Call, SubmitError};
 use crate::connection::{out_of_step, values};
 use crate::error::{Error, Kind, Outcome};
 use crate::node::core::ClientGuard;
+use crate::node::shard::Shard;
 use crate::proto::{Reply, ReplyBound};
 use crate::retry::RefusalWait;
+use crate::tasks::start::start;
 use crate::time::{sleep_until, until};
 
 /// A connection to the master that nobody else uses, from [`Client::dedicated`](crate::Client::dedicated): for
@@ -41,6 +43,7 @@ use crate::time::{sleep_until, until};
 #[derive(Debug)]
 pub struct DedicatedConnection {
     core: Arc<ClientGuard>,
+    shard: Arc<Shard>,
     borrowed: CheckedOut,
 }
 
@@ -49,8 +52,10 @@ impl DedicatedConnection {
         let wait = core.config.failover_wait();
         let wait = core.config.call_timeout().map_or(wait, |timeout| timeout.min(wait));
         let bound = core.runtime.now() + wait;
-        core.start(Some(bound)).await?;
-        Ok(Self { core: Arc::clone(core), borrowed: borrow(core, bound, 0).await? })
+        start(core, Some(bound)).await?;
+        let shard = core.first_shard();
+        let borrowed = borrow(core, &shard, bound, 0).await?;
+        Ok(Self { core: Arc::clone(core), shard, borrowed })
     }
 
     /// Sends a command. An error that the server answers with is a [`Value::ServerError`].
@@ -113,17 +118,17 @@ impl DedicatedConnection {
                 Ok(reply) => return Ok(told(call, reply, false)),
                 Err(Failure::Error(error)) => return Err(error),
                 Err(Failure::Late(late)) => return Err(late.into_error(&self.core)),
-                Err(Failure::SubmitError(SubmitError::Ended(why) | SubmitError::ReadOnly(why))) => {
+                Err(Failure::NotSubmitted(SubmitError::Ended(why) | SubmitError::ReadOnly(why))) => {
                     return Err(why.with_outcome(Outcome::NotSent));
                 }
-                Err(Failure::SubmitError(SubmitError::Full)) => return Err(overloaded()),
-                Err(Failure::SubmitError(SubmitError::Silent)) => {
+                Err(Failure::NotSubmitted(SubmitError::Full)) => return Err(overloaded()),
+                Err(Failure::NotSubmitted(SubmitError::Silent)) => {
                     let why = unresponsive(&self.borrowed.link().address, timeout);
                     return Err(why.with_outcome(Outcome::NotSent));
                 }
                 // A failover is under way: it ends this connection, or is aborted.
-                Err(Failure::SubmitError(SubmitError::Held)) => {
-                    let released = until(&*self.core.runtime, bound, self.core.pool.released()).await;
+                Err(Failure::NotSubmitted(SubmitError::Held)) => {
+                    let released = until(&*self.core.runtime, bound, self.shard.released()).await;
                     if released.is_err() || self.core.runtime.now() >= bound {
                         return Err(Error::new(Kind::Timeout, "a failover took too long"));
                     }
@@ -145,7 +150,7 @@ impl DedicatedConnection {
         let generation = self.borrowed.link().generation;
         if refusal.elsewhere {
             // What this caller has found out is of use to all. Its connection stays where it is.
-            core.on_not_master(generation);
+            self.shard.on_not_master(generation, core.runtime.now());
             return false;
         }
         // A refused EXEC has forgotten what WATCH watched, and what was queued: sent again, it would be another transaction.
@@ -156,7 +161,7 @@ impl DedicatedConnection {
         let bound = now + core.config.failover_wait();
         let bound = by.map_or(bound, |by| by.min(bound));
         let Some((at, _)) = refusals.next(bound, now, random) else { return false };
-        future::or(sleep_until(&*core.runtime, at), core.pool.master_changed(generation)).await;
+        future::or(sleep_until(&*core.runtime, at), self.shard.master_changed(generation)).await;
         true
     }
 
@@ -174,7 +179,7 @@ impl DedicatedConnection {
         self.borrowed.busy = match &attempt {
             Ok(_) => false,
             Err(Failure::Error(_) | Failure::Late(_)) => true,
-            Err(Failure::SubmitError(_)) => owed,
+            Err(Failure::NotSubmitted(_)) => owed,
         };
         // Replies come in order.
         self.borrowed.owes_to_nobody &= attempt.is_err();
@@ -192,7 +197,7 @@ impl DedicatedConnection {
         let link = self.borrowed.link();
         let staged = stage_in_turn(link, slot, call, reply_bound, &self.core, bound).await;
         self.borrowed.owes_to_nobody |= staged.is_ok();
-        staged.map(|()| Reply::One(Value::Nil)).map_err(Failure::SubmitError)
+        staged.map(|()| Reply::One(Value::Nil)).map_err(Failure::NotSubmitted)
     }
 }
 

@@ -27,6 +27,7 @@ mod coop_budget;
 mod dedicated;
 mod error;
 mod events;
+mod generation;
 mod health;
 #[cfg(any(test, fuzzing))]
 mod manual_runtime;
@@ -35,6 +36,7 @@ mod peer_text;
 mod pubsub;
 mod replica_choice;
 mod retry;
+mod routing;
 #[cfg(feature = "sentinel")]
 mod sentinel_connection;
 mod sync;
@@ -65,17 +67,20 @@ pub mod fuzzing {
 pub use address::Address;
 pub use client::{Client, retry};
 pub use closing::CloseReport;
-pub use config::{AddressMap, ConfigError, Protocol, RedisConfig, RedisConfigBuilder};
+pub use config::{
+    AddressMap, ConfigError, Jitter, ParseChoiceError, Protocol, RedisConfig, RedisConfigBuilder, RetrySafety,
+};
 pub use connection::Connection;
 pub use dedicated::DedicatedConnection;
 pub use error::{Error, Outcome, RedisErrorExt};
 pub use events::{Event, Events, FailoverReport};
 pub use health::Health;
 pub use proto::{Role, Scope};
-pub use pubsub::{PubSub, PubSubEvent, PubSubSink, PubSubStream};
+pub use pubsub::{PubSub, PubSubSink, PubSubStream};
 pub use redis;
 pub use replica_choice::{ReplicaCandidate, ReplicaChoice, ReplicaStrategy, SelectionContext};
-pub use retry::{Jitter, ParseChoiceError, RetryPolicy, RetrySafety};
+pub use retry::RetryPolicy;
 #[cfg(feature = "sentinel")]
 pub use sentinel_connection::SentinelConnection;
-pub use topology::{Replica, SentinelState, Topology};
+pub use tasks::subscriber::PubSubEvent;
+pub use topology::{Replica, SentinelState, Topology, TopologySource, TopologyUpdate};

@@ -12,8 +12,9 @@ use crate::conn::link::Call;
 use crate::conn::raw_connection::RawConnection;
 use crate::error::{Error, Kind, Outcome};
 use crate::node::core::{ClientGuard, closed};
-use crate::node::shard::AddressSource;
+use crate::tasks::start::start;
 use crate::time::{Elapsed, until};
+use crate::topology::AddressSource;
 
 /// A connection to one of the Sentinels, from [`Client::sentinel_connection`](crate::Client::sentinel_connection), for
 /// `SENTINEL CKQUORUM`, `SENTINEL MASTERS` and all else that a Sentinel can be asked. With a runtime crate it implements
@@ -41,7 +42,7 @@ impl SentinelConnection {
             let message = "there are no Sentinels to connect to: the configuration says use_sentinel = false";
             return Err(Error::new(Kind::Config, message));
         }
-        core.start(None).await?;
+        start(core, None).await?;
         let (address, raw) = connect(core, None).await?;
         Ok(Self { core: Arc::clone(core), address, raw: Some(raw) })
     }
@@ -84,7 +85,7 @@ impl SentinelConnection {
 
     /// Asks once: on the connection that is there, or else on one to whichever Sentinel can be reached.
     async fn ask(&mut self, commands: &[Cmd]) -> Result<Vec<Value>, Error> {
-        self.core.pool.check_open()?;
+        self.core.lifecycle.check_open()?;
         let mut raw = match self.raw.take() {
             Some(raw) => raw,
             None => {
@@ -114,7 +115,7 @@ async fn connect(core: &ClientGuard, failed: Option<&Address>) -> Result<(Addres
     let mut errors = Vec::new();
     for address in sentinels {
         let closing = async {
-            core.pool.closing().await;
+            core.lifecycle.closing().await;
             Err(closed())
         };
         let attempt = core.sentinels.connect(&address, &AddressSource::SentinelList);

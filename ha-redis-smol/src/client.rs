@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use ha_redis_core::redis::RedisResult;
-use ha_redis_core::{Client, Error, RedisConfig, RetryPolicy};
+use ha_redis_core::{Client, Error, RedisConfig, RetryPolicy, TopologySource};
 
 use crate::smol_runtime::SmolRuntime;
 
@@ -52,6 +52,12 @@ impl RedisClient {
         Self { client: Client::new(config, Arc::new(runtime)) }
     }
 
+    /// A client that has not connected yet, of the master and replicas that `source` tells of: in place of an address or
+    /// Sentinels in the configuration.
+    pub fn with_topology_source(config: RedisConfig, source: impl TopologySource) -> Self {
+        Self { client: Client::with_topology_source(config, Arc::new(SmolRuntime::new()), source) }
+    }
+
     /// A client that has a connection to the master.
     ///
     /// # Errors
@@ -85,7 +91,7 @@ impl Deref for RedisClient {
 /// use ha_redis_smol::{RedisClient, RetryPolicy};
 ///
 /// # async fn run(from: RedisClient, to: RedisClient) -> redis::RedisResult<()> {
-/// let policy = RetryPolicy::new().attempts(5);
+/// let policy = RetryPolicy::new().max_retries(5);
 /// ha_redis_smol::retry(policy, || async {
 ///     let value: Vec<u8> = from.connection().get("key").await?;
 ///     to.connection().set("key", value).await

@@ -15,24 +15,30 @@ use crate::call::refused::{Refusals, refused, told};
 use crate::call::replica_route::ReplicaRoute;
 use crate::call::scans::Scanning;
 use crate::command::{Safety, Scan};
-use crate::config::RedisConfig;
-use crate::conn::link::Generation;
 use crate::conn::link::{Call, Link, ReplySlot, SubmitError};
 use crate::error::{Error, Kind, Outcome};
+use crate::generation::Generation;
 use crate::node::core::ClientGuard;
-use crate::node::outage::CallEvent;
+use crate::node::shard::{CallEvent, Shard};
 use crate::proto::{Reply, ReplyBound};
 use crate::replica_choice::ReplicaChoice;
-use crate::retry::{Backoff, Decision, RetryPolicy, RetrySafety, RetrySession};
+use crate::retry::{Backoff, CallOptions, Decision, RetrySession};
+use crate::routing::RoutingTable;
+use crate::sync::Seen;
+use crate::tasks::start::{start, start_replica_probes};
 use crate::time::sleep_until;
 
 /// Sends calls, one at a time, over the connection that is in use now, and again where that is allowed.
 #[derive(Debug)]
 pub(crate) struct Caller {
     pub(super) core: Arc<ClientGuard>,
+    /// The shards, as they were at the last call.
+    table: Seen<RoutingTable<Shard>>,
+    /// The shard of the last call.
+    pub(super) shard: Arc<Shard>,
     shared_index: usize,
     /// How this handle's calls are repeated, and how long they may take. Shared, as handles are many.
-    pub(super) terms: Arc<CallOptions>,
+    pub(super) options: Arc<CallOptions>,
     /// How this handle finds replicas to read from; `None` when it goes to the master.
     replica_route: Option<Box<ReplicaRoute>>,
     /// The connection of the last call: most likely that of the next.
@@ -43,28 +49,6 @@ pub(crate) struct Caller {
     fences: Option<u64>,
     /// Kept from call to call. A call that is dropped on its way takes the slot with it.
     pub(super) slot: Option<Arc<ReplySlot>>,
-}
-
-/// On what terms calls are made.
-#[derive(Clone, Debug)]
-pub(crate) struct CallOptions {
-    pub(crate) policy: RetryPolicy,
-    pub(crate) safety: RetrySafety,
-    /// The bound on a call with all its waits and attempts.
-    pub(crate) timeout: Option<Duration>,
-    /// Whether a call waits while the server refuses it for a reason that passes.
-    pub(crate) waits_for_refusals: bool,
-}
-
-impl CallOptions {
-    pub(crate) fn of(config: &RedisConfig) -> Self {
-        let policy = RetryPolicy::new()
-            .max_retries(config.retry_attempts())
-            .base_delay(config.retry_base_delay())
-            .jitter(config.retry_jitter());
-        let (safety, timeout) = (config.retry_safety(), config.call_timeout());
-        Self { policy, safety, timeout, waits_for_refusals: true }
-    }
 }
 
 /// Which connection a call goes over.
@@ -79,12 +63,15 @@ pub(super) enum Route {
 }
 
 impl Caller {
-    pub(crate) fn new(core: Arc<ClientGuard>, terms: Arc<CallOptions>) -> Self {
+    pub(crate) fn new(core: Arc<ClientGuard>, options: Arc<CallOptions>) -> Self {
         let shared_index = core.next_shared_connection();
+        let table = Seen::of(&core.routing);
         Self {
+            shard: Arc::clone(table.value().first()),
+            table,
             core,
             shared_index,
-            terms,
+            options,
             replica_route: None,
             link: None,
             scanning: None,
@@ -101,38 +88,61 @@ impl Caller {
 
     /// The same for calls that replicas answer.
     pub(crate) fn reading_replicas(mut self, choice: Arc<dyn ReplicaChoice>) -> Self {
-        self.replica_route = Some(Box::new(ReplicaRoute::new(choice)));
+        self.replica_route = Some(Box::new(ReplicaRoute::new(choice, &self.shard)));
         self
     }
 
     pub(crate) fn fork(&self) -> Self {
-        let replica_route = self.replica_route.as_ref().map(|replica_route| Box::new(replica_route.fork()));
-        let fork = Self { replica_route, ..Self::new(Arc::clone(&self.core), Arc::clone(&self.terms)) };
+        let replica_route =
+            self.replica_route.as_ref().map(|replica_route| Box::new(replica_route.fork(&self.shard)));
+        let fork = Self { replica_route, ..Self::new(Arc::clone(&self.core), Arc::clone(&self.options)) };
         match self.fences {
             Some(fences) => fork.repeating(self.shared_index, fences),
             None => fork,
         }
     }
 
-    /// The terms of this handle alone.
-    pub(crate) fn terms_mut(&mut self) -> &mut CallOptions {
-        Arc::make_mut(&mut self.terms)
+    /// The options of this handle alone.
+    pub(crate) fn options_mut(&mut self) -> &mut CallOptions {
+        Arc::make_mut(&mut self.options)
+    }
+
+    /// Turns to the shard that owns the key of a call.
+    #[inline]
+    pub(super) fn route(&mut self, call: Call<'_>) {
+        let table = self.table.refresh(&self.core.routing);
+        if !table.owns_all(&self.shard) {
+            self.turn_to_shard_of(call);
+        }
+    }
+
+    #[cold]
+    fn turn_to_shard_of(&mut self, call: Call<'_>) {
+        let shard = self.table.value().shard_for(call.routing_key());
+        if !Arc::ptr_eq(shard, &self.shard) {
+            // What a handle has of one shard means nothing to another.
+            (self.link, self.scanning) = (None, None);
+            self.shard = Arc::clone(shard);
+            if let Some(replica_route) = &mut self.replica_route {
+                **replica_route = replica_route.fork(&self.shard);
+            }
+        }
     }
 
     /// Turns to the connection that is in use, if the one of the last call is there no more.
     pub(super) fn find_link(&mut self) {
         if self.link.is_none() {
-            self.link = self.core.pool.ready_link(self.shared_index).and_then(Result::ok);
+            self.link = self.shard.ready_link(self.shared_index).and_then(Result::ok);
         }
     }
 
     /// Whether its calls have no time at all.
     pub(super) fn is_late(&self) -> bool {
-        self.terms.timeout.is_some_and(|timeout| timeout.is_zero())
+        self.options.timeout.is_some_and(|timeout| timeout.is_zero())
     }
 
     #[cfg(feature = "aio")]
-    pub(crate) fn config(&self) -> &RedisConfig {
+    pub(crate) fn config(&self) -> &crate::config::RedisConfig {
         &self.core.config
     }
 
@@ -143,7 +153,7 @@ impl Caller {
     /// Turns to the replica that the next call is to go to.
     pub(crate) fn take_turn(&mut self, scan: Option<Scan>) {
         if let Some(replica_route) = &mut self.replica_route {
-            self.link = replica_route.turn(&self.core, self.link.take(), scan);
+            self.link = replica_route.turn(&self.shard, self.link.take(), scan);
         }
     }
 
@@ -191,11 +201,11 @@ impl Caller {
         mut first: Option<(Attempt, Generation)>,
         in_doubt: &mut bool,
     ) -> Result<Reply, Error> {
-        self.core.start(deadline).await?;
+        start(&self.core, deadline).await?;
         if self.reads_replicas() {
-            self.core.start_reading()?;
+            start_replica_probes(&self.core)?;
         }
-        let mut session = self.terms.policy.session(deadline);
+        let mut session = self.options.policy.session(deadline);
         let mut bound = self.wait_bound(deadline);
         let mut unsent = 0;
         let mut refusals = Refusals::new(self.core.runtime.now());
@@ -224,11 +234,11 @@ impl Caller {
                     continue;
                 }
                 // The fast path has found no room; with a place in the queue, the wait has ended in vain.
-                Err(Failure::SubmitError(SubmitError::Full)) if self.core.runtime.now() < bound => continue,
-                Err(Failure::SubmitError(SubmitError::Full)) => return Err(overloaded()),
-                Err(Failure::SubmitError(SubmitError::ReadOnly(why))) => return Err(why),
+                Err(Failure::NotSubmitted(SubmitError::Full)) if self.core.runtime.now() < bound => continue,
+                Err(Failure::NotSubmitted(SubmitError::Full)) => return Err(overloaded()),
+                Err(Failure::NotSubmitted(SubmitError::ReadOnly(why))) => return Err(why),
                 // Waiting for a connection is no attempt.
-                Err(Failure::SubmitError(
+                Err(Failure::NotSubmitted(
                     SubmitError::Held | SubmitError::Silent | SubmitError::Ended(_),
                 )) => {
                     self.link = None;
@@ -287,9 +297,9 @@ impl Caller {
     }
 
     /// Tells the report of an outage of the master, to which reads from replicas do not belong.
-    pub(super) fn record(&self, record: CallEvent) {
+    pub(super) fn record(&self, event: CallEvent) {
         if !self.reads_replicas() {
-            self.core.on_call(record);
+            self.shard.on_call(event, || self.core.runtime.now());
         }
     }
 
@@ -312,7 +322,7 @@ impl Caller {
             {
                 Decision::GiveUp
             }
-            _ => session.decide(outcome, self.safety_of(call), self.terms.safety, now, random),
+            _ => session.decide(outcome, self.safety_of(call), self.options.safety, now, random),
         }
     }
 
@@ -326,7 +336,7 @@ impl Caller {
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         // Too far away to be told is no deadline.
-        self.terms.timeout.and_then(|timeout| self.core.runtime.now().checked_add(timeout))
+        self.options.timeout.and_then(|timeout| self.core.runtime.now().checked_add(timeout))
     }
 
     pub(super) fn wait_bound(&self, deadline: Option<Instant>) -> Instant {
@@ -347,16 +357,17 @@ impl Caller {
         fences: &mut u64,
     ) -> Result<(Attempt, Generation), Error> {
         if !self.reads_replicas() {
-            self.core.pool.check_writes(call)?;
+            self.shard.check_writes(call)?;
         }
         let slot = self.slot.take().unwrap_or_default();
         let attempt = match route {
             Route::Shared => {
-                let link = match &self.replica_route {
+                let link = match &mut self.replica_route {
                     None => self.master_link(bound).await?,
                     // Boxed for the same reason as below.
                     Some(replica_route) => {
-                        Box::pin(replica_route.link(&self.core, self.shared_index, bound)).await?
+                        Box::pin(replica_route.link(&self.core, &self.shard, self.shared_index, bound))
+                            .await?
                     }
                 };
                 let reply_bound = self.reply_bound(deadline);
@@ -365,7 +376,7 @@ impl Caller {
                     let staged = stage_in_turn(link, &slot, call, reply_bound, &self.core, bound).await;
                     let generation = link.generation;
                     return Ok((
-                        staged.map(|()| Reply::One(Value::Nil)).map_err(Failure::SubmitError),
+                        staged.map(|()| Reply::One(Value::Nil)).map_err(Failure::NotSubmitted),
                         generation,
                     ));
                 }
@@ -374,7 +385,7 @@ impl Caller {
             // Boxed for the same reason as below.
             Route::Scan => Box::pin(self.scan(call, &slot, bound, deadline)).await?,
             Route::Own(limit) => {
-                let mut borrowed = borrow(&self.core, bound, *fences).await?;
+                let mut borrowed = borrow(&self.core, &self.shard, bound, *fences).await?;
                 borrowed.busy = true;
                 let reply_bound = ReplyBound { within: limit, by: deadline };
                 // Even here there may be no room at once: the connection's own check may wait for its answer.
@@ -397,11 +408,11 @@ impl Caller {
 
     /// The connection to the master that all callers of this handle's lane share.
     pub(super) async fn master_link(&self, bound: Instant) -> Result<Arc<Link>, Error> {
-        if let Some(ready) = self.core.pool.ready_link(self.shared_index) {
+        if let Some(ready) = self.shard.ready_link(self.shared_index) {
             return ready;
         }
-        let link = self.core.pool.link(self.shared_index, &*self.core.runtime, bound).await?;
-        self.core.on_call(CallEvent::Held);
+        let link = self.shard.link(self.shared_index, &*self.core.runtime, bound).await?;
+        self.record(CallEvent::Held);
         Ok(link)
     }
 
@@ -420,18 +431,19 @@ impl Caller {
     }
 
     /// Waits before the next attempt, unless the call may `move_on` and another server can answer it at once.
-    pub(super) async fn pause_before(&self, at: Instant, generation: Generation, move_on: bool) {
-        match &self.replica_route {
-            None => self.pause(at, generation).await,
-            Some(replica_route) if move_on && replica_route.can_move_on(&self.core) => {}
-            Some(_) => sleep_until(&*self.core.runtime, at).await,
+    pub(super) async fn pause_before(&mut self, at: Instant, generation: Generation, move_on: bool) {
+        let Some(replica_route) = &mut self.replica_route else {
+            return self.pause(at, generation).await;
+        };
+        if !(move_on && replica_route.can_move_on(&self.core, &self.shard)) {
+            sleep_until(&*self.core.runtime, at).await;
         }
     }
 
     /// Waits until `until`; news of another master ends the wait.
     async fn pause(&self, until: Instant, generation: Generation) {
         let runtime = &*self.core.runtime;
-        future::or(sleep_until(runtime, until), self.core.pool.master_changed(generation)).await;
+        future::or(sleep_until(runtime, until), self.shard.master_changed(generation)).await;
     }
 }
 

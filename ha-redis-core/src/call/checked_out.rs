@@ -6,13 +6,13 @@ use std::time::Instant;
 use crate::conn::link::Link;
 use crate::error::{Error, Kind};
 use crate::node::core::Core;
-use crate::node::shard::Offer;
+use crate::node::shard::{Offer, Shard};
 use crate::tasks::dedicated_connection::{self, Permit};
 
 /// A borrowed connection: dropping it gives it back, or ends it when it is not fit for another caller.
 #[derive(Debug)]
 pub(crate) struct CheckedOut {
-    core: Arc<Core>,
+    shard: Arc<Shard>,
     link: Arc<Link>,
     /// Whether a caller has changed the connection's own state: its database, say.
     pub(crate) tainted: bool,
@@ -23,8 +23,8 @@ pub(crate) struct CheckedOut {
 }
 
 impl CheckedOut {
-    fn new(core: &Arc<Core>, link: Arc<Link>) -> Self {
-        Self { core: Arc::clone(core), link, tainted: false, busy: false, owes_to_nobody: false }
+    fn new(shard: &Arc<Shard>, link: Arc<Link>) -> Self {
+        Self { shard: Arc::clone(shard), link, tainted: false, busy: false, owes_to_nobody: false }
     }
 
     pub(crate) fn link(&self) -> &Arc<Link> {
@@ -43,29 +43,39 @@ impl Drop for CheckedOut {
             // ends that wait, before the server hands an element to nobody.
             self.link.shut(Error::new(Kind::Closed, "the caller gave its connection up"));
         } else {
-            self.core.pool.check_in(Arc::clone(&self.link));
+            self.shard.check_in(Arc::clone(&self.link));
         }
     }
 }
 
 /// Borrows a connection to the master, waiting until `bound` for a free one or for one to be made. For a repeat it is one
 /// that was fenced behind so many give-ups.
-pub(crate) async fn borrow(core: &Arc<Core>, bound: Instant, fences: u64) -> Result<CheckedOut, Error> {
-    match core.pool.check_out(fences) {
-        Some(link) => Ok(CheckedOut::new(core, link)),
+pub(crate) async fn borrow(
+    core: &Arc<Core>,
+    shard: &Arc<Shard>,
+    bound: Instant,
+    fences: u64,
+) -> Result<CheckedOut, Error> {
+    match shard.check_out(fences) {
+        Some(link) => Ok(CheckedOut::new(shard, link)),
         // Boxed, so that those who find a free one do not carry it about.
-        None => Box::pin(borrow_in_turn(core, bound, fences)).await,
+        None => Box::pin(borrow_in_turn(core, shard, bound, fences)).await,
     }
 }
 
 /// The caller itself only waits. What a connection needs of a runtime is made in a task of the client, since the caller
 /// may be on another runtime, and goes away when it likes.
-async fn borrow_in_turn(core: &Arc<Core>, bound: Instant, fences: u64) -> Result<CheckedOut, Error> {
-    let mut ticket = core.pool.queue_for_dedicated();
+async fn borrow_in_turn(
+    core: &Arc<Core>,
+    shard: &Arc<Shard>,
+    bound: Instant,
+    fences: u64,
+) -> Result<CheckedOut, Error> {
+    let mut ticket = shard.queue_for_dedicated();
     loop {
-        match core.pool.dedicated_in_turn(&mut ticket, &*core.runtime, bound, fences).await? {
-            Offer::Connection(link) => return Ok(CheckedOut::new(core, link)),
-            Offer::Permit => core.spawn(Box::pin(dedicated_connection::run(Permit::new(core))))?,
+        match shard.dedicated_in_turn(&mut ticket, &*core.runtime, bound, fences).await? {
+            Offer::Connection(link) => return Ok(CheckedOut::new(shard, link)),
+            Offer::Permit => core.spawn(Box::pin(dedicated_connection::run(Permit::new(core, shard))))?,
         }
     }
 }

@@ -17,7 +17,7 @@ pub(crate) type Attempt = Result<Reply, Failure>;
 
 #[derive(Debug)]
 pub(crate) enum Failure {
-    SubmitError(SubmitError),
+    NotSubmitted(SubmitError),
     Late(LateReply),
     Error(Error),
 }
@@ -67,7 +67,7 @@ pub(crate) async fn exchange_in_turn(
     core: &Core,
     bound: Instant,
 ) -> Attempt {
-    stage_in_turn(link, slot, call, reply_bound, core, bound).await.map_err(Failure::SubmitError)?;
+    stage_in_turn(link, slot, call, reply_bound, core, bound).await.map_err(Failure::NotSubmitted)?;
     poll_fn(|cx| slot.poll(cx)).await.map_err(|no_reply| Failure::of(no_reply, link, slot))
 }
 

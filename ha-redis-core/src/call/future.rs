@@ -16,8 +16,9 @@ use crate::call::urgent;
 use crate::command::{
     Placement, Refusal, Scan, ScanStep, is_replica_read, name, pipeline_placement, placement, scan_step,
 };
-use crate::conn::link::{Call, Generation, ReplySlot};
+use crate::conn::link::{Call, ReplySlot};
 use crate::error::{Error, Kind, Outcome};
+use crate::generation::Generation;
 use crate::proto::Reply;
 
 /// A call, from its first poll to its end.
@@ -48,6 +49,7 @@ impl<'a> CallFuture<'a> {
 
     fn begin(&mut self, caller: &'a mut Caller, cx: &mut Context<'_>) -> Poll<Result<Reply, Error>> {
         let placement = placement_of(self.call);
+        caller.route(self.call);
         if caller.reads_replicas() {
             if let Err(error) = check_reads(self.call, placement) {
                 return Poll::Ready(Err(error));
@@ -77,7 +79,7 @@ impl<'a> CallFuture<'a> {
                     self.stage = Stage::Sent(caller, slot);
                     return Poll::Pending;
                 }
-                Err(not_taken) => first = Some((Err(Failure::SubmitError(not_taken)), link.generation)),
+                Err(not_taken) => first = Some((Err(Failure::NotSubmitted(not_taken)), link.generation)),
             }
         }
         self.slow_path(caller, route, first, cx)

@@ -7,5 +7,7 @@ pub(crate) mod exchange;
 pub(crate) mod future;
 pub(crate) mod refused;
 pub(crate) mod replica_route;
-pub(crate) mod scans;
+mod scans;
+#[cfg(test)]
+mod shards_tests;
 pub(crate) mod urgent;

@@ -6,10 +6,10 @@ use redis::{Cmd, Value};
 
 use crate::call::caller::Caller;
 use crate::command::{Safety, with_time_left};
-use crate::conn::link::{Call, Generation};
+use crate::conn::link::Call;
 use crate::error::Error;
-use crate::node::outage::CallEvent;
-use crate::node::shard::is_permanent;
+use crate::generation::Generation;
+use crate::node::shard::CallEvent;
 use crate::proto::Reply;
 use crate::retry::RefusalWait;
 use crate::retry::refusal::{self, Refusal};
@@ -40,7 +40,7 @@ impl Refusals {
     /// What is told when there is no connection any more for another attempt: what the server has said says more, unless
     /// somebody has to mend something.
     pub(super) fn last_or(&mut self, error: Error) -> Result<Reply, Error> {
-        let passes = (error.is_timeout() || error.is_connection()) && !is_permanent(&error);
+        let passes = (error.is_timeout() || error.is_connection()) && !error.is_permanent();
         let last = self.last.take().filter(|_| passes);
         last.ok_or(error)
     }
@@ -69,12 +69,12 @@ impl Caller {
             self.drop_link();
         } else if refusal.elsewhere {
             self.link = None;
-            self.core.on_not_master(generation);
+            self.shard.on_not_master(generation, self.core.runtime.now());
         }
-        let harmless = refusal.ran == Safety::ReadOnly || self.terms.safety.allows(refusal.ran);
+        let harmless = refusal.ran == Safety::ReadOnly || self.options.safety.allows(refusal.ran);
         // What has come while it waited would be skipped.
         let skips = refusal.unblocked && call.reads_from_now_on();
-        if !harmless || skips || !self.terms.waits_for_refusals {
+        if !harmless || skips || !self.options.waits_for_refusals {
             return None;
         }
         let (now, random) = (self.core.runtime.now(), self.core.runtime.random());

@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 use futures_lite::future;
 
 use crate::command::Scan;
-use crate::conn::link::{Generation, Link};
+use crate::conn::link::Link;
 use crate::error::{Error, Kind};
+use crate::generation::Generation;
 use crate::node::core::Core;
+use crate::node::shard::{Readable, Shard};
 use crate::replica_choice::ReplicaChoice;
+use crate::sync::Seen;
 use crate::time::{Elapsed, until};
 
 /// How long a read waits for the rest of the replicas when some are known.
@@ -19,6 +22,8 @@ const FIRST_LOOK: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct ReplicaRoute {
     choice: Arc<dyn ReplicaChoice>,
+    /// The replicas that could be read from at the last call.
+    readable: Seen<Readable>,
     /// The connection on which an attempt of this call has failed.
     failed: Option<Arc<Link>>,
     /// Whether this call is a step of a scan.
@@ -28,19 +33,19 @@ pub(crate) struct ReplicaRoute {
 }
 
 impl ReplicaRoute {
-    pub(crate) fn new(choice: Arc<dyn ReplicaChoice>) -> Self {
-        Self { choice, failed: None, scan: None, scanned: None }
+    pub(crate) fn new(choice: Arc<dyn ReplicaChoice>, shard: &Shard) -> Self {
+        Self { choice, readable: shard.readable(), failed: None, scan: None, scanned: None }
     }
 
     /// The same choice for another handle.
-    pub(crate) fn fork(&self) -> Self {
-        Self::new(Arc::clone(&self.choice))
+    pub(crate) fn fork(&self, shard: &Shard) -> Self {
+        Self::new(Arc::clone(&self.choice), shard)
     }
 
     /// The connection for the next call, if there is one; the last call went over `last`.
     pub(crate) fn turn(
         &mut self,
-        core: &Core,
+        shard: &Shard,
         last: Option<Arc<Link>>,
         scan: Option<Scan>,
     ) -> Option<Arc<Link>> {
@@ -48,16 +53,16 @@ impl ReplicaRoute {
             self.scanned = last;
         }
         self.failed = None;
-        match (scan, self.origin(core)) {
+        match (scan, self.origin(shard)) {
             (Some(_), Some(link)) => Some(Arc::clone(link)),
             (Some(Scan::GoesOn), None) => None,
-            _ => core.pool.choose_replica(&*self.choice, None),
+            _ => shard.choose_replica(&mut self.readable, &*self.choice, None),
         }
     }
 
     /// The connection to the server that gave the scan's cursor, while it can be read from.
-    fn origin(&self, core: &Core) -> Option<&Arc<Link>> {
-        let usable = |link: &&Arc<Link>| link.is_open() && (is_master(link) || core.pool.is_readable(link));
+    fn origin(&self, shard: &Shard) -> Option<&Arc<Link>> {
+        let usable = |link: &&Arc<Link>| link.is_open() && (is_master(link) || shard.is_readable(link));
         self.scanned.as_ref().filter(usable)
     }
 
@@ -67,48 +72,49 @@ impl ReplicaRoute {
     }
 
     /// Whether there is another server for the next attempt, now.
-    pub(crate) fn can_move_on(&self, core: &Core) -> bool {
+    pub(crate) fn can_move_on(&mut self, core: &Core, shard: &Shard) -> bool {
         if self.scan == Some(Scan::GoesOn) {
             return false;
         }
-        let another = core.pool.choose_replica(&*self.choice, self.failed.as_ref());
+        let another = shard.choose_replica(&mut self.readable, &*self.choice, self.failed.as_ref());
         another.is_some() || (core.config.replica_fallback() && !self.failed.as_ref().is_some_and(is_master))
     }
 
     /// Waits until `bound` for a connection to a replica; or to the master, where that may stand in.
     pub(crate) async fn link(
-        &self,
+        &mut self,
         core: &Core,
+        shard: &Shard,
         shared_index: usize,
         bound: Instant,
     ) -> Result<Arc<Link>, Error> {
-        core.pool.check_open()?;
+        shard.check_open()?;
         if self.scan == Some(Scan::GoesOn) {
-            return self.origin(core).cloned().ok_or_else(cursor_lost);
+            return self.origin(shard).cloned().ok_or_else(cursor_lost);
         }
         let runtime = &*core.runtime;
         if self.failed.is_none() {
             // So that a client's first reads have all replicas to choose from.
             let bound = bound.min(runtime.now() + FIRST_LOOK);
-            let _ = until(runtime, bound, core.pool.replicas_judged()).await;
+            let _ = until(runtime, bound, shard.replicas_judged()).await;
         }
-        if let Some(link) = core.pool.choose_replica(&*self.choice, self.failed.as_ref()) {
+        if let Some(link) = shard.choose_replica(&mut self.readable, &*self.choice, self.failed.as_ref()) {
             return Ok(link);
         }
-        let replica = core.pool.replica(&*self.choice);
+        let replica = shard.replica(&*self.choice);
         if !core.config.replica_fallback() {
             return until(runtime, bound, replica).await.unwrap_or_else(|Elapsed| {
                 Err(Error::new(
                     Kind::Timeout,
-                    format!("no replica could be read from: {}", core.pool.replica_account()),
+                    format!("no replica could be read from: {}", shard.replica_account()),
                 ))
             });
         }
         let judged = bound.min(runtime.now() + core.config.socket_connect_timeout());
         let master = async {
             // Of replicas that were never asked, the first answer is worth a wait.
-            let _ = until(runtime, judged, core.pool.replicas_judged()).await;
-            core.pool.link(shared_index, runtime, bound).await
+            let _ = until(runtime, judged, shard.replicas_judged()).await;
+            shard.link(shared_index, runtime, bound).await
         };
         let link = match &self.failed {
             Some(_) => future::or(master, replica).await,
@@ -116,7 +122,7 @@ impl ReplicaRoute {
         };
         link.map_err(|error| match error.is_closed() {
             true => error,
-            false => error.during(format!("no replica could be read from ({})", core.pool.replica_account())),
+            false => error.during(format!("no replica could be read from ({})", shard.replica_account())),
         })
     }
 }

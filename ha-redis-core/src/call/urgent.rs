@@ -10,9 +10,10 @@ use crate::call::caller::Caller;
 use crate::conn::raw_connection::RawConnection;
 use crate::error::{Error, Kind, Outcome};
 use crate::node::core::{Core, closed, not_driven};
-use crate::node::shard::is_permanent;
+use crate::node::shard::Shard;
 use crate::proto::Role;
 use crate::retry::Backoff;
+use crate::tasks::start::start;
 use crate::time::{Elapsed, sleep, until};
 
 /// How late a task may be.
@@ -22,19 +23,21 @@ const GRACE: Duration = Duration::from_millis(200);
 /// that runs a script selects no database.
 pub(super) async fn ask(caller: &Caller, command: &Cmd) -> Result<Value, Error> {
     let deadline = caller.deadline();
-    caller.core.start(deadline).await?;
+    start(&caller.core, deadline).await?;
     let bound = caller.wait_bound(deadline);
     let (answer, answered) = async_channel::bounded(1);
-    let (core, command) = (Arc::clone(&caller.core), command.clone());
+    let (core, shard) = (Arc::clone(&caller.core), Arc::clone(&caller.shard));
+    let command = command.clone();
     // In a task of the client, since the caller may be on another runtime.
     caller.core.spawn(Box::pin(async move {
         let core = &**core;
         let closing = async {
-            core.pool.closing().await;
+            core.lifecycle.closing().await;
             Err(closed())
         };
         // Nobody listens when the caller has gone away.
-        let _ = answer.send(future::or(closing, exchange(core, command, bound, deadline)).await).await;
+        let _ =
+            answer.send(future::or(closing, exchange(core, &shard, command, bound, deadline)).await).await;
     }))?;
     // Where the client's runtime is not driven, the task's own bounds are not kept.
     let bound = bound + caller.core.config.socket_timeout() + GRACE;
@@ -47,15 +50,15 @@ pub(super) async fn ask(caller: &Caller, command: &Cmd) -> Result<Value, Error> 
 
 async fn exchange(
     core: &Core,
+    shard: &Shard,
     command: Cmd,
     bound: Instant,
     deadline: Option<Instant>,
 ) -> Result<Value, Error> {
     let runtime = &*core.runtime;
     let mut last = None;
-    let connected = until(runtime, bound, connect(core, &mut last)).await;
-    let mut raw =
-        connected.unwrap_or_else(|Elapsed| Err(last.unwrap_or_else(|| core.pool.nothing_usable())))?;
+    let connected = until(runtime, bound, connect(core, shard, &mut last)).await;
+    let mut raw = connected.unwrap_or_else(|Elapsed| Err(last.unwrap_or_else(|| shard.nothing_usable())))?;
     let patience = core.config.socket_timeout();
     let bound = runtime.now() + patience;
     let bound = deadline.map_or(bound, |deadline| deadline.min(bound));
@@ -68,23 +71,23 @@ async fn exchange(
 }
 
 /// Connects to the master, again and again until that succeeds, or is hopeless.
-async fn connect(core: &Core, last: &mut Option<Error>) -> Result<RawConnection, Error> {
+async fn connect(core: &Core, shard: &Shard, last: &mut Option<Error>) -> Result<RawConnection, Error> {
     let mut failures = 0;
     loop {
-        core.pool.released().await;
-        let followed = core.pool.current_master().await.ok_or_else(closed)?;
+        shard.released().await;
+        let followed = shard.current_master().await.ok_or_else(closed)?;
         let error = match core.urgent.connect(&followed.address, &followed.address_source).await {
-            Ok((_, greeting)) if core.config.use_sentinel() && greeting.role == Some(Role::Replica) => {
-                core.on_wrong_role(followed.generation);
+            Ok((_, greeting)) if core.source.names_master() && greeting.role == Some(Role::Replica) => {
+                shard.on_wrong_role(followed.generation);
                 Error::new(Kind::NotMaster, format!("{} is no master but a replica", followed.address))
             }
             Ok((raw, _)) => return Ok(raw),
-            Err(error) if is_permanent(&error) => return Err(error),
+            Err(error) if error.is_permanent() => return Err(error),
             Err(error) => error,
         };
         *last = Some(error);
         let pause = Backoff::RECONNECT.delay(failures, core.runtime.random());
-        future::or(sleep(&*core.runtime, pause), core.pool.master_changed(followed.generation)).await;
+        future::or(sleep(&*core.runtime, pause), shard.master_changed(followed.generation)).await;
         failures += 1;
     }
 }

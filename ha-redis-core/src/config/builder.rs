@@ -7,8 +7,8 @@ use super::check::check;
 use super::password::Password;
 use super::{AddressMap, ConfigError, Protocol, RedisConfig};
 use crate::address::Address;
+use crate::config::{Jitter, RetrySafety};
 use crate::replica_choice::ReplicaStrategy;
-use crate::retry::{Jitter, RetrySafety};
 
 /// Builds a [`RedisConfig`]. What is not set keeps its default; the accessors of [`RedisConfig`] name units and
 /// defaults.

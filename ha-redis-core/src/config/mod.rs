@@ -35,11 +35,14 @@
 mod address_map;
 mod builder;
 mod check;
+mod choice;
 mod duration;
 mod error;
+mod jitter;
 mod password;
 mod protocol;
 mod read_url;
+mod retry_safety;
 mod setting;
 #[cfg(test)]
 mod tests;
@@ -53,13 +56,15 @@ use std::time::Duration;
 
 pub use self::address_map::AddressMap;
 pub use self::builder::RedisConfigBuilder;
+pub use self::choice::ParseChoiceError;
 pub(crate) use self::error::cut;
 pub use self::error::{ConfigError, Problem};
+pub use self::jitter::Jitter;
 use self::password::Password;
 pub use self::protocol::Protocol;
+pub use self::retry_safety::RetrySafety;
 use crate::address::Address;
 use crate::replica_choice::ReplicaStrategy;
-use crate::retry::{Jitter, RetrySafety};
 
 const MAX_CONNECTIONS: usize = 10_000;
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::retry::ParseChoiceError;
+use crate::config::ParseChoiceError;
 
 /// The version of Redis's protocol that connections speak: the setting `protocol`.
 ///

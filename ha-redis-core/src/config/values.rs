@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::password::Password;
 use super::{AddressMap, Protocol, RedisConfig};
 use crate::address::Address;
+use crate::config::{Jitter, RetrySafety};
 use crate::replica_choice::ReplicaStrategy;
-use crate::retry::{Jitter, RetrySafety};
 
 impl RedisConfig {
     /// Host name or IP address (IPv6 without brackets) of the server in direct mode. Default: `localhost`, as

@@ -11,10 +11,10 @@ use crate::conn::raw_connection::RawConnection;
 use crate::conn::tls::Tls;
 use crate::conn::tls_probe::speaks_tls;
 use crate::error::{Error, Kind};
-use crate::node::shard::AddressSource;
 use crate::proto::{Answer, Form, Greeting, Handshake, Limits, Secrets};
 use crate::runtime::{Endpoint, Runtime, Transport};
 use crate::time::until;
+use crate::topology::AddressSource;
 
 /// What the replies of a Sentinel may take: what it knows of some hundred servers fits.
 #[cfg(feature = "sentinel")]
@@ -57,13 +57,13 @@ enum HandshakeResult {
 
 impl Connector {
     /// For connections to masters and replicas.
-    pub(crate) fn for_data(runtime: Arc<dyn Runtime>, config: &RedisConfig) -> Self {
+    pub(crate) fn for_data(runtime: Arc<dyn Runtime>, config: &RedisConfig, asks_role: bool) -> Self {
         let handshake = Handshake {
             username: config.username().map(str::to_owned),
             password: config.password().map(Into::into),
             client_name: config.client_name().map(str::to_owned),
             db: config.db(),
-            role: config.use_sentinel(),
+            role: asks_role,
             settings: "",
             secrets: secrets_of(config),
         };
@@ -73,8 +73,8 @@ impl Connector {
 
     /// For connections on which one command is said that needs no database. A server that is busy selects none.
     pub(crate) fn for_urgent(runtime: Arc<dyn Runtime>, config: &RedisConfig) -> Self {
-        let mut connector = Self::for_data(runtime, config);
-        (connector.handshake.db, connector.handshake.role) = (0, false);
+        let mut connector = Self::for_data(runtime, config, false);
+        connector.handshake.db = 0;
         connector
     }
 

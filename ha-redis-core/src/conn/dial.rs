@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use crate::address::Address;
 use crate::error::{Error, Kind};
-use crate::node::shard::is_permanent;
 use crate::runtime::{Endpoint, Runtime, Transport};
 use crate::sync::{Mutex, lock};
 use crate::time::{Elapsed, until};
@@ -164,7 +163,7 @@ impl<'a> Dial<'a> {
             _ => None,
         });
         let weight = |error: &&Error| match error.kind() {
-            _ if is_permanent(error) => 2,
+            _ if error.is_permanent() => 2,
             Kind::Connect => 0,
             _ => 1,
         };

@@ -9,7 +9,8 @@ use redis::Value;
 
 use super::*;
 use crate::address::Address;
-use crate::conn::link::{Bounds, Call, Generation, NoReply};
+use crate::conn::link::{Bounds, Call, NoReply};
+use crate::generation::Generation;
 use crate::proto::{Limits, Reply, ReplyBound};
 use crate::runtime::{Endpoint, Task};
 use crate::sync::{Mutex, lock};

@@ -11,7 +11,6 @@ use crate::conn::tls;
 use crate::coop_budget::CoopBudget;
 use crate::error::{Error, Kind, will_pass};
 use crate::proto::{DecodeError, Incoming, Limits, Role, Skipped, TOO_LARGE, read_info_role, refused};
-#[cfg(feature = "sentinel")]
 use crate::proto::{read_hello_role, read_role};
 use crate::runtime::Transport;
 
@@ -95,7 +94,6 @@ impl RawConnection {
     }
 
     /// Asks the server for its role, once its handshake is over. `None`: it does not say.
-    #[cfg(feature = "sentinel")]
     pub(crate) async fn role(&mut self) -> Result<Option<Role>, Error> {
         if let Some(role) = self.one(cmd("ROLE")).await? {
             return read_role(&role).map(Some);
@@ -137,7 +135,6 @@ impl RawConnection {
 
     /// Waits for the next value, a push or a reply, and sends meanwhile what is staged. Dropping the future loses
     /// nothing.
-    #[cfg(feature = "sentinel")]
     pub(crate) async fn receive_value(&mut self) -> Result<Value, Error> {
         let too_large = |skipped: Skipped| Error::new(Kind::ReplyTooLarge, skipped.to_string());
         self.receive().await?.map_err(too_large)

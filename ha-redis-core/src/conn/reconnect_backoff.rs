@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use crate::error::{Error, Kind};
-use crate::node::shard::is_permanent;
 use crate::retry::Backoff;
 
 /// A connection that has lived for so long says that the server is well: the next attempt comes at once.
@@ -43,7 +42,7 @@ impl ReconnectBackoff {
             Kind::Timeout => Backoff::AFTER_A_WAIT,
             // A script may be ended soon.
             Kind::Busy => Backoff::RECONNECT,
-            _ if is_permanent(error) => Backoff::PERMANENT_FAILURE,
+            _ if error.is_permanent() => Backoff::PERMANENT_FAILURE,
             _ => Backoff::RECONNECT,
         };
     }

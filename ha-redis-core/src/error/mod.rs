@@ -185,6 +185,12 @@ impl Error {
         self.kind() == Kind::Refused
     }
 
+    /// Returns true if the next attempt will fail in the same way until somebody changes a setting, or ends a script.
+    pub(crate) fn is_permanent(&self) -> bool {
+        let kinds = [Kind::Authentication, Kind::Permission, Kind::Tls, Kind::Busy, Kind::Config];
+        kinds.contains(&self.kind())
+    }
+
     fn io_kind(&self) -> io::ErrorKind {
         match self.kind() {
             Kind::Timeout => io::ErrorKind::TimedOut,

@@ -1,163 +1,141 @@
-//! What all handles of one client share, and what it does on its own account.
+//! What all handles of one client share.
 
+use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use futures_lite::future;
-
-use crate::call::caller::CallOptions;
-use crate::call::scans::Scans;
 use crate::config::RedisConfig;
 use crate::conn::connector::Connector;
 use crate::conn::driver::{Driver, OnSilence, Timeouts};
-use crate::conn::link::{Bounds, Generation, Link};
+use crate::conn::link::{Bounds, Link};
 use crate::conn::raw_connection::ConnectionParts;
 use crate::conn::tls::{self, FileReader};
 use crate::conn::watchdog::Watched;
 use crate::error::{Error, Kind};
-use crate::events::{Event, EventSender};
+use crate::events::EventSender;
 use crate::node::fence::Fences;
-use crate::node::outage::{self, CallEvent, OutageCause, Outages};
+use crate::node::lifecycle::Lifecycle;
+use crate::node::scan_cursors::ScanCursors;
 #[cfg(feature = "sentinel")]
 use crate::node::sentinel_list::SentinelList;
-use crate::node::shard::{AddressSource, CurrentMaster, Pool};
-use crate::retry::{Backoff, Jitter, RetryBudget};
+use crate::node::shard::{Shard, ShardContext};
+use crate::retry::{CallOptions, RetryBudget};
+use crate::routing::RoutingTable;
 use crate::runtime::{Runtime, Task};
-use crate::sync::{Mutex, lock};
-use crate::tasks::replica_probe;
-use crate::tasks::shared_connection;
-#[cfg(feature = "sentinel")]
-use crate::tasks::topology_monitor::{self, MonitorEvent, MonitorMailbox};
+use crate::sync::{Mutex, Snapshot, lock};
 use crate::time::until;
+use crate::topology::{CurrentMaster, MonitorMailbox, ShardId, SourceKind, TopologySource};
 
-/// Without Sentinels, a server that turned read-only may be behind a name that now leads elsewhere, or soon will. Looking
-/// that up costs all callers a reconnect, so it is done less and less often while nothing comes of it.
-const LOOKUP_BACKOFF: Backoff =
-    Backoff { base: Duration::from_millis(250), cap: Duration::from_secs(5), jitter: Jitter::None };
-
-/// When the name of a server that says that it is no master was looked up again.
-#[derive(Debug, Default)]
-struct AddressLookups {
-    last: Option<Instant>,
-    in_a_row: u32,
-}
-
-impl AddressLookups {
-    /// Whether to look it up now. Looks that are far from each other have nothing to do with each other.
-    fn is_due(&mut self, now: Instant) -> bool {
-        let since = self.last.map(|last| now.saturating_duration_since(last));
-        if since.is_none_or(|since| since > 2 * LOOKUP_BACKOFF.cap) {
-            self.in_a_row = 0;
-        } else if since < Some(LOOKUP_BACKOFF.delay(self.in_a_row, 0)) {
-            return false;
-        } else {
-            self.in_a_row += 1;
-        }
-        self.last = Some(now);
-        true
-    }
-}
-
-#[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) config: RedisConfig,
     pub(crate) runtime: Arc<dyn Runtime>,
-    pub(crate) pool: Pool,
+    pub(crate) lifecycle: Arc<Lifecycle>,
+    /// The shards, as the source of the topology describes them.
+    pub(crate) routing: Snapshot<RoutingTable<Shard>>,
+    pub(crate) source: SourceKind,
+    /// A user's own source, until the task that watches the topology takes it.
+    custom_source: Mutex<Option<Box<dyn TopologySource>>>,
+    pub(crate) monitor: Arc<MonitorMailbox>,
     pub(crate) data: Connector,
     pub(crate) urgent: Connector,
     #[cfg(feature = "sentinel")]
     pub(crate) sentinels: Connector,
     #[cfg(feature = "sentinel")]
-    pub(crate) mailbox: MonitorMailbox,
-    #[cfg(feature = "sentinel")]
     pub(crate) sentinel_list: SentinelList,
-    /// The terms of calls, unless a handle has others.
-    pub(crate) terms: Arc<CallOptions>,
+    /// The options of calls, unless a handle has others.
+    pub(crate) call_options: Arc<CallOptions>,
     pub(crate) budget: Arc<RetryBudget>,
-    pub(crate) events: EventSender,
-    pub(crate) outages: Outages,
-    lookups: Mutex<AddressLookups>,
+    pub(crate) events: Arc<EventSender>,
     pub(crate) fences: Fences,
-    pub(crate) scans: Scans,
-    started: Mutex<bool>,
+    pub(crate) scan_cursors: ScanCursors,
     files: FileReader,
-    /// Whether there are tasks for reads from replicas.
-    reading: Mutex<bool>,
+    pub(crate) started: Started,
     handles: AtomicUsize,
 }
 
+/// Which of the client's tasks were started.
+#[derive(Debug, Default)]
+pub(crate) struct Started {
+    /// Those that keep its connections and watch the topology.
+    pub(crate) connections: Mutex<bool>,
+    /// Those for reads from replicas.
+    pub(crate) replicas: Mutex<bool>,
+}
+
 impl Core {
-    pub(crate) fn new(config: RedisConfig, runtime: Arc<dyn Runtime>) -> Self {
+    pub(crate) fn new(
+        config: RedisConfig,
+        runtime: Arc<dyn Runtime>,
+        custom_source: Option<Box<dyn TopologySource>>,
+    ) -> Self {
+        let source = match custom_source {
+            Some(_) => SourceKind::Custom,
+            #[cfg(feature = "sentinel")]
+            None if config.use_sentinel() => SourceKind::Sentinel,
+            None => SourceKind::Direct,
+        };
+        let (lifecycle, events) = (Arc::new(Lifecycle::default()), Arc::new(EventSender::new()));
+        let monitor = Arc::new(MonitorMailbox::new());
+        let context = ShardContext {
+            lifecycle: Arc::clone(&lifecycle),
+            source,
+            events: Arc::clone(&events),
+            monitor: Arc::clone(&monitor),
+        };
+        let shard = Shard::new(ShardId::default(), &config, context, runtime.random());
         Self {
-            pool: Pool::new(&config, runtime.random()),
-            data: Connector::for_data(Arc::clone(&runtime), &config),
+            lifecycle,
+            routing: Snapshot::new(RoutingTable::whole(Arc::new(shard))),
+            source,
+            custom_source: Mutex::new(custom_source),
+            monitor,
+            data: Connector::for_data(Arc::clone(&runtime), &config, source.names_master()),
             urgent: Connector::for_urgent(Arc::clone(&runtime), &config),
             #[cfg(feature = "sentinel")]
             sentinels: Connector::for_sentinels(Arc::clone(&runtime), &config),
             #[cfg(feature = "sentinel")]
-            mailbox: MonitorMailbox::new(),
-            #[cfg(feature = "sentinel")]
             sentinel_list: SentinelList::new(config.sentinel_hosts()),
-            terms: Arc::new(CallOptions::of(&config)),
+            call_options: Arc::new(CallOptions::of(&config)),
             // Every call in flight may be sent again once before the share of the replies counts.
             budget: Arc::new(RetryBudget::new(config.max_in_flight(), config.retry_budget())),
-            events: EventSender::new(),
-            outages: Outages::default(),
-            lookups: Mutex::default(),
+            events,
             fences: Fences::default(),
-            scans: Scans::default(),
-            started: Mutex::new(false),
+            scan_cursors: ScanCursors::default(),
             files: FileReader::default(),
-            reading: Mutex::new(false),
+            started: Started::default(),
             handles: AtomicUsize::new(0),
             config,
             runtime,
         }
     }
 
-    /// Starts the client's tasks, once. What they need of files is read before, until `deadline` at the latest.
-    pub(crate) async fn start(self: &Arc<Self>, deadline: Option<Instant>) -> Result<(), Error> {
-        if *lock(&self.started) {
-            return Ok(());
-        }
-        // Boxed, since it is rare, and the futures of calls are to be small.
-        Box::pin(self.check_configuration(deadline)).await?;
-        self.start_tasks()
+    /// A shard of this client that is in no table yet.
+    #[cfg(test)]
+    pub(crate) fn new_shard(&self, id: ShardId) -> Shard {
+        let context = ShardContext {
+            lifecycle: Arc::clone(&self.lifecycle),
+            source: self.source,
+            events: Arc::clone(&self.events),
+            monitor: Arc::clone(&self.monitor),
+        };
+        Shard::new(id, &self.config, context, self.runtime.random())
     }
 
-    fn start_tasks(self: &Arc<Self>) -> Result<(), Error> {
-        let mut started = lock(&self.started);
-        if *started {
-            return Ok(());
-        }
-        if self.config.use_sentinel() {
-            #[cfg(feature = "sentinel")]
-            self.spawn(Box::pin(topology_monitor::run(Arc::clone(self))))?;
-        } else {
-            self.pool.follow(self.config.address(), AddressSource::Configuration);
-        }
-        for shared_index in 0..self.config.shared_connections() {
-            self.spawn(Box::pin(shared_connection::keep(Arc::clone(self), shared_index)))?;
-        }
-        *started = true;
-        Ok(())
+    /// The shard for whatever has no key.
+    pub(crate) fn first_shard(&self) -> Arc<Shard> {
+        Arc::clone(self.routing.load().first())
     }
 
-    /// Starts the tasks for reads from replicas, once: clients that never read from one connect to none.
-    pub(crate) fn start_reading(self: &Arc<Self>) -> Result<(), Error> {
-        let mut reading = lock(&self.reading);
-        if !*reading {
-            self.spawn(Box::pin(replica_probe::run(Arc::clone(self))))?;
-            *reading = true;
-        }
-        Ok(())
-    }
-
-    /// The lane of the next handle.
+    /// The number of the shared connection of the next handle.
     pub(crate) fn next_shared_connection(&self) -> usize {
         self.handles.fetch_add(1, Ordering::Relaxed) % self.config.shared_connections()
+    }
+
+    /// The user's own source, once.
+    pub(crate) fn take_custom_source(&self) -> Option<Box<dyn TopologySource>> {
+        lock(&self.custom_source).take()
     }
 
     /// Starts a task of the client. If it is dropped before its end, the runtime has ended, and the client with it.
@@ -175,7 +153,12 @@ impl Core {
     }
 
     /// A configuration may ask for what is not there: features of this crate, and files.
-    async fn check_configuration(&self, deadline: Option<Instant>) -> Result<(), Error> {
+    pub(crate) async fn check_configuration(&self, deadline: Option<Instant>) -> Result<(), Error> {
+        if self.config.use_sentinel() && self.source == SourceKind::Custom {
+            let message = "the configuration says use_sentinel = true, and the client has a topology source of its own; \
+                           leave one of them out";
+            return Err(Error::new(Kind::Config, message));
+        }
         if self.config.use_sentinel() && !cfg!(feature = "sentinel") {
             let message = "the configuration says use_sentinel = true, which needs the cargo feature `sentinel` of \
                            the runtime crate (such as ha-redis-tokio)";
@@ -193,14 +176,10 @@ impl Core {
         tls::prepare(all, &self.files, &*self.runtime, by).await
     }
 
-    fn timeouts(&self) -> Timeouts {
-        Timeouts { reply: self.config.socket_timeout(), health_check: self.config.health_check_interval() }
-    }
-
     /// A new connection to a server, and what carries it.
     pub(crate) fn link(
         &self,
-        followed: &CurrentMaster,
+        server: &CurrentMaster,
         parts: ConnectionParts,
         on_silence: OnSilence,
     ) -> (Arc<Link>, Watched) {
@@ -208,78 +187,47 @@ impl Core {
             commands: self.config.max_in_flight() as usize,
             bytes: usize::try_from(self.config.max_in_flight_bytes()).unwrap_or(usize::MAX),
         };
+        let timeouts = Timeouts {
+            reply: self.config.socket_timeout(),
+            health_check: self.config.health_check_interval(),
+        };
         let opened = self.runtime.now();
-        let mut link = Link::new(followed.generation, followed.address.clone(), opened, bounds);
+        let mut link = Link::new(server.generation, server.address.clone(), opened, bounds);
         (link.connection_id, link.fences) = (parts.connection_id, parts.fences);
         let link = Arc::new(link);
         let runtime = Arc::clone(&self.runtime);
         let budget = Arc::clone(&self.budget);
-        let driver = Driver::new(Arc::clone(&link), parts, runtime, self.timeouts(), on_silence, budget);
+        let driver = Driver::new(Arc::clone(&link), parts, runtime, timeouts, on_silence, budget);
         (link, Watched::new(driver))
     }
 
-    /// A server that was taken for the master says that it is none.
-    pub(crate) fn on_not_master(&self, generation: Generation) {
-        let is_due = self.config.use_sentinel() || lock(&self.lookups).is_due(self.runtime.now());
-        if is_due && self.pool.drain_demoted(generation) {
-            self.on_wrong_role(generation);
-        }
-    }
-
-    /// A new connection has found no master where one was to be.
-    #[cfg_attr(not(feature = "sentinel"), expect(unused_variables, reason = "only Sentinels ask"))]
-    pub(crate) fn on_wrong_role(&self, generation: Generation) {
-        #[cfg(feature = "sentinel")]
-        self.tell(MonitorEvent::NotMaster { generation });
-    }
-
-    /// There is a connection.
-    pub(crate) fn on_connected(self: &Arc<Self>, master: &CurrentMaster) {
-        #[cfg(feature = "sentinel")]
-        self.tell(MonitorEvent::Connected { generation: master.generation });
-        self.events.tell(Event::Connected { address: master.address.clone() });
-        if self.outages.resolve(&master.address, self.runtime.now()) {
-            let core = Arc::clone(self);
-            let report = async move { future::or(outage::report(&core), core.pool.closing()).await };
-            if let Err(error) = self.spawn(Box::pin(report)) {
-                tracing::warn!(%error, "no report of the failover");
-            }
-        }
-    }
-
-    /// A call that is not on the common path tells what it does.
-    pub(crate) fn on_call(&self, record: CallEvent) {
-        if self.outages.are_counting() {
-            self.outages.record(record, self.runtime.now());
-        }
-    }
-
-    /// A connection has ended.
-    pub(crate) fn on_lost(&self, master: &CurrentMaster, why: Error) {
-        #[cfg(feature = "sentinel")]
-        if self.config.use_sentinel() {
-            self.pool.mark_unconfirmed(master.generation);
-        }
-        #[cfg(feature = "sentinel")]
-        self.tell(MonitorEvent::Lost { generation: master.generation });
-        if self.pool.check_open().is_ok() {
-            self.outages.begin(OutageCause::Lost, &master.address, self.runtime.now());
-        }
-        self.events.tell(Event::Lost { address: master.address.clone(), why });
-    }
-
-    /// Waits for the Sentinels' word on a master whose connection was lost; not for longer than one of them may take
-    /// to answer, since the master may well live when they do not.
-    pub(crate) async fn confirmed(&self) {
+    /// Waits for the source to confirm a master whose connection was lost; not for longer than a Sentinel may take to
+    /// answer, since the master may well live when they do not.
+    pub(crate) async fn confirmed(&self, shard: &Shard) {
         let bound = self.runtime.now() + self.config.sentinel_socket_timeout();
-        let _ = until(&*self.runtime, bound, self.pool.confirmed()).await;
+        let _ = until(&*self.runtime, bound, shard.confirmed()).await;
     }
 
-    #[cfg(feature = "sentinel")]
-    fn tell(&self, notice: MonitorEvent) {
-        if self.config.use_sentinel() {
-            self.mailbox.tell(notice);
-        }
+    /// Takes no new calls; connections end when what is in flight has been answered.
+    pub(crate) fn close(&self, why: &Error) {
+        self.lifecycle.close(why.clone());
+        self.routing.load().shards().iter().for_each(|shard| shard.close(why));
+    }
+
+    /// Takes no new calls and ends every connection now.
+    pub(crate) fn shut(&self, why: &Error) {
+        self.lifecycle.close(why.clone());
+        self.routing.load().shards().iter().for_each(|shard| shard.shut(why));
+    }
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core")
+            .field("config", &self.config)
+            .field("source", &self.source)
+            .field("routing", &self.routing)
+            .finish_non_exhaustive()
     }
 }
 
@@ -302,8 +250,8 @@ impl TaskGuard {
 
 impl Drop for TaskGuard {
     fn drop(&mut self) {
-        if *self.armed.get_mut() && self.core.pool.check_open().is_ok() {
-            self.core.pool.shut(runtime_ended());
+        if *self.armed.get_mut() && self.core.lifecycle.check_open().is_ok() {
+            self.core.shut(&runtime_ended());
             self.core.events.end();
         }
     }
@@ -351,23 +299,7 @@ impl Deref for ClientGuard {
 
 impl Drop for ClientGuard {
     fn drop(&mut self) {
-        self.0.pool.shut(closed());
+        self.0.shut(&closed());
         self.0.events.end();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_is_looked_up_again_at_once_and_then_less_and_less_often() {
-        let (mut lookups, start) = (AddressLookups::default(), Instant::now());
-        let due = |lookups: &mut AddressLookups, from: u64, to: u64| {
-            let times = (from..to).filter(|ms| lookups.is_due(start + Duration::from_millis(*ms)));
-            times.collect::<Vec<_>>()
-        };
-        assert_eq!(due(&mut lookups, 0, 20_000), [0, 250, 750, 1750, 3750, 7750, 12_750, 17_750]);
-        assert_eq!(due(&mut lookups, 40_000, 40_300), [40_000, 40_250]);
     }
 }

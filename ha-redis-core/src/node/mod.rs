@@ -2,7 +2,8 @@
 
 pub(crate) mod core;
 pub(crate) mod fence;
-pub(crate) mod outage;
+pub(crate) mod lifecycle;
+pub(crate) mod scan_cursors;
 #[cfg(feature = "sentinel")]
 pub(crate) mod sentinel_list;
 pub(crate) mod shard;

@@ -46,7 +46,7 @@ impl SentinelList {
     }
 
     /// Books whether a Sentinel, when it was asked last, refused for a reason that lasts.
-    pub(crate) fn set_hopeless(&self, sentinel: &Address, kind: Option<Kind>) {
+    pub(crate) fn set_permanent_failure(&self, sentinel: &Address, kind: Option<Kind>) {
         let permanent_failure = &mut lock(&self.0).permanent_failure;
         match kind {
             Some(kind) => _ = permanent_failure.insert(sentinel.clone(), kind),
@@ -108,11 +108,11 @@ mod tests {
         let [a, b] = ["a", "b"].map(|host| Address::tcp(host, 26379));
         let list = SentinelList::new(&[a.clone(), b.clone()]);
         assert_eq!(list.permanent_failure(), None);
-        list.set_hopeless(&a, Some(Kind::Authentication));
+        list.set_permanent_failure(&a, Some(Kind::Authentication));
         assert_eq!(list.permanent_failure(), None);
-        list.set_hopeless(&b, Some(Kind::Permission));
+        list.set_permanent_failure(&b, Some(Kind::Permission));
         assert_eq!(list.permanent_failure(), Some(Kind::Authentication));
-        list.set_hopeless(&a, None);
+        list.set_permanent_failure(&a, None);
         assert_eq!(list.permanent_failure(), None);
         list.remove(&a);
         assert_eq!(list.permanent_failure(), Some(Kind::Permission));

@@ -22,7 +22,6 @@ pub(crate) use in_flight::{InFlight, Reply, ReplyBound, Request, Shape};
 pub use pubsub::Scope;
 pub(crate) use replication::{Position, Replication, read_replication, replication_question};
 pub use role::Role;
-#[cfg(feature = "sentinel")]
 pub(crate) use role::read_hello_role;
 pub(crate) use role::{read_info_role, read_role};
 pub(crate) use run_id::{read_run_id, run_id_question};

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::config::ParseChoiceError;
 use crate::replica_choice::{ReplicaCandidate, ReplicaChoice, SelectionContext};
-use crate::retry::ParseChoiceError;
 
 /// How the replica is chosen that a read goes to: the setting `replica_strategy`.
 ///

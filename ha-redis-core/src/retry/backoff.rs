@@ -1,23 +1,8 @@
 //! How long to wait before trying again.
 
-use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
-/// How delays are spread, so that clients which failed together do not return together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Jitter {
-    /// The delay, and up to a quarter more.
-    #[default]
-    Added,
-    /// Half the delay, and up to as much again.
-    Equal,
-    /// Anything up to the delay.
-    Full,
-    /// The delay as it is.
-    None,
-}
+use crate::config::Jitter;
 
 impl Jitter {
     fn spread(self, delay: Duration, random: u64) -> Duration {
@@ -30,31 +15,6 @@ impl Jitter {
         }
     }
 }
-
-impl fmt::Display for Jitter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Added => "added",
-            Self::Equal => "equal",
-            Self::Full => "full",
-            Self::None => "none",
-        })
-    }
-}
-
-impl FromStr for Jitter {
-    type Err = ParseChoiceError;
-
-    fn from_str(text: &str) -> Result<Self, ParseChoiceError> {
-        let all = [Self::Added, Self::Equal, Self::Full, Self::None];
-        all.into_iter().find(|jitter| jitter.to_string() == text).ok_or(ParseChoiceError)
-    }
-}
-
-/// A text that names none of the choices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it is none of the words that are allowed")]
-pub struct ParseChoiceError;
 
 /// No wait is longer, whatever a caller asks for.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -112,13 +72,5 @@ mod tests {
         assert_eq!(between(Jitter::Equal), [100, 150, 200]);
         assert_eq!(between(Jitter::Full), [0, 100, 200]);
         assert_eq!(between(Jitter::None), [200, 200, 200]);
-    }
-
-    #[test]
-    fn every_jitter_reads_back() {
-        for jitter in [Jitter::Added, Jitter::Equal, Jitter::Full, Jitter::None] {
-            assert_eq!(jitter.to_string().parse(), Ok(jitter));
-        }
-        assert_eq!("some".parse::<Jitter>(), Err(ParseChoiceError));
     }
 }

@@ -6,6 +6,7 @@
 
 mod backoff;
 mod budget;
+mod call_options;
 pub(crate) mod refusal;
 mod refusal_wait;
 mod safety;
@@ -15,13 +16,13 @@ use std::time::{Duration, Instant};
 use redis::{ErrorKind, RedisError};
 
 use crate::command::Safety;
+use crate::config::{Jitter, RetrySafety};
 use crate::error::{Kind, Outcome, RedisErrorExt, passes};
 
 pub(crate) use backoff::Backoff;
-pub use backoff::{Jitter, ParseChoiceError};
 pub(crate) use budget::RetryBudget;
+pub(crate) use call_options::CallOptions;
 pub(crate) use refusal_wait::RefusalWait;
-pub use safety::RetrySafety;
 
 /// How often and how patiently to try again.
 ///
@@ -29,7 +30,7 @@ pub use safety::RetrySafety;
 /// use ha_redis_core::{Jitter, RetryPolicy};
 /// use std::time::Duration;
 ///
-/// let patient = RetryPolicy::new().attempts(8).base_delay(Duration::from_millis(50)).jitter(Jitter::Full);
+/// let patient = RetryPolicy::new().max_retries(8).base_delay(Duration::from_millis(50)).jitter(Jitter::Full);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]

@@ -8,10 +8,11 @@ use crate::address::Address;
 use crate::error::{Error, Kind};
 use crate::node::core::{Core, not_driven};
 use crate::tasks::sentinel::ask;
-use crate::tasks::topology_monitor::rules;
+use crate::tasks::sentinels::failover_config;
 use crate::time::{Elapsed, until};
 use crate::topology::Topology;
-use crate::topology::sentinel::{Action, FailoverConfig, Input, QueryError, SentinelMonitor, SentinelReport};
+use crate::topology::sentinel::{FailoverConfig, QueryError, SentinelMonitor, SentinelReport};
+use crate::topology::{Action, Input};
 
 /// How late a task may be.
 const GRACE: Duration = Duration::from_secs(1);
@@ -28,15 +29,17 @@ pub(crate) async fn discover(core: &Arc<Core>) -> Result<Topology, Error> {
 
 async fn discover_from(core: &Arc<Core>, sentinels: &[Address]) -> Result<Topology, Error> {
     let mut unasked = sentinels.to_vec();
-    let rules = FailoverConfig { initial_attempts: 1, ..rules(&core.config) };
-    let mut follower = SentinelMonitor::new(rules, &unasked, core.runtime.now());
+    let config = FailoverConfig { initial_attempts: 1, ..failover_config(&core.config) };
+    let mut follower = SentinelMonitor::new(config, &unasked, core.runtime.now());
     // Each is asked once: whatever they name, this comes to an end.
     let mut known: BTreeSet<_> = unasked.iter().cloned().collect();
     while !unasked.is_empty() {
         let asked = core.runtime.now();
         for (sentinel, answer) in ask_all(core, &std::mem::take(&mut unasked)).await? {
             let answer = answer.map_err(|error| QueryError::from(&error));
-            for action in follower.handle(Input::Answer { sentinel, asked, answer }, core.runtime.now()) {
+            for action in
+                follower.handle(Input::Answer { sentinel, asked_at: asked, answer }, core.runtime.now())
+            {
                 if let Action::AddSentinels(others) = action {
                     unasked.extend(others.into_iter().filter(|other| known.insert(other.clone())));
                 }

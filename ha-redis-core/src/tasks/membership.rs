@@ -6,16 +6,22 @@ use crate::address::Address;
 use crate::events::Event;
 use crate::topology::Replica;
 
-/// Whether each was up when it was last heard of.
+/// Whether each replica was up when it was last heard of.
 #[derive(Debug, Default)]
-pub(crate) struct Membership {
+pub(crate) struct ReplicaMembership {
     replicas: BTreeMap<Address, bool>,
+}
+
+/// Whether each Sentinel answered when it was last asked.
+#[cfg(feature = "sentinel")]
+#[derive(Debug, Default)]
+pub(crate) struct SentinelMembership {
     sentinels: BTreeMap<Address, bool>,
 }
 
-impl Membership {
+impl ReplicaMembership {
     /// These are the replicas now. Returns what has changed.
-    pub(crate) fn replicas(&mut self, now: &[Replica]) -> Vec<Event> {
+    pub(crate) fn update(&mut self, now: &[Replica]) -> Vec<Event> {
         let now: BTreeMap<_, _> =
             now.iter().map(|replica| (replica.address.clone(), replica.healthy)).collect();
         let before = std::mem::replace(&mut self.replicas, now);
@@ -28,9 +34,12 @@ impl Membership {
             before.iter().filter(|(address, healthy)| **healthy && !self.replicas.contains_key(*address));
         told.chain(gone.map(|(address, _)| Event::ReplicaDown(address.clone()))).collect()
     }
+}
 
+#[cfg(feature = "sentinel")]
+impl SentinelMembership {
     /// A Sentinel answers, or does not. Returns the event if that is news.
-    pub(crate) fn sentinel(&mut self, address: &Address, up: bool) -> Option<Event> {
+    pub(crate) fn update(&mut self, address: &Address, up: bool) -> Option<Event> {
         let before = self.sentinels.insert(address.clone(), up);
         (before != Some(up)).then(|| match up {
             true => Event::SentinelUp(address.clone()),
@@ -39,7 +48,7 @@ impl Membership {
     }
 
     /// A Sentinel is known no more: that it does not answer was told before.
-    pub(crate) fn forget_sentinel(&mut self, address: &Address) {
+    pub(crate) fn forget(&mut self, address: &Address) {
         self.sentinels.remove(address);
     }
 }
@@ -63,22 +72,23 @@ mod tests {
 
     #[test]
     fn replicas_that_come_and_go_are_told_of_once() {
-        let mut roll = Membership::default();
-        assert_eq!(told(roll.replicas(&[replica(1, true), replica(2, false)])), [(true, 1), (false, 2)]);
-        assert_eq!(told(roll.replicas(&[replica(1, true), replica(2, false)])), []);
-        assert_eq!(told(roll.replicas(&[replica(1, false), replica(2, true)])), [(false, 1), (true, 2)]);
-        assert_eq!(told(roll.replicas(&[replica(1, false)])), [(false, 2)]);
-        assert_eq!(told(roll.replicas(&[])), [], "that it is down was told");
+        let mut membership = ReplicaMembership::default();
+        assert_eq!(told(membership.update(&[replica(1, true), replica(2, false)])), [(true, 1), (false, 2)]);
+        assert_eq!(told(membership.update(&[replica(1, true), replica(2, false)])), []);
+        assert_eq!(told(membership.update(&[replica(1, false), replica(2, true)])), [(false, 1), (true, 2)]);
+        assert_eq!(told(membership.update(&[replica(1, false)])), [(false, 2)]);
+        assert_eq!(told(membership.update(&[])), [], "that it is down was told");
     }
 
+    #[cfg(feature = "sentinel")]
     #[test]
     fn a_sentinel_is_told_of_when_that_is_news() {
-        let mut roll = Membership::default();
+        let mut membership = SentinelMembership::default();
         let sentinel = Address::tcp("10.0.0.9", 1);
-        assert!(matches!(roll.sentinel(&sentinel, true), Some(Event::SentinelUp(_))));
-        assert!(roll.sentinel(&sentinel, true).is_none());
-        assert!(matches!(roll.sentinel(&sentinel, false), Some(Event::SentinelDown(_))));
-        roll.forget_sentinel(&sentinel);
-        assert!(matches!(roll.sentinel(&sentinel, true), Some(Event::SentinelUp(_))));
+        assert!(matches!(membership.update(&sentinel, true), Some(Event::SentinelUp(_))));
+        assert!(membership.update(&sentinel, true).is_none());
+        assert!(matches!(membership.update(&sentinel, false), Some(Event::SentinelDown(_))));
+        membership.forget(&sentinel);
+        assert!(matches!(membership.update(&sentinel, true), Some(Event::SentinelUp(_))));
     }
 }

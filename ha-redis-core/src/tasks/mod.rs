@@ -1,14 +1,25 @@
 //! What runs by itself: tasks that keep connections, watch the topology, and probe replicas.
 
+pub(crate) mod custom_source;
 pub(crate) mod dedicated_connection;
 #[cfg(feature = "sentinel")]
 pub(crate) mod discovery;
-#[cfg(feature = "sentinel")]
 pub(crate) mod membership;
+pub(crate) mod outage_report;
 pub(crate) mod replica_probe;
 #[cfg(feature = "sentinel")]
 pub(crate) mod sentinel;
-pub(crate) mod shared_connection;
-pub(crate) mod subscriber;
 #[cfg(feature = "sentinel")]
+pub(crate) mod sentinels;
+pub(crate) mod shared_connection;
+pub(crate) mod start;
+pub(crate) mod subscriber;
 pub(crate) mod topology_monitor;
+pub(crate) mod watch_promotion;
+
+use async_channel::Receiver;
+
+/// Waits until the other end of the channel is dropped.
+pub(crate) async fn dropped(channel: Receiver<()>) {
+    let _ = channel.recv().await;
+}

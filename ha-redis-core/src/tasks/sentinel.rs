@@ -10,13 +10,11 @@ use crate::address::Address;
 use crate::conn::raw_connection::RawConnection;
 use crate::error::{Error, Kind, said};
 use crate::node::core::Core;
-use crate::node::shard::{AddressSource, is_permanent};
 use crate::retry::Backoff;
-use crate::tasks::topology_monitor::MonitorEvent;
 use crate::time::{Elapsed, sleep, until};
-use crate::topology::sentinel::{
-    CHANNELS, Input, QueryError, SentinelReport, event_of, questions, read_report,
-};
+use crate::topology::AddressSource;
+use crate::topology::sentinel::{CHANNELS, QueryError, SentinelReport, event_of, questions, read_report};
+use crate::topology::{Input, MonitorEvent};
 
 /// A Sentinel that has published nothing for so long is asked whether it is there.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -41,16 +39,20 @@ pub(crate) async fn answer(core: Arc<Core>, sentinel: Address, bell: Receiver<()
             let left_out = core.sentinels.hide(left_out.clone());
             tracing::warn!(%sentinel, left_out, "a part of what it says is left out, now and from now on");
         }
-        core.sentinel_list.set_hopeless(&sentinel, hopeless_kind(&answer));
+        core.sentinel_list.set_permanent_failure(&sentinel, hopeless_kind(&answer));
         let answer = answer.map_err(|error| QueryError::from(&error));
-        core.mailbox.tell(MonitorEvent::from(Input::Answer { sentinel: sentinel.clone(), asked, answer }));
+        core.monitor.tell(MonitorEvent::from(Input::Answer {
+            sentinel: sentinel.clone(),
+            asked_at: asked,
+            answer,
+        }));
     }
 }
 
 /// The kind of reason for which it makes no sense to ask again, if there is one.
 fn hopeless_kind(answer: &Result<SentinelReport, Error>) -> Option<Kind> {
     match answer {
-        Err(error) => is_permanent(error).then(|| error.kind()),
+        Err(error) => error.is_permanent().then(|| error.kind()),
         Ok(view) => match view.refusal.as_deref()?.split_whitespace().next()? {
             "NOPERM" => Some(Kind::Permission),
             // A server that knows no such command is no Sentinel.
@@ -88,7 +90,7 @@ pub(crate) async fn listen(core: Arc<Core>, sentinel: Address) {
         match subscribe(&core, &sentinel).await {
             Ok(mut raw) => {
                 failures = 0;
-                core.mailbox.tell(MonitorEvent::from(Input::Subscribed));
+                core.monitor.tell(MonitorEvent::from(Input::Subscribed));
                 let error = record(&core, &sentinel, &mut raw).await;
                 tracing::debug!(%sentinel, %error, "the subscription ended");
             }
@@ -96,7 +98,7 @@ pub(crate) async fn listen(core: Arc<Core>, sentinel: Address) {
                 if failures == 0 {
                     tracing::warn!(%sentinel, %error, "its events are not heard");
                 }
-                if is_permanent(&error) {
+                if error.is_permanent() {
                     backoff = Backoff::PERMANENT_FAILURE;
                 }
             }
@@ -137,7 +139,7 @@ async fn record(core: &Core, sentinel: &Address, raw: &mut RawConnection) -> Err
                 asked = false;
                 if let Some(event) = event_of(&message, core.config.sentinel_master_name()) {
                     tracing::debug!(%sentinel, %event, "heard");
-                    core.mailbox.tell(MonitorEvent::from(Input::Heard { sentinel: sentinel.clone(), event }));
+                    core.monitor.tell(MonitorEvent::from(Input::Heard { sentinel: sentinel.clone(), event }));
                 }
             }
             Ok(Err(error)) => return error,

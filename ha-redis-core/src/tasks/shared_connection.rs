@@ -14,16 +14,18 @@ use crate::conn::watchdog::Watched;
 use crate::error::{Error, Kind};
 use crate::node::core::Core;
 use crate::node::fence::fence;
-use crate::node::shard::CurrentMaster;
+use crate::node::shard::Shard;
 use crate::proto::{Greeting, Role};
+use crate::tasks::outage_report;
 use crate::time::sleep;
+use crate::topology::CurrentMaster;
 
-pub(crate) async fn keep(core: Arc<Core>, shared_index: usize) {
+pub(crate) async fn keep(core: Arc<Core>, shard: Arc<Shard>, shared_index: usize) {
     let mut reconnect = ReconnectBackoff::default();
-    while let Some(followed) = core.pool.current_master().await {
-        let attempt = async { Some(open(&core, &followed).await) };
+    while let Some(followed) = shard.current_master().await {
+        let attempt = async { Some(open(&core, &shard, &followed).await) };
         let switched = async {
-            core.pool.master_changed(followed.generation).await;
+            shard.master_changed(followed.generation).await;
             None
         };
         match future::or(attempt, switched).await {
@@ -33,35 +35,43 @@ pub(crate) async fn keep(core: Arc<Core>, shared_index: usize) {
             }
             Some(Ok(parts)) => {
                 let mut opened = core.runtime.now();
-                let mut successor = carry(&core, shared_index, &followed, parts).await;
+                let mut successor = carry(&core, &shard, shared_index, &followed, parts).await;
                 while let Some(parts) = successor {
                     opened = core.runtime.now();
-                    successor = carry(&core, shared_index, &followed, parts).await;
+                    successor = carry(&core, &shard, shared_index, &followed, parts).await;
                 }
                 reconnect.lost(core.runtime.now() - opened);
             }
             Some(Err(error)) => {
                 tracing::debug!(shared_index, %error, "no connection");
                 reconnect.failed(&error);
-                core.pool.fail(error);
+                shard.fail(error);
             }
         }
         let pause = reconnect.pause(core.runtime.random());
-        future::or(sleep(&*core.runtime, pause), core.pool.master_changed(followed.generation)).await;
+        future::or(sleep(&*core.runtime, pause), shard.master_changed(followed.generation)).await;
     }
 }
 
 /// Connects, for a driver to go on.
-pub(crate) async fn open(core: &Core, followed: &CurrentMaster) -> Result<ConnectionParts, Error> {
-    reach(core, followed).await?.0.into_parts()
+pub(crate) async fn open(
+    core: &Core,
+    shard: &Shard,
+    followed: &CurrentMaster,
+) -> Result<ConnectionParts, Error> {
+    reach(core, shard, followed).await?.0.into_parts()
 }
 
 /// Connects, and makes sure that the server is what it is taken for, on the very connection that is kept, and that it
 /// has ended the connections that were given up.
-pub(crate) async fn reach(core: &Core, followed: &CurrentMaster) -> Result<(RawConnection, Greeting), Error> {
+pub(crate) async fn reach(
+    core: &Core,
+    shard: &Shard,
+    followed: &CurrentMaster,
+) -> Result<(RawConnection, Greeting), Error> {
     let (mut raw, greeting) = core.data.connect(&followed.address, &followed.address_source).await?;
     match greeting.role {
-        Some(Role::Sentinel) if !core.config.use_sentinel() => {
+        Some(Role::Sentinel) if !core.source.names_master() => {
             let message = format!(
                 "{} ({}) is a Sentinel, and holds no data; have it asked for the master \
                  (redis+sentinel://host:port/mymaster)",
@@ -71,14 +81,14 @@ pub(crate) async fn reach(core: &Core, followed: &CurrentMaster) -> Result<(RawC
         }
         // One that does not say what it is, is what the Sentinels say that it is. Without them, a client may be pointed
         // at a replica on purpose.
-        Some(role) if role != Role::Master && core.config.use_sentinel() => {
-            core.on_wrong_role(followed.generation);
+        Some(role) if role != Role::Master && core.source.names_master() => {
+            shard.on_wrong_role(followed.generation);
             let message =
                 format!("{} ({}) is no master but a {role}", followed.address, followed.address_source);
             Err(Error::new(Kind::NotMaster, message))
         }
         _ => {
-            core.confirmed().await;
+            core.confirmed(shard).await;
             fence(core, &followed.address, &mut raw).await?;
             Ok((raw, greeting))
         }
@@ -89,25 +99,26 @@ pub(crate) async fn reach(core: &Core, followed: &CurrentMaster) -> Result<(RawC
 /// meanwhile: that is returned.
 async fn carry(
     core: &Arc<Core>,
+    shard: &Arc<Shard>,
     shared_index: usize,
     followed: &CurrentMaster,
     parts: ConnectionParts,
 ) -> Option<ConnectionParts> {
     let (link, driver) = core.link(followed, parts, OnSilence::Report);
-    if !core.pool.install(shared_index, &link) {
+    if !shard.install(shared_index, &link) {
         return None;
     }
     tracing::info!(shared_index, address = %followed.address, generation = %followed.generation, "connected");
-    let mut installed = Installed { core, shared_index, link: &link, removed: false };
-    core.on_connected(followed);
-    let end = drive(core, followed, &mut installed, driver).await;
+    let mut installed = Installed { shard, shared_index, link: &link, removed: false };
+    outage_report::on_connected(core, shard, followed);
+    let end = drive(core, shard, followed, &mut installed, driver).await;
     tracing::info!(shared_index, address = %followed.address, generation = %followed.generation, why = %end.why, "disconnected");
     if link.ended_owing() && end.successor.is_none() {
         core.fences.add(&link);
     }
     installed.remove(end.why.clone());
     if !end.was_silent {
-        core.on_lost(followed, end.why);
+        shard.on_lost(followed, end.why, core.runtime.now());
     }
     end.successor
 }
@@ -125,6 +136,7 @@ struct End {
 /// whether the server is busy, and will still answer, or the connection is dead. When it succeeds, the silent one ends.
 async fn drive(
     core: &Arc<Core>,
+    shard: &Arc<Shard>,
     followed: &CurrentMaster,
     installed: &mut Installed<'_>,
     mut driver: Watched,
@@ -141,10 +153,10 @@ async fn drive(
         }
         let unresponsive = unresponsive(&link.address, core.config.socket_timeout());
         tracing::warn!(address = %link.address, "the server owes replies and is silent; trying another connection");
-        core.on_lost(followed, unresponsive.clone());
-        core.pool.fail(unresponsive.clone());
+        shard.on_lost(followed, unresponsive.clone(), core.runtime.now());
+        shard.fail(unresponsive.clone());
         core.fences.add(link);
-        let mut beside = pin!(open_beside(core, followed));
+        let mut beside = pin!(open_beside(core, shard, followed));
         let ended = async { Silent::Ended((&mut driver).await) };
         let heard = async {
             link.heard_again().await;
@@ -156,7 +168,7 @@ async fn drive(
                 // Most likely since the other connection has fenced this one, and is about to be ready.
                 installed.remove(why.clone());
                 let switched = async {
-                    core.pool.master_changed(followed.generation).await;
+                    shard.master_changed(followed.generation).await;
                     None
                 };
                 let successor = future::or(switched, async { Some(beside.await) }).await;
@@ -164,8 +176,8 @@ async fn drive(
             }
             Silent::Heard => {
                 core.fences.remove(link);
-                core.pool.on_heard();
-                core.on_connected(followed);
+                shard.on_heard();
+                outage_report::on_connected(core, shard, followed);
             }
             Silent::Replaced(parts) => {
                 link.shut(unresponsive);
@@ -184,10 +196,10 @@ enum Silent {
 
 /// Connects, again and again until that succeeds. A server that is busy with a script may well answer what it owes when that
 /// has ended, or owe the answer to that very script.
-async fn open_beside(core: &Core, followed: &CurrentMaster) -> ConnectionParts {
+async fn open_beside(core: &Core, shard: &Shard, followed: &CurrentMaster) -> ConnectionParts {
     let mut reconnect = ReconnectBackoff::default();
     loop {
-        let other = reach(core, followed).await.and_then(|(raw, greeting)| match greeting.busy {
+        let other = reach(core, shard, followed).await.and_then(|(raw, greeting)| match greeting.busy {
             true => Err(Error::new(Kind::Busy, format!("{} is busy with a script", followed.address))),
             false => raw.into_parts(),
         });
@@ -198,9 +210,9 @@ async fn open_beside(core: &Core, followed: &CurrentMaster) -> ConnectionParts {
                 reconnect.failed(&error);
                 if error.kind() == Kind::Timeout {
                     // It answers nobody, so whoever waits for it elsewhere waits in vain as well.
-                    core.pool.end_dedicated(followed.generation, &error);
+                    shard.end_dedicated(followed.generation, &error);
                 }
-                core.pool.fail(error);
+                shard.fail(error);
             }
         }
         sleep(&*core.runtime, reconnect.pause(core.runtime.random())).await;
@@ -209,7 +221,7 @@ async fn open_beside(core: &Core, followed: &CurrentMaster) -> ConnectionParts {
 
 /// A connection in the pool. It is taken out when it has ended, also when the runtime drops the task that drives it.
 struct Installed<'a> {
-    core: &'a Core,
+    shard: &'a Shard,
     shared_index: usize,
     link: &'a Arc<Link>,
     removed: bool,
@@ -218,7 +230,7 @@ struct Installed<'a> {
 impl Installed<'_> {
     fn remove(&mut self, why: Error) {
         if !std::mem::replace(&mut self.removed, true) {
-            self.core.pool.remove(self.shared_index, self.link, why);
+            self.shard.remove(self.shared_index, self.link, why);
         }
     }
 }

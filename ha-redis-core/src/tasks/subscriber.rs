@@ -1,6 +1,10 @@
 //! The task behind a subscriber: it keeps one connection to the master that is followed, says there what is
 //! subscribed to, and passes on what comes.
 
+mod backlog;
+mod event;
+mod inbox;
+
 use std::convert::Infallible;
 use std::future::{Future, pending};
 use std::sync::Arc;
@@ -14,12 +18,15 @@ use crate::conn::raw_connection::RawConnection;
 use crate::conn::reconnect_backoff::ReconnectBackoff;
 use crate::error::{Error, Kind};
 use crate::node::core::Core;
-use crate::node::shard::{CurrentMaster, is_permanent};
+use crate::node::shard::Shard;
 use crate::proto::Skipped;
 use crate::proto::pubsub::{News, SubscriptionChange, Subscriptions};
-use crate::pubsub::Inbox;
 use crate::tasks::shared_connection;
 use crate::time::{sleep, sleep_until};
+use crate::topology::CurrentMaster;
+
+pub use event::PubSubEvent;
+pub(crate) use inbox::Inbox;
 
 type Waiter = Sender<Result<(), Error>>;
 
@@ -29,12 +36,13 @@ pub(crate) type SubscriptionRequest = SubscriptionChange<Waiter>;
 /// Runs until the client is closed or the `reader` is gone.
 pub(crate) async fn run(
     core: Arc<Core>,
+    shard: Arc<Shard>,
     inbox: Arc<Inbox>,
     requests: Receiver<SubscriptionRequest>,
     reader: Receiver<()>,
 ) {
     let _ends = Ends { inbox: Arc::clone(&inbox), requests: requests.clone() };
-    let mut subscriber = Subscriber { core, inbox, requests, subscriptions: Subscriptions::new() };
+    let mut subscriber = Subscriber { core, shard, inbox, requests, subscriptions: Subscriptions::new() };
     let gone = async { _ = reader.recv().await };
     future::or(subscriber.keep(), gone).await;
 }
@@ -55,6 +63,7 @@ impl Drop for Ends {
 
 struct Subscriber {
     core: Arc<Core>,
+    shard: Arc<Shard>,
     inbox: Arc<Inbox>,
     requests: Receiver<SubscriptionRequest>,
     subscriptions: Subscriptions<Waiter>,
@@ -73,12 +82,12 @@ const MESSAGES_BEFORE: u32 = 3;
 
 impl Subscriber {
     async fn keep(&mut self) {
-        let core = Arc::clone(&self.core);
+        let (core, shard) = (Arc::clone(&self.core), Arc::clone(&self.shard));
         let mut reconnect = ReconnectBackoff::default();
-        while let Some(followed) = self.offline(core.pool.current_master()).await {
-            let attempt = async { Some(shared_connection::reach(&core, &followed).await) };
+        while let Some(followed) = self.offline(shard.current_master()).await {
+            let attempt = async { Some(shared_connection::reach(&core, &shard, &followed).await) };
             let switched = async {
-                core.pool.master_changed(followed.generation).await;
+                shard.master_changed(followed.generation).await;
                 None
             };
             match self.offline(future::or(attempt, switched)).await {
@@ -99,7 +108,7 @@ impl Subscriber {
                 }
             }
             let pause = sleep(&*core.runtime, reconnect.pause(core.runtime.random()));
-            self.offline(future::or(pause, core.pool.master_changed(followed.generation))).await;
+            self.offline(future::or(pause, shard.master_changed(followed.generation))).await;
         }
     }
 
@@ -107,13 +116,13 @@ impl Subscriber {
 
     /// Takes orders while `work` goes on.
     async fn offline<T>(&mut self, work: impl Future<Output = T>) -> T {
-        let core = Arc::clone(&self.core);
+        let shard = Arc::clone(&self.shard);
         let take_orders = async {
             loop {
                 let order = async { Some(next_order(&self.requests).await) };
                 let permanent_failure = async {
                     match self.subscriptions.is_waiting() {
-                        true => core.pool.fails_permanently().await,
+                        true => shard.fails_permanently().await,
                         false => pending().await,
                     }
                     None
@@ -129,7 +138,7 @@ impl Subscriber {
 
     /// Tells those who wait in vain, and remembers for those who wait no more.
     fn tend(&mut self) {
-        match self.inbox.failure().filter(is_permanent).or_else(|| self.core.pool.permanent_failure()) {
+        match self.inbox.failure().filter(Error::is_permanent).or_else(|| self.shard.permanent_failure()) {
             Some(error) => self.subscriptions.fail(&error),
             None => drop(self.subscriptions.remember(Sender::is_closed)),
         }
@@ -140,17 +149,17 @@ impl Subscriber {
 
     /// Serves the reader until the connection ends, or another master is followed.
     async fn connected(&mut self, followed: &CurrentMaster, raw: RawConnection) {
-        let core = Arc::clone(&self.core);
-        let Some(_counted) = core.pool.count_subscriber() else { return };
+        let (core, shard) = (Arc::clone(&self.core), Arc::clone(&self.shard));
+        let Some(_counted) = core.lifecycle.count() else { return };
         self.inbox.set_failure(None);
         tracing::info!(address = %followed.address, generation = %followed.generation, "subscriber connected");
         let switched = async {
-            core.pool.master_changed(followed.generation).await;
+            shard.master_changed(followed.generation).await;
             Err(Error::new(Kind::NotMaster, format!("{} is not followed any more", followed.address)))
         };
         let Err(why) = future::or(self.carry(raw, followed), switched).await;
         tracing::info!(address = %followed.address, %why, "subscriber disconnected");
-        if !self.subscriptions.is_empty() && core.pool.check_open().is_ok() {
+        if !self.subscriptions.is_empty() && shard.check_open().is_ok() {
             self.inbox.add(|backlog| backlog.lost(why));
         }
         self.subscriptions.disconnected();

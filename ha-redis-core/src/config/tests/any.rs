@@ -6,9 +6,9 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
+use crate::config::{Jitter, RetrySafety};
 use crate::config::{MAX_CONNECTIONS, Protocol, RedisConfig, RedisConfigBuilder};
 use crate::replica_choice::ReplicaStrategy;
-use crate::retry::{Jitter, RetrySafety};
 
 fn any_host() -> impl Strategy<Value = String> {
     prop_oneof![

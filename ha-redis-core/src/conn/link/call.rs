@@ -31,6 +31,18 @@ impl Call<'_> {
         matches!(self, Self::Command(command) if command.is_no_response())
     }
 
+    /// The key that says which shard it goes to: its first argument. A table of one shard asks for none.
+    pub(crate) fn routing_key<'b>(&'b self) -> Option<&'b [u8]> {
+        let first = |command: &'b Cmd| match command.args_iter().nth(1) {
+            Some(redis::Arg::Simple(key)) => Some(key),
+            _ => None,
+        };
+        match *self {
+            Self::Command(command) => first(command),
+            Self::Pipeline(pipeline) => pipeline.cmd_iter().find_map(first),
+        }
+    }
+
     pub(crate) fn safety(self) -> Safety {
         match self {
             Self::Command(command) => safety(command),

@@ -3,7 +3,6 @@
 mod call;
 mod carrying;
 mod gate;
-mod generation;
 #[cfg(all(test, shuttle))]
 mod permutations;
 mod prepared;
@@ -21,6 +20,7 @@ use crate::address::Address;
 use crate::closing::CloseReport;
 use crate::conn::watchdog;
 use crate::error::Error;
+use crate::generation::Generation;
 use crate::proto::{self, ReplyBound};
 use crate::runtime::Runtime;
 use crate::sync::{Mutex, lock, wake};
@@ -30,7 +30,6 @@ use crate::wait_queue::{Ticket, WaitQueue};
 pub(crate) use call::Call;
 use gate::Gate;
 pub(crate) use gate::SubmitError;
-pub(crate) use generation::Generation;
 use prepared::{Obstacle, Prepared};
 pub(crate) use slot::{NoReply, ReplySlot};
 use staged::Staged;
@@ -301,7 +300,6 @@ impl Link {
         }
     }
 
-    #[cfg(feature = "sentinel")]
     pub(crate) fn release(&self, read_only: Option<Error>) {
         let mut state = lock(&self.state);
         if matches!(state.gate, Gate::Held) {

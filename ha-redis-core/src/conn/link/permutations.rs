@@ -16,10 +16,11 @@ use shuttle::thread::{self, JoinHandle};
 
 use crate::address::Address;
 use crate::conn::driver::{Driver, OnSilence, Timeouts};
-use crate::conn::link::{Bounds, Call, Generation, Link, NoReply, ReplySlot, SubmitError};
+use crate::conn::link::{Bounds, Call, Link, NoReply, ReplySlot, SubmitError};
 use crate::conn::raw_connection::ConnectionParts;
 use crate::conn::reply_reader::ReplyReader;
 use crate::error::{Error, Kind};
+use crate::generation::Generation;
 use crate::manual_runtime::ManualRuntime;
 use crate::proto::{Decoder, Limits, Reply, ReplyBound};
 use crate::retry::RetryBudget;

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
-use crate::conn::link::{Generation, Link};
+use crate::conn::link::Link;
 use crate::error::{Error, Kind};
-use crate::node::shard::{CurrentMaster, Phase, Pool, State, wait_for};
+use crate::generation::Generation;
+use crate::node::shard::{Shard, State};
 use crate::runtime::Runtime;
-use crate::sync::{lock, wake};
+use crate::sync::{lock, wait_for, wake};
 use crate::time::Elapsed;
+use crate::topology::CurrentMaster;
 use crate::wait_queue::{Ticket, WaitQueue};
 
 /// The connections to the master that callers do not share. Every one has a permit, from before it is opened until it has
@@ -37,10 +39,10 @@ pub(super) struct Dedicated {
 /// What a caller gets who waits for a connection of its own.
 #[derive(Debug)]
 pub(crate) enum Offer {
-    /// A free connection. It is given back with [`Pool::check_in`].
+    /// A free connection. It is given back with [`Shard::check_in`].
     Connection(Arc<Link>),
     /// A permit, with which the caller starts a task that opens a connection. It is given back with
-    /// [`Pool::release_permit`]; the caller goes on waiting.
+    /// [`Shard::release_permit`]; the caller goes on waiting.
     Permit,
 }
 
@@ -69,9 +71,9 @@ impl Dedicated {
     }
 }
 
-impl Pool {
+impl Shard {
     pub(crate) fn dedicated_connections(&self) -> usize {
-        lock(&self.state).dedicated.open.len()
+        lock(&self.state).connections.dedicated.open.len()
     }
 
     // For callers.
@@ -79,7 +81,8 @@ impl Pool {
     /// A connection that was fenced behind so many give-ups, if one is free and nobody waits.
     pub(crate) fn check_out(&self, fences: u64) -> Option<Arc<Link>> {
         let mut state = lock(&self.state);
-        let free = if state.dedicated.waiting.is_empty() { state.check_out(fences) } else { None };
+        let free =
+            if state.connections.dedicated.waiting.is_empty() { state.check_out(fences) } else { None };
         drop(state);
         if fences > 0 {
             self.end_unfenced();
@@ -89,7 +92,7 @@ impl Pool {
 
     /// Not under the lock, since that wakes their tasks.
     fn end_unfenced(&self) {
-        let unfenced = std::mem::take(&mut lock(&self.state).dedicated.unfenced);
+        let unfenced = std::mem::take(&mut lock(&self.state).connections.dedicated.unfenced);
         let why = || Error::new(Kind::Closed, "another connection to its server was given up");
         unfenced.iter().for_each(|link| link.shut(why()));
     }
@@ -97,8 +100,8 @@ impl Pool {
     /// Takes a connection back from its caller. One that is not fit for another is not brought back, but shut.
     pub(crate) fn check_in(&self, link: Arc<Link>) {
         let mut state = lock(&self.state);
-        if link.check_in() && state.is_current(&link) {
-            state.dedicated.free.push(link);
+        if link.check_in() && state.is_current(link.generation) {
+            state.connections.dedicated.free.push(link);
         }
         let next = state.call_next();
         drop(state);
@@ -130,7 +133,7 @@ impl Pool {
     /// Why a wait for a connection of one's own was in vain.
     fn no_dedicated(&self) -> Error {
         let state = lock(&self.state);
-        match &state.dedicated.failure {
+        match &state.connections.dedicated.failure {
             Some(failure) => failure.clone(),
             None if state.serves_dedicated() => Error::new(
                 Kind::Overloaded,
@@ -148,11 +151,11 @@ impl Pool {
     /// The master to open a connection to. `None` when nobody waits for one any more, or the client is closed.
     pub(crate) async fn wanted_dedicated(&self) -> Option<Arc<CurrentMaster>> {
         wait_for(&self.state, &self.changed, |state| {
-            let others = state.dedicated.free.len() + state.dedicated.opening - 1;
-            if state.is_closed() || state.dedicated.waiting.len() <= others {
+            let others = state.connections.dedicated.free.len() + state.connections.dedicated.opening - 1;
+            if state.closed.is_some() || state.connections.dedicated.waiting.len() <= others {
                 return Some(None);
             }
-            state.followed.clone().filter(|_| !state.held).map(Some)
+            state.master.clone().filter(|_| !state.gate.held).map(Some)
         })
         .await
     }
@@ -163,8 +166,8 @@ impl Pool {
         if !state.adopt(link) {
             return false;
         }
-        state.alive += 1;
-        let dedicated = &mut state.dedicated;
+        self.lifecycle.on_opened();
+        let dedicated = &mut state.connections.dedicated;
         (dedicated.failure, dedicated.refused) = (None, None);
         dedicated.opening -= 1;
         dedicated.open.push(Arc::clone(link));
@@ -178,12 +181,12 @@ impl Pool {
     /// A connection has ended; its permit may be used for another.
     pub(crate) fn unregister_dedicated(&self, link: &Arc<Link>) {
         let mut state = lock(&self.state);
-        let dedicated = &mut state.dedicated;
+        let dedicated = &mut state.connections.dedicated;
         dedicated.opening += 1;
         dedicated.open.retain(|open| !Arc::ptr_eq(open, link));
         dedicated.free.retain(|free| !Arc::ptr_eq(free, link));
-        state.ended(link);
         drop(state);
+        self.lifecycle.on_ended(link);
         self.changed.notify(usize::MAX);
     }
 
@@ -191,7 +194,8 @@ impl Pool {
     /// found dead.
     pub(crate) fn end_dedicated(&self, generation: Generation, why: &Error) {
         let of_generation = |link: &&Arc<Link>| link.generation == generation;
-        let links: Vec<_> = lock(&self.state).dedicated.open.iter().filter(of_generation).cloned().collect();
+        let links: Vec<_> =
+            lock(&self.state).connections.dedicated.open.iter().filter(of_generation).cloned().collect();
         links.iter().for_each(|link| link.shut(why.clone()));
     }
 
@@ -199,7 +203,7 @@ impl Pool {
     /// again before this time.
     pub(crate) fn fail_dedicated(&self, error: Error, refused_until: Option<Instant>) {
         let mut state = lock(&self.state);
-        let dedicated = &mut state.dedicated;
+        let dedicated = &mut state.connections.dedicated;
         dedicated.refused = refused_until.map(|until| (until, error.clone()));
         dedicated.failure = Some(error);
         let told = if refused_until.is_some() { dedicated.call_all() } else { Vec::new() };
@@ -210,10 +214,14 @@ impl Pool {
     /// A permit is not used any more, and no connection with it is open.
     pub(crate) fn release_permit(&self) {
         let mut state = lock(&self.state);
-        state.dedicated.permits -= 1;
-        state.dedicated.opening -= 1;
+        state.connections.dedicated.permits -= 1;
+        state.connections.dedicated.opening -= 1;
         // Whoever is polled next asks for the permit, if one is wanted.
-        let next = if state.dedicated.lacks() { state.dedicated.waiting.call(usize::MAX) } else { None };
+        let next = if state.connections.dedicated.lacks() {
+            state.connections.dedicated.waiting.call(usize::MAX)
+        } else {
+            None
+        };
         drop(state);
         next.into_iter().for_each(wake);
     }
@@ -222,16 +230,12 @@ impl Pool {
 impl State {
     /// Whether callers may have connections of their own now, as far as the master is concerned.
     fn serves_dedicated(&self) -> bool {
-        self.followed.is_some() && !self.held
-    }
-
-    fn is_current(&self, link: &Link) -> bool {
-        self.followed.as_ref().is_some_and(|now| now.generation == link.generation)
+        self.master.is_some() && !self.gate.held
     }
 
     fn find_queue(&mut self) -> (&mut WaitQueue, usize) {
-        let available = if self.serves_dedicated() { self.dedicated.free.len() } else { 0 };
-        (&mut self.dedicated.waiting, available)
+        let available = if self.serves_dedicated() { self.connections.dedicated.free.len() } else { 0 };
+        (&mut self.connections.dedicated.waiting, available)
     }
 
     fn call_next(&mut self) -> Option<Waker> {
@@ -245,9 +249,9 @@ impl State {
         if !self.serves_dedicated() {
             return None;
         }
-        while let Some(link) = self.dedicated.free.pop() {
+        while let Some(link) = self.connections.dedicated.free.pop() {
             if link.fences < fences {
-                self.dedicated.unfenced.push(link);
+                self.connections.dedicated.unfenced.push(link);
             } else if link.check_out() {
                 return Some(link);
             }
@@ -257,10 +261,10 @@ impl State {
 
     /// What a caller who waits is told: `None` to go on waiting.
     fn offer(&mut self, is_served: bool, runtime: &dyn Runtime, fences: u64) -> Option<Result<Offer, Error>> {
-        if let Phase::Closed(why) = &self.phase {
+        if let Some(why) = &self.closed {
             return Some(Err(why.clone()));
         }
-        if self.held {
+        if self.gate.held {
             return None;
         }
         if is_served && let Some(link) = self.check_out(fences) {
@@ -273,7 +277,7 @@ impl State {
         if !self.serves_dedicated() {
             return None;
         }
-        let dedicated = &mut self.dedicated;
+        let dedicated = &mut self.connections.dedicated;
         match &dedicated.refused {
             Some((until, why)) if runtime.now() < *until => return Some(Err(why.clone())),
             _ => dedicated.refused = None,

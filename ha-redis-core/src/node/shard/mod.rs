@@ -1,12 +1,13 @@
-//! Which connections callers may use now.
+//! One shard: its master and replicas, the connections to them, and what callers may do with these now.
 //!
-//! The pool does no I/O. Lane tasks put connections in, whoever knows the topology says which master they
-//! must belong to, and callers take them out or wait.
+//! A shard does no I/O. Tasks put connections in, the source of the topology says which master they must belong to, and
+//! callers take them out or wait. A switch of one shard touches no other.
 
-mod current_master;
 mod dedicated;
+mod gate;
+mod lookups;
+mod outage;
 mod replicas;
-mod subscribers;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,23 +15,39 @@ use std::time::Instant;
 use event_listener::Event;
 
 use crate::address::Address;
-use crate::closing::CloseReport;
 use crate::config::RedisConfig;
-use crate::conn::link::{Call, Generation, Link};
+use crate::conn::link::Link;
 use crate::error::{Error, Kind, Outcome};
+use crate::events::EventSender;
+use crate::generation::Generation;
+use crate::node::lifecycle::Lifecycle;
 use crate::runtime::Runtime;
-use crate::sync::{Mutex, lock, wake};
+use crate::sync::{Mutex, lock, wait_for, wake};
 use crate::time::{Elapsed, until};
+use crate::topology::{AddressSource, CurrentMaster, MonitorMailbox, ShardId, SourceKind};
 
-pub(crate) use current_master::{AddressSource, CurrentMaster};
-use dedicated::Dedicated;
 pub(crate) use dedicated::Offer;
-use replicas::Replicas;
+pub(crate) use outage::CallEvent;
+pub(crate) use replicas::Readable;
 
-/// The connections of a client: to its master, all of one generation, and to the replicas that it reads from.
+use dedicated::Dedicated;
+use gate::ShardGate;
+use lookups::AddressLookups;
+use outage::Outages;
+use replicas::{ReadableSnapshot, Replicas};
+
+/// A master, its replicas, and the connections to them. Those to the master are all of one generation.
 #[derive(Debug)]
-pub(crate) struct Pool {
+pub(crate) struct Shard {
+    pub(crate) id: ShardId,
+    lifecycle: Arc<Lifecycle>,
+    source: SourceKind,
+    events: Arc<EventSender>,
+    monitor: Arc<MonitorMailbox>,
+    outages: Outages,
+    lookups: Mutex<AddressLookups>,
     state: Mutex<State>,
+    readable: ReadableSnapshot,
     /// Callers wait here for a connection that takes commands.
     usable: Event,
     /// Tasks wait here for another master, for news of a connection attempt, or for the end.
@@ -39,54 +56,67 @@ pub(crate) struct Pool {
 
 #[derive(Debug)]
 struct State {
-    phase: Phase,
-    followed: Option<Arc<CurrentMaster>>,
-    /// The connections that callers share.
-    shared_connections: Vec<Option<Arc<Link>>>,
-    dedicated: Dedicated,
+    /// Why nobody is served any more.
+    closed: Option<Error>,
+    master: Option<Arc<CurrentMaster>>,
+    gate: ShardGate,
+    connections: MasterConnections,
     replicas: Replicas,
-    /// How many connections there are that have not ended, taken out of the lanes or not.
-    alive: usize,
-    /// While a failover is under way nothing is sent to the old master.
-    held: bool,
-    /// Why nothing but reads is taken.
-    read_only: Option<Error>,
-    /// The connection was lost, and whoever knows the topology is to say whether the master is still the same.
-    unconfirmed: bool,
-    /// Why there is no connection, and how many attempts have failed.
+    /// Why there is no connection to the master, and how many attempts have failed.
     failure: Option<Error>,
     failures: u64,
-    /// What closing has cut off.
-    cut: CloseReport,
 }
 
+/// The connections to the master.
+#[derive(Debug)]
+struct MasterConnections {
+    /// Those that callers share.
+    shared: Vec<Option<Arc<Link>>>,
+    /// Those that serve one caller at a time.
+    dedicated: Dedicated,
+}
+
+/// What a shard needs of its client.
 #[derive(Clone, Debug)]
-enum Phase {
-    Open,
-    /// No new calls, for this reason; those in flight may finish.
-    Closed(Error),
+pub(crate) struct ShardContext {
+    pub(crate) lifecycle: Arc<Lifecycle>,
+    pub(crate) source: SourceKind,
+    pub(crate) events: Arc<EventSender>,
+    pub(crate) monitor: Arc<MonitorMailbox>,
 }
 
-impl Pool {
-    /// A pool of as many lanes as `config` says, and of connections for one caller each up to `max_connections` in all.
-    /// There is room for one of those, however few connections there may be.
-    pub(crate) fn new(config: &RedisConfig, seed: u64) -> Self {
-        let (shared_connections, connections) = (config.shared_connections(), config.max_connections());
+impl Shard {
+    /// A shard with as many shared connections as `config` says, and dedicated ones up to `max_connections` in all. One of
+    /// those is always allowed.
+    pub(crate) fn new(id: ShardId, config: &RedisConfig, context: ShardContext, seed: u64) -> Self {
+        let (shared, all) = (config.shared_connections(), config.max_connections());
+        let connections = MasterConnections {
+            shared: vec![None; shared],
+            dedicated: Dedicated::new(all.saturating_sub(shared).max(1)),
+        };
         let state = State {
-            phase: Phase::Open,
-            followed: None,
-            shared_connections: vec![None; shared_connections],
-            dedicated: Dedicated::new(connections.saturating_sub(shared_connections).max(1)),
-            replicas: Replicas::new(config, seed),
-            alive: 0,
-            held: false,
-            read_only: None,
-            unconfirmed: false,
+            closed: None,
+            master: None,
+            gate: ShardGate::default(),
+            connections,
+            replicas: Replicas::new(config),
             failure: None,
             failures: 0,
-            cut: CloseReport::default(),
         };
-        Self { state: Mutex::new(state), usable: Event::new(), changed: Event::new() }
+        let ShardContext { lifecycle, source, events, monitor } = context;
+        Self {
+            id,
+            lifecycle,
+            source,
+            events,
+            monitor,
+            outages: Outages::default(),
+            lookups: Mutex::default(),
+            state: Mutex::new(state),
+            readable: ReadableSnapshot::new(seed),
+            usable: Event::new(),
+            changed: Event::new(),
+        }
     }
 
     // For callers.
@@ -113,20 +143,6 @@ impl Pool {
         }
     }
 
-    /// Waits until commands are not held back, or the client is closed.
-    pub(crate) async fn released(&self) {
-        wait_for(&self.state, &self.usable, |state| (!state.held || state.is_closed()).then_some(())).await;
-    }
-
-    /// Fails for a write while only reads are taken.
-    pub(crate) fn check_writes(&self, call: Call<'_>) -> Result<(), Error> {
-        let read_only = lock(&self.state).read_only.clone();
-        match read_only {
-            Some(why) if !call.is_read() => Err(why),
-            _ => Ok(()),
-        }
-    }
-
     /// Why a wait for a connection was in vain.
     pub(crate) fn nothing_usable(&self) -> Error {
         let message = "no connection to the master could be used in time";
@@ -136,19 +152,24 @@ impl Pool {
         }
     }
 
+    /// Fails once the client is closed.
+    pub(crate) fn check_open(&self) -> Result<(), Error> {
+        lock(&self.state).closed.clone().map_or(Ok(()), Err)
+    }
+
     /// Waits for the first connection, or for an attempt to fail. With `patient`, only a failure counts that
     /// another attempt would not mend.
     pub(crate) async fn first_connection(&self, patient: bool) -> Result<(), Error> {
         let failures = lock(&self.state).failures;
         wait_for(&self.state, &self.changed, |state| {
-            if let Phase::Closed(why) = &state.phase {
+            if let Some(why) = &state.closed {
                 return Some(Err(why.clone()));
             }
-            if state.shared_connections.iter().any(Option::is_some) {
+            if state.connections.shared.iter().any(Option::is_some) {
                 return Some(Ok(()));
             }
             let failure = state.failure.as_ref().filter(|_| state.failures > failures)?;
-            let counts = !patient || is_permanent(failure) || failure.kind() == Kind::Sentinel;
+            let counts = !patient || failure.is_permanent() || failure.kind() == Kind::Sentinel;
             counts.then(|| Err(failure.clone()))
         })
         .await
@@ -166,123 +187,59 @@ impl Pool {
 
     /// The address of the master that is followed.
     pub(crate) fn master(&self) -> Option<Address> {
-        lock(&self.state).followed.as_ref().map(|followed| followed.address.clone())
+        lock(&self.state).master.as_ref().map(|master| master.address.clone())
     }
 
-    /// How many lanes have a connection that takes commands, and how many lanes there are.
+    /// How many shared connections take commands, and how many there are to be.
     pub(crate) fn open_shared_connections(&self) -> (usize, usize) {
         let state = lock(&self.state);
-        (
-            state.shared_connections.iter().flatten().filter(|link| link.is_open()).count(),
-            state.shared_connections.len(),
-        )
+        let shared = &state.connections.shared;
+        (shared.iter().flatten().filter(|link| link.is_open()).count(), shared.len())
     }
 
-    /// Fails once the client is closed.
-    pub(crate) fn check_open(&self) -> Result<(), Error> {
-        match &lock(&self.state).phase {
-            Phase::Open => Ok(()),
-            Phase::Closed(why) => Err(why.clone()),
-        }
-    }
-
-    // For whoever knows the topology.
+    // For the source of the topology.
 
     /// Follows another master: every connection to the one before ends now.
     pub(crate) fn follow(&self, address: Address, address_source: AddressSource) -> Generation {
         let mut state = lock(&self.state);
-        let generation = state.followed.as_ref().map(|old| old.generation).unwrap_or_default().next();
+        let generation = state.master.as_ref().map(|old| old.generation).unwrap_or_default().next();
         let why = Error::new(Kind::NotMaster, format!("{address} is the master now"));
-        let promoted = state.replicas.fence(&address);
-        state.followed = Some(Arc::new(CurrentMaster { generation, address, address_source }));
-        (state.held, state.unconfirmed) = (false, false);
+        let promoted = state.replicas.on_switch(&address);
+        self.readable.store(state.replicas.readable());
+        state.master = Some(Arc::new(CurrentMaster { generation, address, address_source }));
+        state.gate.on_switch();
         state.failure = None;
-        let old = state.take_links();
+        let old = state.connections.take();
         drop(state);
         promoted.iter().for_each(|link| link.drain(why.clone()));
         old.iter().for_each(|link| link.shut(why.clone()));
-        self.announce_all();
+        self.notify_all();
         generation
     }
 
     /// Who names the master that is followed has changed.
-    #[cfg(feature = "sentinel")]
-    pub(crate) fn rename(&self, address_source: AddressSource) {
+    pub(crate) fn set_address_source(&self, address_source: AddressSource) {
         let mut state = lock(&self.state);
-        if let Some(followed) = &state.followed {
-            let (generation, address) = (followed.generation, followed.address.clone());
-            state.followed = Some(Arc::new(CurrentMaster { generation, address, address_source }));
+        if let Some(master) = &state.master {
+            let (generation, address) = (master.generation, master.address.clone());
+            state.master = Some(Arc::new(CurrentMaster { generation, address, address_source }));
         }
-    }
-
-    /// Sends nothing more for now. What is in flight may finish.
-    #[cfg(feature = "sentinel")]
-    pub(crate) fn hold(&self) {
-        let mut state = lock(&self.state);
-        state.held = true;
-        state.links().for_each(|link| link.hold());
-    }
-
-    #[cfg(feature = "sentinel")]
-    pub(crate) fn release(&self) {
-        let mut state = lock(&self.state);
-        state.held = false;
-        state.links().for_each(|link| link.release(state.read_only.clone()));
-        drop(state);
-        self.announce_all();
-    }
-
-    /// Takes only reads for this reason, or, without one, writes as well.
-    #[cfg(feature = "sentinel")]
-    pub(crate) fn restrict(&self, why: Option<Error>) {
-        let mut state = lock(&self.state);
-        state.read_only = why;
-        state.links().for_each(|link| link.restrict(state.read_only.clone()));
-        drop(state);
-        self.announce_all();
-    }
-
-    /// The connection was lost: no other is made before the master is confirmed, or another one followed.
-    #[cfg(feature = "sentinel")]
-    pub(crate) fn mark_unconfirmed(&self, generation: Generation) {
-        let mut state = lock(&self.state);
-        state.unconfirmed |= state.followed.as_ref().is_some_and(|now| now.generation == generation);
-    }
-
-    #[cfg(feature = "sentinel")]
-    pub(crate) fn confirm(&self) {
-        lock(&self.state).unconfirmed = false;
-        self.changed.notify(usize::MAX);
-    }
-
-    /// A server of this generation says that it is no master: its connections take nothing new, and are
-    /// made anew. True when there were some, so that of many callers who find the same out, one tells of it.
-    pub(crate) fn drain_demoted(&self, generation: Generation) -> bool {
-        let state = lock(&self.state);
-        let links = state.links();
-        let demoted =
-            links.filter(|link| link.generation == generation && link.is_open()).cloned().collect::<Vec<_>>();
-        drop(state);
-        demoted.iter().for_each(|link| {
-            link.drain(Error::new(Kind::NotMaster, format!("{} is no master any more", link.address)));
-        });
-        !demoted.is_empty()
     }
 
     /// Says why there is no connection. Whoever waits for one goes on waiting, unless waiting cannot help.
     pub(crate) fn fail(&self, error: Error) {
         let mut state = lock(&self.state);
-        let permanent_failure = is_permanent(&error);
+        let is_permanent = error.is_permanent();
         state.failure = Some(error);
         state.failures += 1;
         drop(state);
         self.changed.notify(usize::MAX);
-        if permanent_failure {
-            self.announce_all();
+        if is_permanent {
+            self.notify_all();
         }
     }
 
-    // For lane tasks.
+    // For the tasks that keep shared connections.
 
     /// Puts a connection in. False when its generation is not the one followed now.
     pub(crate) fn install(&self, shared_index: usize, link: &Arc<Link>) -> bool {
@@ -290,38 +247,38 @@ impl Pool {
         if !state.adopt(link) {
             return false;
         }
-        state.shared_connections[shared_index] = Some(Arc::clone(link));
-        state.alive += 1;
+        state.connections.shared[shared_index] = Some(Arc::clone(link));
+        self.lifecycle.on_opened();
         state.failure = None;
         drop(state);
-        self.announce_all();
+        self.notify_all();
         true
     }
 
     /// A connection that was installed has ended.
     pub(crate) fn remove(&self, shared_index: usize, link: &Arc<Link>, why: Error) {
         let mut state = lock(&self.state);
-        state.ended(link);
-        if state.shared_connections[shared_index].as_ref().is_some_and(|current| Arc::ptr_eq(current, link)) {
-            state.shared_connections[shared_index] = None;
+        let installed = &mut state.connections.shared[shared_index];
+        if installed.take_if(|current| Arc::ptr_eq(current, link)).is_some() {
             state.failure = Some(why);
             state.replicas.ask_anew();
         }
         drop(state);
+        self.lifecycle.on_ended(link);
         self.changed.notify(usize::MAX);
     }
 
     /// A connection whose server was silent takes commands again.
     pub(crate) fn on_heard(&self) {
         lock(&self.state).failure = None;
-        self.announce_all();
+        self.notify_all();
     }
 
     /// The master to connect to; waits for one. `None` when the client is closed.
     pub(crate) async fn current_master(&self) -> Option<Arc<CurrentMaster>> {
-        wait_for(&self.state, &self.changed, |state| match state.phase {
-            Phase::Open => state.followed.clone().map(Some),
-            Phase::Closed(_) => Some(None),
+        wait_for(&self.state, &self.changed, |state| match state.closed {
+            None => state.master.clone().map(Some),
+            Some(_) => Some(None),
         })
         .await
     }
@@ -329,104 +286,59 @@ impl Pool {
     /// Waits until another master than that of `generation` is followed, or the client is closed.
     pub(crate) async fn master_changed(&self, generation: Generation) {
         wait_for(&self.state, &self.changed, |state| {
-            let current = state.followed.as_ref().is_some_and(|now| now.generation == generation);
-            (!current || state.is_closed()).then_some(())
+            (!state.is_current(generation) || state.closed.is_some()).then_some(())
         })
         .await;
     }
 
-    /// Waits until there is no doubt that the master is still the same.
-    pub(crate) async fn confirmed(&self) {
-        wait_for(&self.state, &self.changed, |state| (!state.unconfirmed).then_some(())).await;
-    }
-
     // Closing.
 
-    /// Waits until the client begins to close.
-    pub(crate) async fn closing(&self) {
-        wait_for(&self.state, &self.changed, |state| state.is_closed().then_some(())).await;
-    }
-
     /// Takes no new calls; connections end when what is in flight has been answered.
-    pub(crate) fn close(&self, why: Error) {
+    pub(crate) fn close(&self, why: &Error) {
         let mut state = lock(&self.state);
-        if !state.is_closed() {
-            state.phase = Phase::Closed(why.clone());
-        }
-        let links = state.links().chain(state.replicas.links()).cloned().collect::<Vec<_>>();
+        state.closed.get_or_insert_with(|| why.clone());
+        let links = state.connections.all().chain(state.replicas.links()).cloned().collect::<Vec<_>>();
         drop(state);
         links.iter().for_each(|link| link.drain(why.clone()));
-        self.announce_all();
+        self.notify_all();
     }
 
     /// Takes no new calls and ends every connection now.
-    pub(crate) fn shut(&self, why: Error) {
-        self.close(why.clone());
+    pub(crate) fn shut(&self, why: &Error) {
+        self.close(why);
         let mut state = lock(&self.state);
-        let mut links = state.take_links();
+        let mut links = state.connections.take();
         links.extend(state.replicas.links().cloned());
         drop(state);
         links.iter().for_each(|link| link.shut(why.clone()));
     }
 
-    /// Waits until every connection has ended.
-    pub(crate) async fn ended(&self) {
-        wait_for(&self.state, &self.changed, |state| (state.alive == 0).then_some(())).await;
-    }
-
-    /// What closing has cut off.
-    pub(crate) fn cut(&self) -> CloseReport {
-        lock(&self.state).cut
-    }
-
-    fn announce_all(&self) {
+    fn notify_all(&self) {
         for event in [&self.usable, &self.changed] {
             event.notify(usize::MAX);
         }
-        let waiting = lock(&self.state).dedicated.call_all();
+        let waiting = lock(&self.state).connections.dedicated.call_all();
         waiting.into_iter().for_each(wake);
     }
 }
 
 impl State {
-    fn is_closed(&self) -> bool {
-        matches!(self.phase, Phase::Closed(_))
+    fn is_current(&self, generation: Generation) -> bool {
+        self.master.as_ref().is_some_and(|master| master.generation == generation)
     }
 
-    fn ended(&mut self, link: &Link) {
-        self.alive -= 1;
-        if self.is_closed() {
-            self.cut.add(link.cut());
-        }
-    }
-
-    /// Those to the master.
-    fn links(&self) -> impl Iterator<Item = &Arc<Link>> {
-        self.shared_connections.iter().flatten().chain(&self.dedicated.open)
-    }
-
-    /// All connections to the master, to be ended.
-    fn take_links(&mut self) -> Vec<Arc<Link>> {
-        let shared_connections = self.shared_connections.iter_mut().filter_map(Option::take);
-        shared_connections.chain(self.dedicated.take_open()).collect()
-    }
-
-    /// Whether a new connection belongs to the master that is followed now.
+    /// Prepares a new connection to the master for callers. False when it belongs to a master of before.
     fn adopt(&self, link: &Link) -> bool {
-        let current = self.followed.as_ref().is_some_and(|now| now.generation == link.generation);
-        link.restrict(self.read_only.clone());
-        if self.held {
-            link.hold();
-        }
-        current && !self.is_closed()
+        self.gate.apply(link);
+        self.is_current(link.generation) && self.closed.is_none()
     }
 
     /// A connection that takes commands, or the reason why waiting for one is in vain.
     fn usable(&self, shared_index: usize) -> Option<Result<Arc<Link>, Error>> {
-        if let Phase::Closed(why) = &self.phase {
+        if let Some(why) = &self.closed {
             return Some(Err(why.clone()));
         }
-        match &self.shared_connections[shared_index] {
+        match &self.connections.shared[shared_index] {
             Some(link) if link.is_open() => Some(Ok(Arc::clone(link))),
             Some(_) => None,
             None => self.permanent_failure().map(Err),
@@ -435,26 +347,18 @@ impl State {
 
     /// Why there is no connection, if waiting for one is in vain.
     fn permanent_failure(&self) -> Option<Error> {
-        self.failure.clone().filter(is_permanent)
+        self.failure.clone().filter(Error::is_permanent)
     }
 }
 
-/// Whether the next attempt will fail in the same way until somebody changes a setting, or ends a script.
-pub(crate) fn is_permanent(error: &Error) -> bool {
-    let kinds = [Kind::Authentication, Kind::Permission, Kind::Tls, Kind::Busy, Kind::Config];
-    kinds.contains(&error.kind())
-}
+impl MasterConnections {
+    fn all(&self) -> impl Iterator<Item = &Arc<Link>> {
+        self.shared.iter().flatten().chain(&self.dedicated.open)
+    }
 
-/// Waits until `check` finds something, looking anew whenever `event` tells of a change.
-async fn wait_for<S, T>(state: &Mutex<S>, event: &Event, mut check: impl FnMut(&mut S) -> Option<T>) -> T {
-    loop {
-        let listener = {
-            let mut state = lock(state);
-            if let Some(found) = check(&mut state) {
-                return found;
-            }
-            event.listen()
-        };
-        listener.await;
+    /// All of them, to be ended.
+    fn take(&mut self) -> Vec<Arc<Link>> {
+        let shared = self.shared.iter_mut().filter_map(Option::take);
+        shared.chain(self.dedicated.take_open()).collect()
     }
 }

@@ -47,7 +47,7 @@ pub(crate) const CHANNELS: [&str; 30] = [
 
 /// An event about the master that we follow, its replicas, or its Sentinels.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
+pub(crate) enum SentinelEvent {
     /// The leader has chosen this replica, or has told it to become master, in place of this master.
     Selected { replica: Address, master: Address },
     /// The failover under way was given up.
@@ -86,7 +86,7 @@ impl fmt::Display for Subject {
     }
 }
 
-impl fmt::Display for Event {
+impl fmt::Display for SentinelEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Selected { replica, master } => {
@@ -106,7 +106,7 @@ impl fmt::Display for Event {
 }
 
 /// Reads a message that a subscription delivered; `None` for anything that is no event of `master_name`.
-pub(crate) fn event_of(message: &Value, master_name: &str) -> Option<Event> {
+pub(crate) fn event_of(message: &Value, master_name: &str) -> Option<SentinelEvent> {
     let (channel, payload) = match message {
         Value::Push { kind: PushKind::Message, data } => (data.first()?, data.get(1)?),
         Value::Array(parts) if parts.first() == Some(&Value::BulkString(b"message".to_vec())) => {
@@ -125,12 +125,12 @@ fn text(value: &Value) -> Option<&str> {
     }
 }
 
-pub(crate) fn read(channel: &str, payload: &str, master_name: &str) -> Option<Event> {
+pub(crate) fn read(channel: &str, payload: &str, master_name: &str) -> Option<SentinelEvent> {
     let words: Vec<_> = payload.split(' ').collect();
     match (channel, words.as_slice()) {
-        ("+tilt" | "-tilt", _) => return Some(Event::Tilt(channel == "+tilt")),
+        ("+tilt" | "-tilt", _) => return Some(SentinelEvent::Tilt(channel == "+tilt")),
         ("+switch-master", [name, _, _, ip, port]) => {
-            return (*name == master_name).then_some(Event::Switched(Address::announced(ip, port)?));
+            return (*name == master_name).then_some(SentinelEvent::Switched(Address::announced(ip, port)?));
         }
         ("+switch-master", _) => return None,
         _ => {}
@@ -140,14 +140,14 @@ pub(crate) fn read(channel: &str, payload: &str, master_name: &str) -> Option<Ev
         ("+selected-slave" | "+failover-state-send-slaveof-noone" | "+promoted-slave", subject) => {
             let Subject::Replica(replica) = subject else { return None };
             let [_, _, _, _, "@", _, ip, port, ..] = words[..] else { return None };
-            Event::Selected { replica, master: Address::announced(ip, port)? }
+            SentinelEvent::Selected { replica, master: Address::announced(ip, port)? }
         }
-        ("+sdown" | "+odown", subject) => Event::Down(subject),
-        ("-sdown" | "-odown", subject) => Event::Up(subject),
-        ("+slave" | "+sentinel", subject) => Event::Appeared(subject),
-        ("+reboot", subject) => Event::Restarted(subject),
-        _ if channel.starts_with("-failover-abort") => Event::Aborted,
-        _ => Event::News,
+        ("+sdown" | "+odown", subject) => SentinelEvent::Down(subject),
+        ("-sdown" | "-odown", subject) => SentinelEvent::Up(subject),
+        ("+slave" | "+sentinel", subject) => SentinelEvent::Appeared(subject),
+        ("+reboot", subject) => SentinelEvent::Restarted(subject),
+        _ if channel.starts_with("-failover-abort") => SentinelEvent::Aborted,
+        _ => SentinelEvent::News,
     })
 }
 
@@ -176,7 +176,7 @@ mod tests {
         Value::Push { kind: PushKind::Message, data: data.to_vec() }
     }
 
-    fn heard(channel: &str, payload: &str) -> Option<Event> {
+    fn heard(channel: &str, payload: &str) -> Option<SentinelEvent> {
         event_of(&push(channel, payload), "mymaster")
     }
 
@@ -185,7 +185,7 @@ mod tests {
         let replica = "slave 127.0.0.1:7002 127.0.0.1 7002 @ mymaster 127.0.0.1 7000";
         for channel in ["+selected-slave", "+failover-state-send-slaveof-noone", "+promoted-slave"] {
             let [selected, master] = [7002, 7000].map(|port| Address::tcp("127.0.0.1", port));
-            assert_eq!(heard(channel, replica), Some(Event::Selected { replica: selected, master }));
+            assert_eq!(heard(channel, replica), Some(SentinelEvent::Selected { replica: selected, master }));
         }
     }
 
@@ -203,18 +203,22 @@ mod tests {
         let replica = "slave 127.0.0.1:7002 127.0.0.1 7002 @ mymaster 127.0.0.1 7000";
         let sentinel = "sentinel 5f2a 127.0.0.1 7009 @ mymaster 127.0.0.1 7000";
         let events = [
-            ("+switch-master", "mymaster 127.0.0.1 1 127.0.0.1 2", Event::Switched(at(2))),
-            ("+odown", "master mymaster 127.0.0.1 7000 #quorum 2/2", Event::Down(Subject::Master(at(7000)))),
-            ("-odown", master, Event::Up(Subject::Master(at(7000)))),
-            ("+sdown", sentinel, Event::Down(Subject::Sentinel(at(7009)))),
-            ("-sdown", replica, Event::Up(Subject::Replica(at(7002)))),
-            ("+slave", replica, Event::Appeared(Subject::Replica(at(7002)))),
-            ("+sentinel", sentinel, Event::Appeared(Subject::Sentinel(at(7009)))),
-            ("+reboot", master, Event::Restarted(Subject::Master(at(7000)))),
-            ("+tilt", "#tilt mode entered", Event::Tilt(true)),
-            ("-tilt", "#tilt mode exited", Event::Tilt(false)),
-            ("-failover-abort-slave-timeout", master, Event::Aborted),
-            ("+config-update-from", sentinel, Event::News),
+            ("+switch-master", "mymaster 127.0.0.1 1 127.0.0.1 2", SentinelEvent::Switched(at(2))),
+            (
+                "+odown",
+                "master mymaster 127.0.0.1 7000 #quorum 2/2",
+                SentinelEvent::Down(Subject::Master(at(7000))),
+            ),
+            ("-odown", master, SentinelEvent::Up(Subject::Master(at(7000)))),
+            ("+sdown", sentinel, SentinelEvent::Down(Subject::Sentinel(at(7009)))),
+            ("-sdown", replica, SentinelEvent::Up(Subject::Replica(at(7002)))),
+            ("+slave", replica, SentinelEvent::Appeared(Subject::Replica(at(7002)))),
+            ("+sentinel", sentinel, SentinelEvent::Appeared(Subject::Sentinel(at(7009)))),
+            ("+reboot", master, SentinelEvent::Restarted(Subject::Master(at(7000)))),
+            ("+tilt", "#tilt mode entered", SentinelEvent::Tilt(true)),
+            ("-tilt", "#tilt mode exited", SentinelEvent::Tilt(false)),
+            ("-failover-abort-slave-timeout", master, SentinelEvent::Aborted),
+            ("+config-update-from", sentinel, SentinelEvent::News),
         ];
         for (channel, payload, event) in events {
             assert!(CHANNELS.contains(&channel), "{channel}");
@@ -226,7 +230,7 @@ mod tests {
     fn resp2_messages_are_read_and_nonsense_is_not() {
         let words = ["message", "+switch-master", "mymaster 127.0.0.1 1 127.0.0.1 2"];
         let array = Value::Array(words.map(|word| Value::BulkString(word.into())).to_vec());
-        assert_eq!(event_of(&array, "mymaster"), Some(Event::Switched(Address::tcp("127.0.0.1", 2))));
+        assert_eq!(event_of(&array, "mymaster"), Some(SentinelEvent::Switched(Address::tcp("127.0.0.1", 2))));
         let payloads = [
             "",
             "slave",

@@ -13,7 +13,7 @@ pub(super) fn address(name: &str) -> Address {
     Address::tcp(name, 6379)
 }
 
-pub(super) fn rules(require_majority: bool) -> FailoverConfig {
+pub(super) fn failover_config(require_majority: bool) -> FailoverConfig {
     FailoverConfig {
         master_name: "mymaster".to_owned(),
         early_promotion: true,

@@ -5,8 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::fixtures::{SERVERS, address, companions, rules, view};
-use super::{Action, Event, Input, QueryError, SentinelMonitor, SentinelReport};
+use super::fixtures::{SERVERS, address, companions, failover_config, view};
+use super::{Action, Input, QueryError, SentinelEvent, SentinelMonitor, SentinelReport};
 use crate::address::Address;
 
 /// The servers that a liar lists.
@@ -29,7 +29,7 @@ impl Scene {
         let now = Instant::now();
         let sentinels: Vec<_> = sentinels.iter().map(|name| address(name)).collect();
         Self {
-            follower: SentinelMonitor::new(rules(require_majority), &sentinels, now),
+            follower: SentinelMonitor::new(failover_config(require_majority), &sentinels, now),
             now,
             done: Vec::new(),
         }
@@ -50,7 +50,7 @@ impl Scene {
     fn record(&mut self, answers: impl IntoIterator<Item = Answer>) {
         for (sentinel, view) in answers {
             let answer = Ok(view);
-            self.take(Input::Answer { sentinel: address(sentinel), asked: self.now, answer });
+            self.take(Input::Answer { sentinel: address(sentinel), asked_at: self.now, answer });
         }
     }
 
@@ -64,7 +64,7 @@ impl Scene {
 
     fn fail(&mut self, sentinel: &str) {
         let answer = Err(QueryError::Refused("gone".to_owned()));
-        self.take(Input::Answer { sentinel: address(sentinel), asked: self.now, answer });
+        self.take(Input::Answer { sentinel: address(sentinel), asked_at: self.now, answer });
     }
 
     fn wait(&mut self, pause: Duration) {
@@ -78,7 +78,7 @@ impl Scene {
 
     /// The liar publishes that its server is selected, which says that it is master.
     fn forge_promotion(&mut self, liar: &str, server: &str) {
-        let event = Event::Selected { replica: address(server), master: address("m") };
+        let event = SentinelEvent::Selected { replica: address(server), master: address("m") };
         self.take(Input::Heard { sentinel: address(liar), event });
         self.take(Input::Promoted(address(server)));
     }

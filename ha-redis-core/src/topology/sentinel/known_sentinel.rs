@@ -29,7 +29,7 @@ pub(super) struct KnownSentinel {
     /// How often it may be late yet before it has answered, and is waited for nevertheless.
     tries: u32,
     /// When it was asked for that.
-    asked: Option<Instant>,
+    asked_at: Option<Instant>,
     /// Whether it has answered since it was asked last. A failure stands until there is an answer: Sentinels that fail
     /// after different times would never count together.
     pub(super) current: bool,
@@ -61,14 +61,14 @@ impl KnownSentinel {
         Self { listed_id: Some(id.to_owned()), ..Self::default() }
     }
 
-    /// Books what it answered to the question that was `asked` then, or why it did not.
-    pub(super) fn record(&mut self, asked: Instant, answer: Result<SentinelReport, QueryError>) {
-        (self.asked, self.current) = (Some(asked), true);
+    /// Books what it answered to the question that was `asked_at` then, or why it did not.
+    pub(super) fn record(&mut self, asked_at: Instant, answer: Result<SentinelReport, QueryError>) {
+        (self.asked_at, self.current) = (Some(asked_at), true);
         match answer {
             Ok(view) => {
                 (self.failure, self.replaced_by_others) = (None, false);
                 self.id = view.id.clone().or(self.id.take());
-                self.last_named_at = view.master.as_ref().map(|_| asked).or(self.last_named_at);
+                self.last_named_at = view.master.as_ref().map(|_| asked_at).or(self.last_named_at);
                 self.view = Some(view);
             }
             Err(QueryError::Late(failure)) => {
@@ -151,6 +151,6 @@ impl KnownSentinel {
 
     /// Whether it was asked for its answer `since` then. A failure stands here, too.
     pub(super) fn is_since(&self, since: Instant) -> bool {
-        self.failure.is_some() || self.asked.is_some_and(|asked| since <= asked)
+        self.failure.is_some() || self.asked_at.is_some_and(|asked_at| since <= asked_at)
     }
 }

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::fixtures::{SERVERS, address, rules, view};
+use super::fixtures::{SERVERS, address, failover_config, view};
 use super::report::ReportedSentinel;
-use super::{Action, Event, Input, QueryError, SentinelMonitor, SentinelReport};
+use super::{Action, Input, QueryError, SentinelEvent, SentinelMonitor, SentinelReport};
 use crate::address::Address;
 
 /// The names of the Sentinels in the configuration, unless that has their addresses.
@@ -26,7 +26,7 @@ enum Step {
     HonestSilence,
     Answer(Lie),
     Silence { announced: bool },
-    Publish(Event),
+    Publish(SentinelEvent),
     Lost,
     Connected,
     NotMaster,
@@ -71,7 +71,7 @@ fn step() -> impl Strategy<Value = (u64, Step)> {
         Step::Answer(Lie { announced, id, master, epoch, others, listed })
     });
     let selected = (name(), name()).prop_map(|(replica, master)| {
-        Step::Publish(Event::Selected { replica: address(replica), master: address(master) })
+        Step::Publish(SentinelEvent::Selected { replica: address(replica), master: address(master) })
     });
     let step = prop_oneof![
         4 => (0..2_usize).prop_map(Step::HonestAnswer),
@@ -79,9 +79,9 @@ fn step() -> impl Strategy<Value = (u64, Step)> {
         8 => lie,
         1 => any::<bool>().prop_map(|announced| Step::Silence { announced }),
         4 => selected,
-        1 => Just(Step::Publish(Event::Aborted)),
-        1 => Just(Step::Publish(Event::News)),
-        1 => name().prop_map(|master| Step::Publish(Event::Switched(address(master)))),
+        1 => Just(Step::Publish(SentinelEvent::Aborted)),
+        1 => Just(Step::Publish(SentinelEvent::News)),
+        1 => name().prop_map(|master| Step::Publish(SentinelEvent::Switched(address(master)))),
         1 => Just(Step::Lost),
         1 => Just(Step::Connected),
         1 => Just(Step::NotMaster),
@@ -108,7 +108,7 @@ impl Scene {
     fn new(require_majority: bool, cast: Cast) -> Self {
         let sentinels = if cast.by_name { HOSTS } else { ANNOUNCED }.map(address);
         let now = Instant::now();
-        let follower = SentinelMonitor::new(rules(require_majority), &sentinels, now);
+        let follower = SentinelMonitor::new(failover_config(require_majority), &sentinels, now);
         let mut scene = Self { follower, cast, start: now, now, done: BTreeMap::new(), ticks: 0 };
         scene.honest_answer(0);
         scene.honest_answer(1);
@@ -126,11 +126,11 @@ impl Scene {
     }
 
     fn answer(&self, sentinel: Address, view: SentinelReport) -> Input {
-        Input::Answer { sentinel, asked: self.now, answer: Ok(view) }
+        Input::Answer { sentinel, asked_at: self.now, answer: Ok(view) }
     }
 
     fn silence(&self, sentinel: Address) -> Input {
-        Input::Answer { sentinel, asked: self.now, answer: Err(QueryError::Refused("gone".to_owned())) }
+        Input::Answer { sentinel, asked_at: self.now, answer: Err(QueryError::Refused("gone".to_owned())) }
     }
 
     /// What an honest one answers, at both of its addresses.
@@ -166,9 +166,9 @@ impl Scene {
     /// One of the honest ones answers whenever it is asked, so that the liar is never alone for long.
     fn record(&mut self, input: Input) {
         let actions = self.follower.handle(input, self.now);
-        let asked = actions.contains(&Action::Ask);
+        let asked_at = actions.contains(&Action::Ask);
         self.carry_out(actions);
-        if asked {
+        if asked_at {
             for input in self.truth(1) {
                 let actions = self.follower.handle(input, self.now);
                 self.carry_out(actions);

@@ -29,7 +29,10 @@ mod votes;
 
 #[cfg(fuzzing)]
 pub(crate) use any_reply::check_bytes;
-pub(crate) use event::{CHANNELS, Event, event_of};
-pub(crate) use messages::{Action, FailoverConfig, Input, Naming, QueryError};
+pub(crate) use event::{CHANNELS, SentinelEvent, event_of};
+pub(crate) use messages::{FailoverConfig, QueryError};
 pub(crate) use monitor::SentinelMonitor;
 pub(crate) use report::{ReportedReplica, SentinelReport, is_up, questions, read_report};
+
+use crate::topology::Naming;
+use crate::topology::messages::{Action, Input};

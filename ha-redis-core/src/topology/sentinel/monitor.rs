@@ -20,7 +20,7 @@ use crate::topology::sentinel::promotion::{Promotion, Selection};
 use crate::topology::sentinel::rate_limit::{Cooldowns, RateLimit};
 use crate::topology::sentinel::votes::{MAX_SENTINELS, MasterCandidate, SentinelVotes};
 use crate::topology::sentinel::{
-    Action, Event, FailoverConfig, Input, Naming, QueryError, ReportedReplica, SentinelReport,
+    Action, FailoverConfig, Input, Naming, QueryError, ReportedReplica, SentinelEvent, SentinelReport,
 };
 use crate::topology::{Replica, Topology};
 
@@ -45,8 +45,8 @@ const SWITCHES: (u32, Duration) = (8, Duration::from_secs(1));
 
 #[derive(Debug)]
 pub(crate) struct SentinelMonitor {
-    rules: FailoverConfig,
-    council: SentinelVotes,
+    config: FailoverConfig,
+    votes: SentinelVotes,
     master: Option<Master>,
     /// Masters that were followed before, the last one at the end.
     former: Vec<Address>,
@@ -73,10 +73,10 @@ pub(crate) struct SentinelMonitor {
 }
 
 impl SentinelMonitor {
-    pub(crate) fn new(rules: FailoverConfig, sentinels: &[Address], now: Instant) -> Self {
+    pub(crate) fn new(config: FailoverConfig, sentinels: &[Address], now: Instant) -> Self {
         Self {
-            council: SentinelVotes::new(sentinels, rules.initial_attempts),
-            rules,
+            votes: SentinelVotes::new(sentinels, config.initial_attempts),
+            config,
             master: None,
             former: Vec::new(),
             promotion: None,
@@ -111,8 +111,8 @@ impl SentinelMonitor {
     pub(crate) fn handle(&mut self, input: Input, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
         match input {
-            Input::Answer { sentinel, asked, answer } => {
-                self.on_answer(sentinel, asked, answer, now, &mut actions);
+            Input::Answer { sentinel, asked_at, answer } => {
+                self.on_answer(sentinel, asked_at, answer, now, &mut actions);
             }
             Input::Heard { sentinel, event } => self.on_event(sentinel, event, now, &mut actions),
             Input::Subscribed => self.ask_soon(now, &mut actions),
@@ -130,6 +130,8 @@ impl SentinelMonitor {
             }
             Input::Promoted(replica) => self.on_promoted(replica, now, &mut actions),
             Input::Tick => self.on_tick(now, &mut actions),
+            // It comes from other sources.
+            Input::Update(_) => {}
         }
         actions
     }
@@ -137,33 +139,33 @@ impl SentinelMonitor {
     fn on_answer(
         &mut self,
         sentinel: Address,
-        asked: Instant,
+        asked_at: Instant,
         answer: Result<SentinelReport, QueryError>,
         now: Instant,
         actions: &mut Vec<Action>,
     ) {
-        if !self.council.knows(&sentinel) {
+        if !self.votes.knows(&sentinel) {
             return;
         }
-        self.council.record(&sentinel, asked, answer);
-        self.council.age(now, self.connection == Connection::Up);
-        let was_full = self.council.is_full;
-        let added = self.council.add_sentinels();
+        self.votes.record(&sentinel, asked_at, answer);
+        self.votes.age(now, self.connection == Connection::Up);
+        let was_full = self.votes.is_full;
+        let added = self.votes.add_sentinels();
         if !added.is_empty() {
             actions.push(Action::AddSentinels(added));
         }
-        if self.council.is_full && !was_full {
+        if self.votes.is_full && !was_full {
             actions.push(Action::Warn(format!("no more than {MAX_SENTINELS} Sentinels are listened to")));
         }
-        actions.extend(self.council.remove_unlisted().into_iter().map(Action::RemoveSentinel));
-        self.council.discount_replaced();
-        self.council.record_known_servers(self.required(), now);
+        actions.extend(self.votes.remove_unlisted().into_iter().map(Action::RemoveSentinel));
+        self.votes.discount_replaced();
+        self.votes.record_known_servers(self.required(), now);
         self.decide(now, actions);
         self.retry_unverified(now, actions);
         self.check_named_master(&sentinel, now, actions);
         self.confirm(actions);
         self.check_majority(actions);
-        if self.master.is_none() && self.council.is_heard() {
+        if self.master.is_none() && self.votes.is_heard() {
             actions.push(Action::Fail(self.explain()));
         }
     }
@@ -171,18 +173,18 @@ impl SentinelMonitor {
     /// Whatever a Sentinel tells, all are asked: events come late, twice, out of order or not at all, so that none
     /// says more than that there is something to be asked. But a selection, which nobody can be asked about, is
     /// acted on at once.
-    fn on_event(&mut self, sentinel: Address, event: Event, now: Instant, actions: &mut Vec<Action>) {
-        if !self.council.knows(&sentinel) {
+    fn on_event(&mut self, sentinel: Address, event: SentinelEvent, now: Instant, actions: &mut Vec<Action>) {
+        if !self.votes.knows(&sentinel) {
             return;
         }
         match event {
-            Event::Selected { replica, master } if self.is_ours(&replica, &master) => {
+            SentinelEvent::Selected { replica, master } if self.is_ours(&replica, &master) => {
                 let selection = Selection { leader: sentinel, replica, replaced: master, heard: now };
                 return self.on_selected(selection, now, actions);
             }
-            Event::Aborted => self.on_aborted(&sentinel, now, actions),
-            Event::Tilt(tilt) => {
-                self.council.set_tilt(&sentinel, tilt);
+            SentinelEvent::Aborted => self.on_aborted(&sentinel, now, actions),
+            SentinelEvent::Tilt(tilt) => {
+                self.votes.set_tilt(&sentinel, tilt);
                 self.check_majority(actions);
             }
             _ => {}
@@ -194,29 +196,29 @@ impl SentinelMonitor {
     /// told late, or one after a switch that we have missed.
     fn is_ours(&self, replica: &Address, master: &Address) -> bool {
         let known = |known: &Master| [replica, master].contains(&&known.address);
-        self.rules.early_promotion && self.master.as_ref().is_none_or(known)
+        self.config.early_promotion && self.master.as_ref().is_none_or(known)
     }
 
     /// Follows what the Sentinels agree on.
     fn decide(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let choice = self.council.choice();
+        let choice = self.votes.choice();
         let is_other = |disagreement: &mut Disagreement| {
             choice.as_ref().is_none_or(|choice| choice.address != disagreement.address)
         };
         self.disagreement.take_if(is_other);
         let next = match (&mut self.master, choice) {
-            (None, None) if self.council.is_heard() => self.council.newest(),
+            (None, None) if self.votes.is_heard() => self.votes.newest(),
             (None, choice) => choice,
             // It was followed early, and most of them have gone on to name others.
             (Some(Master { address, early_switch: Some(switch), .. }), None) if switch.until <= now => {
-                let demoted_at = self.council.majority_names_another(address);
-                self.council.named(&switch.replaced).filter(|_| demoted_at)
+                let demoted_at = self.votes.majority_names_another(address);
+                self.votes.named(&switch.replaced).filter(|_| demoted_at)
             }
             (Some(_), None) => None,
             (Some(master), Some(choice)) if choice.address == master.address => {
                 // Nor does an old one lower the epoch, when the others are gone.
                 let is_known =
-                    self.council.names(&master.address, master.epoch) || !self.council.is_majority(&choice);
+                    self.votes.names(&master.address, master.epoch) || !self.votes.is_majority(&choice);
                 let was_provisional = master.early_switch.is_some();
                 master.on_named(choice.epoch, is_known, now);
                 if was_provisional && master.early_switch.is_none() {
@@ -239,7 +241,7 @@ impl SentinelMonitor {
 
     /// How many Sentinels have to agree at the least, however few of them are there.
     fn required(&self) -> usize {
-        if self.rules.require_majority { self.council.expected() / 2 + 1 } else { 1 }
+        if self.config.require_majority { self.votes.expected() / 2 + 1 } else { 1 }
     }
 
     /// Whether another master than the one that is followed is followed now, since a majority names it.
@@ -252,7 +254,7 @@ impl SentinelMonitor {
             return true;
         }
         // Those that are left when the others are gone may be old ones.
-        if !self.council.is_majority(choice) {
+        if !self.votes.is_majority(choice) {
             self.disagreement = None;
             return false;
         }
@@ -268,21 +270,21 @@ impl SentinelMonitor {
         is_lasting
             || match master.doubted_since(self.connection) {
                 Some(since) => {
-                    self.council.choice_since(since).is_some_and(|fresh| fresh.address == choice.address)
+                    self.votes.choice_since(since).is_some_and(|fresh| fresh.address == choice.address)
                 }
-                None => !self.council.names(&master.address, 0),
+                None => !self.votes.names(&master.address, 0),
             }
     }
 
     /// A Sentinel names another master in a higher epoch than a majority knows of: that one is asked itself.
     fn check_named_master(&mut self, sentinel: &Address, now: Instant, actions: &mut Vec<Action>) {
-        let (Some(master), Some(named)) = (&self.master, self.council.named_by(sentinel)) else { return };
+        let (Some(master), Some(named)) = (&self.master, self.votes.named_by(sentinel)) else { return };
         let is_newer = named.epoch > master.epoch && !master.is_ahead(now);
         // A master of the past may not know that it is none any more, and is not believed.
         let is_new = named.address != master.address && !self.former.contains(&named.address);
         let is_free = self.promotion.is_none() && !self.checked.is_resting(&named.address, now);
-        let is_known = is_newer && is_new && is_free && self.council.is_known_server(&named.address);
-        if is_known && self.council.may_select(sentinel, now) {
+        let is_known = is_newer && is_new && is_free && self.votes.is_known_server(&named.address);
+        if is_known && self.votes.may_select(sentinel, now) {
             let (leader, replaced) = (sentinel.clone(), master.address.clone());
             let selection = Selection { leader, replica: named.address, replaced, heard: now };
             self.watch(selection, None, true, now, actions);
@@ -305,16 +307,16 @@ impl SentinelMonitor {
 
     /// The replicas that a majority of the Sentinels lists; `None` when too few of them are there to tell.
     pub(crate) fn replicas(&self) -> Option<Vec<Replica>> {
-        self.council.replicas(ReportedReplica::is_up)
+        self.votes.replicas(ReportedReplica::is_up)
     }
 
     /// What the Sentinels say of the master that is followed.
     pub(crate) fn naming(&self) -> Naming {
         let Some(master) = &self.master else { return Naming::Named };
-        match (self.council.names(&master.address, 0), &master.early_switch) {
+        match (self.votes.names(&master.address, 0), &master.early_switch) {
             (true, _) => Naming::Named,
             (false, Some(_)) => Naming::Selected,
-            (false, None) if self.council.has_answer() => Naming::Unnamed,
+            (false, None) if self.votes.has_answer() => Naming::Unnamed,
             (false, None) => Naming::NamedLast,
         }
     }
@@ -322,7 +324,7 @@ impl SentinelMonitor {
     /// The servers and the Sentinels, as these describe them; with the error if there is no master.
     pub(crate) fn topology(&self) -> Result<Topology, String> {
         let master = self.master.as_ref().ok_or_else(|| self.explain())?;
-        Ok(self.council.topology(master.address.clone(), master.epoch))
+        Ok(self.votes.topology(master.address.clone(), master.epoch))
     }
 
     /// A connection is made again only to a master that a majority still names, if one can be had: all who can be asked are
@@ -330,8 +332,8 @@ impl SentinelMonitor {
     fn confirm(&mut self, actions: &mut Vec<Action>) {
         let Some(since) = self.unconfirmed else { return };
         let is_near = |promotion: &Promotion| promotion.is_check || promotion.held_until.is_some();
-        let told = self.council.is_heard_since(since) && !self.promotion.as_ref().is_some_and(is_near);
-        if told || self.council.choice_since(since).is_some() {
+        let told = self.votes.is_heard_since(since) && !self.promotion.as_ref().is_some_and(is_near);
+        if told || self.votes.choice_since(since).is_some() {
             self.unconfirmed = None;
             actions.push(Action::Confirm);
         }
@@ -339,14 +341,14 @@ impl SentinelMonitor {
 
     /// Without a majority of the Sentinels there may be a newer master that we cannot hear of.
     fn check_majority(&mut self, actions: &mut Vec<Action>) {
-        if !self.rules.require_majority || self.master.is_none() {
+        if !self.config.require_majority || self.master.is_none() {
             return;
         }
-        let (acting, known) = (self.council.acting(), self.council.expected());
+        let (acting, known) = (self.votes.acting(), self.votes.expected());
         let closed = acting <= known / 2;
         if closed != self.closed {
             self.closed = closed;
-            let explain = self.council.explain(&self.rules.master_name);
+            let explain = self.votes.explain(&self.config.master_name);
             actions.push(match closed {
                 true => {
                     Action::Close(format!("only {acting} of {known} Sentinels answer and act: {explain}"))
@@ -410,17 +412,17 @@ impl SentinelMonitor {
         // What they say once they have had the time to confirm a switch decides on it.
         let confirmed_by = self.master.as_ref().and_then(|master| master.confirmed_by(now));
         self.next_ask = confirmed_by.map_or(self.next_ask, |until| self.next_ask.min(until));
-        self.council.ask();
+        self.votes.ask();
         actions.push(Action::Ask);
     }
 
     /// Why there is no master: whom we asked, and what each said.
     fn explain(&self) -> String {
-        let name = &self.rules.master_name;
-        let said = self.council.explain(name);
-        if self.council.votes().next().is_some() {
+        let name = &self.config.master_name;
+        let said = self.votes.explain(name);
+        if self.votes.votes().next().is_some() {
             format!("no majority of the Sentinels names a master `{name}`: {said}")
-        } else if self.council.has_answer() {
+        } else if self.votes.has_answer() {
             format!("the Sentinels know no master named `{name}` (is sentinel_master_name right?): {said}")
         } else {
             format!("no Sentinel could be asked for the master `{name}`: {said}")

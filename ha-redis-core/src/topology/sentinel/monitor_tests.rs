@@ -1,7 +1,7 @@
 //! What the scenarios cannot tell: the words of a message, bounds, and intervals.
 
 use super::*;
-use crate::topology::sentinel::fixtures::rules;
+use crate::topology::sentinel::fixtures::failover_config;
 use crate::topology::sentinel::report::{ReportedMaster, ReportedSentinel};
 use crate::topology::sentinel::scenario::name;
 use crate::topology::sentinel::votes::MAX_SENTINELS;
@@ -29,12 +29,12 @@ fn sentinel(number: u16) -> Address {
 }
 
 fn follower(now: Instant) -> SentinelMonitor {
-    SentinelMonitor::new(rules(false), &[sentinel(1), sentinel(2), sentinel(3)], now)
+    SentinelMonitor::new(failover_config(false), &[sentinel(1), sentinel(2), sentinel(3)], now)
 }
 
-fn answer(number: u16, asked: Instant, answer: Result<SentinelReport, &str>) -> Input {
+fn answer(number: u16, asked_at: Instant, answer: Result<SentinelReport, &str>) -> Input {
     let answer = answer.map_err(|why| QueryError::Refused(why.to_owned()));
-    Input::Answer { sentinel: sentinel(number), asked, answer }
+    Input::Answer { sentinel: sentinel(number), asked_at, answer }
 }
 
 #[test]
@@ -137,14 +137,14 @@ fn a_majority_that_flaps_is_not_followed_at_every_turn() {
 fn events_do_not_have_the_sentinels_asked_all_the_time() {
     let start = Instant::now();
     let mut follower = follower(start);
-    let mut asked = 0;
+    let mut asked_at = 0;
     for ms in 0..10_000_u64 {
         let now = start + Duration::from_millis(ms);
-        let mut inputs = vec![Input::Heard { sentinel: sentinel(3), event: Event::News }];
+        let mut inputs = vec![Input::Heard { sentinel: sentinel(3), event: SentinelEvent::News }];
         inputs.extend((follower.next_tick() <= now).then_some(Input::Tick));
         for input in inputs {
-            asked += follower.handle(input, now).iter().filter(|action| **action == Action::Ask).count();
+            asked_at += follower.handle(input, now).iter().filter(|action| **action == Action::Ask).count();
         }
     }
-    assert!((50..=250).contains(&asked), "{asked} times in ten seconds");
+    assert!((50..=250).contains(&asked_at), "{asked_at} times in ten seconds");
 }

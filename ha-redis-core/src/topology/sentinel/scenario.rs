@@ -16,7 +16,7 @@
 //! `s1 answers in tilt`, `s1 answers naming s4`, `s1 answers listing m r1` (the servers that it knows), `s1 answers as s2` (with that one's id), `s1 knows no master`, `s1 does not
 //! answer`, `s1 is late`, `s1 is subscribed to`, `there is a connection`, `the connection is lost`, `r1 says master`, `m says replica`, and
 //! `time passes` for what is to be done at that very moment. The Sentinels are asked now and then in between. What they
-//! answer was asked at that same moment, or else the line ends with `to what was asked at 0.05`.
+//! answer was asked at that same moment, or else the line ends with `to what was asked_at at 0.05`.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -101,7 +101,7 @@ struct Belief {
 }
 
 struct Stage {
-    rules: FailoverConfig,
+    config: FailoverConfig,
     beliefs: BTreeMap<String, Belief>,
     follower: Option<SentinelMonitor>,
     start: Instant,
@@ -112,7 +112,7 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
-        let rules = FailoverConfig {
+        let config = FailoverConfig {
             master_name: MASTER_NAME.to_owned(),
             early_promotion: true,
             promotion_hold: Duration::from_secs(2),
@@ -120,16 +120,16 @@ impl Stage {
             initial_attempts: 3,
         };
         let start = Instant::now() + LONG_BEFORE;
-        Self { rules, beliefs: BTreeMap::new(), follower: None, start, now: start, done: None }
+        Self { config, beliefs: BTreeMap::new(), follower: None, start, now: start, done: None }
     }
 
     fn given(&mut self, words: &[&str]) -> Result<(), String> {
         match words {
-            ["early_promotion", "off"] => self.rules.early_promotion = false,
+            ["early_promotion", "off"] => self.config.early_promotion = false,
             ["promotion_hold", seconds] => {
-                self.rules.promotion_hold = time(seconds).ok_or_else(|| unknown(words))?
+                self.config.promotion_hold = time(seconds).ok_or_else(|| unknown(words))?
             }
-            ["sentinel_require_majority", "on"] => self.rules.require_majority = true,
+            ["sentinel_require_majority", "on"] => self.config.require_majority = true,
             [alias, "is", sentinel] => {
                 let belief = self.belief(sentinel)?.clone();
                 self.beliefs.insert((*alias).to_owned(), belief);
@@ -192,7 +192,7 @@ impl Stage {
     }
 
     fn heard(&mut self, words: &[&str]) -> Result<(), String> {
-        let (words, asked) = match words {
+        let (words, asked_at) = match words {
             [words @ .., "to", "what", "was", "asked", "at", at] => {
                 (words, self.start + time(at).ok_or_else(|| unknown(words))?)
             }
@@ -209,19 +209,19 @@ impl Stage {
             [sentinels @ .., "is" | "are", "late"] => {
                 return self.each(sentinels, |_, name| {
                     let answer = Err(QueryError::Late("no answer in time".to_owned()));
-                    Ok(Input::Answer { sentinel: address(name), asked, answer })
+                    Ok(Input::Answer { sentinel: address(name), asked_at, answer })
                 });
             }
             [sentinels @ .., "does" | "do", "not", "answer"] => {
                 return self.each(sentinels, |_, name| {
                     let answer = Err(QueryError::Refused("connection refused".to_owned()));
-                    Ok(Input::Answer { sentinel: address(name), asked, answer })
+                    Ok(Input::Answer { sentinel: address(name), asked_at, answer })
                 });
             }
             [sentinels @ .., "knows" | "know", "no", "master"] => {
                 return self.each(sentinels, |stage, name| {
                     stage.belief(name)?.master = None;
-                    stage.answer(name, asked)
+                    stage.answer(name, asked_at)
                 });
             }
             _ => {
@@ -229,7 +229,7 @@ impl Stage {
                 let (sentinels, what) = words.split_at(verb.ok_or_else(|| unknown(words))?);
                 return self.each(sentinels, |stage, name| {
                     stage.change(name, &what[1..])?;
-                    stage.answer(name, asked)
+                    stage.answer(name, asked_at)
                 });
             }
         };
@@ -278,7 +278,7 @@ impl Stage {
         Ok(())
     }
 
-    fn answer(&self, name: &str, asked: Instant) -> Result<Input, String> {
+    fn answer(&self, name: &str, asked_at: Instant) -> Result<Input, String> {
         let belief = self.beliefs.get(name).ok_or_else(|| format!("no Sentinel named `{name}`"))?;
         let mut view = SentinelReport {
             id: Some(belief.id.clone()),
@@ -303,7 +303,7 @@ impl Stage {
                 })
                 .collect();
         }
-        Ok(Input::Answer { sentinel: address(name), asked, answer: Ok(view) })
+        Ok(Input::Answer { sentinel: address(name), asked_at, answer: Ok(view) })
     }
 
     fn companion(&self, name: &str) -> ReportedSentinel {
@@ -369,9 +369,9 @@ impl Stage {
     fn follower(&mut self) -> &mut SentinelMonitor {
         let configured = self.beliefs.keys().filter(|name| name.as_str() < "s4").map(|name| address(name));
         let configured: Vec<_> = configured.collect();
-        let (rules, start) = (self.rules.clone(), self.start);
+        let (config, start) = (self.config.clone(), self.start);
         self.follower.get_or_insert_with(|| {
-            let mut follower = SentinelMonitor::new(rules, &configured, start);
+            let mut follower = SentinelMonitor::new(config, &configured, start);
             follower.handle(Input::Tick, start);
             follower
         })

@@ -73,15 +73,15 @@ impl SentinelVotes {
         self.members.contains_key(sentinel)
     }
 
-    /// Books what a Sentinel answered to the question that was `asked` then, or why it did not.
+    /// Books what a Sentinel answered to the question that was `asked_at` then, or why it did not.
     pub(super) fn record(
         &mut self,
         sentinel: &Address,
-        asked: Instant,
+        asked_at: Instant,
         answer: Result<SentinelReport, QueryError>,
     ) {
         if let Some(member) = self.members.get_mut(sentinel) {
-            member.record(asked, answer);
+            member.record(asked_at, answer);
         }
     }
 

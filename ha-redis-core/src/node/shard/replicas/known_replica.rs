@@ -153,8 +153,9 @@ mod tests {
 
     use super::*;
     use crate::address::Address;
-    use crate::conn::link::{Bounds, Generation};
+    use crate::conn::link::Bounds;
     use crate::error::{Error, Kind};
+    use crate::generation::Generation;
 
     fn position(history: &str, offset: u64) -> Position {
         Position { history: history.to_owned(), offset }

@@ -4,6 +4,7 @@
 //! followed, and lags no more than is allowed. So a switch ends all reads until the replicas have followed it.
 
 mod known_replica;
+mod readable;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,13 +12,17 @@ use std::time::Duration;
 
 use crate::address::Address;
 use crate::config::RedisConfig;
-use crate::conn::link::{Generation, Link};
+use crate::conn::link::Link;
 use crate::error::{Error, Kind};
-use crate::node::shard::{Pool, State, wait_for};
+use crate::generation::Generation;
+use crate::node::shard::{Shard, State};
 use crate::proto::{Position, Replication};
-use crate::replica_choice::{ReplicaCandidate, ReplicaChoice, ReplicaPattern, SelectionContext};
-use crate::sync::{MutexGuard, lock};
+use crate::replica_choice::{ReplicaCandidate, ReplicaChoice, ReplicaPattern};
+use crate::sync::{MutexGuard, lock, wait_for};
 use crate::topology::{MAX_REPLICAS, Replica, Topology};
+
+pub(crate) use readable::Readable;
+pub(super) use readable::ReadableSnapshot;
 
 use known_replica::{Eligibility, KnownReplica, ListedStatus};
 
@@ -37,46 +42,22 @@ pub(super) struct Replicas {
     missed: Option<String>,
     /// Grows when all replicas are to be asked anew, at once.
     round: u64,
-    turns: u64,
-    seed: u64,
-    /// What callers choose from.
-    usable: Arc<Usable>,
 }
 
-/// The replicas that may be read from now, and their connections, in the same order.
-#[derive(Debug, Default)]
-struct Usable {
-    candidates: Vec<ReplicaCandidate>,
-    links: Vec<Arc<Link>>,
-}
-
-impl Pool {
+impl Shard {
     // For callers.
-
-    /// The connection of the replica that `choice` wants, but not `avoided`.
-    pub(crate) fn choose_replica(
-        &self,
-        choice: &dyn ReplicaChoice,
-        avoided: Option<&Arc<Link>>,
-    ) -> Option<Arc<Link>> {
-        let (usable, turn) = lock(&self.state).replicas.turn();
-        match avoided {
-            Some(avoided) => usable.without(avoided).choose(choice, turn),
-            None => usable.choose(choice, turn),
-        }
-    }
 
     /// Waits for a replica that `choice` wants.
     pub(crate) async fn replica(&self, choice: &dyn ReplicaChoice) -> Result<Arc<Link>, Error> {
         loop {
             let listener = self.usable.listen();
             self.check_open()?;
-            if let Some(link) = self.choose_replica(choice, None) {
+            if let Some(link) = self.readable.load().choose(choice, self.readable.next_choice()) {
                 return Ok(link);
             }
-            // Replicas are learned of from a master that cannot be asked, or by way of Sentinels that cannot.
-            if let Some(permanent_failure) = self.permanent_failure() {
-                return Err(permanent_failure);
+            // Replicas are learned of from a master that cannot be asked, or by way of a source that cannot.
+            if let Some(failure) = self.permanent_failure() {
+                return Err(failure);
             }
             listener.await;
         }
@@ -85,11 +66,6 @@ impl Pool {
     /// Waits until it is known of every replica whether it may be read from.
     pub(crate) async fn replicas_judged(&self) {
         wait_for(&self.state, &self.usable, |state| state.replicas.are_judged().then_some(())).await;
-    }
-
-    /// Whether the replica behind `link` may be read from now.
-    pub(crate) fn is_readable(&self, link: &Arc<Link>) -> bool {
-        lock(&self.state).replicas.usable.links.iter().any(|usable| Arc::ptr_eq(usable, link))
     }
 
     /// Why no replica can be read from: of each, its own reason.
@@ -113,7 +89,7 @@ impl Pool {
     /// Says which replicas the master has, and which of them are well.
     pub(crate) fn list_replicas(&self, listed: Vec<Replica>) {
         let mut state = lock(&self.state);
-        let master = state.followed.as_ref().map(|followed| followed.address.clone());
+        let master = state.master.as_ref().map(|master| master.address.clone());
         let others = listed.into_iter().filter(|replica| Some(&replica.address) != master.as_ref());
         state.replicas.list(others);
         self.renew(state);
@@ -122,7 +98,7 @@ impl Pool {
     /// Says how far the master of a generation is.
     pub(crate) fn place_master(&self, generation: Generation, position: Position) {
         let mut state = lock(&self.state);
-        if state.followed.as_ref().is_some_and(|followed| followed.generation == generation) {
+        if state.master.as_ref().is_some_and(|master| master.generation == generation) {
             let replicas = &mut state.replicas;
             if replicas.master.as_ref().is_none_or(|before| before.history != position.history) {
                 replicas.round += 1;
@@ -137,7 +113,7 @@ impl Pool {
     /// counts as it was: a replica cannot fall behind a master that is gone.
     pub(crate) fn miss_master(&self, generation: Option<Generation>, why: &str) {
         let mut state = lock(&self.state);
-        let followed = state.followed.as_ref().map(|followed| followed.generation);
+        let followed = state.master.as_ref().map(|master| master.generation);
         if generation.is_some() && generation != followed {
             return;
         }
@@ -184,10 +160,10 @@ impl Pool {
     /// Puts a connection to a replica in. False when none is wanted.
     pub(crate) fn admit_replica(&self, link: &Arc<Link>) -> bool {
         let mut state = lock(&self.state);
-        if state.is_closed() || !state.replicas.wants(&link.address) {
+        if state.closed.is_some() || !state.replicas.wants(&link.address) {
             return false;
         }
-        state.alive += 1;
+        self.lifecycle.on_opened();
         if let Some(member) = state.replicas.members.get_mut(&link.address) {
             member.link = Some(Arc::clone(link));
         }
@@ -222,7 +198,6 @@ impl Pool {
     /// A connection that was admitted has ended.
     pub(crate) fn replica_ended(&self, link: &Arc<Link>, why: &Error) {
         let mut state = lock(&self.state);
-        state.ended(link);
         if let Some(member) = state.replicas.members.get_mut(&link.address)
             && member.has(link)
         {
@@ -252,8 +227,8 @@ impl Pool {
     }
 
     /// Finds out who may be read from, and tells those who wait. Ends connections that are not wanted.
-    fn renew(&self, mut state: MutexGuard<'_, State>) {
-        state.replicas.renew();
+    fn renew(&self, state: MutexGuard<'_, State>) {
+        self.readable.store(state.replicas.readable());
         let unwanted = state.replicas.unwanted();
         drop(state);
         for (link, listed_status, objection) in unwanted {
@@ -270,9 +245,9 @@ impl Pool {
 }
 
 impl Replicas {
-    pub(super) fn new(config: &RedisConfig, seed: u64) -> Self {
+    pub(super) fn new(config: &RedisConfig) -> Self {
         let preferred = config.preferred_replicas().iter().filter_map(|text| text.parse().ok());
-        Self { preferred: preferred.collect(), max_lag: config.replica_max_lag(), seed, ..Self::default() }
+        Self { preferred: preferred.collect(), max_lag: config.replica_max_lag(), ..Self::default() }
     }
 
     pub(super) fn links(&self) -> impl Iterator<Item = &Arc<Link>> {
@@ -280,15 +255,13 @@ impl Replicas {
     }
 
     /// Another master is followed. What the replicas said was about the one before.
-    pub(super) fn fence(&mut self, master: &Address) -> Option<Arc<Link>> {
+    pub(super) fn on_switch(&mut self, master: &Address) -> Option<Arc<Link>> {
         (self.master, self.missed) = (None, None);
         self.round += 1;
-        let promoted = self.members.get_mut(master).and_then(|member| {
+        self.members.get_mut(master).and_then(|member| {
             member.listed_status = ListedStatus::Gone;
             member.link.clone()
-        });
-        self.renew();
-        promoted
+        })
     }
 
     /// The connection to the master was lost: its replicas may have lost it, too.
@@ -333,8 +306,9 @@ impl Replicas {
         }
     }
 
-    fn renew(&mut self) {
-        let mut usable = Usable::default();
+    /// Those that may be read from now.
+    pub(super) fn readable(&self) -> Readable {
+        let mut readable = Readable::default();
         for (address, member) in &self.members {
             let Eligibility::Eligible { lag_bytes, latency, link } =
                 member.eligibility(self.master.as_ref(), self.max_lag)
@@ -342,20 +316,10 @@ impl Replicas {
                 continue;
             };
             let preferred = self.preferred.iter().any(|pattern| pattern.matches(address));
-            usable.candidates.push(ReplicaCandidate {
-                address: address.clone(),
-                latency,
-                lag_bytes,
-                preferred,
-            });
-            usable.links.push(Arc::clone(link));
+            let candidate = ReplicaCandidate { address: address.clone(), latency, lag_bytes, preferred };
+            readable.add(candidate, link);
         }
-        self.usable = Arc::new(usable);
-    }
-
-    fn turn(&mut self) -> (Arc<Usable>, SelectionContext) {
-        self.turns = self.turns.wrapping_add(1);
-        (Arc::clone(&self.usable), SelectionContext::new(self.turns, self.seed))
+        readable
     }
 
     fn are_judged(&self) -> bool {
@@ -384,35 +348,28 @@ impl Replicas {
     }
 }
 
-impl Usable {
-    fn choose(&self, choice: &dyn ReplicaChoice, turn: SelectionContext) -> Option<Arc<Link>> {
-        if self.candidates.is_empty() {
-            return None;
-        }
-        choice
-            .choose(&self.candidates, turn)
-            .and_then(|index| self.links.get(index).filter(|link| link.is_open()).cloned())
-    }
-
-    fn without(&self, avoided: &Arc<Link>) -> Self {
-        let both = self.candidates.iter().zip(&self.links).filter(|(_, link)| !Arc::ptr_eq(link, avoided));
-        let (candidates, links) = both.map(|(candidate, link)| (candidate.clone(), Arc::clone(link))).unzip();
-        Self { candidates, links }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use futures_lite::future::block_on;
 
     use super::*;
+    use crate::events::EventSender;
+    use crate::node::shard::ShardContext;
+    use crate::topology::{MonitorMailbox, ShardId, SourceKind};
 
     #[test]
     fn replicas_beyond_the_bound_are_not_connected_to() {
-        let pool = Pool::new(&RedisConfig::builder().build().unwrap(), 0);
+        let config = RedisConfig::builder().build().unwrap();
+        let context = ShardContext {
+            lifecycle: Arc::default(),
+            source: SourceKind::Direct,
+            events: Arc::new(EventSender::new()),
+            monitor: Arc::new(MonitorMailbox::new()),
+        };
+        let shard = Shard::new(ShardId(0), &config, context, 0);
         let listed = (1..=3000).rev().map(|port| Replica::new(Address::tcp("10.0.0.2", port), true));
-        pool.list_replicas(listed.collect());
-        let unkept = block_on(pool.unkept_replicas());
+        shard.list_replicas(listed.collect());
+        let unkept = block_on(shard.unkept_replicas());
         assert_eq!(unkept.len(), MAX_REPLICAS);
         assert!(unkept.contains(&Address::tcp("10.0.0.2", 1)), "the same ones each time");
     }

@@ -17,20 +17,20 @@ impl SentinelMonitor {
         if self.master.as_ref().is_some_and(|master| master.address == *replica) {
             return;
         }
-        if !self.council.is_known_server(replica) {
-            if self.council.knows(&selection.leader) {
+        if !self.votes.is_known_server(replica) {
+            if self.votes.knows(&selection.leader) {
                 self.unverified.insert(selection.leader.clone(), selection);
             }
             return self.ask_soon(now, actions);
         }
         let is_watched = self.promotion.as_ref().is_some_and(|promotion| promotion.candidate == *replica);
-        let is_free = is_watched || self.council.may_select(&selection.leader, now);
+        let is_free = is_watched || self.votes.may_select(&selection.leader, now);
         if !is_free || self.unconfirmed_switches.is_resting(replica, now) {
             return self.ask_soon(now, actions);
         }
         // A hold that goes on is not made longer, and one that came to nothing is not soon followed by another.
         let held_until = self.promotion.as_ref().and_then(|promotion| promotion.held_until).or_else(|| {
-            let hold = self.rules.promotion_hold;
+            let hold = self.config.promotion_hold;
             let may_hold = !hold.is_zero() && self.next_hold <= now;
             may_hold.then(|| {
                 actions.push(Action::Hold);
@@ -44,7 +44,7 @@ impl SentinelMonitor {
     /// A majority may list by now what was selected.
     pub(super) fn retry_unverified(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.unverified.retain(|_, selection| selection.is_fresh(now));
-        let is_proven = |selection: &Selection| self.council.is_known_server(&selection.replica);
+        let is_proven = |selection: &Selection| self.votes.is_known_server(&selection.replica);
         let proven: Vec<_> =
             self.unverified.values().filter(|selection| is_proven(selection)).cloned().collect();
         for selection in proven {
@@ -79,7 +79,7 @@ impl SentinelMonitor {
         // Who says the same again does not make it longer.
         let is_told_again = !leaders.insert(leader);
         // It is watched for as long as commands are held back for it.
-        let watch = if is_check { CHECK } else { WATCH.max(self.rules.promotion_hold) };
+        let watch = if is_check { CHECK } else { WATCH.max(self.config.promotion_hold) };
         let given_up = given_up.filter(|_| is_told_again).unwrap_or(now + watch);
         self.promotion = Some(Promotion { leaders, candidate, replaced, held_until, given_up, is_check });
     }
@@ -97,7 +97,7 @@ impl SentinelMonitor {
         let Promotion { leaders, replaced, .. } = promotion;
         let early_switch = Some(EarlySwitch { leaders, replaced, until: now + CONFIRMATION });
         // What the majority says now is of the epoch before the promotion.
-        let said = self.council.choice().map_or(0, |choice| choice.epoch);
+        let said = self.votes.choice().map_or(0, |choice| choice.epoch);
         let epoch = self.master.as_ref().map_or(said, |master| master.epoch.max(said));
         self.follow(Master { address: replica, epoch, early_switch, demoted_at: None }, now, actions);
         actions.push(Action::Unwatch);

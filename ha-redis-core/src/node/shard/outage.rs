@@ -1,17 +1,15 @@
 //! The account of a time without a master: when it began, when it ended, and what became of calls meanwhile.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::Shard;
 use crate::address::Address;
-use crate::error::Outcome;
+use crate::error::{Error, Outcome};
 use crate::events::{Event, FailoverReport};
-use crate::node::core::Core;
+use crate::generation::Generation;
 use crate::sync::{Mutex, lock};
-use crate::time::sleep;
-
-/// The calls that waited for a connection have been served after this.
-const SERVED: Duration = Duration::from_secs(1);
+use crate::topology::{CurrentMaster, Input, MonitorEvent};
 
 /// The first sign of an outage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +17,6 @@ pub(crate) enum OutageCause {
     /// A connection to the master has ended.
     Lost,
     /// A failover has begun.
-    #[cfg(feature = "sentinel")]
     Announced,
 }
 
@@ -72,7 +69,6 @@ impl Outages {
     }
 
     /// The switch that was announced will not come.
-    #[cfg(feature = "sentinel")]
     pub(crate) fn call_off(&self) {
         let mut current = lock(&self.current);
         if current.take_if(|outage| !outage.lost).is_some() {
@@ -94,10 +90,10 @@ impl Outages {
         self.counting.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn record(&self, record: CallEvent, now: Instant) {
+    pub(crate) fn record(&self, event: CallEvent, now: Instant) {
         let mut current = lock(&self.current);
         let Some(outage) = current.as_mut() else { return };
-        match record {
+        match event {
             CallEvent::Held => outage.report.calls_held += 1,
             CallEvent::Retried => outage.report.retried += 1,
             CallEvent::Failed(outcome) => outage.report.count(outcome),
@@ -124,17 +120,80 @@ impl Outages {
     }
 }
 
-/// Tells how an outage went, once the calls that waited have been served.
-pub(crate) async fn report(core: &Core) {
-    sleep(&*core.runtime, SERVED).await;
-    if let Some(report) = core.outages.report() {
-        tracing::info!(%report, "the master is back");
-        core.events.tell(Event::Failover(report));
+impl Shard {
+    // For the tasks that keep connections.
+
+    /// There is a connection to the master. True when that ends an outage, which is to be reported soon.
+    pub(crate) fn on_connected(&self, master: &CurrentMaster, now: Instant) -> bool {
+        self.tell_monitor(master.generation, Input::Connected);
+        self.events.tell(Event::Connected { address: master.address.clone() });
+        self.outages.resolve(&master.address, now)
+    }
+
+    /// A connection to the master has ended.
+    pub(crate) fn on_lost(&self, master: &CurrentMaster, why: Error, now: Instant) {
+        if self.source.confirms_master() {
+            self.mark_unconfirmed(master.generation);
+        }
+        self.tell_monitor(master.generation, Input::Lost);
+        if self.check_open().is_ok() {
+            self.outages.begin(OutageCause::Lost, &master.address, now);
+        }
+        self.events.tell(Event::Lost { address: master.address.clone(), why });
+    }
+
+    /// A server that was taken for the master says that it is none.
+    pub(crate) fn on_not_master(&self, generation: Generation, now: Instant) {
+        let is_due = self.source.names_master() || lock(&self.lookups).is_due(now);
+        if is_due && self.drain_demoted(generation) {
+            self.on_wrong_role(generation);
+        }
+    }
+
+    /// A new connection has found no master where one was to be.
+    pub(crate) fn on_wrong_role(&self, generation: Generation) {
+        self.tell_monitor(generation, Input::NotMaster);
+    }
+
+    fn tell_monitor(&self, generation: Generation, input: Input) {
+        if self.source.names_master() {
+            self.monitor.tell(MonitorEvent::Shard { shard: self.id, generation, input: Box::new(input) });
+        }
+    }
+
+    // For callers.
+
+    /// A call that is not on the common path tells what it does.
+    pub(crate) fn on_call(&self, event: CallEvent, now: impl FnOnce() -> Instant) {
+        if self.outages.are_counting() {
+            self.outages.record(event, now());
+        }
+    }
+
+    // For the source of the topology.
+
+    /// A failover of this master has begun.
+    pub(crate) fn on_failover_begun(&self, now: Instant) {
+        if let Some(master) = self.master() {
+            self.outages.begin(OutageCause::Announced, &master, now);
+        }
+    }
+
+    /// The failover that had begun will not come.
+    pub(crate) fn on_failover_abandoned(&self) {
+        self.outages.call_off();
+    }
+
+    /// The report of an outage that is over.
+    pub(crate) fn outage_report(&self) -> Option<FailoverReport> {
+        self.outages.report()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

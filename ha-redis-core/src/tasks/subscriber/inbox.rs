@@ -3,8 +3,8 @@
 use std::fmt;
 use std::task::{Context, Poll, Waker};
 
-use super::PubSubEvent;
 use super::backlog::Backlog;
+use super::event::PubSubEvent;
 use crate::error::Error;
 use crate::sync::{Mutex, lock, wake};
 

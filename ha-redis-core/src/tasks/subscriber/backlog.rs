@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use redis::Msg;
 
-use super::PubSubEvent;
+use super::event::PubSubEvent;
 use crate::error::Error;
 use crate::proto::pubsub::Subscription;
 
@@ -16,7 +16,7 @@ pub(crate) struct Backlog {
     used: usize,
     entries: VecDeque<Entry>,
     /// Behind the last message.
-    last: MonitorMailbox,
+    last: Markers,
     /// Between the loss of a connection and the moment at which everything is subscribed to again.
     gap: bool,
     /// What has come on a new connection before that moment.
@@ -24,14 +24,14 @@ pub(crate) struct Backlog {
 }
 
 struct Entry {
-    before: Option<Box<MonitorMailbox>>,
+    before: Option<Box<Markers>>,
     message: Msg,
     size: usize,
 }
 
 /// All that there is to say between two messages.
 #[derive(Default)]
-struct MonitorMailbox {
+struct Markers {
     missed: u64,
     lost: Option<Error>,
     refused: VecDeque<(Subscription, Error)>,
@@ -44,7 +44,7 @@ impl Backlog {
             room,
             used: 0,
             entries: VecDeque::new(),
-            last: MonitorMailbox::default(),
+            last: Markers::default(),
             gap: false,
             early: VecDeque::new(),
         }
@@ -138,7 +138,7 @@ impl Backlog {
     }
 }
 
-impl MonitorMailbox {
+impl Markers {
     /// Two gaps with nothing to read between them are one.
     fn lose(&mut self, why: Error) {
         if self.resubscribed {

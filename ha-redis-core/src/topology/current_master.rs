@@ -3,9 +3,7 @@
 use std::fmt;
 
 use crate::address::Address;
-use crate::conn::link::Generation;
-#[cfg(feature = "sentinel")]
-use crate::topology::sentinel::Naming;
+use crate::generation::Generation;
 
 #[derive(Debug)]
 pub(crate) struct CurrentMaster {
@@ -16,16 +14,17 @@ pub(crate) struct CurrentMaster {
 
 /// Who named an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "sentinel"), expect(dead_code, reason = "without Sentinels nobody lists any"))]
 pub(crate) enum AddressSource {
     /// The host and port, or the socket's path, in the configuration.
     Configuration,
     /// The Sentinels, as the master of this name.
-    #[cfg(feature = "sentinel")]
     Sentinels { master_name: String, naming: Naming },
     /// The list of Sentinels in the configuration, or other Sentinels.
-    #[cfg(feature = "sentinel")]
     SentinelList,
-    /// The Sentinels or the master, as a replica of that master.
+    /// A user's own source of the topology.
+    Custom,
+    /// The source or the master, as a replica of that master.
     Replicas,
 }
 
@@ -33,16 +32,29 @@ impl fmt::Display for AddressSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Configuration => f.write_str("the address in the configuration"),
-            #[cfg(feature = "sentinel")]
             Self::Sentinels { master_name, naming } => match naming {
                 Naming::Named => write!(f, "which the Sentinels name for `{master_name}`"),
                 Naming::Selected => write!(f, "which a Sentinel makes the master `{master_name}`"),
                 Naming::Unnamed => write!(f, "which no Sentinel names for `{master_name}` any more"),
                 Naming::NamedLast => write!(f, "the last that the Sentinels named for `{master_name}`"),
             },
-            #[cfg(feature = "sentinel")]
             Self::SentinelList => f.write_str("a Sentinel"),
+            Self::Custom => f.write_str("which the topology source names as the master"),
             Self::Replicas => f.write_str("a replica of the master"),
         }
     }
+}
+
+/// What the Sentinels say of the master that is followed, to be told in errors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(not(feature = "sentinel"), expect(dead_code, reason = "without Sentinels nobody names a master"))]
+pub(crate) enum Naming {
+    #[default]
+    Named,
+    /// It is being made the master, as one of them says.
+    Selected,
+    /// They answer, and none of them names it.
+    Unnamed,
+    /// None of them answers.
+    NamedLast,
 }

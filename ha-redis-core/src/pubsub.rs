@@ -1,8 +1,5 @@
 //! What a user holds to receive what others publish.
 
-mod backlog;
-mod inbox;
-
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,16 +7,15 @@ use std::task::{Context, Poll};
 use async_channel::Sender;
 use futures_core::Stream;
 use futures_lite::StreamExt;
-use redis::{Msg, ToRedisArgs};
+use redis::ToRedisArgs;
 
 use crate::error::{Error, Kind, Outcome};
 use crate::node::core::ClientGuard;
 use crate::proto::Scope;
 use crate::proto::pubsub::{Verb, named};
-use crate::tasks::subscriber::{self, SubscriptionRequest};
+use crate::tasks::start::start;
+use crate::tasks::subscriber::{self, Inbox, PubSubEvent, SubscriptionRequest};
 use crate::time::{Elapsed, until};
-
-pub(crate) use inbox::Inbox;
 
 /// A subscriber, from [`Client::pubsub`](crate::Client::pubsub): a [`Stream`] of [`PubSubEvent`]s.
 ///
@@ -72,39 +68,6 @@ pub struct PubSub {
     stream: PubSubStream,
 }
 
-/// What a [`PubSub`] yields.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum PubSubEvent {
-    /// A message. Those of one connection come in the order in which the server sent them.
-    ///
-    /// `redis::Msg` does not tell a shard channel from a channel of the same name.
-    Message(Msg),
-    /// The connection was lost, for this reason: messages are missed from here to the next
-    /// [`Resubscribed`](Self::Resubscribed). It comes only to those who are subscribed to something.
-    Disconnected(Error),
-    /// There is a new connection, and everything is subscribed to again, but for what was
-    /// [`Refused`](Self::Refused). No message comes between [`Disconnected`](Self::Disconnected) and this.
-    Resubscribed,
-    /// The reader is too slow: the oldest messages were dropped, since all that waited would have been more than
-    /// [`pubsub_buffer_bytes`](crate::RedisConfig::pubsub_buffer_bytes). Or a message was larger than
-    /// [`max_reply_bytes`](crate::RedisConfig::max_reply_bytes).
-    Lagged {
-        /// How many messages were dropped here.
-        missed: u64,
-    },
-    /// On a new connection, the server has refused what it had granted before. The subscription is given up; ask for
-    /// it again when the server has been put right.
-    Refused {
-        /// Whether `name` is a channel, a pattern or a shard channel.
-        scope: Scope,
-        /// The name of the channel, or the pattern.
-        name: Vec<u8>,
-        /// What the server said.
-        error: Error,
-    },
-}
-
 /// The half of a [`PubSub`] that subscribes. Its methods are those of `PubSub`, with the same errors and the same
 /// cancellation safety. Clones are for the same subscriber.
 #[derive(Clone, Debug)]
@@ -126,12 +89,12 @@ pub struct PubSubStream {
 impl PubSub {
     /// Starts a subscriber, and waits for its connection.
     pub(crate) async fn open(core: &Arc<ClientGuard>) -> Result<Self, Error> {
-        core.start(None).await?;
-        core.pool.check_open()?;
+        start(core, None).await?;
+        core.lifecycle.check_open()?;
         let inbox = Arc::new(Inbox::new(core.config.pubsub_buffer_bytes()));
         let (requests, ordered) = async_channel::bounded(1);
         let (reader, gone) = async_channel::bounded(1);
-        let task = subscriber::run(Arc::clone(core), Arc::clone(&inbox), ordered, gone);
+        let task = subscriber::run(Arc::clone(core), core.first_shard(), Arc::clone(&inbox), ordered, gone);
         core.spawn(Box::pin(task))?;
         let sink = PubSubSink { core: Arc::clone(core), inbox: Arc::clone(&inbox), requests };
         let stream = PubSubStream { inbox, _sink: sink.clone(), _reader: reader };
@@ -292,7 +255,7 @@ impl PubSubSink {
         };
         match until(runtime, runtime.now() + patience, exchange).await {
             Ok(Some(settled)) => settled,
-            Ok(None) => Err(self.core.pool.check_open().err().unwrap_or_else(ended)),
+            Ok(None) => Err(self.core.lifecycle.check_open().err().unwrap_or_else(ended)),
             Err(Elapsed) => Err(match self.inbox.failure() {
                 Some(failure) => failure.during(format!("no connection could be made within {patience:?}")),
                 None => {

@@ -1,0 +1,28 @@
+//! How the calls of a handle are repeated, and how long they may take.
+
+use std::time::Duration;
+
+use crate::config::{RedisConfig, RetrySafety};
+use crate::retry::RetryPolicy;
+
+/// On what terms calls are made.
+#[derive(Clone, Debug)]
+pub(crate) struct CallOptions {
+    pub(crate) policy: RetryPolicy,
+    pub(crate) safety: RetrySafety,
+    /// The bound on a call with all its waits and attempts.
+    pub(crate) timeout: Option<Duration>,
+    /// Whether a call waits while the server refuses it for a reason that passes.
+    pub(crate) waits_for_refusals: bool,
+}
+
+impl CallOptions {
+    pub(crate) fn of(config: &RedisConfig) -> Self {
+        let policy = RetryPolicy::new()
+            .max_retries(config.retry_attempts())
+            .base_delay(config.retry_base_delay())
+            .jitter(config.retry_jitter());
+        let (safety, timeout) = (config.retry_safety(), config.call_timeout());
+        Self { policy, safety, timeout, waits_for_refusals: true }
+    }
+}

@@ -1,0 +1,5 @@
+//! Which shard a call goes to.
+
+mod table;
+
+pub(crate) use table::RoutingTable;

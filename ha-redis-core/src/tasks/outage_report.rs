@@ -1,0 +1,35 @@
+//! The task that reports an outage once it is over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_lite::future;
+
+use crate::events::Event;
+use crate::node::core::Core;
+use crate::node::shard::Shard;
+use crate::time::sleep;
+use crate::topology::CurrentMaster;
+
+/// The calls that waited for a connection have been served after this.
+const SERVED: Duration = Duration::from_secs(1);
+
+/// There is a connection to the master: if that ends an outage, it is reported once the calls that waited are served.
+pub(crate) fn on_connected(core: &Arc<Core>, shard: &Arc<Shard>, master: &CurrentMaster) {
+    if !shard.on_connected(master, core.runtime.now()) {
+        return;
+    }
+    let (owner, shard) = (Arc::clone(core), Arc::clone(shard));
+    let task = async move { future::or(report(&owner, &shard), owner.lifecycle.closing()).await };
+    if let Err(error) = core.spawn(Box::pin(task)) {
+        tracing::warn!(%error, "no report of the failover");
+    }
+}
+
+async fn report(core: &Core, shard: &Shard) {
+    sleep(&*core.runtime, SERVED).await;
+    if let Some(report) = shard.outage_report() {
+        tracing::info!(%report, "the master is back");
+        core.events.tell(Event::Failover(report));
+    }
+}

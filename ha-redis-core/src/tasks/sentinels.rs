@@ -1,0 +1,114 @@
+//! The Sentinels that are listened to: the tasks behind each, and which of them answer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_channel::Sender;
+use futures_lite::future;
+
+use crate::address::Address;
+use crate::config::RedisConfig;
+use crate::node::core::Core;
+use crate::runtime::Task;
+use crate::tasks::membership::SentinelMembership;
+use crate::tasks::{dropped, sentinel};
+use crate::topology::Source;
+use crate::topology::sentinel::{FailoverConfig, SentinelMonitor};
+
+/// A Sentinel that is slow at the start answers one of so many questions, a quarter of a second apart.
+const INITIAL_ATTEMPTS: u32 = 3;
+
+/// The state machine that follows the Sentinels of a configuration.
+pub(crate) fn source(config: &RedisConfig, now: Instant) -> Source {
+    let monitor = SentinelMonitor::new(failover_config(config), config.sentinel_hosts(), now);
+    Source::Sentinel { monitor: Box::new(monitor), master_name: config.sentinel_master_name().to_owned() }
+}
+
+pub(crate) fn failover_config(config: &RedisConfig) -> FailoverConfig {
+    FailoverConfig {
+        master_name: config.sentinel_master_name().to_owned(),
+        early_promotion: config.early_promotion(),
+        // With a longer one, callers would give up while commands are held back for nothing.
+        promotion_hold: config.promotion_hold().min(config.failover_wait() / 2),
+        require_majority: config.sentinel_require_majority(),
+        initial_attempts: INITIAL_ATTEMPTS,
+    }
+}
+
+pub(crate) struct Sentinels {
+    core: Arc<Core>,
+    tasks: BTreeMap<Address, SentinelTasks>,
+    membership: SentinelMembership,
+}
+
+/// The tasks of one Sentinel. They end when this is dropped.
+struct SentinelTasks {
+    /// Has it asked.
+    bell: Sender<()>,
+    _listening: Sender<()>,
+}
+
+impl Sentinels {
+    pub(crate) fn new(core: &Arc<Core>) -> Self {
+        let (tasks, membership) = (BTreeMap::new(), SentinelMembership::default());
+        Self { core: Arc::clone(core), tasks, membership }
+    }
+
+    /// Listens to another Sentinel: by these tasks.
+    pub(crate) fn add(&mut self, address: Address) -> [Task; 2] {
+        let (bell, rung) = async_channel::bounded(1);
+        let (listening, ended) = async_channel::bounded::<()>(1);
+        let ask = sentinel::answer(Arc::clone(&self.core), address.clone(), rung);
+        let listen = sentinel::listen(Arc::clone(&self.core), address.clone());
+        self.core.sentinel_list.add(address.clone());
+        self.tasks.insert(address, SentinelTasks { bell, _listening: listening });
+        [Box::pin(ask), Box::pin(future::or(listen, dropped(ended)))]
+    }
+
+    /// Listens to this one no more.
+    pub(crate) fn remove(&mut self, address: &Address) {
+        self.core.sentinel_list.remove(address);
+        self.membership.forget(address);
+        self.tasks.remove(address);
+    }
+
+    pub(crate) fn ask_all(&self) {
+        for sentinel in self.tasks.values() {
+            // A full channel says that the task is to ask anyway.
+            let _ = sentinel.bell.try_send(());
+        }
+    }
+
+    /// A Sentinel has answered, or has failed to.
+    pub(crate) fn on_answer(&mut self, sentinel: &Address, is_up: bool) {
+        if !self.tasks.contains_key(sentinel) {
+            return;
+        }
+        match is_up {
+            true => self.core.sentinel_list.answered(sentinel),
+            false => self.core.sentinel_list.failed(sentinel),
+        }
+        if let Some(event) = self.membership.update(sentinel, is_up) {
+            self.core.events.tell(event);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn commands_are_not_held_back_for_longer_than_their_callers_wait() {
+        let hold = |failover_wait: f64| {
+            let settings = RedisConfig::builder().failover_wait(Duration::from_secs_f64(failover_wait));
+            failover_config(&settings.build().unwrap()).promotion_hold
+        };
+        assert_eq!(hold(30.0), Duration::from_secs(2));
+        assert_eq!(hold(1.0), Duration::from_millis(500));
+        assert_eq!(hold(0.0), Duration::ZERO);
+    }
+}

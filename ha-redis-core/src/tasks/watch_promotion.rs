@@ -1,0 +1,70 @@
+//! Watching a replica that is being promoted.
+
+use std::time::{Duration, Instant};
+
+use crate::address::Address;
+use crate::config::Jitter;
+use crate::conn::raw_connection::RawConnection;
+use crate::node::core::Core;
+use crate::proto::Role;
+use crate::retry::Backoff;
+use crate::time::{sleep_until, until};
+use crate::topology::{AddressSource, Input, MonitorEvent, Naming};
+
+/// How often a replica that is being promoted is asked for its role: most turn master within a second. For those that do
+/// not, the pauses grow with the time that has passed.
+const ROLE_INTERVAL: Duration = Duration::from_millis(15);
+const LONGEST_ROLE_INTERVAL: Duration = Duration::from_millis(250);
+/// Between attempts to reach it.
+const REDIAL: Backoff =
+    Backoff { base: ROLE_INTERVAL, cap: Duration::from_millis(250), jitter: Jitter::Equal };
+/// Asks a replica for its role until it is master, on one connection for as long as that lasts. One that was master
+/// `before` is believed only once it was a replica.
+pub(crate) async fn watch_promotion(core: &Core, replica: Address, before: bool) {
+    let mut believed = !before;
+    let master_name = core.config.sentinel_master_name().to_owned();
+    let address_source = AddressSource::Sentinels { master_name, naming: Naming::Selected };
+    let start = core.runtime.now();
+    for failures in 0.. {
+        let began = core.runtime.now();
+        if let Ok((raw, greeting)) = core.data.connect(&replica, &address_source).await
+            && becomes_master(core, raw, greeting.role, start, &mut believed).await
+        {
+            tracing::info!(%replica, "the replica is master");
+            core.monitor.tell(MonitorEvent::from(Input::Promoted(replica)));
+            return;
+        }
+        // A Sentinel that promotes a replica ends its connections, so a loss may well be the promotion.
+        let pause = REDIAL.delay(failures, core.runtime.random());
+        sleep_until(&*core.runtime, began + pause).await;
+    }
+}
+
+/// Whether the server turned master before the connection ended.
+async fn becomes_master(
+    core: &Core,
+    mut raw: RawConnection,
+    mut role: Option<Role>,
+    start: Instant,
+    believed: &mut bool,
+) -> bool {
+    // It has nothing more to say than a handshake takes.
+    raw.limit_to_handshake();
+    loop {
+        *believed |= role == Some(Role::Replica);
+        if *believed && role == Some(Role::Master) {
+            return true;
+        }
+        let now = core.runtime.now();
+        let interval = now.saturating_duration_since(start) / 100;
+        let pause = now + interval.clamp(ROLE_INTERVAL, LONGEST_ROLE_INTERVAL);
+        if until(&*core.runtime, pause, raw.receive_value()).await.is_ok() {
+            return false;
+        }
+        let bound = core.runtime.now() + core.config.socket_connect_timeout();
+        match until(&*core.runtime, bound, raw.role()).await {
+            Ok(Ok(is)) => role = is,
+            _ => return false,
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The servers behind a client, as they are now.
+
+use std::fmt;
+use std::time::Duration;
+
+use redis::Value;
+
+use crate::address::Address;
+use crate::proto::{Replication, Role};
+
+/// The most replicas that a client connects to, and of those that a server or a Sentinel lists the most that are read.
+/// Each gets the password.
+pub(crate) const MAX_REPLICAS: usize = 64;
+
+/// The servers behind a client, as the Sentinels (or, without them, the master itself) describe them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Topology {
+    /// The master.
+    pub master: Address,
+    /// Its replicas; 64 at the most of those that a server lists.
+    pub replicas: Vec<Replica>,
+    /// How many Sentinels answered; 0 without Sentinels.
+    pub sentinels: usize,
+    /// How many Sentinels there are, as far as is known; 0 without Sentinels.
+    pub known_sentinels: usize,
+    /// How many Sentinels must agree that the master is down; 0 without Sentinels.
+    pub quorum: usize,
+    /// The Sentinels' configuration epoch, which grows with every failover; 0 without Sentinels.
+    pub epoch: u64,
+    /// Whether the Sentinels take the master for well.
+    pub master_healthy: bool,
+    /// What each Sentinel that was asked said, by address; empty without Sentinels.
+    pub sentinel_states: Vec<SentinelState>,
+}
+
+impl Topology {
+    /// A master, and nothing else known.
+    pub(crate) fn of(master: Address) -> Self {
+        Self {
+            master,
+            replicas: Vec::new(),
+            sentinels: 0,
+            known_sentinels: 0,
+            quorum: 0,
+            epoch: 0,
+            master_healthy: true,
+            sentinel_states: Vec::new(),
+        }
+    }
+
+    /// What the server at `asked` says of itself in reply to ROLE.
+    pub(crate) fn from_role(role: &Value, asked: Address) -> Self {
+        let Value::Array(parts) = role else { return Self::of(asked) };
+        match (parts.first().and_then(text).as_deref(), parts.as_slice()) {
+            (Some("master"), [_, _, Value::Array(replicas), ..]) => {
+                let addresses = replicas.iter().filter_map(|replica| match replica {
+                    Value::Array(parts) => address(parts.first()?, parts.get(1)?),
+                    _ => None,
+                });
+                let replicas = addresses.take(MAX_REPLICAS).map(|address| Replica::new(address, true));
+                Self { replicas: replicas.collect(), ..Self::of(asked) }
+            }
+            (Some("slave"), [_, host, port, link, ..]) => {
+                let Some(master) = address(host, port) else { return Self::of(asked) };
+                let healthy = text(link).as_deref() == Some("connected");
+                Self { replicas: vec![Replica::new(asked, healthy)], ..Self::of(master) }
+            }
+            _ => Self::of(asked),
+        }
+    }
+
+    /// What the server at `asked` says of itself in reply to `INFO replication`.
+    pub(crate) fn from_replication(said: Replication, asked: Address) -> Self {
+        match said.master {
+            Some(master) if said.role == Role::Replica => {
+                Self { replicas: vec![Replica::new(asked, said.link_up)], ..Self::of(master) }
+            }
+            _ => {
+                let replicas = said.replicas.into_iter().take(MAX_REPLICAS);
+                let replicas = replicas.map(|address| Replica::new(address, true)).collect();
+                Self { replicas, ..Self::of(asked) }
+            }
+        }
+    }
+
+    /// Whether the master is well, at least one replica could take its place (where Sentinels watch over it),
+    /// and a majority of the Sentinels could have it do so.
+    pub fn is_healthy(&self) -> bool {
+        let replicas = self.known_sentinels == 0 || self.replicas.iter().any(|replica| replica.healthy);
+        self.master_healthy && self.has_majority() && replicas
+    }
+
+    /// Whether a majority of the known Sentinels answers and acts, so that a failover could happen. Always so without
+    /// Sentinels.
+    pub fn has_majority(&self) -> bool {
+        self.known_sentinels == 0 || self.acting_sentinels() > self.known_sentinels / 2
+    }
+
+    /// How many Sentinels name a master and are not in TILT mode.
+    fn acting_sentinels(&self) -> usize {
+        self.sentinel_states.iter().filter(|sentinel| sentinel.master.is_some() && !sentinel.tilt).count()
+    }
+}
+
+impl fmt::Display for Topology {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let healthy = self.replicas.iter().filter(|replica| replica.healthy).count();
+        write!(f, "master {}, {healthy} of {} replicas healthy", self.master, self.replicas.len())?;
+        if self.known_sentinels > 0 {
+            write!(f, ", {} of {} Sentinels answer", self.sentinels, self.known_sentinels)?;
+            write!(f, ", quorum {}, epoch {}", self.quorum, self.epoch)?;
+            let tilt = self.sentinel_states.iter().filter(|sentinel| sentinel.tilt).count();
+            if tilt > 0 {
+                write!(f, ", {tilt} in TILT mode")?;
+            }
+            if !self.has_majority() {
+                f.write_str(", no majority: no failover can happen")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn text(value: &Value) -> Option<String> {
+    redis::from_redis_value_ref(value).ok()
+}
+
+fn address(host: &Value, port: &Value) -> Option<Address> {
+    Address::announced(&text(host)?, &text(port)?)
+}
+
+/// A replica of the master.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Replica {
+    /// Where it listens.
+    pub address: Address,
+    /// Whether it is up and in touch with its master, as far as the one who describes it knows.
+    pub healthy: bool,
+    /// How long it takes to answer; `None` unless the client reads from replicas and this one has answered.
+    pub latency: Option<Duration>,
+    /// How many bytes of its master's writes it lacks; `None` unless the client reads from replicas and this one has
+    /// answered.
+    pub lag_bytes: Option<u64>,
+}
+
+impl Replica {
+    pub(crate) fn new(address: Address, healthy: bool) -> Self {
+        Self { address, healthy, latency: None, lag_bytes: None }
+    }
+}
+
+/// What one Sentinel said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SentinelState {
+    /// Where it was asked: as the configuration or another Sentinel names it.
+    pub address: Address,
+    /// The master that it names; `None` when it did not answer or knows none.
+    pub master: Option<Address>,
+    /// The configuration epoch in which it names that master. One that is behind the others' has not heard of a failover.
+    pub epoch: Option<u64>,
+    /// Whether it is in TILT mode: its clock or its host stood still, so that it does nothing but watch for a while.
+    pub tilt: bool,
+    /// Why it named no master.
+    pub error: Option<String>,
+}

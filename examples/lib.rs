@@ -1,6 +1,21 @@
 //! Programs to copy from. They are the binaries of this package; the library has none of its own.
 
-/// The programs in the README compile.
+/// The programs in the README and in the guides compile. The guides are modules of `ha-redis-core`, which has no
+/// runtime to compile them with.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
+mod documents {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../ha-redis-core/docs/guide/configuration.md")]
+    struct Configuration;
+    #[doc = include_str!("../ha-redis-core/docs/guide/errors-and-retries.md")]
+    struct ErrorsAndRetries;
+    #[doc = include_str!("../ha-redis-core/docs/guide/failover.md")]
+    struct Failover;
+    #[doc = include_str!("../ha-redis-core/docs/guide/pubsub.md")]
+    struct PubSub;
+    #[doc = include_str!("../ha-redis-core/docs/guide/replica-reads.md")]
+    struct ReplicaReads;
+    #[doc = include_str!("../ha-redis-core/docs/guide/tuning.md")]
+    struct Tuning;
+}

@@ -1,18 +1,26 @@
 //! The runtime-agnostic core of ha-redis, a Redis client for services that must stay up.
 //!
-//! Services use a runtime crate (`ha-redis-tokio`, `ha-redis-async-std` or `ha-redis-smol`), which re-exports what
-//! they need from here. This crate knows Redis and high availability; it knows no runtime and opens no socket. To run the client on a runtime of
-//! your own, implement [`runtime::Runtime`] and give it to [`Client::new`].
+//! Services depend on a runtime crate: `ha-redis-tokio`, `ha-redis-async-std` or `ha-redis-smol`. These re-export everything
+//! from here and add a `RedisClient`. This crate implements the client without a runtime: it opens no socket, reads no clock
+//! and starts no task by itself. To run the client on a runtime of your own, implement [`runtime::Runtime`] and pass it to
+//! [`Client::new`].
 //!
-//! | feature | what it adds |
+//! - [`Client`] creates the handles: [`Connection`], [`DedicatedConnection`], [`PubSub`] and [`Events`].
+//! - [`RedisConfig`] has the settings, from a builder or a URL.
+//! - [`Error`] is what fails, [`Outcome`] what became of the command, [`RetrySafety`] and [`RetryPolicy`] what is sent again.
+//! - [`guide`] explains all of it.
+//!
+//! | feature | adds |
 //! |---|---|
-//! | `sentinel` | follows the master that Sentinels name |
-//! | `tls` | encrypted connections, by rustls |
-//! | `aio` | `redis::aio::ConnectionLike` for [`Connection`]; runtime crates turn it on |
+//! | `sentinel` | The client follows the master that Sentinels name. |
+//! | `tls` | Encrypted connections, with rustls. |
+//! | `aio` | `redis::aio::ConnectionLike` for the handles. Runtime crates turn it on, together with one of redis's own runtime features, which it needs. |
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod address;
 pub mod command;
 pub mod config;
+pub mod guide;
 pub mod proto;
 pub mod runtime;
 
@@ -77,10 +85,12 @@ pub use events::{Event, Events, FailoverReport};
 pub use health::Health;
 pub use proto::{Role, Scope};
 pub use pubsub::{PubSub, PubSubSink, PubSubStream};
+#[doc(no_inline)]
 pub use redis;
 pub use replica_choice::{ReplicaCandidate, ReplicaChoice, ReplicaStrategy, SelectionContext};
 pub use retry::RetryPolicy;
 #[cfg(feature = "sentinel")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sentinel")))]
 pub use sentinel_connection::SentinelConnection;
 pub use tasks::subscriber::PubSubEvent;
 pub use topology::{Replica, SentinelState, Topology, TopologySource, TopologyUpdate};

@@ -1,0 +1,93 @@
+//! What the documents claim of settings and URLs, and whether their links lead anywhere.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ha_redis_tokio::RedisConfig;
+
+const CONFIGURATION: &str = include_str!("../../ha-redis-core/docs/guide/configuration.md");
+
+/// The rows of every table under this heading, as the code in their cells.
+fn rows(heading: &str) -> Vec<Vec<Vec<&'static str>>> {
+    let mut lines = CONFIGURATION.lines();
+    let code = |cell: &'static str| cell.split('`').skip(1).step_by(2).collect();
+    let mut rows = Vec::new();
+    while lines.by_ref().any(|line| line == heading) {
+        let table = lines.by_ref().skip(1).take_while(|line| line.starts_with('|'));
+        rows.extend(table.map(|row| row.trim_matches('|').split('|').map(code).collect::<Vec<_>>()));
+    }
+    rows
+}
+
+#[test]
+fn urls_are_read_as_the_guide_claims() {
+    let rows = rows("| URL | is read as |");
+    assert!(rows.len() >= 8, "the table is there");
+    for row in rows {
+        for url in &row[0] {
+            let config: RedisConfig = url.parse().unwrap_or_else(|error| panic!("{url}: {error}"));
+            assert_eq!([config.url().as_str()], *row[1], "{url}");
+        }
+    }
+}
+
+#[test]
+fn urls_that_the_guide_calls_rejected_are_rejected() {
+    let rows = rows("| URL | is rejected because |");
+    assert!(rows.len() >= 7, "the table is there");
+    for url in rows.iter().flat_map(|row| &row[0]) {
+        assert!(url.parse::<RedisConfig>().is_err(), "{url}");
+    }
+}
+
+#[test]
+fn the_guide_has_every_setting() {
+    let rows = rows("| setting | default | meaning |");
+    let documented: BTreeSet<&str> = rows.iter().flat_map(|row| row[0].iter().copied()).collect();
+    // `Debug` shows every field on a line of its own, and the fields are the settings.
+    let config = format!("{:#?}", RedisConfig::default());
+    let fields = config.lines().filter_map(|line| line.strip_prefix("    ")?.split_once(": "));
+    let settings: BTreeSet<&str> =
+        fields.map(|(name, _)| name).filter(|name| !name.starts_with(' ')).collect();
+    assert!(settings.contains("socket_timeout"), "{config}");
+    assert_eq!(documented, settings);
+}
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The Markdown files of these folders.
+fn documents() -> Vec<PathBuf> {
+    let runtimes = ["ha-redis-tokio", "ha-redis-async-std", "ha-redis-smol"];
+    let folders =
+        [".", "docs", "docs/guide", "ha-redis-core", "ha-redis-core/docs/guide"].into_iter().chain(runtimes);
+    let files = folders.flat_map(|folder| fs::read_dir(workspace().join(folder)).unwrap());
+    let files = files.map(|file| file.unwrap().path());
+    files.filter(|file| file.extension().is_some_and(|extension| extension == "md")).collect()
+}
+
+/// Where the inline links and the link definitions of a document lead, but for those to other sites and within it.
+fn links(text: &str) -> Vec<&str> {
+    let inline = text.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+    let definitions =
+        text.lines().filter(|line| line.starts_with('[')).filter_map(|line| line.split_once("]: "));
+    let targets = inline.map(|(target, _)| target).chain(definitions.map(|(_, target)| target));
+    let files = targets.filter(|target| !target.contains("://"));
+    files.filter_map(|target| target.split('#').next().filter(|file| !file.is_empty())).collect()
+}
+
+#[test]
+fn links_lead_to_files() {
+    let mut checked = 0;
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap();
+        for link in links(&text) {
+            let target = document.parent().unwrap().join(link);
+            assert!(target.exists(), "{} links to {link}", document.display());
+            checked += 1;
+        }
+    }
+    assert!(checked >= 20, "{checked} links were found");
+}

@@ -14,6 +14,8 @@ use crate::output;
 /// What the figures depend on beside the clients.
 #[derive(Debug, Serialize)]
 pub(super) struct Machine {
+    /// The day of the run.
+    pub(super) date: String,
     processor: String,
     processors: usize,
     system: String,
@@ -24,6 +26,7 @@ pub(super) struct Machine {
 impl Machine {
     pub(super) fn here(server: &Path) -> Self {
         Self {
+            date: said("date", &["-u", "+%F"]),
             processor: processor().unwrap_or_else(|| env::consts::ARCH.to_owned()),
             processors: thread::available_parallelism().map_or(1, usize::from),
             system: said("uname", &["-sr"]),
@@ -33,7 +36,7 @@ impl Machine {
     }
 
     pub(super) fn text(&self) -> String {
-        let Self { processor, processors, system, rust, server } = self;
+        let Self { processor, processors, system, rust, server, .. } = self;
         format!("{processors} × {processor}, {system}, {server}, {rust}")
     }
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: ha-redis next to other clients, under the same load.
 
 mod chart;
+mod docs;
 mod figures;
 mod instructions;
 mod machine;
@@ -22,6 +23,7 @@ use self::machine::Machine;
 use self::plan::{Client, Plan, Runtime, Workload};
 use self::probe::Probe;
 use self::progress::Progress;
+use self::report::Reader;
 use self::results::Results;
 use crate::{Outcome, output, servers};
 
@@ -56,6 +58,9 @@ pub(crate) struct Options {
     /// Don't count instructions
     #[arg(long = "no-instructions", action = ArgAction::SetFalse)]
     instructions: bool,
+    /// Also write the figures to docs/benchmarks.md, docs/benchmarks.svg and the README
+    #[arg(long, conflicts_with_all = ["quick", "runtime", "clients", "workloads", "tasks"])]
+    docs: bool,
 }
 
 /// Measures, and prints and writes what came of it.
@@ -82,9 +87,12 @@ pub(crate) fn run(options: &Options) -> Outcome {
     }
     progress.end();
 
-    println!("{}", report::markdown(&results));
-    let files = write(&results, &output::folder("bench"))?;
-    println!("{}", files.map(|file| file.display().to_string()).join("\n"));
+    println!("{}", report::markdown(&results, Reader::Developer));
+    let mut files = Vec::from(write(&results, &output::folder("bench"))?);
+    if options.docs {
+        files.extend(docs::write(&results, &output::workspace())?);
+    }
+    files.iter().for_each(|file| println!("{}", file.display()));
     Ok(ExitCode::SUCCESS)
 }
 

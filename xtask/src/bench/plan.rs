@@ -141,6 +141,24 @@ impl Workload {
         }
     }
 
+    /// What its tasks do, for readers of the figures.
+    pub(super) fn description(self) -> &'static str {
+        match self {
+            Self::Get64 => "Each task reads a value of 64 bytes, again and again, one of 1,000 keys.",
+            Self::Set64 => "Each task writes a value of 64 bytes, again and again, one of 1,000 keys.",
+            Self::Pipeline100 => "Each task sends pipelines of 100 SETs of 64 bytes. Each SET counts.",
+            Self::Get16k => "Each task reads a value of 16 KiB.",
+            Self::BesideValues => {
+                "GET 64 B, while two other tasks write and read values of 1 MiB over the same handle. \
+                 The small reads count."
+            }
+            Self::BesidePipelines => {
+                "GET 64 B, while two other tasks send pipelines of 1,000 SETs over the same handle. \
+                 The small reads count."
+            }
+        }
+    }
+
     /// With how many tasks it is measured.
     fn tasks(self, runtime: Runtime, quick: bool) -> &'static [u32] {
         match self {

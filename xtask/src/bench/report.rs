@@ -10,19 +10,27 @@ use crate::output::count;
 const TABLES: [Figure; 6] =
     [Figure::Throughput, Figure::Cpu, Figure::P50, Figure::P99, Figure::P999, Figure::Background];
 
+/// Who reads a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// Who works on the client, and wants to know what it is to reach.
+    Developer,
+    User,
+}
+
 /// All of a run.
-pub(super) fn markdown(results: &Results) -> String {
+pub(super) fn markdown(results: &Results, reader: Reader) -> String {
     let mut parts = vec![provenance(results)];
     parts.extend(TABLES.into_iter().filter_map(|figure| figures(results, figure)));
-    parts.extend(callers(results));
-    parts.extend(comparisons(results));
+    parts.extend(callers(results, reader));
+    parts.extend(comparisons(results, reader));
     parts.extend(results.failures().map(|(case, client, failures, first)| {
         format!("{case}: {} calls of {} failed, such as: {first}", count(failures), client.name())
     }));
     parts.join("\n\n") + "\n"
 }
 
-fn provenance(results: &Results) -> String {
+pub(super) fn provenance(results: &Results) -> String {
     let versions = results.versions.iter().map(|(package, version)| format!("{package} {version}"));
     format!(
         "Medians of {} measurements of {} s each, 2 worker threads. {}.\n{}.",
@@ -43,7 +51,7 @@ fn figures(results: &Results, figure: Figure) -> Option<String> {
 }
 
 /// What is measured once a client: the memory of its callers and the instructions of a call.
-fn callers(results: &Results) -> Option<String> {
+fn callers(results: &Results, reader: Reader) -> Option<String> {
     let clients = &results.clients;
     let memory = clients.iter().map(|client| results.memory(*client).map(|value| format!("{value:.1}")));
     let instructions = clients.iter().map(|client| results.instructions.get(client).copied().map(number));
@@ -52,6 +60,9 @@ fn callers(results: &Results) -> Option<String> {
         ("Instructions for a GET".to_owned(), instructions.collect()),
     ];
     let table = table("Client alone", &names(clients), rows)?;
+    if reader == Reader::User {
+        return Some(table);
+    }
     let verdict = |name: &str, value: Option<f64>, most: f64| {
         let value = value?;
         let word = if value <= most { "met" } else { "short" };
@@ -65,13 +76,14 @@ fn callers(results: &Results) -> Option<String> {
     Some(format!("{table}\n\n{}", verdicts.join("; ")).trim_end().to_owned())
 }
 
-/// ha-redis as a multiple of others, next to what it is to be.
-fn comparisons(results: &Results) -> Option<String> {
+/// ha-redis as a multiple of others; for developers next to what it is to be.
+fn comparisons(results: &Results, reader: Reader) -> Option<String> {
     let comparisons = targets::comparisons(results.ours);
     let titles: Vec<_> = comparisons.iter().map(|comparison| comparison.title()).collect();
     let cell = |comparison: Comparison, case: Case| {
         let ratio = comparison.ratio(results, case)?;
-        Some(match comparison.target(case) {
+        let target = comparison.target(case).filter(|_| reader == Reader::Developer);
+        Some(match target {
             None => format!("{ratio:.2}"),
             Some(target) if target.is_met(ratio) => format!("{ratio:.2} ({} met)", target.text()),
             Some(target) => format!("{ratio:.2} ({} short)", target.text()),
@@ -105,7 +117,11 @@ fn names(clients: &[Client]) -> Vec<&'static str> {
 }
 
 /// A table without the rows that have nothing; `None` if that are all of them.
-fn table(title: &str, columns: &[&str], rows: Vec<(String, Vec<Option<String>>)>) -> Option<String> {
+pub(super) fn table(
+    title: &str,
+    columns: &[&str],
+    rows: Vec<(String, Vec<Option<String>>)>,
+) -> Option<String> {
     let mut lines = vec![[&[title], columns].concat().into_iter().map(str::to_owned).collect::<Vec<_>>()];
     for (name, cells) in rows.into_iter().filter(|(_, cells)| cells.iter().any(Option::is_some)) {
         let cells = cells.into_iter().map(|cell| cell.unwrap_or_else(|| "–".to_owned()));
@@ -135,7 +151,7 @@ fn row(cells: &[String], widths: &[usize]) -> String {
 }
 
 /// A number with as many digits as mean something.
-fn number(value: f64) -> String {
+pub(super) fn number(value: f64) -> String {
     match value {
         ..10.0 => format!("{value:.2}"),
         10.0..100.0 => format!("{value:.1}"),

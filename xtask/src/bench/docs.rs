@@ -1,0 +1,124 @@
+//! The figures of a run in the documentation: all of them in `docs/benchmarks.md`, and a bar chart in the README.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::chart;
+use super::figures::Figure;
+use super::plan::{Case, Client, Workload};
+use super::report::{self, Reader, number};
+use super::results::Results;
+use crate::output::count;
+
+/// This command writes what stands between these lines.
+const BEGIN: &str = "<!-- bench: begin -->\n";
+const END: &str = "<!-- bench: end -->\n";
+
+/// What the README shows, of all that was measured.
+const SHOWN: [u32; 3] = [1, 64, 1_024];
+const CLIENTS: [Client; 4] = [Client::HaRedis, Client::RedisRs, Client::Fred, Client::Rustis];
+/// The length of the longest bar.
+const WIDTH: f64 = 48.0;
+
+/// Writes the documents of this workspace.
+pub(super) fn write(results: &Results, workspace: &Path) -> Result<[PathBuf; 3], String> {
+    let file = |name: &str| workspace.join(name);
+    let (document, drawing, readme) =
+        (file("docs/benchmarks.md"), file("docs/benchmarks.svg"), file("README.md"));
+    replace_in(&document, &all(results))?;
+    chart::draw(results, &drawing).map_err(|error| format!("cannot write {}: {error}", drawing.display()))?;
+    replace_in(&readme, &summary(results))?;
+    Ok([document, drawing, readme])
+}
+
+fn replace_in(file: &Path, part: &str) -> Result<(), String> {
+    let cannot = |error: &dyn std::fmt::Display| format!("cannot write {}: {error}", file.display());
+    let text = fs::read_to_string(file).map_err(|error| cannot(&error))?;
+    let text = replaced(&text, part).ok_or_else(|| cannot(&"its marks for the figures are gone"))?;
+    fs::write(file, text).map_err(|error| cannot(&error))
+}
+
+/// `text` with `part` between its marks; `None` if it has none.
+fn replaced(text: &str, part: &str) -> Option<String> {
+    let (before, rest) = text.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    Some(format!("{before}{BEGIN}{}\n{END}{after}", part.trim_end()))
+}
+
+fn all(results: &Results) -> String {
+    let workloads: Vec<Workload> = results.cases.iter().map(|case| case.workload).collect();
+    let mut loads = vec!["| load | what it is |".to_owned(), "|---|---|".to_owned()];
+    for (place, workload) in workloads.iter().enumerate() {
+        if !workloads[..place].contains(workload) {
+            loads.push(format!("| {} | {} |", workload.title(), workload.description()));
+        }
+    }
+    format!(
+        "## Loads\n\n{}\n\n## Figures of {}\n\n![Throughput, processor time and latency](benchmarks.svg)\n\n{}",
+        loads.join("\n"),
+        results.machine.date,
+        report::markdown(results, Reader::User)
+    )
+}
+
+/// A bar chart in text, with where it was measured.
+fn summary(results: &Results) -> String {
+    let measured = |tasks: u32, client: Client| {
+        let case = Case { workload: Workload::Get64, tasks };
+        Some((tasks, client, results.median(case, client, Figure::Throughput)?))
+    };
+    let figures: Vec<_> = SHOWN
+        .into_iter()
+        .flat_map(|tasks| CLIENTS.into_iter().filter_map(move |client| measured(tasks, client)))
+        .collect();
+    format!(
+        "```text\nGET of 64 bytes: commands a second, by the number of tasks that share the client\n{}\n```\n\n\
+         Medians of {} runs of {}, {}.",
+        bars(&figures).join("\n"),
+        results.rounds,
+        results.machine.date,
+        results.machine.text()
+    )
+}
+
+/// A line for each figure, the number of tasks in the first of its group.
+fn bars(figures: &[(u32, Client, f64)]) -> Vec<String> {
+    let most = figures.iter().map(|(.., value)| *value).fold(f64::MIN_POSITIVE, f64::max);
+    let line = |(place, (tasks, client, value)): (usize, &(u32, Client, f64))| {
+        let is_first = place == 0 || figures[place - 1].0 != *tasks;
+        let group = if is_first { count((*tasks).into()) } else { String::new() };
+        let bar = "█".repeat((value / most * WIDTH).round().max(1.0) as usize);
+        format!("{group:>6}  {:<9} {bar} {}", client.name(), number(*value))
+    };
+    figures.iter().enumerate().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_between_the_marks_is_replaced() {
+        let text = format!("before\n{BEGIN}old\n{END}after\n");
+        let expected = format!("before\n{BEGIN}new\n{END}after\n");
+        assert_eq!(replaced(&text, "new\n\n").as_deref(), Some(expected.as_str()));
+        assert_eq!(replaced("no marks\n", "new"), None);
+    }
+
+    #[test]
+    fn the_documents_have_their_marks() {
+        for document in [include_str!("../../../README.md"), include_str!("../../../docs/benchmarks.md")] {
+            assert!(replaced(document, "new").is_some());
+        }
+    }
+
+    #[test]
+    fn bars_are_as_long_as_their_figures() {
+        let figures = [(1, Client::HaRedis, 1.0), (64, Client::HaRedis, 1_000.0), (64, Client::Fred, 500.0)];
+        let lines = bars(&figures);
+        let length = |line: &String| line.matches('█').count();
+        assert_eq!(lines.iter().map(length).collect::<Vec<_>>(), [1, 48, 24]);
+        assert!(lines[1].starts_with("    64  ha-redis "), "{}", lines[1]);
+        assert!(lines[2].starts_with("        fred "), "{}", lines[2]);
+    }
+}

@@ -1,27 +1,28 @@
-//! ha-redis on Tokio: a Redis client for services that must stay up.
+// The README has links that work outside of rustdoc. These come first, so that rustdoc takes them.
+//! [configuration]: crate::guide::configuration
+//! [`Connection`]: crate::Connection
+//! [`DedicatedConnection`]: crate::DedicatedConnection
+//! [errors and retries]: crate::guide::errors_and_retries
+//! [`Events`]: crate::Events
+//! [failover]: crate::guide::failover
+//! [`Outcome`]: crate::Outcome
+//! [pub/sub]: crate::guide::pubsub
+//! [`PubSub`]: crate::PubSub
+//! [`RedisConfig`]: crate::RedisConfig
+//! [`RedisErrorExt`]: crate::RedisErrorExt
+//! [replica reads]: crate::guide::replica_reads
+//! [`TokioRuntime`]: crate::TokioRuntime
+//! [tuning]: crate::guide::tuning
 //!
-//! ```no_run
-//! use ha_redis_tokio::{RedisClient, RedisConfig, redis::AsyncCommands};
-//!
-//! #[tokio::main]
-//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let config: RedisConfig = "redis://localhost:6379".parse()?;
-//!     let client = RedisClient::connect(config).await?;
-//!     let mut redis = client.connection();
-//!     redis.set::<_, _, ()>("key", "value").await?;
-//!     let value: String = redis.get("key").await?;
-//!     println!("{value}");
-//!     client.close().await;
-//!     Ok(())
-//! }
-//! ```
-//!
-//! With the feature `sentinel` the client follows the master that Redis Sentinel names, and with `tls` its
-//! connections may be encrypted; see [`RedisConfig`] for the forms of its URL.
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod client;
 mod tokio_runtime;
 
 pub use client::{RedisClient, retry};
+#[doc(no_inline)]
+pub use ha_redis_core::redis;
+#[doc(inline)]
 pub use ha_redis_core::*;
 pub use tokio_runtime::TokioRuntime;

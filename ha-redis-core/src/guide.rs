@@ -11,8 +11,9 @@
 //! | [`pubsub`] | How does a subscriber survive lost connections? |
 //! | [`tuning`] | Which settings matter for throughput, latency and memory? |
 
-/// A module that is a guide. The files link to each other and to documentation pages; the definitions that stand first replace
-/// these links by those of rustdoc. The examples need a runtime crate: the package of the examples compiles them.
+/// A module that is a guide. The files link to each other and to documentation pages; the definitions that stand first
+/// replace these links by those of rustdoc. The examples need a runtime crate: the package of the examples compiles
+/// them.
 macro_rules! guide {
     ($(#[doc = $summary:literal])* $name:ident, $text:expr) => {
         $(#[doc = $summary])*

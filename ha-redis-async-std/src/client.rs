@@ -1,4 +1,4 @@
-//! The front door.
+//! The client of this runtime.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -8,10 +8,11 @@ use ha_redis_core::{Client, Error, RedisConfig, RetryPolicy, TopologySource};
 
 use crate::async_std_runtime::AsyncStdRuntime;
 
-/// A Redis client on async-std: of one server, or of the master that Sentinels name.
+/// A Redis client on async-std, for one server or for the master that Sentinels name. It creates the handles that
+/// callers use.
 ///
-/// All it does is in [`Client`], which it dereferences to; this type only brings the runtime. It is cheap to
-/// clone, and all clones are one client.
+/// It dereferences to [`Client`], which has all methods but the constructors. It is cheap to clone, and all clones are
+/// one client.
 ///
 /// ```no_run
 /// use ha_redis_async_std::{RedisClient, RedisConfig, redis::AsyncCommands};
@@ -24,19 +25,30 @@ use crate::async_std_runtime::AsyncStdRuntime;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// | for | use |
+/// |---|---|
+/// | commands, pipelines, transactions, scripts, scans | [`connection`](Client::connection) |
+/// | reads from replicas | [`replica_connection`](Client::replica_connection) |
+/// | `WATCH`, `MULTI` by hand, another database | [`dedicated`](Client::dedicated) |
+/// | subscriptions | [`pubsub`](Client::pubsub) |
+/// | several commands that may be repeated as a whole | [`retry`](Client::retry) |
+/// | Sentinel's own commands | `sentinel_connection` (feature `sentinel`) |
+/// | what happens to connections and servers | [`events`](Client::events) |
+/// | the servers as they are now | [`topology`](Client::topology), [`health_check`](Client::health_check) |
 #[derive(Clone, Debug)]
 pub struct RedisClient {
     client: Client,
 }
 
 impl RedisClient {
-    /// A client that has not connected yet: it does so with [`Client::initialize`] or with its first command. It
-    /// runs on async-std's executor.
+    /// Returns a client that has not connected yet: it connects with [`Client::initialize`] or with its first command.
+    /// It runs on async-std's executor.
     pub fn new(config: RedisConfig) -> Self {
         Self::on(config, AsyncStdRuntime::new())
     }
 
-    /// As [`RedisClient::new`], with the runtime as an argument.
+    /// Returns a client as [`RedisClient::new`] does, with the runtime as an argument.
     ///
     /// ```
     /// use ha_redis_async_std::{AsyncStdRuntime, RedisClient, RedisConfig};
@@ -53,10 +65,11 @@ impl RedisClient {
         Self { client: Client::with_topology_source(config, Arc::new(AsyncStdRuntime::new()), source) }
     }
 
-    /// A client that has a connection to the master.
+    /// Returns a client that has a connection to the master.
     ///
     /// # Errors
-    /// As [`Client::initialize`]; the client is given up then.
+    /// The errors of [`Client::initialize`], within the same bounds. The client is dropped then. To keep a client that
+    /// starts before its server, use [`RedisClient::new`].
     pub async fn connect(config: RedisConfig) -> Result<Self, Error> {
         let client = Self::new(config);
         client.initialize().await?;
@@ -72,14 +85,15 @@ impl Deref for RedisClient {
     }
 }
 
-/// Runs `operation`, and runs it again by `policy` when it fails for a reason that may pass: a lost connection, a
-/// timeout, a server that is loading or no master. For operations that use more than one client; see
-/// [`Client::retry`] for those that use one.
+/// Runs `operation`, and runs it again by `policy` when it fails for a reason that may be temporary: a lost connection,
+/// a timeout, a server that is loading, or no master. It is for operations that use more than one client;
+/// [`Client::retry`] is for those that use one.
 ///
-/// The whole is repeated whatever became of its commands: whoever calls this says that it may run twice.
+/// The whole operation is repeated whatever became of its commands. **By calling this, you state that it may run
+/// twice.**
 ///
 /// # Errors
-/// The last attempt's.
+/// The error of the last attempt.
 ///
 /// ```no_run
 /// use ha_redis_async_std::redis::{self, AsyncCommands};

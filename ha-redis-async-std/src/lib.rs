@@ -15,6 +15,8 @@
 //!
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// A feature of the core, which this crate always turns on.
+#![cfg_attr(docsrs, allow(unexpected_cfgs), doc(auto_cfg(hide(feature = "aio"))))]
 
 mod async_std_runtime;
 mod client;

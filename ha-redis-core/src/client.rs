@@ -32,17 +32,28 @@ use crate::topology::{Topology, TopologySource};
 /// How long [`Client::close`] waits for sockets to close that have nothing left to wait for.
 const CLOSING: Duration = Duration::from_secs(1);
 
-/// A client of one Redis master, or of a master that Sentinels watch over.
+/// A client of one Redis server, or of the master that Sentinels name. It creates the handles that callers use.
 ///
-/// Runtime crates wrap it as their `RedisClient`. It is cheap to clone; all clones are one client. When the last
-/// clone and the last [`Connection`] are dropped, its tasks and sockets end.
+/// | for | use |
+/// |---|---|
+/// | commands, pipelines, transactions, scripts, scans | [`connection`](Self::connection) |
+/// | reads from replicas | [`replica_connection`](Self::replica_connection) |
+/// | `WATCH`, `MULTI` by hand, another database | [`dedicated`](Self::dedicated) |
+/// | subscriptions | [`pubsub`](Self::pubsub) |
+/// | several commands that may be repeated as a whole | [`retry`](Self::retry) |
+/// | Sentinel's own commands | `sentinel_connection` (feature `sentinel`) |
+/// | what happens to connections and servers | [`events`](Self::events) |
+/// | the servers as they are now | [`topology`](Self::topology), [`health_check`](Self::health_check) |
+///
+/// Runtime crates wrap it as their `RedisClient`. A client is cheap to clone, and all clones are one client. Its tasks
+/// and sockets end with [`close`](Self::close), or when the last clone and the last handle are dropped.
 #[derive(Clone, Debug)]
 pub struct Client {
     core: Arc<ClientGuard>,
 }
 
 impl Client {
-    /// A client that runs on `runtime`. It does nothing before [`Client::initialize`] or its first command.
+    /// Returns a client that runs on `runtime`. It connects with [`Client::initialize`] or with its first command.
     pub fn new(config: RedisConfig, runtime: Arc<dyn Runtime>) -> Self {
         Self { core: Arc::new(ClientGuard::new(Core::new(config, runtime, None))) }
     }
@@ -57,13 +68,22 @@ impl Client {
         Self { core: Arc::new(ClientGuard::new(Core::new(config, runtime, Some(Box::new(source))))) }
     }
 
-    /// Starts the client and waits until it has a connection to the master. Calling it again, or from many
-    /// tasks at once, does no harm.
+    /// Starts the client and waits until it has a connection to the master. Calling it again, or from many tasks at
+    /// once, is harmless.
+    ///
+    /// It ends within twice `socket_connect_timeout` (4 s) without Sentinels: one for reading certificate files, where
+    /// the configuration has any, and one for the first attempt to connect. With Sentinels it ends within
+    /// `failover_wait` (10 s), or `socket_connect_timeout` if that is more.
     ///
     /// # Errors
-    /// When the first attempt to connect fails, within `socket_connect_timeout`. With Sentinels: when none of them
-    /// knows a master, or none can be asked; a master that cannot be reached is waited for, up to
-    /// `failover_wait`, since a failover may be under way. The client goes on trying in the background.
+    /// - The configuration needs a feature that is not compiled in, or a certificate file that cannot be read.
+    /// - Without Sentinels, the first attempt to connect failed.
+    /// - With Sentinels, none of them answered or none knows the master, or the master refuses the client for a reason
+    ///   that waiting does not change, such as a wrong password. A master that cannot be reached is no error before the
+    ///   bound, because a failover may be in progress.
+    /// - The client is closed.
+    ///
+    /// After an error the client continues to try in the background, unless it is closed or the configuration is wrong.
     pub async fn initialize(&self) -> Result<(), Error> {
         let asked = self.core.runtime.now();
         start(&self.core, None).await?;
@@ -77,7 +97,7 @@ impl Client {
         }
     }
 
-    /// A handle for commands. It follows every failover by itself.
+    /// Returns a handle for commands. It follows every failover.
     pub fn connection(&self) -> Connection {
         Connection::new(self.caller())
     }
@@ -86,70 +106,134 @@ impl Client {
         Caller::new(Arc::clone(&self.core), Arc::clone(&self.core.call_options))
     }
 
-    /// A handle for reads, which the healthy replicas serve: each call goes to one that the setting `replica_strategy`
-    /// chooses.
+    /// Returns a handle for reads. Each call goes to a healthy replica, which the setting `replica_strategy` chooses.
     ///
-    /// Healthy is a replica that the Sentinels do not find down, that answers, whose link to its master is up, that has
-    /// the history of the master that the client follows, and that lags no more than `replica_max_lag`. All of that is
-    /// looked at about every second, so a read may find data that is older by so much. Calls of one handle may go to
-    /// different replicas, so a later read may find older data than an earlier one; the commands of a pipeline go
-    /// to one. The steps of a scan stay with one replica for as long as it is healthy;
-    /// after that a step with another cursor than 0 fails, since the cursor means something to that server alone.
+    /// ```no_run
+    /// # #[cfg(feature = "aio")]
+    /// # mod example {
+    /// # use ha_redis_core::Client;
+    /// # use ha_redis_core::redis::{AsyncCommands, RedisResult};
+    /// async fn title(client: &Client) -> RedisResult<Option<String>> {
+    ///     let mut replicas = client.replica_connection();
+    ///     replicas.get("article:1:title").await
+    /// }
+    /// # }
+    /// ```
     ///
-    /// A call that fails on one replica is repeated on another at once. While there is no healthy one, the
-    /// master serves the reads; with `replica_fallback = false` they wait for a replica up to `failover_wait`, and then
-    /// fail with an error that says what is wrong with each.
+    /// A replica is **healthy** when the Sentinels do not report it as down, it answers, its link to its master is up,
+    /// it has the history of the master that the client follows, and it lags no more than `replica_max_lag`. The client
+    /// checks that about every second, so a read may see data that is older by so much.
     ///
-    /// A command that may write is refused before it is sent, and so is one that may wait on the server.
+    /// - A call that fails on one replica is repeated on another one at once.
+    /// - While no replica is healthy, the master serves the reads. With `replica_fallback = false` they wait for a
+    ///   replica, up to `failover_wait`, and then fail with an error that names the problem of each replica.
+    /// - A command that may write, or that blocks on the server, is refused before it is sent.
+    /// - A later call of the same handle may see older data than an earlier one, because it may go to another replica.
+    ///   The commands of one pipeline go to one replica.
+    /// - The steps of a scan stay with one replica while it is healthy. After that a step with another cursor than 0
+    ///   fails, because the cursor has a meaning on that server alone.
     ///
-    /// The client connects to replicas when the first such handle is used. Without Sentinels it learns of them from the
-    /// server itself.
+    /// The client connects to replicas when the first such handle is used. Without Sentinels, the server lists its
+    /// replicas. [`guide::replica_reads`](crate::guide::replica_reads) has the details.
     pub fn replica_connection(&self) -> Connection {
         self.replica_connection_by(self.config().replica_strategy())
     }
 
-    /// As [`Client::replica_connection`], with a choice of one's own, or another
-    /// [`ReplicaStrategy`](crate::ReplicaStrategy) than the configured one.
+    /// Returns a handle for reads, as [`Client::replica_connection`] does, with another
+    /// [`ReplicaStrategy`](crate::ReplicaStrategy) than the configured one, or a [`ReplicaChoice`] of your own.
     pub fn replica_connection_by(&self, choice: impl ReplicaChoice) -> Connection {
         Connection::new(self.caller().reading_replicas(Arc::new(choice)))
     }
 
-    /// A connection that nobody else uses, for WATCH or MULTI by hand. At most `max_connections` are open at a
-    /// time, less the `shared_connections` that the handles share; one is always allowed.
+    /// Returns a connection that nobody else uses: for `WATCH`, for `MULTI` by hand, or for another database.
+    ///
+    /// Dropping it gives it back. At most `max_connections` connections are open at a time, less the `shared_connections` that the
+    /// handles share; one dedicated connection is always allowed. When all are in use, callers wait in order.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "aio")]
+    /// # mod example {
+    /// # use ha_redis_core::Client;
+    /// # use ha_redis_core::redis::{self, AsyncCommands};
+    /// /// Takes `amount` from the balance; false if there is not enough.
+    /// async fn withdraw(client: &Client, amount: i64) -> Result<bool, Box<dyn std::error::Error>> {
+    ///     let mut own = client.dedicated().await?;
+    ///     loop {
+    ///         redis::cmd("WATCH").arg("balance").exec_async(&mut own).await?;
+    ///         let balance: i64 = own.get("balance").await?;
+    ///         if balance < amount {
+    ///             redis::cmd("UNWATCH").exec_async(&mut own).await?;
+    ///             return Ok(false);
+    ///         }
+    ///         let mut transaction = redis::pipe();
+    ///         transaction.atomic().decr("balance", amount);
+    ///         // EXEC returns nil when somebody else has changed the balance: read it again.
+    ///         let done: Option<(i64,)> = transaction.query_async(&mut own).await?;
+    ///         if done.is_some() {
+    ///             return Ok(true);
+    ///         }
+    ///     }
+    /// }
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// When there is no free connection, and none can be made, within `failover_wait`.
+    /// When no connection is free, and none can be made, within `failover_wait` or `call_timeout`, whichever is
+    /// shorter. The error is an authentication or permission error when the server refuses the client.
+    ///
+    /// # Cancellation safety
+    /// Dropping the future gives up the place in the queue, and nothing else. A connection that was being made goes to
+    /// the next caller or becomes idle. [`DedicatedConnection`] documents what happens to calls.
     pub async fn dedicated(&self) -> Result<DedicatedConnection, Error> {
         DedicatedConnection::take(&self.core).await
     }
 
-    /// A subscriber, on a connection of its own: a stream of messages that resubscribes by itself.
+    /// Returns a subscriber, on a connection of its own: a stream of messages that resubscribes after a lost
+    /// connection.
     ///
     /// # Errors
-    /// When no connection to the master can be made within `failover_wait` and `socket_timeout` together.
+    /// When no connection to the master can be made within `failover_wait` and `socket_timeout` together, or within
+    /// `call_timeout` if that is shorter.
     pub async fn pubsub(&self) -> Result<PubSub, Error> {
         PubSub::open(&self.core).await
     }
 
-    /// The configuration that the client was made with.
+    /// Returns the configuration that the client was created with.
     pub fn config(&self) -> &RedisConfig {
         &self.core.config
     }
 
-    /// Whether Sentinels say who is master.
+    /// Returns true if Sentinels name the master.
     pub fn is_sentinel_mode(&self) -> bool {
         self.core.config.use_sentinel()
     }
 
-    /// Runs `operation`, and runs it again (up to `retry_attempts` times, with the configured backoff) when it
-    /// fails for a reason that may pass: a lost connection, a timeout, a server that is still loading or no master after
-    /// its calls have waited for that.
+    /// Runs `operation`, and runs it again when it fails for a reason that may be temporary: a lost connection, a
+    /// timeout, or a server that is still loading, or no master, after the calls have waited for that. It runs up to
+    /// `retry_attempts` more times, with the configured backoff and within the retry budget.
     ///
-    /// The whole operation is repeated whatever became of its commands: whoever calls this says that running it
-    /// twice does no harm. The connection it is given does not retry by itself.
+    /// The whole operation is repeated whatever became of its commands. **By calling this, you state that the operation
+    /// may run twice.** The connection that it receives does not retry calls of its own.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "aio")]
+    /// # mod example {
+    /// # use ha_redis_core::Client;
+    /// # use ha_redis_core::redis::{AsyncCommands, RedisResult};
+    /// /// Publishes the draft. Publishing the same draft twice is harmless.
+    /// async fn publish(client: &Client) -> RedisResult<()> {
+    ///     client
+    ///         .retry(|mut redis| async move {
+    ///             let draft: String = redis.get("article:draft").await?;
+    ///             redis.set::<_, _, ()>("article:published", draft).await
+    ///         })
+    ///         .await
+    /// }
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// The last attempt's.
+    /// The error of the last attempt.
     pub async fn retry<T, F, Fut>(&self, operation: F) -> RedisResult<T>
     where
         F: FnMut(Connection) -> Fut,
@@ -158,10 +242,10 @@ impl Client {
         self.retry_with(self.core.call_options.policy, operation).await
     }
 
-    /// As [`Client::retry`], by a policy of the caller's own.
+    /// Runs `operation` as [`Client::retry`] does, with another policy than the configured one.
     ///
     /// # Errors
-    /// The last attempt's.
+    /// The error of the last attempt.
     pub async fn retry_with<T, F, Fut>(&self, policy: RetryPolicy, mut operation: F) -> RedisResult<T>
     where
         F: FnMut(Connection) -> Fut,
@@ -179,7 +263,7 @@ impl Client {
         repeat(&*self.core.runtime, policy, budget, attempt).await
     }
 
-    /// Asks the master for a sign of life. Ends within `socket_timeout`.
+    /// Sends `PING` and `ROLE` to the master, without retries. Ends within `socket_timeout`.
     pub async fn health_check(&self) -> Health {
         let runtime = &*self.core.runtime;
         let asked = runtime.now();
@@ -216,7 +300,7 @@ impl Client {
         }
     }
 
-    /// The address of the master: the configured one, or what the Sentinels say now.
+    /// Returns the address of the master: the configured one, or the one that the Sentinels name now.
     ///
     /// # Errors
     /// As [`Client::topology`].
@@ -227,7 +311,7 @@ impl Client {
         Ok(self.core.config.address())
     }
 
-    /// The addresses of the master's replicas, healthy or not.
+    /// Returns the addresses of the master's replicas, healthy or not.
     ///
     /// # Errors
     /// As [`Client::topology`].
@@ -236,11 +320,11 @@ impl Client {
         Ok(replicas.into_iter().map(|replica| replica.address).collect())
     }
 
-    /// Asks the Sentinels (or, without them, the server itself) for the servers as they are now.
+    /// Asks the Sentinels (or, without them, the server itself) which servers there are now.
     ///
     /// # Errors
-    /// When no Sentinel can be asked, or none knows the master: the error lists the Sentinels and what each said.
-    /// Without Sentinels, when the server cannot be asked.
+    /// When no Sentinel answers, or none knows the master: the error lists the Sentinels and the answer of each.
+    /// Without Sentinels, when the server does not answer.
     pub async fn topology(&self) -> Result<Topology, Error> {
         start(&self.core, None).await?;
         self.core.lifecycle.check_open()?;
@@ -282,28 +366,30 @@ impl Client {
         }
     }
 
-    /// What happens to the connections and servers from now on: see [`Events`].
+    /// Returns a stream of what happens to the connections and servers from now on.
     pub fn events(&self) -> Events {
         self.core.events.listen()
     }
 
-    /// A connection to a Sentinel that answers, for its own commands: `SENTINEL CKQUORUM`, `SENTINEL MASTERS` and so on.
+    /// Returns a connection to a Sentinel that answers, for its own commands: `SENTINEL CKQUORUM`, `SENTINEL MASTERS`
+    /// and so on.
     ///
     /// # Errors
-    /// Without Sentinels in the configuration; or when none can be reached: the error lists them.
+    /// When the configuration has no Sentinels, or when none can be reached: the error lists them.
     #[cfg(feature = "sentinel")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "sentinel")))]
     pub async fn sentinel_connection(&self) -> Result<SentinelConnection, Error> {
         SentinelConnection::open(&self.core).await
     }
 
-    /// Closes the client: takes no new calls, waits up to `socket_timeout` for those in flight, and ends all
-    /// connections. Calling it again does no harm.
+    /// Closes the client: refuses new calls, waits up to `socket_timeout` for those in flight, and ends all
+    /// connections. Calling it again is harmless.
     ///
-    /// What it returns says how many calls did not finish in time, and what became of them.
+    /// Returns how many calls did not finish in time, and their outcomes.
     ///
     /// # Cancellation safety
-    /// Dropped before its end, it leaves the client closed for new calls; those in flight end by their own bounds, and
-    /// their connections with them, or when the last handle is dropped.
+    /// Dropping the future leaves the client closed for new calls. Calls in flight end by their own bounds. Their
+    /// connections end with them, or when the last handle is dropped.
     pub async fn close(&self) -> CloseReport {
         let runtime = &*self.core.runtime;
         self.core.close(&closed());
@@ -320,8 +406,8 @@ impl Client {
     }
 }
 
-/// Fails for a reply that says that the server serves nobody now. A question that this user may not ask, or that the server
-/// does not know, is answered by any error.
+/// Fails for a reply that says that the server serves nobody now. A question that this user may not ask, or that the
+/// server does not know, is answered by any error.
 fn check_state(reply: Value) -> Result<(), Error> {
     match reply {
         Value::ServerError(error) if will_pass(&error) => {
@@ -331,11 +417,12 @@ fn check_state(reply: Value) -> Result<(), Error> {
     }
 }
 
-/// Runs `operation`, and runs it again by `policy` when it fails for a reason that may pass: for operations that use
-/// more than one client, or none of ours. `runtime` brings the time; runtime crates have a function without it.
+/// Runs `operation`, and runs it again by `policy` when it fails for a reason that may be temporary: for operations
+/// that use more than one client. `runtime` provides the time; runtime crates have a function of this name without that
+/// argument.
 ///
 /// # Errors
-/// The last attempt's.
+/// The error of the last attempt.
 pub async fn retry<T, F, Fut>(runtime: &dyn Runtime, policy: RetryPolicy, operation: F) -> RedisResult<T>
 where
     F: FnMut() -> Fut,

@@ -18,7 +18,7 @@ pub struct CloseReport {
 }
 
 impl CloseReport {
-    /// Whether every call in flight was answered.
+    /// Returns true if every call in flight was answered.
     pub fn is_clean(&self) -> bool {
         *self == Self::default()
     }

@@ -16,35 +16,39 @@ use crate::error::{Error, Kind, Outcome};
 use crate::proto::{Reply, Transaction};
 use crate::retry::RetryPolicy;
 
-/// A connection to the master, whichever server that is: cheap to clone, and shared underneath. One from
-/// [`Client::replica_connection`](crate::Client::replica_connection) reads from its replicas.
+/// A handle for commands: cheap to clone, and shared underneath. Its calls go to the master, whichever server that is.
+/// A handle from [`Client::replica_connection`](crate::Client::replica_connection) reads from replicas.
 ///
-/// A handle sends its calls one after another over one connection. Between two handles, clones or not, there is no
-/// order: they may use different [lanes](crate::RedisConfig::shared_connections).
+/// With a runtime crate it implements
+/// [`redis::aio::ConnectionLike`](https://docs.rs/redis/latest/redis/aio/trait.ConnectionLike.html), so
+/// `redis::AsyncCommands`, `cmd`, `pipe`, `Script` and scans work on it.
 ///
-/// With a runtime crate it implements [`redis::aio::ConnectionLike`], so that `redis::AsyncCommands`, `cmd`,
-/// `pipe`, `Script` and scans work on it. A scan goes on only at the server process that gave its cursor: after a failover
-/// or a restart its next step fails, and it is to begin again with cursor 0.
+/// # Order
+/// The server receives the calls of one handle in order. Between two handles, clones or not, there is no order: they
+/// may use different [shared connections](crate::RedisConfig::shared_connections).
 ///
-/// A call waits for a connection as long as `failover_wait`, and as long for a server that refuses it for a reason that
-/// passes (a failover, a replica that is missing, data that is loaded); for its reply it waits as long as
-/// `socket_timeout`. It is sent again, up to `retry_attempts` times, when that can do no harm. A call that fails tells
-/// what became of it: see [`Outcome`] and [`RedisErrorExt`](crate::RedisErrorExt).
+/// # Waiting and retries
+/// A call waits for a connection, and for a server that refuses it for a temporary reason (a failover, a missing
+/// replica, loading data), up to `failover_wait`. It waits for its reply up to `socket_timeout`. The client sends it
+/// again, up to `retry_attempts` times, when that can do no harm. The error of a call reports what became of it: see
+/// [`Outcome`] and [`RedisErrorExt`](crate::RedisErrorExt).
 ///
-/// A command that is marked `set_no_response(true)` is sent; its reply is read and dropped, and the call returns nil as
-/// soon as the command is on its way. What goes wrong before that is told, what goes wrong later is not. In a
-/// pipeline the mark means nothing, and a command that waits on the server is waited for.
-///
-/// Commands that wait on the server (`BLPOP`, `XREAD BLOCK`, …) leave the shared connection by themselves
-/// for one of their own, and take their time limit from their own argument. Those that would change the
-/// connection for everybody (`WATCH`, `SELECT`, `SUBSCRIBE`, subcommands of `CLIENT` that are not known, …) are refused
-/// before they are sent: see
-/// [`DedicatedConnection`](crate::DedicatedConnection) and [`PubSub`](crate::PubSub). So is `WAIT` by itself, which asks about the writes of its own
-/// connection: it belongs into a pipeline behind them.
+/// # Commands with special treatment
+/// - **Blocking commands** (`BLPOP`, `XREAD BLOCK`, …) use connections of their own, and take their time limit from
+///   their argument.
+/// - **Commands that would change the connection for everybody** (`WATCH`, `SELECT`, `SUBSCRIBE`, unknown subcommands
+///   of `CLIENT`, …) are refused before they are sent. Use a [`DedicatedConnection`](crate::DedicatedConnection) or
+///   [`PubSub`](crate::PubSub).
+/// - **`WAIT`** by itself is refused, because it asks about the writes of its own connection. Send it in a pipeline,
+///   behind them.
+/// - **A scan** continues only on the server process that gave its cursor. After a failover or a restart its next step
+///   fails; start again with cursor 0.
+/// - **`set_no_response(true)`**: the call returns nil as soon as the command is staged for sending, and its reply is
+///   read and dropped. Errors before that are returned, later ones are not. In a pipeline the mark has no effect, and a
+///   blocking command is awaited.
 ///
 /// # Cancellation safety
-/// A call that is dropped before its end may or may not run on the server. The connection stays in step: no
-/// other call ever sees its reply.
+/// A call that is dropped before its end may or may not run on the server. No other call ever sees its reply.
 #[derive(Debug)]
 pub struct Connection {
     caller: Caller,
@@ -61,23 +65,22 @@ impl Connection {
         Self { caller }
     }
 
-    /// The same connection for calls of which more, or fewer, may be sent again when their reply is lost. For one
-    /// call: `redis.clone().with_retry_safety(RetrySafety::Anything).incr("visits", 1)`.
+    /// Sets which calls of this handle may be sent again when their reply is lost. For one call:
+    /// `redis.clone().with_retry_safety(RetrySafety::Anything).incr("visits", 1)`.
     #[must_use]
     pub fn with_retry_safety(mut self, safety: RetrySafety) -> Self {
         self.caller.options_mut().safety = safety;
         self
     }
 
-    /// The same connection for calls by another retry policy.
+    /// Sets the retry policy for the calls of this handle.
     #[must_use]
     pub fn with_retry_policy(mut self, policy: RetryPolicy) -> Self {
         self.caller.options_mut().policy = policy;
         self
     }
 
-    /// The same connection for calls that take at most so long, with all their waits and attempts; `None` for no such
-    /// bound.
+    /// Sets how long a call of this handle may take, with all its waits and attempts; `None` for no such bound.
     #[must_use]
     pub fn with_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.caller.options_mut().timeout = timeout.into();
@@ -94,7 +97,7 @@ impl Connection {
         self
     }
 
-    /// Sends a command. An error that the server answers with is a [`Value::ServerError`].
+    /// Sends a command and returns the reply. An error reply is a [`Value::ServerError`].
     ///
     /// # Errors
     /// When no reply came, or none could come: see [`Error`].
@@ -106,8 +109,8 @@ impl Connection {
         Requesting(self.caller.call(Call::Command(command)))
     }
 
-    /// Sends a pipeline: one value a command, or, when it is atomic, the commands' values as EXEC gave them (or
-    /// nil), as one.
+    /// Sends a pipeline and returns one value for each command. For an atomic pipeline it returns one value: the
+    /// commands' values as `EXEC` returned them, or nil.
     ///
     /// # Errors
     /// When no reply came, or none could come; and when the server discarded the transaction.

@@ -25,21 +25,23 @@ use crate::retry::RefusalWait;
 use crate::tasks::start::start;
 use crate::time::{sleep_until, until};
 
-/// A connection to the master that nobody else uses, from [`Client::dedicated`](crate::Client::dedicated): for
-/// WATCH, for MULTI by hand, for another database.
+/// A connection to the master that nobody else uses, from [`Client::dedicated`](crate::Client::dedicated): for `WATCH`,
+/// for `MULTI` by hand, or for another database. [`Client::dedicated`](crate::Client::dedicated) has an example.
 ///
-/// It stays with the server it was made to. When that connection ends, by a failover for example, every further
-/// call fails, as not sent: what WATCH watched is gone, so nothing is tried again behind the caller's back. Drop
-/// it, and take another.
+/// It stays with the server that it was made to. When the connection ends, by a failover for example, every further
+/// call fails, as not sent. The client does not retry such a call, because the server has forgotten what `WATCH`
+/// watched. Drop the connection and take another one.
 ///
-/// A refusal that passes on the same server, such as `NOREPLICAS`, is waited for as on other handles, until the caller has
-/// changed the connection's own state: a transaction that is refused has forgotten what WATCH watched. One that needs
-/// another master is told at once.
+/// When the server refuses a call for a reason that is temporary on the same server, such as `NOREPLICAS`, the call
+/// waits, as on other handles. It does not wait once the caller has changed the connection's own state, because a
+/// refused transaction has forgotten what `WATCH` watched. A refusal that needs another master is returned at once.
 ///
-/// Dropping it gives the connection back, or closes it when its own state was changed.
+/// Dropping the connection gives it back to the client. The client closes it when the caller has changed its state, or
+/// when a reply is outstanding.
 ///
 /// # Cancellation safety
-/// A call that is dropped before its end may or may not run on the server; a later call never sees its reply.
+/// A call that is dropped before its end may or may not run on the server. A later call never sees its reply. Dropping
+/// the connection after that closes it, which ends a blocking command on the server.
 #[derive(Debug)]
 pub struct DedicatedConnection {
     core: Arc<ClientGuard>,
@@ -58,7 +60,7 @@ impl DedicatedConnection {
         Ok(Self { core: Arc::clone(core), shard, borrowed })
     }
 
-    /// Sends a command. An error that the server answers with is a [`Value::ServerError`].
+    /// Sends a command and returns the reply. An error reply is a [`Value::ServerError`].
     ///
     /// # Errors
     /// When no reply came, or none could come: see [`Error`].
@@ -71,7 +73,8 @@ impl DedicatedConnection {
         }
     }
 
-    /// Sends a pipeline, as [`Connection::request_pipeline`](crate::Connection::request_pipeline) does.
+    /// Sends a pipeline and returns its values, as
+    /// [`Connection::request_pipeline`](crate::Connection::request_pipeline) does.
     ///
     /// # Errors
     /// When no reply came, or none could come; and when the server discarded the transaction.

@@ -28,8 +28,8 @@ pub struct Health {
 }
 
 impl Health {
-    /// Whether the master answered and serves callers. One that is loading its data, or is busy with a script, answers
-    /// and does not serve; a user who may not run PING gets an answer, too.
+    /// Returns true if the master answered and serves callers. A master that loads its data, or is busy with a script,
+    /// answers and does not serve. A refused `PING` is an answer, too.
     pub fn is_healthy(&self) -> bool {
         self.latency.is_some() && self.error.is_none()
     }

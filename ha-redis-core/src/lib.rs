@@ -1,13 +1,14 @@
 //! The runtime-agnostic core of ha-redis, a Redis client for services that must stay up.
 //!
-//! Services depend on a runtime crate: `ha-redis-tokio`, `ha-redis-async-std` or `ha-redis-smol`. These re-export everything
-//! from here and add a `RedisClient`. This crate implements the client without a runtime: it opens no socket, reads no clock
-//! and starts no task by itself. To run the client on a runtime of your own, implement [`runtime::Runtime`] and pass it to
-//! [`Client::new`].
+//! Services depend on a runtime crate: `ha-redis-tokio`, `ha-redis-async-std` or `ha-redis-smol`. These re-export
+//! everything from here and add a `RedisClient`. This crate implements the client without a runtime: it opens no
+//! socket, reads no clock and starts no task by itself. To run the client on a runtime of your own, implement
+//! [`runtime::Runtime`] and pass it to [`Client::new`].
 //!
 //! - [`Client`] creates the handles: [`Connection`], [`DedicatedConnection`], [`PubSub`] and [`Events`].
 //! - [`RedisConfig`] has the settings, from a builder or a URL.
-//! - [`Error`] is what fails, [`Outcome`] what became of the command, [`RetrySafety`] and [`RetryPolicy`] what is sent again.
+//! - [`Error`] is what fails, [`Outcome`] what became of the command, [`RetrySafety`] and [`RetryPolicy`] what is sent
+//!   again.
 //! - [`guide`] explains all of it.
 //!
 //! | feature | adds |
@@ -90,7 +91,6 @@ pub use redis;
 pub use replica_choice::{ReplicaCandidate, ReplicaChoice, ReplicaStrategy, SelectionContext};
 pub use retry::RetryPolicy;
 #[cfg(feature = "sentinel")]
-#[cfg_attr(docsrs, doc(cfg(feature = "sentinel")))]
 pub use sentinel_connection::SentinelConnection;
 pub use tasks::subscriber::PubSubEvent;
 pub use topology::{Replica, SentinelState, Topology, TopologySource, TopologyUpdate};

@@ -17,18 +17,20 @@ use crate::time::{Elapsed, until};
 use crate::topology::AddressSource;
 
 /// A connection to one of the Sentinels, from [`Client::sentinel_connection`](crate::Client::sentinel_connection), for
-/// `SENTINEL CKQUORUM`, `SENTINEL MASTERS` and all else that a Sentinel can be asked. With a runtime crate it implements
-/// [`redis::aio::ConnectionLike`], so that `redis::cmd` works on it.
+/// `SENTINEL CKQUORUM`, `SENTINEL MASTERS` and all else that a Sentinel can be asked. With a runtime crate it
+/// implements [`redis::aio::ConnectionLike`](https://docs.rs/redis/latest/redis/aio/trait.ConnectionLike.html), so that
+/// `redis::cmd` works on it.
 ///
 /// It asks the Sentinel at [`address`](Self::address) for as long as that one answers. At first that is the one that
-/// answered the client first. When it fails, the next one that can be reached takes its place: for the same call if
-/// its command was not sent or changes nothing (as `CKQUORUM` and `MASTERS`), for the next call otherwise (as `FAILOVER`).
+/// answered the client first. When it fails, the next one that can be reached takes its place: for the same call if its
+/// command was not sent or changes nothing (as `CKQUORUM` and `MASTERS`), for the next call otherwise (as `FAILOVER`).
 /// Every connection is bounded by `sentinel_socket_connect_timeout`, every reply by `sentinel_socket_timeout`.
 ///
 /// Sentinels know no transactions, and subscriptions are not for this connection: both are refused.
 ///
 /// # Cancellation safety
 /// A call that is dropped before its end may or may not run on the Sentinel; a later call never sees its reply.
+#[cfg_attr(docsrs, doc(cfg(feature = "sentinel")))]
 pub struct SentinelConnection {
     core: Arc<ClientGuard>,
     address: Address,

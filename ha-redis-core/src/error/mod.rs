@@ -23,8 +23,8 @@ pub(crate) use server_error::{
 
 /// An error of the client: opaque, cheap to clone, with predicates for what callers branch on.
 ///
-/// Commands that are called through redis-rs return a [`RedisError`]; [`RedisErrorExt`] tells the outcome of
-/// one and finds the `Error` inside it.
+/// Commands that are called through redis-rs return a [`RedisError`]. [`RedisErrorExt`] returns its outcome and the
+/// `Error` inside it.
 #[derive(Clone)]
 pub struct Error {
     outcome: Outcome,
@@ -112,23 +112,24 @@ impl Error {
         &self.inner.message
     }
 
-    /// What became of the command. Errors that belong to no command, of a connection attempt for example, say
-    /// [`Outcome::NotSent`].
+    /// Returns what became of the command: [`Outcome::NotSent`] for errors that belong to no command, of a connection
+    /// attempt for example.
     pub fn outcome(&self) -> Outcome {
         self.outcome
     }
 
-    /// The configuration is wrong, or needs a feature that is not compiled in.
+    /// Returns true if the configuration is wrong, or needs a feature that is not compiled in.
     pub fn is_config(&self) -> bool {
         self.kind() == Kind::Config
     }
 
-    /// A wait came to its end: for a reply, for a connection, or for an answer of the Sentinels.
+    /// Returns true if a wait reached its bound: for a reply, for a connection, or for an answer of the Sentinels.
     pub fn is_timeout(&self) -> bool {
         self.kind() == Kind::Timeout
     }
 
-    /// No connection could be made, or the one in use was lost or gave up its place to another master.
+    /// Returns true if no connection could be made, or if the one in use was lost or ended by a switch to another
+    /// master.
     pub fn is_connection(&self) -> bool {
         matches!(
             self.kind(),
@@ -136,51 +137,51 @@ impl Error {
         )
     }
 
-    /// The server refused the user name or password.
+    /// Returns true if the server refused the user name or password.
     pub fn is_authentication(&self) -> bool {
         self.kind() == Kind::Authentication
     }
 
-    /// The user that the client logs in as may not run a command that was needed, or may not use a channel: the
-    /// server's ACL does not allow it. The message names what to allow.
+    /// Returns true if the server's ACL does not allow the client's user to run a needed command or to use a channel.
+    /// The message names what to allow.
     pub fn is_permission_denied(&self) -> bool {
         self.kind() == Kind::Permission
     }
 
-    /// The Sentinels did not name a master, or too few of them answer for writes to go on (see
+    /// Returns true if the Sentinels did not name a master, or if too few of them answer for writes (see
     /// [`sentinel_require_majority`](crate::RedisConfig::sentinel_require_majority)).
     pub fn is_sentinel(&self) -> bool {
         self.kind() == Kind::Sentinel
     }
 
-    /// The server that was taken for the master is none, or no longer: it takes no writes.
+    /// Returns true if the server accepts no writes: the client expected a master and found a replica.
     pub fn is_read_only(&self) -> bool {
         self.kind() == Kind::NotMaster
     }
 
-    /// Too many commands were waiting for a connection or for their replies.
+    /// Returns true if too many commands were waiting for a connection or for their replies.
     pub fn is_overloaded(&self) -> bool {
         self.kind() == Kind::Overloaded
     }
 
-    /// The client was closed.
+    /// Returns true if the client is closed.
     pub fn is_closed(&self) -> bool {
         self.kind() == Kind::Closed
     }
 
-    /// The server sent what is not the Redis protocol.
+    /// Returns true if the server sent something that is not the Redis protocol.
     pub fn is_protocol(&self) -> bool {
         self.kind() == Kind::Protocol
     }
 
-    /// The reply was larger than [`max_reply_bytes`](crate::RedisConfig::max_reply_bytes) or another limit allows, and
-    /// was read over. The command has run.
+    /// Returns true if the reply exceeded [`max_reply_bytes`](crate::RedisConfig::max_reply_bytes) or another limit, so
+    /// that the client skipped it. The command has run.
     pub fn is_reply_too_large(&self) -> bool {
         self.kind() == Kind::ReplyTooLarge
     }
 
-    /// The command may not run on this kind of connection; or an atomic pipeline did not run as a transaction, for the
-    /// reason in the message.
+    /// Returns true if the command is not allowed on this kind of connection, or if an atomic pipeline did not run as a
+    /// transaction, for the reason in the message.
     pub fn is_refused_command(&self) -> bool {
         self.kind() == Kind::Refused
     }

@@ -16,10 +16,10 @@ use std::fmt;
 /// - *Ask.* Read what the command would have changed, where nobody else changes it, and go on from there.
 ///
 /// ```
-/// use ha_redis_core::redis::{self, AsyncCommands};
-/// use ha_redis_core::{Connection, Outcome, RedisErrorExt};
-///
 /// # #[cfg(feature = "aio")]
+/// # mod example {
+/// # use ha_redis_core::redis::{self, AsyncCommands};
+/// # use ha_redis_core::{Connection, Outcome, RedisErrorExt};
 /// async fn count_order(mut redis: Connection, order: &str) -> redis::RedisResult<()> {
 ///     match redis.incr::<_, _, ()>("orders", 1).await {
 ///         Err(error) if error.outcome() == Outcome::MaybeApplied => {
@@ -29,6 +29,7 @@ use std::fmt;
 ///         done => done,
 ///     }
 /// }
+/// # }
 /// ```
 ///
 /// # The outcomes

@@ -20,16 +20,16 @@ use crate::error::{Error, Outcome};
 /// assert_eq!(refused.outcome(), Outcome::NotApplied);
 /// ```
 pub trait RedisErrorExt {
-    /// What became of the command. A pipeline's is that of its least certain command.
+    /// Returns what became of the command; for a pipeline, of its least certain command.
     ///
-    /// An error of a script, a function or a module's command may have come when a part of its work was done. Where its
-    /// code and text alone would say the contrary, our connections add a note to the text.
+    /// A script, a function or a module's command may fail after a part of its work. Where the code and text of such an
+    /// error suggest otherwise, the client's connections add a note to the text.
     fn outcome(&self) -> Outcome;
 
-    /// Whether the server takes no writes, by its own `READONLY` or by what the client knows of it.
+    /// Returns true if the server accepts no writes: it replied `READONLY`, or the client knows that it is a replica.
     fn is_read_only(&self) -> bool;
 
-    /// The client's own error, when it is one: `None` for errors that the server or a conversion gave.
+    /// Returns the client's own error inside this one, and `None` for an error of the server or of a conversion.
     fn client_error(&self) -> Option<&Error>;
 }
 

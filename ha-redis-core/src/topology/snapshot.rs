@@ -84,15 +84,15 @@ impl Topology {
         }
     }
 
-    /// Whether the master is well, at least one replica could take its place (where Sentinels watch over it),
-    /// and a majority of the Sentinels could have it do so.
+    /// Returns true if the master is healthy and, with Sentinels, at least one replica could take its place and a
+    /// majority of the Sentinels could promote it.
     pub fn is_healthy(&self) -> bool {
         let replicas = self.known_sentinels == 0 || self.replicas.iter().any(|replica| replica.healthy);
         self.master_healthy && self.has_majority() && replicas
     }
 
-    /// Whether a majority of the known Sentinels answers and acts, so that a failover could happen. Always so without
-    /// Sentinels.
+    /// Returns true if a majority of the known Sentinels answers and acts, so that a failover could happen; always true
+    /// without Sentinels.
     pub fn has_majority(&self) -> bool {
         self.known_sentinels == 0 || self.acting_sentinels() > self.known_sentinels / 2
     }
@@ -159,7 +159,8 @@ pub struct SentinelState {
     pub address: Address,
     /// The master that it names; `None` when it did not answer or knows none.
     pub master: Option<Address>,
-    /// The configuration epoch in which it names that master. One that is behind the others' has not heard of a failover.
+    /// The configuration epoch in which it names that master. One that is behind the others' has not heard of a
+    /// failover.
     pub epoch: Option<u64>,
     /// Whether it is in TILT mode: its clock or its host stood still, so that it does nothing but watch for a while.
     pub tilt: bool,

@@ -96,6 +96,9 @@ fn bars(figures: &[(u32, Client, f64)]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::figures::{Figures, Latency};
+    use crate::bench::machine::Machine;
+    use crate::bench::plan::{Plan, Runtime};
 
     #[test]
     fn what_stands_between_the_marks_is_replaced() {
@@ -110,6 +113,54 @@ mod tests {
         for document in [include_str!("../../../README.md"), include_str!("../../../docs/benchmarks.md")] {
             assert!(replaced(document, "new").is_some());
         }
+    }
+
+    /// A run in which redis-rs was twice as fast as ha-redis is to be.
+    fn results() -> Results {
+        let case = Case { workload: Workload::Get64, tasks: 64 };
+        let plan = Plan {
+            runtime: Runtime::Tokio,
+            rounds: 1,
+            seconds: 1.0,
+            clients: vec![Client::HaRedis, Client::RedisRs],
+            cases: vec![case],
+            instructions: Vec::new(),
+        };
+        let mut results = Results::new(Machine::here(Path::new("no-such-server")), &plan);
+        for (client, per_second) in [(Client::HaRedis, 1_000.0), (Client::RedisRs, 2_000.0)] {
+            let latency_us = Some(Latency { p50: 1.0, p99: 2.0, p999: 3.0, max: 4.0 });
+            let figures = Figures {
+                per_second,
+                cpu_us: 1.0,
+                latency_us,
+                peak_kib: None,
+                background_per_second: None,
+                failures: 0,
+                failure: None,
+            };
+            results.add(case, client, figures);
+        }
+        results
+    }
+
+    #[test]
+    fn documents_show_figures_and_no_targets() {
+        let results = results();
+        let document = all(&results);
+        assert!(document.contains(&format!("## Figures of {}", results.machine.date)), "{document}");
+        assert!(document.contains(Workload::Get64.description()), "{document}");
+        assert!(document.contains(" 0.50 |"), "{document}");
+        let target = |text: &str| ["≥", "≤", " short", " met"].into_iter().any(|mark| text.contains(mark));
+        assert!(!target(&document), "{document}");
+        assert!(target(&report::markdown(&results, Reader::Developer)));
+    }
+
+    #[test]
+    fn the_summary_shows_what_was_measured() {
+        let summary = summary(&results());
+        assert!(summary.contains(&format!("    64  ha-redis  {} 1,000\n", "█".repeat(24))), "{summary}");
+        assert!(summary.contains(&format!("        redis-rs  {} 2,000\n", "█".repeat(48))), "{summary}");
+        assert!(!summary.contains("fred"), "{summary}");
     }
 
     #[test]

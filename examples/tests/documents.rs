@@ -61,8 +61,17 @@ fn workspace() -> PathBuf {
 /// The Markdown files of these folders.
 fn documents() -> Vec<PathBuf> {
     let runtimes = ["ha-redis-tokio", "ha-redis-async-std", "ha-redis-smol"];
-    let folders =
-        [".", "docs", "docs/guide", "ha-redis-core", "ha-redis-core/docs/guide"].into_iter().chain(runtimes);
+    let folders = [
+        ".",
+        "docs",
+        "docs/guide",
+        "ha-redis-core",
+        "ha-redis-core/docs/guide",
+        "examples",
+        "ha-redis-testkit",
+    ]
+    .into_iter()
+    .chain(runtimes);
     let files = folders.flat_map(|folder| fs::read_dir(workspace().join(folder)).unwrap());
     let files = files.map(|file| file.unwrap().path());
     files.filter(|file| file.extension().is_some_and(|extension| extension == "md")).collect()
@@ -90,4 +99,37 @@ fn links_lead_to_files() {
         }
     }
     assert!(checked >= 20, "{checked} links were found");
+}
+
+/// The labels of a document's link definitions.
+fn labels(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter_map(|line| line.strip_prefix('[')?.split_once("]: ").map(|(label, _)| label))
+}
+
+/// rustdoc takes the first definition of a label. A label that a source file does not define would lead to a file, or to
+/// another crate's pages.
+#[test]
+fn the_links_of_included_documents_are_defined_for_rustdoc() {
+    let included = |document: PathBuf, source: PathBuf| {
+        let (text, source) =
+            (fs::read_to_string(&document).unwrap(), fs::read_to_string(workspace().join(source)).unwrap());
+        // Of a file with many modules, the one that includes the document.
+        let name = document.file_name().unwrap().to_str().unwrap();
+        let include = source.find(name).unwrap_or_else(|| panic!("{} is included", document.display()));
+        let start = source[..include].rfind("\n\n").unwrap_or(0);
+        for label in labels(&text) {
+            let definition = format!(" [{label}]: crate::");
+            assert!(source[start..include].contains(&definition), "{}: {label}", document.display());
+        }
+        labels(&text).count()
+    };
+    let guides = documents()
+        .into_iter()
+        .filter(|document| document.parent().unwrap().ends_with("ha-redis-core/docs/guide"));
+    let guides: usize = guides.map(|guide| included(guide, "ha-redis-core/src/guide.rs".into())).sum();
+    let runtimes = ["tokio", "async-std", "smol"].map(|runtime| {
+        let folder = PathBuf::from(format!("ha-redis-{runtime}"));
+        included(workspace().join(&folder).join("README.md"), folder.join("src/lib.rs"))
+    });
+    assert!(guides >= 10 && runtimes.into_iter().all(|links| links >= 10), "{guides}, {runtimes:?}");
 }

@@ -11,56 +11,52 @@
 //! | [`pubsub`] | How does a subscriber survive lost connections? |
 //! | [`tuning`] | Which settings matter for throughput, latency and memory? |
 
-/// A module that is a guide. The files link to each other and to documentation pages; the definitions that stand first
-/// replace these links by those of rustdoc. The examples need a runtime crate: the package of the examples compiles
-/// them.
-macro_rules! guide {
-    ($(#[doc = $summary:literal])* $name:ident, $text:expr) => {
-        $(#[doc = $summary])*
-        ///
-        /// [`Error`]: crate::Error
-        /// [`FailoverReport`]: crate::FailoverReport
-        /// [`Outcome`]: crate::Outcome
-        /// [`RedisConfig`]: crate::RedisConfig
-        /// [`RedisErrorExt`]: crate::RedisErrorExt
-        /// [`ReplicaChoice`]: crate::ReplicaChoice
-        /// [errors-and-retries]: crate::guide::errors_and_retries
-        /// [failover]: crate::guide::failover
-        /// [replica-reads]: crate::guide::replica_reads
-        /// [tuning]: crate::guide::tuning
-        ///
-        #[cfg_attr(not(doctest), doc = $text)]
-        pub mod $name {}
-    };
-}
+// Each file has links that work outside of rustdoc. The definitions that stand here come first, so that rustdoc takes these.
+// The examples need a runtime crate: the package of the examples compiles them.
 
-guide!(
-    /// Settings, URLs, TLS and permissions.
-    configuration,
-    include_str!("../docs/guide/configuration.md")
-);
-guide!(
-    /// What became of a call that failed, and which calls the client sends again.
-    errors_and_retries,
-    include_str!("../docs/guide/errors-and-retries.md")
-);
-guide!(
-    /// How the client follows the master that Sentinels name.
-    failover,
-    include_str!("../docs/guide/failover.md")
-);
-guide!(
-    /// Reads from healthy replicas.
-    replica_reads,
-    include_str!("../docs/guide/replica-reads.md")
-);
-guide!(
-    /// Messages as a stream that resubscribes.
-    pubsub,
-    include_str!("../docs/guide/pubsub.md")
-);
-guide!(
-    /// Settings for throughput, latency and memory.
-    tuning,
-    include_str!("../docs/guide/tuning.md")
-);
+/// Settings, URLs, TLS and permissions.
+///
+/// [`RedisConfig`]: crate::RedisConfig
+/// [errors-and-retries]: crate::guide::errors_and_retries
+/// [failover]: crate::guide::failover
+/// [replica-reads]: crate::guide::replica_reads
+/// [tuning]: crate::guide::tuning
+///
+#[cfg_attr(not(doctest), doc = include_str!("../docs/guide/configuration.md"))]
+pub mod configuration {}
+
+/// What became of a call that failed, and which calls the client sends again.
+///
+/// [`Error`]: crate::Error
+/// [`Outcome`]: crate::Outcome
+/// [`RedisErrorExt`]: crate::RedisErrorExt
+///
+#[cfg_attr(not(doctest), doc = include_str!("../docs/guide/errors-and-retries.md"))]
+pub mod errors_and_retries {}
+
+/// How the client follows the master that Sentinels name.
+///
+/// [`FailoverReport`]: crate::FailoverReport
+/// [errors-and-retries]: crate::guide::errors_and_retries
+///
+#[cfg_attr(not(doctest), doc = include_str!("../docs/guide/failover.md"))]
+pub mod failover {}
+
+/// Reads from healthy replicas.
+///
+/// [`ReplicaChoice`]: crate::ReplicaChoice
+///
+#[cfg_attr(not(doctest), doc = include_str!("../docs/guide/replica-reads.md"))]
+pub mod replica_reads {}
+
+/// Messages as a stream that resubscribes.
+///
+#[cfg_attr(not(doctest), doc = include_str!("../docs/guide/pubsub.md"))]
+pub mod pubsub {}
+
+/// Settings for throughput, latency and memory.
+///
+/// [failover]: crate::guide::failover
+///
+#[cfg_attr(not(doctest), doc = include_str!("../docs/guide/tuning.md"))]
+pub mod tuning {}

@@ -54,7 +54,7 @@ pub(crate) struct Caller {
 /// Which connection a call goes over.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Route {
-    /// The one that all callers of a lane share.
+    /// The one that the handle shares with others.
     Shared,
     /// The same for steps of scans, which go on at the server process that gave their cursors.
     Scan,
@@ -303,7 +303,7 @@ impl Caller {
         }
     }
 
-    /// Waits before a connection of one's own is asked for again; the shared one is paced by its lane.
+    /// Waits before a connection of one's own is asked for again; the shared one is paced by its task.
     async fn pace(&self, route: Route, unsent: u32, bound: Instant, generation: Generation) {
         if let Route::Own(_) = route {
             let pause = Backoff::RECONNECT.delay(unsent, self.core.runtime.random());
@@ -406,7 +406,7 @@ impl Caller {
         Ok(attempt)
     }
 
-    /// The connection to the master that all callers of this handle's lane share.
+    /// The shared connection to the master that this handle uses.
     pub(super) async fn master_link(&self, bound: Instant) -> Result<Arc<Link>, Error> {
         if let Some(ready) = self.shard.ready_link(self.shared_index) {
             return ready;

@@ -1,4 +1,4 @@
-//! The task behind a lane: it keeps one connection to the master that is followed, for as long as the client
+//! The task behind a shared connection: it keeps it to the master that is followed, for as long as the client
 //! lives.
 
 use std::pin::pin;

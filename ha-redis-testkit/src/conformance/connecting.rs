@@ -13,7 +13,7 @@ tests![
     a_refused_connection_names_the_address_and_who_gave_it,
     a_server_that_does_not_answer_is_given_up_in_time,
     initializing_from_many_tasks_makes_one_connection,
-    handles_are_spread_over_the_lanes_and_each_keeps_to_its_own,
+    handles_spread_over_shared_connections_and_each_keeps_its_own,
     a_client_connects_with_its_first_command,
     a_client_that_could_not_connect_recovers_by_itself,
     the_handshake_says_who_where_and_in_what_protocol,
@@ -57,7 +57,7 @@ async fn initializing_from_many_tasks_makes_one_connection(kit: Kit) {
     assert_eq!(connections(&server), 1);
 }
 
-async fn handles_are_spread_over_the_lanes_and_each_keeps_to_its_own(kit: Kit) {
+async fn handles_spread_over_shared_connections_and_each_keeps_its_own(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.connect(settings(server.port()).shared_connections(3).build().unwrap()).await.unwrap();
     let mut all = BTreeSet::new();

@@ -180,7 +180,7 @@ async fn a_scan_goes_on_in_the_same_process(kit: Kit) {
     let (mut cursor, mut keys) = step(&mut redis, "SCAN", 0).await.unwrap();
     let mut steps = 0;
     while cursor != 0 {
-        // Over other connections, after lost replies, and through handles that may use the other lane.
+        // Over other connections, after lost replies, and through handles that may use the other shared connection.
         match steps {
             0 | 3 => proxy.cut(Cut::Reset),
             1 | 4 => proxy.cut_after(Direction::ToClient, 0, Cut::Reset),

@@ -270,7 +270,7 @@ impl State {
         if is_served && let Some(link) = self.check_out(fences) {
             return Some(Ok(Offer::Connection(link)));
         }
-        // A lane that cannot connect has found out what a new connection would.
+        // A shared connection that cannot be made has found out what a new one would.
         if let Some(permanent_failure) = self.permanent_failure() {
             return Some(Err(permanent_failure));
         }

@@ -311,3 +311,114 @@ fn one_that_is_left_is_not_followed() {
     scene.record((0..2).map(|_| ("s3", view(Some("s3"), "evil", u64::MAX, &["evil"]))));
     assert!(!scene.has_reached("evil"));
 }
+
+// Fewer are configured than exist, or the configured ones are late.
+
+/// The addresses that five announce, and their ids.
+const FIVE: [(&str, &str); 5] =
+    [("10.0.0.1", "id1"), ("10.0.0.2", "id2"), ("10.0.0.3", "id3"), ("10.0.0.4", "id4"), ("10.0.0.5", "id5")];
+
+/// What an honest one of five answers.
+fn of_five(number: usize, master: &str, epoch: u64) -> SentinelReport {
+    let mut others = FIVE.to_vec();
+    let (_, id) = others.remove(number - 1);
+    SentinelReport { sentinels: companions(&others), ..view(Some(id), master, epoch, &SERVERS) }
+}
+
+/// What a liar answers that lists these Sentinels alone.
+fn lie_listing(listed: &[(&str, &str)], master: &str, epoch: u64) -> SentinelReport {
+    SentinelReport { sentinels: companions(listed), ..view(Some("liar"), master, epoch, &LIES) }
+}
+
+#[test]
+fn two_of_five_do_not_leave_out_the_honest_ones_of_three_that_are_configured() {
+    let mut scene = Scene::new(&["s1", "s2", "s3"], false);
+    let liars = [FIVE[0], FIVE[3], FIVE[4]];
+    scene.record([
+        ("s1", lie_listing(&liars, "m", 5)),
+        ("s2", of_five(2, "m", 5)),
+        ("s3", of_five(3, "m", 5)),
+    ]);
+    scene.take(Input::Connected);
+    for round in 0..60 {
+        scene.wait(Duration::from_secs(1));
+        scene.fail("s1");
+        let lies = ["10.0.0.1", "10.0.0.4"].map(|liar| (liar, lie_listing(&liars, "evil", 99 + round)));
+        scene.record(lies);
+        scene.record([
+            ("s2", of_five(2, "m", 5)),
+            ("s3", of_five(3, "m", 5)),
+            ("10.0.0.5", of_five(5, "m", 5)),
+        ]);
+    }
+    assert!(!scene.has_reached("evil"));
+}
+
+#[test]
+fn two_of_five_do_not_outvote_two_that_are_configured() {
+    let mut scene = Scene::new(&["s1", "s2"], false);
+    let honest = || [("s1", of_five(1, "m", 5)), ("s2", of_five(2, "m", 5))];
+    scene.record(honest());
+    scene.take(Input::Connected);
+    scene.record_for(5, || {
+        let lies = ["10.0.0.3", "10.0.0.4"].map(|liar| (liar, lie_listing(&FIVE[2..], "evil", 99)));
+        honest().into_iter().chain([("10.0.0.5", of_five(5, "m", 5))]).chain(lies).collect()
+    });
+    assert!(!scene.has_reached("evil"));
+}
+
+#[test]
+fn one_of_three_does_not_decide_while_the_others_are_late_once() {
+    // It lists itself alone, or all, of which the announced addresses of the others cannot be reached.
+    for listed in [&ANNOUNCED[..1], &ANNOUNCED] {
+        let mut scene = Scene::new(&["s1", "s2", "s3"], false);
+        scene.record([("s1", lie_listing(listed, "m", 5)), ("s2", honest(2)), ("s3", honest(3))]);
+        scene.take(Input::Connected);
+        ["10.0.0.2", "10.0.0.3", "s1", "s2", "s3"].iter().for_each(|sentinel| scene.fail(sentinel));
+        scene.record([("10.0.0.1", lie_listing(listed, "evil", 99))]);
+        assert!(!scene.has_reached("evil"), "{listed:?}");
+    }
+}
+
+#[test]
+fn one_of_three_of_which_another_is_configured_hinders_no_failover() {
+    let mut scene = Scene::new(&["s2"], true);
+    let lie = || ("10.0.0.1", lie_listing(&[], "m", 5));
+    scene.record([("s2", honest(2)), lie(), ("10.0.0.3", honest(3))]);
+    scene.take(Input::Connected);
+    scene.record_for(3, || vec![("s2", honest(2)), lie(), ("10.0.0.3", honest(3))]);
+    scene.take(Input::Lost);
+    scene.record_for(3, || vec![("s2", names("r1", 6, 2)), lie(), ("10.0.0.3", names("r1", 6, 3))]);
+    assert_eq!(scene.master(), Some(address("r1")));
+}
+
+#[test]
+fn one_that_is_configured_alone_has_one_vote() {
+    let mut scene = Scene::new(&["s1"], true);
+    scene.record([("s1", honest(1)), ("10.0.0.2", honest(2)), ("10.0.0.3", honest(3))]);
+    scene.take(Input::Connected);
+    scene.record_for(3, || {
+        let lies = [("s1", lie(Some("id1"), "evil", 99)), ("10.0.0.1", lie(Some("id1"), "evil", 99))];
+        [("10.0.0.2", honest(2)), ("10.0.0.3", honest(3))].into_iter().chain(lies).collect()
+    });
+    assert!(!scene.has_reached("evil"));
+}
+
+#[test]
+fn one_of_three_hinders_no_failover_after_another_has_moved() {
+    let mut scene = Scene::new(&["10.0.0.1", "10.0.0.2", "10.0.0.3"], true);
+    scene.record([("10.0.0.1", honest(1)), ("10.0.0.2", honest(2)), ("10.0.0.3", honest(3))]);
+    scene.take(Input::Connected);
+    let lie = || ("10.0.0.2", moved(honest(2)));
+    for round in 0..40 {
+        scene.fail("10.0.0.1");
+        scene.record_for(1, || vec![("10.0.0.3", moved(honest(3))), ("10.0.0.9", honest(1)), lie()]);
+        if round == 20 {
+            scene.take(Input::Lost);
+        }
+    }
+    scene.record_for(1, || {
+        vec![("10.0.0.3", moved(names("r1", 6, 3))), ("10.0.0.9", names("r1", 6, 1)), lie()]
+    });
+    assert_eq!(scene.master(), Some(address("r1")));
+}

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::address::Address;
 use crate::topology::sentinel::rate_limit::RateLimit;
 use crate::topology::sentinel::report::ReportedMaster;
 use crate::topology::sentinel::{QueryError, SentinelReport};
@@ -112,6 +113,11 @@ impl KnownSentinel {
     /// What it said last, if that is not too long ago.
     pub(super) fn last_view(&self) -> Option<&SentinelReport> {
         self.view.as_ref().filter(|_| self.is_present())
+    }
+
+    /// Whether it lists a Sentinel at that address, or did when it was heard last.
+    pub(super) fn lists(&self, other: &Address) -> bool {
+        self.last_view().is_some_and(|view| view.sentinels.iter().any(|listed| listed.address == *other))
     }
 
     /// The master that it names now.

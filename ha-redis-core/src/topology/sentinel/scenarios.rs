@@ -33,7 +33,7 @@ scenarios![
     event_missed,
     flapping,
     flooded,
-    forgotten_and_back,
+    gone_and_back,
     gone_for_long,
     handed_on_by_hand_after_a_switch,
     hang,

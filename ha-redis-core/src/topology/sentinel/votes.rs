@@ -35,8 +35,6 @@ pub(super) struct SentinelVotes {
     pub(super) members: BTreeMap<Address, KnownSentinel>,
     /// Whether more were listed than are listened to.
     pub(super) is_full: bool,
-    /// Some of those that were forgotten, and their ids.
-    former: BTreeMap<Address, String>,
     /// The servers that a majority has known, as the master or as replicas, and when it did so last.
     known_servers: BTreeMap<Address, Instant>,
 }
@@ -61,12 +59,7 @@ impl SentinelVotes {
     pub(super) fn new(sentinels: &[Address], initial_attempts: u32) -> Self {
         let members =
             sentinels.iter().map(|address| (address.clone(), KnownSentinel::configured(initial_attempts)));
-        Self {
-            members: members.collect(),
-            is_full: false,
-            former: BTreeMap::new(),
-            known_servers: BTreeMap::new(),
-        }
+        Self { members: members.collect(), is_full: false, known_servers: BTreeMap::new() }
     }
 
     pub(super) fn knows(&self, sentinel: &Address) -> bool {
@@ -116,8 +109,7 @@ impl SentinelVotes {
             }
         }
         for (address, id) in listed {
-            // One alone can bring back who belonged to them before, and nobody else.
-            if !quorate && self.former.get(&address) != Some(&id) {
+            if !quorate {
                 continue;
             }
             if let Some(known) = self.members.get_mut(&address) {
@@ -133,22 +125,22 @@ impl SentinelVotes {
         added
     }
 
-    /// Forgets those that were met and are not needed: no majority lists them any more and they do not answer.
+    /// Forgets those that were met and are not needed: they have been gone for long, and nobody lists them any more. What
+    /// one alone lists gives way only to new ones: or else a liar among few would have an honest one forgotten.
     pub(super) fn remove_unlisted(&mut self) -> Vec<Address> {
         let listed = self.listed();
         let heard = self.votes().count() >= self.majority() && self.can_change_members();
+        let is_full = self.members.len() >= MAX_SENTINELS;
+        let is_listed = |address: &Address| match is_full {
+            true => listed.contains_key(address),
+            false => self.voters().any(|voter| voter.lists(address)),
+        };
         let is_needed = |address: &Address, member: &KnownSentinel| {
-            member.configured || !heard || member.failure().is_none() || listed.contains_key(address)
+            member.configured || !heard || member.is_counted() || is_listed(address)
         };
         let gone = self.members.iter().filter(|(address, member)| !is_needed(address, member));
         let gone: Vec<_> = gone.map(|(address, _)| address.clone()).collect();
-        for address in &gone {
-            let id = self.members.remove(address).and_then(|member| member.listed_id);
-            self.former.extend(id.map(|id| (address.clone(), id)));
-        }
-        while self.former.len() > MAX_SENTINELS {
-            self.former.pop_first();
-        }
+        self.members.retain(|address, _| !gone.contains(address));
         self.assign_votes();
         gone
     }
@@ -171,21 +163,34 @@ impl SentinelVotes {
     /// Says who has a vote: either the addresses of the configuration or those that a majority has listed, never a mix,
     /// since one Sentinel may have an address of each kind, and that it is one, only it could say.
     ///
-    /// The configuration is the user's word, and it may be old, or name one Sentinel of many. The listed ones have the
-    /// votes when more of them answer, or all that the configuration names are among them. An address that the
-    /// configuration names alone is where the others are learned: they have the votes as long as one may answer yet.
+    /// The configuration is the user's word. The listed ones have the votes where all that are there of it are among them,
+    /// or half of it is gone and more of the listed ones answer. Otherwise they never have, however many they are: no
+    /// Sentinel lists itself, so that of those that are configured by a name, a liar decides who is listed.
+    ///
+    /// An address that the configuration names alone is where the others are learned: they have the votes as long as one
+    /// may answer yet, and it has one beside them if it lists them all, so that it is none of them.
     fn assign_votes(&mut self) {
         let configured: Vec<_> = self.members.values().filter(|member| member.configured).collect();
-        let listed: Vec<_> = self.members.values().filter(|member| member.listed_id.is_some()).collect();
-        let answering =
-            |members: &[&KnownSentinel]| members.iter().filter(|member| member.master().is_some()).count();
-        let is_listed = |member: &&KnownSentinel| member.listed_id.is_some() || !member.is_heard_of();
-        let are_all_listed = answering(&listed) > 0 && configured.iter().all(is_listed);
-        let may_answer = |member: &&KnownSentinel| member.is_awaited() || member.master().is_some();
-        let is_lone = configured.len() == 1 && listed.iter().any(may_answer);
-        let by_list = is_lone || are_all_listed || answering(&listed) > answering(&configured);
+        let listed: BTreeMap<_, _> =
+            self.members.iter().filter(|(_, member)| member.listed_id.is_some()).collect();
+        let answers = |member: &&&KnownSentinel| member.master().is_some();
+        let (answering, answering_listed) =
+            (configured.iter().filter(answers).count(), listed.values().filter(answers).count());
+        let last_named_at: Vec<_> = configured.iter().filter(|member| member.is_counted()).collect();
+        let are_all_listed =
+            answering_listed > 0 && last_named_at.iter().all(|member| member.listed_id.is_some());
+        let are_left = 2 * last_named_at.len() <= configured.len() && answering_listed > answering;
+        let lone = match configured[..] {
+            [lone] => Some(lone)
+                .filter(|_| listed.values().any(|other| other.is_awaited() || other.master().is_some())),
+            _ => None,
+        };
+        let is_beside = lone.is_some_and(|lone| listed.keys().all(|other| lone.lists(other)));
+        let by_list = are_all_listed || are_left || lone.is_some();
         for member in self.members.values_mut() {
-            member.votes = if by_list { member.listed_id.is_some() } else { member.configured };
+            let is_listed = member.listed_id.is_some();
+            member.votes =
+                if by_list { is_listed || member.configured && is_beside } else { member.configured };
         }
     }
 

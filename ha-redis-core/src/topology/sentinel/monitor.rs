@@ -364,7 +364,9 @@ impl SentinelMonitor {
             self.connection = Connection::Down { since: now };
         }
         if let Some(master) = &mut self.master {
-            master.early_switch = None;
+            if master.early_switch.take().is_some() {
+                self.unconfirmed_switches.begin(master.address.clone(), now);
+            }
             master.demoted_at.get_or_insert(now);
         }
     }

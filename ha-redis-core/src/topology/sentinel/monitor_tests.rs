@@ -148,3 +148,53 @@ fn events_do_not_have_the_sentinels_asked_all_the_time() {
     }
     assert!((50..=250).contains(&asked_at), "{asked_at} times in ten seconds");
 }
+
+/// A minute in which a Sentinel selects a replica every tenth of a second, and the replica says that it is master, but only
+/// to whoever watches it. Returns how often a master was followed, and for how long commands were held back.
+fn play_with_a_lying_replica() -> (usize, Duration) {
+    let (start, [master, replica]) = (Instant::now(), ["m", "r"].map(|host| Address::tcp(host, 6379)));
+    let mut follower = follower(start);
+    let (mut followed, mut held, mut held_since) = (0, Duration::ZERO, None);
+    for ms in (0..60_000_u64).step_by(10) {
+        let now = start + Duration::from_millis(ms);
+        let mut inputs: Vec<_> = (1..=3)
+            .map(|number| {
+                let instance = ReportedReplica {
+                    address: replica.clone(),
+                    flags: "slave".to_owned(),
+                    master_link_up: true,
+                };
+                answer(number, now, Ok(SentinelReport { replicas: vec![instance], ..view([].into_iter()) }))
+            })
+            .collect();
+        if ms % 100 == 0 {
+            let event = SentinelEvent::Selected { replica: replica.clone(), master: master.clone() };
+            inputs.push(Input::Heard { sentinel: sentinel(3), event });
+        }
+        inputs.push(Input::Promoted(replica.clone()));
+        inputs.extend((follower.next_tick() <= now).then_some(Input::Tick));
+        for input in inputs {
+            for action in follower.handle(input, now) {
+                match action {
+                    Action::Follow(server) => {
+                        followed += 1;
+                        held += held_since.take().map_or(Duration::ZERO, |since| now - since);
+                        let news = if server == replica { Input::NotMaster } else { Input::Connected };
+                        follower.handle(news, now);
+                    }
+                    Action::Hold => held_since = Some(now),
+                    Action::Release => held += held_since.take().map_or(Duration::ZERO, |since| now - since),
+                    _ => {}
+                }
+            }
+        }
+    }
+    (followed, held)
+}
+
+#[test]
+fn a_replica_that_is_no_master_when_it_is_followed_is_followed_less_and_less_often() {
+    let (followed, held) = play_with_a_lying_replica();
+    assert!((3..=20).contains(&followed), "{followed} times in a minute");
+    assert!(held <= Duration::from_secs(14), "commands were held back for {held:?} of a minute");
+}

@@ -12,9 +12,8 @@ use crate::error::{Error, Kind, said};
 use crate::node::core::Core;
 use crate::retry::Backoff;
 use crate::time::{Elapsed, sleep, until};
-use crate::topology::AddressSource;
 use crate::topology::sentinel::{CHANNELS, QueryError, SentinelReport, event_of, questions, read_report};
-use crate::topology::{Input, MonitorEvent};
+use crate::topology::{AddressSource, Input, MonitorEvent, Share};
 
 /// A Sentinel that has published nothing for so long is asked whether it is there.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -130,7 +129,7 @@ async fn subscribe(core: &Core, sentinel: &Address) -> Result<RawConnection, Err
 /// Passes events on until the connection ends or the Sentinel falls silent.
 async fn record(core: &Core, sentinel: &Address, raw: &mut RawConnection) -> Error {
     let runtime = &*core.runtime;
-    let mut asked = false;
+    let (mut asked, share) = (false, Share::default());
     loop {
         let patience = if asked { core.config.sentinel_socket_timeout() } else { SILENCE };
         match until(runtime, runtime.now() + patience, raw.receive_value()).await {
@@ -139,7 +138,7 @@ async fn record(core: &Core, sentinel: &Address, raw: &mut RawConnection) -> Err
                 asked = false;
                 if let Some(event) = event_of(&message, core.config.sentinel_master_name()) {
                     tracing::debug!(%sentinel, %event, "heard");
-                    core.monitor.tell(MonitorEvent::from(Input::Heard { sentinel: sentinel.clone(), event }));
+                    core.monitor.publish(&share, sentinel, event);
                 }
             }
             Ok(Err(error)) => return error,

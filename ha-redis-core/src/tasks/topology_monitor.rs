@@ -124,6 +124,12 @@ impl TopologyMonitor {
                 }
                 Some((ShardId::default(), *input))
             }
+            #[cfg(feature = "sentinel")]
+            MonitorEvent::Published(input, share) => {
+                // There is room for another.
+                drop(share);
+                Some((ShardId::default(), *input))
+            }
             MonitorEvent::Shard { shard, generation, input } => {
                 let current = self.shards.get(&shard).map(|watched| watched.generation);
                 (current == Some(generation)).then_some((shard, *input))

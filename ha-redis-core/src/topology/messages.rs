@@ -48,15 +48,6 @@ pub(crate) enum Input {
 }
 
 impl Input {
-    /// Returns true if a Sentinel published it.
-    pub(crate) fn is_published(&self) -> bool {
-        #[cfg(feature = "sentinel")]
-        if let Self::Heard { .. } = self {
-            return true;
-        }
-        false
-    }
-
     /// Returns true if the source may list other replicas now.
     pub(crate) fn lists_replicas(&self) -> bool {
         match self {

@@ -9,6 +9,8 @@ mod snapshot;
 mod source;
 
 pub(crate) use current_master::{AddressSource, CurrentMaster, Naming};
+#[cfg(feature = "sentinel")]
+pub(crate) use mailbox::Share;
 pub(crate) use mailbox::{MonitorEvent, MonitorMailbox};
 pub(crate) use messages::{Action, Input, ShardId};
 pub(crate) use snapshot::MAX_REPLICAS;

@@ -115,7 +115,7 @@ impl SentinelMonitor {
                 self.on_answer(sentinel, asked_at, answer, now, &mut actions);
             }
             Input::Heard { sentinel, event } => self.on_event(sentinel, event, now, &mut actions),
-            Input::Subscribed => self.ask_soon(now, &mut actions),
+            Input::Subscribed => _ = self.ask_soon(now, &mut actions),
             Input::Connected => self.on_connected(),
             Input::Lost => {
                 self.connection = Connection::Down { since: now };
@@ -183,13 +183,13 @@ impl SentinelMonitor {
                 return self.on_selected(selection, now, actions);
             }
             SentinelEvent::Aborted => self.on_aborted(&sentinel, now, actions),
-            SentinelEvent::Tilt(tilt) => {
-                self.votes.set_tilt(&sentinel, tilt);
-                self.check_majority(actions);
-            }
+            SentinelEvent::Tilt(tilt) => self.votes.set_tilt(&sentinel, tilt),
             _ => {}
         }
-        self.ask_soon(now, actions);
+        // Writes are closed and opened no more often than that.
+        if self.ask_soon(now, actions) {
+            self.check_majority(actions);
+        }
     }
 
     /// Whether a failover is to be followed early: not another than of the master that we know, which is an old one,
@@ -399,13 +399,14 @@ impl SentinelMonitor {
         }
     }
 
-    /// Asks, unless others would have us do nothing else.
-    fn ask_soon(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if self.asks.take(now) {
-            self.ask(now, actions);
-        } else {
-            self.next_ask = self.next_ask.min(now + ASKS.1);
+    /// Asks, unless others would have us do nothing else. Whether it does so at once.
+    fn ask_soon(&mut self, now: Instant, actions: &mut Vec<Action>) -> bool {
+        let may_ask = self.asks.take(now);
+        match may_ask {
+            true => self.ask(now, actions),
+            false => self.next_ask = self.next_ask.min(now + ASKS.1),
         }
+        may_ask
     }
 
     fn ask(&mut self, now: Instant, actions: &mut Vec<Action>) {

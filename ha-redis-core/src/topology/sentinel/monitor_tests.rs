@@ -198,3 +198,21 @@ fn a_replica_that_is_no_master_when_it_is_followed_is_followed_less_and_less_oft
     assert!((3..=20).contains(&followed), "{followed} times in a minute");
     assert!(held <= Duration::from_secs(14), "commands were held back for {held:?} of a minute");
 }
+
+#[test]
+fn tilt_that_comes_and_goes_does_not_close_and_open_writes_all_the_time() {
+    let start = Instant::now();
+    let mut follower =
+        SentinelMonitor::new(failover_config(true), &[sentinel(1), sentinel(2), sentinel(3)], start);
+    (1..=3).for_each(|number| drop(follower.handle(answer(number, start, Ok(view(1..4))), start)));
+    follower.handle(answer(1, start, Err("gone")), start);
+    let mut turns = 0;
+    for ms in 0..10_000_u64 {
+        let event = SentinelEvent::Tilt(ms % 2 == 0);
+        let input = Input::Heard { sentinel: sentinel(3), event };
+        let actions = follower.handle(input, start + Duration::from_millis(ms));
+        let is_turn = |action: &&Action| matches!(action, Action::Close(_) | Action::Open);
+        turns += actions.iter().filter(is_turn).count();
+    }
+    assert!((2..=150).contains(&turns), "{turns} times in ten seconds");
+}

@@ -21,12 +21,14 @@ impl SentinelMonitor {
             if self.votes.knows(&selection.leader) {
                 self.unverified.insert(selection.leader.clone(), selection);
             }
-            return self.ask_soon(now, actions);
+            self.ask_soon(now, actions);
+            return;
         }
         let is_watched = self.promotion.as_ref().is_some_and(|promotion| promotion.candidate == *replica);
         let is_free = is_watched || self.votes.may_select(&selection.leader, now);
         if !is_free || self.unconfirmed_switches.is_resting(replica, now) {
-            return self.ask_soon(now, actions);
+            self.ask_soon(now, actions);
+            return;
         }
         // A hold that goes on is not made longer, and one that came to nothing is not soon followed by another.
         let held_until = self.promotion.as_ref().and_then(|promotion| promotion.held_until).or_else(|| {
@@ -91,7 +93,8 @@ impl SentinelMonitor {
         if !self.switches.take(now) {
             actions.push(Action::Unwatch);
             actions.extend(promotion.held_until.map(|_| Action::Release));
-            return self.ask_soon(now, actions);
+            self.ask_soon(now, actions);
+            return;
         }
         self.checked.end(&replica);
         let Promotion { leaders, replaced, .. } = promotion;

@@ -66,6 +66,18 @@ fn peers_that_mean_harm_concern_no_caller() {
 }
 
 #[test]
+fn what_is_left_out_of_what_a_sentinel_says_is_logged_once() {
+    for harm in ["ManyReplicas", "ManySentinels", "ControlCharacters"] {
+        for seed in 0..5 {
+            let report = run_with_harm(seed, Some(harm), usize::MAX, true);
+            assert_holds(&report, &format!(" --harm {harm}"));
+            let is_told = |line: &&String| line.contains("a part of what it says is left out");
+            assert_eq!(report.trace.iter().filter(is_told).count(), 1, "seed {seed} with {harm}");
+        }
+    }
+}
+
+#[test]
 fn the_same_seed_gives_the_same_run() {
     for seed in 0..5 {
         let (first, second) = (run(seed, LINES, false), run(seed, LINES, false));

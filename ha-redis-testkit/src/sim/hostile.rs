@@ -40,6 +40,8 @@ pub(super) enum Harm {
     ManySentinels,
     /// It counts more other Sentinels than there can be.
     Companions,
+    /// It gives the ids of the others as its own, names the attacker as master, and publishes that the attacker is promoted.
+    FalseId,
     /// What it says is full of control characters, and of addresses that are none.
     ControlCharacters,
     /// It speaks no protocol.
@@ -85,7 +87,7 @@ const MANNERS: [Manner; 9] = [
 ];
 
 /// Every way.
-const HARMS: [Harm; 31] = [
+const HARMS: [Harm; 32] = [
     Harm::None,
     Harm::HugeEpoch,
     Harm::DeadMaster,
@@ -94,6 +96,7 @@ const HARMS: [Harm; 31] = [
     Harm::ManyReplicas,
     Harm::ManySentinels,
     Harm::Companions,
+    Harm::FalseId,
     Harm::ControlCharacters,
     Harm::Sentinel(Manner::Garbage),
     Harm::Sentinel(Manner::Pushes),
@@ -242,7 +245,8 @@ impl World {
     pub(super) fn begin_hostility(&mut self, hostility: Hostility) {
         self.say(format!("{hostility:?}"));
         self.hostile = Some(Hostile::new(hostility));
-        if matches!(hostility.harm, Harm::ForgedPromotion | Harm::Flapping | Harm::ControlCharacters) {
+        let publishes = [Harm::ForgedPromotion, Harm::Flapping, Harm::FalseId, Harm::ControlCharacters];
+        if publishes.contains(&hostility.harm) {
             self.schedule(hostility.from, Event::Attack(Attack::Publish));
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::host::{Host, SENTINELS, SERVERS};
 use super::hostile::{Attack, Harm};
 use super::reply;
-use super::sentinel::MASTER_NAME;
+use super::sentinel::{MASTER_NAME, id_of};
 use super::world::{Event, World};
 
 /// An address of the attacker's: all of `10.66` is.
@@ -35,8 +35,12 @@ impl World {
         }
         let hostile = self.hostile.as_mut().filter(|hostile| hostile.is.liar == sentinel)?;
         let harm = hostile.is.harm;
+        if let (Harm::FalseId, ["SENTINEL", "MYID"]) = (harm, words) {
+            let other = (sentinel + hostile.rng.usize(1..SENTINELS)) % SENTINELS;
+            return Some(reply::bulk(&id_of(other)));
+        }
         let (host, port) = match harm {
-            Harm::HugeEpoch => ATTACKER,
+            Harm::HugeEpoch | Harm::FalseId => ATTACKER,
             Harm::DeadMaster => SILENT,
             Harm::ControlCharacters => ODD_ADDRESSES[hostile.rng.usize(..ODD_ADDRESSES.len())],
             Harm::Flapping => {
@@ -75,10 +79,7 @@ impl World {
             (Harm::ManySentinels, ["SENTINEL", "SENTINELS", _]) => {
                 let honest = (0..SENTINELS).filter(|other| *other != sentinel);
                 let honest = honest.map(|other| {
-                    listed_host(
-                        Host::Sentinel(other),
-                        &[("flags", "sentinel"), ("runid", &format!("id-{other}"))],
-                    )
+                    listed_host(Host::Sentinel(other), &[("flags", "sentinel"), ("runid", &id_of(other))])
                 });
                 let forged = many(|ip| listed((ip, "26379"), &[("flags", "sentinel"), ("runid", ip)]));
                 Some(reply::array(&honest.chain(forged).collect::<Vec<_>>()))

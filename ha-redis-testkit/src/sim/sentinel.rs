@@ -179,7 +179,7 @@ impl World {
     }
 }
 
-fn id_of(sentinel: usize) -> String {
+pub(super) fn id_of(sentinel: usize) -> String {
     format!("id-{sentinel}")
 }
 

@@ -422,3 +422,17 @@ fn one_of_three_hinders_no_failover_after_another_has_moved() {
     });
     assert_eq!(scene.master(), Some(address("r1")));
 }
+
+#[test]
+fn one_of_two_does_not_decide_while_the_other_that_is_configured_alone_lists_nobody() {
+    let mut scene = Scene::new(&["s2"], true);
+    let honest = |listed| {
+        ("s2", SentinelReport { sentinels: companions(listed), ..view(Some("id2"), "m", 5, &SERVERS) })
+    };
+    let lie = |epoch| ("10.0.0.1", lie_listing(&[], "evil", epoch));
+    scene.record([honest(&ANNOUNCED[..1]), ("10.0.0.1", lie_listing(&ANNOUNCED[1..2], "m", 5))]);
+    scene.take(Input::Connected);
+    // It was reset.
+    scene.record_for(5, || vec![lie(98), honest(&[]), lie(99)]);
+    assert!(!scene.has_reached("evil"));
+}

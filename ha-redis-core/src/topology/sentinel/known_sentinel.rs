@@ -120,6 +120,18 @@ impl KnownSentinel {
         self.last_view().is_some_and(|view| view.sentinels.iter().any(|listed| listed.address == *other))
     }
 
+    /// Whether it is another one than the Sentinel at that address, by what it lists: none lists itself. One that lists nobody
+    /// was reset, and knows none of them yet.
+    pub(super) fn is_other_than(&self, address: &Address) -> bool {
+        let lists_nobody = self.last_view().is_some_and(|view| view.sentinels.is_empty());
+        lists_nobody || self.lists(address)
+    }
+
+    /// Whether it answers now, and names a master.
+    pub(super) fn answers(&self) -> bool {
+        self.master().is_some()
+    }
+
     /// The master that it names now.
     pub(super) fn master(&self) -> Option<&ReportedMaster> {
         self.view()?.master.as_ref()

@@ -86,7 +86,8 @@ fn cast() -> impl Strategy<Value = Cast> {
     cast.prop_filter("no majority is honest", Cast::has_majority)
 }
 
-fn step() -> impl Strategy<Value = (u64, Step)> {
+/// What a liar does.
+fn lie_step() -> impl Strategy<Value = Step> {
     let name = || prop::sample::select(&NAMES[..]);
     let at = || prop::sample::select(&[At::Configured, At::Announced][..]);
     let ids = &[None, Some("id1"), Some("id2"), Some("id3"), Some("made-up")][..];
@@ -107,13 +108,20 @@ fn step() -> impl Strategy<Value = (u64, Step)> {
         1 => any::<bool>().prop_map(SentinelEvent::Tilt),
         1 => name().prop_map(|master| SentinelEvent::Switched(address(master))),
     ];
+    prop_oneof![
+        4 => lie,
+        1 => (0..2_usize, at()).prop_map(|(liar, at)| Step::Silence(liar, at)),
+        4 => (0..2_usize, event).prop_map(|(liar, event)| Step::Publish(liar, event)),
+    ]
+}
+
+/// What happens next, and how many milliseconds later.
+fn step() -> impl Strategy<Value = (u64, Step)> {
     let step = prop_oneof![
+        18 => lie_step(),
         4 => (0..5_usize).prop_map(Step::HonestAnswer),
         2 => (0..5_usize).prop_map(Step::HonestLate),
-        8 => lie,
-        2 => (0..2_usize, at()).prop_map(|(liar, at)| Step::Silence(liar, at)),
-        8 => (0..2_usize, event).prop_map(|(liar, event)| Step::Publish(liar, event)),
-        1 => name().prop_map(Step::Promoted),
+        1 => prop::sample::select(&NAMES[..]).prop_map(Step::Promoted),
         1 => Just(Step::Lost),
         1 => Just(Step::Connected),
         1 => Just(Step::NotMaster),
@@ -145,10 +153,7 @@ impl Scene {
         let now = Instant::now();
         let follower = SentinelMonitor::new(failover_config(require_majority), &sentinels, now);
         let (truth, done) = ((SERVERS[0], 5), BTreeMap::new());
-        let mut scene = Self { follower, cast, truth, start: now, now, done, ticks: 0 };
-        (0..5).for_each(|number| scene.honest_answer(number));
-        scene.record(Input::Connected);
-        scene
+        Self { follower, cast, truth, start: now, now, done, ticks: 0 }
     }
 
     /// The configured address of one, if it has one, and the announced one.
@@ -236,6 +241,8 @@ impl Scene {
                     continue;
                 }
                 Action::Ask => "ask",
+                Action::Hold => "hold",
+                Action::Close(_) => "close",
                 _ => continue,
             };
             *self.done.entry((second, kind)).or_default() += 1;
@@ -281,21 +288,40 @@ proptest! {
 
     #[test]
     fn a_minority_leads_to_no_server_of_its_own_and_makes_no_work(
-        steps in prop::collection::vec(step(), 0..200),
+        lies_at_the_start in prop::collection::vec(lie_step(), 0..20),
+        steps in prop::collection::vec(step(), 0..150),
+        lies in prop::collection::vec(lie_step(), 0..100),
         require_majority: bool,
         cast in cast(),
     ) {
         let mut scene = Scene::new(require_majority, cast);
+        lies_at_the_start.into_iter().for_each(|lie| scene.play(lie));
+        (0..5).for_each(|number| scene.honest_answer(number));
+        scene.record(Input::Connected);
         for (pause, step) in steps {
             scene.wait(pause);
             scene.play(step);
         }
-        // Left alone, the honest ones are followed to where they lead, and to where they lead next.
-        for truth in [scene.truth, (SERVERS[1], 6)] {
-            scene.truth = truth;
-            scene.wait(10_000);
-            prop_assert_eq!(scene.follower.topology().unwrap().master, address(truth.0));
+        // Left alone, the honest ones are followed to where they lead.
+        scene.wait(10_000);
+        prop_assert_eq!(scene.follower.topology().unwrap().master, address(SERVERS[0]));
+        // And to where they lead next, whatever is said all the time.
+        let second = (scene.now - scene.start).as_secs() + 1;
+        scene.wait(1000);
+        scene.truth = (SERVERS[1], 6);
+        let bound = scene.now + Duration::from_secs(10);
+        for lie in lies {
+            scene.wait(100);
+            scene.play(lie);
         }
+        scene.wait(u64::try_from(bound.saturating_duration_since(scene.now).as_millis()).unwrap());
+        let sum = |what: &str| {
+            let since = scene.done.iter().filter(|((at, kind), _)| second <= *at && *kind == what);
+            since.map(|(_, times)| times).sum::<u32>()
+        };
+        prop_assert_eq!(sum("close"), 0, "writes are closed");
+        prop_assert!(sum("hold") <= 4, "commands were held back {} times in eleven seconds", sum("hold"));
+        prop_assert_eq!(scene.follower.topology().unwrap().master, address(SERVERS[1]));
         let seconds = (scene.now - scene.start).as_secs() as u32;
         prop_assert!(scene.ticks <= 16 * (seconds + 1), "{} ticks in {} s", scene.ticks, seconds);
         for ((second, kind), times) in scene.done {

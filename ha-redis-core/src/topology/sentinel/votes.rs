@@ -12,7 +12,7 @@
 //!
 //! An address in the configuration at which nobody ever answered, and that has failed for good, takes no part.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
@@ -28,6 +28,8 @@ pub(super) const MAX_SENTINELS: usize = 16;
 /// A server that a majority does not list any more counts as listed for so long: Sentinels that are reset list no replica
 /// for ten seconds, each for seconds of its own.
 const KNOWN_FOR: Duration = Duration::from_secs(60);
+
+type Members<'a> = BTreeMap<&'a Address, &'a KnownSentinel>;
 
 /// The Sentinels: those of the configuration and those that were met.
 #[derive(Debug)]
@@ -160,38 +162,34 @@ impl SentinelVotes {
         self.assign_votes();
     }
 
-    /// Says who has a vote: either the addresses of the configuration or those that a majority has listed, never a mix,
-    /// since one Sentinel may have an address of each kind, and that it is one, only it could say.
+    /// Says who has a vote, see [`SentinelVotes::electorate`].
+    fn assign_votes(&mut self) {
+        let voters = self.electorate();
+        self.members.iter_mut().for_each(|(address, member)| member.votes = voters.contains(address));
+    }
+
+    /// Who has a vote: either the addresses of the configuration or those that a majority has listed, never a mix, since one
+    /// Sentinel may have an address of each kind, and that it is one, only it could say.
     ///
     /// The configuration is the user's word. The listed ones have the votes where all that are there of it are among them,
     /// or half of it is gone and more of the listed ones answer. Otherwise they never have, however many they are: no
     /// Sentinel lists itself, so that of those that are configured by a name, a liar decides who is listed.
-    ///
-    /// An address that the configuration names alone is where the others are learned: they have the votes as long as one
-    /// may answer yet, and it has one beside them if it lists them all, so that it is none of them.
-    fn assign_votes(&mut self) {
-        let configured: Vec<_> = self.members.values().filter(|member| member.configured).collect();
-        let listed: BTreeMap<_, _> =
+    fn electorate(&self) -> BTreeSet<Address> {
+        let configured: Members<'_> = self.members.iter().filter(|(_, member)| member.configured).collect();
+        let listed: Members<'_> =
             self.members.iter().filter(|(_, member)| member.listed_id.is_some()).collect();
-        let answers = |member: &&&KnownSentinel| member.master().is_some();
-        let (answering, answering_listed) =
-            (configured.iter().filter(answers).count(), listed.values().filter(answers).count());
-        let last_named_at: Vec<_> = configured.iter().filter(|member| member.is_counted()).collect();
+        let answering = |members: &Members<'_>| members.values().filter(|member| member.answers()).count();
+        let last_named_at: Vec<_> = configured.values().filter(|member| member.is_counted()).collect();
         let are_all_listed =
-            answering_listed > 0 && last_named_at.iter().all(|member| member.listed_id.is_some());
-        let are_left = 2 * last_named_at.len() <= configured.len() && answering_listed > answering;
-        let lone = match configured[..] {
-            [lone] => Some(lone)
-                .filter(|_| listed.values().any(|other| other.is_awaited() || other.master().is_some())),
-            _ => None,
+            answering(&listed) > 0 && last_named_at.iter().all(|member| member.listed_id.is_some());
+        let are_left =
+            2 * last_named_at.len() <= configured.len() && answering(&listed) > answering(&configured);
+        let voters = match (are_all_listed || are_left, configured.len()) {
+            (true, _) => listed,
+            (false, 1) => beside_a_lone_one(configured, listed),
+            (false, _) => configured,
         };
-        let is_beside = lone.is_some_and(|lone| listed.keys().all(|other| lone.lists(other)));
-        let by_list = are_all_listed || are_left || lone.is_some();
-        for member in self.members.values_mut() {
-            let is_listed = member.listed_id.is_some();
-            member.votes =
-                if by_list { is_listed || member.configured && is_beside } else { member.configured };
-        }
+        voters.into_keys().cloned().collect()
     }
 
     /// Whether those who answer may say who is one of them: half of those that are known, so that the others are no
@@ -402,5 +400,20 @@ impl SentinelVotes {
     /// What each voter that is there said last.
     fn last_views(&self) -> impl Iterator<Item = &SentinelReport> {
         self.voters().filter_map(KnownSentinel::last_view)
+    }
+}
+
+/// Who has a vote where the configuration names one address alone, which is where the others are `listed`: as long as one of
+/// them may answer, they have, and `lone` has one as well if it is none of those that answer.
+fn beside_a_lone_one<'a>(lone: Members<'a>, listed: Members<'a>) -> Members<'a> {
+    if !listed.values().any(|other| other.is_awaited() || other.answers()) {
+        return lone;
+    }
+    let is_other = |address: &Address| lone.values().all(|lone| lone.is_other_than(address));
+    let (others, same): (Members<'_>, Members<'_>) =
+        listed.iter().partition(|(address, _)| is_other(address));
+    match same.values().any(|same| same.answers()) {
+        true => listed,
+        false => others.into_iter().chain(lone).collect(),
     }
 }

@@ -1,7 +1,7 @@
 //! The Sentinels: which there are, what each said last, and what they agree on.
 //!
 //! Those that answer decide by majority, and those that did a moment ago are counted with them. Who has a vote at all,
-//! [`SentinelVotes::assign_votes`] says. A voter counts by what it has answered:
+//! [`SentinelVotes::electorate`] says. A voter counts by what it has answered:
 //!
 //! | a voter is | when | counts for the majority | counts as known |
 //! |---|---|---|---|

@@ -88,6 +88,22 @@ fn other_sentinels_are_met_up_to_a_bound() {
 }
 
 #[test]
+fn those_that_one_alone_lists_give_way_to_new_ones() {
+    let start = Instant::now();
+    let mut follower = follower(start);
+    let most = MAX_SENTINELS as u16;
+    (1..=3).for_each(|number| drop(follower.handle(answer(number, start, Ok(view(4..=most))), start)));
+    (4..=most).for_each(|number| drop(follower.handle(answer(number, start, Err("gone")), start)));
+    let later = start + Duration::from_secs(60);
+    let lists = |number| if number == 3 { 4..=most } else { 100..=100 };
+    let mut record = |number| follower.handle(answer(number, later, Ok(view(lists(number)))), later);
+    let actions: Vec<_> = [3, 1, 2, 1].into_iter().flat_map(&mut record).collect();
+    let forgotten = actions.iter().filter(|action| matches!(action, Action::RemoveSentinel(_))).count();
+    assert_eq!(forgotten, MAX_SENTINELS - 3);
+    assert!(actions.contains(&Action::AddSentinels(vec![sentinel(100)])), "{actions:?}");
+}
+
+#[test]
 fn who_is_master_is_told_as_the_sentinels_tell_it() {
     let now = Instant::now();
     let mut follower = follower(now);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use redis::{Cmd, RedisResult, ServerError, Value, cmd};
 
 use crate::address::Address;
+use crate::background_drop::drop_values;
 use crate::call::caller::Caller;
 use crate::closing::CloseReport;
 use crate::config::RedisConfig;
@@ -277,6 +278,14 @@ impl Client {
         };
         let latency = answers.is_ok().then(|| runtime.now() - asked);
         let role = answers.as_ref().ok().and_then(|answers| read_role(answers.get(1)?).ok());
+        let error = match answers {
+            Ok(answers) => {
+                let error = answers.iter().find_map(bad_state);
+                drop_values(answers);
+                error
+            }
+            Err(error) => Some(error),
+        };
         let (open_connections, shared_connections) = self.core.first_shard().open_shared_connections();
         Health {
             master: self.core.first_shard().master(),
@@ -285,7 +294,7 @@ impl Client {
             open_connections,
             expected_connections: shared_connections,
             dedicated_connections: self.core.first_shard().dedicated_connections(),
-            error: answers.and_then(|answers| answers.into_iter().try_for_each(check_state)).err(),
+            error,
         }
     }
 
@@ -341,7 +350,12 @@ impl Client {
     async fn server_topology(&self) -> Result<Topology, Error> {
         let server = self.core.config.address();
         let no_role = match self.ask(cmd("ROLE")).await? {
-            Ok(role) => return Ok(Topology::from_role(&role, server)),
+            Ok(role) => {
+                let topology = Topology::from_role(&role, server);
+                // It may list more replicas than there can be.
+                drop_values(vec![role]);
+                return Ok(topology);
+            }
             Err(refused) => refused,
         };
         let no_info = match self.ask(replication_question()).await? {
@@ -362,7 +376,7 @@ impl Client {
     async fn ask(&self, question: Cmd) -> Result<Result<Value, ServerError>, Error> {
         match self.connection().request(&question).await.map_err(Error::from_redis)? {
             Value::ServerError(error) if !will_pass(&error) => Ok(Err(error)),
-            reply => reply.extract_error().map(Ok).map_err(Error::from_redis),
+            reply => Error::answer(reply).map(Ok),
         }
     }
 
@@ -406,14 +420,14 @@ impl Client {
     }
 }
 
-/// Fails for a reply that says that the server serves nobody now. A question that this user may not ask, or that the
+/// The error in a reply that says that the server serves nobody now. A question that this user may not ask, or that the
 /// server does not know, is answered by any error.
-fn check_state(reply: Value) -> Result<(), Error> {
+fn bad_state(reply: &Value) -> Option<Error> {
     match reply {
-        Value::ServerError(error) if will_pass(&error) => {
-            Value::ServerError(error).extract_error().map(drop).map_err(Error::from_redis)
+        Value::ServerError(error) if will_pass(error) => {
+            Error::answer(Value::ServerError(error.clone())).err()
         }
-        _ => Ok(()),
+        _ => None,
     }
 }
 

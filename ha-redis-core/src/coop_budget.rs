@@ -9,8 +9,17 @@ use std::task::{Context, Poll};
 const UNITS: usize = 256;
 /// What a read counts for, however little it brings.
 const READ: usize = UNITS / 16;
-/// A value is a unit, and so are so many bytes, which may be that of a hundred values inside it.
-const BYTES_OF_A_UNIT: usize = 256;
+/// A value is a unit. So are a few parts of one, and so many bytes, which are copied.
+const PARTS_OF_A_UNIT: usize = 4;
+const BYTES_OF_A_UNIT: usize = 1024;
+
+/// What it took to decode a value, or a piece of one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Decoded {
+    pub(crate) bytes: usize,
+    /// Values inside it.
+    pub(crate) parts: usize,
+}
 
 /// What a task may still do before other tasks get their turn.
 #[derive(Debug)]
@@ -23,10 +32,16 @@ impl CoopBudget {
         Self { units: UNITS }
     }
 
-    /// A value of so many bytes was decoded, or so many bytes of one.
+    /// A value was decoded, or a piece of one. What is small is paid by [`CoopBudget::spend_value`].
     #[inline]
-    pub(crate) fn spend_decoded(&mut self, bytes: usize) {
-        self.spend(1 + bytes / BYTES_OF_A_UNIT);
+    pub(crate) fn spend_decoded(&mut self, piece: Decoded) {
+        self.spend(piece.parts / PARTS_OF_A_UNIT + piece.bytes / BYTES_OF_A_UNIT);
+    }
+
+    /// A value was handled, whatever its size. Replies need not be counted where their number has a bound of its own.
+    #[inline]
+    pub(crate) fn spend_value(&mut self) {
+        self.spend(1);
     }
 
     /// A read has come to something.
@@ -83,10 +98,11 @@ mod tests {
                 budget.spend_read();
                 assert!(budget.poll_proceed(&cx).is_ready());
             }
-            budget.spend_decoded((READ - 1) * BYTES_OF_A_UNIT);
+            budget.spend_value();
+            budget.spend_decoded(Decoded { bytes: (READ - 2) * BYTES_OF_A_UNIT, parts: PARTS_OF_A_UNIT });
             assert!(budget.poll_proceed(&cx).is_pending());
         }
-        budget.spend_decoded(1 << 30);
+        budget.spend_decoded(Decoded { bytes: 1 << 30, parts: 0 });
         budget.refill();
         assert!(budget.poll_proceed(&cx).is_ready());
     }

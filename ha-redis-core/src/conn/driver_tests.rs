@@ -271,6 +271,10 @@ fn connection_ends_cleanly_after_burst_and_rest() {
     while !lock(&scene.server.replies).is_empty() {
         assert!(scene.turn().is_pending());
     }
+    // What has been read is decoded in pieces.
+    for _ in 0..CALLERS {
+        assert!(scene.turn().is_pending());
+    }
     assert_eq!(scene.outcomes(), [Some(true); CALLERS]);
     // Long enough for the connection to give its memory back.
     scene.pass(Duration::from_millis(2500));
@@ -302,4 +306,45 @@ fn panicking_waker_gives_nobody_another_reply() {
         let Poll::Ready(Ok(Reply::One(Value::Int(reply)))) = reply else { panic!("{number}: {reply:?}") };
         assert_eq!(reply, number as i64);
     }
+}
+
+/// The most bytes that the driver takes off its transport in one turn, while this reply comes.
+fn most_in_a_turn(reply: &[u8]) -> usize {
+    let mut scene = Scene::with_callers();
+    scene.server.send(reply);
+    scene.server.answer(CALLERS - 1);
+    let mut most = 0;
+    while !lock(&scene.server.replies).is_empty() {
+        let before = lock(&scene.server.replies).len();
+        assert!(scene.turn().is_pending());
+        most = most.max(before - lock(&scene.server.replies).len());
+    }
+    for _ in 0..CALLERS {
+        assert!(scene.turn().is_pending());
+    }
+    assert_eq!(scene.outcomes(), [Some(true); CALLERS]);
+    most
+}
+
+#[test]
+fn large_reply_is_taken_over_many_turns() {
+    let (array, string) = (":1\r\n".repeat(1 << 20), "x".repeat(8 << 20));
+    let array = most_in_a_turn(format!("*{}\r\n{array}", 1 << 20).as_bytes());
+    let string = most_in_a_turn(format!("${}\r\n{string}\r\n", string.len()).as_bytes());
+    // A string is copied; a list is built value by value.
+    assert!(array <= 64 << 10 && string <= 512 << 10, "{array} bytes of a list, {string} of a string");
+}
+
+#[test]
+fn replies_behind_large_one_are_given_out_at_the_end() {
+    let mut scene = Scene::with_callers();
+    scene.server.send(format!("*15000\r\n{}", ":1\r\n".repeat(15_000)).as_bytes());
+    scene.server.answer(CALLERS - 1);
+    // The whole buffer is grown first.
+    while !lock(&scene.server.replies).is_empty() {
+        assert!(scene.turn().is_pending());
+    }
+    scene.link.shut(Error::new(Kind::Lost, "another master is followed"));
+    assert!(scene.turn().is_ready());
+    assert_eq!(scene.outcomes(), [Some(true); CALLERS]);
 }

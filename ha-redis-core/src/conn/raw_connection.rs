@@ -168,6 +168,10 @@ impl RawConnection {
             if let Some(value) = self.decoded(wanted)? {
                 return Ok(value);
             }
+            if !self.reader.is_empty() {
+                // There is more of a large value.
+                continue;
+            }
             poll_fn(|cx| self.poll_exchange(cx)).await?;
         }
     }
@@ -176,9 +180,9 @@ impl RawConnection {
         &mut self,
         wanted: &dyn Fn(Incoming) -> bool,
     ) -> Result<Option<Result<Value, Skipped>>, Error> {
-        let before = self.reader.unread();
         let next = self.reader.next(wanted);
-        self.budget.spend_decoded(before - self.reader.unread());
+        self.budget.spend_value();
+        self.budget.spend_decoded(self.reader.decoded());
         match next {
             Ok(value) => Ok(value.map(Ok)),
             Err(DecodeError::Skipped(skipped)) => Ok(Some(Err(skipped))),

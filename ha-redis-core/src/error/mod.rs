@@ -9,7 +9,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use redis::RedisError;
+use redis::{RedisError, Value};
 
 use crate::config::ConfigError;
 use crate::peer_text::printable;
@@ -73,6 +73,14 @@ impl Error {
         let message = format!("{}: {cause}", message.into());
         let inner = Inner { kind, message, source: Some(Arc::new(cause)) };
         Self { outcome: Outcome::NotSent, inner: Arc::new(inner) }
+    }
+
+    /// A reply, unless it is an error. It is not looked through for errors inside it, which takes long for a large one.
+    pub(crate) fn answer(reply: Value) -> Result<Value, Self> {
+        match reply {
+            Value::ServerError(_) => reply.extract_error().map_err(Self::from_redis),
+            reply => Ok(reply),
+        }
     }
 
     /// The client's own error inside `error`, or one that says what the server said.

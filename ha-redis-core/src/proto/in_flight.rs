@@ -5,11 +5,13 @@
 //! its time is not late, nor is what waits behind it.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::time::{Duration, Instant};
 
 use redis::Value;
 
 use super::OverLimit;
+use crate::background_drop::drop_values;
 use crate::error::Outcome;
 
 /// How many replies a request is answered with.
@@ -196,7 +198,7 @@ impl<W> InFlight<W> {
             entry.waiter = None;
         }
         self.partial.over = self.partial.over.or(over);
-        self.partial.replies = Vec::new();
+        drop_values(mem::take(&mut self.partial.replies));
         let shape = entry.shape;
         Ok(self.on_part(shape))
     }
@@ -207,7 +209,7 @@ impl<W> InFlight<W> {
         if self.partial.come < shape.replies() {
             return None;
         }
-        let Partial { replies, over, .. } = std::mem::take(&mut self.partial);
+        let Partial { replies, over, .. } = mem::take(&mut self.partial);
         let answer = over.map_or(Ok(Reply::Many(replies)), Err);
         self.pop().map(|entry| (entry.waiter, answer))
     }
@@ -289,6 +291,13 @@ impl<W> InFlight<W> {
             let outcome = if complete || begun { Outcome::MaybeApplied } else { Outcome::NotSent };
             settled.extend(entry.waiter.map(|waiter| (waiter, outcome)));
         }
+    }
+}
+
+/// What has come of an answer that will not be complete may be large.
+impl<W> Drop for InFlight<W> {
+    fn drop(&mut self) {
+        drop_values(mem::take(&mut self.partial.replies));
     }
 }
 

@@ -233,7 +233,7 @@ async fn ask(core: &Core, link: &Link) -> Result<Replication, Error> {
             );
             Err(Error::new(kind, message))
         }
-        Reply::One(reply) => read_replication(&reply.extract_error().map_err(Error::from_redis)?),
+        Reply::One(reply) => read_replication(&Error::answer(reply)?),
         Reply::Many(_) => Err(Error::new(Kind::Protocol, "it answered one question with many replies")),
     }
 }

@@ -12,6 +12,9 @@ use crate::proto::{Replication, Role};
 /// Each gets the password.
 pub(crate) const MAX_REPLICAS: usize = 64;
 
+/// So many entries of a server's list are looked at: some may name no address.
+const MOST_LISTED: usize = 1_024;
+
 /// The servers behind a client, as the Sentinels (or, without them, the master itself) describe them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -54,7 +57,7 @@ impl Topology {
         let Value::Array(parts) = role else { return Self::of(asked) };
         match (parts.first().and_then(text).as_deref(), parts.as_slice()) {
             (Some("master"), [_, _, Value::Array(replicas), ..]) => {
-                let addresses = replicas.iter().filter_map(|replica| match replica {
+                let addresses = replicas.iter().take(MOST_LISTED).filter_map(|replica| match replica {
                     Value::Array(parts) => address(parts.first()?, parts.get(1)?),
                     _ => None,
                 });

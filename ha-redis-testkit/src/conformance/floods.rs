@@ -19,6 +19,9 @@ tests![
     endless_pushes_that_are_no_messages_hold_up_nobody,
     endless_events_of_a_sentinel_hold_up_nobody,
     endless_answer_of_a_sentinel_holds_up_nobody,
+    large_list_holds_up_nobody,
+    pipeline_of_large_lists_that_breaks_off_holds_up_nobody,
+    accounts_of_replicas_hold_up_nobody,
     subscription_that_is_not_confirmed_is_asked_for_elsewhere,
     age_that_no_connection_has_ends_no_task,
 ];
@@ -231,6 +234,68 @@ async fn endless_answer_of_a_sentinel_holds_up_nobody(kit: Kit) {
         (command == "SENTINEL SENTINELS").then(|| flood("*?\r\n", ">0\r\n"))
     })
     .await;
+}
+
+/// A list of so many small numbers.
+fn large_list(length: usize) -> Answer {
+    Answer::Send(format!("*{length}\r\n{}", ":1\r\n".repeat(length)).into())
+}
+
+async fn large_list_holds_up_nobody(kit: Kit) {
+    let server = ScriptedServer::start(|_, _: &[String]| large_list(2_000_000)).unwrap();
+    let client = kit.connect(settings(server.port()).build().unwrap()).await.unwrap();
+    let ticker = Ticker::start(&kit);
+    let mut redis = client.connection();
+    for _ in 0..3 {
+        let list: Value = kit.within("a call", redis.get("key")).await.unwrap();
+        assert!(matches!(list, Value::Array(items) if items.len() == 2_000_000));
+    }
+    ticker.was_never_held_up();
+}
+
+async fn pipeline_of_large_lists_that_breaks_off_holds_up_nobody(kit: Kit) {
+    let mut asked = 0;
+    let server = ScriptedServer::start(move |_, _: &[String]| {
+        asked += 1;
+        if asked % 4 == 0 { Answer::Close(Vec::new()) } else { large_list(2_000_000) }
+    })
+    .unwrap();
+    let client = kit.connect(settings(server.port()).retry_attempts(0).build().unwrap()).await.unwrap();
+    let ticker = Ticker::start(&kit);
+    let mut pipeline = redis::pipe();
+    for _ in 0..4 {
+        pipeline.get("key");
+    }
+    let mut redis = client.connection();
+    let broken = pipeline.query_async::<Value>(&mut redis);
+    let error = kit.within("a call ends", broken).await.unwrap_err();
+    assert!(error.is_connection_dropped(), "{error}");
+    ticker.goes_on(&kit, 20).await;
+    ticker.was_never_held_up();
+}
+
+/// Most of which are no addresses at all.
+async fn accounts_of_replicas_hold_up_nobody(kit: Kit) {
+    let replica = "*3\r\n$1\r\n/\r\n$1\r\n1\r\n$1\r\n0\r\n".repeat(1_000_000);
+    let role = format!("*3\r\n$6\r\nmaster\r\n:0\r\n*1000000\r\n{replica}");
+    let role = Answer::from(role.as_str());
+    let server = ScriptedServer::start_bare(move |_, command: &[String]| match command[0].as_str() {
+        "ROLE" => role.clone(),
+        "HELLO" => Answer::from("-ERR unknown command\r\n"),
+        "PING" => Answer::from("+PONG\r\n"),
+        _ => Answer::from("+OK\r\n"),
+    })
+    .unwrap();
+    let client = kit.connect(settings(server.port()).build().unwrap()).await.unwrap();
+    let ticker = Ticker::start(&kit);
+    let asking = kit.spawn(async move {
+        for _ in 0..3 {
+            assert!(client.topology().await.unwrap().replicas.is_empty());
+            assert!(client.health_check().await.error.is_none());
+        }
+    });
+    kit.within("it is described", asking.end()).await;
+    ticker.was_never_held_up();
 }
 
 /// Pushes that mean nothing are no life, while an answer is owed.

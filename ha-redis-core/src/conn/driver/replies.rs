@@ -4,6 +4,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use super::{Driver, MAX_GRACE, MOVEMENT, is_awaited};
+use crate::coop_budget::Decoded;
 use crate::error::{Error, Kind, Outcome};
 use crate::proto::{DecodeError, Incoming, OverLimit, Reply, Skipped};
 
@@ -42,16 +43,18 @@ impl Driver {
             // Pushes are nobody's, and nor is the reply to a caller who has gone.
             let in_flight = &self.in_flight;
             let wanted = |incoming| incoming == Incoming::Reply && in_flight.is_awaited(is_awaited);
-            let before = self.reader.unread();
-            let progress = match self.reader.next(&wanted) {
+            let next = self.reader.next(&wanted);
+            let decoded = self.reader.decoded();
+            self.coop_budget.spend_decoded(decoded);
+            let progress = match next {
                 Ok(None) => match self.reader.half_read() {
                     Some(Incoming::Reply) if self.is_unasked() => return Err(self.broken(UNASKED)),
                     Some(Incoming::Push) => {
-                        self.on_push(before);
+                        self.on_push(decoded);
                         break;
                     }
                     Some(Incoming::Reply) if !wanted(Incoming::Reply) => {
-                        self.on_read_over(before);
+                        self.on_read_over(decoded);
                         break;
                     }
                     _ => break,
@@ -70,12 +73,12 @@ impl Driver {
                     None => self.in_flight.on_value(value),
                 },
                 Err(DecodeError::Skipped(Skipped { incoming: Incoming::Push, .. })) => {
-                    self.on_push(before);
+                    self.on_push(decoded);
                     continue;
                 }
                 Err(DecodeError::Skipped(_)) if self.is_unasked() => return Err(self.broken(UNASKED)),
                 Err(DecodeError::Skipped(Skipped { over, .. })) => {
-                    self.on_read_over(before);
+                    self.on_read_over(decoded);
                     self.read_over_since = None;
                     self.in_flight.on_skipped(over)
                 }
@@ -102,27 +105,26 @@ impl Driver {
     pub(super) fn hand_out_rest(&mut self) {
         loop {
             self.coop_budget.refill();
-            if self.hand_out(usize::MAX).is_err() || !self.coop_budget.is_spent() {
+            let ended = self.hand_out(usize::MAX).is_err();
+            if ended || self.reader.is_empty() {
                 return;
             }
         }
     }
 
-    /// What has been decoded since so much was unread belongs to a push. Nobody waits for it.
-    pub(super) fn on_push(&mut self, unread_before: usize) {
-        let decoded = unread_before - self.reader.unread();
-        self.moved = self.moved.saturating_sub(decoded);
-        self.coop_budget.spend_decoded(decoded);
+    /// What has been decoded belongs to a push. Nobody waits for it.
+    fn on_push(&mut self, decoded: Decoded) {
+        self.moved = self.moved.saturating_sub(decoded.bytes);
+        self.coop_budget.spend_value();
     }
 
-    /// What has been decoded since so much was unread belongs to a reply that nobody gets. For a while it counts as life,
+    /// What has been decoded belongs to a reply that nobody gets. For a while it counts as life,
     /// since a large one may take its time; but it may never end.
-    pub(super) fn on_read_over(&mut self, unread_before: usize) {
-        let decoded = unread_before - self.reader.unread();
-        self.coop_budget.spend_decoded(decoded);
+    fn on_read_over(&mut self, decoded: Decoded) {
+        self.coop_budget.spend_value();
         let since = *self.read_over_since.get_or_insert(self.alive_at);
         if since + MAX_GRACE * self.timeouts.reply < self.alive_at {
-            self.moved = self.moved.saturating_sub(decoded);
+            self.moved = self.moved.saturating_sub(decoded.bytes);
         }
     }
 

@@ -121,9 +121,10 @@ impl Frame {
     }
 
     /// Adds the values that stand whole at the front of `input`, up to the last but one. This is `add` in a
-    /// tight loop, for the aggregates that grow large.
-    pub(super) fn add_whole_scalars(&mut self, input: &mut &[u8], account: &mut Account) {
-        let Some(missing) = &mut self.missing else { return };
+    /// tight loop, for the aggregates that grow large. Returns how many those are.
+    pub(super) fn add_whole_scalars(&mut self, input: &mut &[u8], account: &mut Account) -> usize {
+        let Some(missing) = &mut self.missing else { return 0 };
+        let before = *missing;
         match &mut self.elements {
             Elements::Array(values) | Elements::Set(values) => {
                 while *missing > 1
@@ -144,6 +145,7 @@ impl Frame {
             }
             _ => {}
         }
+        (before - *missing) as usize
     }
 
     /// Adds a part of a streamed string.

@@ -58,6 +58,8 @@ pub struct Decoder {
     /// The aggregates that are open, the innermost last.
     open: Vec<Frame>,
     stage: Stage,
+    /// How many parts of values were taken one by one. A scalar that stands whole is not counted.
+    parts: usize,
 }
 
 /// What becomes of the bytes that come next.
@@ -112,6 +114,7 @@ impl Decoder {
             tokens: Tokens::default(),
             open: Vec::new(),
             stage: Stage::Idle,
+            parts: 0,
         }
     }
 
@@ -154,6 +157,12 @@ impl Decoder {
     pub(crate) fn set_limits(&mut self, limits: Limits) {
         self.account = Account::new(limits.max_reply_bytes);
         self.limits = limits;
+    }
+
+    /// How many parts of values were taken since this was asked last: what decoding has cost, beside copying strings.
+    #[inline]
+    pub(crate) fn take_parts(&mut self) -> usize {
+        std::mem::take(&mut self.parts)
     }
 
     /// What has begun and is not complete.
@@ -220,6 +229,7 @@ impl Decoder {
     /// Goes on with what is half read, or begun.
     fn advance(&mut self, input: &mut &[u8]) -> Result<Option<Value>, DecodeError> {
         loop {
+            self.parts += 1;
             match &mut self.stage {
                 Stage::Idle => return Ok(None),
                 Stage::Failed(error) => return Err(error.clone().into()),
@@ -266,8 +276,9 @@ impl Decoder {
             if self.tokens.is_idle()
                 && let Some(frame) = self.open.last_mut()
             {
-                frame.add_whole_scalars(input, &mut self.account);
+                self.parts += frame.add_whole_scalars(input, &mut self.account);
             }
+            self.parts += 1;
             let value = match self.tokens.next(input, &mut self.account)? {
                 None => return Ok(None),
                 Some(Token::Value(value)) if self.open.is_empty() => Some(value),

@@ -351,7 +351,7 @@ impl Client {
         let server = self.core.config.address();
         let no_role = match self.ask(cmd("ROLE")).await? {
             Ok(role) => {
-                let topology = Topology::from_role(&role, server);
+                let topology = Topology::from_role(&role, server, self.core.data.secrets());
                 // It may list more replicas than there can be.
                 drop_values(vec![role]);
                 return Ok(topology);
@@ -359,15 +359,18 @@ impl Client {
             Err(refused) => refused,
         };
         let no_info = match self.ask(replication_question()).await? {
-            Ok(info) => return Ok(Topology::from_replication(read_replication(&info)?, server)),
+            Ok(info) => {
+                let replication = read_replication(&info)?.without(self.core.data.secrets());
+                return Ok(Topology::from_replication(replication, server));
+            }
             Err(refused) => refused,
         };
         let kind = if no_role.code() == "NOPERM" { Kind::Permission } else { Kind::Server };
         let message = format!(
             "{server} does not say what it is, in reply to ROLE ({}) or to INFO ({}); allow one of them (ACL SETUSER \
              <user> +role)",
-            said(&no_role),
-            said(&no_info)
+            self.core.data.hide(said(&no_role)),
+            self.core.data.hide(said(&no_info))
         );
         Err(Error::new(kind, message).with_outcome(Outcome::NotApplied))
     }

@@ -103,7 +103,7 @@ impl SentinelConnection {
                 self.raw = Some(raw);
                 return Ok(values);
             }
-            Ok(Err(error)) => error,
+            Ok(Err(error)) => self.core.sentinels.hide_secrets(error),
             Err(Elapsed) => Error::new(Kind::Timeout, format!("no answer within {within:?}")),
         };
         Err(failed.during(format!("the Sentinel {}", self.address)).with_outcome(Outcome::MaybeApplied))

@@ -40,7 +40,14 @@ pub(crate) struct Connector {
 
 /// Each server could say the other's password, too, if it has it.
 fn secrets_of(config: &RedisConfig) -> Secrets {
-    Secrets::new([config.password(), config.sentinel_password()].into_iter().flatten())
+    let secrets = Secrets::new([config.password(), config.sentinel_password()].into_iter().flatten());
+    let mapped = config.address_map().iter().flat_map(|(announced, reached)| [announced, reached]);
+    let mapped = mapped.map(|place| place.parse().unwrap_or_else(|_| Address::tcp(place, 1)));
+    let named = config.sentinel_hosts().iter().cloned().chain([config.address()]).chain(mapped);
+    secrets.except(named.filter_map(|address| match address {
+        Address::Tcp { host, .. } => Some(host),
+        Address::Unix(_) => None,
+    }))
 }
 
 /// What became of a handshake.
@@ -283,6 +290,11 @@ impl Connector {
     /// What replies may take on a connection that is ready.
     pub(crate) fn limits(&self) -> Limits {
         self.limits.clone()
+    }
+
+    /// The passwords that peers may repeat.
+    pub(crate) fn secrets(&self) -> &Secrets {
+        self.handshake.secrets()
     }
 
     /// What a server has said on a connection that is ready, without the passwords that it has repeated.

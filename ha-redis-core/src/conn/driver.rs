@@ -17,7 +17,7 @@ use crate::conn::raw_connection::ConnectionParts;
 use crate::conn::reply_reader::ReplyReader;
 use crate::coop_budget::CoopBudget;
 use crate::error::{Error, Kind, Outcome};
-use crate::proto::InFlight;
+use crate::proto::{InFlight, Secrets};
 use crate::retry::RetryBudget;
 use crate::runtime::{Runtime, Timer, Transport};
 
@@ -111,6 +111,8 @@ pub(crate) struct Driver {
     checked_at: Instant,
     /// Whether nothing has come since memory was given back.
     at_rest: bool,
+    /// What is hidden where the server repeats it in place of a reply.
+    pub(crate) secrets: Secrets,
     /// Why it has ended. Every caller has been told what became of its command: nothing is left to do.
     ended: Option<Error>,
 }
@@ -153,6 +155,7 @@ impl Driver {
             silent: false,
             checked_at: now,
             at_rest: true,
+            secrets: Secrets::default(),
             ended: None,
         }
     }
@@ -329,6 +332,7 @@ impl Driver {
     }
 
     fn broken(&self, what: &str) -> Error {
+        let what = self.secrets.hide(what);
         Error::new(Kind::Protocol, format!("gave up the connection to {}: {what}", self.link.address))
     }
 

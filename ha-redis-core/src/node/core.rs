@@ -197,7 +197,8 @@ impl Core {
         let link = Arc::new(link);
         let runtime = Arc::clone(&self.runtime);
         let budget = Arc::clone(&self.budget);
-        let driver = Driver::new(Arc::clone(&link), parts, runtime, timeouts, on_silence, budget);
+        let mut driver = Driver::new(Arc::clone(&link), parts, runtime, timeouts, on_silence, budget);
+        driver.secrets = self.data.secrets().clone();
         (link, Watched::new(driver))
     }
 

@@ -261,6 +261,10 @@ impl Handshake {
         printable(&self.secrets.hide(&verbatim(error)))
     }
 
+    pub(crate) fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
     /// What a peer has said, without the passwords that it has repeated.
     pub(crate) fn hide(&self, said: String) -> String {
         match self.secrets.hide(&said) {
@@ -271,10 +275,7 @@ impl Handshake {
 
     /// The same error, without the passwords that a server has repeated in it.
     pub(crate) fn hide_secrets(&self, error: Error) -> Error {
-        match self.secrets.hide(error.message()) {
-            Cow::Borrowed(_) => error,
-            Cow::Owned(shown) => error.with_message(shown),
-        }
+        self.secrets.hide_in(error)
     }
 }
 

@@ -6,7 +6,7 @@ use redis::{Cmd, Value, cmd};
 
 use crate::address::Address;
 use crate::error::{Error, Kind};
-use crate::proto::Role;
+use crate::proto::{Role, Secrets};
 
 /// A server's own account of its replication.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,15 @@ pub(crate) struct Replication {
     pub(crate) master: Option<Address>,
     /// The replicas that are connected to it.
     pub(crate) replicas: Vec<Address>,
+}
+
+impl Replication {
+    /// Leaves out the addresses that repeat a password.
+    pub(crate) fn without(mut self, secrets: &Secrets) -> Self {
+        self.replicas.retain(|replica| !secrets.are_in(replica));
+        self.master = self.master.filter(|master| !secrets.are_in(master));
+        self
+    }
 }
 
 /// Up to which write a server has a history.

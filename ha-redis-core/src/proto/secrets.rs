@@ -3,9 +3,12 @@
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::address::Address;
+use crate::error::Error;
 use crate::peer_text::printable;
 
 /// So many bytes in a row that stand in a password as well are hidden: servers may cut what they repeat.
@@ -14,11 +17,22 @@ const PIECE: usize = 6;
 /// A password shorter than this is hidden where it stands alone, since it may be a part of any word.
 const WORD: usize = 4;
 
+/// A password of at least so many bytes is in no address that a peer names. A shorter one may well be a part of a name.
+const LONG: usize = 8;
+
 const HIDDEN: &str = "***";
 
 /// The passwords of a client.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Secrets(Vec<SecretString>);
+pub(crate) struct Secrets(Arc<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// The passwords, in each form in which they may be printed.
+    forms: Vec<SecretString>,
+    /// Hosts that may be called as a password is, since the configuration names them.
+    hosts: Vec<String>,
+}
 
 impl Secrets {
     pub(crate) fn new<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Self {
@@ -34,13 +48,38 @@ impl Secrets {
             let forms: BTreeSet<_> = escaped.into_iter().chain([secret.to_owned()]).collect();
             forms.into_iter().map(SecretString::from)
         });
-        Self(forms.collect())
+        Self(Arc::new(Known { forms: forms.collect(), hosts: Vec::new() }))
+    }
+
+    /// The same, where these hosts are no secrets.
+    pub(crate) fn except(self, hosts: impl IntoIterator<Item = String>) -> Self {
+        let forms = self.0.forms.clone();
+        Self(Arc::new(Known { forms, hosts: hosts.into_iter().collect() }))
+    }
+
+    /// Whether a peer repeats a password as a host. Such an address is none: it would be printed, and looked up.
+    pub(crate) fn are_in(&self, address: &Address) -> bool {
+        let Address::Tcp { host, .. } = address else { return false };
+        let lower = host.to_ascii_lowercase();
+        let is_in = |secret: &SecretString| {
+            let secret = secret.expose_secret();
+            secret.len() >= LONG && lower.contains(&secret.to_ascii_lowercase())
+        };
+        self.0.forms.iter().any(is_in) && !self.0.hosts.contains(host)
+    }
+
+    /// The same error, without the passwords that a server has repeated in it.
+    pub(crate) fn hide_in(&self, error: Error) -> Error {
+        match self.hide(error.message()) {
+            Cow::Borrowed(_) => error,
+            Cow::Owned(shown) => error.with_message(shown),
+        }
     }
 
     /// The text without the passwords, and without longer pieces of them.
     pub(crate) fn hide<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let mut found: Vec<_> =
-            self.0.iter().flat_map(|secret| places(text, secret.expose_secret())).collect();
+            self.0.forms.iter().flat_map(|secret| places(text, secret.expose_secret())).collect();
         if found.is_empty() {
             return text.into();
         }
@@ -112,6 +151,15 @@ mod tests {
     fn short_password_is_hidden_where_it_stands_alone() {
         assert_eq!(hidden(&["pw"], "pw 'pw' pwd"), "*** '***' pwd");
         assert_eq!(hidden(&["four"], "fourth"), "***th");
+    }
+
+    #[test]
+    fn long_password_is_no_host_unless_the_configuration_names_it() {
+        let secrets = Secrets::new(["redis", "redis-hunter2"]).except(["redis-hunter2.example".to_owned()]);
+        let are_in = |host: &str| secrets.are_in(&Address::tcp(host, 1));
+        assert!(are_in("redis-hunter2") && are_in("a.REDIS-hunter2.b"));
+        assert!(!are_in("redis") && !are_in("redis-hunter") && !are_in("redis-hunter2.example"));
+        assert!(!secrets.are_in(&Address::unix("/redis-hunter2")));
     }
 
     proptest! {

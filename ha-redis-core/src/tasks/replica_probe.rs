@@ -229,11 +229,14 @@ async fn ask(core: &Core, link: &Link) -> Result<Replication, Error> {
             let kind = if error.code() == "NOPERM" { Kind::Permission } else { Kind::Server };
             let message = format!(
                 "it refuses INFO, by which replicas are judged: {}; allow it (ACL SETUSER <user> +info)",
-                said(&error)
+                core.data.hide(said(&error))
             );
             Err(Error::new(kind, message))
         }
-        Reply::One(reply) => read_replication(&Error::answer(reply)?),
+        Reply::One(reply) => {
+            let answer = Error::answer(reply).map_err(|error| core.data.hide_secrets(error))?;
+            Ok(read_replication(&answer)?.without(core.data.secrets()))
+        }
         Reply::Many(_) => Err(Error::new(Kind::Protocol, "it answered one question with many replies")),
     }
 }

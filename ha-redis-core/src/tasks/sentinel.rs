@@ -75,8 +75,9 @@ pub(crate) async fn ask(
     let questions = questions(core.config.sentinel_master_name());
     let replies = until(&*core.runtime, bound, raw.query(&questions))
         .await
-        .map_err(|Elapsed| silent(core, sentinel))??;
-    let mut view = read_report(&replies);
+        .map_err(|Elapsed| silent(core, sentinel))?
+        .map_err(|error| core.sentinels.hide_secrets(error))?;
+    let mut view = read_report(&replies).without(core.sentinels.secrets());
     view.refusal = view.refusal.map(|refusal| core.sentinels.hide(refusal));
     Ok(view)
 }
@@ -121,7 +122,7 @@ async fn subscribe(core: &Core, sentinel: &Address) -> Result<RawConnection, Err
             Err(Error::new(kind, message))
         }
         // The first confirmation: from here on, events come.
-        Ok(confirmed) => confirmed.map(|_| raw),
+        Ok(confirmed) => confirmed.map(|_| raw).map_err(|error| core.sentinels.hide_secrets(error)),
         Err(Elapsed) => Err(silent(core, sentinel)),
     }
 }
@@ -136,12 +137,13 @@ async fn record(core: &Core, sentinel: &Address, raw: &mut RawConnection) -> Err
             // An error is its answer to PING, which this user may not say: a sign of life as good as any.
             Ok(Ok(message)) => {
                 asked = false;
-                if let Some(event) = event_of(&message, core.config.sentinel_master_name()) {
+                let event = event_of(&message, core.config.sentinel_master_name());
+                if let Some(event) = event.filter(|event| !event.repeats(core.sentinels.secrets())) {
                     tracing::debug!(%sentinel, %event, "heard");
                     core.monitor.publish(&share, sentinel, event);
                 }
             }
-            Ok(Err(error)) => return error,
+            Ok(Err(error)) => return core.sentinels.hide_secrets(error),
             Err(Elapsed) if asked => return silent(core, sentinel),
             Err(Elapsed) => {
                 asked = true;

@@ -158,6 +158,7 @@ impl Subscriber {
             Err(Error::new(Kind::NotMaster, format!("{} is not followed any more", followed.address)))
         };
         let Err(why) = future::or(self.carry(raw, followed), switched).await;
+        let why = core.data.hide_secrets(why);
         tracing::info!(address = %followed.address, %why, "subscriber disconnected");
         if !self.subscriptions.is_empty() && shard.check_open().is_ok() {
             self.inbox.add(|backlog| backlog.lost(why));

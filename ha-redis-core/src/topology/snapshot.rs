@@ -6,7 +6,7 @@ use std::time::Duration;
 use redis::Value;
 
 use crate::address::Address;
-use crate::proto::{Replication, Role};
+use crate::proto::{Replication, Role, Secrets};
 
 /// The most replicas that a client connects to, and of those that a server or a Sentinel lists the most that are read.
 /// Each gets the password.
@@ -52,8 +52,9 @@ impl Topology {
         }
     }
 
-    /// What the server at `asked` says of itself in reply to ROLE.
-    pub(crate) fn from_role(role: &Value, asked: Address) -> Self {
+    /// What the server at `asked` says of itself in reply to ROLE. Addresses that repeat a password are none.
+    pub(crate) fn from_role(role: &Value, asked: Address, secrets: &Secrets) -> Self {
+        let address = |host, port| address(host, port).filter(|address| !secrets.are_in(address));
         let Value::Array(parts) = role else { return Self::of(asked) };
         match (parts.first().and_then(text).as_deref(), parts.as_slice()) {
             (Some("master"), [_, _, Value::Array(replicas), ..]) => {

@@ -58,6 +58,7 @@ mod process;
 mod protocols;
 mod pubsub;
 mod refusals;
+mod repeated_secrets;
 mod repeats;
 mod replicas;
 mod rest;
@@ -70,6 +71,7 @@ mod tls;
 mod tls_peers;
 mod transactions;
 mod unready;
+mod watch;
 
 use std::any::Any;
 use std::fmt;
@@ -110,6 +112,7 @@ const SUITE: &[&[Test]] = &[
     process::TESTS,
     pubsub::TESTS,
     refusals::TESTS,
+    repeated_secrets::TESTS,
     repeats::TESTS,
     replicas::TESTS,
     rest::TESTS,

@@ -87,6 +87,10 @@ impl Sentinels {
         self.servers[number].accepted()
     }
 
+    pub(super) fn port(&self, number: usize) -> u16 {
+        self.servers[number].port()
+    }
+
     pub(super) fn settings(&self) -> RedisConfigBuilder {
         let hosts = self.servers.iter().map(|server| ("127.0.0.1", server.port()));
         RedisConfig::builder().use_sentinel(true).sentinel_hosts(hosts)

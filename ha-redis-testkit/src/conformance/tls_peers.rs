@@ -13,6 +13,7 @@ tests![
     a_certificate_that_expires_is_found_at_the_next_connection,
     a_long_chain_of_certificates_is_read,
     an_endless_chain_of_certificates_is_refused,
+    names_of_a_certificate_are_escaped_and_cut,
     an_old_protocol_is_refused,
     each_protocol_of_today_is_spoken,
 ];
@@ -71,6 +72,17 @@ async fn an_endless_chain_of_certificates_is_refused(kit: Kit) {
         let before = peak_memory();
         holds(&refusal(&kit, &server).await, &[&server.address().to_string(), "TLS", "chain"]);
         assert!(peak_memory().saturating_sub(before) < 16 << 20);
+    }
+}
+
+async fn names_of_a_certificate_are_escaped_and_cut(kit: Kit) {
+    let many: Vec<_> = (0..500).map(|number| format!("{}.{number}.example", "x".repeat(60))).collect();
+    let odd = "a\r\n2026 INFO all is well \u{1b}[2J\u{7}".to_owned();
+    for names in [many, vec![odd]] {
+        let server = Server::builder().tls_with(&Certificates::of_server(&names).unwrap()).start().unwrap();
+        let refused = refusal(&kit, &server).await;
+        holds(&refused, &[&server.address().to_string(), "not valid for name", "`ssl_server_name`"]);
+        assert!(!refused.contains(char::is_control) && refused.len() < 1000, "{} bytes", refused.len());
     }
 }
 

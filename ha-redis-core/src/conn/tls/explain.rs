@@ -5,11 +5,14 @@ use std::io;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
 use super::Names;
+use crate::peer_text::printable;
 
 /// The error as a transport gives it.
 pub(super) fn error(error: &Error, names: &Names) -> io::Error {
     let hint = hint(error, names).map(|hint| format!("; {hint}")).unwrap_or_default();
-    let failure = TlsFailure { message: format!("TLS: {}{hint}", in_words(error)), lasting: lasts(error) };
+    // The names of a certificate are the peer's words.
+    let message = format!("TLS: {}{hint}", printable(&in_words(error)));
+    let failure = TlsFailure { message, lasting: lasts(error) };
     io::Error::new(io::ErrorKind::InvalidData, failure)
 }
 

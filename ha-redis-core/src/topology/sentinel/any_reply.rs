@@ -9,7 +9,7 @@ use crate::address::Address;
 use crate::peer_text::is_printable;
 #[cfg(fuzzing)]
 use crate::proto::Decoder;
-use crate::proto::{read_info_role, read_replication, read_role, read_run_id};
+use crate::proto::{Secrets, read_info_role, read_replication, read_role, read_run_id};
 use crate::topology::MAX_REPLICAS;
 use crate::topology::Topology;
 
@@ -43,7 +43,7 @@ pub(crate) fn check(replies: &[Value]) {
             }
             Err(error) => assert!(is_one_line(error.message()), "{error}"),
         }
-        check_topology(&Topology::from_role(reply, asked()));
+        check_topology(&Topology::from_role(reply, asked(), &Secrets::default()));
         read_run_id(reply);
     }
 }

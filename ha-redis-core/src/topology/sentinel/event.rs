@@ -5,6 +5,7 @@ use std::fmt;
 use redis::{PushKind, Value};
 
 use crate::address::Address;
+use crate::proto::Secrets;
 
 /// The channels that a client needs to hear: what each tells is in [`read`].
 pub(crate) const CHANNELS: [&str; 30] = [
@@ -74,6 +75,28 @@ pub(crate) enum Subject {
     Master(Address),
     Replica(Address),
     Sentinel(Address),
+}
+
+impl Subject {
+    fn address(&self) -> &Address {
+        match self {
+            Self::Master(address) | Self::Replica(address) | Self::Sentinel(address) => address,
+        }
+    }
+}
+
+impl SentinelEvent {
+    /// Whether one of its addresses repeats a password.
+    pub(crate) fn repeats(&self, secrets: &Secrets) -> bool {
+        match self {
+            Self::Selected { replica, master } => secrets.are_in(replica) || secrets.are_in(master),
+            Self::Switched(master) => secrets.are_in(master),
+            Self::Down(subject) | Self::Up(subject) | Self::Appeared(subject) | Self::Restarted(subject) => {
+                secrets.are_in(subject.address())
+            }
+            Self::Aborted | Self::Tilt(_) | Self::News => false,
+        }
+    }
 }
 
 impl fmt::Display for Subject {

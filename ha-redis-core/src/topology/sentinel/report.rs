@@ -7,11 +7,14 @@ use redis::{Cmd, Value, cmd};
 use crate::address::Address;
 use crate::error::said;
 use crate::peer_text::{is_printable, printable, text_of};
-use crate::proto::TOO_LARGE;
+use crate::proto::{Secrets, TOO_LARGE};
 use crate::topology::MAX_REPLICAS;
 
 /// What a Sentinel's INFO takes at the most, with room to spare; it says of TILT before all else.
 const MAX_INFO: usize = 64 << 10;
+
+/// What is left out of an answer that has a password in place of a host.
+const REPEATED: &str = "what is no address of a server: a host with a password in its name";
 
 /// The most other Sentinels that are read of one's list.
 pub(crate) const MAX_REPORTED_SENTINELS: usize = 64;
@@ -35,6 +38,22 @@ pub(crate) struct SentinelReport {
 }
 
 impl SentinelReport {
+    /// Leaves out the addresses that repeat a password.
+    pub(crate) fn without(mut self, secrets: &Secrets) -> Self {
+        let is_secret = |address: &Address| secrets.are_in(address);
+        let listed = self.replicas.len() + self.sentinels.len();
+        self.replicas.retain(|replica| !is_secret(&replica.address));
+        self.sentinels.retain(|other| !is_secret(&other.address));
+        if self.master.as_ref().is_some_and(|master| is_secret(&master.address)) {
+            self.master = None;
+            self.refusal = Some(format!("it names {REPEATED}"));
+        }
+        if self.replicas.len() + self.sentinels.len() < listed || self.refusal.is_some() {
+            self.left_out.get_or_insert_with(|| REPEATED.to_owned());
+        }
+        self
+    }
+
     /// The servers that it knows, each once.
     pub(crate) fn servers(&self) -> BTreeSet<&Address> {
         let master = self.master.as_ref().map(|master| &master.address);

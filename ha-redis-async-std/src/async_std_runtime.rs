@@ -9,11 +9,11 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use async_std::io::{Read, Write};
-use async_std::net::{TcpStream, ToSocketAddrs};
+use async_std::net::TcpStream;
 use async_std::os::unix::net::UnixStream;
 use async_std::task;
 use async_trait::async_trait;
-use ha_redis_core::runtime::{Endpoint, Runtime, Task, Timer, Transport};
+use ha_redis_core::runtime::{self, Endpoint, Runtime, Task, Timer, Transport};
 use socket2::{SockRef, TcpKeepalive};
 
 /// An idle peer is probed after this, and so often, before the system takes it for gone.
@@ -56,7 +56,8 @@ impl Runtime for AsyncStdRuntime {
     }
 
     async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        Ok((host, port).to_socket_addrs().await?.collect())
+        // async-std's own look-up waits for ever where the system has no thread to give.
+        runtime::resolve(host, port).await
     }
 
     async fn connect(&self, endpoint: Endpoint<'_>) -> io::Result<Box<dyn Transport>> {

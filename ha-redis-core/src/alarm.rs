@@ -2,11 +2,11 @@
 //! blocked, or nobody drives it.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, Thread};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::runtime::Timer;
 use crate::sync::{Mutex, lock, wake};
@@ -18,14 +18,46 @@ type Key = (Instant, u64);
 static ALARMS: Mutex<BTreeMap<Key, Waker>> = Mutex::new(BTreeMap::new());
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
-/// Sleeps until the next alarm. `None` where the system has no thread to give.
-static THREAD: LazyLock<Option<Thread>> = LazyLock::new(|| {
-    let thread = thread::Builder::new().name("ha-redis-alarms".to_owned()).spawn(keep_time);
-    if let Err(error) = &thread {
-        tracing::warn!(%error, "no thread for alarms: bounds are kept by the client's runtime alone");
+/// Sleeps until the next alarm.
+static THREAD: Mutex<ClientGuard> = Mutex::new(ClientGuard { thread: None, failed_at: None });
+static HAS_THREAD: AtomicBool = AtomicBool::new(false);
+
+/// When the system has no thread to give, it is asked again after this.
+const START_AGAIN: Duration = Duration::from_secs(1);
+
+/// Who keeps the time. There is nobody until it is needed, and while the system has no thread to give.
+struct ClientGuard {
+    thread: Option<Thread>,
+    /// When it could not be started last.
+    failed_at: Option<Instant>,
+}
+
+impl ClientGuard {
+    /// Has the thread look at the alarms, and starts it if there is none. Whether there is one.
+    fn rouse(&mut self, now: Instant, start: impl FnOnce() -> io::Result<Thread>) -> bool {
+        if self.thread.is_none() && self.failed_at.is_none_or(|failed_at| now >= failed_at + START_AGAIN) {
+            match start() {
+                Ok(thread) => self.thread = Some(thread),
+                Err(error) => {
+                    if self.failed_at.replace(now).is_none() {
+                        tracing::warn!(%error, "no thread for alarms: for now bounds are kept by the client's runtime alone");
+                    }
+                }
+            }
+        }
+        self.thread.as_ref().map(Thread::unpark).is_some()
     }
-    thread.ok().map(|handle| handle.thread().clone())
-});
+}
+
+fn start() -> io::Result<Thread> {
+    let started = thread::Builder::new().name("ha-redis-alarms".to_owned()).spawn(keep_time);
+    started.map(|handle| handle.thread().clone())
+}
+
+/// Whether alarms ring: not while there is no thread for them.
+pub(crate) fn is_kept() -> bool {
+    HAS_THREAD.load(Ordering::Relaxed)
+}
 
 /// A timer that fires also where no runtime is driven.
 #[derive(Debug)]
@@ -62,8 +94,9 @@ impl Timer for Alarm {
         let before = alarms.insert(self.key, waker);
         drop(alarms);
         drop(before);
-        if let Some(thread) = is_next.then(|| THREAD.as_ref()).flatten() {
-            thread.unpark();
+        if is_next || !is_kept() {
+            let is_kept = lock(&THREAD).rouse(Instant::now(), start);
+            HAS_THREAD.store(is_kept, Ordering::Relaxed);
         }
         Poll::Pending
     }
@@ -93,11 +126,21 @@ fn keep_time() {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
-    use std::time::Duration;
 
     use futures_lite::future::{block_on, poll_once};
 
     use super::*;
+
+    #[test]
+    fn thread_is_started_once_the_system_has_one_again() {
+        let mut keeper = ClientGuard { thread: None, failed_at: None };
+        let (now, no_thread) = (Instant::now(), || Err(io::ErrorKind::WouldBlock.into()));
+        assert!(!keeper.rouse(now, no_thread));
+        assert!(!keeper.rouse(now, || panic!("it is asked for again too early")));
+        assert!(!keeper.rouse(now + START_AGAIN, no_thread));
+        assert!(keeper.rouse(now + 2 * START_AGAIN, || Ok(thread::current())));
+        assert!(keeper.rouse(now + 3 * START_AGAIN, || panic!("there is one")));
+    }
 
     #[test]
     fn alarm_rings_without_a_runtime() {

@@ -48,6 +48,9 @@ const CLOSING: Duration = Duration::from_secs(1);
 ///
 /// Runtime crates wrap it as their `RedisClient`. A client is cheap to clone, and all clones are one client. Its tasks
 /// and sockets end with [`close`](Self::close), or when the last clone and the last handle are dropped.
+///
+/// Create it after a `fork`, like its runtime: a child that goes on without `exec` shares the sockets of a client that was
+/// created before, and has none of its threads.
 #[derive(Clone, Debug)]
 pub struct Client {
     core: Arc<ClientGuard>,

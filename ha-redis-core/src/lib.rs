@@ -40,6 +40,7 @@ mod generation;
 mod health;
 #[cfg(any(test, fuzzing))]
 mod manual_runtime;
+mod names;
 mod node;
 mod peer_text;
 mod pubsub;

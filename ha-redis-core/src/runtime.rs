@@ -16,6 +16,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 
 use crate::alarm::Alarm;
+use crate::names;
 
 /// A task handed to [`Runtime::spawn`].
 pub type Task = Pin<Box<dyn Future<Output = ()> + Send + 'static>>;
@@ -78,6 +79,15 @@ pub trait Runtime: Debug + Send + Sync + 'static {
 /// this.
 pub fn alarm(at: Instant) -> Box<dyn Timer> {
     Box::new(Alarm::new(at))
+}
+
+/// What the system's resolver answers, for a [`Runtime::resolve`] on an executor that must not be blocked. It is asked on a
+/// thread of its own; where the system has none to give, that is the error. Dropping the future abandons the question.
+///
+/// # Errors
+/// What the resolver said.
+pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    names::resolve(host, port).await
 }
 
 /// Where a socket connects to: an [`Address`](crate::Address) whose name is resolved.

@@ -19,6 +19,7 @@ const LAYERS: [(&str, &[&str]); 11] = [
             "events",
             "generation",
             "manual_runtime",
+            "names",
             "peer_text",
             "replica_choice",
             "runtime",

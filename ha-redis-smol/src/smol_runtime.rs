@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use ha_redis_core::runtime::{Endpoint, Runtime, Task, Timer, Transport};
+use ha_redis_core::runtime::{self, Endpoint, Runtime, Task, Timer, Transport};
 use smol::Executor;
 use smol::io::{AsyncRead, AsyncWrite};
 use smol::net::TcpStream;
@@ -67,7 +67,8 @@ impl Runtime for SmolRuntime {
     }
 
     async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        smol::net::resolve((host, port)).await
+        // smol's own look-up waits for ever where the system has no thread to give.
+        runtime::resolve(host, port).await
     }
 
     async fn connect(&self, endpoint: Endpoint<'_>) -> io::Result<Box<dyn Transport>> {

@@ -10,10 +10,10 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use ha_redis_core::runtime::{Endpoint, Runtime, Task, Timer, Transport, alarm};
+use ha_redis_core::runtime::{self, Endpoint, Runtime, Task, Timer, Transport, alarm};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// An idle peer is probed after this, and so often, before the system takes it for gone.
@@ -95,7 +95,8 @@ impl Runtime for TokioRuntime {
     }
 
     async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        self.within(async { Ok(lookup_host((host, port)).await?.collect()) }).await
+        // Tokio's own look-up panics where the system has no thread to give.
+        runtime::resolve(host, port).await
     }
 
     async fn connect(&self, endpoint: Endpoint<'_>) -> io::Result<Box<dyn Transport>> {

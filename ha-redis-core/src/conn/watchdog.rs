@@ -12,7 +12,7 @@ use std::sync::{Arc, LazyLock, TryLockError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use crate::alarm::Alarm;
+use crate::alarm::{self, Alarm};
 use crate::conn::driver::Driver;
 use crate::error::Error;
 use crate::runtime::Timer;
@@ -91,6 +91,10 @@ fn begin() {
         let mut rounds = lock(&WATCHDOG.rounds);
         rounds.idle = 0;
         rounds.look_again(&WATCHDOG);
+        if !alarm::is_kept() {
+            // Nothing rings, so the next request tries again.
+            RESTING.store(true, Ordering::Relaxed);
+        }
     }
 }
 

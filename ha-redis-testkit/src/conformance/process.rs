@@ -1,8 +1,10 @@
 //! A program with a client, as a process of its own: one that aborts takes nobody else with it, and is seen.
 
 use std::env;
+use std::os::unix::process::CommandExt;
 use std::panic;
 use std::process::{self, Command};
+use std::thread;
 use std::time::Duration;
 
 use futures_lite::future::block_on;
@@ -24,6 +26,7 @@ tests![
     process_whose_server_restarts_ends_well,
     process_whose_server_hangs_ends_well,
     process_with_few_descriptors_goes_on,
+    process_without_more_threads_goes_on,
 ];
 
 /// What the process of a test finds in its environment: the harness, and how it is to end.
@@ -64,7 +67,40 @@ const ENDS: &[(&str, End)] = &[
         block_on(run_out_of_descriptors(&kit, &server));
         block_on(connections.check_all_work());
     }),
+    ("no threads", |started, server, connections| {
+        let kit = Kit::new("no threads", started.runtime.clone());
+        block_on(run_out_of_threads(&kit, &server));
+        block_on(connections.check_all_work());
+    }),
 ];
+
+/// The system gives the process no thread more, for a while.
+async fn run_out_of_threads(kit: &Kit, server: &Server) {
+    let named = |ssl| {
+        let settings = config(&server.url()).to_builder().host("localhost").ssl(ssl);
+        settings.failover_wait(Duration::from_millis(500)).build().unwrap()
+    };
+    let limit = getrlimit(Resource::Nproc);
+    setrlimit(Resource::Nproc, Rlimit { current: Some(0), ..limit }).unwrap();
+    thread::Builder::new().spawn(|| ()).expect_err("the limit is not kept");
+    // What needs no further one goes on, and what does says why.
+    let client = kit.client_of(server).await;
+    client.connection().set::<_, _, ()>("key", 1).await.unwrap();
+    for ssl in [false, true] {
+        let error = kit.connect(named(ssl)).await.unwrap_err();
+        assert!(error.to_string().contains("thread") && error.is_connection(), "{error}");
+    }
+    // A large reply is freed on a thread of its own, if there is one.
+    let mut many = redis::cmd("EVAL");
+    many.arg("local t = {} for i = 1, 400000 do t[i] = i end return t").arg(0);
+    let limited = config(&server.url()).to_builder().max_reply_bytes(20 << 20).build().unwrap();
+    let limited = kit.connect(limited).await.unwrap();
+    let error = many.query_async::<redis::Value>(&mut limited.connection()).await.unwrap_err();
+    assert!(error.to_string().contains("max_reply_bytes"), "{error}");
+    let waiting = kit.connect(named(false));
+    setrlimit(Resource::Nproc, limit).unwrap();
+    waiting.await.unwrap().connection().set::<_, _, ()>("key", 2).await.unwrap();
+}
 
 /// Opens connections until the system gives no more, and goes on with those that there are.
 async fn run_out_of_descriptors(kit: &Kit, server: &Server) {
@@ -116,8 +152,15 @@ pub(super) fn run_if_asked(harnesses: &[Harness]) {
 }
 
 fn ends_well(kit: &Kit, end: &str) {
+    ends_well_as(kit, end, None);
+}
+
+fn ends_well_as(kit: &Kit, end: &str, user: Option<u32>) {
     let program = format!("{} {end}", kit.harness);
     let mut command = Command::new(env::current_exe().unwrap());
+    if let Some(user) = user {
+        command.uid(user);
+    }
     let output = command.env(PROGRAM, program).output().unwrap();
     assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
 }
@@ -156,4 +199,10 @@ async fn process_whose_server_hangs_ends_well(kit: Kit) {
 
 async fn process_with_few_descriptors_goes_on(kit: Kit) {
     ends_well(&kit, "few descriptors");
+}
+
+async fn process_without_more_threads_goes_on(kit: Kit) {
+    // No such limit holds for root.
+    let nobody = rustix::process::geteuid().is_root().then_some(65_534);
+    ends_well_as(&kit, "no threads", nobody);
 }

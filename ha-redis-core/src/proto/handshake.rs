@@ -15,6 +15,9 @@ use crate::proto::secrets::Secrets;
 /// The user of a password without a user name.
 const DEFAULT_USER: &str = "default";
 
+/// So many bytes of a refusal are looked at. It may have a megabyte, and looking for passwords takes a while.
+const MAX_SAID: usize = 4 << 10;
+
 /// What a connection is to be before anyone uses it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Handshake {
@@ -258,7 +261,9 @@ impl Handshake {
     }
 
     fn said(&self, error: &ServerError) -> String {
-        printable(&self.secrets.hide(&verbatim(error)))
+        let said = verbatim(error);
+        let end = (0..=MAX_SAID.min(said.len())).rev().find(|end| said.is_char_boundary(*end)).unwrap_or(0);
+        printable(&self.secrets.hide(&said[..end]))
     }
 
     pub(crate) fn secrets(&self) -> &Secrets {

@@ -225,3 +225,12 @@ fn password_that_the_server_repeats_is_in_no_error_and_no_log() {
     let log = log.0.lock().unwrap();
     assert!(log.contains("can be done without") && !log.contains(secret), "{log}");
 }
+
+#[test]
+fn only_the_beginning_of_a_long_refusal_is_looked_at() {
+    let handshake = Handshake { secrets: Secrets::new(["hunter2secret"]), ..full() };
+    let refusal = |repeats| format!("-ERR é{} the end\r\n", "hunter2secret".repeat(repeats));
+    let told = |repeats| format!("{:?}", refusing(&handshake, Form::Hello, "SELECT", &refusal(repeats)));
+    assert!(told(1).contains("é*** the end"), "{}", told(1));
+    assert!(told(50_000).contains("é***") && !told(50_000).contains("the end"), "{}", told(50_000));
+}

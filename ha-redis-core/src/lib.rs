@@ -40,11 +40,11 @@ mod generation;
 mod health;
 #[cfg(any(test, fuzzing))]
 mod manual_runtime;
-mod names;
 mod node;
 mod peer_text;
 mod pubsub;
 mod replica_choice;
+mod resolver;
 mod retry;
 mod routing;
 #[cfg(feature = "sentinel")]

@@ -16,7 +16,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 
 use crate::alarm::Alarm;
-use crate::names;
+use crate::resolver;
 
 /// A task handed to [`Runtime::spawn`].
 pub type Task = Pin<Box<dyn Future<Output = ()> + Send + 'static>>;
@@ -87,7 +87,7 @@ pub fn alarm(at: Instant) -> Box<dyn Timer> {
 /// # Errors
 /// What the resolver said.
 pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    names::resolve(host, port).await
+    resolver::resolve(host, port).await
 }
 
 /// Where a socket connects to: an [`Address`](crate::Address) whose name is resolved.

@@ -19,7 +19,7 @@ const LAYERS: [(&str, &[&str]); 11] = [
             "events",
             "generation",
             "manual_runtime",
-            "names",
+            "resolver",
             "peer_text",
             "replica_choice",
             "runtime",
@@ -48,8 +48,9 @@ fn layer_of(module: &str) -> usize {
 }
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries
+        .map(|entry| entry.path())
         .flat_map(|path| match path.is_dir() {
             true => sources(&path),
             false => vec![path],

@@ -250,6 +250,7 @@ impl Subscriber {
             None => {}
             Some(News::Message(message, size)) => self.inbox.add(|backlog| backlog.message(message, size)),
             Some(News::Refused(subscription, error)) => {
+                let error = self.core.data.hide_secrets(error);
                 tracing::warn!(%error, "a subscription is given up");
                 self.inbox.add(|backlog| backlog.refused(subscription, error));
             }
@@ -270,6 +271,7 @@ impl Subscriber {
     fn settle(&mut self) {
         for (waiter, outcome) in self.subscriptions.settled() {
             if let Err(async_channel::TrySendError::Closed(Err(error))) = waiter.try_send(outcome) {
+                let error = self.core.data.hide_secrets(error);
                 tracing::warn!(%error, "a subscription that nobody waits for was refused");
             }
         }

@@ -6,41 +6,42 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 /// So many look-ups may be under way in the process: a resolver that never answers takes no more threads than that.
-const MOST: usize = 512;
+const MAX_LOOKUPS: usize = 512;
 
-static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
+static LOOKUPS: AtomicUsize = AtomicUsize::new(0);
 
 /// One of the look-ups that may be under way.
 #[derive(Debug)]
-struct Place;
+struct LookupPermit;
 
-impl Place {
+impl LookupPermit {
     fn take() -> io::Result<Self> {
-        let more = |under_way| (under_way < MOST).then_some(under_way + 1);
-        match UNDER_WAY.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
+        let more = |under_way| (under_way < MAX_LOOKUPS).then_some(under_way + 1);
+        match LOOKUPS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
             Ok(_) => Ok(Self),
             Err(_) => {
-                let message =
-                    format!("{MOST} names are being looked up; see whether the system's resolver answers");
+                let message = format!(
+                    "{MAX_LOOKUPS} names are being looked up; see whether the system's resolver answers"
+                );
                 Err(io::Error::other(message))
             }
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for LookupPermit {
     fn drop(&mut self) {
-        UNDER_WAY.fetch_sub(1, Ordering::Relaxed);
+        LOOKUPS.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 pub(crate) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let place = Place::take()?;
+    let permit = LookupPermit::take()?;
     let (tell, told) = async_channel::bounded(1);
     let host = host.to_owned();
     let look_up = move || {
         let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
-        drop(place);
+        drop(permit);
         // Nobody listens when the caller has gone away.
         let _ = tell.try_send(found);
     };
@@ -65,7 +66,7 @@ mod tests {
                 && found.iter().all(|address| address.ip().is_loopback() && address.port() == 7)
         );
         assert!(block_on(resolve("no such name", 7)).is_err());
-        let taken: Vec<_> = (0..MOST).map(|_| Place::take().unwrap()).collect();
+        let taken: Vec<_> = (0..MAX_LOOKUPS).map(|_| LookupPermit::take().unwrap()).collect();
         assert!(block_on(resolve("localhost", 7)).unwrap_err().to_string().starts_with("512 names"));
         drop(taken);
         assert!(block_on(resolve("localhost", 7)).is_ok());

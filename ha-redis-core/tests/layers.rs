@@ -37,7 +37,7 @@ const LAYERS: [(&str, &[&str]); 11] = [
     ("node", &["node"]),
     ("tasks", &["tasks"]),
     ("call", &["call"]),
-    ("API", &["client", "connection", "dedicated", "health", "pubsub", "sentinel_connection"]),
+    ("API", &["client", "connection", "dedicated", "guide", "health", "pubsub", "sentinel_connection"]),
 ];
 
 fn layer_of(module: &str) -> usize {

@@ -9,8 +9,9 @@ use std::time::Instant;
 
 use redis::{Cmd, Value};
 
+use crate::call::attempt::Attempted;
 use crate::call::caller::{Caller, Route};
-use crate::call::exchange::{Attempt, Failure};
+use crate::call::exchange::Failure;
 use crate::call::refused::has_error;
 use crate::call::urgent;
 use crate::command::{
@@ -18,7 +19,6 @@ use crate::command::{
 };
 use crate::conn::link::{Call, ReplySlot};
 use crate::error::{Error, Kind, Outcome};
-use crate::generation::Generation;
 use crate::proto::Reply;
 
 /// A call, from its first poll to its end.
@@ -79,7 +79,12 @@ impl<'a> CallFuture<'a> {
                     self.stage = Stage::Sent(caller, slot);
                     return Poll::Pending;
                 }
-                Err(not_taken) => first = Some((Err(Failure::NotSubmitted(not_taken)), link.generation)),
+                Err(error) => {
+                    first = Some(Attempted {
+                        result: Err(Failure::NotSubmitted(error)),
+                        generation: link.generation,
+                    })
+                }
             }
         }
         self.slow_path(caller, route, first, cx)
@@ -103,7 +108,7 @@ impl<'a> CallFuture<'a> {
         &mut self,
         caller: &'a mut Caller,
         route: Route,
-        first: Option<(Attempt, Generation)>,
+        first: Option<Attempted>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Reply, Error>> {
         self.go_on(Box::pin(caller.slow_path(self.call, route, self.deadline, first)), cx)
@@ -139,8 +144,8 @@ impl Future for CallFuture<'_> {
                     let Some(link) = &caller.link else {
                         return Poll::Ready(Err(connection_forgotten()));
                     };
-                    let attempt = reply.map_err(|no_reply| Failure::of(no_reply, link, &slot));
-                    let first = Some((attempt, link.generation));
+                    let result = reply.map_err(|no_reply| Failure::of(no_reply, link, &slot));
+                    let first = Some(Attempted { result, generation: link.generation });
                     calling.slow_path(caller, Route::Shared, first, cx)
                 }
             },

@@ -1,12 +1,14 @@
 //! One call: its fast path ([`future`]), its retries ([`caller`]), and the connection that it goes over.
 
 pub(crate) mod aborted_transaction;
+mod attempt;
 pub(crate) mod caller;
 pub(crate) mod checked_out;
 pub(crate) mod exchange;
 pub(crate) mod future;
 pub(crate) mod refused;
 pub(crate) mod replica_route;
+mod retry_loop;
 mod scans;
 #[cfg(test)]
 mod shards_tests;

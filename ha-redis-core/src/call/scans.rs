@@ -1,16 +1,15 @@
 //! Steps of scans: each goes on only in the server process that gave its cursor.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use redis::{Pipeline, Value};
 
+use crate::call::attempt::{AttemptBounds, Attempted};
 use crate::call::caller::Caller;
-use crate::call::exchange::{Attempt, Failure, exchange_in_turn};
+use crate::call::exchange::{Failure, exchange_in_turn};
 use crate::command::{Scan, ScanStep, scan_step};
 use crate::conn::link::{Call, Link, ReplySlot, SubmitError};
 use crate::error::{Error, Kind};
-use crate::generation::Generation;
 use crate::node::core::Core;
 use crate::node::scan_cursors::{Given, Process};
 use crate::proto::{Reply, ReplyBound, read_run_id, run_id_question};
@@ -30,14 +29,13 @@ impl Caller {
         &mut self,
         call: Call<'_>,
         slot: &Arc<ReplySlot>,
-        bound: Instant,
-        deadline: Option<Instant>,
-    ) -> Result<(Attempt, Generation), Error> {
-        let link = self.master_link(bound).await?;
+        bounds: AttemptBounds,
+    ) -> Result<Attempted, Error> {
+        let link = self.master_link(bounds.wait).await?;
         let generation = link.generation;
-        let process = match process(&self.core, &link, bound, deadline).await {
+        let process = match process(&self.core, &link, bounds).await {
             Ok(process) => process,
-            Err(not_taken) => return Ok((Err(Failure::NotSubmitted(not_taken)), generation)),
+            Err(error) => return Ok(Attempted { result: Err(Failure::NotSubmitted(error)), generation }),
         };
         let given = self.scanning.take().and_then(|scanning| scanning.given);
         let scanning = self.scanning.insert(Box::new(Scanning { process, given }));
@@ -49,9 +47,10 @@ impl Caller {
                 return Err(cursor_lost());
             }
         }
-        let reply_bound = self.reply_bound(deadline);
+        let reply_bound = self.reply_bound(bounds.deadline);
         let link = self.link.insert(link);
-        Ok((exchange_in_turn(link, slot, call, reply_bound, &self.core, bound).await, generation))
+        let result = exchange_in_turn(link, slot, call, reply_bound, &self.core, bounds.wait).await;
+        Ok(Attempted { result, generation })
     }
 
     /// Remembers the cursors in the reply to a call that [`scan`](Self::scan) has sent.
@@ -68,19 +67,14 @@ impl Caller {
 }
 
 /// The process behind `link`, which is asked for its run id once.
-async fn process(
-    core: &Core,
-    link: &Arc<Link>,
-    bound: Instant,
-    deadline: Option<Instant>,
-) -> Result<Process, SubmitError> {
+async fn process(core: &Core, link: &Arc<Link>, bounds: AttemptBounds) -> Result<Process, SubmitError> {
     if let Some(process) = core.scan_cursors.known_process(link) {
         return Ok(process);
     }
     let question = run_id_question();
-    let reply_bound = ReplyBound { within: Some(core.config.socket_timeout()), by: deadline };
+    let reply_bound = ReplyBound { within: Some(core.config.socket_timeout()), by: bounds.deadline };
     let slot = Arc::new(ReplySlot::default());
-    let asked = exchange_in_turn(link, &slot, Call::Command(&question), reply_bound, core, bound).await;
+    let asked = exchange_in_turn(link, &slot, Call::Command(&question), reply_bound, core, bounds.wait).await;
     let run_id = match asked {
         Ok(Reply::One(reply)) => read_run_id(&reply),
         Ok(Reply::Many(_)) => None,

@@ -64,7 +64,18 @@ pub(crate) enum OnSilence {
     Report,
 }
 
-/// Carries one connection until it ends; the output says why.
+/// What a turn of writing came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wrote {
+    /// The transport has taken and flushed bytes.
+    Bytes,
+    /// There was nothing to write, or the transport takes nothing for now and wakes the task when it does.
+    Nothing,
+    /// Other tasks have their turn first: what they stage joins the batch.
+    Deferred,
+}
+
+/// Does the I/O of one connection until it ends; the output says why.
 pub(crate) struct Driver {
     link: Arc<Link>,
     transport: Box<dyn Transport>,
@@ -172,8 +183,8 @@ impl Driver {
         let mut been_round = std::mem::take(&mut self.gone_round);
         let share = self.share();
         if been_round && share.is_some() {
-            // What the last share's callers have staged, before the next share.
-            if let Poll::Ready(Err(error)) = self.carry(cx, 0, true) {
+            // What the callers of the last share have staged goes out before the next share of replies.
+            if let Err(error) = self.write_staged(cx, 0, true) {
                 return Poll::Ready(error);
             }
             been_round = false;
@@ -189,14 +200,11 @@ impl Driver {
                 Poll::Ready(Ok(answered)) => Some(answered),
                 Poll::Pending => None,
             };
-            let wrote = match self.carry(cx, answered.unwrap_or(0), std::mem::take(&mut been_round)) {
-                Poll::Ready(Err(error)) => return Poll::Ready(error),
-                Poll::Ready(Ok(())) => true,
-                Poll::Pending => false,
+            let wrote = match self.write_staged(cx, answered.unwrap_or(0), std::mem::take(&mut been_round)) {
+                Err(error) => return Poll::Ready(error),
+                Ok(Wrote::Deferred) => return self.go_round(cx),
+                Ok(wrote) => wrote,
             };
-            if self.gone_round {
-                return Poll::Pending;
-            }
             reads += usize::from(answered.is_some());
             replies += answered.unwrap_or(0);
             if reads >= READS_PER_TURN || replies >= share || self.coop_budget.is_spent() {
@@ -205,7 +213,7 @@ impl Driver {
                     _ => self.go_round(cx),
                 };
             }
-            if answered.is_some() || wrote {
+            if answered.is_some() || wrote == Wrote::Bytes {
                 continue;
             }
             match self.keep_time(cx) {
@@ -244,29 +252,56 @@ impl Driver {
         }
     }
 
-    /// Books what was answered and writes what callers have staged, unless going round first is worth it. Ready when
-    /// something was written.
-    fn carry(&mut self, cx: &mut Context<'_>, answered: usize, been_round: bool) -> Poll<Result<(), Error>> {
+    /// Reports what was answered to the link, and writes what callers have staged.
+    fn write_staged(
+        &mut self,
+        cx: &mut Context<'_>,
+        answered: usize,
+        been_round: bool,
+    ) -> Result<Wrote, Error> {
         let staged = match self.link.report(answered, &mut self.arrivals) {
             DriverStep::Carry { staged } => staged,
-            DriverStep::End(error) => return Poll::Ready(Err(error)),
+            DriverStep::End(error) => return Err(error),
         };
         self.admit();
         if staged && !been_round && self.has_written_all() && !self.is_quiet() {
-            // More callers may be about to stage.
-            return self.go_round(cx);
+            return Ok(Wrote::Deferred);
         }
         self.write(cx, staged)
     }
 
-    /// Writes what there is. Ready when something was written.
-    fn write(&mut self, cx: &mut Context<'_>, staged: bool) -> Poll<Result<(), Error>> {
+    fn write(&mut self, cx: &mut Context<'_>, staged: bool) -> Result<Wrote, Error> {
         if staged && self.has_written_all() {
             self.link.take(&mut self.output, &mut self.arrivals);
             self.output_taken = 0;
             self.admit();
             self.batch_before = std::mem::take(&mut self.batch);
         }
+        self.write_output(cx)?;
+        if !self.unflushed {
+            return Ok(Wrote::Nothing);
+        }
+        if self.has_written_all()
+            && let Some(since) = self.jammed_since.take()
+        {
+            // What the network has taken may need as long again to reach the server.
+            let now = self.runtime.now();
+            self.on_movement(now);
+            let grace = (now - since).min(MAX_GRACE * self.timeouts.reply);
+            self.in_flight.uploaded(now + grace, self.written);
+        }
+        match self.transport.poll_flush(cx) {
+            Poll::Pending => Ok(Wrote::Nothing),
+            Poll::Ready(Err(error)) => Err(self.lost(error)),
+            Poll::Ready(Ok(())) => {
+                self.unflushed = false;
+                Ok(Wrote::Bytes)
+            }
+        }
+    }
+
+    /// Writes as much of the output as the transport takes now.
+    fn write_output(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
         let mut taken_now = 0;
         while self.output_taken < self.output.len() {
             let end = self.output.len().min(self.output_taken + MAX_WRITE);
@@ -275,38 +310,17 @@ impl Driver {
                     self.on_jam(taken_now);
                     break;
                 }
-                Poll::Ready(Ok(0)) => {
-                    return Poll::Ready(Err(self.lost(io::ErrorKind::WriteZero.into())));
-                }
+                Poll::Ready(Ok(0)) => return Err(self.lost(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(taken)) => {
                     self.output_taken += taken;
                     self.written += taken as u64;
                     taken_now += taken;
                     self.unflushed = true;
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.lost(error))),
+                Poll::Ready(Err(error)) => return Err(self.lost(error)),
             }
         }
-        if !self.unflushed {
-            return Poll::Pending;
-        }
-        if self.has_written_all()
-            && let Some(since) = self.jammed_since.take()
-        {
-            // What the network has swallowed may take as long again to reach the server.
-            let now = self.runtime.now();
-            self.on_movement(now);
-            let grace = (now - since).min(MAX_GRACE * self.timeouts.reply);
-            self.in_flight.uploaded(now + grace, self.written);
-        }
-        match self.transport.poll_flush(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Err(error)) => Poll::Ready(Err(self.lost(error))),
-            Poll::Ready(Ok(())) => {
-                self.unflushed = false;
-                Poll::Ready(Ok(()))
-            }
-        }
+        Ok(())
     }
 
     /// The transport takes no more for now. That it took something after it was jammed before is a sign of life; the

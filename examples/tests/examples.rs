@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use ha_redis_testkit::{Server, Topology};
 
@@ -69,4 +70,33 @@ fn failover() {
     assert!(out.contains("2 of 2 replicas healthy, 3 of 3 Sentinels answer"), "{out}");
     let count = topology.master().unwrap().query(&["GET", "example:count"]).unwrap();
     assert_eq!(count.text(), Some("20"));
+}
+
+#[test]
+fn topology_source_follows_file() {
+    let (old, new) = (Server::start().unwrap(), Server::start().unwrap());
+    new.query(&["REPLICAOF", "127.0.0.1", &old.port().to_string()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("master");
+    let name = |server: &Server| std::fs::write(&file, format!("{}\n", server.address())).unwrap();
+    name(&old);
+    let mut example = Command::new(env!("CARGO_BIN_EXE_topology_source"))
+        .arg("30")
+        .env("MASTER_FILE", &file)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(example.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut last = String::new();
+    for (number, line) in lines.enumerate() {
+        if number == 0 {
+            new.query(&["REPLICAOF", "NO", "ONE"]).unwrap();
+            old.query(&["REPLICAOF", "127.0.0.1", &new.port().to_string()]).unwrap();
+            name(&new);
+        }
+        last = line;
+    }
+    assert!(example.wait().unwrap().success(), "no call has failed");
+    assert_eq!(last, format!("30 at {}", new.address()));
+    assert_eq!(new.query(&["GET", "example:number"]).unwrap().text(), Some("30"));
 }

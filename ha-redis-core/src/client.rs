@@ -17,6 +17,7 @@ use crate::error::{Error, Kind, Outcome, said, will_pass};
 use crate::events::Events;
 use crate::health::Health;
 use crate::node::core::{ClientGuard, Core, closed};
+use crate::node::shard::Shard;
 use crate::proto::{read_replication, read_role, replication_question};
 use crate::pubsub::PubSub;
 use crate::replica_choice::ReplicaChoice;
@@ -28,7 +29,7 @@ use crate::sentinel_connection::SentinelConnection;
 use crate::tasks::discovery;
 use crate::tasks::start::start;
 use crate::time::{Elapsed, sleep_until, until};
-use crate::topology::{Topology, TopologySource};
+use crate::topology::{SourceKind, Topology, TopologySource};
 
 /// How long [`Client::close`] waits for sockets to close that have nothing left to wait for.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -91,11 +92,11 @@ impl Client {
     pub async fn initialize(&self) -> Result<(), Error> {
         let asked = self.core.runtime.now();
         start(&self.core, None).await?;
-        let sentinel = self.is_sentinel_mode();
+        let named = self.core.source.names_master();
         let config = &self.core.config;
-        let patience = if sentinel { config.failover_wait() } else { config.socket_connect_timeout() * 2 };
+        let patience = if named { config.failover_wait() } else { config.socket_connect_timeout() * 2 };
         let bound = asked + patience;
-        match until(&*self.core.runtime, bound, self.core.first_shard().first_connection(sentinel)).await {
+        match until(&*self.core.runtime, bound, self.core.first_shard().first_connection(named)).await {
             Ok(settled) => settled,
             Err(Elapsed) => Err(self.core.first_shard().nothing_usable()),
         }
@@ -317,7 +318,7 @@ impl Client {
     /// # Errors
     /// As [`Client::topology`].
     pub async fn discover_master(&self) -> Result<Address, Error> {
-        if self.is_sentinel_mode() {
+        if self.core.source.names_master() {
             return Ok(self.topology().await?.master);
         }
         Ok(self.core.config.address())
@@ -332,21 +333,37 @@ impl Client {
         Ok(replicas.into_iter().map(|replica| replica.address).collect())
     }
 
-    /// Asks the Sentinels (or, without them, the server itself) which servers there are now.
+    /// Asks the Sentinels (or, without them, the server itself) which servers there are now. With a [`TopologySource`], returns
+    /// its last report.
     ///
     /// # Errors
     /// When no Sentinel answers, or none knows the master: the error lists the Sentinels and the answer of each.
-    /// Without Sentinels, when the server does not answer.
+    /// Without Sentinels, when the server does not answer. With a source, when it has reported nothing within
+    /// `failover_wait`.
     pub async fn topology(&self) -> Result<Topology, Error> {
         start(&self.core, None).await?;
         self.core.lifecycle.check_open()?;
-        if self.is_sentinel_mode() {
+        let shard = self.core.first_shard();
+        let topology = match self.core.source {
             #[cfg(feature = "sentinel")]
-            return discovery::discover(&self.core)
-                .await
-                .map(|found| self.core.first_shard().measured(found));
+            SourceKind::Sentinel => discovery::discover(&self.core).await?,
+            SourceKind::Custom => self.source_topology(&shard).await?,
+            SourceKind::Direct => self.server_topology().await?,
+        };
+        Ok(shard.measured(topology))
+    }
+
+    /// Returns what a topology source has reported last, after its first report.
+    async fn source_topology(&self, shard: &Shard) -> Result<Topology, Error> {
+        let runtime = &*self.core.runtime;
+        let bound = runtime.now() + self.core.config.failover_wait();
+        match until(runtime, bound, shard.current_master()).await {
+            Ok(Some(master)) => {
+                Ok(Topology { replicas: shard.listed_replicas(), ..Topology::of(master.address.clone()) })
+            }
+            Ok(None) => Err(closed()),
+            Err(Elapsed) => Err(shard.nothing_usable()),
         }
-        self.server_topology().await.map(|found| self.core.first_shard().measured(found))
     }
 
     /// What the server says of itself: by ROLE, or by INFO where that is refused.

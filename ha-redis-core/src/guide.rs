@@ -37,6 +37,7 @@ pub mod errors_and_retries {}
 /// How the client follows the master that Sentinels name.
 ///
 /// [`FailoverReport`]: crate::FailoverReport
+/// [topology-source-example]: crate::TopologySource
 /// [errors-and-retries]: crate::guide::errors_and_retries
 ///
 #[cfg_attr(not(doctest), doc = include_str!("../docs/guide/failover.md"))]

@@ -69,6 +69,7 @@ mod sentinel_replicas;
 mod slow_links;
 mod tls;
 mod tls_peers;
+mod topology_source;
 mod transactions;
 mod unready;
 mod watch;
@@ -122,6 +123,7 @@ const SUITE: &[&[Test]] = &[
     slow_links::TESTS,
     tls::TESTS,
     tls_peers::TESTS,
+    topology_source::TESTS,
     transactions::TESTS,
     unready::TESTS,
 ];

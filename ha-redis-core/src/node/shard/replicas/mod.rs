@@ -73,6 +73,18 @@ impl Shard {
         lock(&self.state).replicas.account()
     }
 
+    /// The replicas that the source lists.
+    pub(crate) fn listed_replicas(&self) -> Vec<Replica> {
+        let state = lock(&self.state);
+        let members = state.replicas.members.iter();
+        let listed = members.filter_map(|(address, member)| match member.listed_status {
+            ListedStatus::Well => Some(Replica::new(address.clone(), true)),
+            ListedStatus::Down => Some(Replica::new(address.clone(), false)),
+            ListedStatus::Unlisted | ListedStatus::Gone => None,
+        });
+        listed.collect()
+    }
+
     /// Adds to a topology what was measured.
     pub(crate) fn measured(&self, mut topology: Topology) -> Topology {
         let state = lock(&self.state);

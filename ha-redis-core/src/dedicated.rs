@@ -6,10 +6,10 @@ use std::time::Instant;
 use futures_lite::future;
 use redis::{Cmd, Pipeline, RedisResult, Value};
 
-use crate::call::checked_out::{CheckedOut, borrow};
+use crate::call::checked_out::{CheckedOut, check_out};
 use crate::call::exchange::{Attempt, Failure, exchange_in_turn, overloaded, stage_in_turn};
 use crate::call::future::not_allowed;
-use crate::call::refused::{refused, told};
+use crate::call::refused::{annotated, refused};
 use crate::command::{
     Placement, Safety, pipeline_placement, pipeline_placement_on_dedicated, placement, placement_on_dedicated,
 };
@@ -56,7 +56,7 @@ impl DedicatedConnection {
         let bound = core.runtime.now() + wait;
         start(core, Some(bound)).await?;
         let shard = core.first_shard();
-        let borrowed = borrow(core, &shard, bound, 0).await?;
+        let borrowed = check_out(core, &shard, bound, 0).await?;
         Ok(Self { core: Arc::clone(core), shard, borrowed })
     }
 
@@ -118,7 +118,7 @@ impl DedicatedConnection {
             match attempt {
                 Ok(_) if call.is_no_response() => return Ok(Reply::One(Value::Nil)),
                 Ok(reply) if self.wait_out(call, &reply, &mut refusals, by).await => {}
-                Ok(reply) => return Ok(told(call, reply, false)),
+                Ok(reply) => return Ok(annotated(call, reply, false)),
                 Err(Failure::Error(error)) => return Err(error),
                 Err(Failure::Late(late)) => return Err(late.into_error(&self.core)),
                 Err(Failure::NotSubmitted(SubmitError::Ended(why) | SubmitError::ReadOnly(why))) => {

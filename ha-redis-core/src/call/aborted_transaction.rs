@@ -1,12 +1,12 @@
-//! The error of a transaction that the server did not run, as redis-rs tells it.
+//! The error of a transaction that the server did not run, in the form of redis-rs.
 
 use redis::{RedisError, ServerError};
 
-/// The error for a transaction of which these commands, by their positions, were refused; or EXEC itself, when they were
-/// not.
+/// Returns the error for a transaction in which the commands at these positions were refused, or EXEC itself if none
+/// was.
 ///
-/// redis-rs has an error for this, with the errors of all commands in it, that only its own connections can make. So one
-/// of those reads the replies once more, out of memory.
+/// redis-rs has an error with the errors of all commands in it, which only its own connections can create. So one of those
+/// reads the replies once more, from memory.
 #[cfg(feature = "aio")]
 pub(crate) async fn error(commands: &[(usize, ServerError)], exec: ServerError) -> RedisError {
     match replay::read(commands, &exec).await {
@@ -15,7 +15,7 @@ pub(crate) async fn error(commands: &[(usize, ServerError)], exec: ServerError) 
     }
 }
 
-/// Without redis-rs's connections there is EXEC's own error.
+/// Without redis-rs's connections, returns EXEC's own error.
 #[cfg(not(feature = "aio"))]
 pub(crate) async fn error(_commands: &[(usize, ServerError)], exec: ServerError) -> RedisError {
     exec.into()
@@ -34,12 +34,12 @@ mod replay {
 
     use crate::error::verbatim;
 
-    /// What redis-rs makes of a transaction in which these commands were refused; `None` when there are none.
+    /// Returns redis-rs's error for a transaction in which these commands were refused; `None` if there are none.
     pub(super) async fn read(commands: &[(usize, ServerError)], exec: &ServerError) -> Option<RedisError> {
         let (last, _) = commands.last()?;
         let mut replies = b"+OK\r\n".to_vec();
         let mut refused = commands.iter().peekable();
-        // What was queued behind the last of them makes no difference.
+        // Commands after the last of them make no difference.
         for index in 0..=*last {
             match refused.next_if(|(at, _)| *at == index) {
                 Some((_, error)) => push_error(error, &mut replies),
@@ -47,14 +47,14 @@ mod replay {
             }
         }
         push_error(exec, &mut replies);
-        // In RESP2 and without its name, the connection says nothing before the transaction.
+        // In RESP2 and without a client name, the connection sends nothing before the transaction.
         let info =
             RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP2).set_skip_set_lib_name();
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let replay = Replay { replies, read: 0, written: false, reader: None };
         let (mut connection, driver) =
             MultiplexedConnection::new_with_config(&info, replay, config).await.ok()?;
-        // It counts MULTI's reply and those of the commands, which it skips; what it sends goes nowhere.
+        // It skips MULTI's reply and those of the commands. What it sends goes nowhere.
         let transaction = redis::pipe().atomic().to_owned();
         let exchange = async { connection.send_packed_commands(&transaction, last + 2, 1).await.err() };
         let driven = async {
@@ -64,13 +64,13 @@ mod replay {
         future::or(exchange, driven).await
     }
 
-    /// An error by its length, since its text may have several lines.
+    /// Encodes an error with its length, since its text may have several lines.
     fn push_error(error: &ServerError, replies: &mut Vec<u8>) {
         let said = verbatim(error);
         replies.extend_from_slice(format!("!{}\r\n{said}\r\n", said.len()).as_bytes());
     }
 
-    /// Replies in the place of a socket, which come when something was asked.
+    /// Replies in place of a socket. They are available once something was written.
     struct Replay {
         replies: Vec<u8>,
         read: usize,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use redis::Value;
 
 use crate::call::caller::{Caller, Route};
-use crate::call::checked_out::borrow;
+use crate::call::checked_out::check_out;
 use crate::call::exchange::{Attempt, Failure, exchange_in_turn, stage_in_turn};
 use crate::conn::link::{Call, ReplySlot};
 use crate::error::{Error, Outcome};
@@ -91,7 +91,7 @@ impl Caller {
         bounds: AttemptBounds,
         fences: &mut u64,
     ) -> Result<Attempted, Error> {
-        let mut own = borrow(&self.core, &self.shard, bounds.wait, *fences).await?;
+        let mut own = check_out(&self.core, &self.shard, bounds.wait, *fences).await?;
         own.busy = true;
         let reply_bound = ReplyBound { within: limit, by: bounds.deadline };
         // Even here there may be no room at once: the connection's own check may wait for its reply.

@@ -1,4 +1,4 @@
-//! What a handle has for its calls: its shard, its connection, its options.
+//! The state of a handle between calls: its shard, its connection, its options.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,37 +21,37 @@ use crate::routing::RoutingTable;
 use crate::sync::Seen;
 use crate::time::sleep_until;
 
-/// Sends calls, one at a time, over the connection that is in use now, and again where that is allowed.
+/// Sends calls, one at a time, and repeats them where that is allowed.
 #[derive(Debug)]
 pub(crate) struct Caller {
     pub(super) core: Arc<ClientGuard>,
-    /// The shards, as they were at the last call.
+    /// The routing table at the last call.
     table: Seen<RoutingTable<Shard>>,
     /// The shard of the last call.
     pub(super) shard: Arc<Shard>,
     pub(super) shared_index: usize,
-    /// How this handle's calls are repeated, and how long they may take. Shared, as handles are many.
+    /// Shared, since there are many handles.
     pub(super) options: Arc<CallOptions>,
-    /// How this handle finds replicas to read from; `None` when it goes to the master.
+    /// `None` if the handle sends its calls to the master.
     pub(super) replica_route: Option<Box<ReplicaRoute>>,
-    /// The connection of the last call: most likely that of the next.
+    /// The connection of the last call, and most likely of the next.
     pub(super) link: Option<Arc<Link>>,
-    /// Who gave this handle the cursors of its scans at the master.
+    /// The handle's scans on the master.
     pub(super) scanning: Option<Box<Scanning>>,
-    /// For a repeat that its caller makes: how many connections had been given up before.
+    /// For a repeat by the caller: how many connections had been given up before it.
     pub(super) fences: Option<u64>,
-    /// Kept from call to call. A call that is dropped on its way takes the slot with it.
+    /// Reused by the next call. A call that is dropped before its reply leaves its slot to the connection.
     pub(super) slot: Option<Arc<ReplySlot>>,
 }
 
-/// Which connection a call goes over.
+/// Which connection a call uses.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Route {
-    /// The one that the handle shares with others.
+    /// The shared one.
     Shared,
-    /// The same for steps of scans, which go on at the server process that gave their cursors.
+    /// The shared one, in the server process that returned the cursors of a scan's steps.
     Scan,
-    /// One of its own, since the server may let it wait: at most so long, or for ever.
+    /// A dedicated one, since the server may block it: for this long at most, or without a limit.
     Own(Option<Duration>),
 }
 
@@ -73,13 +73,14 @@ impl Caller {
         }
     }
 
-    /// The same for one attempt of several that their caller makes, all over `shared_index`: behind so many fences.
+    /// Returns the caller for one of several attempts that its user makes, all over the same shared connection, behind
+    /// so many fences.
     pub(crate) fn repeating(mut self, shared_index: usize, fences: u64) -> Self {
         (self.shared_index, self.fences) = (shared_index, Some(fences));
         self
     }
 
-    /// The same for calls that replicas answer.
+    /// Returns the caller for reads from replicas.
     pub(crate) fn reading_replicas(mut self, choice: Arc<dyn ReplicaChoice>) -> Self {
         self.replica_route = Some(Box::new(ReplicaRoute::new(choice, &self.shard)));
         self
@@ -95,25 +96,25 @@ impl Caller {
         }
     }
 
-    /// The options of this handle alone.
+    /// Returns the options of this handle, unshared.
     pub(crate) fn options_mut(&mut self) -> &mut CallOptions {
         Arc::make_mut(&mut self.options)
     }
 
-    /// Turns to the shard that owns the key of a call.
+    /// Switches to the shard that owns the key of a call.
     #[inline]
     pub(super) fn route(&mut self, call: Call<'_>) {
         let table = self.table.refresh(&self.core.routing);
         if !table.owns_all(&self.shard) {
-            self.turn_to_shard_of(call);
+            self.switch_to_shard_of(call);
         }
     }
 
     #[cold]
-    fn turn_to_shard_of(&mut self, call: Call<'_>) {
+    fn switch_to_shard_of(&mut self, call: Call<'_>) {
         let shard = self.table.value().shard_for(call.routing_key());
         if !Arc::ptr_eq(shard, &self.shard) {
-            // What a handle has of one shard means nothing to another.
+            // The connection and the cursors of one shard are useless for another.
             (self.link, self.scanning) = (None, None);
             self.shard = Arc::clone(shard);
             if let Some(replica_route) = &mut self.replica_route {
@@ -122,14 +123,14 @@ impl Caller {
         }
     }
 
-    /// Turns to the connection that is in use, if the one of the last call is there no more.
+    /// Takes the shard's shared connection if that of the last call is gone.
     pub(super) fn find_link(&mut self) {
         if self.link.is_none() {
             self.link = self.shard.ready_link(self.shared_index).and_then(Result::ok);
         }
     }
 
-    /// Whether its calls have no time at all.
+    /// Returns true if the handle's timeout is zero.
     pub(super) fn is_late(&self) -> bool {
         self.options.timeout.is_some_and(|timeout| timeout.is_zero())
     }
@@ -143,20 +144,20 @@ impl Caller {
         self.replica_route.is_some()
     }
 
-    /// Turns to the replica that the next call is to go to.
-    pub(crate) fn take_turn(&mut self, scan: Option<Scan>) {
+    /// Chooses the replica for the next call.
+    pub(crate) fn choose_replica(&mut self, scan: Option<Scan>) {
         if let Some(replica_route) = &mut self.replica_route {
-            self.link = replica_route.turn(&self.shard, self.link.take(), scan);
+            self.link = replica_route.choose(&self.shard, self.link.take(), scan);
         }
     }
 
-    /// Runs a call to its end: at most one attempt and the policy's retries, each with the reply timeout, and
-    /// waits of at most `failover_wait` for a connection before each.
+    /// Runs a call to its end: one attempt and the policy's retries, each bounded by the reply timeout, with a wait of at
+    /// most `failover_wait` for a connection before each.
     pub(crate) fn call<'a>(&'a mut self, call: Call<'a>) -> CallFuture<'a> {
         CallFuture::new(self, call)
     }
 
-    /// Tells the report of an outage of the master, to which reads from replicas do not belong.
+    /// Counts an event in the report of an outage of the master. Reads from replicas do not count.
     pub(super) fn record(&self, event: CallEvent) {
         if !self.reads_replicas() {
             self.shard.on_call(event, || self.core.runtime.now());
@@ -164,7 +165,7 @@ impl Caller {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        // Too far away to be told is no deadline.
+        // A deadline that cannot be represented is none.
         self.options.timeout.and_then(|timeout| self.core.runtime.now().checked_add(timeout))
     }
 
@@ -177,7 +178,7 @@ impl Caller {
         ReplyBound { within: Some(self.core.config.socket_timeout()), by: deadline }
     }
 
-    /// The shared connection to the master that this handle uses.
+    /// Returns the shared connection to the master that this handle uses. Waits for it until `bound`.
     pub(super) async fn master_link(&self, bound: Instant) -> Result<Arc<Link>, Error> {
         if let Some(ready) = self.shard.ready_link(self.shared_index) {
             return ready;
@@ -187,13 +188,14 @@ impl Caller {
         Ok(link)
     }
 
-    /// What was sent over this connection may still reach the server: a repeat goes over one that is fenced behind so many.
+    /// Records that calls on this connection may still reach the server. A repeat uses a connection that is fenced behind
+    /// the returned number of given-up ones.
     pub(super) fn record_given_up(&self, link: &Link) -> u64 {
         self.core.fences.add(link);
         self.core.fences.count()
     }
 
-    /// Leaves a connection on which an attempt has failed.
+    /// Drops a connection on which an attempt has failed.
     pub(super) fn drop_link(&mut self) {
         let left = self.link.take();
         if let Some(replica_route) = &mut self.replica_route {
@@ -201,7 +203,7 @@ impl Caller {
         }
     }
 
-    /// Waits before the next attempt, unless the call may `move_on` and another server can answer it at once.
+    /// Waits before the next attempt, unless the call may `move_on` to another server that can answer at once.
     pub(super) async fn pause_before(&mut self, at: Instant, generation: Generation, move_on: bool) {
         let Some(replica_route) = &mut self.replica_route else {
             return self.pause(at, generation).await;
@@ -211,7 +213,7 @@ impl Caller {
         }
     }
 
-    /// Waits until `until`; news of another master ends the wait.
+    /// Waits until `until`, or until another master is followed.
     pub(super) async fn pause(&self, until: Instant, generation: Generation) {
         let runtime = &*self.core.runtime;
         future::or(sleep_until(runtime, until), self.shard.master_changed(generation)).await;

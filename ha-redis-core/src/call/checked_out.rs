@@ -1,4 +1,4 @@
-//! A connection that one caller has to itself for a while.
+//! A dedicated connection that one caller has checked out.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,16 +9,16 @@ use crate::node::core::Core;
 use crate::node::shard::{Offer, Shard};
 use crate::tasks::dedicated_connection::{self, Permit};
 
-/// A borrowed connection: dropping it gives it back, or ends it when it is not fit for another caller.
+/// A dedicated connection. Dropping it checks it in, or ends it if another caller could not use it.
 #[derive(Debug)]
 pub(crate) struct CheckedOut {
     shard: Arc<Shard>,
     link: Arc<Link>,
-    /// Whether a caller has changed the connection's own state: its database, say.
+    /// Whether a caller has changed the connection's own state, such as its database.
     pub(crate) tainted: bool,
-    /// Whether a call is under way, or ended without its reply.
+    /// Whether a call is under way, or has ended without its reply.
     pub(crate) busy: bool,
-    /// Whether replies are owed that nobody waits for, to calls that are to run nevertheless.
+    /// Whether the server owes replies to calls that must run although nobody waits for the reply.
     pub(crate) owes_to_nobody: bool,
 }
 
@@ -36,21 +36,21 @@ impl Drop for CheckedOut {
     fn drop(&mut self) {
         let owed = self.owes_to_nobody && self.link.owes_replies();
         if owed && !self.busy {
-            // What was sent without a wait for its reply is to run: the connection ends behind that.
-            self.link.drain(Error::new(Kind::Lost, "the caller gave its connection up"));
+            // Calls without a response must run: the connection ends after them.
+            self.link.drain(Error::new(Kind::Lost, "the caller dropped its connection"));
         } else if self.tainted || self.busy {
-            // A reply is still owed: the caller went away while the server let it wait. Ending the connection
-            // ends that wait, before the server hands an element to nobody.
-            self.link.shut(Error::new(Kind::Closed, "the caller gave its connection up"));
+            // The caller went away while the server let it wait. Ending the connection ends that wait, before the
+            // server pops an element for nobody.
+            self.link.shut(Error::new(Kind::Closed, "the caller dropped its connection"));
         } else {
             self.shard.check_in(Arc::clone(&self.link));
         }
     }
 }
 
-/// Borrows a connection to the master, waiting until `bound` for a free one or for one to be made. For a repeat it is one
-/// that was fenced behind so many give-ups.
-pub(crate) async fn borrow(
+/// Checks out a dedicated connection to the master. Waits until `bound` for a free one, or for a new one. The connection
+/// was fenced behind at least `fences` given-up ones.
+pub(crate) async fn check_out(
     core: &Arc<Core>,
     shard: &Arc<Shard>,
     bound: Instant,
@@ -58,14 +58,14 @@ pub(crate) async fn borrow(
 ) -> Result<CheckedOut, Error> {
     match shard.check_out(fences) {
         Some(link) => Ok(CheckedOut::new(shard, link)),
-        // Boxed, so that those who find a free one do not carry it about.
-        None => Box::pin(borrow_in_turn(core, shard, bound, fences)).await,
+        // Boxed, so that the future stays small where a connection is free.
+        None => Box::pin(check_out_in_turn(core, shard, bound, fences)).await,
     }
 }
 
-/// The caller itself only waits. What a connection needs of a runtime is made in a task of the client, since the caller
-/// may be on another runtime, and goes away when it likes.
-async fn borrow_in_turn(
+/// Waits in turn. A task of the client opens the connection: the caller may be on another runtime, and may be dropped at
+/// any time.
+async fn check_out_in_turn(
     core: &Arc<Core>,
     shard: &Arc<Shard>,
     bound: Instant,

@@ -1,4 +1,4 @@
-//! One attempt at a call over one connection: it is staged, and its reply is waited for, also when that is late.
+//! One exchange over one connection: staging a call and waiting for its reply, also when that is late.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::node::core::Core;
 use crate::proto::{Reply, ReplyBound};
 use crate::time::{Elapsed, until};
 
-/// What became of one attempt.
+/// The result of one attempt.
 pub(crate) type Attempt = Result<Reply, Failure>;
 
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(crate) enum Failure {
     Error(Error),
 }
 
-/// A reply that has not come in time, and may still come: nothing has moved on its connection for `socket_timeout`.
+/// A reply that is late: nothing has moved on its connection for `socket_timeout`. It may still come.
 #[derive(Debug)]
 pub(crate) struct LateReply {
     pub(crate) link: Arc<Link>,
@@ -30,7 +30,7 @@ pub(crate) struct LateReply {
 }
 
 impl LateReply {
-    /// What a caller is told that does not wait for it any longer.
+    /// Returns the error for a caller that does not wait any longer.
     pub(crate) fn into_error(self, core: &Core) -> Error {
         unresponsive(&self.link.address, core.config.socket_timeout()).with_outcome(Outcome::MaybeApplied)
     }
@@ -45,18 +45,18 @@ impl Failure {
     }
 }
 
-/// What came of waiting on for a late reply.
+/// The result of waiting on for a late reply.
 pub(super) enum Awaited {
     Reply(Reply),
     StillLate(LateReply),
-    /// The connection has ended: there is nothing left to wait for.
+    /// The connection has ended, so the reply cannot come.
     Ended {
         link: Arc<Link>,
         error: Error,
     },
 }
 
-/// Sends a call over `link`, waiting until `bound` for room, and waits for its reply in `slot`.
+/// Sends a call over `link`, waiting until `bound` for capacity, and waits for its reply in `slot`.
 ///
 /// Dropping the future leaves the connection in step: the reply goes to the slot, which nobody reads.
 pub(crate) async fn exchange_in_turn(
@@ -71,7 +71,7 @@ pub(crate) async fn exchange_in_turn(
     poll_fn(|cx| slot.poll(cx)).await.map_err(|no_reply| Failure::of(no_reply, link, slot))
 }
 
-/// The first half of [`exchange_in_turn`]: the call will be sent, and its reply goes to `slot`.
+/// Stages a call, waiting until `bound` for capacity: the first half of [`exchange_in_turn`].
 pub(crate) async fn stage_in_turn(
     link: &Link,
     slot: &Arc<ReplySlot>,
@@ -92,7 +92,7 @@ pub(crate) async fn stage_in_turn(
     }
 }
 
-/// Waits for a late reply as long as something moves on its connection, and for `socket_timeout` where nothing does.
+/// Waits for a late reply as long as bytes move on its connection, and for `socket_timeout` while none do.
 pub(super) async fn wait_on(core: &Core, late: LateReply) -> Awaited {
     let runtime = &*core.runtime;
     loop {

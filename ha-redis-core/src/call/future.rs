@@ -1,4 +1,4 @@
-//! A call on its common way: sent at once, over the connection of the call before, and answered.
+//! The fast path of a call: sent at once over the connection of the last call, and answered.
 
 use std::future::Future;
 use std::mem;
@@ -23,8 +23,8 @@ use crate::proto::Reply;
 
 /// A call, from its first poll to its end.
 ///
-/// It is written by hand, since each `async fn` on the common way would move the reply through memory once more. All
-/// that is rare is in a future of its own.
+/// The fast path is written by hand: each `async fn` on it would move the reply through memory once more. Everything else
+/// is in a boxed future.
 pub(crate) struct CallFuture<'a> {
     call: Call<'a>,
     deadline: Option<Instant>,
@@ -33,13 +33,13 @@ pub(crate) struct CallFuture<'a> {
 
 enum Stage<'a> {
     New(&'a mut Caller),
-    /// Over the caller's link; the reply comes into its slot.
+    /// Sent over the caller's link; the reply will be in the slot.
     Sent(&'a mut Caller, Arc<ReplySlot>),
-    Persisting(Rest<'a>),
+    SlowPath(Rest<'a>),
     Ended,
 }
 
-/// What is left of a call that is not on its common way.
+/// The rest of a call that has left the fast path.
 type Rest<'a> = Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send + 'a>>;
 
 impl<'a> CallFuture<'a> {
@@ -54,14 +54,14 @@ impl<'a> CallFuture<'a> {
             if let Err(error) = check_reads(self.call, placement) {
                 return Poll::Ready(Err(error));
             }
-            caller.take_turn(scan_of(self.call));
+            caller.choose_replica(scan_of(self.call));
         } else {
             caller.find_link();
         }
         let route = match placement {
             Placement::Scan if !caller.reads_replicas() => Route::Scan,
             Placement::Shared | Placement::Scan => Route::Shared,
-            Placement::Urgent => return self.go_past_all(caller, cx),
+            Placement::Urgent => return self.send_urgently(caller, cx),
             Placement::Blocking { limit } => {
                 Route::Own(limit.map(|limit| limit.saturating_add(caller.core.config.socket_timeout())))
             }
@@ -73,7 +73,7 @@ impl<'a> CallFuture<'a> {
             let slot = caller.slot.take().unwrap_or_default();
             slot.arm(cx);
             match link.submit(self.call, &slot, caller.reply_bound(self.deadline)) {
-                // The slot stays with the connection, which drops the reply with it.
+                // The connection keeps the slot and drops the reply with it.
                 Ok(()) if self.call.is_no_response() => return Poll::Ready(Ok(Reply::One(Value::Nil))),
                 Ok(()) => {
                     self.stage = Stage::Sent(caller, slot);
@@ -87,37 +87,39 @@ impl<'a> CallFuture<'a> {
                 }
             }
         }
-        self.slow_path(caller, route, first, cx)
+        self.leave_fast_path(caller, route, first, cx)
     }
 
     #[cold]
-    fn go_past_all(&mut self, caller: &'a mut Caller, cx: &mut Context<'_>) -> Poll<Result<Reply, Error>> {
+    fn send_urgently(&mut self, caller: &'a mut Caller, cx: &mut Context<'_>) -> Poll<Result<Reply, Error>> {
         let call = self.call;
         let rest = async move {
             match call {
                 Call::Command(command) => urgent::ask(caller, command).await.map(Reply::One),
-                // Pipelines have no such place.
-                Call::Pipeline(_) => Err(Error::new(Kind::Refused, "a pipeline cannot go past what waits")),
+                // No pipeline is placed there.
+                Call::Pipeline(_) => {
+                    Err(Error::new(Kind::Refused, "a pipeline cannot pass waiting commands"))
+                }
             }
         };
-        self.go_on(Box::pin(rest), cx)
+        self.poll_rest(Box::pin(rest), cx)
     }
 
     #[cold]
-    fn slow_path(
+    fn leave_fast_path(
         &mut self,
         caller: &'a mut Caller,
         route: Route,
         first: Option<Attempted>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Reply, Error>> {
-        self.go_on(Box::pin(caller.slow_path(self.call, route, self.deadline, first)), cx)
+        self.poll_rest(Box::pin(caller.slow_path(self.call, route, self.deadline, first)), cx)
     }
 
-    fn go_on(&mut self, mut rest: Rest<'a>, cx: &mut Context<'_>) -> Poll<Result<Reply, Error>> {
+    fn poll_rest(&mut self, mut rest: Rest<'a>, cx: &mut Context<'_>) -> Poll<Result<Reply, Error>> {
         let polled = rest.as_mut().poll(cx);
         if polled.is_pending() {
-            self.stage = Stage::Persisting(rest);
+            self.stage = Stage::SlowPath(rest);
         }
         polled
     }
@@ -128,15 +130,15 @@ impl Future for CallFuture<'_> {
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Reply, Error>> {
-        let calling = self.get_mut();
-        match mem::replace(&mut calling.stage, Stage::Ended) {
-            Stage::New(caller) => calling.begin(caller, cx),
+        let future = self.get_mut();
+        match mem::replace(&mut future.stage, Stage::Ended) {
+            Stage::New(caller) => future.begin(caller, cx),
             Stage::Sent(caller, slot) => match slot.poll(cx) {
                 Poll::Pending => {
-                    calling.stage = Stage::Sent(caller, slot);
+                    future.stage = Stage::Sent(caller, slot);
                     Poll::Pending
                 }
-                Poll::Ready(Ok(reply)) if !has_error(calling.call, &reply) => {
+                Poll::Ready(Ok(reply)) if !has_error(future.call, &reply) => {
                     caller.slot = Some(slot);
                     Poll::Ready(Ok(reply))
                 }
@@ -146,18 +148,18 @@ impl Future for CallFuture<'_> {
                     };
                     let result = reply.map_err(|no_reply| Failure::of(no_reply, link, &slot));
                     let first = Some(Attempted { result, generation: link.generation });
-                    calling.slow_path(caller, Route::Shared, first, cx)
+                    future.leave_fast_path(caller, Route::Shared, first, cx)
                 }
             },
-            Stage::Persisting(rest) => calling.go_on(rest, cx),
+            Stage::SlowPath(rest) => future.poll_rest(rest, cx),
             Stage::Ended => panic!("a call was polled after its end"),
         }
     }
 }
 
-/// A call keeps its connection while it waits; without one, nobody can tell what became of it.
+/// A call keeps its connection while it waits. Without one, its outcome is not known.
 fn connection_forgotten() -> Error {
-    Error::new(Kind::Lost, "the connection of a call was forgotten").with_outcome(Outcome::MaybeApplied)
+    Error::new(Kind::Lost, "the call has lost track of its connection").with_outcome(Outcome::MaybeApplied)
 }
 
 fn placement_of(call: Call<'_>) -> Placement {
@@ -183,7 +185,7 @@ fn check_reads(call: Call<'_>, placement: Placement) -> Result<(), Error> {
     }
 }
 
-/// Refuses what a replica would, before it is sent, and what would keep others waiting there.
+/// Refuses commands that a replica would refuse, and commands that would block other readers, before they are sent.
 fn check_read(command: &Cmd, placement: Placement) -> Result<(), Error> {
     let objection = match placement {
         Placement::Refused(refusal) => return Err(not_allowed(refusal)),
@@ -198,7 +200,7 @@ fn check_read(command: &Cmd, placement: Placement) -> Result<(), Error> {
     Err(Error::new(Kind::Refused, message))
 }
 
-/// The error of a command that may not run on this kind of handle.
+/// Returns the error for a command that may not run on this kind of handle.
 pub(crate) fn not_allowed(refusal: Refusal) -> Error {
     Error::new(Kind::Refused, refusal.to_string())
 }

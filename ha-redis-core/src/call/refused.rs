@@ -1,4 +1,4 @@
-//! Calls that a server refuses, of whatever kind they are: what the reply says of them, and the wait for what passes.
+//! Refused calls: reading refusals out of replies, and waiting for those that pass.
 
 use std::time::Instant;
 
@@ -20,9 +20,9 @@ pub(super) struct Refusals {
     wait: RefusalWait,
     began: Instant,
     sent_at: Instant,
-    /// The last of them.
+    /// The reply with the last of them.
     pub(super) last: Option<Reply>,
-    /// What is sent of a blocking command that has waited already: with the rest of its time.
+    /// A blocking command that has waited already, with the rest of its timeout.
     shortened: Option<Cmd>,
 }
 
@@ -31,21 +31,21 @@ impl Refusals {
         Self { wait: RefusalWait::default(), began: now, sent_at: now, last: None, shortened: None }
     }
 
-    /// What is sent of `call` now.
+    /// Returns the call to send now.
     pub(super) fn sent<'a>(&'a mut self, call: Call<'a>, now: Instant) -> Call<'a> {
         self.sent_at = now;
         self.shortened.as_ref().map_or(call, Call::Command)
     }
 
-    /// What is told when there is no connection any more for another attempt: what the server has said says more, unless
-    /// somebody has to mend something.
+    /// Returns the last refusal if there was no connection for another attempt: it says more than `error`, unless `error`
+    /// needs somebody to change a setting.
     pub(super) fn last_or(&mut self, error: Error) -> Result<Reply, Error> {
         let passes = (error.is_timeout() || error.is_connection()) && !error.is_permanent();
         let last = self.last.take().filter(|_| passes);
         last.ok_or(error)
     }
 
-    /// The server had let the call wait, until it became a replica.
+    /// The server unblocked the call because it became a replica.
     fn unblocked(&mut self, call: Call<'_>, now: Instant) {
         self.wait.was_taken(now - self.sent_at);
         if let Call::Command(command) = call {
@@ -55,8 +55,8 @@ impl Refusals {
 }
 
 impl Caller {
-    /// Waits before a call is sent again that the server has refused for a reason that passes; until when that goes on.
-    /// `None` when its caller is to be told.
+    /// Waits before a refused call is sent again, and returns the bound on the next attempt. Returns `None` if the caller
+    /// gets the refusal.
     pub(super) async fn wait_out(
         &mut self,
         call: Call<'_>,
@@ -72,7 +72,7 @@ impl Caller {
             self.shard.on_not_master(generation, self.core.runtime.now());
         }
         let harmless = refusal.ran == Safety::ReadOnly || self.options.safety.allows(refusal.ran);
-        // What has come while it waited would be skipped.
+        // A repeat would skip what arrived while the call was blocked.
         let skips = refusal.unblocked && call.reads_from_now_on();
         if !harmless || skips || !self.options.waits_for_refusals {
             return None;
@@ -88,7 +88,7 @@ impl Caller {
     }
 }
 
-/// Whether the reply has an error of the server in it, so that it is worth a closer look.
+/// Returns true if the reply contains a server error.
 pub(crate) fn has_error(call: Call<'_>, reply: &Reply) -> bool {
     match (call, reply) {
         (_, Reply::One(value)) => is_error(value),
@@ -100,7 +100,7 @@ pub(crate) fn has_error(call: Call<'_>, reply: &Reply) -> bool {
     }
 }
 
-/// The server's refusal of the call, if it will pass.
+/// Returns the server's refusal of the call, if it will pass.
 pub(crate) fn refused(call: Call<'_>, reply: &Reply) -> Option<Refusal> {
     match (call, reply) {
         (Call::Command(command), Reply::One(value)) => refusal::of_command(command, value),
@@ -112,8 +112,8 @@ pub(crate) fn refused(call: Call<'_>, reply: &Reply) -> Option<Refusal> {
     }
 }
 
-/// The reply as its caller is told it: each error says what became of its command, also where its code does not.
-pub(crate) fn told(call: Call<'_>, reply: Reply, in_doubt: bool) -> Reply {
+/// Returns the reply for the caller: each error says what became of its command, also where its code does not.
+pub(crate) fn annotated(call: Call<'_>, reply: Reply, in_doubt: bool) -> Reply {
     match (call, reply) {
         (_, Reply::One(value)) if in_doubt => Reply::One(refusal::told_in_doubt(value)),
         (_, Reply::Many(replies)) if in_doubt => {

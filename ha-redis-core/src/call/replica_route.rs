@@ -1,4 +1,4 @@
-//! Where a handle that reads from replicas gets its connections.
+//! The connections of a handle that reads from replicas.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,20 +15,20 @@ use crate::replica_choice::ReplicaChoice;
 use crate::sync::Seen;
 use crate::time::{Elapsed, until};
 
-/// How long a read waits for the rest of the replicas when some are known.
+/// A client's first read waits so long for all replicas to be probed.
 const FIRST_LOOK: Duration = Duration::from_millis(100);
 
-/// What a handle for reads remembers from call to call.
+/// The state of such a handle between calls.
 #[derive(Debug)]
 pub(crate) struct ReplicaRoute {
     choice: Arc<dyn ReplicaChoice>,
-    /// The replicas that could be read from at the last call.
+    /// The replicas that were readable at the last call.
     readable: Seen<Readable>,
-    /// The connection on which an attempt of this call has failed.
+    /// The connection on which an attempt of this call failed.
     failed: Option<Arc<Link>>,
     /// Whether this call is a step of a scan.
     scan: Option<Scan>,
-    /// Where the scan was so far: a cursor means something only to the server that gave it.
+    /// The connection of the scan so far: a cursor is valid only on the server that returned it.
     scanned: Option<Arc<Link>>,
 }
 
@@ -37,13 +37,13 @@ impl ReplicaRoute {
         Self { choice, readable: shard.readable(), failed: None, scan: None, scanned: None }
     }
 
-    /// The same choice for another handle.
+    /// Returns a route with the same choice for another handle.
     pub(crate) fn fork(&self, shard: &Shard) -> Self {
         Self::new(Arc::clone(&self.choice), shard)
     }
 
-    /// The connection for the next call, if there is one; the last call went over `last`.
-    pub(crate) fn turn(
+    /// Returns the connection for the next call, if there is one. The last call used `last`.
+    pub(crate) fn choose(
         &mut self,
         shard: &Shard,
         last: Option<Arc<Link>>,
@@ -60,18 +60,18 @@ impl ReplicaRoute {
         }
     }
 
-    /// The connection to the server that gave the scan's cursor, while it can be read from.
+    /// Returns the connection to the server that returned the scan's cursor, while it is readable.
     fn origin(&self, shard: &Shard) -> Option<&Arc<Link>> {
         let usable = |link: &&Arc<Link>| link.is_open() && (is_master(link) || shard.is_readable(link));
         self.scanned.as_ref().filter(usable)
     }
 
-    /// An attempt has failed on `link`: this call goes elsewhere.
+    /// Avoids `link`, on which an attempt has failed, for the rest of this call.
     pub(crate) fn avoid(&mut self, link: Option<Arc<Link>>) {
         self.failed = link.or_else(|| self.failed.take());
     }
 
-    /// Whether there is another server for the next attempt, now.
+    /// Returns true if another server can take the next attempt now.
     pub(crate) fn can_move_on(&mut self, core: &Core, shard: &Shard) -> bool {
         if self.scan == Some(Scan::GoesOn) {
             return false;
@@ -80,7 +80,7 @@ impl ReplicaRoute {
         another.is_some() || (core.config.replica_fallback() && !self.failed.as_ref().is_some_and(is_master))
     }
 
-    /// Waits until `bound` for a connection to a replica; or to the master, where that may stand in.
+    /// Waits until `bound` for a connection to a replica, or to the master if that is the fallback.
     pub(crate) async fn link(
         &mut self,
         core: &Core,
@@ -94,7 +94,7 @@ impl ReplicaRoute {
         }
         let runtime = &*core.runtime;
         if self.failed.is_none() {
-            // So that a client's first reads have all replicas to choose from.
+            // A client's first reads should choose among all replicas.
             let bound = bound.min(runtime.now() + FIRST_LOOK);
             let _ = until(runtime, bound, shard.replicas_judged()).await;
         }
@@ -112,7 +112,7 @@ impl ReplicaRoute {
         }
         let judged = bound.min(runtime.now() + core.config.socket_connect_timeout());
         let master = async {
-            // Of replicas that were never asked, the first answer is worth a wait.
+            // The first answers of replicas that were never probed are worth a wait.
             let _ = until(runtime, judged, shard.replicas_judged()).await;
             shard.link(shared_index, runtime, bound).await
         };
@@ -127,14 +127,14 @@ impl ReplicaRoute {
     }
 }
 
-/// To another server the cursor would mean other keys: some would be left out, and nobody would know.
+/// On another server the cursor would stand for other keys, and the scan would silently miss some.
 fn cursor_lost() -> Error {
-    let message = "the scan cannot go on: the server that gave its cursor to this handle cannot be read from any more; \
+    let message = "the scan cannot continue: the server that returned its cursor is not readable any more; \
                    begin again with cursor 0";
     Error::new(Kind::Refused, message)
 }
 
-/// Connections to replicas are of no master's generation.
+/// Connections to replicas have no generation.
 fn is_master(link: &Arc<Link>) -> bool {
     link.generation != Generation::default()
 }

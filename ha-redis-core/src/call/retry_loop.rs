@@ -7,7 +7,7 @@ use redis::Value;
 use crate::call::attempt::{AttemptBounds, Attempted};
 use crate::call::caller::{Caller, Route};
 use crate::call::exchange::{Awaited, Failure, LateReply, overloaded, wait_on};
-use crate::call::refused::{Refusals, refused, told};
+use crate::call::refused::{Refusals, annotated, refused};
 use crate::command::Safety;
 use crate::conn::link::{Call, SubmitError};
 use crate::error::{Error, Kind, Outcome};
@@ -45,7 +45,7 @@ impl Caller {
         });
         ended.map(|reply| match call.is_no_response() {
             true => Reply::One(Value::Nil),
-            false => told(call, reply, in_doubt),
+            false => annotated(call, reply, in_doubt),
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Steps of scans: each goes on only in the server process that gave its cursor.
+//! Steps of scans. Each continues only in the server process that returned its cursor.
 
 use std::sync::Arc;
 
@@ -14,17 +14,17 @@ use crate::node::core::Core;
 use crate::node::scan_cursors::{Given, Process};
 use crate::proto::{Reply, ReplyBound, read_run_id, run_id_question};
 
-/// What one handle knows. Two handles may have got the same cursor from two processes.
+/// The scans of one handle. Two handles may have the same cursor from two processes.
 #[derive(Debug)]
 pub(crate) struct Scanning {
-    /// The process that was asked last.
+    /// The process that ran the last step.
     process: Process,
-    /// The cursor that this handle was given last.
+    /// The last cursor that this handle received.
     given: Option<Given>,
 }
 
 impl Caller {
-    /// An attempt at a call with steps of scans, at the master.
+    /// Sends a call with steps of scans to the master once.
     pub(super) async fn scan(
         &mut self,
         call: Call<'_>,
@@ -53,7 +53,7 @@ impl Caller {
         Ok(Attempted { result, generation })
     }
 
-    /// Remembers the cursors in the reply to a call that [`scan`](Self::scan) has sent.
+    /// Remembers the cursors in the reply to a call that [`scan`](Self::scan) sent.
     pub(super) fn remember_cursors(&mut self, call: Call<'_>, reply: &Reply) {
         let Some(scanning) = &mut self.scanning else { return };
         for (step, reply) in steps(call, Some(reply)) {
@@ -66,7 +66,7 @@ impl Caller {
     }
 }
 
-/// The process behind `link`, which is asked for its run id once.
+/// Returns the process behind `link`. It is asked for its run id once.
 async fn process(core: &Core, link: &Arc<Link>, bounds: AttemptBounds) -> Result<Process, SubmitError> {
     if let Some(process) = core.scan_cursors.known_process(link) {
         return Ok(process);
@@ -79,7 +79,7 @@ async fn process(core: &Core, link: &Arc<Link>, bounds: AttemptBounds) -> Result
         Ok(Reply::One(reply)) => read_run_id(&reply),
         Ok(Reply::Many(_)) => None,
         Err(Failure::NotSubmitted(error)) => return Err(error),
-        // It cannot be had within the limits on replies.
+        // The reply is larger than the limits allow.
         Err(Failure::Error(error)) if error.kind() == Kind::ReplyTooLarge => None,
         Err(Failure::Error(error)) => return Err(SubmitError::Ended(error)),
         Err(Failure::Late(late)) => return Err(SubmitError::Ended(late.into_error(core))),
@@ -87,7 +87,7 @@ async fn process(core: &Core, link: &Arc<Link>, bounds: AttemptBounds) -> Result
     Ok(core.scan_cursors.learn_process(link, run_id))
 }
 
-/// The steps in a call, each with its reply.
+/// Returns the steps in a call, each with its reply.
 fn steps<'a>(
     call: Call<'a>,
     reply: Option<&'a Reply>,
@@ -104,7 +104,7 @@ fn steps<'a>(
     steps.filter_map(|(index, command)| Some((scan_step(command)?, replies.get(index))))
 }
 
-/// A transaction's replies are in that of EXEC, the last.
+/// Returns the replies of the commands. Those of a transaction are in the last one, EXEC's.
 fn of_commands<'a>(pipeline: &Pipeline, replies: &'a [Value]) -> &'a [Value] {
     match replies.last() {
         Some(Value::Array(executed)) if pipeline.is_transaction() => executed,
@@ -113,9 +113,8 @@ fn of_commands<'a>(pipeline: &Pipeline, replies: &'a [Value]) -> &'a [Value] {
     }
 }
 
-/// To another process the cursor would mean other keys: some would be left out, and nobody would know.
+/// In another process the cursor would stand for other keys, and the scan would silently miss some.
 fn cursor_lost() -> Error {
-    let message = "the scan cannot go on: the server process that gave its cursor is not known to be the one that is master \
-                   now; begin again with cursor 0";
+    let message = "the scan cannot continue: its cursor may be of another server process than the master's; begin again with cursor 0";
     Error::new(Kind::Refused, message)
 }

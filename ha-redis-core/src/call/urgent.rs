@@ -1,4 +1,4 @@
-//! A command that ends what may keep every other connection waiting: on one that is made for it alone.
+//! Commands that end what may block every other connection. Each gets a connection of its own.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,11 +16,11 @@ use crate::retry::Backoff;
 use crate::tasks::start::start;
 use crate::time::{Elapsed, sleep, until};
 
-/// How late a task may be.
+/// How late a task of the client may be.
 const GRACE: Duration = Duration::from_millis(200);
 
-/// Asks the master that is followed, once. Its other connections may all be busy or full, or not be had at all: a server
-/// that runs a script selects no database.
+/// Sends the command to the master once. All other connections may be busy or full, or impossible to open: a server that
+/// runs a script selects no database.
 pub(super) async fn ask(caller: &Caller, command: &Cmd) -> Result<Value, Error> {
     let deadline = caller.deadline();
     start(&caller.core, deadline).await?;
@@ -28,18 +28,18 @@ pub(super) async fn ask(caller: &Caller, command: &Cmd) -> Result<Value, Error> 
     let (answer, answered) = async_channel::bounded(1);
     let (core, shard) = (Arc::clone(&caller.core), Arc::clone(&caller.shard));
     let command = command.clone();
-    // In a task of the client, since the caller may be on another runtime.
+    // A task of the client does it, since the caller may be on another runtime.
     caller.core.spawn(Box::pin(async move {
         let core = &**core;
         let closing = async {
             core.lifecycle.closing().await;
             Err(closed())
         };
-        // Nobody listens when the caller has gone away.
+        // The caller may have been dropped.
         let _ =
             answer.send(future::or(closing, exchange(core, &shard, command, bound, deadline)).await).await;
     }))?;
-    // Where the client's runtime is not driven, the task's own bounds are not kept.
+    // If nobody drives the client's runtime, the task's own bounds do not hold.
     let bound = bound + caller.core.config.socket_timeout() + GRACE;
     match until(&*caller.core.runtime, bound, answered.recv()).await {
         Ok(Ok(answer)) => answer,
@@ -70,7 +70,7 @@ async fn exchange(
     Err(failed.with_outcome(Outcome::MaybeApplied))
 }
 
-/// Connects to the master, again and again until that succeeds, or is hopeless.
+/// Connects to the master. Repeats that until it succeeds, or fails for a reason that waiting does not change.
 async fn connect(core: &Core, shard: &Shard, last: &mut Option<Error>) -> Result<RawConnection, Error> {
     let mut failures = 0;
     loop {

@@ -58,9 +58,9 @@ pub(crate) struct Timeouts {
 /// What comes of a server's silence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnSilence {
-    /// The connection ends.
+    /// End the connection.
     End,
-    /// Callers are told, nothing new is taken, and whoever looks after the link decides.
+    /// Tell the callers, take nothing new, and leave the decision to the task that keeps the link.
     Report,
 }
 
@@ -83,7 +83,7 @@ pub(crate) struct Driver {
     timeouts: Timeouts,
     on_silence: OnSilence,
     budget: Arc<RetryBudget>,
-    /// What of a turn is left for bytes that are nobody's reply: they count as no replies, and tiny ones take much time.
+    /// Limits what one turn decodes, in bytes and values, wanted or not.
     coop_budget: CoopBudget,
 
     reader: ReplyReader,
@@ -94,37 +94,37 @@ pub(crate) struct Driver {
     /// How much of `output` the transport has taken, and of the whole stream.
     output_taken: usize,
     written: u64,
-    /// Whether the transport may hold back bytes until it is flushed.
+    /// Whether the transport may buffer bytes until it is flushed.
     unflushed: bool,
-    /// Since when the transport takes the bytes of `output` only bit by bit, if it does.
+    /// Since when the transport has not taken all of `output` at once.
     jammed_since: Option<Instant>,
-    /// Whether other tasks are having their turn, or had it just now.
+    /// Whether the task has yielded, so that other tasks may stage more.
     gone_round: bool,
-    /// The requests of the batch that is written next, and of the one before.
+    /// The number of requests in the next batch, and in the one before.
     batch: usize,
     batch_before: usize,
 
-    /// Made at the first poll: a timer belongs to the runtime on which it is made, and that is where the task of this
-    /// driver runs, not where a caller asked for the connection.
+    /// Created at the first poll: a timer belongs to the runtime that creates it, which must be that of the driver's task,
+    /// not that of a caller.
     timer: Option<Box<dyn Timer>>,
     timer_at: Instant,
-    /// When something was read last.
+    /// The time of the last read.
     alive_at: Instant,
-    /// The same, as it was before the last read.
+    /// The time of the read before.
     alive_before: Instant,
-    /// Since when a reply has been read over that has not ended.
+    /// Since when an unfinished reply has been skipped.
     read_over_since: Option<Instant>,
-    /// Bytes that have moved since the last reply.
+    /// How many bytes have moved since the last reply.
     moved: usize,
     /// Whether the link has been told that the server is silent.
     silent: bool,
-    /// When it was last asked for one.
+    /// When the health check was sent last.
     checked_at: Instant,
-    /// Whether nothing has come since memory was given back.
+    /// Whether nothing was read since memory was given back.
     at_rest: bool,
-    /// What is hidden where the server repeats it in place of a reply.
+    /// Passwords, to be hidden where the server repeats them in place of a reply.
     pub(crate) secrets: Secrets,
-    /// Why it has ended. Every caller has been told what became of its command: nothing is left to do.
+    /// Why the driver has ended. Every caller has its outcome then.
     ended: Option<Error>,
 }
 
@@ -171,7 +171,7 @@ impl Driver {
         }
     }
 
-    /// Whether nothing but the tasks of its runtime may look at the time.
+    /// Returns true if only tasks of the runtime may read the clock.
     pub(crate) fn is_simulated(&self) -> bool {
         self.runtime.is_simulated()
     }
@@ -225,25 +225,25 @@ impl Driver {
         }
     }
 
-    /// How many callers of a busy connection get their replies before those have had their turn.
+    /// Returns how many callers of a busy connection get their replies before they may run.
     fn share(&self) -> Option<usize> {
         let in_flight = self.in_flight.len();
         (in_flight > BUSY).then(|| (in_flight / SHARES).min(MAX_SHARE))
     }
 
-    /// Gives other tasks their turn: what they stage joins the next write.
+    /// Yields, so that what other tasks stage joins the next write.
     fn go_round<T>(&mut self, cx: &mut Context<'_>) -> Poll<T> {
         self.gone_round = true;
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// Whether waiting for more callers is in vain, as it is for a lone one, and for a few who fetch large values.
+    /// Returns true if yielding would not gather more callers: a single one, or a few that fetch large values.
     fn is_quiet(&self) -> bool {
         self.batch <= 1 && self.batch_before <= 1 && self.in_flight.len() <= FEW
     }
 
-    /// Stamps what callers have staged with the time.
+    /// Adds what callers have staged to the in-flight queue, with the time.
     fn admit(&mut self) {
         if !self.arrivals.is_empty() {
             let now = self.runtime.now();
@@ -323,8 +323,8 @@ impl Driver {
         Ok(())
     }
 
-    /// The transport takes no more for now. That it took something after it was jammed before is a sign of life; the
-    /// first time it shows no more than free buffers.
+    /// The transport takes no more for now. Bytes that it takes after that are a sign of life; the first bytes only show
+    /// that buffers were free.
     fn on_jam(&mut self, taken: usize) {
         let now = self.runtime.now();
         if self.jammed_since.is_none() {
@@ -350,8 +350,8 @@ impl Driver {
         Error::new(Kind::Protocol, format!("gave up the connection to {}: {what}", self.link.address))
     }
 
-    /// However the driver ends, nobody is left waiting: also when its runtime shuts down under it, or a panic ends its
-    /// task. That may be any moment of its work, so nothing is decoded here.
+    /// Ends all waits however the driver ends, also when its runtime shuts down or its task panics. That may happen at any
+    /// point of its work, so nothing is decoded here.
     pub(crate) fn drop_connection(&mut self) {
         if self.ended.is_none() {
             let why = Error::new(Kind::Lost, format!("the connection to {} was dropped", self.link.address));
@@ -359,15 +359,15 @@ impl Driver {
         }
     }
 
-    /// Tells every caller that still waits what became of its command.
+    /// Completes every caller that still waits with the outcome of its command.
     fn end(&mut self, why: &Error) {
         self.ended = Some(why.clone());
         let owing = !self.in_flight.is_empty();
         if owing {
-            // What was given up must not reach the server later, behind what its callers do next.
+            // Bytes that were given up must not reach the server after what their callers do next.
             self.transport.reset_on_drop();
         }
-        // The gate closes first, so that nobody can stage behind what is settled here.
+        // The gate closes first, so that nobody can stage after what is settled here.
         let never_taken = self.link.end(why.clone(), owing);
         let settled = self.in_flight.settle(self.written);
         let unsent = self.arrivals.drain(..).chain(never_taken);
@@ -383,7 +383,7 @@ impl Driver {
     }
 }
 
-/// Of a caller that has gone away, and of a check, nobody else holds the slot.
+/// Cancelled calls and health checks hold no other reference to the slot.
 fn is_awaited(slot: &Arc<ReplySlot>) -> bool {
     Arc::strong_count(slot) > 1
 }
@@ -398,7 +398,7 @@ impl Future for Driver {
         }
         let end = driver.step(cx);
         if let Poll::Ready(why) = &end {
-            // What has come has come, whatever ends the connection.
+            // Replies that were read are valid, whatever ends the connection.
             driver.hand_out_rest();
             driver.end(why);
         }

@@ -1,4 +1,4 @@
-//! What comes from the server: replies, for those who wait for them, and what nobody waits for.
+//! Reading from the server: replies for callers, and what nobody waits for.
 
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -9,11 +9,11 @@ use crate::error::{Error, Kind, Outcome};
 use crate::proto::{DecodeError, Incoming, OverLimit, Reply, Skipped};
 
 impl Driver {
-    /// Hands out what has come, after a read if nothing is left of the last one; how many requests were answered.
+    /// Reads, unless bytes of the last read are left, and hands out replies. Returns how many requests were answered.
     pub(super) fn read(&mut self, cx: &mut Context<'_>, share: usize) -> Poll<Result<usize, Error>> {
         if self.reader.is_empty() {
-            // A busy connection may never come to wait for its timer. What was due when the last read began has not come
-            // with it; what became due while this process was held up may have come, and is still to be read.
+            // A busy connection may never poll its timer. Deadlines before the last read have passed for certain; replies
+            // to later ones may be in the next read, if this process was suspended.
             self.expire(self.alive_before);
             match ready!(self.reader.poll_read(&mut *self.transport, cx)) {
                 Err(error) => return Poll::Ready(Err(self.lost(error))),
@@ -27,7 +27,7 @@ impl Driver {
             self.at_rest = false;
         }
         let answered = self.hand_out(share);
-        // What is still to be decoded may be pushes.
+        // Undecoded bytes may be pushes, which are no sign of life.
         let moved = self.moved.saturating_sub(self.reader.unread());
         if answered.as_ref().is_ok_and(|answered| *answered > 0) || moved >= MOVEMENT {
             self.on_movement(self.alive_at);
@@ -35,12 +35,12 @@ impl Driver {
         Poll::Ready(answered)
     }
 
-    /// Gives the replies that have come to those who wait for them, at most so many.
+    /// Completes the slots of callers with the replies that were read, at most `share` of them.
     pub(super) fn hand_out(&mut self, share: usize) -> Result<usize, Error> {
-        const UNASKED: &str = "it sent a reply that nothing asked for";
+        const UNASKED: &str = "the server sent a reply without a request";
         let mut answered = 0;
         while answered < share && !self.coop_budget.is_spent() {
-            // Pushes are nobody's, and nor is the reply to a caller who has gone.
+            // Nobody wants pushes, or the reply to a cancelled call.
             let in_flight = &self.in_flight;
             let wanted = |incoming| incoming == Incoming::Reply && in_flight.is_awaited(is_awaited);
             let next = self.reader.next(&wanted);
@@ -61,7 +61,7 @@ impl Driver {
                 },
                 Ok(Some(_)) if self.is_unasked() => return Err(self.broken(UNASKED)),
                 Ok(Some(value)) => match self.in_flight.pop_single() {
-                    // Most requests have one reply, and are spared what the others need.
+                    // The common case: a request with one reply.
                     Some(slot) => {
                         answered += 1;
                         self.reader.begin_answer();
@@ -96,12 +96,12 @@ impl Driver {
         Ok(answered)
     }
 
-    /// Whether nothing was written that a reply could answer. Requests may be in flight that are not written yet.
+    /// Returns true if nothing was written that a reply could answer. Requests in flight may not be written yet.
     pub(super) fn is_unasked(&self) -> bool {
         self.written <= self.in_flight.head_offset()
     }
 
-    /// Gives out all replies that have come, at the end of the connection.
+    /// Hands out all replies that were read, at the end of the connection.
     pub(super) fn hand_out_rest(&mut self) {
         loop {
             self.coop_budget.refill();
@@ -112,14 +112,14 @@ impl Driver {
         }
     }
 
-    /// What has been decoded belongs to a push. Nobody waits for it.
+    /// The decoded bytes belong to a push: no sign of life.
     fn on_push(&mut self, decoded: Decoded) {
         self.moved = self.moved.saturating_sub(decoded.bytes);
         self.coop_budget.spend_value();
     }
 
-    /// What has been decoded belongs to a reply that nobody gets. For a while it counts as life,
-    /// since a large one may take its time; but it may never end.
+    /// The decoded bytes belong to a skipped reply. They count as a sign of life for a while, since a large reply takes
+    /// time, but not for ever, since it may never end.
     fn on_read_over(&mut self, decoded: Decoded) {
         self.coop_budget.spend_value();
         let since = *self.read_over_since.get_or_insert(self.alive_at);
@@ -129,7 +129,7 @@ impl Driver {
     }
 
     pub(super) fn too_large(&self, over: OverLimit) -> Error {
-        let message = format!("the reply of {} was read over: {over}", self.link.address);
+        let message = format!("the reply of {} was skipped: {over}", self.link.address);
         Error::new(Kind::ReplyTooLarge, message).with_outcome(Outcome::Ran)
     }
 }

@@ -1,4 +1,4 @@
-//! What is due when: the deadlines of calls, the silence of a server, the check of an idle connection, and its rest.
+//! Deadlines of calls, silence of the server, health checks of an idle connection, and its memory.
 
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -8,12 +8,12 @@ use crate::address::Address;
 use crate::closing::CloseReport;
 use crate::error::{Error, Kind, Outcome};
 
-/// A connection that has been idle for so long gives back the memory that a burst has grown.
+/// An idle connection gives back the memory of a burst after this time.
 const AT_REST: Duration = Duration::from_secs(1);
 
 impl Driver {
-    /// Keeps the bounds of calls in the place of a task that does not run: what was due at `overdue`. Whether replies
-    /// are owed.
+    /// Keeps the bounds of calls while the driver's task does not run: those that ended before `overdue`. Returns true if
+    /// replies are owed.
     pub(crate) fn keep_bounds(&mut self, now: Instant, overdue: Instant) -> bool {
         if self.ended.is_some() {
             return false;
@@ -46,7 +46,7 @@ impl Driver {
         }
     }
 
-    /// What is owed is not late: a reply has come, or enough of one, or the server takes what is written.
+    /// Something has moved: a reply, or enough bytes of one, or the server takes what is written.
     #[inline]
     pub(super) fn on_movement(&mut self, now: Instant) {
         self.moved = 0;
@@ -57,7 +57,7 @@ impl Driver {
         }
     }
 
-    /// Does what is due and sets the timer for what comes next. Pending when nothing was due.
+    /// Does what is due, and sets the timer for what comes next. Returns `Pending` if nothing was due.
     pub(super) fn keep_time(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if self.timer.is_none() || self.next_due().is_some_and(|due| due < self.timer_at) {
             self.set_timer();
@@ -83,8 +83,7 @@ impl Driver {
         Poll::Ready(Ok(()))
     }
 
-    /// A server that always has more to say leaves no time for [`Driver::keep_time`]. None of it is a reply that is late
-    /// since before the last read.
+    /// Does what is due on a connection that always has more to read, and so never waits for its timer.
     pub(super) fn keep_time_while_busy(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         match self.in_flight.late_at() {
             Some(at) if at <= self.alive_before => self.keep_time(cx),
@@ -98,7 +97,7 @@ impl Driver {
     }
 
     pub(super) fn set_timer(&mut self) {
-        // With nothing due the timer rests; the next request sets it anew.
+        // With nothing due, the next request sets the timer.
         let rest = self.runtime.now() + Duration::from_secs(3600);
         self.timer_at = self.next_due().unwrap_or(rest);
         match &mut self.timer {
@@ -107,12 +106,12 @@ impl Driver {
         }
     }
 
-    /// Nobody looks after a connection that is closing.
+    /// Returns true if silence ends the connection. No task keeps one that is closing.
     pub(super) fn ends_on_silence(&self) -> bool {
         self.on_silence == OnSilence::End || self.link.is_closing()
     }
 
-    /// Tells those whose replies are late, and takes nothing new until something moves.
+    /// Tells the callers whose replies are late, and takes nothing new until something moves.
     pub(super) fn report_silence(&mut self, now: Instant) {
         if !self.silent {
             self.silent = true;
@@ -131,7 +130,7 @@ impl Driver {
         (all_done && !self.at_rest).then(|| self.alive_at + AT_REST)
     }
 
-    /// Gives back the memory that a burst has grown.
+    /// Gives back the memory of a burst.
     pub(super) fn rest(&mut self) {
         self.at_rest = true;
         self.reader.shrink();
@@ -165,7 +164,7 @@ impl Driver {
     }
 }
 
-/// A server owes replies, and nothing has moved on its connection for so long.
+/// Returns the error for a server that owes replies while nothing has moved on its connection for so long.
 pub(crate) fn unresponsive(address: &Address, timeouts: Duration) -> Error {
     let message = format!("{address} is unresponsive: nothing has moved on its connection for {timeouts:?}");
     Error::new(Kind::Timeout, message)

@@ -1,8 +1,8 @@
-//! A driver between callers and a server that follow a script: whatever may happen to a connection, in any order, and
-//! however it ends. A property test and a fuzz target write the scripts.
+//! Runs a driver between callers and a server that follow a script: any events of a connection, in any order, with any
+//! ending. A property test and a fuzz target write the scripts.
 //!
-//! What must hold: nothing panics, every caller that waits is woken for exactly one outcome, a caller's reply is the one
-//! that stands in its place in the server's stream, and a driver that is dropped decodes nothing.
+//! Invariants: nothing panics; every caller that waits is woken for exactly one outcome; a caller's reply is the one at
+//! its position in the server's stream; a driver that is dropped decodes nothing.
 
 use std::io;
 use std::panic::resume_unwind;
@@ -27,21 +27,21 @@ use crate::retry::RetryBudget;
 use crate::runtime::{Runtime, Transport};
 use crate::sync::{Mutex, lock};
 
-/// How long a server may keep silent, how long a connection may be idle, and how long a caller waits.
+/// How long a server may be silent, a connection idle, and a caller waiting.
 const PATIENCE: Timeouts = Timeouts { reply: Duration::from_secs(5), health_check: Duration::from_secs(10) };
 const CALLER_WAITS: Duration = Duration::from_secs(7);
-/// A driver ends after so many turns, or its server is in the middle of a reply that never comes; then time passes.
+/// After this many turns a driver has ended, or waits for the rest of a reply; then time passes.
 const PROMPT_TURNS: usize = 500;
 const MAX_TURNS: usize = 2 * PROMPT_TURNS;
 
-/// Something that happens. The sizes are bytes.
+/// One event. Sizes are in bytes.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    /// A caller sends so many commands, if the link takes them: one, or a pipeline.
+    /// A caller sends this many commands, one or a pipeline, if the link takes them.
     Call {
         commands: u8,
     },
-    /// The server answers so many of the commands that it has, each with a value of this size.
+    /// The server answers this many commands, each with a value of this size.
     Answer {
         commands: u8,
         size: usize,
@@ -50,21 +50,21 @@ pub(crate) enum Step {
     Push,
     /// The server sends any bytes.
     Send(Vec<u8>),
-    /// So much of what the server has sent arrives.
+    /// This many of the bytes that the server has sent arrive.
     Arrive(usize),
-    /// The network takes so much of what is written from here on.
+    /// From here on, the network takes this many bytes.
     Accept(usize),
-    /// The driver's task is polled so often.
+    /// The driver's task is polled this often.
     SelectionContext(u8),
     /// Time passes.
     Pass(Duration),
-    /// The watchdog looks, since the driver's task was not polled in time.
+    /// The watchdog runs, since the driver's task was not polled in time.
     Watchdog,
     Hold,
     Release,
     CheckOut,
     CheckIn,
-    /// This caller goes away.
+    /// This caller is dropped.
     Cancel(u8),
     /// The waker of this caller panics from now on.
     BreakWaker(u8),
@@ -73,7 +73,7 @@ pub(crate) enum Step {
 /// How a connection ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Ending {
-    /// The client is closed: what is owed still comes.
+    /// The client is closed: replies that are owed still arrive.
     Close,
     /// Another master is followed.
     Shut,
@@ -82,7 +82,7 @@ pub(crate) enum Ending {
     Garbage,
     Unsolicited,
     WriteError,
-    /// The runtime is gone, and with it the driver.
+    /// The runtime ends, and drops the driver.
     Dropped,
 }
 
@@ -99,7 +99,7 @@ impl Ending {
     ];
 }
 
-/// Follows a script; panics when something does not hold.
+/// Follows a script. Panics if an invariant does not hold.
 pub(crate) fn follow(steps: &[Step], ending: Ending) {
     let mut scene = Scene::new();
     for step in steps {
@@ -110,7 +110,7 @@ pub(crate) fn follow(steps: &[Step], ending: Ending) {
     scene.check();
 }
 
-/// The script that any bytes stand for, and how it ends.
+/// Returns the script that these bytes encode, and its ending.
 pub(crate) fn read_script(bytes: &[u8]) -> (Vec<Step>, Ending) {
     let mut bytes = bytes.iter().copied();
     let ending = Ending::ALL[usize::from(bytes.next().unwrap_or_default()) % Ending::ALL.len()];
@@ -143,20 +143,20 @@ pub(crate) fn read_script(bytes: &[u8]) -> (Vec<Step>, Ending) {
 
 /// The network, and the server behind it.
 struct Wire {
-    /// All that the server has sent, how much of it has arrived, and how much was read.
+    /// All bytes that the server has sent, how many have arrived, and how many were read.
     sent: Vec<u8>,
     arrived: usize,
     read: usize,
-    /// What a read says when nothing is left.
+    /// The result of a read when nothing is left.
     end: Option<Option<io::ErrorKind>>,
     accepts: usize,
     write_fails: bool,
     commands: Decoder,
     received: Vec<u8>,
-    /// Who sent each command that has come whole; the client itself sends PING.
+    /// The sender of each complete command. The client itself sends PING.
     senders: Vec<Option<usize>>,
     answered: usize,
-    /// Whether the server has sent what was no answer.
+    /// Whether the server has sent bytes that were no reply.
     lies: bool,
 }
 
@@ -202,7 +202,7 @@ impl Wire {
         }
     }
 
-    /// The values in what has arrived, as far as that is RESP.
+    /// Returns the values in the bytes that have arrived, as far as these are RESP.
     fn replies(&self) -> Vec<Value> {
         let (mut decoder, mut bytes) = (Decoder::new(), &self.sent[..self.arrived]);
         let values = std::iter::from_fn(|| decoder.decode(&mut bytes).ok().flatten());
@@ -246,7 +246,7 @@ impl Transport for WireTransport {
 }
 
 struct Caller {
-    /// `None` once it has gone away.
+    /// `None` once the caller was dropped.
     slot: Option<Arc<ReplySlot>>,
     commands: usize,
     alert: Arc<Alert>,
@@ -263,7 +263,7 @@ impl Wake for Alert {
     fn wake(self: Arc<Self>) {
         self.woken.store(true, Ordering::Relaxed);
         if self.panics.load(Ordering::Relaxed) {
-            // Without the panic hook, which prints, or ends a fuzzer.
+            // This skips the panic hook, which prints or ends a fuzzer.
             resume_unwind(Box::new("this waker panics"));
         }
     }
@@ -392,7 +392,7 @@ impl Scene {
             Ending::EndOfStream => lock(&self.wire).end = Some(None),
             Ending::Reset => lock(&self.wire).end = Some(Some(io::ErrorKind::ConnectionReset)),
             Ending::Garbage => self.lie(b"\0garbage\r\n"),
-            // More than all who may be owed a reply.
+            // More than all replies that may be owed.
             Ending::Unsolicited => self.lie(&b"+OK\r\n".repeat(2_000)),
             Ending::WriteError => {
                 lock(&self.wire).write_fails = true;

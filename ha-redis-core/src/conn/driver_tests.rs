@@ -1,4 +1,4 @@
-//! In which order a driver does its work.
+//! The order of a driver's work.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ enum Deed {
     Answered,
 }
 
-/// What the driver has done, as its transport and its callers see it.
+/// What the driver has done, as seen by its transport and its callers.
 #[derive(Clone, Debug, Default)]
 struct Record(Arc<Mutex<Vec<Deed>>>);
 
@@ -37,14 +37,14 @@ impl Record {
     }
 }
 
-/// A caller that is woken.
+/// The waker of a caller.
 impl Wake for Record {
     fn wake(self: Arc<Self>) {
         self.add(Deed::Answered);
     }
 }
 
-/// Takes whatever is written, and has been sent what the test puts there.
+/// Takes everything that is written. The test provides what it reads.
 #[derive(Clone, Debug, Default)]
 struct Server {
     record: Record,
@@ -84,7 +84,7 @@ impl Transport for Server {
 /// How long a caller waits for its reply.
 const LIMIT: Duration = Duration::from_secs(1);
 
-/// A runtime in which time stands still until a test moves it. Its timers wake nobody: a test polls.
+/// A runtime in which a test moves the time. Its timers wake nobody; the test polls.
 #[derive(Debug)]
 struct Still(Arc<Mutex<Instant>>);
 
@@ -135,7 +135,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// Callers whose commands were written, and whose replies have come all at once.
+    /// Callers whose commands were written, and whose replies arrived all at once.
     fn with_replies() -> Self {
         let scene = Self::with_callers();
         scene.server.answer(CALLERS);
@@ -180,7 +180,7 @@ impl Scene {
         *lock(&self.runtime.0) += time;
     }
 
-    /// What the callers have got so far: a reply, an error, or nothing.
+    /// The outcomes of the callers so far: a reply, an error, or nothing.
     fn outcomes(&self) -> Vec<Option<bool>> {
         let polled = self.slots.iter().map(|slot| slot.poll(&Context::from_waker(Waker::noop())));
         let outcome = |polled| match polled {
@@ -197,7 +197,7 @@ impl Scene {
 }
 
 #[test]
-fn what_one_share_of_the_callers_sends_is_written_before_the_next_gets_its_replies() {
+fn commands_of_one_share_written_before_next_share_of_replies() {
     let mut scene = Scene::with_replies();
     assert!(scene.turn().is_pending());
     assert_eq!(scene.server.record.take(), [Deed::Answered; CALLERS / SHARES]);
@@ -209,7 +209,7 @@ fn what_one_share_of_the_callers_sends_is_written_before_the_next_gets_its_repli
 }
 
 #[test]
-fn a_reply_that_has_come_is_given_to_its_caller_although_the_connection_ends() {
+fn received_reply_delivered_when_connection_ends() {
     let mut scene = Scene::with_replies();
     assert!(scene.turn().is_pending());
     scene.link.shut(Error::new(Kind::Lost, "another master is followed"));
@@ -218,9 +218,9 @@ fn a_reply_that_has_come_is_given_to_its_caller_although_the_connection_ends() {
 }
 
 #[test]
-fn a_reply_that_has_come_is_given_to_its_caller_although_it_was_read_late() {
+fn received_reply_delivered_when_read_late() {
     let mut scene = Scene::with_replies();
-    // As when the process was stopped, or a task has blocked the runtime.
+    // As if the process was stopped, or a task had blocked the runtime.
     scene.pass(10 * LIMIT);
     for _ in 0..CALLERS {
         assert!(scene.turn().is_pending());
@@ -229,7 +229,7 @@ fn a_reply_that_has_come_is_given_to_its_caller_although_it_was_read_late() {
 }
 
 #[test]
-fn a_connection_that_is_never_idle_keeps_deadlines() {
+fn deadlines_kept_while_never_idle() {
     let mut scene = Scene::with_callers();
     scene.pass(2 * LIMIT);
     for _ in 0..3 {
@@ -241,7 +241,7 @@ fn a_connection_that_is_never_idle_keeps_deadlines() {
 }
 
 #[test]
-fn reply_to_a_request_that_is_not_written_yet_ends_the_connection() {
+fn reply_before_request_is_written_ends_connection() {
     let mut scene = Scene::with_replies();
     for _ in 0..CALLERS {
         assert!(scene.turn().is_pending());
@@ -271,7 +271,7 @@ fn connection_ends_cleanly_after_burst_and_rest() {
     while !lock(&scene.server.replies).is_empty() {
         assert!(scene.turn().is_pending());
     }
-    // What has been read is decoded in pieces.
+    // Bytes that were read are decoded in pieces.
     for _ in 0..CALLERS {
         assert!(scene.turn().is_pending());
     }
@@ -293,7 +293,7 @@ impl Wake for PanickingWaker {
 }
 
 #[test]
-fn panicking_waker_gives_nobody_another_reply() {
+fn panicking_waker_shifts_no_replies() {
     let mut scene = Scene::with_callers();
     let panicking = Waker::from(Arc::new(PanickingWaker));
     scene.slots[3].arm(&Context::from_waker(&panicking));
@@ -308,7 +308,7 @@ fn panicking_waker_gives_nobody_another_reply() {
     }
 }
 
-/// The most bytes that the driver takes off its transport in one turn, while this reply comes.
+/// Returns the most bytes that the driver reads in one turn while this reply arrives.
 fn most_in_a_turn(reply: &[u8]) -> usize {
     let mut scene = Scene::with_callers();
     scene.server.send(reply);
@@ -336,7 +336,7 @@ fn large_reply_is_taken_over_many_turns() {
 }
 
 #[test]
-fn replies_behind_large_one_are_given_out_at_the_end() {
+fn replies_after_large_one_delivered_at_end() {
     let mut scene = Scene::with_callers();
     scene.server.send(format!("*15000\r\n{}", ":1\r\n".repeat(15_000)).as_bytes());
     scene.server.answer(CALLERS - 1);

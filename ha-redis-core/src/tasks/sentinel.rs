@@ -1,4 +1,4 @@
-//! The tasks behind one Sentinel: one asks it when the bell rings, one listens to its events.
+//! The tasks of one Sentinel: one queries it when triggered, one receives its events.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use crate::error::{Error, Kind, said};
 use crate::node::core::Core;
 use crate::retry::Backoff;
 use crate::time::{Elapsed, sleep, until};
-use crate::topology::sentinel::{CHANNELS, QueryError, SentinelReport, event_of, questions, read_report};
+use crate::topology::sentinel::{CHANNELS, QueryError, SentinelReport, parse_event, queries, read_report};
 use crate::topology::{AddressSource, Input, MonitorEvent, Share};
 
-/// A Sentinel that has published nothing for so long is asked whether it is there.
+/// A Sentinel that has published nothing for this long is sent a PING.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// Asks the Sentinel for its view whenever the bell rings.
+/// Queries the Sentinel whenever `trigger` receives.
 pub(crate) async fn answer(core: Arc<Core>, sentinel: Address, bell: Receiver<()>) {
     let (mut kept, mut told) = (None, false);
     while bell.recv().await.is_ok() {
@@ -26,14 +26,14 @@ pub(crate) async fn answer(core: Arc<Core>, sentinel: Address, bell: Receiver<()
         let mut answer = ask(&core, &sentinel, &mut kept).await;
         let lost = answer.as_ref().is_err_and(|error| error.kind() != Kind::Timeout);
         if lost && kept.take().is_some() {
-            // The kept connection may just have grown stale. One that is silent has had its time.
+            // The cached connection may have been stale. One that timed out has had its time.
             asked = core.runtime.now();
             answer = ask(&core, &sentinel, &mut kept).await;
         }
         if answer.is_err() {
             kept = None;
         }
-        let left_out = answer.as_ref().ok().and_then(|view| view.left_out.as_ref());
+        let left_out = answer.as_ref().ok().and_then(|report| report.left_out.as_ref());
         if let Some(left_out) = left_out.filter(|_| !std::mem::replace(&mut told, true)) {
             let left_out = core.sentinels.hide(left_out.clone());
             tracing::warn!(%sentinel, left_out, "a part of what it says is left out, now and from now on");
@@ -48,20 +48,20 @@ pub(crate) async fn answer(core: Arc<Core>, sentinel: Address, bell: Receiver<()
     }
 }
 
-/// The kind of reason for which it makes no sense to ask again, if there is one.
+/// Returns the kind of error if there is no point in querying again.
 fn hopeless_kind(answer: &Result<SentinelReport, Error>) -> Option<Kind> {
     match answer {
         Err(error) => error.is_permanent().then(|| error.kind()),
-        Ok(view) => match view.refusal.as_deref()?.split_whitespace().next()? {
+        Ok(report) => match report.refusal.as_deref()?.split_whitespace().next()? {
             "NOPERM" => Some(Kind::Permission),
-            // A server that knows no such command is no Sentinel.
+            // A server without these commands is no Sentinel.
             "ERR" => Some(Kind::Config),
             _ => None,
         },
     }
 }
 
-/// Asks a Sentinel once, on the connection that is kept or on a new one.
+/// Queries a Sentinel once, on the cached connection or on a new one.
 pub(crate) async fn ask(
     core: &Core,
     sentinel: &Address,
@@ -72,17 +72,17 @@ pub(crate) async fn ask(
     }
     let Some(raw) = kept else { return Err(silent(core, sentinel)) };
     let bound = core.runtime.now() + core.config.sentinel_socket_timeout();
-    let questions = questions(core.config.sentinel_master_name());
-    let replies = until(&*core.runtime, bound, raw.query(&questions))
+    let queries = queries(core.config.sentinel_master_name());
+    let replies = until(&*core.runtime, bound, raw.query(&queries))
         .await
         .map_err(|Elapsed| silent(core, sentinel))?
         .map_err(|error| core.sentinels.hide_secrets(error))?;
-    let mut view = read_report(&replies).without(core.sentinels.secrets());
-    view.refusal = view.refusal.map(|refusal| core.sentinels.hide(refusal));
-    Ok(view)
+    let mut report = read_report(&replies).without_secrets(core.sentinels.secrets());
+    report.refusal = report.refusal.map(|refusal| core.sentinels.hide(refusal));
+    Ok(report)
 }
 
-/// Listens to the Sentinel's events, for ever.
+/// Receives the Sentinel's events, for ever.
 pub(crate) async fn listen(core: Arc<Core>, sentinel: Address) {
     let mut failures = 0;
     loop {
@@ -121,23 +121,23 @@ async fn subscribe(core: &Core, sentinel: &Address) -> Result<RawConnection, Err
             );
             Err(Error::new(kind, message))
         }
-        // The first confirmation: from here on, events come.
+        // After the first confirmation, events arrive.
         Ok(confirmed) => confirmed.map(|_| raw).map_err(|error| core.sentinels.hide_secrets(error)),
         Err(Elapsed) => Err(silent(core, sentinel)),
     }
 }
 
-/// Passes events on until the connection ends or the Sentinel falls silent.
+/// Passes events on until the connection ends or the Sentinel is silent for too long.
 async fn record(core: &Core, sentinel: &Address, raw: &mut RawConnection) -> Error {
     let runtime = &*core.runtime;
     let (mut asked, share) = (false, Share::default());
     loop {
         let patience = if asked { core.config.sentinel_socket_timeout() } else { SILENCE };
         match until(runtime, runtime.now() + patience, raw.receive_value()).await {
-            // An error is its answer to PING, which this user may not say: a sign of life as good as any.
+            // An error is the reply to PING for a user without that permission, and shows that the Sentinel is alive.
             Ok(Ok(message)) => {
                 asked = false;
-                let event = event_of(&message, core.config.sentinel_master_name());
+                let event = parse_event(&message, core.config.sentinel_master_name());
                 if let Some(event) = event.filter(|event| !event.repeats(core.sentinels.secrets())) {
                     tracing::debug!(%sentinel, %event, "heard");
                     core.monitor.publish(&share, sentinel, event);

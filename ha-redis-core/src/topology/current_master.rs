@@ -1,4 +1,4 @@
-//! The server that connections are made to, and who named it.
+//! The server that connections are made to, and what named it.
 
 use std::fmt;
 
@@ -12,19 +12,19 @@ pub(crate) struct CurrentMaster {
     pub(crate) address_source: AddressSource,
 }
 
-/// Who named an address.
+/// What named an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(not(feature = "sentinel"), expect(dead_code, reason = "without Sentinels nobody lists any"))]
 pub(crate) enum AddressSource {
-    /// The host and port, or the socket's path, in the configuration.
+    /// The configuration: a host and port, or the path of a socket.
     Configuration,
-    /// The Sentinels, as the master of this name.
+    /// The Sentinels, for the master of this name.
     Sentinels { master_name: String, naming: Naming },
     /// The list of Sentinels in the configuration, or other Sentinels.
     SentinelList,
-    /// A user's own source of the topology.
+    /// A topology source of the application.
     Custom,
-    /// The source or the master, as a replica of that master.
+    /// The topology source or the master, as a replica of that master.
     Replicas,
 }
 
@@ -34,7 +34,7 @@ impl fmt::Display for AddressSource {
             Self::Configuration => f.write_str("the address in the configuration"),
             Self::Sentinels { master_name, naming } => match naming {
                 Naming::Named => write!(f, "which the Sentinels name for `{master_name}`"),
-                Naming::Selected => write!(f, "which a Sentinel makes the master `{master_name}`"),
+                Naming::Selected => write!(f, "which a Sentinel is promoting to the master `{master_name}`"),
                 Naming::Unnamed => write!(f, "which no Sentinel names for `{master_name}` any more"),
                 Naming::NamedLast => write!(f, "the last that the Sentinels named for `{master_name}`"),
             },
@@ -45,13 +45,13 @@ impl fmt::Display for AddressSource {
     }
 }
 
-/// What the Sentinels say of the master that is followed, to be told in errors.
+/// Whether the Sentinels name the current master; used in errors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(not(feature = "sentinel"), expect(dead_code, reason = "without Sentinels nobody names a master"))]
 pub(crate) enum Naming {
     #[default]
     Named,
-    /// It is being made the master, as one of them says.
+    /// A Sentinel published that it is being promoted.
     Selected,
     /// They answer, and none of them names it.
     Unnamed,

@@ -1,4 +1,4 @@
-//! What the task that watches the topology is told.
+//! The mailbox of the task that monitors the topology.
 
 #[cfg(feature = "sentinel")]
 use std::sync::Arc;
@@ -12,17 +12,16 @@ use crate::topology::messages::{Input, ShardId};
 #[cfg(feature = "sentinel")]
 use crate::topology::sentinel::SentinelEvent;
 
-/// So many of the events that one Sentinel publishes may wait for the task. More are dropped: the poll beneath finds out
-/// what they would say.
+/// How many events of one Sentinel may wait for the task. More are dropped; the next poll finds the same changes.
 #[cfg(feature = "sentinel")]
-const SHARE: usize = 32;
+const MAX_WAITING: usize = 32;
 
-/// What the task is told.
+/// An event for the task.
 #[derive(Debug)]
 pub(crate) enum MonitorEvent {
-    /// From the source: what Sentinels answer, a watched replica, a user's own.
+    /// From the topology source: answers of Sentinels, the role of a watched replica, an update of the application.
     Source(Box<Input>),
-    /// An event that a Sentinel has published, and its place in the Sentinel's share.
+    /// An event that a Sentinel published, counted in the Sentinel's share.
     #[cfg(feature = "sentinel")]
     Published(Box<Input>, Share),
     /// From the connections to a master of one generation.
@@ -35,7 +34,7 @@ impl From<Input> for MonitorEvent {
     }
 }
 
-/// The events of one Sentinel that wait: each holds a clone. So none takes the place of another Sentinel's.
+/// Counts the waiting events of one Sentinel, each of which holds a clone, so that no Sentinel fills the mailbox.
 #[cfg(feature = "sentinel")]
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Share(Arc<()>);
@@ -43,13 +42,13 @@ pub(crate) struct Share(Arc<()>);
 #[cfg(feature = "sentinel")]
 impl Share {
     fn is_used_up(&self) -> bool {
-        // The task that listens to the Sentinel holds one itself.
-        Arc::strong_count(&self.0) > SHARE
+        // The task that is subscribed to the Sentinel holds one itself.
+        Arc::strong_count(&self.0) > MAX_WAITING
     }
 }
 
-/// Where the task that watches the topology is told of events. What Sentinels publish has shares in it; there is little of
-/// all else, and nothing makes up for it.
+/// The sender of the mailbox. Events of Sentinels are limited by shares. All other events are few and must not be
+/// lost.
 #[derive(Debug)]
 pub(crate) struct MonitorMailbox {
     sender: Sender<MonitorEvent>,
@@ -63,17 +62,17 @@ impl MonitorMailbox {
     }
 
     pub(crate) fn tell(&self, event: MonitorEvent) {
-        // The receiver stands beside the sender: this cannot fail.
+        // The receiver is stored beside the sender, so this cannot fail.
         let _ = self.sender.try_send(event);
     }
 
-    /// Tells of an event that a Sentinel has published, unless its share is used up.
+    /// Sends an event that a Sentinel published, unless its share is used up.
     #[cfg(feature = "sentinel")]
     pub(crate) fn publish(&self, share: &Share, sentinel: &Address, event: SentinelEvent) {
         if share.is_used_up() {
-            tracing::debug!(%sentinel, %event, "it publishes too much: this is dropped");
+            tracing::debug!(%sentinel, %event, "event dropped: the Sentinel publishes too many");
         } else {
-            let input = Input::Heard { sentinel: sentinel.clone(), event };
+            let input = Input::Event { sentinel: sentinel.clone(), event };
             self.tell(MonitorEvent::Published(Box::new(input), share.clone()));
         }
     }
@@ -90,13 +89,13 @@ mod tests {
 
     use super::*;
 
-    /// Takes what waits, and counts it by the Sentinel that has published it.
+    /// Counts the next waiting events by the Sentinel that published them.
     fn take(mailbox: &MonitorMailbox, number: usize) -> (usize, usize) {
         let mut counts = (0, 0);
         for _ in 0..number {
             let next = block_on(poll_once(mailbox.next()));
             let Some(Some(MonitorEvent::Published(input, _))) = next else { break };
-            let Input::Heard { sentinel, .. } = *input else { panic!("{input:?}") };
+            let Input::Event { sentinel, .. } = *input else { panic!("{input:?}") };
             *if sentinel == Address::tcp("liar", 1) { &mut counts.0 } else { &mut counts.1 } += 1;
         }
         counts
@@ -109,12 +108,12 @@ mod tests {
         let (flood, share) = (Share::default(), Share::default());
         (0..10_000).for_each(|_| mailbox.publish(&flood, &liar, SentinelEvent::News));
         mailbox.publish(&share, &honest, SentinelEvent::Aborted);
-        assert_eq!(take(&mailbox, usize::MAX), (SHARE, 1));
-        // What was taken makes room for more.
+        assert_eq!(take(&mailbox, usize::MAX), (MAX_WAITING, 1));
+        // Handling events makes room for more.
         (0..10_000).for_each(|_| mailbox.publish(&flood, &liar, SentinelEvent::News));
         assert_eq!(take(&mailbox, 2), (2, 0));
         (0..10_000).for_each(|_| mailbox.publish(&flood, &liar, SentinelEvent::News));
         mailbox.publish(&share, &honest, SentinelEvent::Aborted);
-        assert_eq!(take(&mailbox, usize::MAX), (SHARE, 1));
+        assert_eq!(take(&mailbox, usize::MAX), (MAX_WAITING, 1));
     }
 }

@@ -1,4 +1,4 @@
-//! What a source of the topology is told, and what it has done.
+//! The inputs of a topology source, and the actions that it returns.
 
 use std::fmt;
 #[cfg(feature = "sentinel")]
@@ -19,31 +19,31 @@ impl fmt::Display for ShardId {
     }
 }
 
-/// Something that was heard.
+/// An input of a topology source.
 #[derive(Clone, Debug)]
 pub(crate) enum Input {
-    /// There is a connection to the master of the shard.
+    /// A connection to the master of the shard is up.
     Connected,
     /// The connection to the master was lost.
     Lost,
-    /// The server that is followed says that it is no master.
+    /// The current master replied that it is not the master.
     NotMaster,
-    /// What a user's own source says.
+    /// An update from a topology source of the application.
     Update(TopologyUpdate),
-    /// What a Sentinel answered to the question that was `asked_at` then, or why it did not.
+    /// A Sentinel's answer to the query sent at `asked_at`, or why there was none.
     #[cfg(feature = "sentinel")]
     Answer { sentinel: Address, asked_at: Instant, answer: Result<SentinelReport, QueryError> },
-    /// What a Sentinel published.
+    /// An event that a Sentinel published.
     #[cfg(feature = "sentinel")]
-    Heard { sentinel: Address, event: SentinelEvent },
-    /// The subscription to a Sentinel's events has begun, maybe after a gap.
+    Event { sentinel: Address, event: SentinelEvent },
+    /// The subscription to a Sentinel's events is up, possibly after a gap.
     #[cfg(feature = "sentinel")]
     Subscribed,
-    /// A watched replica says that it is master.
+    /// A watched replica replied that it is the master.
     Promoted(
         #[cfg_attr(not(feature = "sentinel"), expect(dead_code, reason = "only Sentinels promote"))] Address,
     ),
-    /// Time has passed.
+    /// The time of a tick has come.
     Tick,
 }
 
@@ -59,38 +59,38 @@ impl Input {
     }
 }
 
-/// Something to be done.
+/// An action that a topology source asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(not(feature = "sentinel"), expect(dead_code, reason = "only Sentinels have these done"))]
 pub(crate) enum Action {
     #[cfg(feature = "sentinel")]
-    /// Ask every Sentinel.
+    /// Query every Sentinel.
     Ask,
     #[cfg(feature = "sentinel")]
-    /// Listen to these Sentinels too.
+    /// Query and subscribe to these Sentinels too.
     AddSentinels(Vec<Address>),
     #[cfg(feature = "sentinel")]
-    /// Listen to this one no more.
+    /// Stop using this Sentinel.
     RemoveSentinel(Address),
-    /// Connect to this master, and to no other any more. Ends a hold.
+    /// Connect to this master only. Ends a hold.
     Follow(Address),
-    /// The Sentinels still name the master whose connection was lost: it may be connected to again.
+    /// Allow reconnecting: the Sentinels still name the master whose connection was lost.
     Confirm,
-    /// Send nothing more to the master for now.
+    /// Hold all commands to the master for now.
     Hold,
-    /// Go on sending.
+    /// End the hold.
     Release,
-    /// Ask this replica for its role, again and again, until it is master. One that was master `before` may not know
-    /// yet that it is none: its word counts only once it was seen as a replica.
+    /// Ask this replica for its role until it is master. If it was master `before`, it may not have learned of its
+    /// demotion yet: its role counts only once it has reported the role replica.
     Watch { replica: Address, before: bool },
     /// Stop asking.
     Unwatch,
-    /// Let no more writes through, for this reason.
+    /// Refuse writes, for this reason.
     Close(String),
-    /// Let writes through again.
+    /// Allow writes again.
     Open,
-    /// Tell whoever reads the logs.
+    /// Log a warning.
     Warn(String),
-    /// Tell those who wait why there is no master.
+    /// Fail the calls that wait for a master, with this cause.
     Fail(String),
 }

@@ -1,4 +1,4 @@
-//! Who serves what: where that is learned, and what is known of it.
+//! The topology of a deployment: where it is read from, and what is known about the servers.
 
 mod current_master;
 mod mailbox;

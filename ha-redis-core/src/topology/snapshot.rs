@@ -1,4 +1,4 @@
-//! The servers behind a client, as they are now.
+//! The current servers behind a client.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,12 +8,12 @@ use redis::Value;
 use crate::address::Address;
 use crate::proto::{Replication, Role, Secrets};
 
-/// The most replicas that a client connects to, and of those that a server or a Sentinel lists the most that are read.
-/// Each gets the password.
+/// The maximum number of replicas that a client connects to, and that are read from one list of a server or a
+/// Sentinel. Each receives the password.
 pub(crate) const MAX_REPLICAS: usize = 64;
 
-/// So many entries of a server's list are looked at: some may name no address.
-const MOST_LISTED: usize = 1_024;
+/// The maximum number of entries of a server's list to look at: some may be no addresses.
+const MAX_LISTED: usize = 1_024;
 
 /// The servers behind a client, as the Sentinels (or, without them, the master itself) describe them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,24 +21,24 @@ const MOST_LISTED: usize = 1_024;
 pub struct Topology {
     /// The master.
     pub master: Address,
-    /// Its replicas; 64 at the most of those that a server lists.
+    /// Its replicas, at most 64 of those that a server lists.
     pub replicas: Vec<Replica>,
-    /// How many Sentinels answered; 0 without Sentinels.
+    /// The number of Sentinels that answered; 0 without Sentinels.
     pub sentinels: usize,
-    /// How many Sentinels there are, as far as is known; 0 without Sentinels.
+    /// The number of known Sentinels; 0 without Sentinels.
     pub known_sentinels: usize,
-    /// How many Sentinels must agree that the master is down; 0 without Sentinels.
+    /// The number of Sentinels that must agree that the master is down; 0 without Sentinels.
     pub quorum: usize,
     /// The Sentinels' configuration epoch, which grows with every failover; 0 without Sentinels.
     pub epoch: u64,
-    /// Whether the Sentinels take the master for well.
+    /// Whether the Sentinels consider the master up.
     pub master_healthy: bool,
-    /// What each Sentinel that was asked said, by address; empty without Sentinels.
+    /// The state of each Sentinel that was queried, by address; empty without Sentinels.
     pub sentinel_states: Vec<SentinelState>,
 }
 
 impl Topology {
-    /// A master, and nothing else known.
+    /// A topology of which only the master is known.
     pub(crate) fn of(master: Address) -> Self {
         Self {
             master,
@@ -52,13 +52,13 @@ impl Topology {
         }
     }
 
-    /// What the server at `asked` says of itself in reply to ROLE. Addresses that repeat a password are none.
+    /// Reads the reply of the server at `asked` to ROLE. Addresses that contain a password are left out.
     pub(crate) fn from_role(role: &Value, asked: Address, secrets: &Secrets) -> Self {
         let address = |host, port| address(host, port).filter(|address| !secrets.are_in(address));
         let Value::Array(parts) = role else { return Self::of(asked) };
         match (parts.first().and_then(text).as_deref(), parts.as_slice()) {
             (Some("master"), [_, _, Value::Array(replicas), ..]) => {
-                let addresses = replicas.iter().take(MOST_LISTED).filter_map(|replica| match replica {
+                let addresses = replicas.iter().take(MAX_LISTED).filter_map(|replica| match replica {
                     Value::Array(parts) => address(parts.first()?, parts.get(1)?),
                     _ => None,
                 });
@@ -74,14 +74,14 @@ impl Topology {
         }
     }
 
-    /// What the server at `asked` says of itself in reply to `INFO replication`.
-    pub(crate) fn from_replication(said: Replication, asked: Address) -> Self {
-        match said.master {
-            Some(master) if said.role == Role::Replica => {
-                Self { replicas: vec![Replica::new(asked, said.link_up)], ..Self::of(master) }
+    /// Reads the reply of the server at `asked` to `INFO replication`.
+    pub(crate) fn from_replication(replication: Replication, asked: Address) -> Self {
+        match replication.master {
+            Some(master) if replication.role == Role::Replica => {
+                Self { replicas: vec![Replica::new(asked, replication.link_up)], ..Self::of(master) }
             }
             _ => {
-                let replicas = said.replicas.into_iter().take(MAX_REPLICAS);
+                let replicas = replication.replicas.into_iter().take(MAX_REPLICAS);
                 let replicas = replicas.map(|address| Replica::new(address, true)).collect();
                 Self { replicas, ..Self::of(asked) }
             }
@@ -101,7 +101,7 @@ impl Topology {
         self.known_sentinels == 0 || self.acting_sentinels() > self.known_sentinels / 2
     }
 
-    /// How many Sentinels name a master and are not in TILT mode.
+    /// Returns the number of Sentinels that name a master and are not in TILT mode.
     fn acting_sentinels(&self) -> usize {
         self.sentinel_states.iter().filter(|sentinel| sentinel.master.is_some() && !sentinel.tilt).count()
     }
@@ -138,13 +138,13 @@ fn address(host: &Value, port: &Value) -> Option<Address> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Replica {
-    /// Where it listens.
+    /// The address where it listens.
     pub address: Address,
-    /// Whether it is up and in touch with its master, as far as the one who describes it knows.
+    /// Whether it is up and connected to its master, as far as the Sentinels or the master know.
     pub healthy: bool,
-    /// How long it takes to answer; `None` unless the client reads from replicas and this one has answered.
+    /// The latency of its replies; `None` unless the client reads from replicas and this one has answered.
     pub latency: Option<Duration>,
-    /// How many bytes of its master's writes it lacks; `None` unless the client reads from replicas and this one has
+    /// How many bytes it is behind its master; `None` unless the client reads from replicas and this one has
     /// answered.
     pub lag_bytes: Option<u64>,
 }
@@ -155,18 +155,18 @@ impl Replica {
     }
 }
 
-/// What one Sentinel said.
+/// The state of one Sentinel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SentinelState {
-    /// Where it was asked: as the configuration or another Sentinel names it.
+    /// The address where it was queried, as the configuration or another Sentinel lists it.
     pub address: Address,
-    /// The master that it names; `None` when it did not answer or knows none.
+    /// The master that it names; `None` when it did not answer or monitors no such master.
     pub master: Option<Address>,
-    /// The configuration epoch in which it names that master. One that is behind the others' has not heard of a
-    /// failover.
+    /// The configuration epoch in which it names that master. A Sentinel with a lower epoch than the others has not
+    /// learned of a failover yet.
     pub epoch: Option<u64>,
-    /// Whether it is in TILT mode: its clock or its host stood still, so that it does nothing but watch for a while.
+    /// Whether it is in TILT mode: its clock or its host stood still, so it takes no action for a while.
     pub tilt: bool,
     /// Why it named no master.
     pub error: Option<String>,

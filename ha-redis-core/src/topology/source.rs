@@ -1,6 +1,6 @@
-//! Where the topology comes from: the configuration, Sentinels, or a source that a user brings.
+//! The sources of the topology: the configuration, Sentinels, or a source of the application.
 //!
-//! A [`Source`] is a state machine: it is told what was heard, and says what is to be done. It does no I/O and reads no
+//! A [`Source`] is a state machine: it takes inputs and returns the actions to take. It does no I/O and reads no
 //! clock.
 
 use std::error::Error as StdError;
@@ -15,10 +15,10 @@ use crate::topology::messages::{Action, Input, ShardId};
 use crate::topology::sentinel::SentinelMonitor;
 use crate::topology::{AddressSource, Replica};
 
-/// A source of the topology that a user brings: Consul, a Kubernetes API, a cloud's own, a file.
+/// A topology source of the application: Consul, the Kubernetes API, a cloud provider's API, a file.
 ///
-/// It says who is master and which replicas there are. The client does the rest: it checks that the master says so itself,
-/// ends the connections to the one before, fences what was given up, and judges the replicas. Give it to
+/// It names the master and lists the replicas. The client does the rest: it verifies the role of the master, closes the
+/// connections to the previous one, fences abandoned connections, and checks the replicas. Pass it to
 /// [`Client::with_topology_source`](crate::Client::with_topology_source).
 ///
 /// ```
@@ -43,24 +43,24 @@ use crate::topology::{AddressSource, Replica};
 /// ```
 #[async_trait]
 pub trait TopologySource: fmt::Debug + Send + 'static {
-    /// Waits for the next change of the topology, and returns all of it. The first call returns it as it is now.
+    /// Waits for the next change and returns the whole topology. The first call returns the current topology.
     ///
-    /// It runs in a task of the client, one call at a time, and is not asked again before it has returned. It may be
-    /// dropped at any await when the client is closed.
+    /// The client calls it from a task, and not again before the call has returned. The future may be dropped at any
+    /// await when the client is closed.
     ///
     /// # Errors
-    /// When the topology cannot be read. Callers that wait for a master are told why. The client asks again after a
-    /// pause of 0.1 to 1 seconds, and goes on with what it knows.
+    /// Returns an error if the topology cannot be read; calls that wait for a master fail with it. The client calls
+    /// again after a pause of 0.1 to 1 seconds and continues with the last topology.
     async fn next_update(&mut self) -> Result<TopologyUpdate, Box<dyn StdError + Send + Sync>>;
 }
 
-/// The servers of a deployment, as a [`TopologySource`] tells of them.
+/// The servers of a deployment, as a [`TopologySource`] returns them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TopologyUpdate {
     /// The master.
     pub master: Address,
-    /// Its replicas. The client connects to at most 64 of them, and only when they are read from.
+    /// Its replicas. The client connects to at most 64 of them, and only if reads go to replicas.
     pub replicas: Vec<Address>,
 }
 
@@ -70,7 +70,7 @@ impl TopologyUpdate {
         Self { master, replicas: Vec::new() }
     }
 
-    /// The same with these replicas.
+    /// Sets the replicas.
     #[must_use]
     pub fn with_replicas(mut self, replicas: impl IntoIterator<Item = Address>) -> Self {
         self.replicas = replicas.into_iter().collect();
@@ -78,20 +78,20 @@ impl TopologyUpdate {
     }
 }
 
-/// What says who is master.
+/// The kind of source that determines the master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SourceKind {
-    /// The address in the configuration is the master, whatever the server there says of itself.
+    /// The configured address is the master, whatever role the server there reports.
     Direct,
     /// Sentinels.
     #[cfg(feature = "sentinel")]
     Sentinel,
-    /// A user's own source.
+    /// A topology source of the application.
     Custom,
 }
 
 impl SourceKind {
-    /// Returns true if somebody other than the server itself says that it is master, so that its role is checked.
+    /// Returns true if the source names the master, so that the role of the server must be checked.
     pub(crate) fn names_master(self) -> bool {
         self != Self::Direct
     }
@@ -101,7 +101,7 @@ impl SourceKind {
         self != Self::Direct
     }
 
-    /// Returns true if the source is asked, before a lost connection is made again, whether the master is still the same.
+    /// Returns true if the source must confirm the master before a lost connection is made again.
     pub(crate) fn confirms_master(self) -> bool {
         match self {
             #[cfg(feature = "sentinel")]
@@ -111,19 +111,19 @@ impl SourceKind {
     }
 }
 
-/// Where the topology comes from.
+/// A source of the topology.
 #[derive(Debug)]
 pub(crate) enum Source {
     /// The address in the configuration.
     Direct(Address),
     #[cfg(feature = "sentinel")]
     Sentinel { monitor: Box<SentinelMonitor>, master_name: String },
-    /// What a user's own source said last.
+    /// The last update of the application's source.
     Custom(Option<TopologyUpdate>),
 }
 
 impl Source {
-    /// What is to be done before anything was heard.
+    /// Returns the first action, if one is due before any input.
     pub(crate) fn start(&self) -> Option<(ShardId, Action)> {
         match self {
             Self::Direct(address) => Some((ShardId::default(), Action::Follow(address.clone()))),
@@ -133,7 +133,7 @@ impl Source {
         }
     }
 
-    /// Handles what was heard of one shard.
+    /// Handles an input of one shard.
     #[cfg_attr(not(feature = "sentinel"), expect(unused_variables, reason = "only Sentinels are timed"))]
     pub(crate) fn handle(&mut self, shard: ShardId, input: Input, now: Instant) -> Vec<(ShardId, Action)> {
         let actions = match self {
@@ -148,7 +148,7 @@ impl Source {
         actions.into_iter().map(|action| (shard, action)).collect()
     }
 
-    /// When [`Input::Tick`] is due, if ever.
+    /// Returns when [`Input::Tick`] is due, if ever.
     pub(crate) fn next_tick(&self) -> Option<Instant> {
         match self {
             #[cfg(feature = "sentinel")]
@@ -157,7 +157,7 @@ impl Source {
         }
     }
 
-    /// The replicas of a shard's master, as far as the source can tell.
+    /// Returns the replicas of a shard's master, as far as the source knows them.
     pub(crate) fn replicas(&self) -> Option<Vec<Replica>> {
         match self {
             Self::Direct(_) => None,
@@ -170,7 +170,7 @@ impl Source {
         }
     }
 
-    /// The epoch in which the master is followed; 0 where there are none.
+    /// Returns the epoch of the current master; 0 where there are no epochs.
     pub(crate) fn epoch(&self) -> u64 {
         match self {
             #[cfg(feature = "sentinel")]
@@ -179,7 +179,7 @@ impl Source {
         }
     }
 
-    /// Who names the master, for errors about it.
+    /// Returns what names the master, for errors about it.
     pub(crate) fn address_source(&self) -> AddressSource {
         match self {
             Self::Direct(_) => AddressSource::Configuration,
@@ -192,7 +192,7 @@ impl Source {
     }
 }
 
-/// Follows what a user's own source says now.
+/// Follows the master of an update, if it is another one.
 fn follow_update(last: &mut Option<TopologyUpdate>, update: TopologyUpdate) -> Vec<Action> {
     let is_same = last.as_ref().is_some_and(|last| last.master == update.master);
     let master = update.master.clone();
@@ -213,6 +213,6 @@ mod tests {
         assert_eq!(update(TopologyUpdate::new(a.clone()).with_replicas([b.clone()])), []);
         assert_eq!(update(TopologyUpdate::new(b.clone())), [(ShardId(0), Action::Follow(b))]);
         assert_eq!(source.replicas(), Some(Vec::new()));
-        assert_eq!(Source::Custom(None).replicas(), None, "nothing was said yet");
+        assert_eq!(Source::Custom(None).replicas(), None, "nothing was received yet");
     }
 }

@@ -45,9 +45,9 @@ async fn an_unknown_name_is_told_apart_from_sentinels_out_of_reach(kit: Kit) {
     let unreachable = kit.connect(unreachable).await.unwrap_err();
     assert!(unknown.is_sentinel() && unreachable.is_sentinel());
     let (unknown, unreachable) = (unknown.to_string(), unreachable.to_string());
-    assert!(unknown.contains("know no master named `nosuch`"), "{unknown}");
+    assert!(unknown.contains("no Sentinel monitors a master named `nosuch`"), "{unknown}");
     hosts.iter().for_each(|host| assert!(unknown.contains(host.as_str()), "{unknown}"));
-    assert!(unreachable.contains("no Sentinel could be asked"), "{unreachable}");
+    assert!(unreachable.contains("no Sentinel could be queried"), "{unreachable}");
     for address in ["127.0.0.1:1 did not answer", "127.0.0.1:2 did not answer"] {
         assert!(unreachable.contains(address), "{unreachable}");
     }

@@ -1,10 +1,10 @@
-//! What holds for every answer and every message of a Sentinel, and for what servers say of their replication. A property
-//! test and the fuzz target `sentinel` look for one for which it does not.
+//! Invariants of all replies and messages of Sentinels, and of servers' replication status. A property test and the
+//! fuzz target `sentinel` look for counterexamples.
 
 use redis::Value;
 
 use super::report::MAX_REPORTED_SENTINELS;
-use super::{event_of, read_report};
+use super::{parse_event, read_report};
 use crate::address::Address;
 use crate::peer_text::is_printable;
 #[cfg(fuzzing)]
@@ -13,10 +13,10 @@ use crate::proto::{Secrets, read_info_role, read_replication, read_role, read_ru
 use crate::topology::MAX_REPLICAS;
 use crate::topology::Topology;
 
-/// How many questions a Sentinel answers at once.
-const QUESTIONS: usize = 6;
+/// The number of queries in one pipeline.
+const QUERIES: usize = 6;
 
-/// Reads the replies that these bytes are, as those of a Sentinel and as those of a server.
+/// Decodes these bytes and checks the replies as those of a Sentinel and of a server.
 #[cfg(fuzzing)]
 pub(crate) fn check_bytes(bytes: &[u8]) {
     let (mut decoder, mut bytes) = (Decoder::new(), bytes);
@@ -27,11 +27,11 @@ pub(crate) fn check_bytes(bytes: &[u8]) {
     check(&values);
 }
 
-/// Reads these replies as those of a Sentinel and as those of a server; panics when something does not hold.
+/// Checks these replies as those of a Sentinel and of a server; panics if an invariant does not hold.
 pub(crate) fn check(replies: &[Value]) {
-    replies.chunks(QUESTIONS).for_each(check_view);
+    replies.chunks(QUERIES).for_each(check_report);
     for reply in replies {
-        if let Some(event) = event_of(reply, "mymaster") {
+        if let Some(event) = parse_event(reply, "mymaster") {
             assert!(is_one_line(&event.to_string()), "{event}");
         }
         let errors = [read_role(reply).err(), read_info_role(reply).err()];
@@ -48,15 +48,15 @@ pub(crate) fn check(replies: &[Value]) {
     }
 }
 
-fn check_view(replies: &[Value]) {
-    let view = read_report(replies);
-    assert!(view.replicas.len() <= MAX_REPLICAS && view.sentinels.len() <= MAX_REPORTED_SENTINELS);
-    view.servers().into_iter().for_each(check_address);
-    view.sentinels.iter().for_each(|other| check_address(&other.address));
-    let ids = view.id.iter().chain(view.sentinels.iter().map(|other| &other.id));
+fn check_report(replies: &[Value]) {
+    let report = read_report(replies);
+    assert!(report.replicas.len() <= MAX_REPLICAS && report.sentinels.len() <= MAX_REPORTED_SENTINELS);
+    report.servers().into_iter().for_each(check_address);
+    report.sentinels.iter().for_each(|other| check_address(&other.address));
+    let ids = report.id.iter().chain(report.sentinels.iter().map(|other| &other.id));
     ids.for_each(|id| assert!(is_printable(id) && !id.is_empty(), "{id:?}"));
-    let told = view.left_out.iter().chain(&view.refusal);
-    told.for_each(|text| assert!(is_one_line(text), "{text:?}"));
+    let texts = report.left_out.iter().chain(&report.refusal);
+    texts.for_each(|text| assert!(is_one_line(text), "{text:?}"));
 }
 
 fn check_topology(topology: &Topology) {
@@ -65,13 +65,13 @@ fn check_topology(topology: &Topology) {
     assert!(is_one_line(&topology.to_string().chars().take(100).collect::<String>()));
 }
 
-/// An address has been read from text before, and is one still.
+/// An address was parsed from text, so its text must parse to the same address.
 fn check_address(address: &Address) {
-    let Address::Tcp { host, port } = address else { panic!("{address} is no address of a network") };
+    let Address::Tcp { host, port } = address else { panic!("{address} is not a network address") };
     assert_eq!(Address::announced(host, &port.to_string()).as_ref(), Some(address));
 }
 
-/// It may be put together of several texts, each of which is cut.
+/// The text may combine several texts, each of which is truncated.
 fn is_one_line(text: &str) -> bool {
     let text: Vec<char> = text.chars().collect();
     text.len() < 1000 && text.chunks(100).all(|part| is_printable(&part.iter().collect::<String>()))
@@ -88,7 +88,7 @@ mod tests {
 
     use super::*;
 
-    /// The words of which Sentinels make sentences, some that they do not know, and some that nobody should print.
+    /// Words that Sentinels send, some that they do not know, and some that must not be printed as they are.
     const WORDS: &[&str] = &[
         "mymaster",
         "master",

@@ -1,4 +1,4 @@
-//! The servers and the Sentinels, for whoever asks: as a majority describes them, and what each Sentinel said.
+//! The topology for callers: the servers as a majority describes them, and what each Sentinel reported.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::topology::sentinel::{ReportedReplica, is_up};
 use crate::topology::{SentinelState, Topology};
 
 impl SentinelVotes {
-    /// What is known of this master, all of whose answers count that name it.
+    /// Describes this master from the answers that name it.
     pub(super) fn topology(&self, master: Address, epoch: u64) -> Topology {
         let is_well = |replica: &ReportedReplica| replica.is_up() && replica.master_link_up;
         let naming = || self.votes().map(|vote| vote.master).filter(|named| named.address == master);
@@ -28,7 +28,7 @@ impl SentinelVotes {
         }
     }
 
-    /// What each said that has a vote.
+    /// The state of each Sentinel that has a vote.
     fn states(&self) -> Vec<SentinelState> {
         self.members
             .iter()
@@ -39,12 +39,12 @@ impl SentinelVotes {
 }
 
 fn state(address: &Address, member: &KnownSentinel) -> SentinelState {
-    let (view, master) = (member.view(), member.master());
-    let error = match (view, member.failure()) {
+    let (report, master) = (member.report(), member.master());
+    let error = match (report, member.failure()) {
         _ if master.is_some() => None,
         (_, Some(failure)) => Some(failure.to_owned()),
-        (Some(view), _) => {
-            Some(view.refusal.clone().unwrap_or_else(|| "it knows no master of this name".to_owned()))
+        (Some(report), _) => {
+            Some(report.refusal.clone().unwrap_or_else(|| "it monitors no master of this name".to_owned()))
         }
         (None, None) => Some("it has not answered yet".to_owned()),
     };
@@ -52,7 +52,7 @@ fn state(address: &Address, member: &KnownSentinel) -> SentinelState {
         address: address.clone(),
         master: master.map(|master| master.address.clone()),
         epoch: master.map(|master| master.epoch),
-        tilt: view.is_some_and(|view| view.tilt),
+        tilt: report.is_some_and(|report| report.tilt),
         error,
     }
 }

@@ -1,4 +1,4 @@
-//! What Sentinels publish: about a failover, and about the instances that they watch.
+//! The events that Sentinels publish about failovers and about the instances that they monitor.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use redis::{PushKind, Value};
 use crate::address::Address;
 use crate::proto::Secrets;
 
-/// The channels that a client needs to hear: what each tells is in [`read`].
+/// The channels to subscribe to; [`parse`] reads their messages.
 pub(crate) const CHANNELS: [&str; 30] = [
     // The steps of a failover.
     "+try-failover",
@@ -20,19 +20,19 @@ pub(crate) const CHANNELS: [&str; 30] = [
     "-failover-abort-not-elected",
     "-failover-abort-no-good-slave",
     "-failover-abort-slave-timeout",
-    // Another master, another configuration.
+    // Another master, or another configuration.
     "+switch-master",
     "+config-update-from",
     "+monitor",
     "-monitor",
     "+set",
-    // An instance is well or not.
+    // The health of an instance.
     "+sdown",
     "-sdown",
     "+odown",
     "-odown",
     "+reboot",
-    // Replicas and Sentinels come and go.
+    // Replicas and Sentinels that come and go.
     "+slave",
     "+slave-reconf-done",
     "+convert-to-slave",
@@ -46,30 +46,30 @@ pub(crate) const CHANNELS: [&str; 30] = [
     "-tilt",
 ];
 
-/// An event about the master that we follow, its replicas, or its Sentinels.
+/// An event about the current master, its replicas, or its Sentinels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SentinelEvent {
-    /// The leader has chosen this replica, or has told it to become master, in place of this master.
+    /// The leader selected this replica, or told it to become master, in place of this master.
     Selected { replica: Address, master: Address },
-    /// The failover under way was given up.
+    /// The failover was aborted.
     Aborted,
     /// The publishing Sentinel names this master from now on.
     Switched(Address),
     /// An instance does not answer the publishing Sentinel any more.
     Down(Subject),
-    /// It answers again.
+    /// An instance answers again.
     Up(Subject),
-    /// The publishing Sentinel has learned of a replica or another Sentinel.
+    /// The publishing Sentinel discovered a replica or another Sentinel.
     Appeared(Subject),
-    /// An instance was started anew.
+    /// An instance restarted.
     Restarted(Subject),
-    /// The publishing Sentinel does nothing but watch, since its clock or its host stood still; or it acts again.
+    /// The publishing Sentinel entered TILT mode (its clock or its host stood still), or left it.
     Tilt(bool),
-    /// Something else has changed, or is about to: the Sentinels know more.
+    /// Something else changed or is about to; the Sentinels' answers show what.
     News,
 }
 
-/// What an event is about.
+/// The instance that an event is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
     Master(Address),
@@ -86,7 +86,7 @@ impl Subject {
 }
 
 impl SentinelEvent {
-    /// Whether one of its addresses repeats a password.
+    /// Returns true if one of its addresses contains a password.
     pub(crate) fn repeats(&self, secrets: &Secrets) -> bool {
         match self {
             Self::Selected { replica, master } => secrets.are_in(replica) || secrets.are_in(master),
@@ -115,21 +115,21 @@ impl fmt::Display for SentinelEvent {
             Self::Selected { replica, master } => {
                 write!(f, "{replica} is to become master in place of {master}")
             }
-            Self::Aborted => f.write_str("the failover was given up"),
+            Self::Aborted => f.write_str("the failover was aborted"),
             Self::Switched(master) => write!(f, "{master} is the master"),
             Self::Down(instance) => write!(f, "{instance} does not answer"),
             Self::Up(instance) => write!(f, "{instance} answers again"),
-            Self::Appeared(instance) => write!(f, "there is {instance}"),
-            Self::Restarted(instance) => write!(f, "{instance} was started anew"),
-            Self::Tilt(true) => f.write_str("it is in TILT mode"),
-            Self::Tilt(false) => f.write_str("it has left TILT mode"),
-            Self::News => f.write_str("something has changed"),
+            Self::Appeared(instance) => write!(f, "{instance} was discovered"),
+            Self::Restarted(instance) => write!(f, "{instance} restarted"),
+            Self::Tilt(true) => f.write_str("the Sentinel entered TILT mode"),
+            Self::Tilt(false) => f.write_str("the Sentinel left TILT mode"),
+            Self::News => f.write_str("the state changed"),
         }
     }
 }
 
-/// Reads a message that a subscription delivered; `None` for anything that is no event of `master_name`.
-pub(crate) fn event_of(message: &Value, master_name: &str) -> Option<SentinelEvent> {
+/// Parses a message of a subscription; `None` for anything but an event of `master_name`.
+pub(crate) fn parse_event(message: &Value, master_name: &str) -> Option<SentinelEvent> {
     let (channel, payload) = match message {
         Value::Push { kind: PushKind::Message, data } => (data.first()?, data.get(1)?),
         Value::Array(parts) if parts.first() == Some(&Value::BulkString(b"message".to_vec())) => {
@@ -137,7 +137,7 @@ pub(crate) fn event_of(message: &Value, master_name: &str) -> Option<SentinelEve
         }
         _ => return None,
     };
-    read(text(channel)?, text(payload)?, master_name)
+    parse(text(channel)?, text(payload)?, master_name)
 }
 
 fn text(value: &Value) -> Option<&str> {
@@ -148,7 +148,7 @@ fn text(value: &Value) -> Option<&str> {
     }
 }
 
-pub(crate) fn read(channel: &str, payload: &str, master_name: &str) -> Option<SentinelEvent> {
+pub(crate) fn parse(channel: &str, payload: &str, master_name: &str) -> Option<SentinelEvent> {
     let words: Vec<_> = payload.split(' ').collect();
     match (channel, words.as_slice()) {
         ("+tilt" | "-tilt", _) => return Some(SentinelEvent::Tilt(channel == "+tilt")),
@@ -174,7 +174,7 @@ pub(crate) fn read(channel: &str, payload: &str, master_name: &str) -> Option<Se
     })
 }
 
-/// `<type> <name> <ip> <port>`, and for all but masters ` @ <master name> <ip> <port>`; more may follow.
+/// `<type> <name> <ip> <port>`, followed by ` @ <master name> <ip> <port>` unless it is a master; more may follow.
 fn subject(words: &[&str], master_name: &str) -> Option<Subject> {
     match words {
         ["master", name, ip, port, ..] if *name == master_name => {
@@ -199,28 +199,28 @@ mod tests {
         Value::Push { kind: PushKind::Message, data: data.to_vec() }
     }
 
-    fn heard(channel: &str, payload: &str) -> Option<SentinelEvent> {
-        event_of(&push(channel, payload), "mymaster")
+    fn parsed(channel: &str, payload: &str) -> Option<SentinelEvent> {
+        parse_event(&push(channel, payload), "mymaster")
     }
 
     #[test]
-    fn a_selected_replica_is_named() {
+    fn selected_replica_and_master_are_parsed() {
         let replica = "slave 127.0.0.1:7002 127.0.0.1 7002 @ mymaster 127.0.0.1 7000";
         for channel in ["+selected-slave", "+failover-state-send-slaveof-noone", "+promoted-slave"] {
             let [selected, master] = [7002, 7000].map(|port| Address::tcp("127.0.0.1", port));
-            assert_eq!(heard(channel, replica), Some(SentinelEvent::Selected { replica: selected, master }));
+            assert_eq!(parsed(channel, replica), Some(SentinelEvent::Selected { replica: selected, master }));
         }
     }
 
     #[test]
-    fn other_masters_are_not_ours() {
-        assert_eq!(heard("+switch-master", "other 127.0.0.1 1 127.0.0.1 2"), None);
-        assert_eq!(heard("+selected-slave", "slave x 127.0.0.1 2 @ other 127.0.0.1 1"), None);
-        assert_eq!(heard("+odown", "master other 127.0.0.1 1 #quorum 2/2"), None);
+    fn events_of_other_masters_are_ignored() {
+        assert_eq!(parsed("+switch-master", "other 127.0.0.1 1 127.0.0.1 2"), None);
+        assert_eq!(parsed("+selected-slave", "slave x 127.0.0.1 2 @ other 127.0.0.1 1"), None);
+        assert_eq!(parsed("+odown", "master other 127.0.0.1 1 #quorum 2/2"), None);
     }
 
     #[test]
-    fn every_event_names_what_it_is_about() {
+    fn every_event_has_its_subject() {
         let at = |port| Address::tcp("127.0.0.1", port);
         let master = "master mymaster 127.0.0.1 7000";
         let replica = "slave 127.0.0.1:7002 127.0.0.1 7002 @ mymaster 127.0.0.1 7000";
@@ -245,15 +245,18 @@ mod tests {
         ];
         for (channel, payload, event) in events {
             assert!(CHANNELS.contains(&channel), "{channel}");
-            assert_eq!(heard(channel, payload), Some(event), "{channel} {payload}");
+            assert_eq!(parsed(channel, payload), Some(event), "{channel} {payload}");
         }
     }
 
     #[test]
-    fn resp2_messages_are_read_and_nonsense_is_not() {
+    fn resp2_messages_are_parsed_and_invalid_ones_ignored() {
         let words = ["message", "+switch-master", "mymaster 127.0.0.1 1 127.0.0.1 2"];
         let array = Value::Array(words.map(|word| Value::BulkString(word.into())).to_vec());
-        assert_eq!(event_of(&array, "mymaster"), Some(SentinelEvent::Switched(Address::tcp("127.0.0.1", 2))));
+        assert_eq!(
+            parse_event(&array, "mymaster"),
+            Some(SentinelEvent::Switched(Address::tcp("127.0.0.1", 2)))
+        );
         let payloads = [
             "",
             "slave",
@@ -262,8 +265,8 @@ mod tests {
             "slave x  0 @ mymaster",
         ];
         for payload in payloads.into_iter().chain(["master mymaster 127.0.0.1 7000"]) {
-            assert_eq!(heard("+selected-slave", payload), None, "{payload}");
+            assert_eq!(parsed("+selected-slave", payload), None, "{payload}");
         }
-        assert_eq!(heard("+switch-master", "mymaster 127.0.0.1"), None);
+        assert_eq!(parsed("+switch-master", "mymaster 127.0.0.1"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What the tests of the Sentinels' votes have in common.
+//! What the tests of the Sentinels' votes share.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::report::{ReportedMaster, ReportedReplica, ReportedSentinel};
 use super::{FailoverConfig, SentinelReport};
 use crate::address::Address;
 
-/// The servers that honest Sentinels know: the master and its replicas.
+/// The servers that honest Sentinels list: the master and its replicas.
 pub(super) const SERVERS: [&str; 3] = ["m", "r1", "r2"];
 
 pub(super) fn address(name: &str) -> Address {
@@ -23,8 +23,8 @@ pub(super) fn failover_config(require_majority: bool) -> FailoverConfig {
     }
 }
 
-/// A view of these servers. Those that are not the master are its replicas.
-pub(super) fn view(id: Option<&str>, master: &str, epoch: u64, servers: &[&str]) -> SentinelReport {
+/// A report of these servers. Those that are not the master are its replicas.
+pub(super) fn report(id: Option<&str>, master: &str, epoch: u64, servers: &[&str]) -> SentinelReport {
     let master = ReportedMaster { address: address(master), epoch, flags: "master".to_owned(), quorum: 2 };
     let replica = |server: &&str| ReportedReplica {
         address: address(server),
@@ -35,8 +35,8 @@ pub(super) fn view(id: Option<&str>, master: &str, epoch: u64, servers: &[&str])
     SentinelReport { id: id.map(str::to_owned), master: Some(master), replicas, ..SentinelReport::default() }
 }
 
-/// The other Sentinels that a view lists, by their addresses and ids.
-pub(super) fn companions(listed: &[(&str, &str)]) -> Vec<ReportedSentinel> {
+/// The other Sentinels of a report, by their addresses and ids.
+pub(super) fn reported_sentinels(listed: &[(&str, &str)]) -> Vec<ReportedSentinel> {
     listed
         .iter()
         .map(|(host, id)| ReportedSentinel { address: address(host), id: (*id).to_owned() })

@@ -1,26 +1,26 @@
-//! A minority of the Sentinels says and publishes whatever it likes, at any pace, at both of its addresses if it has two,
-//! and under any id. The others are honest, and so are most of those in the configuration, which may leave out some. They
-//! answer whenever they are asked, and are late once in between.
+//! A minority of the Sentinels reports and publishes anything, at any pace, at both of its addresses if it has two,
+//! and under any id. The others are honest, and so are most of the configured ones, which may not be all. They answer
+//! every query, and are late once in between.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::fixtures::{SERVERS, address, failover_config, view};
+use super::fixtures::{SERVERS, address, failover_config, report};
 use super::report::ReportedSentinel;
 use super::{Action, Input, QueryError, SentinelEvent, SentinelMonitor, SentinelReport};
 use crate::address::Address;
 
-/// The names of the Sentinels in the configuration, unless that has their addresses.
+/// The names of the Sentinels in the configuration, unless it has their addresses.
 const HOSTS: [&str; 5] = ["s1", "s2", "s3", "s4", "s5"];
-/// The addresses by which they list each other.
+/// The addresses by which the Sentinels list each other.
 const ANNOUNCED: [&str; 5] = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5"];
 const IDS: [&str; 5] = ["id1", "id2", "id3", "id4", "id5"];
-/// What the liar speaks of.
+/// The servers that the liar names.
 const NAMES: [&str; 5] = ["m", "r1", "r2", "x", "y"];
 
-/// What happens next. Liars and honest ones are told by number.
+/// One step. Liars and honest Sentinels are given by number.
 #[derive(Clone, Debug)]
 enum Step {
     HonestAnswer(usize),
@@ -34,7 +34,7 @@ enum Step {
     NotMaster,
 }
 
-/// Which address of a liar.
+/// One of the addresses of a liar.
 #[derive(Clone, Copy, Debug)]
 enum At {
     Configured,
@@ -49,23 +49,23 @@ struct Lie {
     master: &'static str,
     epoch: u64,
     others: Vec<u8>,
-    /// Which of the Sentinels it lists.
+    /// The real Sentinels that it lists.
     listed: [bool; 5],
 }
 
-/// Who is who.
+/// The roles of the Sentinels.
 #[derive(Clone, Debug)]
 struct Cast {
     liars: Vec<usize>,
     honest: Vec<usize>,
     configured: Vec<usize>,
     by_name: bool,
-    /// Whether the addresses by which the honest ones list each other can be reached.
+    /// Whether the addresses by which the honest ones list each other are reachable.
     reachable: bool,
 }
 
 impl Cast {
-    /// Whether most of the Sentinels, and of those in the configuration, are honest and can be reached.
+    /// Returns true if most of the Sentinels, and most of the configured ones, are honest and reachable.
     fn has_majority(&self) -> bool {
         let liars = self.configured.iter().filter(|place| self.liars.contains(place)).count();
         let can_reach = self.reachable || self.configured.len() == self.liars.len() + self.honest.len();
@@ -86,7 +86,7 @@ fn cast() -> impl Strategy<Value = Cast> {
     cast.prop_filter("no majority is honest", Cast::has_majority)
 }
 
-/// What a liar does.
+/// A step of a liar.
 fn lie_step() -> impl Strategy<Value = Step> {
     let name = || prop::sample::select(&NAMES[..]);
     let at = || prop::sample::select(&[At::Configured, At::Announced][..]);
@@ -115,7 +115,7 @@ fn lie_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What happens next, and how many milliseconds later.
+/// A step, and the milliseconds before it.
 fn step() -> impl Strategy<Value = (u64, Step)> {
     let step = prop_oneof![
         18 => lie_step(),
@@ -130,33 +130,33 @@ fn step() -> impl Strategy<Value = (u64, Step)> {
     (pause, step)
 }
 
-fn companion(place: usize) -> ReportedSentinel {
+fn reported_sentinel(place: usize) -> ReportedSentinel {
     ReportedSentinel { address: address(ANNOUNCED[place]), id: IDS[place].to_owned() }
 }
 
-struct Scene {
-    follower: SentinelMonitor,
+struct Simulation {
+    monitor: SentinelMonitor,
     cast: Cast,
-    /// What the honest ones name, and in which epoch.
+    /// The master that the honest Sentinels name, and its epoch.
     truth: (&'static str, u64),
     start: Instant,
     now: Instant,
-    /// How often it was done in a second.
+    /// How often each action was taken, by second.
     done: BTreeMap<(u64, &'static str), u32>,
     ticks: u32,
 }
 
-impl Scene {
+impl Simulation {
     fn new(require_majority: bool, cast: Cast) -> Self {
         let names = if cast.by_name { HOSTS } else { ANNOUNCED };
         let sentinels: Vec<_> = cast.configured.iter().map(|place| address(names[*place])).collect();
         let now = Instant::now();
-        let follower = SentinelMonitor::new(failover_config(require_majority), &sentinels, now);
+        let monitor = SentinelMonitor::new(failover_config(require_majority), &sentinels, now);
         let (truth, done) = ((SERVERS[0], 5), BTreeMap::new());
-        Self { follower, cast, truth, start: now, now, done, ticks: 0 }
+        Self { monitor, cast, truth, start: now, now, done, ticks: 0 }
     }
 
-    /// The configured address of one, if it has one, and the announced one.
+    /// The address of a Sentinel; `None` if it is not configured and the configured address is wanted.
     fn address_of(&self, place: usize, at: At) -> Option<Address> {
         match at {
             At::Announced => Some(address(ANNOUNCED[place])),
@@ -173,15 +173,16 @@ impl Scene {
         Input::Answer { sentinel, asked_at: self.now, answer }
     }
 
-    /// What an honest one answers, at both of its addresses.
+    /// The answers of an honest Sentinel at both of its addresses.
     fn truth(&self, place: usize) -> Vec<Input> {
         let total = self.cast.liars.len() + self.cast.honest.len();
-        let others = (0..total).filter(|other| *other != place).map(companion).collect();
+        let others = (0..total).filter(|other| *other != place).map(reported_sentinel).collect();
         let (master, epoch) = self.truth;
-        let view = SentinelReport { sentinels: others, ..view(Some(IDS[place]), master, epoch, &SERVERS) };
+        let report =
+            SentinelReport { sentinels: others, ..report(Some(IDS[place]), master, epoch, &SERVERS) };
         let configured = self.address_of(place, At::Configured);
-        let configured = configured.map(|sentinel| self.answer(sentinel, Ok(view.clone())));
-        let announced = (self.cast.reachable || !self.cast.by_name).then_some(view);
+        let configured = configured.map(|sentinel| self.answer(sentinel, Ok(report.clone())));
+        let announced = (self.cast.reachable || !self.cast.by_name).then_some(report);
         let unreachable = || QueryError::Refused("gone".to_owned());
         let announced = self.answer(address(ANNOUNCED[place]), announced.ok_or_else(unreachable));
         configured.into_iter().chain([announced]).collect()
@@ -202,23 +203,23 @@ impl Scene {
 
     fn wait(&mut self, pause: u64) {
         let until = self.now + Duration::from_millis(pause);
-        while self.follower.next_tick() <= until {
-            self.now = self.now.max(self.follower.next_tick());
+        while self.monitor.next_tick() <= until {
+            self.now = self.now.max(self.monitor.next_tick());
             self.record(Input::Tick);
-            assert!(self.now < self.follower.next_tick(), "a tick is due at once again");
+            assert!(self.now < self.monitor.next_tick(), "the next tick is already due");
             self.ticks += 1;
         }
         self.now = until;
     }
 
-    /// The honest ones answer whenever they are asked.
+    /// Handles an input; the honest Sentinels answer every query.
     fn record(&mut self, input: Input) {
-        let actions = self.follower.handle(input, self.now);
+        let actions = self.monitor.handle(input, self.now);
         let asked_at = actions.contains(&Action::Ask);
         self.carry_out(actions);
         if asked_at {
             for input in self.cast.honest.iter().flat_map(|place| self.truth(*place)).collect::<Vec<_>>() {
-                let actions = self.follower.handle(input, self.now);
+                let actions = self.monitor.handle(input, self.now);
                 self.carry_out(actions);
             }
         }
@@ -261,7 +262,7 @@ impl Scene {
             Step::Publish(liar, event) => self
                 .liar(liar)
                 .and_then(|place| self.address_of(place, At::Configured))
-                .map(|sentinel| Input::Heard { sentinel, event }),
+                .map(|sentinel| Input::Event { sentinel, event }),
             Step::Promoted(server) => Some(Input::Promoted(address(server))),
             Step::Lost => Some(Input::Lost),
             Step::Connected => Some(Input::Connected),
@@ -277,9 +278,9 @@ impl Scene {
             address: Address::tcp("10.66.0.9", u16::from(*number) + 1),
             id: number.to_string(),
         };
-        let real = (0..5).filter(|place| listed[*place]).map(companion);
+        let real = (0..5).filter(|place| listed[*place]).map(reported_sentinel);
         let sentinels = others.iter().map(invented).chain(real).collect();
-        Some(self.answer(sentinel, Ok(SentinelReport { sentinels, ..view(id, master, epoch, &NAMES) })))
+        Some(self.answer(sentinel, Ok(SentinelReport { sentinels, ..report(id, master, epoch, &NAMES) })))
     }
 }
 
@@ -287,44 +288,44 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn a_minority_leads_to_no_server_of_its_own_and_makes_no_work(
+    fn lying_minority_gains_no_server_and_no_work(
         lies_at_the_start in prop::collection::vec(lie_step(), 0..20),
         steps in prop::collection::vec(step(), 0..150),
         lies in prop::collection::vec(lie_step(), 0..100),
         require_majority: bool,
         cast in cast(),
     ) {
-        let mut scene = Scene::new(require_majority, cast);
-        lies_at_the_start.into_iter().for_each(|lie| scene.play(lie));
-        (0..5).for_each(|number| scene.honest_answer(number));
-        scene.record(Input::Connected);
+        let mut simulation = Simulation::new(require_majority, cast);
+        lies_at_the_start.into_iter().for_each(|lie| simulation.play(lie));
+        (0..5).for_each(|number| simulation.honest_answer(number));
+        simulation.record(Input::Connected);
         for (pause, step) in steps {
-            scene.wait(pause);
-            scene.play(step);
+            simulation.wait(pause);
+            simulation.play(step);
         }
-        // Left alone, the honest ones are followed to where they lead.
-        scene.wait(10_000);
-        prop_assert_eq!(scene.follower.topology().unwrap().master, address(SERVERS[0]));
-        // And to where they lead next, whatever is said all the time.
-        let second = (scene.now - scene.start).as_secs() + 1;
-        scene.wait(1000);
-        scene.truth = (SERVERS[1], 6);
-        let bound = scene.now + Duration::from_secs(10);
+        // Left alone, the client follows the honest Sentinels.
+        simulation.wait(10_000);
+        prop_assert_eq!(simulation.monitor.topology().unwrap().master, address(SERVERS[0]));
+        // It also follows their next failover, while the liars continue.
+        let second = (simulation.now - simulation.start).as_secs() + 1;
+        simulation.wait(1000);
+        simulation.truth = (SERVERS[1], 6);
+        let bound = simulation.now + Duration::from_secs(10);
         for lie in lies {
-            scene.wait(100);
-            scene.play(lie);
+            simulation.wait(100);
+            simulation.play(lie);
         }
-        scene.wait(u64::try_from(bound.saturating_duration_since(scene.now).as_millis()).unwrap());
+        simulation.wait(u64::try_from(bound.saturating_duration_since(simulation.now).as_millis()).unwrap());
         let sum = |what: &str| {
-            let since = scene.done.iter().filter(|((at, kind), _)| second <= *at && *kind == what);
+            let since = simulation.done.iter().filter(|((at, kind), _)| second <= *at && *kind == what);
             since.map(|(_, times)| times).sum::<u32>()
         };
-        prop_assert_eq!(sum("close"), 0, "writes are closed");
+        prop_assert_eq!(sum("close"), 0, "writes are refused");
         prop_assert!(sum("hold") <= 4, "commands were held back {} times in eleven seconds", sum("hold"));
-        prop_assert_eq!(scene.follower.topology().unwrap().master, address(SERVERS[1]));
-        let seconds = (scene.now - scene.start).as_secs() as u32;
-        prop_assert!(scene.ticks <= 16 * (seconds + 1), "{} ticks in {} s", scene.ticks, seconds);
-        for ((second, kind), times) in scene.done {
+        prop_assert_eq!(simulation.monitor.topology().unwrap().master, address(SERVERS[1]));
+        let seconds = (simulation.now - simulation.start).as_secs() as u32;
+        prop_assert!(simulation.ticks <= 16 * (seconds + 1), "{} ticks in {} s", simulation.ticks, seconds);
+        for ((second, kind), times) in simulation.done {
             prop_assert!(times <= 40, "{kind}: {times} times in second {second}");
         }
     }

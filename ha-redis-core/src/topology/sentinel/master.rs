@@ -1,21 +1,21 @@
-//! The master that is followed.
+//! The current master.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
 
 use crate::address::Address;
 
-/// The connection to the master that is followed.
+/// The state of the connection to the master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Connection {
     Up,
-    /// There is none `since` then: since it was lost, or since the master has been followed.
+    /// There has been no connection `since` then: it was lost, or the master has just changed.
     Down {
         since: Instant,
     },
 }
 
-/// A majority names another master than the one that is followed, in an epoch that is not higher.
+/// A majority names another master than the current one, in an epoch that is not higher.
 #[derive(Debug)]
 pub(super) struct Disagreement {
     pub(super) address: Address,
@@ -26,57 +26,60 @@ pub(super) struct Disagreement {
 pub(super) struct Master {
     pub(super) address: Address,
     pub(super) epoch: u64,
-    /// It says that it is master, and no majority says so yet.
+    /// Set while the server itself reports the role `master` and no majority has confirmed it.
     pub(super) early_switch: Option<EarlySwitch>,
-    /// When it said that it is no master: what the Sentinels agree on since counts again, of whatever epoch.
+    /// When it replied that it is not the master: from then on the Sentinels' agreement counts again, in any epoch.
     pub(super) demoted_at: Option<Instant>,
 }
 
 impl Master {
-    /// Whether the Sentinels have yet to say that it is master.
-    pub(super) fn is_ahead(&self, now: Instant) -> bool {
-        self.confirmed_by(now).is_some()
+    /// Returns true if the Sentinels still have time to confirm the early switch.
+    pub(super) fn awaits_confirmation(&self, now: Instant) -> bool {
+        self.confirmation_deadline(now).is_some()
     }
 
-    /// Until when they have the time to say so, if they have it still.
-    pub(super) fn confirmed_by(&self, now: Instant) -> Option<Instant> {
+    /// Returns until when the Sentinels may confirm the early switch, unless that time is over.
+    pub(super) fn confirmation_deadline(&self, now: Instant) -> Option<Instant> {
         self.early_switch.as_ref().map(|switch| switch.until).filter(|until| now < *until)
     }
 
-    /// Whether those who name this one have yet to hear of the switch, whatever epoch they name it in.
+    /// Returns true if Sentinels that name `other` have not learned of the switch yet, in whatever epoch they name
+    /// it.
     pub(super) fn has_just_replaced(&self, other: &Address, now: Instant) -> bool {
-        self.is_ahead(now) && self.early_switch.as_ref().is_some_and(|switch| switch.replaced == *other)
+        self.awaits_confirmation(now)
+            && self.early_switch.as_ref().is_some_and(|switch| switch.replaced == *other)
     }
 
-    /// A majority names this one, in that epoch; whether anybody knows the epoch of before.
-    pub(super) fn on_named(&mut self, epoch: u64, is_known: bool, now: Instant) {
-        // Who has not heard of the switch yet may mean what it was before.
-        if self.is_ahead(now) && epoch <= self.epoch {
+    /// Records that a majority names this master in `epoch`. `is_known` is whether any Sentinel still reports the
+    /// previous epoch.
+    pub(super) fn on_majority(&mut self, epoch: u64, is_known: bool, now: Instant) {
+        // Sentinels that have not learned of the switch yet may mean the time before it.
+        if self.awaits_confirmation(now) && epoch <= self.epoch {
             return;
         }
         self.early_switch = None;
-        // Sentinels that were made anew begin their epochs anew.
+        // Sentinels that lost their state restart their epochs.
         self.epoch = if is_known { self.epoch.max(epoch) } else { epoch };
     }
 
-    /// Since when it is in doubt: since it said that it is no master, its promotion should have been confirmed, or there
-    /// is no connection to it.
-    pub(super) fn doubted_since(&self, connection: Connection) -> Option<Instant> {
-        let unconfirmed = self.early_switch.as_ref().map(|switch| switch.until);
-        self.demoted_at.or(unconfirmed).or(match connection {
+    /// Returns since when the master is suspect: since it replied that it is not the master, since its promotion
+    /// should have been confirmed, or since the connection was lost.
+    pub(super) fn suspect_since(&self, connection: Connection) -> Option<Instant> {
+        let unconfirmed_since = self.early_switch.as_ref().map(|switch| switch.until);
+        self.demoted_at.or(unconfirmed_since).or(match connection {
             Connection::Up => None,
             Connection::Down { since } => Some(since),
         })
     }
 }
 
-/// A switch ahead of the majority's word.
+/// A switch that the majority has not confirmed yet.
 #[derive(Debug)]
 pub(super) struct EarlySwitch {
-    /// The Sentinels that told of it. One of them leads the failover.
+    /// The Sentinels that published it. One of them leads the failover.
     pub(super) leaders: BTreeSet<Address>,
-    /// The master before.
+    /// The previous master.
     pub(super) replaced: Address,
-    /// They have had the time to say so, or the leader has given up.
+    /// The deadline of the confirmation, or when the leader gave up.
     pub(super) until: Instant,
 }

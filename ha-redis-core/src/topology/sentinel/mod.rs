@@ -1,7 +1,7 @@
-//! Who is master, by what the Sentinels say: their answers, their events, and what follows from them.
+//! Decides which server is the master from the Sentinels' replies and events.
 //!
-//! Nothing here does I/O or reads a clock: [`SentinelMonitor`] takes what was heard, with the time, and returns what
-//! is to be done. The files in `scenarios/` tell how failovers go, line by line; a test holds the follower to them.
+//! Nothing here does I/O or reads a clock: [`SentinelMonitor`] takes an input with its time and returns the actions
+//! to take. The files in `scenarios/` describe failovers line by line; a test runs each against the monitor.
 
 #[cfg(any(test, fuzzing))]
 mod any_reply;
@@ -29,10 +29,10 @@ mod votes;
 
 #[cfg(fuzzing)]
 pub(crate) use any_reply::check_bytes;
-pub(crate) use event::{CHANNELS, SentinelEvent, event_of};
+pub(crate) use event::{CHANNELS, SentinelEvent, parse_event};
 pub(crate) use messages::{FailoverConfig, QueryError};
 pub(crate) use monitor::SentinelMonitor;
-pub(crate) use report::{ReportedReplica, SentinelReport, is_up, questions, read_report};
+pub(crate) use report::{ReportedReplica, SentinelReport, is_up, queries, read_report};
 
 use crate::topology::Naming;
 use crate::topology::messages::{Action, Input};

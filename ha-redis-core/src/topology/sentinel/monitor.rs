@@ -1,13 +1,13 @@
-//! The state machine that follows the master: what was heard goes in, what is to be done comes out.
+//! The state machine that decides which master to use: inputs go in, actions come out.
 //!
-//! What a majority of the Sentinels says is followed, whatever was known before. What one of them says is looked at: the
-//! server that it means is asked for its role, and when that says master it is followed at once, although the majority
-//! agrees on it only a second later. Until then the switch is *provisional*, and those who still name the master before
-//! are behind.
+//! The monitor follows what a majority of the Sentinels names, whatever it knew before. When a single Sentinel names
+//! another master, the monitor has that server asked for its role. If the server replies `master`, the monitor
+//! switches to it at once, although the majority agrees only about a second later. Until then the switch is
+//! *provisional*, and Sentinels that still name the previous master are considered behind.
 //!
-//! A failover, as it sees one: a Sentinel that leads it publishes which replica it has selected. From then on commands
-//! are held back, and that replica is watched. A failover whose events were missed is noticed in the first answer that
-//! names another master in a higher epoch.
+//! A failover looks like this: the Sentinel that leads it publishes which replica it has selected. From then on
+//! commands are held, and the replica is watched. If the events were missed, the first answer that names another
+//! master in a higher epoch shows the failover.
 
 mod promotions;
 
@@ -24,52 +24,62 @@ use crate::topology::sentinel::{
 };
 use crate::topology::{Replica, Topology};
 
-/// Sentinels take about a second to agree on a promotion. What they have not confirmed after this did not last: no write
-/// goes to a server that none of them names for five seconds.
+/// How long the Sentinels have to confirm an early switch; they usually take about a second. After this the promotion
+/// counts as failed, so that no write goes to a server that no Sentinel has named for five seconds.
 const CONFIRMATION: Duration = Duration::from_secs(4);
-/// A majority that names another master than the one that is followed, in an epoch that is not higher, may change its
-/// mind within a second or two, when it hears of the higher one. What it says for so long is followed.
+/// How long a majority must name another master, in an epoch that is not higher, before it is followed. Such a
+/// majority may change within a second or two, when it learns of the higher epoch.
 const DISAGREEMENT: Duration = Duration::from_millis(2500);
-/// How often the Sentinels are asked, in case an event was missed, while all is well.
+/// The polling interval while all is well, in case an event was missed.
 pub(super) const POLL: Duration = Duration::from_secs(2);
-/// How often they are asked while there is no connection to a master, or they name another one.
+/// The polling interval while there is no connection to a master, or a majority names another one.
 pub(super) const URGENT_POLL: Duration = Duration::from_millis(250);
-/// Holds that come to nothing take up no more than one part in so many of the time, whatever is published.
+/// Holds that lead to no switch take up at most one part in this many of the time, whatever is published.
 const HOLD_SHARE: u32 = 5;
-/// So many masters of the past are remembered.
-const MAX_FORMER: usize = 16;
-/// What others tell is reason to ask the Sentinels so often at once, and then once each such time.
-const ASKS: (u32, Duration) = (16, Duration::from_millis(100));
-/// Another master is followed so often at once, and then once each such time, whatever is said.
-const SWITCHES: (u32, Duration) = (8, Duration::from_secs(1));
+/// The maximum number of former masters to remember.
+const MAX_FORMER_MASTERS: usize = 16;
+/// How often Sentinels' events may trigger queries: the burst, and the interval after that.
+const QUERY_RATE: (u32, Duration) = (16, Duration::from_millis(100));
+/// How often the master may change, whatever the Sentinels report: the burst, and the interval after that.
+const SWITCH_RATE: (u32, Duration) = (8, Duration::from_secs(1));
+
+/// What the Sentinels' answers mean for the current master.
+enum Decision {
+    /// Keep the current master, or stay without one.
+    Keep,
+    /// The majority names the current master.
+    Confirm(MasterCandidate),
+    /// Switch to this master.
+    Switch(MasterCandidate),
+}
 
 #[derive(Debug)]
 pub(crate) struct SentinelMonitor {
     config: FailoverConfig,
     votes: SentinelVotes,
     master: Option<Master>,
-    /// Masters that were followed before, the last one at the end.
-    former: Vec<Address>,
+    /// Former masters, the latest at the end.
+    former_masters: Vec<Address>,
     promotion: Option<Promotion>,
-    /// The last selection by each Sentinel of a server that no majority lists as a replica yet.
-    unverified: BTreeMap<Address, Selection>,
-    /// Servers that one Sentinel named as the master, and that were none.
-    checked: Cooldowns,
-    /// Servers that were followed early, and that no majority has named after that.
+    /// The last selection that each Sentinel published of a server that no majority lists as a replica yet.
+    unverified_selections: BTreeMap<Address, Selection>,
+    /// Servers that one Sentinel named as the master and that turned out not to be.
+    failed_checks: Cooldowns,
+    /// Servers that were followed early and that no majority has named afterwards.
     unconfirmed_switches: Cooldowns,
     /// No hold begins before this.
     next_hold: Instant,
     connection: Connection,
-    /// When the connection was lost, if the Sentinels have not said since that the master is still the same.
-    unconfirmed: Option<Instant>,
+    /// When the connection was lost, if the Sentinels have not confirmed the master since then.
+    unconfirmed_since: Option<Instant>,
     disagreement: Option<Disagreement>,
-    /// Writes are not let through, since a majority of the Sentinels is missing.
-    closed: bool,
-    next_ask: Instant,
-    /// When [`Input::Tick`] was handled last.
-    ticked: Instant,
-    asks: RateLimit,
-    switches: RateLimit,
+    /// Whether writes are refused because a majority of the Sentinels is missing.
+    writes_closed: bool,
+    next_query: Instant,
+    /// When [`Input::Tick`] was last handled.
+    last_tick: Instant,
+    query_rate: RateLimit,
+    switch_rate: RateLimit,
 }
 
 impl SentinelMonitor {
@@ -78,32 +88,33 @@ impl SentinelMonitor {
             votes: SentinelVotes::new(sentinels, config.initial_attempts),
             config,
             master: None,
-            former: Vec::new(),
+            former_masters: Vec::new(),
             promotion: None,
-            unverified: BTreeMap::new(),
-            checked: Cooldowns::default(),
+            unverified_selections: BTreeMap::new(),
+            failed_checks: Cooldowns::default(),
             unconfirmed_switches: Cooldowns::default(),
             next_hold: now,
             connection: Connection::Down { since: now },
-            unconfirmed: None,
+            unconfirmed_since: None,
             disagreement: None,
-            closed: false,
-            next_ask: now,
-            ticked: now,
-            asks: RateLimit::new(ASKS.0, ASKS.1),
-            switches: RateLimit::new(SWITCHES.0, SWITCHES.1),
+            writes_closed: false,
+            next_query: now,
+            last_tick: now,
+            query_rate: RateLimit::new(QUERY_RATE.0, QUERY_RATE.1),
+            switch_rate: RateLimit::new(SWITCH_RATE.0, SWITCH_RATE.1),
         }
     }
 
-    /// When [`Input::Tick`] is due. What was due at the last one, and still stands, waits for the next question.
+    /// Returns when [`Input::Tick`] is due. Deadlines that had passed at the last tick and remain wait for the next
+    /// query.
     pub(crate) fn next_tick(&self) -> Instant {
         let promotion = self.promotion.as_ref().map(Promotion::next_tick);
         let disagreement = self.disagreement.as_ref().map(|disagreement| disagreement.since + DISAGREEMENT);
-        let undone = [promotion, disagreement].into_iter().flatten().filter(|due| self.ticked < *due);
-        undone.fold(self.next_ask, Instant::min)
+        let undone = [promotion, disagreement].into_iter().flatten().filter(|due| self.last_tick < *due);
+        undone.fold(self.next_query, Instant::min)
     }
 
-    /// The configuration epoch of the master that is followed.
+    /// Returns the configuration epoch of the current master.
     pub(crate) fn epoch(&self) -> u64 {
         self.master.as_ref().map_or(0, |master| master.epoch)
     }
@@ -114,23 +125,23 @@ impl SentinelMonitor {
             Input::Answer { sentinel, asked_at, answer } => {
                 self.on_answer(sentinel, asked_at, answer, now, &mut actions);
             }
-            Input::Heard { sentinel, event } => self.on_event(sentinel, event, now, &mut actions),
-            Input::Subscribed => _ = self.ask_soon(now, &mut actions),
+            Input::Event { sentinel, event } => self.on_event(sentinel, event, now, &mut actions),
+            Input::Subscribed => _ = self.query_soon(now, &mut actions),
             Input::Connected => self.on_connected(),
             Input::Lost => {
                 self.connection = Connection::Down { since: now };
-                self.unconfirmed = Some(now);
-                self.ask(now, &mut actions);
-                // Nobody is waited for when none is there to answer.
+                self.unconfirmed_since = Some(now);
+                self.query_all(now, &mut actions);
+                // Do not wait if no Sentinel can answer.
                 self.confirm(&mut actions);
             }
             Input::NotMaster => {
                 self.on_not_master(now);
-                self.ask_soon(now, &mut actions);
+                self.query_soon(now, &mut actions);
             }
             Input::Promoted(replica) => self.on_promoted(replica, now, &mut actions),
             Input::Tick => self.on_tick(now, &mut actions),
-            // It comes from other sources.
+            // Other sources send it.
             Input::Update(_) => {}
         }
         actions
@@ -155,7 +166,8 @@ impl SentinelMonitor {
             actions.push(Action::AddSentinels(added));
         }
         if self.votes.is_full && !was_full {
-            actions.push(Action::Warn(format!("no more than {MAX_SENTINELS} Sentinels are listened to")));
+            actions
+                .push(Action::Warn(format!("too many Sentinels are listed: only {MAX_SENTINELS} are used")));
         }
         actions.extend(self.votes.remove_unlisted().into_iter().map(Action::RemoveSentinel));
         self.votes.discount_replaced();
@@ -165,87 +177,105 @@ impl SentinelMonitor {
         self.check_named_master(&sentinel, now, actions);
         self.confirm(actions);
         self.check_majority(actions);
-        if self.master.is_none() && self.votes.is_heard() {
+        if self.master.is_none() && self.votes.all_answered() {
             actions.push(Action::Fail(self.explain()));
         }
     }
 
-    /// Whatever a Sentinel tells, all are asked: events come late, twice, out of order or not at all, so that none
-    /// says more than that there is something to be asked. But a selection, which nobody can be asked about, is
-    /// acted on at once.
+    /// Handles an event of a Sentinel. Events come late, twice, out of order or not at all, so an event only triggers
+    /// queries. A selection is the exception: it cannot be queried, so it takes effect immediately.
     fn on_event(&mut self, sentinel: Address, event: SentinelEvent, now: Instant, actions: &mut Vec<Action>) {
         if !self.votes.knows(&sentinel) {
             return;
         }
         match event {
-            SentinelEvent::Selected { replica, master } if self.is_ours(&replica, &master) => {
-                let selection = Selection { leader: sentinel, replica, replaced: master, heard: now };
+            SentinelEvent::Selected { replica, master } if self.concerns_our_master(&replica, &master) => {
+                let selection = Selection { leader: sentinel, replica, replaced: master, published_at: now };
                 return self.on_selected(selection, now, actions);
             }
             SentinelEvent::Aborted => self.on_aborted(&sentinel, now, actions),
             SentinelEvent::Tilt(tilt) => self.votes.set_tilt(&sentinel, tilt),
             _ => {}
         }
-        // Writes are closed and opened no more often than that.
-        if self.ask_soon(now, actions) {
+        // This also limits how often writes are refused and allowed again.
+        if self.query_soon(now, actions) {
             self.check_majority(actions);
         }
     }
 
-    /// Whether a failover is to be followed early: not another than of the master that we know, which is an old one,
-    /// told late, or one after a switch that we have missed.
-    fn is_ours(&self, replica: &Address, master: &Address) -> bool {
+    /// Returns true if the selection belongs to a failover of the current master. A selection for another master
+    /// belongs to an earlier failover, or follows a switch that this client missed.
+    fn concerns_our_master(&self, replica: &Address, master: &Address) -> bool {
         let known = |known: &Master| [replica, master].contains(&&known.address);
         self.config.early_promotion && self.master.as_ref().is_none_or(known)
     }
 
-    /// Follows what the Sentinels agree on.
+    /// Applies what the Sentinels agree on.
     fn decide(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let choice = self.votes.choice();
         let is_other = |disagreement: &mut Disagreement| {
             choice.as_ref().is_none_or(|choice| choice.address != disagreement.address)
         };
         self.disagreement.take_if(is_other);
-        let next = match (&mut self.master, choice) {
-            (None, None) if self.votes.is_heard() => self.votes.newest(),
-            (None, choice) => choice,
-            // It was followed early, and most of them have gone on to name others.
-            (Some(Master { address, early_switch: Some(switch), .. }), None) if switch.until <= now => {
-                let demoted_at = self.votes.majority_names_another(address);
-                self.votes.named(&switch.replaced).filter(|_| demoted_at)
-            }
-            (Some(_), None) => None,
-            (Some(master), Some(choice)) if choice.address == master.address => {
-                // Nor does an old one lower the epoch, when the others are gone.
-                let is_known =
-                    self.votes.names(&master.address, master.epoch) || !self.votes.is_majority(&choice);
-                let was_provisional = master.early_switch.is_some();
-                master.on_named(choice.epoch, is_known, now);
-                if was_provisional && master.early_switch.is_none() {
-                    self.unconfirmed_switches.end(&master.address);
-                }
-                None
-            }
-            (Some(_), Some(choice)) => Some(choice).filter(|choice| self.overrules(choice, now)),
-        };
-        let required = self.required();
-        if let Some(MasterCandidate { address, epoch, .. }) = next.filter(|next| next.votes >= required)
-            && self.switches.take(now)
-        {
-            if let Some(Master { address, early_switch: Some(_), .. }) = &self.master {
-                self.unconfirmed_switches.begin(address.clone(), now);
-            }
-            self.follow(Master { address, epoch, early_switch: None, demoted_at: None }, now, actions);
+        match self.decision(choice, now) {
+            Decision::Keep => {}
+            Decision::Confirm(choice) => self.confirm_master(&choice, now),
+            Decision::Switch(candidate) => self.switch_to(candidate, now, actions),
         }
     }
 
-    /// How many Sentinels have to agree at the least, however few of them are there.
+    /// Compares the choice of the majority, if there is one, with the current master.
+    fn decision(&mut self, choice: Option<MasterCandidate>, now: Instant) -> Decision {
+        let candidate = match (&self.master, choice) {
+            (None, None) if self.votes.all_answered() => self.votes.newest(),
+            (None, choice) => choice,
+            // The switch was early, and most Sentinels now name other masters.
+            (Some(Master { address, early_switch: Some(switch), .. }), None) if switch.until <= now => {
+                let has_failed = self.votes.majority_names_another(address);
+                self.votes.candidate_at(&switch.replaced).filter(|_| has_failed)
+            }
+            (Some(_), None) => None,
+            (Some(master), Some(choice)) if choice.address == master.address => {
+                return Decision::Confirm(choice);
+            }
+            (Some(_), Some(choice)) => Some(choice).filter(|choice| self.should_replace(choice, now)),
+        };
+        let required = self.required();
+        let candidate = candidate.filter(|candidate| candidate.votes >= required);
+        candidate.map_or(Decision::Keep, Decision::Switch)
+    }
+
+    /// Records that a majority names the current master.
+    fn confirm_master(&mut self, choice: &MasterCandidate, now: Instant) {
+        let Some(master) = &mut self.master else { return };
+        // A lone outdated Sentinel must not lower the epoch while the others are gone.
+        let is_known = self.votes.names(&master.address, master.epoch) || !self.votes.is_majority(choice);
+        let was_provisional = master.early_switch.is_some();
+        master.on_majority(choice.epoch, is_known, now);
+        if was_provisional && master.early_switch.is_none() {
+            self.unconfirmed_switches.clear(&master.address);
+        }
+    }
+
+    /// Switches to the candidate, unless the master has changed too often.
+    fn switch_to(&mut self, candidate: MasterCandidate, now: Instant, actions: &mut Vec<Action>) {
+        if !self.switch_rate.try_acquire(now) {
+            return;
+        }
+        if let Some(Master { address, early_switch: Some(_), .. }) = &self.master {
+            self.unconfirmed_switches.start(address.clone(), now);
+        }
+        let MasterCandidate { address, epoch, .. } = candidate;
+        self.follow(Master { address, epoch, early_switch: None, demoted_at: None }, now, actions);
+    }
+
+    /// Returns the minimum number of Sentinels that must agree, however few are present.
     fn required(&self) -> usize {
         if self.config.require_majority { self.votes.expected() / 2 + 1 } else { 1 }
     }
 
-    /// Whether another master than the one that is followed is followed now, since a majority names it.
-    fn overrules(&mut self, choice: &MasterCandidate, now: Instant) -> bool {
+    /// Returns true if the choice of a majority should replace the current master now.
+    fn should_replace(&mut self, choice: &MasterCandidate, now: Instant) -> bool {
         let Some(master) = &self.master else { return true };
         if master.has_just_replaced(&choice.address, now) {
             return false;
@@ -253,22 +283,22 @@ impl SentinelMonitor {
         if choice.epoch > master.epoch {
             return true;
         }
-        // Those that are left when the others are gone may be old ones.
+        // The few Sentinels that remain while the others are gone may be outdated.
         if !self.votes.is_majority(choice) {
             self.disagreement = None;
             return false;
         }
-        if master.is_ahead(now) {
+        if master.awaits_confirmation(now) {
             return false;
         }
         let disagreement = self.disagreement.get_or_insert_with(|| {
-            // It may change its mind soon.
-            self.next_ask = self.next_ask.min(now + URGENT_POLL);
+            // Poll more often: the majority may change soon.
+            self.next_query = self.next_query.min(now + URGENT_POLL);
             Disagreement { address: choice.address.clone(), since: now }
         });
         let is_lasting = disagreement.since + DISAGREEMENT <= now;
         is_lasting
-            || match master.doubted_since(self.connection) {
+            || match master.suspect_since(self.connection) {
                 Some(since) => {
                     self.votes.choice_since(since).is_some_and(|fresh| fresh.address == choice.address)
                 }
@@ -276,41 +306,45 @@ impl SentinelMonitor {
             }
     }
 
-    /// A Sentinel names another master in a higher epoch than a majority knows of: that one is asked itself.
+    /// When a Sentinel names another master in a higher epoch than the majority, watches that server for its role.
     fn check_named_master(&mut self, sentinel: &Address, now: Instant, actions: &mut Vec<Action>) {
-        let (Some(master), Some(named)) = (&self.master, self.votes.named_by(sentinel)) else { return };
-        let is_newer = named.epoch > master.epoch && !master.is_ahead(now);
-        // A master of the past may not know that it is none any more, and is not believed.
-        let is_new = named.address != master.address && !self.former.contains(&named.address);
-        let is_free = self.promotion.is_none() && !self.checked.is_resting(&named.address, now);
-        let is_known = is_newer && is_new && is_free && self.votes.is_known_server(&named.address);
+        let (Some(master), Some(candidate)) = (&self.master, self.votes.candidate_of(sentinel)) else {
+            return;
+        };
+        let is_newer = candidate.epoch > master.epoch && !master.awaits_confirmation(now);
+        // A former master may not have learned of its demotion yet, so its role is not trusted.
+        let is_new = candidate.address != master.address && !self.former_masters.contains(&candidate.address);
+        let is_free =
+            self.promotion.is_none() && !self.failed_checks.is_cooling_down(&candidate.address, now);
+        let is_known = is_newer && is_new && is_free && self.votes.is_known_server(&candidate.address);
         if is_known && self.votes.may_select(sentinel, now) {
             let (leader, replaced) = (sentinel.clone(), master.address.clone());
-            let selection = Selection { leader, replica: named.address, replaced, heard: now };
+            let selection = Selection { leader, replica: candidate.address, replaced, published_at: now };
             self.watch(selection, None, true, now, actions);
         }
     }
 
     fn follow(&mut self, next: Master, now: Instant, actions: &mut Vec<Action>) {
-        (self.connection, self.unconfirmed) = (Connection::Down { since: now }, None);
+        (self.connection, self.unconfirmed_since) = (Connection::Down { since: now }, None);
         (self.disagreement, self.next_hold) = (None, now);
         let address = next.address.clone();
-        let former = self.master.replace(next);
-        self.former.extend(former.map(|master| master.address));
-        self.former.retain(|former| *former != address);
-        self.former.drain(..self.former.len().saturating_sub(MAX_FORMER));
+        let former_masters = self.master.replace(next);
+        self.former_masters.extend(former_masters.map(|master| master.address));
+        self.former_masters.retain(|former_masters| *former_masters != address);
+        self.former_masters.drain(..self.former_masters.len().saturating_sub(MAX_FORMER_MASTERS));
         actions.push(Action::Follow(address));
         if self.promotion.take().is_some() {
             actions.push(Action::Unwatch);
         }
     }
 
-    /// The replicas that a majority of the Sentinels lists; `None` when too few of them are there to tell.
+    /// Returns the replicas that a majority of the Sentinels lists; `None` when too few Sentinels are present to
+    /// decide.
     pub(crate) fn replicas(&self) -> Option<Vec<Replica>> {
         self.votes.replicas(ReportedReplica::is_up)
     }
 
-    /// What the Sentinels say of the master that is followed.
+    /// Returns whether the Sentinels name the current master.
     pub(crate) fn naming(&self) -> Naming {
         let Some(master) = &self.master else { return Naming::Named };
         match (self.votes.names(&master.address, 0), &master.early_switch) {
@@ -321,35 +355,38 @@ impl SentinelMonitor {
         }
     }
 
-    /// The servers and the Sentinels, as these describe them; with the error if there is no master.
+    /// # Errors
+    /// Why there is no master.
     pub(crate) fn topology(&self) -> Result<Topology, String> {
         let master = self.master.as_ref().ok_or_else(|| self.explain())?;
         Ok(self.votes.topology(master.address.clone(), master.epoch))
     }
 
-    /// A connection is made again only to a master that a majority still names, if one can be had: all who can be asked are
-    /// waited for. Whom one of them has named instead is looked at first.
+    /// Allows reconnecting to the master once a majority still names it, or once every Sentinel that can be queried
+    /// has answered. A server that one of them names instead is checked first.
     fn confirm(&mut self, actions: &mut Vec<Action>) {
-        let Some(since) = self.unconfirmed else { return };
+        let Some(since) = self.unconfirmed_since else { return };
         let is_near = |promotion: &Promotion| promotion.is_check || promotion.held_until.is_some();
-        let told = self.votes.is_heard_since(since) && !self.promotion.as_ref().is_some_and(is_near);
-        if told || self.votes.choice_since(since).is_some() {
-            self.unconfirmed = None;
+        let is_settled =
+            self.votes.all_answered_since(since) && !self.promotion.as_ref().is_some_and(is_near);
+        if is_settled || self.votes.choice_since(since).is_some() {
+            self.unconfirmed_since = None;
             actions.push(Action::Confirm);
         }
     }
 
-    /// Without a majority of the Sentinels there may be a newer master that we cannot hear of.
+    /// Refuses writes while fewer than a majority of the Sentinels answer: the others may have promoted a master that
+    /// this client cannot see.
     fn check_majority(&mut self, actions: &mut Vec<Action>) {
         if !self.config.require_majority || self.master.is_none() {
             return;
         }
         let (acting, known) = (self.votes.acting(), self.votes.expected());
-        let closed = acting <= known / 2;
-        if closed != self.closed {
-            self.closed = closed;
+        let writes_closed = acting <= known / 2;
+        if writes_closed != self.writes_closed {
+            self.writes_closed = writes_closed;
             let explain = self.votes.explain(&self.config.master_name);
-            actions.push(match closed {
+            actions.push(match writes_closed {
                 true => {
                     Action::Close(format!("only {acting} of {known} Sentinels answer and act: {explain}"))
                 }
@@ -358,14 +395,15 @@ impl SentinelMonitor {
         }
     }
 
-    /// What the Sentinels say from now on decides. It may say so many times over: they need the time to answer.
+    /// Handles the reply of the current master that it is not the master. From now on the Sentinels' answers decide.
+    /// The server may repeat the reply while the Sentinels are answering.
     fn on_not_master(&mut self, now: Instant) {
         if self.connection == Connection::Up {
             self.connection = Connection::Down { since: now };
         }
         if let Some(master) = &mut self.master {
             if master.early_switch.take().is_some() {
-                self.unconfirmed_switches.begin(master.address.clone(), now);
+                self.unconfirmed_switches.start(master.address.clone(), now);
             }
             master.demoted_at.get_or_insert(now);
         }
@@ -379,56 +417,56 @@ impl SentinelMonitor {
     }
 
     fn on_tick(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        self.ticked = now;
+        self.last_tick = now;
         if let Some(promotion) = &mut self.promotion
             && promotion.held_until.take_if(|until| *until <= now).is_some()
         {
             actions.push(Action::Release);
         }
-        if let Some(promotion) = self.promotion.take_if(|promotion| promotion.given_up <= now) {
+        if let Some(promotion) = self.promotion.take_if(|promotion| promotion.watch_until <= now) {
             actions.push(Action::Unwatch);
             if promotion.is_check {
-                self.checked.begin(promotion.candidate, now);
+                self.failed_checks.start(promotion.candidate, now);
             }
         }
         if self.disagreement.as_ref().is_some_and(|disagreement| disagreement.since + DISAGREEMENT <= now) {
             self.decide(now, actions);
         }
-        if self.next_ask <= now {
-            self.ask(now, actions);
+        if self.next_query <= now {
+            self.query_all(now, actions);
         }
     }
 
-    /// Asks, unless others would have us do nothing else. Whether it does so at once.
-    fn ask_soon(&mut self, now: Instant, actions: &mut Vec<Action>) -> bool {
-        let may_ask = self.asks.take(now);
+    /// Queries the Sentinels unless the rate limit has been reached. Returns true if it did so at once.
+    fn query_soon(&mut self, now: Instant, actions: &mut Vec<Action>) -> bool {
+        let may_ask = self.query_rate.try_acquire(now);
         match may_ask {
-            true => self.ask(now, actions),
-            false => self.next_ask = self.next_ask.min(now + ASKS.1),
+            true => self.query_all(now, actions),
+            false => self.next_query = self.next_query.min(now + QUERY_RATE.1),
         }
         may_ask
     }
 
-    fn ask(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    fn query_all(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let is_well = self.connection == Connection::Up && self.disagreement.is_none();
-        self.next_ask = now + if is_well { POLL } else { URGENT_POLL };
-        // What they say once they have had the time to confirm a switch decides on it.
-        let confirmed_by = self.master.as_ref().and_then(|master| master.confirmed_by(now));
-        self.next_ask = confirmed_by.map_or(self.next_ask, |until| self.next_ask.min(until));
-        self.votes.ask();
+        self.next_query = now + if is_well { POLL } else { URGENT_POLL };
+        // Answers that arrive after the time for a confirmation decide about an early switch.
+        let confirmation_deadline = self.master.as_ref().and_then(|master| master.confirmation_deadline(now));
+        self.next_query = confirmation_deadline.map_or(self.next_query, |until| self.next_query.min(until));
+        self.votes.mark_queried();
         actions.push(Action::Ask);
     }
 
-    /// Why there is no master: whom we asked, and what each said.
+    /// Returns why there is no master: what each Sentinel answered.
     fn explain(&self) -> String {
         let name = &self.config.master_name;
-        let said = self.votes.explain(name);
+        let answers = self.votes.explain(name);
         if self.votes.votes().next().is_some() {
-            format!("no majority of the Sentinels names a master `{name}`: {said}")
+            format!("no majority of the Sentinels agrees on a master named `{name}`: {answers}")
         } else if self.votes.has_answer() {
-            format!("the Sentinels know no master named `{name}` (is sentinel_master_name right?): {said}")
+            format!("no Sentinel monitors a master named `{name}`: {answers}; check sentinel_master_name")
         } else {
-            format!("no Sentinel could be asked for the master `{name}`: {said}")
+            format!("no Sentinel could be queried for the master `{name}`: {answers}")
         }
     }
 }

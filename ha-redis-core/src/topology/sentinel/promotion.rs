@@ -1,57 +1,58 @@
-//! A replica that is being made the master, by the word of a Sentinel.
+//! A replica that a Sentinel is promoting.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
 
-/// A selected replica that has not become master after this is not asked any more, unless commands are held back still.
+/// How long a selected replica is asked for its role, unless commands are held for longer.
 pub(super) const WATCH: Duration = Duration::from_secs(30);
-/// A Sentinel that names a new master tells of what has been: that one answers at once, or is none.
+/// How long a server is asked for its role after a Sentinel has named it as the new master. The promotion is then in
+/// the past, so a real master answers at once.
 pub(super) const CHECK: Duration = Duration::from_secs(5);
-/// What a Sentinel published of a replica that the others do not list yet is remembered for so long: about as long as they
-/// need to agree on a failover.
+/// How long a selection is remembered while no majority lists the replica: about as long as Sentinels need to agree
+/// on a failover.
 const UNVERIFIED: Duration = Duration::from_secs(4);
 
 /// A replica that is asked for its role until it is master.
 #[derive(Debug)]
 pub(super) struct Promotion {
-    /// The Sentinels that tell of it. One of them leads the failover.
+    /// The Sentinels that published it. One of them leads the failover.
     pub(super) leaders: BTreeSet<Address>,
     pub(super) candidate: Address,
-    /// The master that the candidate takes the place of.
+    /// The master that the candidate replaces.
     pub(super) replaced: Address,
-    /// `None` when commands are not held back any more.
+    /// Until when commands are held; `None` when they no longer are.
     pub(super) held_until: Option<Instant>,
-    pub(super) given_up: Instant,
-    /// Whether a Sentinel has named it as the master, and none has published that it is made one.
+    pub(super) watch_until: Instant,
+    /// Whether a Sentinel has only named it as the master, and none has published its selection.
     pub(super) is_check: bool,
 }
 
 impl Promotion {
-    /// When something is to be done about it.
+    /// Returns when the monitor must act on it.
     pub(super) fn next_tick(&self) -> Instant {
-        self.held_until.unwrap_or(self.given_up)
+        self.held_until.unwrap_or(self.watch_until)
     }
 
-    /// A Sentinel gives up what it leads. Whether nobody is left that tells of it.
+    /// Removes a Sentinel that aborted its failover. Returns true if no other one published the promotion.
     pub(super) fn is_aborted_by(&mut self, sentinel: &Address) -> bool {
         self.leaders.remove(sentinel) && self.leaders.is_empty()
     }
 }
 
-/// What a Sentinel has published of a replica.
+/// The selection of a replica that a Sentinel published.
 #[derive(Clone, Debug)]
 pub(super) struct Selection {
     pub(super) leader: Address,
     pub(super) replica: Address,
     pub(super) replaced: Address,
-    pub(super) heard: Instant,
+    pub(super) published_at: Instant,
 }
 
 impl Selection {
-    /// Whether there may still be something in it.
+    /// Returns true if it is recent enough to matter.
     pub(super) fn is_fresh(&self, now: Instant) -> bool {
-        now < self.heard + UNVERIFIED
+        now < self.published_at + UNVERIFIED
     }
 }

@@ -1,42 +1,42 @@
-//! How often something may happen that others cause.
+//! Limits for what others can trigger.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
 
-/// So many times at once, and then once more each time that the pause has passed.
+/// A token bucket: allows a burst, and then one more per interval.
 #[derive(Debug)]
 pub(super) struct RateLimit {
-    most: u32,
-    pause: Duration,
-    /// When all of it is there again.
+    burst: u32,
+    interval: Duration,
+    /// When the whole burst is available again.
     full_at: Option<Instant>,
 }
 
 impl RateLimit {
-    pub(super) const fn new(most: u32, pause: Duration) -> Self {
-        Self { most, pause, full_at: None }
+    pub(super) const fn new(burst: u32, interval: Duration) -> Self {
+        Self { burst, interval, full_at: None }
     }
 
-    /// Whether it may happen now; if so, it does.
-    pub(super) fn take(&mut self, now: Instant) -> bool {
-        let full_at = self.full_at.map_or(now, |full_at| full_at.max(now)) + self.pause;
-        let is_present = full_at <= now + self.pause * self.most;
-        if is_present {
+    /// Returns true, and uses up a token, if it may happen now.
+    pub(super) fn try_acquire(&mut self, now: Instant) -> bool {
+        let full_at = self.full_at.map_or(now, |full_at| full_at.max(now)) + self.interval;
+        let is_allowed = full_at <= now + self.interval * self.burst;
+        if is_allowed {
             self.full_at = Some(full_at);
         }
-        is_present
+        is_allowed
     }
 }
 
-/// The first rest, which doubles each time.
-const FIRST_REST: Duration = Duration::from_secs(1);
-const LONGEST_REST: Duration = Duration::from_secs(120);
-/// So many servers are remembered at the most.
+/// The first cooldown; it doubles each time.
+const FIRST_COOLDOWN: Duration = Duration::from_secs(1);
+const MAX_COOLDOWN: Duration = Duration::from_secs(120);
+/// The maximum number of servers to remember.
 const MAX_COOLDOWNS: usize = 64;
 
-/// Servers that were looked at in vain, and are not looked at for a while.
+/// Servers that were checked without success and are left alone for a while.
 #[derive(Debug, Default)]
 pub(super) struct Cooldowns(BTreeMap<Address, Cooldown>);
 
@@ -47,24 +47,25 @@ struct Cooldown {
 }
 
 impl Cooldowns {
-    pub(super) fn begin(&mut self, server: Address, now: Instant) {
-        // What was long ago says nothing any more.
-        self.0.retain(|_, rest| now < rest.until + LONGEST_REST);
+    pub(super) fn start(&mut self, server: Address, now: Instant) {
+        // Forget servers whose last failure is long ago.
+        self.0.retain(|_, cooldown| now < cooldown.until + MAX_COOLDOWN);
         if self.0.len() >= MAX_COOLDOWNS
-            && let Some(soonest) = self.0.iter().min_by_key(|(_, rest)| rest.until)
+            && let Some(soonest) = self.0.iter().min_by_key(|(_, cooldown)| cooldown.until)
         {
             let soonest = soonest.0.clone();
             self.0.remove(&soonest);
         }
-        let length = self.0.get(&server).map_or(FIRST_REST, |rest| (rest.length * 2).min(LONGEST_REST));
+        let length =
+            self.0.get(&server).map_or(FIRST_COOLDOWN, |cooldown| (cooldown.length * 2).min(MAX_COOLDOWN));
         self.0.insert(server, Cooldown { length, until: now + length });
     }
 
-    pub(super) fn is_resting(&self, server: &Address, now: Instant) -> bool {
-        self.0.get(server).is_some_and(|rest| now < rest.until)
+    pub(super) fn is_cooling_down(&self, server: &Address, now: Instant) -> bool {
+        self.0.get(server).is_some_and(|cooldown| now < cooldown.until)
     }
 
-    pub(super) fn end(&mut self, server: &Address) {
+    pub(super) fn clear(&mut self, server: &Address) {
         self.0.remove(server);
     }
 }
@@ -74,29 +75,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_taken_comes_back_bit_by_bit() {
+    fn tokens_return_one_per_interval() {
         let start = Instant::now();
-        let mut allowance = RateLimit::new(2, Duration::from_secs(1));
-        let mut taken = |ms: u64| allowance.take(start + Duration::from_millis(ms));
+        let mut limit = RateLimit::new(2, Duration::from_secs(1));
+        let mut taken = |ms: u64| limit.try_acquire(start + Duration::from_millis(ms));
         assert_eq!([0, 0, 0, 999].map(&mut taken), [true, true, false, false]);
         assert_eq!([1000, 1001, 2000].map(&mut taken), [true, false, true]);
-        assert_eq!([60_000, 60_000, 60_000].map(&mut taken), [true, true, false], "no more than all of it");
+        assert_eq!([60_000, 60_000, 60_000].map(&mut taken), [true, true, false], "at most the whole burst");
     }
 
     #[test]
-    fn rests_double_and_are_forgotten() {
+    fn cooldowns_double_and_expire() {
         let (start, server) = (Instant::now(), Address::tcp("r", 1));
         let after = |seconds: u64| start + Duration::from_secs(seconds);
-        let mut rests = Cooldowns::default();
-        rests.begin(server.clone(), start);
-        assert!(rests.is_resting(&server, start) && !rests.is_resting(&server, after(1)));
-        rests.begin(server.clone(), after(1));
-        assert!(rests.is_resting(&server, after(2)) && !rests.is_resting(&server, after(3)));
-        rests.begin(server.clone(), after(500));
-        assert!(!rests.is_resting(&server, after(501)));
-        (0..100).for_each(|port| rests.begin(Address::tcp("s", port), after(500)));
-        assert_eq!(rests.0.len(), MAX_COOLDOWNS);
-        rests.end(&Address::tcp("s", 99));
-        assert!(!rests.is_resting(&Address::tcp("s", 99), after(500)));
+        let mut cooldowns = Cooldowns::default();
+        cooldowns.start(server.clone(), start);
+        assert!(cooldowns.is_cooling_down(&server, start) && !cooldowns.is_cooling_down(&server, after(1)));
+        cooldowns.start(server.clone(), after(1));
+        assert!(
+            cooldowns.is_cooling_down(&server, after(2)) && !cooldowns.is_cooling_down(&server, after(3))
+        );
+        cooldowns.start(server.clone(), after(500));
+        assert!(!cooldowns.is_cooling_down(&server, after(501)));
+        (0..100).for_each(|port| cooldowns.start(Address::tcp("s", port), after(500)));
+        assert_eq!(cooldowns.0.len(), MAX_COOLDOWNS);
+        cooldowns.clear(&Address::tcp("s", 99));
+        assert!(!cooldowns.is_cooling_down(&Address::tcp("s", 99), after(500)));
     }
 }

@@ -1,4 +1,4 @@
-//! What one Sentinel knows.
+//! What one Sentinel reports.
 
 use std::collections::BTreeSet;
 
@@ -10,43 +10,43 @@ use crate::peer_text::{is_printable, printable, text_of};
 use crate::proto::{Secrets, TOO_LARGE};
 use crate::topology::MAX_REPLICAS;
 
-/// What a Sentinel's INFO takes at the most, with room to spare; it says of TILT before all else.
+/// The maximum size of a Sentinel's INFO that is read, with room to spare; the TILT field comes first.
 const MAX_INFO: usize = 64 << 10;
 
-/// What is left out of an answer that has a password in place of a host.
-const REPEATED: &str = "what is no address of a server: a host with a password in its name";
+/// Reported when an answer has a password in place of a host.
+const REPEATED: &str = "not a server address: the host contains a password";
 
-/// The most other Sentinels that are read of one's list.
+/// The maximum number of other Sentinels that are read from one Sentinel's list.
 pub(crate) const MAX_REPORTED_SENTINELS: usize = 64;
 
-/// One Sentinel's account of a master.
+/// One Sentinel's report about a master.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SentinelReport {
-    /// The Sentinel's own id, by which one that has two addresses is counted once.
+    /// The Sentinel's own id, which identifies a Sentinel that has two addresses.
     pub(crate) id: Option<String>,
-    /// `None` when it does not know a master of that name.
+    /// `None` when it monitors no master of that name.
     pub(crate) master: Option<ReportedMaster>,
-    /// What it said in place of an answer, unless it was that it does not know the name.
+    /// The error that it replied instead of an answer, unless the name is unknown to it.
     pub(crate) refusal: Option<String>,
     pub(crate) replicas: Vec<ReportedReplica>,
-    /// The other Sentinels that it knows.
+    /// The other Sentinels that it lists.
     pub(crate) sentinels: Vec<ReportedSentinel>,
-    /// Whether it does nothing but watch, since its clock or its host stood still: it has no part in a failover.
+    /// Whether it is in TILT mode, because its clock or its host stood still: it then takes no part in a failover.
     pub(crate) tilt: bool,
-    /// What of its answer was left out, and why.
+    /// What was left out of its answer, and why.
     pub(crate) left_out: Option<String>,
 }
 
 impl SentinelReport {
-    /// Leaves out the addresses that repeat a password.
-    pub(crate) fn without(mut self, secrets: &Secrets) -> Self {
+    /// Leaves out the addresses that contain a password.
+    pub(crate) fn without_secrets(mut self, secrets: &Secrets) -> Self {
         let is_secret = |address: &Address| secrets.are_in(address);
         let listed = self.replicas.len() + self.sentinels.len();
         self.replicas.retain(|replica| !is_secret(&replica.address));
         self.sentinels.retain(|other| !is_secret(&other.address));
         if self.master.as_ref().is_some_and(|master| is_secret(&master.address)) {
             self.master = None;
-            self.refusal = Some(format!("it names {REPEATED}"));
+            self.refusal = Some(format!("it names no usable master: {REPEATED}"));
         }
         if self.replicas.len() + self.sentinels.len() < listed || self.refusal.is_some() {
             self.left_out.get_or_insert_with(|| REPEATED.to_owned());
@@ -54,7 +54,7 @@ impl SentinelReport {
         self
     }
 
-    /// The servers that it knows, each once.
+    /// Returns the servers that it lists, each once.
     pub(crate) fn servers(&self) -> BTreeSet<&Address> {
         let master = self.master.as_ref().map(|master| &master.address);
         self.replicas.iter().map(|replica| &replica.address).chain(master).collect()
@@ -63,7 +63,8 @@ impl SentinelReport {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ReportedMaster {
-    /// Where clients are to go: during a failover this is the new master before the rest of the view says so.
+    /// Where clients should connect: during a failover this is already the new master while the rest of the report is
+    /// not.
     pub(crate) address: Address,
     /// Grows with every failover.
     pub(crate) epoch: u64,
@@ -72,14 +73,14 @@ pub(crate) struct ReportedMaster {
     pub(crate) quorum: usize,
 }
 
-/// Another Sentinel, as one describes it.
+/// Another Sentinel, as a Sentinel lists it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ReportedSentinel {
     pub(crate) address: Address,
     pub(crate) id: String,
 }
 
-/// A replica, as a Sentinel describes it.
+/// A replica, as a Sentinel lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ReportedReplica {
     pub(crate) address: Address,
@@ -93,16 +94,16 @@ impl ReportedReplica {
     }
 }
 
-/// Whether a Sentinel that gives a server these flags takes it for well.
+/// Returns true if a Sentinel that reports these flags considers the server up.
 pub(crate) fn is_up(flags: &str) -> bool {
     !flags.split(',').any(|flag| matches!(flag, "s_down" | "o_down" | "disconnected" | "master_down"))
 }
 
-/// What to ask, all at once.
+/// Returns the queries to send, all in one pipeline.
 ///
-/// The Sentinel may change its mind between two answers. The epoch is asked for before the address: an old epoch
-/// with a new address is taken for old, but a new epoch with an old address would be believed.
-pub(crate) fn questions(master_name: &str) -> Vec<Cmd> {
+/// The Sentinel's state may change between two answers. The epoch is queried before the address: an old epoch with a
+/// new address is treated as old, but a new epoch with an old address would be trusted.
+pub(crate) fn queries(master_name: &str) -> Vec<Cmd> {
     let ask = |what: &str| cmd("SENTINEL").arg(what).arg(master_name).take();
     vec![
         cmd("SENTINEL").arg("MYID").take(),
@@ -114,57 +115,64 @@ pub(crate) fn questions(master_name: &str) -> Vec<Cmd> {
     ]
 }
 
-/// Reads the replies to [`questions`]. What cannot be read counts as not known.
+/// Reads the replies to [`queries`]. What cannot be read counts as unknown.
 pub(crate) fn read_report(replies: &[Value]) -> SentinelReport {
     let [id, master, address, replicas, sentinels, info] = replies else { return SentinelReport::default() };
     let mut left_out = LeftOut::default();
-    let named = read_master(address, master, &mut left_out);
-    let odd = left_out.0.as_ref().filter(|_| named.is_none()).map(|odd| format!("it names {odd}"));
+    let reported_master = read_master(address, master, &mut left_out);
+    let unusable = left_out.0.as_ref().filter(|_| reported_master.is_none());
+    let unusable = unusable.map(|cause| format!("it names no usable master: {cause}"));
     SentinelReport {
         id: text(id).and_then(read_id),
-        master: named,
-        refusal: refusal(address).or(odd),
-        replicas: left_out.of("replicas", replicas, read_replica, MAX_REPLICAS, |replica| &replica.address),
-        sentinels: left_out
-            .of("Sentinels", sentinels, read_companion, MAX_REPORTED_SENTINELS, |other| &other.address),
+        master: reported_master,
+        refusal: refusal(address).or(unusable),
+        replicas: left_out
+            .read_list("replicas", replicas, read_replica, MAX_REPLICAS, |replica| &replica.address),
+        sentinels: left_out.read_list(
+            "Sentinels",
+            sentinels,
+            read_sentinel,
+            MAX_REPORTED_SENTINELS,
+            |other| &other.address,
+        ),
         tilt: text_of(info, MAX_INFO)
             .is_some_and(|info| info.lines().any(|line| line.trim_end() == "sentinel_tilt:1")),
         left_out: left_out.0,
     }
 }
 
-/// What is left out of an answer: the first such thing.
+/// The first part of an answer that was left out, and why.
 #[derive(Default)]
 struct LeftOut(Option<String>);
 
 impl LeftOut {
-    fn tell(&mut self, what: impl FnOnce() -> String) {
+    fn note(&mut self, what: impl FnOnce() -> String) {
         self.0.get_or_insert_with(what);
     }
 
-    /// The address that it gives, if it is one.
+    /// Reads an address, or notes why it is not usable.
     fn address(&mut self, host: &str, port: &str) -> Option<Address> {
         let address = Address::announced(host, port);
         if address.is_none() {
             let (host, port) = (printable(host), printable(port));
-            self.tell(|| format!("what is no address of a server: host `{host}`, port `{port}`"));
+            self.note(|| format!("not a server address: host `{host}`, port `{port}`"));
         }
         address
     }
 
-    /// A list that it gives, each address once.
-    fn of<T>(
+    /// Reads a list, each address once.
+    fn read_list<T>(
         &mut self,
         what: &str,
         list: &Value,
         read: fn(&Record<'_>, &mut Self) -> Option<T>,
-        most: usize,
+        max: usize,
         address: fn(&T) -> &Address,
     ) -> Vec<T> {
         let records = match list {
             Value::Array(items) => items.as_slice(),
             Value::ServerError(error) if error.code() == TOO_LARGE => {
-                self.tell(|| format!("of its {what}: {}", said(error)));
+                self.note(|| format!("its {what}: {}", said(error)));
                 &[]
             }
             _ => &[],
@@ -173,16 +181,16 @@ impl LeftOut {
         let mut listed: Vec<_> = read.collect();
         listed.sort_by(|one, other| address(one).cmp(address(other)));
         listed.dedup_by(|one, other| address(one) == address(other));
-        if listed.len() > most {
-            self.tell(|| format!("of {} {what} all but {most}", listed.len()));
-            listed.truncate(most);
+        if listed.len() > max {
+            self.note(|| format!("all but {max} of {} {what}", listed.len()));
+            listed.truncate(max);
         }
         listed
     }
 }
 
-/// Either of the two answers will do, since a user may lack the permission for one of them: without the record, the epoch
-/// counts as the lowest.
+/// Reads the master. Either of the two answers is enough, since a user may lack the permission for one of them.
+/// Without the record, the epoch counts as the lowest.
 fn read_master(address: &Value, master: &Value, left_out: &mut LeftOut) -> Option<ReportedMaster> {
     let record = Record(master);
     let address = match address {
@@ -201,7 +209,7 @@ fn read_master(address: &Value, master: &Value, left_out: &mut LeftOut) -> Optio
     })
 }
 
-/// What stands in place of the master's address, unless that is that there is no such master.
+/// Returns the error that stands in place of the master's address, unless the name is unknown.
 fn refusal(address: &Value) -> Option<String> {
     let Value::ServerError(error) = address else { return None };
     let remedy = match error.code() {
@@ -220,13 +228,13 @@ fn read_replica(record: &Record<'_>, left_out: &mut LeftOut) -> Option<ReportedR
     })
 }
 
-/// One that has not told its id yet is not counted yet.
-fn read_companion(record: &Record<'_>, left_out: &mut LeftOut) -> Option<ReportedSentinel> {
+/// A Sentinel whose id is not known yet is left out.
+fn read_sentinel(record: &Record<'_>, left_out: &mut LeftOut) -> Option<ReportedSentinel> {
     let id = record.field("runid").and_then(read_id)?;
     Some(ReportedSentinel { address: record.address(left_out)?, id })
 }
 
-/// An id tells Sentinels apart, and nothing else.
+/// Reads an id, which only tells Sentinels apart.
 fn read_id(text: String) -> Option<String> {
     Some(text).filter(|id| !id.is_empty() && is_printable(id))
 }
@@ -304,22 +312,22 @@ mod tests {
     }
 
     #[test]
-    fn both_protocols_say_the_same() {
-        let view = read_report(&replies(map));
-        assert_eq!(view, read_report(&replies(flat)));
-        let master = view.master.unwrap();
+    fn both_protocols_give_the_same_report() {
+        let report = read_report(&replies(map));
+        assert_eq!(report, read_report(&replies(flat)));
+        let master = report.master.unwrap();
         assert_eq!((master.epoch, master.quorum), (7, 2));
         assert_eq!(master.address, Address::tcp("10.0.0.1", 6379));
-        assert_eq!(view.replicas[0].address, Address::tcp("10.0.0.2", 6380));
-        assert!(view.replicas[0].master_link_up);
+        assert_eq!(report.replicas[0].address, Address::tcp("10.0.0.2", 6380));
+        assert!(report.replicas[0].master_link_up);
         let other = ReportedSentinel { address: Address::tcp("10.0.0.9", 26379), id: "def".to_owned() };
-        assert_eq!(view.sentinels, [other]);
-        assert!(view.tilt);
+        assert_eq!(report.sentinels, [other]);
+        assert!(report.tilt);
     }
 
     #[test]
-    fn the_epoch_is_asked_for_before_the_address() {
-        let asked = questions("mymaster").iter().map(Cmd::get_packed_command).collect::<Vec<_>>();
+    fn epoch_queried_before_address() {
+        let asked = queries("mymaster").iter().map(Cmd::get_packed_command).collect::<Vec<_>>();
         let place = |word: &[u8]| {
             asked.iter().position(|question| question.windows(word.len()).any(|part| part == word))
         };
@@ -327,42 +335,42 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_a_sentinel_does_not_know_gives_no_master() {
+    fn unknown_master_name_gives_no_master() {
         let refused = redis::parse_redis_value(b"-ERR No such master with that name\r\n").unwrap();
-        let view =
+        let report =
             read_report(&[bulk("abc"), refused.clone(), Value::Nil, refused.clone(), refused, Value::Nil]);
-        assert_eq!(view, SentinelReport { id: Some("abc".to_owned()), ..SentinelReport::default() });
+        assert_eq!(report, SentinelReport { id: Some("abc".to_owned()), ..SentinelReport::default() });
     }
 
     #[test]
-    fn what_is_no_sentinel_says_so() {
+    fn refusal_of_other_servers_is_kept() {
         let refused = redis::parse_redis_value(b"-ERR unknown command 'SENTINEL'\r\n").unwrap();
-        let view = read_report(&vec![refused; 6]);
-        assert_eq!(view.refusal.as_deref(), Some("ERR unknown command 'SENTINEL'"));
+        let report = read_report(&vec![refused; 6]);
+        assert_eq!(report.refusal.as_deref(), Some("ERR unknown command 'SENTINEL'"));
     }
 
     #[test]
-    fn of_the_two_answers_that_name_the_master_one_will_do() {
+    fn one_of_two_answers_naming_the_master_is_enough() {
         let refused = redis::parse_redis_value(b"-NOPERM this user has no permissions\r\n").unwrap();
         let mut without_record = replies(map);
         without_record[1] = refused.clone();
-        let view = read_report(&without_record);
+        let report = read_report(&without_record);
         assert_eq!(
-            view.master.map(|master| (master.address, master.epoch)),
+            report.master.map(|master| (master.address, master.epoch)),
             Some((Address::tcp("10.0.0.1", 6379), 0))
         );
         let mut without_address = replies(map);
         without_address[2] = refused.clone();
-        let view = read_report(&without_address);
+        let report = read_report(&without_address);
         assert_eq!(
-            view.master.map(|master| (master.address, master.epoch)),
+            report.master.map(|master| (master.address, master.epoch)),
             Some((Address::tcp("10.0.0.1", 6379), 7))
         );
-        let view = read_report(&vec![refused; 6]);
-        assert!(view.refusal.unwrap().contains("+sentinel|get-master-addr-by-name"));
+        let report = read_report(&vec![refused; 6]);
+        assert!(report.refusal.unwrap().contains("+sentinel|get-master-addr-by-name"));
     }
 
-    fn views_of(addresses: &[(&str, &str)]) -> SentinelReport {
+    fn reports_of(addresses: &[(&str, &str)]) -> SentinelReport {
         let shape = |(ip, port): &(&str, &str)| flat(&[("ip", ip), ("port", port), ("runid", "def")]);
         let list = Value::Array(addresses.iter().map(shape).collect());
         let (ip, port) = addresses[0];
@@ -371,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_left_out_and_told_in_one_line() {
+    fn invalid_addresses_are_left_out_with_cause() {
         for odd in [
             ("0.0.0.0", "6379"),
             ("::", "6379"),
@@ -380,33 +388,33 @@ mod tests {
             ("10.0.0.1\n2026 \u{1b}[2J forged", "6379"),
             ("\u{202e}m", "6379"),
         ] {
-            let view = views_of(&[odd]);
+            let report = reports_of(&[odd]);
             assert_eq!(
-                (view.master, view.replicas, view.sentinels),
+                (report.master, report.replicas, report.sentinels),
                 (None, Vec::new(), Vec::new()),
                 "{odd:?}"
             );
-            let told = view.left_out.unwrap();
-            assert!(is_printable(&told), "{told}");
-            assert_eq!(view.refusal, Some(format!("it names {told}")));
+            let left_out = report.left_out.unwrap();
+            assert!(is_printable(&left_out), "{left_out}");
+            assert_eq!(report.refusal, Some(format!("it names no usable master: {left_out}")));
         }
-        assert_eq!(views_of(&[("10.0.0.1", "6379")]).left_out, None);
+        assert_eq!(reports_of(&[("10.0.0.1", "6379")]).left_out, None);
     }
 
     #[test]
-    fn lists_are_cut_in_the_same_place_whatever_their_order() {
+    fn lists_truncated_independent_of_order() {
         let ports: Vec<_> = (1..=3000).map(|port: u16| port.to_string()).collect();
         let mut addresses: Vec<_> = ports.iter().map(|port| ("10.0.0.1", port.as_str())).collect();
         addresses.push(addresses[0]);
-        let view = views_of(&addresses);
+        let report = reports_of(&addresses);
         addresses.reverse();
-        assert_eq!(view.replicas, views_of(&addresses).replicas);
-        assert_eq!((view.replicas.len(), view.sentinels.len()), (MAX_REPLICAS, MAX_REPORTED_SENTINELS));
-        assert_eq!(view.left_out.as_deref(), Some("of 3000 replicas all but 64"));
+        assert_eq!(report.replicas, reports_of(&addresses).replicas);
+        assert_eq!((report.replicas.len(), report.sentinels.len()), (MAX_REPLICAS, MAX_REPORTED_SENTINELS));
+        assert_eq!(report.left_out.as_deref(), Some("all but 64 of 3000 replicas"));
     }
 
     #[test]
-    fn nonsense_is_not_known() {
+    fn invalid_replies_are_unknown() {
         assert_eq!(read_report(&[]), SentinelReport::default());
         assert_eq!(read_report(&vec![Value::Int(1); 6]).master, None);
         assert_eq!(read_report(&vec![Value::Array(vec![Value::Nil]); 6]), SentinelReport::default());

@@ -1,29 +1,30 @@
-//! Runs the scenarios: text files that tell, line by line, how a failover goes and what the follower makes of it.
+//! Runs the scenarios: text files that describe failovers line by line, and the actions that the monitor must take.
 //!
 //! ```text
-//! # Prose, on lines of its own.
-//! given s1 s2 s3 watch m with r1 r2 in epoch 1       the Sentinels, and what each knows
-//! given s4 is s1                                     another address of that Sentinel, which its configuration lacks
+//! # A comment, on a line of its own.
+//! given s1 s2 s3 watch m with r1 r2 in epoch 1       the Sentinels, and the servers that each monitors
+//! given s4 is s1                                     another address of that Sentinel, which is not configured
 //! given promotion_hold 0.5                           a setting
-//! given the client follows m                         it has heard them all and has a connection
+//! given the client follows m                         all Sentinels have answered, and a connection is up
 //!
-//! 0.07 s1 publishes +selected-slave r1               at this second, this is heard
-//!      -> hold, watch r1                             and this is all that is done: nothing, without such a line
-//!      = following m, holding, watching r1           and then this is the state
+//! 0.07 s1 publishes +selected-slave r1               the input at this second
+//!      -> hold, watch r1                             all actions that follow; none without such a line
+//!      = following m, holding, watching r1           the state after that
 //! ```
 //!
-//! What is heard: `s1 publishes CHANNEL [SERVER [for MASTER]]`, `s1 s2 answer`, `s1 answers r1 in epoch 2` (from then on),
-//! `s1 answers in tilt`, `s1 answers naming s4`, `s1 answers listing m r1` (the servers that it knows), `s1 answers as s2` (with that one's id), `s1 knows no master`, `s1 does not
-//! answer`, `s1 is late`, `s1 is subscribed to`, `there is a connection`, `the connection is lost`, `r1 says master`, `m says replica`, and
-//! `time passes` for what is to be done at that very moment. The Sentinels are asked now and then in between. What they
-//! answer was asked at that same moment, or else the line ends with `to what was asked_at at 0.05`.
+//! The inputs are: `s1 publishes CHANNEL [SERVER [for MASTER]]`, `s1 s2 answer`, `s1 answers r1 in epoch 2` (from then
+//! on), `s1 answers in tilt`, `s1 answers naming s4`, `s1 answers listing m r1` (the servers that it lists), `s1 answers
+//! as s2` (with the id of s2), `s1 knows no master`, `s1 does not answer`, `s1 is late`, `s1 is subscribed to`, `there is
+//! a connection`, `the connection is lost`, `r1 says master`, `m says replica`, and `time passes` for what is due at that
+//! moment. The monitor queries the Sentinels now and then in between. An answer belongs to a query of the same moment,
+//! unless the line ends with `to what was asked at 0.05`.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use redis::{PushKind, Value};
 
-use super::event::{CHANNELS, event_of};
+use super::event::{CHANNELS, parse_event};
 use super::report::{ReportedMaster, ReportedReplica, ReportedSentinel};
 use super::{Action, FailoverConfig, Input, QueryError, SentinelMonitor, SentinelReport};
 use crate::address::Address;
@@ -33,12 +34,12 @@ const MASTER_NAME: &str = "mymaster";
 const LONG_BEFORE: Duration = Duration::from_secs(1);
 
 #[test]
-fn what_a_scenario_does_not_mean_is_a_mistake() {
+fn invalid_scenarios_fail() {
     const SETTING: &str = "given s1 s2 s3 watch m with r1 in epoch 1\ngiven the client follows m\n";
     for (line, mistake) in [
         ("given s1 watch", "what is `given s1 watch`?"),
         ("0.1 s1 whispers", "what is `s1 whispers`?"),
-        ("0.1 s1 publishes +selected", "no channel that is listened to"),
+        ("0.1 s1 publishes +selected", "is not a subscribed channel"),
         ("0.1 s9 answers", "no Sentinel named `s9`"),
         ("0.1 r1 says masters", "what is `r1 says masters`?"),
         ("soon s1 answers", "what is `soon s1 answers`?"),
@@ -49,10 +50,10 @@ fn what_a_scenario_does_not_mean_is_a_mistake() {
             "2.1 s: expected nothing, but: release",
         ),
         ("0.1 s1 answers\n= following r1", "expected following r1, but: following m"),
-        ("-> ask", "nothing was heard before"),
-        ("0.1 s1 answers\n0.05 s1 answers", "time goes back"),
-        ("# nothing", "nothing is heard"),
-        ("0.1 s1 answers", "nothing is expected"),
+        ("-> ask", "no input before"),
+        ("0.1 s1 answers\n0.05 s1 answers", "time goes backwards"),
+        ("# nothing", "no input"),
+        ("0.1 s1 answers", "no line states what is expected"),
     ] {
         let (_, what) = run(&format!("{SETTING}{line}\n")).expect_err(line);
         assert!(what.contains(mistake), "{line}: {what}");
@@ -64,7 +65,7 @@ pub(super) type Failure = (usize, String);
 
 pub(super) fn run(text: &str) -> Result<(), Failure> {
     let mut stage = Stage::new();
-    let (mut heard_in, mut expectations) = (0, 0);
+    let (mut input_line, mut expectations) = (0, 0);
     for (number, line) in (1..).zip(text.lines()) {
         let words: Vec<_> = line.split_whitespace().collect();
         let result = match words.as_slice() {
@@ -73,24 +74,24 @@ pub(super) fn run(text: &str) -> Result<(), Failure> {
             ["->", actions @ ..] => stage.expect(&actions.join(" ")),
             ["=", state @ ..] => stage.expect_state(&state.join(" ")),
             ["given", given @ ..] => stage.given(given),
-            [time, heard @ ..] => {
-                stage.settle().map_err(|what| (heard_in, what))?;
-                heard_in = number;
-                stage.at(time, heard)
+            [time, input @ ..] => {
+                stage.settle().map_err(|what| (input_line, what))?;
+                input_line = number;
+                stage.at(time, input)
             }
         };
         result.map_err(|what| (number, what))?;
         expectations += usize::from(matches!(words.first(), Some(&("->" | "="))));
     }
-    stage.settle().map_err(|what| (heard_in, what))?;
-    match (heard_in, expectations) {
-        (0, _) => Err((0, "nothing is heard in it".to_owned())),
-        (_, 0) => Err((heard_in, "nothing is expected of what is heard".to_owned())),
+    stage.settle().map_err(|what| (input_line, what))?;
+    match (input_line, expectations) {
+        (0, _) => Err((0, "no input in it".to_owned())),
+        (_, 0) => Err((input_line, "no line states what is expected".to_owned())),
         _ => Ok(()),
     }
 }
 
-/// What one Sentinel would answer.
+/// What one Sentinel answers.
 #[derive(Clone)]
 struct Belief {
     id: String,
@@ -103,10 +104,10 @@ struct Belief {
 struct Stage {
     config: FailoverConfig,
     beliefs: BTreeMap<String, Belief>,
-    follower: Option<SentinelMonitor>,
+    monitor: Option<SentinelMonitor>,
     start: Instant,
     now: Instant,
-    /// What was done, and is to be told by the next line.
+    /// The actions that the next line must list.
     done: Option<Vec<String>>,
 }
 
@@ -120,7 +121,7 @@ impl Stage {
             initial_attempts: 3,
         };
         let start = Instant::now() + LONG_BEFORE;
-        Self { config, beliefs: BTreeMap::new(), follower: None, start, now: start, done: None }
+        Self { config, beliefs: BTreeMap::new(), monitor: None, start, now: start, done: None }
     }
 
     fn given(&mut self, words: &[&str]) -> Result<(), String> {
@@ -135,21 +136,21 @@ impl Stage {
                 self.beliefs.insert((*alias).to_owned(), belief);
             }
             ["the", "client", "follows", master] => {
-                for sentinel in self.names() {
+                for sentinel in self.sentinel_names() {
                     self.record(self.answer(&sentinel, self.start - LONG_BEFORE)?);
                 }
                 self.record(Input::Connected);
                 self.done = None;
                 self.expect_state(&format!("following {master}"))?;
             }
-            [.., "in", "epoch", _] => self.given_council(words).ok_or_else(|| unknown(words))?,
+            [.., "in", "epoch", _] => self.given_sentinels(words).ok_or_else(|| unknown(words))?,
             _ => return Err(unknown(&[&["given"], words].concat())),
         }
         Ok(())
     }
 
     /// `s1 s2 s3 watch m with r1 r2 in epoch 1`
-    fn given_council(&mut self, words: &[&str]) -> Option<()> {
+    fn given_sentinels(&mut self, words: &[&str]) -> Option<()> {
         let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
         let watch = words.iter().position(|word| *word == "watch")?;
         let (sentinels, [_, master, "with", replicas @ .., "in", "epoch", epoch]) = words.split_at(watch)
@@ -170,15 +171,15 @@ impl Stage {
         Some(())
     }
 
-    /// Something is heard at a time of its own.
+    /// Handles an input at its time.
     fn at(&mut self, at: &str, words: &[&str]) -> Result<(), String> {
         let at = self.start + time(at).ok_or_else(|| unknown(&[&[at], words].concat()))?;
         if at < self.now {
-            return Err("time goes back".to_owned());
+            return Err("time goes backwards".to_owned());
         }
-        // What is due on the way, of which no line tells.
-        while self.follower().next_tick() < at {
-            self.now = self.now.max(self.follower().next_tick());
+        // Timers that fire in between and that no line mentions.
+        while self.monitor().next_tick() < at {
+            self.now = self.now.max(self.monitor().next_tick());
             self.record(Input::Tick);
             let done = self.done.take().unwrap_or_default();
             if done != ["ask"] {
@@ -188,10 +189,10 @@ impl Stage {
         }
         self.now = at;
         self.done = Some(Vec::new());
-        self.heard(words)
+        self.input(words)
     }
 
-    fn heard(&mut self, words: &[&str]) -> Result<(), String> {
+    fn input(&mut self, words: &[&str]) -> Result<(), String> {
         let (words, asked_at) = match words {
             [words @ .., "to", "what", "was", "asked", "at", at] => {
                 (words, self.start + time(at).ok_or_else(|| unknown(words))?)
@@ -280,14 +281,14 @@ impl Stage {
 
     fn answer(&self, name: &str, asked_at: Instant) -> Result<Input, String> {
         let belief = self.beliefs.get(name).ok_or_else(|| format!("no Sentinel named `{name}`"))?;
-        let mut view = SentinelReport {
+        let mut report = SentinelReport {
             id: Some(belief.id.clone()),
-            sentinels: belief.others.iter().map(|other| self.companion(other)).collect(),
+            sentinels: belief.others.iter().map(|other| self.reported_sentinel(other)).collect(),
             tilt: belief.tilt,
             ..SentinelReport::default()
         };
         if let Some((master, epoch)) = &belief.master {
-            view.master = Some(ReportedMaster {
+            report.master = Some(ReportedMaster {
                 address: address(master),
                 epoch: *epoch,
                 flags: "master".to_owned(),
@@ -295,7 +296,7 @@ impl Stage {
             });
             let replicas = belief.servers.iter().filter(|server| *server != master);
             let flags = || "slave".to_owned();
-            view.replicas = replicas
+            report.replicas = replicas
                 .map(|replica| ReportedReplica {
                     address: address(replica),
                     flags: flags(),
@@ -303,17 +304,17 @@ impl Stage {
                 })
                 .collect();
         }
-        Ok(Input::Answer { sentinel: address(name), asked_at, answer: Ok(view) })
+        Ok(Input::Answer { sentinel: address(name), asked_at, answer: Ok(report) })
     }
 
-    fn companion(&self, name: &str) -> ReportedSentinel {
+    fn reported_sentinel(&self, name: &str) -> ReportedSentinel {
         let id = self.beliefs.get(name).map_or(name, |belief| &belief.id);
         ReportedSentinel { address: address(name), id: id.to_owned() }
     }
 
     fn published(&mut self, name: &str, channel: &str, subject: &[&str]) -> Result<Input, String> {
         if !CHANNELS.contains(&channel) {
-            return Err(format!("`{channel}` is no channel that is listened to"));
+            return Err(format!("`{channel}` is not a subscribed channel"));
         }
         let master = self.belief(name)?.master.clone().map_or("nobody".to_owned(), |(master, _)| master);
         let (subject, master) = match subject {
@@ -331,27 +332,27 @@ impl Stage {
             _ => return Err(unknown(subject)),
         };
         let data = [channel, &payload].map(|text| Value::BulkString(text.into())).to_vec();
-        let event = event_of(&Value::Push { kind: PushKind::Message, data }, MASTER_NAME);
-        let event = event.ok_or_else(|| format!("nobody can read {channel} {payload}"))?;
-        Ok(Input::Heard { sentinel: address(name), event })
+        let event = parse_event(&Value::Push { kind: PushKind::Message, data }, MASTER_NAME);
+        let event = event.ok_or_else(|| format!("cannot parse {channel} {payload}"))?;
+        Ok(Input::Event { sentinel: address(name), event })
     }
 
     fn record(&mut self, input: Input) {
         let now = self.now;
-        let actions = self.follower().handle(input, now);
-        self.done.get_or_insert_default().extend(actions.iter().map(told));
+        let actions = self.monitor().handle(input, now);
+        self.done.get_or_insert_default().extend(actions.iter().map(action_text));
     }
 
     fn expect(&mut self, expected: &str) -> Result<(), String> {
-        let done = self.done.take().ok_or("nothing was heard before")?.join(", ");
+        let done = self.done.take().ok_or("no input before")?.join(", ");
         compare(expected, &done)
     }
 
     fn expect_state(&mut self, expected: &str) -> Result<(), String> {
-        compare(expected, &self.follower().describe())
+        compare(expected, &self.monitor().describe())
     }
 
-    /// What was done before and not told of is a mistake.
+    /// Fails if the last actions were not expected by any line.
     fn settle(&mut self) -> Result<(), String> {
         compare("", &self.done.take().unwrap_or_default().join(", "))
     }
@@ -360,25 +361,25 @@ impl Stage {
         self.beliefs.get_mut(name).ok_or_else(|| format!("no Sentinel named `{name}`"))
     }
 
-    fn names(&self) -> Vec<String> {
+    fn sentinel_names(&self) -> Vec<String> {
         self.beliefs.keys().cloned().collect()
     }
 
-    /// Made when the first thing is heard, by the settings until then. All Sentinels are configured but `s4` and above,
-    /// which are met.
-    fn follower(&mut self) -> &mut SentinelMonitor {
+    /// The monitor, made at the first input with the settings until then. All Sentinels are configured except `s4`
+    /// and above, which are discovered.
+    fn monitor(&mut self) -> &mut SentinelMonitor {
         let configured = self.beliefs.keys().filter(|name| name.as_str() < "s4").map(|name| address(name));
         let configured: Vec<_> = configured.collect();
         let (config, start) = (self.config.clone(), self.start);
-        self.follower.get_or_insert_with(|| {
-            let mut follower = SentinelMonitor::new(config, &configured, start);
-            follower.handle(Input::Tick, start);
-            follower
+        self.monitor.get_or_insert_with(|| {
+            let mut monitor = SentinelMonitor::new(config, &configured, start);
+            monitor.handle(Input::Tick, start);
+            monitor
         })
     }
 }
 
-fn told(action: &Action) -> String {
+fn action_text(action: &Action) -> String {
     match action {
         Action::Ask => "ask".to_owned(),
         Action::AddSentinels(sentinels) => {

@@ -83,7 +83,7 @@ scenarios![
 ];
 
 #[test]
-fn no_scenario_is_left_out() {
+fn every_scenario_file_is_run() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/topology/sentinel/scenarios");
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let files: BTreeSet<_> = files.collect();

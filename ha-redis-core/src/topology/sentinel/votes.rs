@@ -1,16 +1,16 @@
-//! The Sentinels: which there are, what each said last, and what they agree on.
+//! The votes of the Sentinels: who has one, what each last reported, and what a majority agrees on.
 //!
-//! Those that answer decide by majority, and those that did a moment ago are counted with them. Who has a vote at all,
-//! [`SentinelVotes::electorate`] says. A voter counts by what it has answered:
+//! A majority of the Sentinels that answer, or recently answered, decides. [`SentinelVotes::electorate`] determines who
+//! has a vote at all. How a voter counts depends on its answers:
 //!
-//! | a voter is | when | counts for the majority | counts as known |
+//! | a voter is | if | counts towards the majority | counts as known |
 //! |---|---|---|---|
-//! | awaited | it has not answered yet, nor failed for good | yes | yes |
-//! | there | it names a master, or did a while ago | yes | yes |
-//! | gone | it did once, or others list it | no | yes |
-//! | dismissed | it is gone, and nobody lists it any more | no | no |
+//! | awaited | it has not answered yet, and may still do so | yes | yes |
+//! | present | it names a master, or recently did | yes | yes |
+//! | gone | it once answered, or others list it | no | yes |
+//! | removed | it is gone, and no Sentinel lists it any more | no | no |
 //!
-//! An address in the configuration at which nobody ever answered, and that has failed for good, takes no part.
+//! A configured address at which no Sentinel ever answered, and that has failed for good, does not count.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -22,22 +22,22 @@ use crate::topology::sentinel::known_sentinel::KnownSentinel;
 use crate::topology::sentinel::replicas::listed_replicas;
 use crate::topology::sentinel::report::{ReportedMaster, ReportedReplica, SentinelReport};
 
-/// So many Sentinels are listened to at the most, however many they name.
+/// The maximum number of Sentinels to query, however many they list.
 pub(super) const MAX_SENTINELS: usize = 16;
 
-/// A server that a majority does not list any more counts as listed for so long: Sentinels that are reset list no replica
-/// for ten seconds, each for seconds of its own.
+/// How long a server still counts as listed after a majority stopped listing it. Sentinels that are reset list no
+/// replicas for ten seconds, and not all of them at the same time.
 const KNOWN_FOR: Duration = Duration::from_secs(60);
 
 type Members<'a> = BTreeMap<&'a Address, &'a KnownSentinel>;
 
-/// The Sentinels: those of the configuration and those that were met.
+/// The Sentinels of the configuration and those that were discovered, with their last replies.
 #[derive(Debug)]
 pub(super) struct SentinelVotes {
     pub(super) members: BTreeMap<Address, KnownSentinel>,
-    /// Whether more were listed than are listened to.
+    /// Whether the Sentinels listed more than [`MAX_SENTINELS`].
     pub(super) is_full: bool,
-    /// The servers that a majority has known, as the master or as replicas, and when it did so last.
+    /// The servers that a majority has listed, as the master or as replicas, and when it last did.
     known_servers: BTreeMap<Address, Instant>,
 }
 
@@ -50,10 +50,10 @@ pub(super) struct MasterCandidate {
     pub(super) votes: usize,
 }
 
-/// An answer that counts.
+/// A reply that counts.
 pub(super) struct Vote<'a> {
     member: &'a KnownSentinel,
-    pub(super) view: &'a SentinelReport,
+    pub(super) report: &'a SentinelReport,
     pub(super) master: &'a ReportedMaster,
 }
 
@@ -68,7 +68,7 @@ impl SentinelVotes {
         self.members.contains_key(sentinel)
     }
 
-    /// Books what a Sentinel answered to the question that was `asked_at` then, or why it did not.
+    /// Records the answer to the query sent at `asked_at`, or why there was none.
     pub(super) fn record(
         &mut self,
         sentinel: &Address,
@@ -80,30 +80,30 @@ impl SentinelVotes {
         }
     }
 
-    /// Time has passed: who is gone for long takes no part any more.
+    /// Expires Sentinels that have been gone for long: they no longer count.
     pub(super) fn age(&mut self, now: Instant, connected: bool) {
         self.members.values_mut().for_each(|member| member.age(now, connected));
         self.assign_votes();
     }
 
-    /// A Sentinel has stopped to act, or acts again.
+    /// Records that a Sentinel entered or left TILT mode.
     pub(super) fn set_tilt(&mut self, sentinel: &Address, tilt: bool) {
-        if let Some(view) = self.members.get_mut(sentinel).and_then(KnownSentinel::view_mut) {
-            view.tilt = tilt;
+        if let Some(report) = self.members.get_mut(sentinel).and_then(KnownSentinel::report_mut) {
+            report.tilt = tilt;
         }
     }
 
-    /// All are asked again.
-    pub(super) fn ask(&mut self) {
-        self.members.values_mut().for_each(KnownSentinel::ask);
+    /// Records that all Sentinels are being queried again.
+    pub(super) fn mark_queried(&mut self) {
+        self.members.values_mut().for_each(KnownSentinel::mark_queried);
     }
 
-    /// Sentinels that a majority lists and that were not known: they belong to the council from now on. An address is met
-    /// even if the Sentinel there is heard at another one, since that is only what that one says.
+    /// Adds the unknown Sentinels that a majority lists, and returns their addresses. An address is added even if the
+    /// Sentinel there claims the id of a known one: only that Sentinel claims so.
     pub(super) fn add_sentinels(&mut self) -> Vec<Address> {
         let (mut added, quorate, listed) = (Vec::new(), self.can_change_members(), self.listed());
         for (address, member) in &mut self.members {
-            // One that is listed at another address now has moved there.
+            // A Sentinel that is now listed at another address has moved there.
             let moved = |id: &String| !listed.contains_key(address) && listed.values().any(|now| now == id);
             member.listed_id.take_if(|id| moved(id));
             if member.configured {
@@ -127,18 +127,19 @@ impl SentinelVotes {
         added
     }
 
-    /// Forgets those that were met and are not needed: they have been gone for long, and nobody lists them any more. What
-    /// one alone lists gives way only to new ones: or else a liar among few would have an honest one forgotten.
+    /// Removes discovered Sentinels that have been gone for long and that no peer lists any more, and returns their
+    /// addresses. Those that a single peer lists are removed only to make room for new ones; otherwise one liar among
+    /// few Sentinels could have an honest one removed.
     pub(super) fn remove_unlisted(&mut self) -> Vec<Address> {
         let listed = self.listed();
-        let heard = self.votes().count() >= self.majority() && self.can_change_members();
+        let is_majority_present = self.votes().count() >= self.majority() && self.can_change_members();
         let is_full = self.members.len() >= MAX_SENTINELS;
         let is_listed = |address: &Address| match is_full {
             true => listed.contains_key(address),
             false => self.voters().any(|voter| voter.lists(address)),
         };
         let is_needed = |address: &Address, member: &KnownSentinel| {
-            member.configured || !heard || member.is_counted() || is_listed(address)
+            member.configured || !is_majority_present || member.is_counted() || is_listed(address)
         };
         let gone = self.members.iter().filter(|(address, member)| !is_needed(address, member));
         let gone: Vec<_> = gone.map(|(address, _)| address.clone()).collect();
@@ -147,9 +148,9 @@ impl SentinelVotes {
         gone
     }
 
-    /// Counts no more who has been gone for long and is listed by no majority: others have taken its place.
+    /// Stops counting Sentinels that have been gone for long and that no majority lists: others have replaced them.
     pub(super) fn discount_replaced(&mut self) {
-        // One alone never says that there are no others.
+        // A single Sentinel cannot show that there are no others.
         if !self.can_change_members() || self.votes().count() < 2 {
             return;
         }
@@ -162,18 +163,20 @@ impl SentinelVotes {
         self.assign_votes();
     }
 
-    /// Says who has a vote, see [`SentinelVotes::electorate`].
+    /// Sets which Sentinels have a vote; see [`SentinelVotes::electorate`].
     fn assign_votes(&mut self) {
         let voters = self.electorate();
         self.members.iter_mut().for_each(|(address, member)| member.votes = voters.contains(address));
     }
 
-    /// Who has a vote: either the addresses of the configuration or those that a majority has listed, never a mix, since one
-    /// Sentinel may have an address of each kind, and that it is one, only it could say.
+    /// Returns the Sentinels that have a vote: either the configured addresses or those that a majority has listed.
+    /// The two are never mixed, because one Sentinel may have an address of each kind, and only its own reply would
+    /// show that.
     ///
-    /// The configuration is the user's word. The listed ones have the votes where all that are there of it are among them,
-    /// or half of it is gone and more of the listed ones answer. Otherwise they never have, however many they are: no
-    /// Sentinel lists itself, so that of those that are configured by a name, a liar decides who is listed.
+    /// The configuration is trusted. The listed addresses vote if all configured Sentinels that are present are among
+    /// them, or if at least half of the configured ones are gone and more of the listed ones answer. Otherwise they
+    /// do not vote, however many there are: no Sentinel lists itself, so where Sentinels are configured by name, a
+    /// liar could decide which addresses are listed.
     fn electorate(&self) -> BTreeSet<Address> {
         let configured: Members<'_> = self.members.iter().filter(|(_, member)| member.configured).collect();
         let listed: Members<'_> =
@@ -182,43 +185,44 @@ impl SentinelVotes {
         let last_named_at: Vec<_> = configured.values().filter(|member| member.is_counted()).collect();
         let are_all_listed =
             answering(&listed) > 0 && last_named_at.iter().all(|member| member.listed_id.is_some());
-        let are_left =
+        let outnumber_configured =
             2 * last_named_at.len() <= configured.len() && answering(&listed) > answering(&configured);
-        let voters = match (are_all_listed || are_left, configured.len()) {
+        let voters = match (are_all_listed || outnumber_configured, configured.len()) {
             (true, _) => listed,
-            (false, 1) => beside_a_lone_one(configured, listed),
+            (false, 1) => voters_beside_single_address(configured, listed),
             (false, _) => configured,
         };
         voters.into_keys().cloned().collect()
     }
 
-    /// Whether those who answer may say who is one of them: half of those that are known, so that the others are no
-    /// majority without them, and not one alone.
+    /// Returns true if the Sentinels that answer may add and remove members: at least half of the known ones answer,
+    /// so that the others are no majority without them, and more than one does.
     fn can_change_members(&self) -> bool {
         let (votes, known) = (self.votes().count(), self.known());
         known <= 2 * votes && (votes > 1 || known == 1)
     }
 
-    /// Whether more than half of all Sentinels that are known name it, those included that are gone.
+    /// Returns true if more than half of all known Sentinels name the candidate. Sentinels that are gone count as
+    /// known.
     pub(super) fn is_majority(&self, choice: &MasterCandidate) -> bool {
         choice.votes > self.known() / 2
     }
 
-    /// How many Sentinels there may be: those that are known, and those of the configuration that never answered, unless
-    /// others say that they do without them.
+    /// Returns how many Sentinels there may be: the known ones, and configured ones that never answered unless others
+    /// have replaced them.
     pub(super) fn expected(&self) -> usize {
         let is_expected =
             |member: &&KnownSentinel| member.is_known() || (member.configured && !member.replaced_by_others);
         self.voters().filter(is_expected).count()
     }
 
-    /// The addresses that a majority lists, and the id that most of it gives for each. No Sentinel lists itself: one of
-    /// the configuration that is there counts as listing its address.
+    /// Returns the addresses that a majority lists, each with the id that most of the majority gives for it. No
+    /// Sentinel lists itself, so a configured one that is present counts as listing its own address.
     fn listed(&self) -> BTreeMap<Address, String> {
         let mut votes: BTreeMap<&Address, BTreeMap<&String, usize>> = BTreeMap::new();
         for vote in self.votes() {
             let others: BTreeMap<_, _> =
-                vote.view.sentinels.iter().map(|other| (&other.address, &other.id)).collect();
+                vote.report.sentinels.iter().map(|other| (&other.address, &other.id)).collect();
             others.into_iter().for_each(|(address, id)| {
                 *votes.entry(address).or_default().entry(id).or_default() += 1;
             });
@@ -238,15 +242,16 @@ impl SentinelVotes {
         listed.collect()
     }
 
-    /// The master that a majority of the Sentinels names, in the highest epoch that a majority has reached.
+    /// Returns the master that a majority of the Sentinels names, in the highest epoch that a majority has reached.
     pub(super) fn choice(&self) -> Option<MasterCandidate> {
         self.choice_of(|_| true)
     }
 
-    /// As [`SentinelVotes::choice`], by what the Sentinels were asked `since` then. All questions since then count, not the
-    /// last alone: Sentinels that take longer to answer than until the next one would never count together.
+    /// Returns the same as [`SentinelVotes::choice`], counting only answers to queries sent at or after `since`.
+    /// Answers to any query in that time count, not only to the last one: otherwise Sentinels that take longer to
+    /// answer than the polling interval would never count together.
     pub(super) fn choice_since(&self, since: Instant) -> Option<MasterCandidate> {
-        self.choice_of(|vote| vote.member.is_since(since))
+        self.choice_of(|vote| vote.member.asked_since(since))
     }
 
     fn choice_of(&self, counts: impl Fn(&Vote<'_>) -> bool) -> Option<MasterCandidate> {
@@ -264,33 +269,34 @@ impl SentinelVotes {
         })
     }
 
-    /// The master that any Sentinel names in the highest epoch, and most of those if they differ: for a start without a
-    /// majority. One that a majority knows at all comes before all others.
+    /// Returns the master that any Sentinel names in the highest epoch, and the most often named one if they differ.
+    /// Servers that a majority lists come first. Used at the start, when no majority can be reached.
     pub(super) fn newest(&self) -> Option<MasterCandidate> {
         let mut votes: BTreeMap<(u64, &Address), usize> = BTreeMap::new();
         for vote in self.votes() {
             *votes.entry((vote.master.epoch, &vote.master.address)).or_default() += 1;
         }
-        let named = votes.into_iter().map(|((epoch, address), votes)| {
-            let is_vouched_for = self.is_known_server(address);
-            (is_vouched_for, MasterCandidate { address: address.clone(), epoch, votes })
+        let candidates = votes.into_iter().map(|((epoch, address), votes)| {
+            let is_known = self.is_known_server(address);
+            (is_known, MasterCandidate { address: address.clone(), epoch, votes })
         });
-        let newest = named.max_by_key(|(vouched_for, named)| (*vouched_for, named.epoch, named.votes));
-        newest.map(|(_, named)| named)
+        let newest =
+            candidates.max_by_key(|(is_known, candidate)| (*is_known, candidate.epoch, candidate.votes));
+        newest.map(|(_, candidate)| candidate)
     }
 
-    /// Whether any Sentinel names this master, in this epoch or a later one.
+    /// Returns true if any Sentinel names this master in this epoch or a later one.
     pub(super) fn names(&self, master: &Address, epoch: u64) -> bool {
         self.votes().any(|vote| vote.master.address == *master && epoch <= vote.master.epoch)
     }
 
-    /// Whether a majority names something else than this master.
+    /// Returns true if a majority names other masters than this one.
     pub(super) fn majority_names_another(&self, master: &Address) -> bool {
         self.votes().filter(|vote| vote.master.address != *master).count() >= self.majority()
     }
 
-    /// This master, if any Sentinel names it, in the highest epoch that one does.
-    pub(super) fn named(&self, master: &Address) -> Option<MasterCandidate> {
+    /// Returns this master as a candidate, in the highest epoch in which any Sentinel names it.
+    pub(super) fn candidate_at(&self, master: &Address) -> Option<MasterCandidate> {
         let epochs: Vec<_> = self
             .votes()
             .filter(|vote| vote.master.address == *master)
@@ -300,56 +306,57 @@ impl SentinelVotes {
         Some(MasterCandidate { address: master.clone(), epoch, votes: epochs.len() })
     }
 
-    /// What one Sentinel names.
-    pub(super) fn named_by(&self, sentinel: &Address) -> Option<MasterCandidate> {
+    /// Returns the candidate that one Sentinel names.
+    pub(super) fn candidate_of(&self, sentinel: &Address) -> Option<MasterCandidate> {
         let master = self.members.get(sentinel)?.master()?;
         Some(MasterCandidate { address: master.address.clone(), epoch: master.epoch, votes: 1 })
     }
 
-    /// Whether all have answered, or failed to, since they were asked last, and none is waited for.
-    pub(super) fn is_heard(&self) -> bool {
-        self.voters().all(|member| member.current && !member.is_awaited())
+    /// Returns true if every Sentinel has answered the last query or failed to, and none is still awaited.
+    pub(super) fn all_answered(&self) -> bool {
+        self.voters().all(|member| member.replied && !member.is_awaited())
     }
 
-    /// Whether all have answered what they were asked `since` then, or have failed to.
-    pub(super) fn is_heard_since(&self, since: Instant) -> bool {
-        self.voters().all(|member| member.is_since(since))
+    /// Returns true if every Sentinel has answered a query sent at or after `since`, or failed to.
+    pub(super) fn all_answered_since(&self, since: Instant) -> bool {
+        self.voters().all(|member| member.asked_since(since))
     }
 
-    /// How many Sentinels could take part in a failover: they answer, know the master, and do not only watch. What one in
-    /// TILT mode says of the master counts all the same: it takes over what the others tell it.
+    /// Returns how many Sentinels could take part in a failover: they answer, name a master, and are not in TILT
+    /// mode. A Sentinel in TILT mode still counts when it names a master, because it adopts what the others announce.
     pub(super) fn acting(&self) -> usize {
-        self.votes().filter(|vote| !vote.view.tilt).count()
+        self.votes().filter(|vote| !vote.report.tilt).count()
     }
 
-    /// How many Sentinels there are, as far as is known: those that ever answered and those that a majority lists. What
-    /// they say of how many there are is not believed.
+    /// Returns the number of known Sentinels: those that ever answered and those that a majority lists. The numbers
+    /// that Sentinels report themselves are not trusted.
     pub(super) fn known(&self) -> usize {
         self.voters().filter(|member| member.is_known()).count()
     }
 
-    /// More than half of the Sentinels that are there, or may be: who has not answered yet is waited for.
+    /// Returns the smallest number that is more than half of the Sentinels that are present or still awaited.
     pub(super) fn majority(&self) -> usize {
         self.voters().filter(|member| member.is_counted()).count() / 2 + 1
     }
 
-    /// The replicas that a majority of the Sentinels lists; `None` when too few of them are there to tell.
+    /// Returns the replicas that a majority of the Sentinels lists; `None` when too few Sentinels are present to
+    /// decide.
     pub(super) fn replicas(&self, is_well: fn(&ReportedReplica) -> bool) -> Option<Vec<Replica>> {
-        let views: Vec<_> = self.last_views().collect();
-        let can_tell = self.votes().next().is_some() && views.len() >= self.majority();
-        can_tell.then(|| listed_replicas(&views, self.majority(), is_well))
+        let reports: Vec<_> = self.last_reports().collect();
+        let can_tell = self.votes().next().is_some() && reports.len() >= self.majority();
+        can_tell.then(|| listed_replicas(&reports, self.majority(), is_well))
     }
 
-    /// Whether a majority of the Sentinels knows this server, as the master or as a replica, or did so not long ago.
+    /// Returns true if a majority of the Sentinels lists this server as the master or as a replica, or did recently.
     pub(super) fn is_known_server(&self, address: &Address) -> bool {
         self.known_servers.contains_key(address)
     }
 
-    /// Remembers which servers a majority knows, which is no fewer Sentinels than are `required`.
+    /// Records the servers that a majority, and at least `required` Sentinels, lists.
     pub(super) fn record_known_servers(&mut self, required: usize, now: Instant) {
         let mut votes: BTreeMap<&Address, usize> = BTreeMap::new();
-        for view in self.last_views() {
-            view.servers().into_iter().for_each(|server| *votes.entry(server).or_default() += 1);
+        for report in self.last_reports() {
+            report.servers().into_iter().for_each(|server| *votes.entry(server).or_default() += 1);
         }
         let majority = self.majority().max(required);
         let known = votes.into_iter().filter(|(_, votes)| *votes >= majority);
@@ -358,35 +365,37 @@ impl SentinelVotes {
         self.known_servers.retain(|_, last| now < *last + KNOWN_FOR);
     }
 
-    /// A Sentinel has selected a replica; whether that one is asked for its role. None has others asked all the time.
+    /// Returns true if the replica that a Sentinel selected may be asked for its role. The rate is limited per
+    /// Sentinel.
     pub(super) fn may_select(&mut self, sentinel: &Address, now: Instant) -> bool {
         self.members.get_mut(sentinel).is_some_and(|member| member.may_select(now))
     }
 
-    /// Whom we asked, and what each said.
+    /// Returns what each Sentinel answered, for error messages.
     pub(super) fn explain(&self, master_name: &str) -> String {
-        let said = self.members.iter().map(|(address, member)| match (member.view(), member.failure()) {
-            (Some(SentinelReport { master: Some(master), tilt, .. }), _) => {
-                let tilt = if *tilt { " in TILT mode" } else { "" };
-                format!("{address} names {}{tilt}", master.address)
-            }
-            (Some(SentinelReport { refusal: Some(refusal), .. }), _) => {
-                format!("{address} answered: {refusal}")
-            }
-            (Some(_), _) => format!("{address} knows no master named `{master_name}`"),
-            (None, Some(failure)) => format!("{address} did not answer: {failure}"),
-            (None, None) => format!("{address} has not answered yet"),
-        });
-        said.collect::<Vec<_>>().join("; ")
+        let answers =
+            self.members.iter().map(|(address, member)| match (member.report(), member.failure()) {
+                (Some(SentinelReport { master: Some(master), tilt, .. }), _) => {
+                    let tilt = if *tilt { " in TILT mode" } else { "" };
+                    format!("{address} names master {}{tilt}", master.address)
+                }
+                (Some(SentinelReport { refusal: Some(refusal), .. }), _) => {
+                    format!("{address} answered: {refusal}")
+                }
+                (Some(_), _) => format!("{address} monitors no master named `{master_name}`"),
+                (None, Some(failure)) => format!("{address} did not answer: {failure}"),
+                (None, None) => format!("{address} has not answered yet"),
+            });
+        answers.collect::<Vec<_>>().join("; ")
     }
 
-    /// Whether one has answered what it was asked.
+    /// Returns true if at least one Sentinel has sent a usable answer.
     pub(super) fn has_answer(&self) -> bool {
-        let mut views = self.members.values().filter_map(KnownSentinel::view);
-        views.any(|view| view.refusal.is_none())
+        let mut reports = self.members.values().filter_map(KnownSentinel::report);
+        reports.any(|report| report.refusal.is_none())
     }
 
-    /// Those that have a vote, whether they answer or not.
+    /// The Sentinels that have a vote, whether they answer or not.
     fn voters(&self) -> impl Iterator<Item = &KnownSentinel> {
         self.members.values().filter(|member| member.votes)
     }
@@ -394,18 +403,18 @@ impl SentinelVotes {
     /// The answers that count.
     pub(super) fn votes(&self) -> impl Iterator<Item = Vote<'_>> {
         self.voters()
-            .filter_map(|member| Some(Vote { member, view: member.view()?, master: member.master()? }))
+            .filter_map(|member| Some(Vote { member, report: member.report()?, master: member.master()? }))
     }
 
-    /// What each voter that is there said last.
-    fn last_views(&self) -> impl Iterator<Item = &SentinelReport> {
-        self.voters().filter_map(KnownSentinel::last_view)
+    /// The last report of each voter that is present.
+    fn last_reports(&self) -> impl Iterator<Item = &SentinelReport> {
+        self.voters().filter_map(KnownSentinel::last_report)
     }
 }
 
-/// Who has a vote where the configuration names one address alone, which is where the others are `listed`: as long as one of
-/// them may answer, they have, and `lone` has one as well if it is none of those that answer.
-fn beside_a_lone_one<'a>(lone: Members<'a>, listed: Members<'a>) -> Members<'a> {
+/// Returns the voters when the configuration has a single address, which discovers the others, `listed`. The listed
+/// Sentinels vote as long as one of them may answer. `lone` votes as well if it is not one of those that answer.
+fn voters_beside_single_address<'a>(lone: Members<'a>, listed: Members<'a>) -> Members<'a> {
     if !listed.values().any(|other| other.is_awaited() || other.answers()) {
         return lone;
     }

@@ -1,4 +1,4 @@
-//! What all handles of one client share.
+//! The state that all handles of one client share.
 
 use std::fmt;
 use std::ops::Deref;
@@ -32,10 +32,10 @@ pub(crate) struct Core {
     pub(crate) config: RedisConfig,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) lifecycle: Arc<Lifecycle>,
-    /// The shards, as the source of the topology describes them.
+    /// The shards, as the topology source describes them.
     pub(crate) routing: Snapshot<RoutingTable<Shard>>,
     pub(crate) source: SourceKind,
-    /// A user's own source, until the task that watches the topology takes it.
+    /// The application's topology source, until the task that monitors the topology takes it.
     custom_source: Mutex<Option<Box<dyn TopologySource>>>,
     pub(crate) monitor: Arc<MonitorMailbox>,
     pub(crate) data: Connector,
@@ -44,7 +44,7 @@ pub(crate) struct Core {
     pub(crate) sentinels: Connector,
     #[cfg(feature = "sentinel")]
     pub(crate) sentinel_list: SentinelList,
-    /// The options of calls, unless a handle has others.
+    /// The options of calls, unless a handle has its own.
     pub(crate) call_options: Arc<CallOptions>,
     pub(crate) budget: Arc<RetryBudget>,
     pub(crate) events: Arc<EventSender>,
@@ -55,12 +55,12 @@ pub(crate) struct Core {
     handles: AtomicUsize,
 }
 
-/// Which of the client's tasks were started.
+/// Which of the client's tasks have been started.
 #[derive(Debug, Default)]
 pub(crate) struct Started {
-    /// Those that keep its connections and watch the topology.
+    /// The tasks that keep its connections and monitor the topology.
     pub(crate) connections: Mutex<bool>,
-    /// Those for reads from replicas.
+    /// The tasks for reads from replicas.
     pub(crate) replicas: Mutex<bool>,
 }
 
@@ -98,7 +98,7 @@ impl Core {
             #[cfg(feature = "sentinel")]
             sentinel_list: SentinelList::new(config.sentinel_hosts()),
             call_options: Arc::new(CallOptions::of(&config)),
-            // Every call in flight may be sent again once before the share of the replies counts.
+            // Every call in flight may be sent again once before the budget's share of the replies applies.
             budget: Arc::new(RetryBudget::new(config.max_in_flight(), config.retry_budget())),
             events,
             fences: Fences::default(),
@@ -111,7 +111,7 @@ impl Core {
         }
     }
 
-    /// A shard of this client that is in no table yet.
+    /// Creates a shard of this client that is not in the routing table yet.
     #[cfg(test)]
     pub(crate) fn new_shard(&self, id: ShardId) -> Shard {
         let context = ShardContext {
@@ -123,22 +123,23 @@ impl Core {
         Shard::new(id, &self.config, context, self.runtime.random())
     }
 
-    /// The shard for whatever has no key.
+    /// Returns the shard for calls without a key.
     pub(crate) fn first_shard(&self) -> Arc<Shard> {
         Arc::clone(self.routing.load().first())
     }
 
-    /// The number of the shared connection of the next handle.
+    /// Returns the number of the shared connection for the next handle.
     pub(crate) fn next_shared_connection(&self) -> usize {
         self.handles.fetch_add(1, Ordering::Relaxed) % self.config.shared_connections()
     }
 
-    /// The user's own source, once.
+    /// Takes the application's topology source; it is there only once.
     pub(crate) fn take_custom_source(&self) -> Option<Box<dyn TopologySource>> {
         lock(&self.custom_source).take()
     }
 
-    /// Starts a task of the client. If it is dropped before its end, the runtime has ended, and the client with it.
+    /// Starts a task of the client. If the task is dropped before it ends, the runtime has ended, and the client is
+    /// closed.
     pub(crate) fn spawn(self: &Arc<Self>, task: Task) -> Result<(), Error> {
         let guard = TaskGuard::new(self);
         let guarded = Arc::clone(&guard);
@@ -152,7 +153,7 @@ impl Core {
         })
     }
 
-    /// A configuration may ask for what is not there: features of this crate, and files.
+    /// Checks what the configuration needs: features of this crate, and files.
     pub(crate) async fn check_configuration(&self, deadline: Option<Instant>) -> Result<(), Error> {
         if self.config.use_sentinel() && self.source == SourceKind::Custom {
             let message = "the configuration says use_sentinel = true, and the client has a topology source of its own; \
@@ -176,7 +177,7 @@ impl Core {
         tls::prepare(all, &self.files, &*self.runtime, by).await
     }
 
-    /// A new connection to a server, and what carries it.
+    /// Creates a connection to a server: its link and its driver.
     pub(crate) fn link(
         &self,
         server: &CurrentMaster,
@@ -202,20 +203,20 @@ impl Core {
         (link, Watched::new(driver))
     }
 
-    /// Waits for the source to confirm a master whose connection was lost; not for longer than a Sentinel may take to
-    /// answer, since the master may well live when they do not.
+    /// Waits until the source confirms a master whose connection was lost. The wait is bounded by the time in which a
+    /// Sentinel answers, because the master may be alive while the Sentinels are not.
     pub(crate) async fn confirmed(&self, shard: &Shard) {
         let bound = self.runtime.now() + self.config.sentinel_socket_timeout();
         let _ = until(&*self.runtime, bound, shard.confirmed()).await;
     }
 
-    /// Takes no new calls; connections end when what is in flight has been answered.
+    /// Refuses new calls; connections end when the calls in flight have been answered.
     pub(crate) fn close(&self, why: &Error) {
         self.lifecycle.close(why.clone());
         self.routing.load().shards().iter().for_each(|shard| shard.close(why));
     }
 
-    /// Takes no new calls and ends every connection now.
+    /// Refuses new calls and ends every connection at once.
     pub(crate) fn shut(&self, why: &Error) {
         self.lifecycle.close(why.clone());
         self.routing.load().shards().iter().for_each(|shard| shard.shut(why));
@@ -232,8 +233,8 @@ impl fmt::Debug for Core {
     }
 }
 
-/// Ends the client when one of its tasks is dropped unfinished, maybe before it was polled: whoever calls is to be told at
-/// once, and not to wait for what nobody does any more.
+/// Closes the client when one of its tasks is dropped before it ends, possibly before its first poll. Callers then
+/// fail at once instead of waiting for a task that no longer runs.
 struct TaskGuard {
     core: Arc<Core>,
     armed: AtomicBool,
@@ -273,14 +274,14 @@ pub(crate) fn closed() -> Error {
     Error::new(Kind::Closed, "the client is closed")
 }
 
-/// A task of the client has not kept its bound.
+/// The error when a task of the client misses its deadline.
 pub(crate) fn not_driven() -> Error {
     let message = "the runtime of the client does not run its tasks; do not block it, and drive it for as long as the \
                    client is used";
     Error::new(Kind::Timeout, message)
 }
 
-/// Keeps a client going: when the last one is dropped, its tasks and connections end.
+/// Keeps a client running: dropping the last one ends its tasks and connections.
 #[derive(Debug)]
 pub(crate) struct ClientGuard(Arc<Core>);
 

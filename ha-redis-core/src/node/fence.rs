@@ -1,13 +1,14 @@
-//! Fencing connections that were given up while they owed replies.
+//! Fencing: ending abandoned connections on the server.
 //!
-//! What was written on such a connection may still be under way: held by the network, by a proxy, or in the buffers of a
-//! server that hangs. If it arrives after its caller has repeated it and gone on, it undoes what was written since. So
-//! the next connection to that server has the server end the old one before it serves anybody.
+//! A connection that is abandoned with replies outstanding may have commands under way: held by the network, by a
+//! proxy, or in the buffers of a server that hangs. If they arrive after their caller has retried and continued, they
+//! undo later writes. So the next connection to that server first has the server end the old one.
 //!
-//! A repeat goes only over a connection that was opened behind the fence. Each give-up has a number, and each connection
-//! knows how many there were when it was fenced.
+//! A retry uses only a connection that was fenced after the abandonment. Each abandoned connection has a number, and
+//! each connection records how many there were when it was fenced.
 //!
-//! That needs `CLIENT ID`, `CLIENT LIST` and `CLIENT KILL`. Where a user may not run all of them, nothing is fenced.
+//! Fencing needs `CLIENT ID`, `CLIENT LIST` and `CLIENT KILL`. Where the user may not run all of them, nothing is
+//! fenced.
 
 use std::time::Instant;
 
@@ -23,13 +24,13 @@ use crate::proto::refused;
 use crate::sync::{Mutex, lock};
 use crate::time::{Elapsed, until};
 
-/// Two clocks differ by no more than one part in so many.
+/// Two clocks differ by at most one part in this many.
 const DRIFT: u64 = 10_000;
 
-/// So many given-up connections are remembered, the latest ones.
+/// The maximum number of abandoned connections to remember; the latest ones stay.
 const REMEMBERED: usize = 1024;
 
-/// The connections that were given up and not fenced yet.
+/// The abandoned connections that are not fenced yet.
 #[derive(Debug, Default)]
 pub(crate) struct Fences {
     state: Mutex<State>,
@@ -38,20 +39,20 @@ pub(crate) struct Fences {
 #[derive(Debug, Default)]
 struct State {
     given_up: Vec<GivenUp>,
-    /// How many connections were given up so far.
+    /// How many connections have been abandoned so far.
     count: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct GivenUp {
     address: Address,
-    /// By which the server knows the connection.
+    /// The server's id of the connection.
     id: i64,
     opened: Instant,
 }
 
 impl Fences {
-    /// Remembers a connection that still owes replies, or that ended owing them.
+    /// Records an abandoned connection with replies outstanding.
     pub(crate) fn add(&self, link: &Link) {
         let Some(given_up) = GivenUp::of(link) else { return };
         let mut state = lock(&self.state);
@@ -63,12 +64,12 @@ impl Fences {
         state.given_up.drain(..forgotten);
     }
 
-    /// How many connections were given up so far.
+    /// Returns how many connections have been abandoned so far.
     pub(crate) fn count(&self) -> u64 {
         lock(&self.state).count
     }
 
-    /// Forgets a connection that is well again, or was fenced.
+    /// Removes a connection that recovered or was fenced.
     pub(crate) fn remove(&self, link: &Link) {
         if let Some(well) = GivenUp::of(link) {
             lock(&self.state).given_up.retain(|given_up| *given_up != well);
@@ -93,16 +94,16 @@ impl GivenUp {
         cmd("CLIENT").arg("KILL").arg("ID").arg(self.id).take()
     }
 
-    /// Whether a connection of that age, in seconds, may be this one. A server that was restarted counts its connections
-    /// anew: the same number may be another client's by then, but its connection is younger.
+    /// Returns true if a connection of that age, in seconds, may be this one. A server restarts its connection ids
+    /// when it restarts, so the id may belong to another client by then, but that connection is younger.
     fn may_be_of_age(&self, age: u64, now: Instant) -> bool {
         let own_age = now.saturating_duration_since(self.opened).as_secs();
-        // The server counts in whole seconds, by a clock of its own.
+        // The server counts whole seconds, by its own clock.
         age.saturating_add(1 + own_age / DRIFT) >= own_age
     }
 }
 
-/// Has the server at `address` end the connections to it that were given up.
+/// Has the server at `address` end the abandoned connections to it.
 pub(crate) async fn fence(core: &Core, address: &Address, raw: &mut RawConnection) -> Result<(), Error> {
     raw.set_fences(core.fences.count());
     let given_up = core.fences.of(address);
@@ -145,7 +146,7 @@ async fn kill(core: &Core, given_up: &[GivenUp], raw: &mut RawConnection) -> Res
     let kills = ours.iter().map(|given_up| given_up.kill()).collect::<Vec<_>>();
     for (given_up, reply) in ours.iter().zip(raw.query(&kills).await?) {
         match reply {
-            // The next connection asks again.
+            // The next connection tries again.
             Value::ServerError(error) if will_pass(&error) => return Err(refused("CLIENT KILL", &error)),
             Value::ServerError(error) => {
                 let error = core.data.hide(said(&error));
@@ -161,13 +162,13 @@ async fn kill(core: &Core, given_up: &[GivenUp], raw: &mut RawConnection) -> Res
     Ok(())
 }
 
-/// The server's connections, those that were given up among them if they are still there. `None` when they cannot be
-/// listed: what a number alone tells may be another client's connection, of a server that was restarted.
+/// Returns the server's list of connections, which includes the abandoned ones that are still open. `None` when they
+/// cannot be listed: the id alone may belong to another client's connection if the server restarted.
 async fn list(core: &Core, given_up: &[GivenUp], raw: &mut RawConnection) -> Result<Option<String>, Error> {
     let mut by_id = cmd("CLIENT");
     by_id.arg("LIST").arg("ID");
     given_up.iter().for_each(|given_up| _ = by_id.arg(given_up.id));
-    // Servers before 6.2 list all or none.
+    // Servers before 6.2 list all connections or none.
     for question in [by_id, cmd("CLIENT").arg("LIST").take()] {
         match raw.query(&[question]).await?.pop().unwrap_or(Value::Nil) {
             Value::ServerError(error) if will_pass(&error) => return Err(refused("CLIENT LIST", &error)),
@@ -181,7 +182,7 @@ async fn list(core: &Core, given_up: &[GivenUp], raw: &mut RawConnection) -> Res
     Ok(None)
 }
 
-/// The age in seconds of the connection that the server lists by this number.
+/// Returns the age in seconds of the connection that the server lists under this id.
 fn listed_age(given_up: &GivenUp, listed: &str) -> Option<u64> {
     let field = |line: &str, name: &str| {
         line.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('=')?.parse::<u64>().ok())

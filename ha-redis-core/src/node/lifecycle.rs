@@ -1,4 +1,4 @@
-//! Whether a client is open, and how many of its connections have not ended.
+//! Whether a client is open, and how many of its connections are alive.
 
 use event_listener::Event;
 
@@ -15,11 +15,11 @@ pub(crate) struct Lifecycle {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Why the client takes no new calls.
+    /// Why the client refuses new calls.
     closed: Option<Error>,
     /// How many connections have not ended, whether callers may use them or not.
     alive: usize,
-    /// What closing has cut off.
+    /// The calls that closing has cut off.
     cut: CloseReport,
 }
 
@@ -34,7 +34,7 @@ impl Lifecycle {
         wait_for(&self.state, &self.changed, |state| state.closed.as_ref().map(drop)).await;
     }
 
-    /// Takes no new connections from now on. The first reason stands.
+    /// Refuses new connections from now on. The first reason stays.
     pub(crate) fn close(&self, why: Error) {
         lock(&self.state).closed.get_or_insert(why);
         self.changed.notify(usize::MAX);
@@ -45,7 +45,7 @@ impl Lifecycle {
         lock(&self.state).alive += 1;
     }
 
-    /// A connection that was counted has ended.
+    /// Counts the end of a connection.
     pub(crate) fn on_ended(&self, link: &Link) {
         let mut state = lock(&self.state);
         state.alive -= 1;
@@ -71,7 +71,7 @@ impl Lifecycle {
         wait_for(&self.state, &self.changed, |state| (state.alive == 0).then_some(())).await;
     }
 
-    /// What closing has cut off.
+    /// Returns the calls that closing has cut off.
     pub(crate) fn cut(&self) -> CloseReport {
         lock(&self.state).cut
     }

@@ -1,8 +1,8 @@
-//! Which server process gave which cursor of a scan.
+//! Which server process issued which scan cursor.
 //!
-//! A cursor is a place in the order of one process's hash tables. To another process, after a failover or a restart, it
-//! means other keys, and nobody would notice those that are left out. So a step goes on only in the process that gave
-//! its cursor, which is known by the run id that `INFO` tells; where that is refused, one connection is one process.
+//! A cursor is a position in the hash tables of one process. To another process, after a failover or a restart, it
+//! means other keys, and the missing keys would go unnoticed. So a step continues only in the process that issued its
+//! cursor, identified by the run id in `INFO`. Where `INFO` is refused, each connection counts as one process.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -11,16 +11,16 @@ use crate::command::ScanStep;
 use crate::conn::link::Link;
 use crate::sync::{Mutex, lock};
 
-/// So many cursors are remembered, the latest. One that is not is taken to be of the process that is asked with it first:
-/// another program may have given it to this one.
+/// The maximum number of cursors to remember; the latest stay. An unknown cursor is attributed to the process that
+/// receives it first: another program may have passed it on.
 const REMEMBERED: usize = 1024;
 
 /// A process of a server.
 #[derive(Clone, Debug)]
 pub(crate) enum Process {
-    /// By its run id.
+    /// Identified by its run id.
     Run(Arc<str>),
-    /// The one at the other end of this connection.
+    /// The process at the other end of this connection.
     Behind(Weak<Link>),
 }
 
@@ -34,10 +34,10 @@ impl PartialEq for Process {
     }
 }
 
-/// A step, and the process that gave its cursor.
+/// A step, and the process that issued its cursor.
 pub(crate) type Given = (ScanStep, Process);
 
-/// What the handles of a client know together, so that a scan may go on through any of them.
+/// The cursors known to all handles of a client, so that a scan may continue through any of them.
 #[derive(Debug, Default)]
 pub(crate) struct ScanCursors {
     state: Mutex<State>,
@@ -46,19 +46,19 @@ pub(crate) struct ScanCursors {
 #[derive(Debug, Default)]
 struct State {
     given: VecDeque<Given>,
-    /// The processes behind the connections that are there.
+    /// The processes behind the open connections.
     behind: Vec<(Weak<Link>, Process)>,
 }
 
 impl ScanCursors {
-    /// The process behind `link`, if it was asked.
+    /// Returns the process behind `link`, if it is known.
     pub(crate) fn known_process(&self, link: &Arc<Link>) -> Option<Process> {
         let state = lock(&self.state);
         let entry = state.behind.iter().find(|(known, _)| known.as_ptr() == Arc::as_ptr(link));
         entry.map(|(_, process)| process.clone())
     }
 
-    /// Remembers the process behind `link`: by the run id that it has told, if it has.
+    /// Records the process behind `link`: by its run id, if the server reported one.
     pub(crate) fn learn_process(&self, link: &Arc<Link>, run_id: Option<String>) -> Process {
         let process = match run_id {
             Some(run) => Process::Run(run.into()),
@@ -70,7 +70,7 @@ impl ScanCursors {
         process
     }
 
-    /// The process that gave this step its cursor: `process`, if that is not known.
+    /// Returns the process that issued this step's cursor, or records `process` if none is known.
     pub(crate) fn giver(&self, step: ScanStep, process: &Process) -> Process {
         let mut state = lock(&self.state);
         if let Some((_, giver)) = state.given.iter().find(|(given, _)| *given == step) {

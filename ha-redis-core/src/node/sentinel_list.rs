@@ -1,4 +1,4 @@
-//! The Sentinels that are known now, the one to ask first in front.
+//! The known Sentinels, the preferred one first.
 
 use std::collections::BTreeMap;
 
@@ -6,16 +6,16 @@ use crate::address::Address;
 use crate::error::Kind;
 use crate::sync::{Mutex, lock};
 
-/// Begins with the configuration's, and is kept by the [supervisor](super::supervisor) from then on.
+/// Starts with the configured Sentinels; the [topology monitor](crate::tasks::topology_monitor) updates it.
 #[derive(Debug)]
 pub(crate) struct SentinelList(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
     addresses: Vec<Address>,
-    /// Whether the first one answered when it was asked last.
+    /// Whether the first one answered its last query.
     first_answers: bool,
-    /// Those that cannot be asked until somebody changes a setting, each for this kind of reason.
+    /// The Sentinels that cannot be queried until a setting changes, each with the kind of the error.
     permanent_failure: BTreeMap<Address, Kind>,
 }
 
@@ -45,7 +45,7 @@ impl SentinelList {
         state.permanent_failure.remove(sentinel);
     }
 
-    /// Books whether a Sentinel, when it was asked last, refused for a reason that lasts.
+    /// Records whether a Sentinel refused its last query for a permanent reason.
     pub(crate) fn set_permanent_failure(&self, sentinel: &Address, kind: Option<Kind>) {
         let permanent_failure = &mut lock(&self.0).permanent_failure;
         match kind {
@@ -54,7 +54,7 @@ impl SentinelList {
         }
     }
 
-    /// The kind of reason for which none of them can be asked until somebody changes a setting.
+    /// Returns the kind of error for which none of them can be queried until a setting changes.
     pub(crate) fn permanent_failure(&self) -> Option<Kind> {
         let state = lock(&self.0);
         let mut kinds = state.addresses.iter().map(|sentinel| state.permanent_failure.get(sentinel).copied());
@@ -62,7 +62,7 @@ impl SentinelList {
         kinds.all(|kind| kind.is_some()).then_some(first)
     }
 
-    /// The first to answer stays in front for as long as it does.
+    /// Moves a Sentinel that answered to the front, unless the first one still answers.
     pub(crate) fn answered(&self, sentinel: &Address) {
         let mut state = lock(&self.0);
         let place = state.addresses.iter().position(|address| address == sentinel);
@@ -72,7 +72,7 @@ impl SentinelList {
         }
     }
 
-    /// One that did not answer is asked last.
+    /// Moves a Sentinel that did not answer to the end.
     pub(crate) fn failed(&self, sentinel: &Address) {
         let mut state = lock(&self.0);
         let Some(place) = state.addresses.iter().position(|address| address == sentinel) else { return };

@@ -4,28 +4,27 @@ use std::sync::Arc;
 
 use crate::topology::ShardId;
 
-/// The shards, by number, and how keys are spread over them.
+/// The shards by number, and the partition of the keys.
 ///
-/// A table does not change: another one takes its place. One shard that owns all keys is the same machine as many that
-/// share them.
+/// A table is immutable; a new one replaces it. A single shard that owns all keys uses the same code as many shards.
 #[derive(Debug)]
 pub(crate) struct RoutingTable<S> {
     shards: Vec<Arc<S>>,
     partition: Partition,
 }
 
-/// How keys are spread over the shards.
+/// How the keys are partitioned among the shards.
 #[derive(Clone, Copy, Debug)]
 enum Partition {
     /// One shard owns all keys.
     Whole,
-    /// The shard of a key is what this function says.
+    /// This function returns the shard of a key.
     #[cfg(test)]
     ByKey(fn(&[u8]) -> ShardId),
 }
 
 impl<S> RoutingTable<S> {
-    /// One shard that owns all keys.
+    /// Creates a table with one shard that owns all keys.
     pub(crate) fn whole(shard: Arc<S>) -> Self {
         Self { shards: vec![shard], partition: Partition::Whole }
     }
@@ -45,7 +44,7 @@ impl<S> RoutingTable<S> {
         matches!(self.partition, Partition::Whole) && Arc::ptr_eq(&self.shards[0], shard)
     }
 
-    /// The shard that owns a key; the first one for whatever has none.
+    /// Returns the shard that owns a key; the first one for calls without a key.
     #[cfg_attr(not(test), expect(unused_variables, reason = "one shard owns all keys"))]
     pub(crate) fn shard_for(&self, key: Option<&[u8]>) -> &Arc<S> {
         let id = match self.partition {
@@ -56,7 +55,7 @@ impl<S> RoutingTable<S> {
         self.shards.get(id.0).unwrap_or(self.first())
     }
 
-    /// The shard for whatever has no key.
+    /// Returns the shard for calls without a key.
     pub(crate) fn first(&self) -> &Arc<S> {
         &self.shards[0]
     }

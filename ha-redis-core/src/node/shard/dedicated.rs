@@ -1,4 +1,4 @@
-//! Connections that serve one caller at a time: how many there may be, which are free, and who waits for one.
+//! Connections that serve one caller at a time: their limit, the free ones, and the callers that wait.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -14,39 +14,39 @@ use crate::time::Elapsed;
 use crate::topology::CurrentMaster;
 use crate::wait_queue::{Ticket, WaitQueue};
 
-/// The connections to the master that callers do not share. Every one has a permit, from before it is opened until it has
+/// The connections to the master that callers do not share. Each needs a permit from before it is opened until it has
 /// ended.
 #[derive(Debug, Default)]
 pub(super) struct Dedicated {
-    /// How many permits there are.
+    /// The total number of permits.
     limit: usize,
-    /// How many of them are taken, and how many of those are for connections that are not open.
+    /// How many permits are taken, and how many of those have no open connection.
     permits: usize,
     opening: usize,
-    /// All that are open.
+    /// All open connections.
     pub(super) open: Vec<Arc<Link>>,
-    /// Those of them that no caller has, and that callers wait for.
+    /// The open connections that no caller has, which waiting callers may take.
     free: Vec<Arc<Link>>,
     waiting: WaitQueue,
-    /// Those that were free and are not fenced behind what a caller has asked for: to be ended.
+    /// Free connections that were not fenced late enough for a caller's request; they are to be ended.
     unfenced: Vec<Arc<Link>>,
-    /// Why the last attempt to open one has failed.
+    /// The error of the last attempt to open one.
     failure: Option<Error>,
-    /// The server refuses new connections until somebody changes a setting: it is not asked again before this time.
+    /// Set while the server refuses new connections for a permanent reason: no attempt before this time.
     refused: Option<(Instant, Error)>,
 }
 
-/// What a caller gets who waits for a connection of its own.
+/// What a caller that waits for a dedicated connection gets.
 #[derive(Debug)]
 pub(crate) enum Offer {
-    /// A free connection. It is given back with [`Shard::check_in`].
+    /// A free connection. Return it with [`Shard::check_in`].
     Connection(Arc<Link>),
-    /// A permit, with which the caller starts a task that opens a connection. It is given back with
-    /// [`Shard::release_permit`]; the caller goes on waiting.
+    /// A permit, with which the caller starts a task that opens a connection. Return it with
+    /// [`Shard::release_permit`]; the caller continues to wait.
     Permit,
 }
 
-/// A caller's place among those who wait for a connection of their own.
+/// A caller's ticket in the queue for a dedicated connection.
 pub(crate) struct DedicatedTicket<'a>(Ticket<'a, State>);
 
 impl Dedicated {
@@ -54,7 +54,7 @@ impl Dedicated {
         Self { limit, ..Self::default() }
     }
 
-    /// Ends the use of all that are open; their permits stay taken until their tasks have ended.
+    /// Takes all open connections out; their permits stay taken until their tasks have ended.
     pub(super) fn take_open(&mut self) -> Vec<Arc<Link>> {
         self.free.clear();
         (self.failure, self.refused) = (None, None);
@@ -65,7 +65,7 @@ impl Dedicated {
         self.waiting.call_all()
     }
 
-    /// Whether more wait than will get a connection that is free or being opened.
+    /// Returns true if more callers wait than there are connections free or being opened.
     fn lacks(&self) -> bool {
         self.waiting.len() > self.free.len() + self.opening
     }
@@ -78,7 +78,7 @@ impl Shard {
 
     // For callers.
 
-    /// A connection that was fenced behind so many give-ups, if one is free and nobody waits.
+    /// Returns a free connection that was fenced after this many abandonments, if nobody waits.
     pub(crate) fn check_out(&self, fences: u64) -> Option<Arc<Link>> {
         let mut state = lock(&self.state);
         let free =
@@ -90,14 +90,14 @@ impl Shard {
         free
     }
 
-    /// Not under the lock, since that wakes their tasks.
+    /// Must not run under the lock, because it wakes the connections' tasks.
     fn end_unfenced(&self) {
         let unfenced = std::mem::take(&mut lock(&self.state).connections.dedicated.unfenced);
         let why = || Error::new(Kind::Closed, "another connection to its server was given up");
         unfenced.iter().for_each(|link| link.shut(why()));
     }
 
-    /// Takes a connection back from its caller. One that is not fit for another is not brought back, but shut.
+    /// Takes a connection back from its caller. A connection that is unfit for another caller is shut instead.
     pub(crate) fn check_in(&self, link: Arc<Link>) {
         let mut state = lock(&self.state);
         if link.check_in() && state.is_current(link.generation) {
@@ -112,7 +112,7 @@ impl Shard {
         DedicatedTicket(Ticket::new(&self.state, State::find_queue))
     }
 
-    /// Waits in turn until `bound` for a connection, or for a permit to open one.
+    /// Waits in the queue until `bound` for a connection, or for a permit to open one.
     pub(crate) async fn dedicated_in_turn(
         &self,
         ticket: &mut DedicatedTicket<'_>,
@@ -130,7 +130,7 @@ impl Shard {
         }
     }
 
-    /// Why a wait for a connection of one's own was in vain.
+    /// Returns why a wait for a dedicated connection failed.
     fn no_dedicated(&self) -> Error {
         let state = lock(&self.state);
         match &state.connections.dedicated.failure {
@@ -146,9 +146,9 @@ impl Shard {
         }
     }
 
-    // For the tasks behind the connections. Each has a permit.
+    // For the tasks of the connections, each of which has a permit.
 
-    /// The master to open a connection to. `None` when nobody waits for one any more, or the client is closed.
+    /// Returns the master to connect to. `None` when nobody waits any more, or the client is closed.
     pub(crate) async fn wanted_dedicated(&self) -> Option<Arc<CurrentMaster>> {
         wait_for(&self.state, &self.changed, |state| {
             let others = state.connections.dedicated.free.len() + state.connections.dedicated.opening - 1;
@@ -160,7 +160,7 @@ impl Shard {
         .await
     }
 
-    /// Has a connection that was opened serve callers. False when it does not belong to the master that is followed.
+    /// Registers a connection for callers. Returns false if it does not belong to the current master.
     pub(crate) fn register_dedicated(&self, link: &Arc<Link>) -> bool {
         let mut state = lock(&self.state);
         if !state.adopt(link) {
@@ -178,7 +178,7 @@ impl Shard {
         true
     }
 
-    /// A connection has ended; its permit may be used for another.
+    /// Removes a connection that has ended; its permit becomes free.
     pub(crate) fn unregister_dedicated(&self, link: &Arc<Link>) {
         let mut state = lock(&self.state);
         let dedicated = &mut state.connections.dedicated;
@@ -190,8 +190,7 @@ impl Shard {
         self.changed.notify(usize::MAX);
     }
 
-    /// Ends all connections of this generation, also those whose callers wait in a blocking command: their server was
-    /// found dead.
+    /// Ends all connections of this generation, also those with a blocking command: their server is dead.
     pub(crate) fn end_dedicated(&self, generation: Generation, why: &Error) {
         let of_generation = |link: &&Arc<Link>| link.generation == generation;
         let links: Vec<_> =
@@ -199,8 +198,8 @@ impl Shard {
         links.iter().for_each(|link| link.shut(why.clone()));
     }
 
-    /// An attempt to open a connection has failed. With `refused_until`, all who wait are told at once, and nobody tries
-    /// again before this time.
+    /// Records a failed attempt to open a connection. With `refused_until`, all waiting callers fail at once, and
+    /// there is no attempt before this time.
     pub(crate) fn fail_dedicated(&self, error: Error, refused_until: Option<Instant>) {
         let mut state = lock(&self.state);
         let dedicated = &mut state.connections.dedicated;
@@ -211,12 +210,12 @@ impl Shard {
         told.into_iter().for_each(wake);
     }
 
-    /// A permit is not used any more, and no connection with it is open.
+    /// Returns a permit that has no open connection.
     pub(crate) fn release_permit(&self) {
         let mut state = lock(&self.state);
         state.connections.dedicated.permits -= 1;
         state.connections.dedicated.opening -= 1;
-        // Whoever is polled next asks for the permit, if one is wanted.
+        // Another waiting caller takes the permit at its next poll, if one is needed.
         let next = if state.connections.dedicated.lacks() {
             state.connections.dedicated.waiting.call(usize::MAX)
         } else {
@@ -228,7 +227,7 @@ impl Shard {
 }
 
 impl State {
-    /// Whether callers may have connections of their own now, as far as the master is concerned.
+    /// Returns true if the gate lets callers have dedicated connections now.
     fn serves_dedicated(&self) -> bool {
         self.master.is_some() && !self.gate.held
     }
@@ -243,8 +242,8 @@ impl State {
         waiting.call(available)
     }
 
-    /// A free connection that was fenced behind so many give-ups. Older ones end: behind what their servers may still be
-    /// sent on a connection that was given up, nothing is repeated.
+    /// Takes a free connection that was fenced after this many abandonments. Older ones end: commands on an abandoned
+    /// connection may still reach their server, so a retry must not use them.
     fn check_out(&mut self, fences: u64) -> Option<Arc<Link>> {
         if !self.serves_dedicated() {
             return None;
@@ -259,7 +258,7 @@ impl State {
         None
     }
 
-    /// What a caller who waits is told: `None` to go on waiting.
+    /// Returns what a waiting caller gets; `None` to continue waiting.
     fn offer(&mut self, is_served: bool, runtime: &dyn Runtime, fences: u64) -> Option<Result<Offer, Error>> {
         if let Some(why) = &self.closed {
             return Some(Err(why.clone()));
@@ -270,7 +269,7 @@ impl State {
         if is_served && let Some(link) = self.check_out(fences) {
             return Some(Ok(Offer::Connection(link)));
         }
-        // A shared connection that cannot be made has found out what a new one would.
+        // A shared connection that failed permanently has shown what a new one would return.
         if let Some(permanent_failure) = self.permanent_failure() {
             return Some(Err(permanent_failure));
         }

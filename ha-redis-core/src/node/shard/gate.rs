@@ -1,4 +1,4 @@
-//! What a shard lets through to its master: everything, reads alone, or nothing for now.
+//! Which commands a shard lets through to its master: all, only reads, or none for now.
 
 use super::Shard;
 use crate::conn::link::{Call, Link};
@@ -6,19 +6,19 @@ use crate::error::{Error, Kind};
 use crate::generation::Generation;
 use crate::sync::{lock, wait_for};
 
-/// What is let through. It outlives the connections: each new one is prepared by it.
+/// The state of the gate. It outlives the connections, and each new one takes it over.
 #[derive(Debug, Default)]
 pub(super) struct ShardGate {
-    /// While a failover is under way nothing is sent to the old master.
+    /// Whether commands are held, because a failover is in progress.
     pub(super) held: bool,
-    /// Why nothing but reads is taken.
+    /// Why only reads are allowed.
     read_only: Option<Error>,
-    /// A connection was lost, and the source has yet to say that the master is still the same.
+    /// Whether a connection was lost and the source has not confirmed the master since.
     unconfirmed: bool,
 }
 
 impl ShardGate {
-    /// Another master is followed: what is known of the one before holds no more.
+    /// Resets what applied to the previous master.
     pub(super) fn on_switch(&mut self) {
         (self.held, self.unconfirmed) = (false, false);
     }
@@ -34,13 +34,13 @@ impl ShardGate {
 impl Shard {
     // For callers.
 
-    /// Waits until commands are not held back, or the client is closed.
+    /// Waits until commands are no longer held, or the client is closed.
     pub(crate) async fn released(&self) {
         let is_over = |state: &mut super::State| (!state.gate.held || state.closed.is_some()).then_some(());
         wait_for(&self.state, &self.usable, is_over).await;
     }
 
-    /// Fails for a write while only reads are taken.
+    /// Fails for a write while only reads are allowed.
     pub(crate) fn check_writes(&self, call: Call<'_>) -> Result<(), Error> {
         let read_only = lock(&self.state).gate.read_only.clone();
         match read_only {
@@ -49,16 +49,16 @@ impl Shard {
         }
     }
 
-    // For the source of the topology.
+    // For the topology source.
 
-    /// Sends nothing more for now. What is in flight may finish.
+    /// Holds new commands. Those in flight may finish.
     pub(crate) fn hold(&self) {
         let mut state = lock(&self.state);
         state.gate.held = true;
         state.connections.all().for_each(|link| link.hold());
     }
 
-    /// Goes on sending.
+    /// Ends the hold.
     pub(crate) fn release(&self) {
         let mut state = lock(&self.state);
         state.gate.held = false;
@@ -67,7 +67,7 @@ impl Shard {
         self.notify_all();
     }
 
-    /// Takes only reads for this reason, or, without one, writes as well.
+    /// Allows only reads, for this reason; `None` allows writes again.
     pub(crate) fn restrict(&self, why: Option<Error>) {
         let mut state = lock(&self.state);
         state.gate.read_only = why;
@@ -76,26 +76,26 @@ impl Shard {
         self.notify_all();
     }
 
-    /// The source says that the master is still the same.
+    /// Records that the source confirmed the master.
     pub(crate) fn confirm(&self) {
         lock(&self.state).gate.unconfirmed = false;
         self.changed.notify(usize::MAX);
     }
 
-    /// Waits until the source has said that the master is still the same, if one of its connections was lost.
+    /// Waits until the source has confirmed the master, if one of its connections was lost.
     pub(crate) async fn confirmed(&self) {
         let is_confirmed = |state: &mut super::State| (!state.gate.unconfirmed).then_some(());
         wait_for(&self.state, &self.changed, is_confirmed).await;
     }
 
-    /// The connection was lost: no other is made before the master is confirmed, or another one followed.
+    /// Records a lost connection: no other is made before the master is confirmed or replaced.
     pub(super) fn mark_unconfirmed(&self, generation: Generation) {
         let mut state = lock(&self.state);
         state.gate.unconfirmed |= state.is_current(generation);
     }
 
-    /// A server of this generation says that it is no master: its connections take nothing new, and are
-    /// made anew. True when there were some, so that of many callers who find the same out, one tells of it.
+    /// Drains the connections of this generation, whose server replied that it is not the master, so that they are
+    /// made again. Returns true if there were any, so that only the first of many callers reports it.
     pub(super) fn drain_demoted(&self, generation: Generation) -> bool {
         let state = lock(&self.state);
         let is_demoted = |link: &&std::sync::Arc<Link>| link.generation == generation && link.is_open();

@@ -1,16 +1,16 @@
-//! When the name of a server that says that it is no master is looked up again.
+//! When to look up the name of a server again that is no longer the master.
 
 use std::time::{Duration, Instant};
 
 use crate::config::Jitter;
 use crate::retry::Backoff;
 
-/// Without Sentinels, a server that turned read-only may be behind a name that now leads elsewhere, or soon will. Looking
-/// that up costs all callers a reconnect, so it is done less and less often while nothing comes of it.
+/// Without Sentinels, a server that turned read-only may have a name that now resolves to another address, or soon
+/// will. A look-up costs all callers a reconnect, so it happens less and less often while the address stays the same.
 const LOOKUP_BACKOFF: Backoff =
     Backoff { base: Duration::from_millis(250), cap: Duration::from_secs(5), jitter: Jitter::None };
 
-/// When the name of a server that says that it is no master was looked up again.
+/// The look-ups of the name so far.
 #[derive(Debug, Default)]
 pub(super) struct AddressLookups {
     last: Option<Instant>,
@@ -18,7 +18,7 @@ pub(super) struct AddressLookups {
 }
 
 impl AddressLookups {
-    /// Whether to look it up now. Looks that are far from each other have nothing to do with each other.
+    /// Returns true if a look-up is due now. Demotions that are far apart are unrelated.
     pub(super) fn is_due(&mut self, now: Instant) -> bool {
         let since = self.last.map(|last| now.saturating_duration_since(last));
         if since.is_none_or(|since| since > 2 * LOOKUP_BACKOFF.cap) {

@@ -1,7 +1,7 @@
-//! One shard: its master and replicas, the connections to them, and what callers may do with these now.
+//! One shard: its master and replicas, the connections to them, and which of them callers may use.
 //!
-//! A shard does no I/O. Tasks put connections in, the source of the topology says which master they must belong to, and
-//! callers take them out or wait. A switch of one shard touches no other.
+//! A shard does no I/O. Tasks add connections, the topology source determines the master that they must belong to,
+//! and callers take them or wait. A switch of one shard does not affect the others.
 
 mod dedicated;
 mod gate;
@@ -48,15 +48,15 @@ pub(crate) struct Shard {
     lookups: Mutex<AddressLookups>,
     state: Mutex<State>,
     readable: ReadableSnapshot,
-    /// Callers wait here for a connection that takes commands.
+    /// Notifies callers that wait for a usable connection.
     usable: Event,
-    /// Tasks wait here for another master, for news of a connection attempt, or for the end.
+    /// Notifies tasks of another master, of the result of a connection attempt, and of the end.
     changed: Event,
 }
 
 #[derive(Debug)]
 struct State {
-    /// Why nobody is served any more.
+    /// Why the shard is closed.
     closed: Option<Error>,
     master: Option<Arc<CurrentMaster>>,
     gate: ShardGate,
@@ -70,13 +70,13 @@ struct State {
 /// The connections to the master.
 #[derive(Debug)]
 struct MasterConnections {
-    /// Those that callers share.
+    /// The connections that callers share.
     shared: Vec<Option<Arc<Link>>>,
-    /// Those that serve one caller at a time.
+    /// The connections that serve one caller at a time.
     dedicated: Dedicated,
 }
 
-/// What a shard needs of its client.
+/// What a shard needs from its client.
 #[derive(Clone, Debug)]
 pub(crate) struct ShardContext {
     pub(crate) lifecycle: Arc<Lifecycle>,
@@ -86,8 +86,8 @@ pub(crate) struct ShardContext {
 }
 
 impl Shard {
-    /// A shard with as many shared connections as `config` says, and dedicated ones up to `max_connections` in all. One of
-    /// those is always allowed.
+    /// Creates a shard with the configured number of shared connections, and dedicated ones up to `max_connections`
+    /// in all. One dedicated connection is always allowed.
     pub(crate) fn new(id: ShardId, config: &RedisConfig, context: ShardContext, seed: u64) -> Self {
         let (shared, all) = (config.shared_connections(), config.max_connections());
         let connections = MasterConnections {
@@ -121,7 +121,7 @@ impl Shard {
 
     // For callers.
 
-    /// A connection that takes commands, or why there will be none, if that is known without waiting.
+    /// Returns a connection that takes commands, or why there will be none, if that is known without waiting.
     pub(crate) fn ready_link(&self, shared_index: usize) -> Option<Result<Arc<Link>, Error>> {
         lock(&self.state).usable(shared_index)
     }
@@ -143,7 +143,7 @@ impl Shard {
         }
     }
 
-    /// Why a wait for a connection was in vain.
+    /// Returns why a wait for a connection failed.
     pub(crate) fn nothing_usable(&self) -> Error {
         let message = "no connection to the master could be used in time";
         match &lock(&self.state).failure {
@@ -157,8 +157,8 @@ impl Shard {
         lock(&self.state).closed.clone().map_or(Ok(()), Err)
     }
 
-    /// Waits for the first connection, or for an attempt to fail. With `patient`, only a failure counts that
-    /// another attempt would not mend.
+    /// Waits for the first connection, or for a failed attempt. With `patient`, only a failure counts that another
+    /// attempt cannot fix.
     pub(crate) async fn first_connection(&self, patient: bool) -> Result<(), Error> {
         let failures = lock(&self.state).failures;
         wait_for(&self.state, &self.changed, |state| {
@@ -175,31 +175,31 @@ impl Shard {
         .await
     }
 
-    /// Why there is no connection, if waiting for one is in vain.
+    /// Returns why there will be no connection, if waiting does not help.
     pub(crate) fn permanent_failure(&self) -> Option<Error> {
         lock(&self.state).permanent_failure()
     }
 
-    /// Waits until waiting for a connection is in vain.
+    /// Waits until waiting for a connection no longer helps.
     pub(crate) async fn fails_permanently(&self) {
         wait_for(&self.state, &self.changed, |state| state.permanent_failure().map(drop)).await;
     }
 
-    /// The address of the master that is followed.
+    /// Returns the address of the current master.
     pub(crate) fn master(&self) -> Option<Address> {
         lock(&self.state).master.as_ref().map(|master| master.address.clone())
     }
 
-    /// How many shared connections take commands, and how many there are to be.
+    /// Returns how many shared connections take commands, and how many there should be.
     pub(crate) fn open_shared_connections(&self) -> (usize, usize) {
         let state = lock(&self.state);
         let shared = &state.connections.shared;
         (shared.iter().flatten().filter(|link| link.is_open()).count(), shared.len())
     }
 
-    // For the source of the topology.
+    // For the topology source.
 
-    /// Follows another master: every connection to the one before ends now.
+    /// Switches to another master: every connection to the previous one ends now.
     pub(crate) fn follow(&self, address: Address, address_source: AddressSource) -> Generation {
         let mut state = lock(&self.state);
         let generation = state.master.as_ref().map(|old| old.generation).unwrap_or_default().next();
@@ -217,7 +217,7 @@ impl Shard {
         generation
     }
 
-    /// Who names the master that is followed has changed.
+    /// Records that another source names the current master.
     pub(crate) fn set_address_source(&self, address_source: AddressSource) {
         let mut state = lock(&self.state);
         if let Some(master) = &state.master {
@@ -226,7 +226,7 @@ impl Shard {
         }
     }
 
-    /// Says why there is no connection. Whoever waits for one goes on waiting, unless waiting cannot help.
+    /// Records why there is no connection. Callers that wait continue to wait, unless that cannot help.
     pub(crate) fn fail(&self, error: Error) {
         let mut state = lock(&self.state);
         let is_permanent = error.is_permanent();
@@ -239,9 +239,9 @@ impl Shard {
         }
     }
 
-    // For the tasks that keep shared connections.
+    // For the tasks of shared connections.
 
-    /// Puts a connection in. False when its generation is not the one followed now.
+    /// Adds a connection. Returns false if it does not belong to the current generation.
     pub(crate) fn install(&self, shared_index: usize, link: &Arc<Link>) -> bool {
         let mut state = lock(&self.state);
         if !state.adopt(link) {
@@ -255,7 +255,7 @@ impl Shard {
         true
     }
 
-    /// A connection that was installed has ended.
+    /// Removes a connection that was installed and has ended.
     pub(crate) fn remove(&self, shared_index: usize, link: &Arc<Link>, why: Error) {
         let mut state = lock(&self.state);
         let installed = &mut state.connections.shared[shared_index];
@@ -268,13 +268,13 @@ impl Shard {
         self.changed.notify(usize::MAX);
     }
 
-    /// A connection whose server was silent takes commands again.
+    /// Wakes callers: a connection whose server was silent takes commands again.
     pub(crate) fn on_heard(&self) {
         lock(&self.state).failure = None;
         self.notify_all();
     }
 
-    /// The master to connect to; waits for one. `None` when the client is closed.
+    /// Waits for a master to connect to. `None` when the client is closed.
     pub(crate) async fn current_master(&self) -> Option<Arc<CurrentMaster>> {
         wait_for(&self.state, &self.changed, |state| match state.closed {
             None => state.master.clone().map(Some),
@@ -283,7 +283,7 @@ impl Shard {
         .await
     }
 
-    /// Waits until another master than that of `generation` is followed, or the client is closed.
+    /// Waits until the master of `generation` is replaced, or the client is closed.
     pub(crate) async fn master_changed(&self, generation: Generation) {
         wait_for(&self.state, &self.changed, |state| {
             (!state.is_current(generation) || state.closed.is_some()).then_some(())
@@ -293,7 +293,7 @@ impl Shard {
 
     // Closing.
 
-    /// Takes no new calls; connections end when what is in flight has been answered.
+    /// Refuses new calls; connections end when the calls in flight have been answered.
     pub(crate) fn close(&self, why: &Error) {
         let mut state = lock(&self.state);
         state.closed.get_or_insert_with(|| why.clone());
@@ -303,7 +303,7 @@ impl Shard {
         self.notify_all();
     }
 
-    /// Takes no new calls and ends every connection now.
+    /// Refuses new calls and ends every connection at once.
     pub(crate) fn shut(&self, why: &Error) {
         self.close(why);
         let mut state = lock(&self.state);
@@ -327,13 +327,13 @@ impl State {
         self.master.as_ref().is_some_and(|master| master.generation == generation)
     }
 
-    /// Prepares a new connection to the master for callers. False when it belongs to a master of before.
+    /// Prepares a new connection to the master for callers. Returns false if it belongs to a previous master.
     fn adopt(&self, link: &Link) -> bool {
         self.gate.apply(link);
         self.is_current(link.generation) && self.closed.is_none()
     }
 
-    /// A connection that takes commands, or the reason why waiting for one is in vain.
+    /// Returns a connection that takes commands, or why there will be none, if waiting does not help.
     fn usable(&self, shared_index: usize) -> Option<Result<Arc<Link>, Error>> {
         if let Some(why) = &self.closed {
             return Some(Err(why.clone()));
@@ -345,7 +345,7 @@ impl State {
         }
     }
 
-    /// Why there is no connection, if waiting for one is in vain.
+    /// Returns why there will be no connection, if waiting does not help.
     fn permanent_failure(&self) -> Option<Error> {
         self.failure.clone().filter(Error::is_permanent)
     }
@@ -356,7 +356,7 @@ impl MasterConnections {
         self.shared.iter().flatten().chain(&self.dedicated.open)
     }
 
-    /// All of them, to be ended.
+    /// Takes out all connections, which are to be ended.
     fn take(&mut self) -> Vec<Arc<Link>> {
         let shared = self.shared.iter_mut().filter_map(Option::take);
         shared.chain(self.dedicated.take_open()).collect()

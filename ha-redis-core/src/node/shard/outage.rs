@@ -1,4 +1,4 @@
-//! The account of a time without a master: when it began, when it ended, and what became of calls meanwhile.
+//! The report of a time without a master: when it began and ended, and how calls fared.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -14,27 +14,27 @@ use crate::topology::{CurrentMaster, Input, MonitorEvent};
 /// The first sign of an outage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OutageCause {
-    /// A connection to the master has ended.
+    /// A connection to the master was lost.
     Lost,
-    /// A failover has begun.
+    /// A failover began.
     Announced,
 }
 
-/// Something that a call did while there was no master.
+/// How an outage affected a call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum CallEvent {
-    /// It waited for a connection.
+    /// The call waited for a connection.
     Held,
-    /// One of its attempts was repeated.
+    /// One of its attempts was retried.
     Retried,
     Succeeded,
     Failed(Outcome),
 }
 
-/// The outage under way, if there is one.
+/// The current outage, if there is one.
 #[derive(Debug, Default)]
 pub(crate) struct Outages {
-    /// Whether calls are to be counted, so that nobody takes the lock while all is well.
+    /// Whether calls are to be counted, so that the lock is not taken while all is well.
     counting: AtomicBool,
     current: Mutex<Option<Outage>>,
 }
@@ -46,12 +46,12 @@ struct Outage {
     lost: bool,
     reconnected: Option<(Instant, Address)>,
     first_success: Option<Instant>,
-    /// What is counted.
+    /// The report so far.
     report: FailoverReport,
 }
 
 impl Outages {
-    /// What comes later in the same outage changes nothing.
+    /// Begins an outage. Later signs of the same outage change nothing.
     pub(crate) fn begin(&self, sign: OutageCause, master: &Address, now: Instant) {
         let mut current = lock(&self.current);
         let outage = current.get_or_insert_with(|| Outage {
@@ -63,12 +63,12 @@ impl Outages {
             report: FailoverReport::empty(master),
         });
         outage.lost |= sign == OutageCause::Lost;
-        // It was not over yet.
+        // The outage was not over yet.
         outage.reconnected = None;
         self.counting.store(true, Ordering::Relaxed);
     }
 
-    /// The switch that was announced will not come.
+    /// Ends an announced outage without a report: the switch does not happen.
     pub(crate) fn call_off(&self) {
         let mut current = lock(&self.current);
         if current.take_if(|outage| !outage.lost).is_some() {
@@ -76,7 +76,7 @@ impl Outages {
         }
     }
 
-    /// There is a connection again. True when that ends an outage, which is to be reported soon.
+    /// Records a new connection. Returns true if that ends an outage, which is to be reported soon.
     pub(crate) fn resolve(&self, master: &Address, now: Instant) -> bool {
         let mut current = lock(&self.current);
         let Some(outage) = current.as_mut().filter(|outage| outage.reconnected.is_none()) else {
@@ -104,7 +104,7 @@ impl Outages {
         }
     }
 
-    /// The report, when the outage is over.
+    /// Returns the report when the outage is over.
     pub(crate) fn report(&self) -> Option<FailoverReport> {
         let mut current = lock(&self.current);
         let over = current.take_if(|outage| outage.reconnected.is_some())?;
@@ -121,16 +121,16 @@ impl Outages {
 }
 
 impl Shard {
-    // For the tasks that keep connections.
+    // For the tasks of connections.
 
-    /// There is a connection to the master. True when that ends an outage, which is to be reported soon.
+    /// Records a connection to the master. Returns true if that ends an outage, which is to be reported soon.
     pub(crate) fn on_connected(&self, master: &CurrentMaster, now: Instant) -> bool {
         self.tell_monitor(master.generation, Input::Connected);
         self.events.tell(Event::Connected { address: master.address.clone() });
         self.outages.resolve(&master.address, now)
     }
 
-    /// A connection to the master has ended.
+    /// Records the end of a connection to the master.
     pub(crate) fn on_lost(&self, master: &CurrentMaster, why: Error, now: Instant) {
         if self.source.confirms_master() {
             self.mark_unconfirmed(master.generation);
@@ -142,7 +142,7 @@ impl Shard {
         self.events.tell(Event::Lost { address: master.address.clone(), why });
     }
 
-    /// A server that was taken for the master says that it is none.
+    /// Records that the server of this generation replied that it is not the master.
     pub(crate) fn on_not_master(&self, generation: Generation, now: Instant) {
         let is_due = self.source.names_master() || lock(&self.lookups).is_due(now);
         if is_due && self.drain_demoted(generation) {
@@ -150,7 +150,7 @@ impl Shard {
         }
     }
 
-    /// A new connection has found no master where one was to be.
+    /// Records that a new connection found a server with another role than master.
     pub(crate) fn on_wrong_role(&self, generation: Generation) {
         self.tell_monitor(generation, Input::NotMaster);
     }
@@ -163,28 +163,28 @@ impl Shard {
 
     // For callers.
 
-    /// A call that is not on the common path tells what it does.
+    /// Counts a call that an outage affected.
     pub(crate) fn on_call(&self, event: CallEvent, now: impl FnOnce() -> Instant) {
         if self.outages.are_counting() {
             self.outages.record(event, now());
         }
     }
 
-    // For the source of the topology.
+    // For the topology source.
 
-    /// A failover of this master has begun.
+    /// Records that a failover of this master began.
     pub(crate) fn on_failover_begun(&self, now: Instant) {
         if let Some(master) = self.master() {
             self.outages.begin(OutageCause::Announced, &master, now);
         }
     }
 
-    /// The failover that had begun will not come.
+    /// Records that the failover was aborted.
     pub(crate) fn on_failover_abandoned(&self) {
         self.outages.call_off();
     }
 
-    /// The report of an outage that is over.
+    /// Returns the report of an outage that is over.
     pub(crate) fn outage_report(&self) -> Option<FailoverReport> {
         self.outages.report()
     }

@@ -1,4 +1,4 @@
-//! What is known of one replica.
+//! What is known about one replica.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::conn::link::Link;
 use crate::proto::{Position, Replication, Role};
 
-/// A replica that nobody names may say so often that it does not follow the master: after a switch it needs a while to
-/// do so. It is asked four times a second.
+/// How many answers an unlisted replica may send before it follows the master: after a switch that takes a while. It
+/// is asked four times a second.
 const PATIENCE: u32 = 80;
 
 #[derive(Debug, Default)]
@@ -17,31 +17,31 @@ pub(super) struct KnownReplica {
     pub(super) kept: bool,
     pub(super) link: Option<Arc<Link>>,
     account: ReplicationStatus,
-    /// How often it has answered since it was named, or followed the master, last.
+    /// How many answers it has sent since it was last listed, or last followed the master.
     in_vain: u32,
-    /// How long it takes to answer, smoothed.
+    /// Its smoothed latency.
     pub(super) latency: Option<Duration>,
 }
 
-/// What others say of it.
+/// How the source lists it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum ListedStatus {
     #[default]
     Well,
     Down,
-    /// They do not name it, which says nothing against it by itself: Sentinels that are reset, for one, name no replica
-    /// for ten seconds.
+    /// The source does not list it, which alone does not disqualify it: Sentinels that are reset, for example, list
+    /// no replicas for ten seconds.
     Unlisted,
-    /// It is no replica of this master any more.
+    /// It is no longer a replica of this master.
     Gone,
 }
 
-/// What it says of itself.
+/// What the replica reports about itself.
 #[derive(Debug, Default)]
 enum ReplicationStatus {
     #[default]
     NotAsked,
-    /// That it follows a master; or what stands against reading from it.
+    /// It follows a master, or there is a reason not to read from it.
     Follows {
         history: String,
         lag_bytes: Option<u64>,
@@ -56,7 +56,7 @@ pub(super) enum Eligibility<'a> {
         latency: Duration,
         link: &'a Arc<Link>,
     },
-    /// Something was not found out yet.
+    /// Some of it is not known yet.
     Unknown,
     Ineligible(String),
 }
@@ -74,12 +74,12 @@ impl KnownReplica {
     }
 
     pub(super) fn answered(&mut self, answer: &Replication, latency: Duration, master: Option<&Position>) {
-        // A quarter of the difference at a time: one slow answer does not count for much.
+        // Count a quarter of the difference: one slow answer matters little.
         self.latency = Some(self.latency.map_or(latency, |before| (before * 3 + latency) / 4));
         self.account = match answer {
             Replication { role: Role::Replica, link_up: true, position, .. } => {
-                // The master was asked before. What it has written since does not count, so that replicas which
-                // are up to date do not seem to lag.
+                // The master was asked before. Its later writes do not count, so that replicas that are up to date do
+                // not seem to lag.
                 let master = master.filter(|master| master.history == position.history);
                 let lag_bytes = master.map(|master| master.offset.saturating_sub(position.offset));
                 ReplicationStatus::Follows { history: position.history.clone(), lag_bytes }
@@ -100,7 +100,7 @@ impl KnownReplica {
         self.account = ReplicationStatus::Ineligible(why);
     }
 
-    /// How far it is behind, where that is known.
+    /// Returns how far it is behind, if that is known.
     pub(super) fn lag_bytes(&self) -> Option<u64> {
         match &self.account {
             ReplicationStatus::Follows { lag_bytes, .. } => *lag_bytes,
@@ -108,7 +108,8 @@ impl KnownReplica {
         }
     }
 
-    /// Why no connection to it is wanted. One that nobody names is to follow the master, on a connection that there is.
+    /// Returns why no connection to it is wanted. An unlisted replica must follow the master on an existing
+    /// connection.
     pub(super) fn objection(&self) -> Option<&'static str> {
         match self.listed_status {
             ListedStatus::Well => None,
@@ -122,7 +123,7 @@ impl KnownReplica {
         if let Some(objection) = self.objection() {
             return Eligibility::Ineligible(objection.to_owned());
         }
-        // One that is at its end takes nothing new.
+        // A link that is ending takes no new commands.
         let link = self.link.as_ref().filter(|link| link.is_open());
         match (&self.account, master, link, self.latency) {
             (ReplicationStatus::Ineligible(why), ..) => Eligibility::Ineligible(why.clone()),
@@ -171,7 +172,7 @@ mod tests {
         KnownReplica { link: Some(Arc::new(link)), ..KnownReplica::default() }
     }
 
-    /// The lag of one that may be read from, or the reason why it may not.
+    /// Returns the lag of an eligible replica, or why it is not eligible.
     fn judge(member: &KnownReplica, master: &Position, max_lag: Option<u64>) -> Result<u64, String> {
         match member.eligibility(Some(master), max_lag) {
             Eligibility::Eligible { lag_bytes, .. } => Ok(lag_bytes),
@@ -208,7 +209,7 @@ mod tests {
             Some(&position("a", 9)),
         );
         assert!(judge(&member, &position("a", 9), None).unwrap_err().contains("another master"));
-        // It is known to follow this one, but not how far it is behind.
+        // It follows this master, but its lag is not known.
         assert_eq!(judge(&member, &position("b", 9), None), Err("unknown".to_owned()));
     }
 

@@ -1,7 +1,7 @@
-//! The replicas that may be read from: which there are, what is known of each, and which of them callers may use now.
+//! The replicas that may be read from: which there are, what is known about each, and which of them callers may use.
 //!
-//! A replica may be read from while it says that its link to its master is up, has the history of the master that is
-//! followed, and lags no more than is allowed. So a switch ends all reads until the replicas have followed it.
+//! A replica may be read from while it reports that its link to its master is up, has the history of the current
+//! master, and lags no more than is allowed. So a switch ends all reads until the replicas follow the new master.
 
 mod known_replica;
 mod readable;
@@ -26,28 +26,28 @@ pub(super) use readable::ReadableSnapshot;
 
 use known_replica::{Eligibility, KnownReplica, ListedStatus};
 
-/// The replicas of the master that is followed.
+/// The replicas of the current master.
 #[derive(Debug, Default)]
 pub(super) struct Replicas {
     preferred: Vec<ReplicaPattern>,
     max_lag: Option<u64>,
-    /// Whether anybody has said which there are.
+    /// Whether the source has listed them.
     listed: bool,
-    /// Whether it was told that there are more than are read from.
+    /// Whether a warning about too many replicas was logged.
     told_of_more: bool,
     members: BTreeMap<Address, KnownReplica>,
-    /// How far the master was when it answered last.
+    /// The replication position of the master in its last answer.
     master: Option<Position>,
     /// Why it has not answered since.
     missed: Option<String>,
-    /// Grows when all replicas are to be asked anew, at once.
+    /// Grows when all replicas are to be asked again at once.
     round: u64,
 }
 
 impl Shard {
     // For callers.
 
-    /// Waits for a replica that `choice` wants.
+    /// Waits for a replica that `choice` selects.
     pub(crate) async fn replica(&self, choice: &dyn ReplicaChoice) -> Result<Arc<Link>, Error> {
         loop {
             let listener = self.usable.listen();
@@ -55,7 +55,7 @@ impl Shard {
             if let Some(link) = self.readable.load().choose(choice, self.readable.next_choice()) {
                 return Ok(link);
             }
-            // Replicas are learned of from a master that cannot be asked, or by way of a source that cannot.
+            // The replicas are listed by a master, or by way of a source, that cannot be reached.
             if let Some(failure) = self.permanent_failure() {
                 return Err(failure);
             }
@@ -63,17 +63,17 @@ impl Shard {
         }
     }
 
-    /// Waits until it is known of every replica whether it may be read from.
+    /// Waits until the health of every replica is known.
     pub(crate) async fn replicas_judged(&self) {
         wait_for(&self.state, &self.usable, |state| state.replicas.are_judged().then_some(())).await;
     }
 
-    /// Why no replica can be read from: of each, its own reason.
+    /// Returns why no replica can be read from, with the reason for each.
     pub(crate) fn replica_account(&self) -> String {
         lock(&self.state).replicas.account()
     }
 
-    /// The replicas that the source lists.
+    /// Returns the replicas that the source lists.
     pub(crate) fn listed_replicas(&self) -> Vec<Replica> {
         let state = lock(&self.state);
         let members = state.replicas.members.iter();
@@ -85,7 +85,7 @@ impl Shard {
         listed.collect()
     }
 
-    /// Adds to a topology what was measured.
+    /// Adds the measurements to a topology.
     pub(crate) fn measured(&self, mut topology: Topology) -> Topology {
         let state = lock(&self.state);
         for replica in &mut topology.replicas {
@@ -96,9 +96,9 @@ impl Shard {
         topology
     }
 
-    // For whoever knows the topology.
+    // For the tasks that know the topology.
 
-    /// Says which replicas the master has, and which of them are well.
+    /// Records the master's replicas, and which of them are up.
     pub(crate) fn list_replicas(&self, listed: Vec<Replica>) {
         let mut state = lock(&self.state);
         let master = state.master.as_ref().map(|master| master.address.clone());
@@ -107,7 +107,7 @@ impl Shard {
         self.renew(state);
     }
 
-    /// Says how far the master of a generation is.
+    /// Records the replication position of the master of a generation.
     pub(crate) fn place_master(&self, generation: Generation, position: Position) {
         let mut state = lock(&self.state);
         if state.master.as_ref().is_some_and(|master| master.generation == generation) {
@@ -121,8 +121,8 @@ impl Shard {
         }
     }
 
-    /// Says why the master of a generation did not say how far it is; `None` when there was no connection to ask on. It
-    /// counts as it was: a replica cannot fall behind a master that is gone.
+    /// Records why the position of the master of a generation is not known; the generation is `None` when there was
+    /// no connection. The last position stays valid: a replica cannot fall behind a master that is gone.
     pub(crate) fn miss_master(&self, generation: Option<Generation>, why: &str) {
         let mut state = lock(&self.state);
         let followed = state.master.as_ref().map(|master| master.generation);
@@ -135,7 +135,7 @@ impl Shard {
 
     // For the tasks that keep connections to replicas.
 
-    /// Waits for replicas that no task keeps a connection to, and takes it that there will be one now.
+    /// Waits for replicas without a task, and marks them as having one.
     pub(crate) async fn unkept_replicas(&self) -> Vec<Address> {
         wait_for(&self.state, &self.changed, |state| {
             let unkept = state.replicas.members.iter_mut().filter(|(_, member)| !member.kept);
@@ -148,7 +148,7 @@ impl Shard {
         .await
     }
 
-    /// Waits until a connection to the replica is wanted. False when none ever will be: it is none any more.
+    /// Waits until a connection to the replica is wanted. Returns false if it is no longer a replica.
     pub(crate) async fn wait_until_replica_wanted(&self, address: &Address) -> bool {
         wait_for(&self.state, &self.changed, |state| {
             let wanted = state.replicas.wants(address);
@@ -169,7 +169,7 @@ impl Shard {
         wait_for(&self.state, &self.changed, |state| (!state.replicas.wants(address)).then_some(())).await;
     }
 
-    /// Puts a connection to a replica in. False when none is wanted.
+    /// Adds a connection to a replica. Returns false if none is wanted.
     pub(crate) fn admit_replica(&self, link: &Arc<Link>) -> bool {
         let mut state = lock(&self.state);
         if state.closed.is_some() || !state.replicas.wants(&link.address) {
@@ -182,7 +182,7 @@ impl Shard {
         true
     }
 
-    /// A replica has answered, after `latency`. Returns whether it may be read from.
+    /// Records an answer of a replica, after `latency`. Returns true if it may be read from.
     pub(crate) fn replica_answered(
         &self,
         address: &Address,
@@ -198,7 +198,7 @@ impl Shard {
         fit
     }
 
-    /// A replica cannot be read from, for this reason.
+    /// Records why a replica cannot be read from.
     pub(crate) fn replica_failed(&self, address: &Address, why: impl Into<String>) {
         let mut state = lock(&self.state);
         if let Some(member) = state.replicas.members.get_mut(address) {
@@ -207,7 +207,7 @@ impl Shard {
         }
     }
 
-    /// A connection that was admitted has ended.
+    /// Removes a connection that has ended.
     pub(crate) fn replica_ended(&self, link: &Arc<Link>, why: &Error) {
         let mut state = lock(&self.state);
         if let Some(member) = state.replicas.members.get_mut(&link.address)
@@ -219,12 +219,12 @@ impl Shard {
         self.renew(state);
     }
 
-    /// The round of questions that is under way.
+    /// Returns the current round of queries.
     pub(crate) fn replica_round(&self) -> u64 {
         lock(&self.state).replicas.round
     }
 
-    /// Waits until another round than `round` is under way.
+    /// Waits until another round than `round` begins.
     pub(crate) async fn replica_round_after(&self, round: u64) {
         wait_for(&self.state, &self.changed, |state| (state.replicas.round > round).then_some(())).await;
     }
@@ -238,7 +238,7 @@ impl Shard {
         .await;
     }
 
-    /// Finds out who may be read from, and tells those who wait. Ends connections that are not wanted.
+    /// Updates the readable replicas and notifies waiting callers. Ends connections that are not wanted.
     fn renew(&self, state: MutexGuard<'_, State>) {
         self.readable.store(state.replicas.readable());
         let unwanted = state.replicas.unwanted();
@@ -246,7 +246,7 @@ impl Shard {
         for (link, listed_status, objection) in unwanted {
             let why = Error::new(Kind::Lost, format!("{}: {objection}", link.address));
             match listed_status {
-                // What it owes may never come, and others can answer it.
+                // Its outstanding replies may never come, and other servers can answer.
                 ListedStatus::Down => link.shut(why),
                 _ => link.drain(why),
             }
@@ -266,7 +266,7 @@ impl Replicas {
         self.members.values().filter_map(|member| member.link.as_ref())
     }
 
-    /// Another master is followed. What the replicas said was about the one before.
+    /// Resets what the replicas reported about the previous master.
     pub(super) fn on_switch(&mut self, master: &Address) -> Option<Arc<Link>> {
         (self.master, self.missed) = (None, None);
         self.round += 1;
@@ -276,7 +276,7 @@ impl Replicas {
         })
     }
 
-    /// The connection to the master was lost: its replicas may have lost it, too.
+    /// Asks all replicas again: the connection to the master was lost, and they may have lost it too.
     pub(super) fn ask_anew(&mut self) {
         self.round += 1;
     }
@@ -285,7 +285,7 @@ impl Replicas {
         self.members.get(address).is_some_and(|member| member.objection().is_none())
     }
 
-    /// The connections that are not wanted any more, and why.
+    /// Returns the connections that are not wanted any more, and why.
     fn unwanted(&self) -> Vec<(Arc<Link>, ListedStatus, &'static str)> {
         let unwanted = self.members.values().filter_map(|member| {
             let objection = member.objection()?;
@@ -306,7 +306,7 @@ impl Replicas {
         for address in listed.keys() {
             self.members.entry(address.clone()).or_default();
         }
-        // One that nobody keeps a connection to can simply be forgotten; the others' tasks forget them.
+        // Members without a task can be removed here; the others are removed by their tasks.
         self.members.retain(|address, member| member.kept || listed.contains_key(address));
         for (address, member) in &mut self.members {
             member.stands(match listed.get(address) {
@@ -318,7 +318,7 @@ impl Replicas {
         }
     }
 
-    /// Those that may be read from now.
+    /// Returns the replicas that may be read from now.
     pub(super) fn readable(&self) -> Readable {
         let mut readable = Readable::default();
         for (address, member) in &self.members {
@@ -339,7 +339,7 @@ impl Replicas {
             matches!(member.eligibility(self.master.as_ref(), self.max_lag), Eligibility::Unknown)
         };
         let found_out = self.listed && !self.members.values().any(unknown);
-        // Waiting does not help against a master that does not answer.
+        // Waiting does not help if the master does not answer.
         found_out || (self.master.is_none() && self.missed.is_some())
     }
 

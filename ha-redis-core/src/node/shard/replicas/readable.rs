@@ -1,4 +1,4 @@
-//! The replicas that may be read from now: what callers choose from, without a lock while it stays the same.
+//! The replicas that may be read from now: callers choose from them without a lock while they stay the same.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,14 +8,14 @@ use crate::node::shard::Shard;
 use crate::replica_choice::{ReplicaCandidate, ReplicaChoice, SelectionContext};
 use crate::sync::{Seen, Snapshot};
 
-/// The replicas that may be read from, and their connections, in the same order.
+/// The replicas that may be read from, and their connections in the same order.
 #[derive(Debug, Default)]
 pub(crate) struct Readable {
     candidates: Vec<ReplicaCandidate>,
     links: Vec<Arc<Link>>,
 }
 
-/// What of it holds now, and how often a choice was made from it.
+/// The current set, and how often a choice was made from it.
 #[derive(Debug)]
 pub(in crate::node::shard) struct ReadableSnapshot {
     current: Snapshot<Readable>,
@@ -42,12 +42,12 @@ impl ReadableSnapshot {
 }
 
 impl Shard {
-    /// What may be read from, for a handle to look at from call to call.
+    /// Returns the readable replicas, for a handle to look at from call to call.
     pub(crate) fn readable(&self) -> Seen<Readable> {
         Seen::of(&self.readable.current)
     }
 
-    /// The connection of the replica that `choice` wants, but not `avoided`.
+    /// Returns the connection of the replica that `choice` selects, excluding `avoided`.
     pub(crate) fn choose_replica(
         &self,
         seen: &mut Seen<Readable>,
@@ -61,7 +61,7 @@ impl Shard {
         }
     }
 
-    /// Whether the replica behind `link` may be read from now.
+    /// Returns true if the replica behind `link` may be read from now.
     pub(crate) fn is_readable(&self, link: &Arc<Link>) -> bool {
         self.readable.load().links.iter().any(|readable| Arc::ptr_eq(readable, link))
     }

@@ -1,4 +1,4 @@
-//! The client: what a service keeps for as long as it runs.
+//! The client, which a service keeps for as long as it runs.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use crate::tasks::start::start;
 use crate::time::{Elapsed, sleep_until, until};
 use crate::topology::{SourceKind, Topology, TopologySource};
 
-/// How long [`Client::close`] waits for sockets to close that have nothing left to wait for.
+/// How long [`Client::close`] waits for sockets to close that have nothing else to wait for.
 const CLOSING: Duration = Duration::from_secs(1);
 
 /// A client of one Redis server, or of the master that Sentinels name. It creates the handles that callers use.
@@ -63,8 +63,8 @@ impl Client {
         Self { core: Arc::new(ClientGuard::new(Core::new(config, runtime, None))) }
     }
 
-    /// As [`Client::new`], for the master and replicas that `source` tells of, in place of an address or Sentinels in the
-    /// configuration.
+    /// Returns a client as [`Client::new`] does, for the master and the replicas that `source` returns, instead of an
+    /// address or Sentinels in the configuration.
     pub fn with_topology_source(
         config: RedisConfig,
         runtime: Arc<dyn Runtime>,
@@ -258,7 +258,7 @@ impl Client {
     {
         let budget = || self.core.budget.take();
         let shared_index = self.core.next_shared_connection();
-        // What an attempt before has sent may still reach the server.
+        // The commands of the previous attempt may still reach the server.
         let mut is_repeat = false;
         let attempt = || {
             let fences = if std::mem::replace(&mut is_repeat, true) { self.core.fences.count() } else { 0 };
@@ -366,13 +366,13 @@ impl Client {
         }
     }
 
-    /// What the server says of itself: by ROLE, or by INFO where that is refused.
+    /// Returns the topology that the server reports: by ROLE, or by INFO where ROLE is refused.
     async fn server_topology(&self) -> Result<Topology, Error> {
         let server = self.core.config.address();
         let no_role = match self.ask(cmd("ROLE")).await? {
             Ok(role) => {
                 let topology = Topology::from_role(&role, server, self.core.data.secrets());
-                // It may list more replicas than there can be.
+                // The server may list more replicas than there can be.
                 drop_values(vec![role]);
                 return Ok(topology);
             }
@@ -395,7 +395,7 @@ impl Client {
         Err(Error::new(kind, message).with_outcome(Outcome::NotApplied))
     }
 
-    /// Asks one thing; or what the server said that does not have it, or not for this user.
+    /// Sends one command; returns the server's error if it lacks the command or refuses it to this user.
     async fn ask(&self, question: Cmd) -> Result<Result<Value, ServerError>, Error> {
         match self.connection().request(&question).await.map_err(Error::from_redis)? {
             Value::ServerError(error) if !will_pass(&error) => Ok(Err(error)),
@@ -443,8 +443,8 @@ impl Client {
     }
 }
 
-/// The error in a reply that says that the server serves nobody now. A question that this user may not ask, or that the
-/// server does not know, is answered by any error.
+/// Returns the error of a reply if it means that the server serves nobody now. Other errors are answers: the user may
+/// lack a permission, or the server a command.
 fn bad_state(reply: &Value) -> Option<Error> {
     match reply {
         Value::ServerError(error) if will_pass(error) => {

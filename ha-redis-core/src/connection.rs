@@ -91,7 +91,7 @@ impl Connection {
         self.with_retry_policy(RetryPolicy::never())
     }
 
-    /// The same connection for calls that tell of a refusal also when it may pass.
+    /// Returns the handle for calls that report refusals immediately, even temporary ones.
     pub(crate) fn without_refusal_waits(mut self) -> Self {
         self.caller.options_mut().waits_for_refusals = false;
         self
@@ -122,7 +122,7 @@ impl Connection {
     }
 }
 
-/// A command on its way. By hand, as [`CallFuture`] is.
+/// A command in flight. A hand-written future, like [`CallFuture`].
 struct Requesting<'a>(CallFuture<'a>);
 
 impl Future for Requesting<'_> {
@@ -137,7 +137,7 @@ impl Future for Requesting<'_> {
     }
 }
 
-/// The values that a pipeline's caller gets.
+/// Returns the values for the caller of a pipeline.
 pub(crate) async fn values(pipeline: &Pipeline, reply: Reply) -> RedisResult<Vec<Value>> {
     let replies = match reply {
         Reply::Many(replies) => replies,
@@ -173,7 +173,7 @@ impl redis::aio::ConnectionLike for Connection {
         offset: usize,
         count: usize,
     ) -> redis::RedisFuture<'a, Vec<Value>> {
-        // redis-rs asks for what `request_pipeline` returns: all replies, or EXEC's alone.
+        // redis-rs expects what `request_pipeline` returns: all replies, or only that of EXEC.
         debug_assert!(cmd.is_transaction() || (offset == 0 && count == cmd.len()));
         Box::pin(self.request_pipeline(cmd))
     }

@@ -129,7 +129,7 @@ impl DedicatedConnection {
                     let why = unresponsive(&self.borrowed.link().address, timeout);
                     return Err(why.with_outcome(Outcome::NotSent));
                 }
-                // A failover is under way: it ends this connection, or is aborted.
+                // A failover is in progress: it ends this connection, or is aborted.
                 Err(Failure::NotSubmitted(SubmitError::Held)) => {
                     let released = until(&*self.core.runtime, bound, self.shard.released()).await;
                     if released.is_err() || self.core.runtime.now() >= bound {
@@ -140,7 +140,7 @@ impl DedicatedConnection {
         }
     }
 
-    /// Whether the call is to be sent again: it was refused for a reason that passes, and that has been waited for.
+    /// Returns true if the call should be sent again: the refusal was temporary, and its wait is over.
     async fn wait_out(
         &self,
         call: Call<'_>,
@@ -152,11 +152,12 @@ impl DedicatedConnection {
         let core = &self.core;
         let generation = self.borrowed.link().generation;
         if refusal.elsewhere {
-            // What this caller has found out is of use to all. Its connection stays where it is.
+            // Share what this call found out. Its own connection stays where it is.
             self.shard.on_not_master(generation, core.runtime.now());
             return false;
         }
-        // A refused EXEC has forgotten what WATCH watched, and what was queued: sent again, it would be another transaction.
+        // A refused EXEC has dropped the watched keys and the queued commands: sent again, it would be another
+        // transaction.
         if refusal.ran > Safety::ReadOnly || self.borrowed.tainted {
             return false;
         }
@@ -175,7 +176,7 @@ impl DedicatedConnection {
         reply_bound: ReplyBound,
         bound: Instant,
     ) -> Attempt {
-        // An earlier call may be owed its reply still, which comes before that to this one.
+        // An earlier call may still have a reply outstanding, which arrives first.
         let owed = std::mem::replace(&mut self.borrowed.busy, true);
         let link = self.borrowed.link();
         let attempt = exchange_in_turn(link, slot, call, reply_bound, &self.core, bound).await;
@@ -189,7 +190,7 @@ impl DedicatedConnection {
         attempt
     }
 
-    /// Has a call sent whose reply nobody waits for.
+    /// Sends a call without waiting for its reply.
     async fn send(
         &mut self,
         call: Call<'_>,

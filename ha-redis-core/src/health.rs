@@ -1,4 +1,4 @@
-//! Whether a client could serve a call now.
+//! Whether a client can serve a call now.
 
 use std::time::Duration;
 
@@ -6,21 +6,21 @@ use crate::address::Address;
 use crate::error::Error;
 use crate::proto::Role;
 
-/// What a health check found.
+/// The result of a health check.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Health {
-    /// The master that the client follows, when it knows one.
+    /// The current master, if it is known.
     pub master: Option<Address>,
-    /// How long the master took to answer a PING, be it with an error; `None` when it did not.
+    /// How long the master took to answer a PING, even with an error; `None` if it did not answer.
     pub latency: Option<Duration>,
-    /// What the server says that it is; `None` when it did not say so, for example since the user may not run ROLE.
+    /// The role that the server reports; `None` if it reported none, for example because the user may not run ROLE.
     pub role: Option<Role>,
-    /// How many of the connections that the handles share are open.
+    /// The number of open shared connections.
     pub open_connections: usize,
-    /// How many there are to be.
+    /// The number of shared connections that there should be.
     pub expected_connections: usize,
-    /// How many connections for one caller each are open: of blocking commands, and of
+    /// The number of open dedicated connections: those of blocking commands, and of
     /// [`Client::dedicated`](crate::Client::dedicated).
     pub dedicated_connections: usize,
     /// Why the check failed.
@@ -28,8 +28,8 @@ pub struct Health {
 }
 
 impl Health {
-    /// Returns true if the master answered and serves callers. A master that loads its data, or is busy with a script,
-    /// answers and does not serve. A refused `PING` is an answer, too.
+    /// Returns true if the master answered and serves callers. A master that is loading its data or is busy with a
+    /// script answers without serving. A refused `PING` counts as an answer.
     pub fn is_healthy(&self) -> bool {
         self.latency.is_some() && self.error.is_none()
     }

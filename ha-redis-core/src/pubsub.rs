@@ -1,4 +1,4 @@
-//! What a user holds to receive what others publish.
+//! The handles for receiving published messages.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -68,8 +68,8 @@ pub struct PubSub {
     stream: PubSubStream,
 }
 
-/// The half of a [`PubSub`] that subscribes. Its methods are those of `PubSub`, with the same errors and the same
-/// cancellation safety. Clones are for the same subscriber.
+/// The half of a [`PubSub`] that subscribes. Its methods are those of `PubSub`, with the same errors and cancellation
+/// safety. Clones belong to the same subscriber.
 #[derive(Clone, Debug)]
 pub struct PubSubSink {
     core: Arc<ClientGuard>,
@@ -81,13 +81,13 @@ pub struct PubSubSink {
 #[derive(Debug)]
 pub struct PubSubStream {
     inbox: Arc<Inbox>,
-    /// Keeps the client going, and the task that has the connection.
+    /// Keeps the client running, and the task of the connection.
     _sink: PubSubSink,
     _reader: Sender<()>,
 }
 
 impl PubSub {
-    /// Starts a subscriber, and waits for its connection.
+    /// Starts a subscriber and waits for its connection.
     pub(crate) async fn open(core: &Arc<ClientGuard>) -> Result<Self, Error> {
         start(core, None).await?;
         core.lifecycle.check_open()?;
@@ -102,12 +102,13 @@ impl PubSub {
         Ok(Self { sink, stream })
     }
 
-    /// Parts what subscribes from what reads.
+    /// Splits it into the subscribing and the reading half.
     pub fn split(self) -> (PubSubSink, PubSubStream) {
         (self.sink, self.stream)
     }
 
-    /// The next message or other event, in order; `None` when the client is closed and all has been read.
+    /// Returns the next message or other event, in order; `None` when the client is closed and everything has been
+    /// read.
     pub async fn next(&mut self) -> Option<PubSubEvent> {
         self.stream.next().await
     }
@@ -120,7 +121,7 @@ impl PubSub {
         self.sink.subscribe(channels).await
     }
 
-    /// Ends subscriptions to channels. Messages that have come before can still be read.
+    /// Ends subscriptions to channels. Messages that arrived before can still be read.
     ///
     /// # Errors
     /// See [`PubSub`](PubSub#errors).
@@ -128,7 +129,7 @@ impl PubSub {
         self.sink.unsubscribe(channels).await
     }
 
-    /// Subscribes to all channels whose names match patterns, such as `news.*`.
+    /// Subscribes to all channels whose names match the patterns, such as `news.*`.
     ///
     /// # Errors
     /// See [`PubSub`](PubSub#errors).
@@ -136,7 +137,7 @@ impl PubSub {
         self.sink.psubscribe(patterns).await
     }
 
-    /// Ends subscriptions to patterns, each as it was written.
+    /// Ends subscriptions to patterns, which must be written as they were subscribed.
     ///
     /// # Errors
     /// See [`PubSub`](PubSub#errors).
@@ -144,7 +145,7 @@ impl PubSub {
         self.sink.punsubscribe(patterns).await
     }
 
-    /// Subscribes to shard channels, to which `SPUBLISH` publishes. They came with Redis 7.
+    /// Subscribes to shard channels, to which `SPUBLISH` publishes. Needs Redis 7.
     ///
     /// # Errors
     /// See [`PubSub`](PubSub#errors).
@@ -170,7 +171,7 @@ impl Stream for PubSub {
 }
 
 impl PubSubStream {
-    /// As [`PubSub::next`].
+    /// See [`PubSub::next`].
     pub async fn next(&mut self) -> Option<PubSubEvent> {
         StreamExt::next(self).await
     }
@@ -185,7 +186,7 @@ impl Stream for PubSubStream {
 }
 
 impl PubSubSink {
-    /// As [`PubSub::subscribe`].
+    /// See [`PubSub::subscribe`].
     ///
     /// # Errors
     /// See [`PubSub`](PubSub#errors).
@@ -193,7 +194,7 @@ impl PubSubSink {
         self.ask(Verb::Subscribe, Scope::Channel, channels.to_redis_args()).await
     }
 
-    /// As [`PubSub::unsubscribe`].
+    /// See [`PubSub::unsubscribe`].
     ///
     /// # Errors
     /// See [`PubSub`](PubSub#errors).
@@ -201,7 +202,7 @@ impl PubSubSink {
         self.ask(Verb::Unsubscribe, Scope::Channel, channels.to_redis_args()).await
     }
 
-    /// As [`PubSub::psubscribe`].
+    /// See [`PubSub::psubscribe`].
     ///
     /// # Errors
     /// See [`PubSub`](PubSub#errors).
@@ -209,7 +210,7 @@ impl PubSubSink {
         self.ask(Verb::Subscribe, Scope::Pattern, patterns.to_redis_args()).await
     }
 
-    /// As [`PubSub::punsubscribe`].
+    /// See [`PubSub::punsubscribe`].
     ///
     /// # Errors
     /// See [`PubSub`](PubSub#errors).
@@ -217,7 +218,7 @@ impl PubSubSink {
         self.ask(Verb::Unsubscribe, Scope::Pattern, patterns.to_redis_args()).await
     }
 
-    /// As [`PubSub::ssubscribe`].
+    /// See [`PubSub::ssubscribe`].
     ///
     /// # Errors
     /// See [`PubSub`](PubSub#errors).
@@ -225,7 +226,7 @@ impl PubSubSink {
         self.ask(Verb::Subscribe, Scope::ShardChannel, channels.to_redis_args()).await
     }
 
-    /// As [`PubSub::sunsubscribe`].
+    /// See [`PubSub::sunsubscribe`].
     ///
     /// # Errors
     /// See [`PubSub`](PubSub#errors).
@@ -241,7 +242,7 @@ impl PubSubSink {
         self.order(verb, scope, names).await.map_err(|error| error.during(what))
     }
 
-    /// Hands an order to the task that has the connection, and waits until it is carried out.
+    /// Sends a request to the task of the connection, and waits for its outcome.
     async fn order(&self, verb: Verb, scope: Scope, names: Vec<Vec<u8>>) -> Result<(), Error> {
         let config = &self.core.config;
         let patience = config.failover_wait() + config.socket_timeout();

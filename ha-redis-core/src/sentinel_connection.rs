@@ -16,25 +16,25 @@ use crate::tasks::start::start;
 use crate::time::{Elapsed, until};
 use crate::topology::AddressSource;
 
-/// A connection to one of the Sentinels, from [`Client::sentinel_connection`](crate::Client::sentinel_connection), for
-/// `SENTINEL CKQUORUM`, `SENTINEL MASTERS` and all else that a Sentinel can be asked. With a runtime crate it
-/// implements [`redis::aio::ConnectionLike`](https://docs.rs/redis/latest/redis/aio/trait.ConnectionLike.html), so that
-/// `redis::cmd` works on it.
+/// A connection to one of the Sentinels, from [`Client::sentinel_connection`](crate::Client::sentinel_connection),
+/// for `SENTINEL CKQUORUM`, `SENTINEL MASTERS` and other commands of Sentinel. With a runtime crate it implements
+/// [`redis::aio::ConnectionLike`](https://docs.rs/redis/latest/redis/aio/trait.ConnectionLike.html), so `redis::cmd`
+/// works on it.
 ///
-/// It asks the Sentinel at [`address`](Self::address) for as long as that one answers. At first that is the one that
-/// answered the client first. When it fails, the next one that can be reached takes its place: for the same call if its
-/// command was not sent or changes nothing (as `CKQUORUM` and `MASTERS`), for the next call otherwise (as `FAILOVER`).
-/// Every connection is bounded by `sentinel_socket_connect_timeout`, every reply by `sentinel_socket_timeout`.
+/// It uses the Sentinel at [`address`](Self::address) for as long as that one answers; the first is the one that
+/// answered the client first. When it fails, the next reachable one replaces it: for the same call if its command was
+/// not sent or changes nothing (such as `CKQUORUM` and `MASTERS`), otherwise for the next call (such as `FAILOVER`).
+/// Connecting is bounded by `sentinel_socket_connect_timeout`, and each reply by `sentinel_socket_timeout`.
 ///
-/// Sentinels know no transactions, and subscriptions are not for this connection: both are refused.
+/// Sentinel has no transactions, and subscriptions do not work on this connection: both are refused.
 ///
 /// # Cancellation safety
-/// A call that is dropped before its end may or may not run on the Sentinel; a later call never sees its reply.
+/// A call that is dropped before its end may or may not run on the Sentinel. A later call never sees its reply.
 #[cfg_attr(docsrs, doc(cfg(feature = "sentinel")))]
 pub struct SentinelConnection {
     core: Arc<ClientGuard>,
     address: Address,
-    /// `None` after a call without an end.
+    /// `None` after a call that was dropped before its end.
     raw: Option<RawConnection>,
 }
 
@@ -49,25 +49,25 @@ impl SentinelConnection {
         Ok(Self { core: Arc::clone(core), address, raw: Some(raw) })
     }
 
-    /// The Sentinel that was asked last, and will be asked next if it can be.
+    /// Returns the address of the Sentinel that was used last, and is used next if it is reachable.
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// Sends a command. An error that the Sentinel answers with is a [`Value::ServerError`].
+    /// Sends a command. An error reply of the Sentinel is a [`Value::ServerError`].
     ///
     /// # Errors
-    /// When no reply came, or no Sentinel could be reached: see [`Error`].
+    /// Returns an error if no reply came or no Sentinel could be reached: see [`Error`].
     pub async fn request(&mut self, command: &Cmd) -> RedisResult<Value> {
         let mut pipeline = Pipeline::with_capacity(1);
         pipeline.add_command(command.clone());
         self.request_pipeline(&pipeline).await.map(|mut values| values.pop().unwrap_or(Value::Nil))
     }
 
-    /// Sends the commands of a pipeline at once: one value a command.
+    /// Sends the commands of a pipeline at once, and returns one value for each.
     ///
     /// # Errors
-    /// As [`SentinelConnection::request`]; and for an atomic pipeline.
+    /// See [`SentinelConnection::request`]. Atomic pipelines are refused.
     pub async fn request_pipeline(&mut self, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
         if pipeline.is_transaction() {
             return Err(Error::new(Kind::Refused, "a Sentinel knows no transactions").into());
@@ -85,7 +85,7 @@ impl SentinelConnection {
         }
     }
 
-    /// Asks once: on the connection that is there, or else on one to whichever Sentinel can be reached.
+    /// Sends the commands once: on the open connection, or on one to any Sentinel that can be reached.
     async fn ask(&mut self, commands: &[Cmd]) -> Result<Vec<Value>, Error> {
         self.core.lifecycle.check_open()?;
         let mut raw = match self.raw.take() {
@@ -121,7 +121,7 @@ async fn connect(core: &ClientGuard, failed: Option<&Address>) -> Result<(Addres
             Err(closed())
         };
         let attempt = core.sentinels.connect(&address, &AddressSource::SentinelList);
-        // The attempt comes second: it may fail at once, and a closed client is to say that it is closed.
+        // The attempt comes second because it may fail at once, and a closed client must report that it is closed.
         match futures_lite::future::or(closing, attempt).await {
             Ok((raw, _)) => return Ok((address, raw)),
             Err(error) if error.is_closed() => return Err(error),

@@ -1,4 +1,4 @@
-//! The task that asks a user's own source for the topology.
+//! The task that reads the topology from the application's source.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::retry::Backoff;
 use crate::time::sleep;
 use crate::topology::{Input, MonitorEvent, TopologySource};
 
-/// Passes on what the source says, for as long as the client lives.
+/// Passes on the updates of the source for as long as the client lives.
 pub(crate) async fn run(core: Arc<Core>, mut source: Box<dyn TopologySource>) {
     let mut failures = 0;
     loop {

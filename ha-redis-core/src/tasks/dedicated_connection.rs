@@ -1,5 +1,5 @@
-//! The tasks behind connections that serve one caller at a time: each opens a connection for whoever waits first, and
-//! carries it to its end.
+//! The tasks of dedicated connections: each opens a connection for the first waiting caller, and drives it until it
+//! ends.
 
 use std::sync::Arc;
 
@@ -17,21 +17,21 @@ use crate::tasks::shared_connection;
 use crate::time::sleep;
 use crate::topology::CurrentMaster;
 
-/// The right to have one connection, given back when it is dropped.
+/// A permit for one connection, returned when it is dropped.
 pub(crate) struct Permit {
     core: Arc<Core>,
     shard: Arc<Shard>,
-    /// The connection that is open.
+    /// The open connection.
     link: Option<Arc<Link>>,
 }
 
 impl Permit {
-    /// A permit that the pool has offered.
+    /// Takes over a permit that the shard offered.
     pub(crate) fn new(core: &Arc<Core>, shard: &Arc<Shard>) -> Self {
         Self { core: Arc::clone(core), shard: Arc::clone(shard), link: None }
     }
 
-    /// Serves callers over a connection until it ends. `None` when another master is followed by now.
+    /// Drives a connection for callers until it ends. Returns `None` if the master has changed since.
     async fn carry(&mut self, followed: &CurrentMaster, parts: ConnectionParts) -> Option<Error> {
         let (link, driver) = self.core.link(followed, parts, OnSilence::End);
         if !self.shard.register_dedicated(&link) {
@@ -53,14 +53,14 @@ impl Permit {
 }
 
 impl Drop for Permit {
-    /// Also when the runtime drops the task.
+    /// Also runs when the runtime drops the task.
     fn drop(&mut self) {
         self.close();
         self.shard.release_permit();
     }
 }
 
-/// Opens a connection and carries it, again and again while callers wait for one.
+/// Opens a connection and drives it, and repeats that while callers wait for one.
 pub(crate) async fn run(mut permit: Permit) {
     let (core, shard) = (Arc::clone(&permit.core), Arc::clone(&permit.shard));
     let mut reconnect = ReconnectBackoff::default();
@@ -79,13 +79,13 @@ pub(crate) async fn run(mut permit: Permit) {
                 let opened = core.runtime.now();
                 match permit.carry(&followed, parts).await {
                     None => reconnect.switched(),
-                    // By the client itself. Whoever waits asks for another.
+                    // The client itself ended it. A caller that waits asks for another.
                     Some(why) if why.is_closed() => return,
                     Some(_) => reconnect.lost(core.runtime.now() - opened),
                 }
             }
             Some(Err(error)) if error.is_permanent() => {
-                // A script ends, or is ended; what else is wrong somebody has to mend.
+                // A script ends by itself or is killed; other permanent errors need a change of settings.
                 let (backoff, step) = match error.kind() {
                     Kind::Busy => (Backoff::RECONNECT, 0),
                     _ => (Backoff::PERMANENT_FAILURE, 3),

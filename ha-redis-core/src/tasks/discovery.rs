@@ -1,4 +1,4 @@
-//! One look at the servers, when a caller asks for it.
+//! A query of the current topology on behalf of a caller.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use crate::topology::{Action, Input};
 /// How late a task may be.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Asks every Sentinel of the configuration at once, then those that they name, and decides as the client does when it
-/// starts. Those that were learned before are asked where those of the configuration are of no use.
+/// Queries every configured Sentinel at once, then those that they list, and decides as the client does at its start.
+/// Sentinels that were discovered before are queried if none of the configured ones is of use.
 pub(crate) async fn discover(core: &Arc<Core>) -> Result<Topology, Error> {
     let known = core.sentinel_list.addresses();
     match discover_from(core, core.config.sentinel_hosts()).await {
@@ -31,7 +31,7 @@ async fn discover_from(core: &Arc<Core>, sentinels: &[Address]) -> Result<Topolo
     let mut unasked = sentinels.to_vec();
     let config = FailoverConfig { initial_attempts: 1, ..failover_config(&core.config) };
     let mut follower = SentinelMonitor::new(config, &unasked, core.runtime.now());
-    // Each is asked once: whatever they name, this comes to an end.
+    // Each is queried once, so the loop ends whatever they list.
     let mut known: BTreeSet<_> = unasked.iter().cloned().collect();
     while !unasked.is_empty() {
         let asked = core.runtime.now();
@@ -60,13 +60,13 @@ async fn ask_all(
         let (sender, asker) = (sender.clone(), Arc::clone(core));
         core.spawn(Box::pin(async move {
             let answer = ask(&asker, &sentinel, &mut None).await;
-            // Nobody listens when the caller has gone away.
+            // The receiver is gone if the caller was dropped.
             let _ = sender.send((sentinel, answer)).await;
         }))?;
     }
     drop(sender);
     let config = &core.config;
-    // Where the client's runtime is not driven, the tasks' own bounds are not kept.
+    // If the client's runtime is not driven, the tasks miss their own deadlines.
     let patience = config.sentinel_socket_connect_timeout() + config.sentinel_socket_timeout() + GRACE;
     let mut answers = Vec::new();
     let all = async {

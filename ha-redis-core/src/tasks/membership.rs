@@ -1,4 +1,4 @@
-//! Which replicas and Sentinels are up, to tell of those that come and go.
+//! Which replicas and Sentinels are up, for events about changes.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +6,13 @@ use crate::address::Address;
 use crate::events::Event;
 use crate::topology::Replica;
 
-/// Whether each replica was up when it was last heard of.
+/// Whether each replica was up in the last list.
 #[derive(Debug, Default)]
 pub(crate) struct ReplicaMembership {
     replicas: BTreeMap<Address, bool>,
 }
 
-/// Whether each Sentinel answered when it was last asked.
+/// Whether each Sentinel answered its last query.
 #[cfg(feature = "sentinel")]
 #[derive(Debug, Default)]
 pub(crate) struct SentinelMembership {
@@ -20,7 +20,7 @@ pub(crate) struct SentinelMembership {
 }
 
 impl ReplicaMembership {
-    /// These are the replicas now. Returns what has changed.
+    /// Compares the replicas with the last list. Returns an event for each change.
     pub(crate) fn update(&mut self, now: &[Replica]) -> Vec<Event> {
         let now: BTreeMap<_, _> =
             now.iter().map(|replica| (replica.address.clone(), replica.healthy)).collect();
@@ -38,7 +38,7 @@ impl ReplicaMembership {
 
 #[cfg(feature = "sentinel")]
 impl SentinelMembership {
-    /// A Sentinel answers, or does not. Returns the event if that is news.
+    /// Records whether a Sentinel answered. Returns an event if that has changed.
     pub(crate) fn update(&mut self, address: &Address, up: bool) -> Option<Event> {
         let before = self.sentinels.insert(address.clone(), up);
         (before != Some(up)).then(|| match up {
@@ -47,7 +47,7 @@ impl SentinelMembership {
         })
     }
 
-    /// A Sentinel is known no more: that it does not answer was told before.
+    /// Removes a Sentinel; the event that it is down was sent before.
     pub(crate) fn forget(&mut self, address: &Address) {
         self.sentinels.remove(address);
     }

@@ -1,4 +1,4 @@
-//! What runs by itself: tasks that keep connections, watch the topology, and probe replicas.
+//! The background tasks, which keep connections, monitor the topology, and probe replicas.
 
 pub(crate) mod custom_source;
 pub(crate) mod dedicated_connection;

@@ -11,10 +11,10 @@ use crate::node::shard::Shard;
 use crate::time::sleep;
 use crate::topology::CurrentMaster;
 
-/// The calls that waited for a connection have been served after this.
+/// How long the waiting calls have to be served before the report.
 const SERVED: Duration = Duration::from_secs(1);
 
-/// There is a connection to the master: if that ends an outage, it is reported once the calls that waited are served.
+/// Handles a connection to the master: if it ends an outage, reports the outage once the waiting calls are served.
 pub(crate) fn on_connected(core: &Arc<Core>, shard: &Arc<Shard>, master: &CurrentMaster) {
     if !shard.on_connected(master, core.runtime.now()) {
         return;

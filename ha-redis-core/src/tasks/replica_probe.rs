@@ -1,5 +1,5 @@
-//! The tasks behind reads from replicas: one asks the master how far it is, and one for each replica keeps a
-//! connection to it and asks it how it is.
+//! The tasks for reads from replicas: one polls the replication position of the master, and one per replica keeps a
+//! connection to it and polls its status.
 
 use std::future::poll_fn;
 use std::mem;
@@ -24,14 +24,14 @@ use crate::time::{Elapsed, sleep, until};
 use crate::topology::{AddressSource, CurrentMaster};
 use crate::topology::{MAX_REPLICAS, Replica};
 
-/// How often master and replicas are asked.
+/// How often the master and the replicas are polled.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How often a replica is asked that may not be read from: it may soon.
+/// How often a replica that may not be read from is polled, since that may change soon.
 const URGENT_INTERVAL: Duration = Duration::from_millis(250);
-/// A replica that owes replies and has sent none for so long is not read from until it answers.
+/// A replica with replies outstanding that has been silent for this long is not read from until it answers.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// Has a connection kept to every replica, for as long as the client lives.
+/// Keeps a connection to every replica for as long as the client lives.
 pub(crate) async fn run(core: Arc<Core>, shard: Arc<Shard>) {
     let tasks = future::or(start_probes(&core, &shard), ask_master(&core, &shard));
     future::or(tasks, core.lifecycle.closing()).await;
@@ -52,7 +52,7 @@ async fn start_probes(core: &Arc<Core>, shard: &Arc<Shard>) {
     }
 }
 
-/// Asks the master how far it is; without Sentinels also for its replicas.
+/// Polls the replication position of the master; without Sentinels also its list of replicas.
 async fn ask_master(core: &Core, shard: &Shard) {
     let runtime = &*core.runtime;
     let mut has_warned = false;
@@ -91,7 +91,7 @@ async fn ask_master(core: &Core, shard: &Shard) {
     }
 }
 
-/// Keeps a connection to a replica until it is none any more.
+/// Keeps a connection to a replica until it is no longer a replica.
 async fn keep_connected(core: &Arc<Core>, shard: &Arc<Shard>, address: &Address) {
     let mut reconnect = ReconnectBackoff::default();
     while shard.wait_until_replica_wanted(address).await {
@@ -117,9 +117,10 @@ async fn keep_connected(core: &Arc<Core>, shard: &Arc<Shard>, address: &Address)
     }
 }
 
-/// Connects to a replica. A task of its own drives the connection.
+/// Connects to a replica. Another task drives the connection.
 async fn open(core: &Arc<Core>, shard: &Arc<Shard>, address: &Address) -> Result<Arc<Link>, Error> {
-    // It belongs to no master's generation: it outlives a switch, and is read from once it has followed that.
+    // The connection belongs to no generation: it outlives a switch, and is readable again once the replica follows
+    // the new master.
     let replica = CurrentMaster {
         generation: Generation::default(),
         address: address.clone(),
@@ -141,7 +142,7 @@ async fn open(core: &Arc<Core>, shard: &Arc<Shard>, address: &Address) -> Result
     Ok(link)
 }
 
-/// Takes the connection out of the pool when it has ended, also when the runtime drops the task that drives it.
+/// Removes the connection when it has ended, also when the runtime drops the task that drives it.
 struct Admitted {
     shard: Arc<Shard>,
     link: Arc<Link>,
@@ -165,7 +166,7 @@ impl Drop for Admitted {
     }
 }
 
-/// Asks a replica how it is, again and again, until its connection ends.
+/// Polls the status of a replica until its connection ends.
 async fn probe_repeatedly(core: &Core, shard: &Shard, link: &Arc<Link>) {
     let runtime = &*core.runtime;
     let asking = async {
@@ -185,8 +186,8 @@ async fn probe_repeatedly(core: &Core, shard: &Shard, link: &Arc<Link>) {
     future::or(shard.wait_until_replica_gone(link), asking).await;
 }
 
-/// Asks a replica once; whether it may be read from. While it is silent it is not: a slow one, which answers others
-/// before us, is.
+/// Polls a replica once. Returns true if it may be read from. A silent replica may not be; a slow one that answers
+/// other calls first may.
 async fn probe(core: &Core, shard: &Shard, link: &Link) -> Result<bool, Error> {
     let runtime = &*core.runtime;
     let asked = runtime.now();
@@ -205,7 +206,7 @@ async fn probe(core: &Core, shard: &Shard, link: &Link) -> Result<bool, Error> {
     Ok(shard.replica_answered(&link.address, &answer, runtime.now() - asked))
 }
 
-/// Asks past the bounds: a connection that callers keep full says nothing against the server.
+/// Queries past the limits of the queue: a connection that callers keep full is no sign of a bad server.
 async fn ask(core: &Core, link: &Link) -> Result<Replication, Error> {
     let question = replication_question();
     let bound = ReplyBound { within: Some(core.config.socket_timeout()), by: None };

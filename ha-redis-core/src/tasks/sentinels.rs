@@ -1,4 +1,4 @@
-//! The Sentinels that are listened to: the tasks behind each, and which of them answer.
+//! The Sentinels in use: the tasks of each, and which of them answer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use crate::tasks::{dropped, sentinel};
 use crate::topology::Source;
 use crate::topology::sentinel::{FailoverConfig, SentinelMonitor};
 
-/// A Sentinel that is slow at the start answers one of so many questions, a quarter of a second apart.
+/// How many queries, a quarter of a second apart, a slow Sentinel may miss at the start.
 const INITIAL_ATTEMPTS: u32 = 3;
 
-/// The state machine that follows the Sentinels of a configuration.
+/// Creates the state machine for the Sentinels of a configuration.
 pub(crate) fn source(config: &RedisConfig, now: Instant) -> Source {
     let monitor = SentinelMonitor::new(failover_config(config), config.sentinel_hosts(), now);
     Source::Sentinel { monitor: Box::new(monitor), master_name: config.sentinel_master_name().to_owned() }
@@ -29,7 +29,7 @@ pub(crate) fn failover_config(config: &RedisConfig) -> FailoverConfig {
     FailoverConfig {
         master_name: config.sentinel_master_name().to_owned(),
         early_promotion: config.early_promotion(),
-        // With a longer one, callers would give up while commands are held back for nothing.
+        // With a longer hold, calls would time out while they are held for nothing.
         promotion_hold: config.promotion_hold().min(config.failover_wait() / 2),
         require_majority: config.sentinel_require_majority(),
         initial_attempts: INITIAL_ATTEMPTS,
@@ -44,7 +44,7 @@ pub(crate) struct Sentinels {
 
 /// The tasks of one Sentinel. They end when this is dropped.
 struct SentinelTasks {
-    /// Has it asked.
+    /// Triggers a query.
     bell: Sender<()>,
     _listening: Sender<()>,
 }
@@ -55,7 +55,7 @@ impl Sentinels {
         Self { core: Arc::clone(core), tasks, membership }
     }
 
-    /// Listens to another Sentinel: by these tasks.
+    /// Adds a Sentinel and returns its tasks.
     pub(crate) fn add(&mut self, address: Address) -> [Task; 2] {
         let (bell, rung) = async_channel::bounded(1);
         let (listening, ended) = async_channel::bounded::<()>(1);
@@ -66,7 +66,7 @@ impl Sentinels {
         [Box::pin(ask), Box::pin(future::or(listen, dropped(ended)))]
     }
 
-    /// Listens to this one no more.
+    /// Stops using a Sentinel.
     pub(crate) fn remove(&mut self, address: &Address) {
         self.core.sentinel_list.remove(address);
         self.membership.forget(address);
@@ -75,12 +75,12 @@ impl Sentinels {
 
     pub(crate) fn ask_all(&self) {
         for sentinel in self.tasks.values() {
-            // A full channel says that the task is to ask anyway.
+            // A full channel means that a query is already due.
             let _ = sentinel.bell.try_send(());
         }
     }
 
-    /// A Sentinel has answered, or has failed to.
+    /// Records whether a Sentinel answered.
     pub(crate) fn on_answer(&mut self, sentinel: &Address, is_up: bool) {
         if !self.tasks.contains_key(sentinel) {
             return;

@@ -1,5 +1,4 @@
-//! The task behind a shared connection: it keeps it to the master that is followed, for as long as the client
-//! lives.
+//! The task of a shared connection, which keeps it connected to the current master for as long as the client lives.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -53,7 +52,7 @@ pub(crate) async fn keep(core: Arc<Core>, shard: Arc<Shard>, shared_index: usize
     }
 }
 
-/// Connects, for a driver to go on.
+/// Connects to the master and returns what a driver needs.
 pub(crate) async fn open(
     core: &Core,
     shard: &Shard,
@@ -62,8 +61,7 @@ pub(crate) async fn open(
     reach(core, shard, followed).await?.0.into_parts()
 }
 
-/// Connects, and makes sure that the server is what it is taken for, on the very connection that is kept, and that it
-/// has ended the connections that were given up.
+/// Connects to the master, checks its role on this very connection, and has it end the abandoned connections.
 pub(crate) async fn reach(
     core: &Core,
     shard: &Shard,
@@ -79,8 +77,8 @@ pub(crate) async fn reach(
             );
             Err(Error::new(Kind::Config, message))
         }
-        // One that does not say what it is, is what the Sentinels say that it is. Without them, a client may be pointed
-        // at a replica on purpose.
+        // A server that does not report its role is trusted to have the role that the Sentinels name. Without
+        // Sentinels, a client may be pointed at a replica on purpose.
         Some(role) if role != Role::Master && core.source.names_master() => {
             shard.on_wrong_role(followed.generation);
             let message =
@@ -95,8 +93,8 @@ pub(crate) async fn reach(
     }
 }
 
-/// Serves callers over the connection until it ends. A server that fell silent on it may have got another connection
-/// meanwhile: that is returned.
+/// Drives the connection for callers until it ends. If its server fell silent and another connection was made
+/// meanwhile, returns that one.
 async fn carry(
     core: &Arc<Core>,
     shard: &Arc<Shard>,
@@ -126,14 +124,15 @@ async fn carry(
 /// How a connection ended.
 struct End {
     why: Error,
-    /// Whether it counted as lost before, since its server was silent.
+    /// Whether it already counted as lost because its server was silent.
     was_silent: bool,
-    /// The connection that takes its place.
+    /// The connection that replaces it.
     successor: Option<ConnectionParts>,
 }
 
-/// Drives a connection to its end. While its server is silent another connection is tried beside it: only that tells
-/// whether the server is busy, and will still answer, or the connection is dead. When it succeeds, the silent one ends.
+/// Drives a connection until it ends. While its server is silent, a second connection is tried: only that shows
+/// whether the server is busy and will still answer, or the connection is dead. If the second one succeeds, the
+/// silent one ends.
 async fn drive(
     core: &Arc<Core>,
     shard: &Arc<Shard>,
@@ -165,7 +164,7 @@ async fn drive(
         let replaced = async { Silent::Replaced(Box::new(beside.as_mut().await)) };
         match future::or(ended, future::or(heard, replaced)).await {
             Silent::Ended(why) => {
-                // Most likely since the other connection has fenced this one, and is about to be ready.
+                // The second connection has most likely fenced this one and is about to be ready.
                 installed.remove(why.clone());
                 let switched = async {
                     shard.master_changed(followed.generation).await;
@@ -187,15 +186,15 @@ async fn drive(
     }
 }
 
-/// What became of a connection whose server was silent.
+/// How the wait with a silent server ended.
 enum Silent {
     Ended(Error),
     Heard,
     Replaced(Box<ConnectionParts>),
 }
 
-/// Connects, again and again until that succeeds. A server that is busy with a script may well answer what it owes when that
-/// has ended, or owe the answer to that very script.
+/// Connects, and retries until that succeeds. A server that is busy with a script may answer once the script has
+/// ended, or the outstanding reply is that of the script.
 async fn open_beside(core: &Core, shard: &Shard, followed: &CurrentMaster) -> ConnectionParts {
     let mut reconnect = ReconnectBackoff::default();
     loop {
@@ -209,7 +208,7 @@ async fn open_beside(core: &Core, shard: &Shard, followed: &CurrentMaster) -> Co
                 tracing::debug!(%error, "no other connection beside a silent one");
                 reconnect.failed(&error);
                 if error.kind() == Kind::Timeout {
-                    // It answers nobody, so whoever waits for it elsewhere waits in vain as well.
+                    // The server answers nobody, so callers that wait on other connections to it would wait in vain.
                     shard.end_dedicated(followed.generation, &error);
                 }
                 shard.fail(error);
@@ -219,7 +218,7 @@ async fn open_beside(core: &Core, shard: &Shard, followed: &CurrentMaster) -> Co
     }
 }
 
-/// A connection in the pool. It is taken out when it has ended, also when the runtime drops the task that drives it.
+/// A connection in the pool. It is removed when it has ended, also when the runtime drops the task that drives it.
 struct Installed<'a> {
     shard: &'a Shard,
     shared_index: usize,

@@ -1,4 +1,4 @@
-//! Starting a client's tasks, once.
+//! Starts the tasks of a client, once.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,13 +9,13 @@ use crate::sync::lock;
 use crate::tasks::topology_monitor::TopologyMonitor;
 use crate::tasks::{replica_probe, shared_connection};
 
-/// Starts the tasks that keep connections and watch the topology. What they need of files is read before, until
+/// Starts the tasks that keep connections and monitor the topology. The files that they need are read first, until
 /// `deadline` at the latest.
 pub(crate) async fn start(core: &Arc<Core>, deadline: Option<Instant>) -> Result<(), Error> {
     if *lock(&core.started.connections) {
         return Ok(());
     }
-    // Boxed, since it is rare, and the futures of calls are to be small.
+    // Boxed, because it is rare and the futures of calls should be small.
     Box::pin(core.check_configuration(deadline)).await?;
     let mut started = lock(&core.started.connections);
     if *started {
@@ -35,7 +35,7 @@ pub(crate) async fn start(core: &Arc<Core>, deadline: Option<Instant>) -> Result
     Ok(())
 }
 
-/// Starts the tasks for reads from replicas: clients that never read from one connect to none.
+/// Starts the tasks for reads from replicas: clients that do not use them connect to none.
 pub(crate) fn start_replica_probes(core: &Arc<Core>) -> Result<(), Error> {
     let mut started = lock(&core.started.replicas);
     if !*started {

@@ -1,5 +1,5 @@
-//! The task behind a subscriber: it keeps one connection to the master that is followed, says there what is
-//! subscribed to, and passes on what comes.
+//! The task of a subscriber: it keeps one connection to the current master, subscribes there, and passes on the
+//! messages.
 
 mod backlog;
 mod event;
@@ -30,7 +30,7 @@ pub(crate) use inbox::Inbox;
 
 type Waiter = Sender<Result<(), Error>>;
 
-/// What a handle asks of the task.
+/// A request of a handle to the task.
 pub(crate) type SubscriptionRequest = SubscriptionChange<Waiter>;
 
 /// Runs until the client is closed or the `reader` is gone.
@@ -47,7 +47,7 @@ pub(crate) async fn run(
     future::or(subscriber.keep(), gone).await;
 }
 
-/// Ends the stream, and the wait of those whose orders were not taken, also when the runtime drops the task.
+/// Ends the stream and the pending requests, also when the runtime drops the task.
 struct Ends {
     inbox: Arc<Inbox>,
     requests: Receiver<SubscriptionRequest>,
@@ -69,7 +69,7 @@ struct Subscriber {
     subscriptions: Subscriptions<Waiter>,
 }
 
-/// What there is to do on a connection.
+/// What happened on a connection.
 enum Step {
     Heard(Result<Value, Skipped>),
     Told(SubscriptionRequest),
@@ -77,7 +77,7 @@ enum Step {
     Silence,
 }
 
-/// Messages may stand before an answer that is owed for so many times as long as a server may be silent.
+/// How many times the allowed silence may pass with messages only before an outstanding confirmation arrives.
 const MESSAGES_BEFORE: u32 = 3;
 
 impl Subscriber {
@@ -114,7 +114,7 @@ impl Subscriber {
 
     // Without a connection.
 
-    /// Takes orders while `work` goes on.
+    /// Accepts requests while `work` is in progress.
     async fn offline<T>(&mut self, work: impl Future<Output = T>) -> T {
         let shard = Arc::clone(&self.shard);
         let take_orders = async {
@@ -136,7 +136,7 @@ impl Subscriber {
         future::or(work, take_orders).await
     }
 
-    /// Tells those who wait in vain, and remembers for those who wait no more.
+    /// Fails requests that cannot succeed, and keeps those whose callers are gone.
     fn tend(&mut self) {
         match self.inbox.failure().filter(Error::is_permanent).or_else(|| self.shard.permanent_failure()) {
             Some(error) => self.subscriptions.fail(&error),
@@ -147,7 +147,7 @@ impl Subscriber {
 
     // On a connection.
 
-    /// Serves the reader until the connection ends, or another master is followed.
+    /// Serves the reader until the connection ends, or the master changes.
     async fn connected(&mut self, followed: &CurrentMaster, raw: RawConnection) {
         let (core, shard) = (Arc::clone(&self.core), Arc::clone(&self.shard));
         let Some(_counted) = core.lifecycle.count() else { return };
@@ -171,7 +171,7 @@ impl Subscriber {
         let runtime = Arc::clone(&self.core.runtime);
         raw.stage(&self.subscriptions.restore());
         self.check_restored();
-        // Since when the server has been silent, or has owed an answer.
+        // Since when the server has been silent, or a confirmation has been outstanding.
         let mut quiet_since = runtime.now();
         let mut owed_since = quiet_since;
         loop {
@@ -192,7 +192,8 @@ impl Subscriber {
                     while let Some(heard) = raw.try_receive()? {
                         is_message |= self.hear(heard)?;
                     }
-                    // What is owed may stand behind many messages, but not for ever, nor behind what is none.
+                    // A confirmation may come after many messages, but not without limit, and not after anything
+                    // else.
                     if owed == 0 || self.subscriptions.owed() != owed {
                         (quiet_since, owed_since) = (now, now);
                     } else if is_message
@@ -233,7 +234,7 @@ impl Subscriber {
         future::or(heard, future::or(told, silence)).await
     }
 
-    /// Whether it is a message.
+    /// Handles a message or a confirmation. Returns true if it was a message.
     fn hear(&mut self, heard: Result<Value, Skipped>) -> Result<bool, Error> {
         let value = match heard {
             Ok(value) => value,
@@ -267,7 +268,7 @@ impl Subscriber {
         }
     }
 
-    /// Tells callers what became of what they asked for.
+    /// Sends callers the outcomes of their requests.
     fn settle(&mut self) {
         for (waiter, outcome) in self.subscriptions.settled() {
             if let Err(async_channel::TrySendError::Closed(Err(error))) = waiter.try_send(outcome) {
@@ -278,7 +279,7 @@ impl Subscriber {
     }
 }
 
-/// The next order. There is always one who may give it: the stream.
+/// Waits for the next request. The stream holds a sender, so the channel stays open.
 async fn next_order(requests: &Receiver<SubscriptionRequest>) -> SubscriptionRequest {
     match requests.recv().await {
         Ok(order) => order,

@@ -1,4 +1,4 @@
-//! The task that watches the topology: it gathers what is heard, asks the source, and carries out what that says.
+//! The task that monitors the topology: it collects inputs, passes them to the source, and runs the actions.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,17 +30,17 @@ pub(crate) struct TopologyMonitor {
     sentinels: Sentinels,
 }
 
-/// A shard, and what is under way there.
+/// A shard, and what is in progress there.
 struct WatchedShard {
     shard: Arc<Shard>,
-    /// The generation of the master that is followed.
+    /// The generation of the current master.
     generation: Generation,
-    /// Who names that master, as errors say.
+    /// What names that master, for errors.
     address_source: AddressSource,
     membership: ReplicaMembership,
-    /// A switch was announced, and neither done nor abandoned yet.
+    /// Whether a switch was announced and is neither done nor aborted yet.
     switching: bool,
-    /// Ends the watch over a replica that is being promoted when it is dropped.
+    /// Stops watching a replica that is being promoted when it is dropped.
     promotion: Option<Sender<()>>,
 }
 
@@ -71,7 +71,7 @@ impl TopologyMonitor {
         }
     }
 
-    /// Does what is to be done before anything was heard.
+    /// Runs the first action of the source, if it has one.
     pub(crate) fn start(&mut self) {
         if let Some((shard, action)) = self.source.start() {
             self.carry_out(shard, action);
@@ -86,7 +86,7 @@ impl TopologyMonitor {
         }
     }
 
-    /// Watches the topology until the client is closed.
+    /// Monitors the topology until the client is closed.
     pub(crate) async fn run(mut self) {
         let core = Arc::clone(&self.core);
         future::or(self.watch(), core.lifecycle.closing()).await;
@@ -114,7 +114,7 @@ impl TopologyMonitor {
         }
     }
 
-    /// Connections of an older generation have nothing to say any more.
+    /// Returns the input of an event; `None` if it comes from connections of an older generation.
     fn heard(&mut self, event: MonitorEvent) -> Option<(ShardId, Input)> {
         match event {
             MonitorEvent::Source(input) => {
@@ -126,7 +126,7 @@ impl TopologyMonitor {
             }
             #[cfg(feature = "sentinel")]
             MonitorEvent::Published(input, share) => {
-                // There is room for another.
+                // The Sentinel may send another event.
                 drop(share);
                 Some((ShardId::default(), *input))
             }
@@ -206,7 +206,7 @@ impl TopologyMonitor {
         tracing::info!(shard = %id, %address, generation = %watched.generation, "following the master");
     }
 
-    /// Errors about the master say who names it.
+    /// Updates what errors about the master report as its source.
     fn update_address_source(&mut self, shard: ShardId) {
         let Some(watched) = self.shards.get_mut(&shard) else { return };
         let address_source = self.source.address_source();
@@ -237,7 +237,7 @@ impl TopologyMonitor {
     }
 }
 
-/// Of what kind the error is that no master can be found.
+/// Returns the kind of error for calls that find no master.
 fn failure_kind(core: &Core) -> Kind {
     match core.source {
         #[cfg(feature = "sentinel")]

@@ -1,4 +1,4 @@
-//! Watching a replica that is being promoted.
+//! Watches a replica that is being promoted.
 
 use std::time::{Duration, Instant};
 
@@ -11,15 +11,15 @@ use crate::retry::Backoff;
 use crate::time::{sleep_until, until};
 use crate::topology::{AddressSource, Input, MonitorEvent, Naming};
 
-/// How often a replica that is being promoted is asked for its role: most turn master within a second. For those that do
-/// not, the pauses grow with the time that has passed.
+/// How often a replica that is being promoted is asked for its role. Most become master within a second; for others
+/// the interval grows with the time that has passed.
 const ROLE_INTERVAL: Duration = Duration::from_millis(15);
 const LONGEST_ROLE_INTERVAL: Duration = Duration::from_millis(250);
-/// Between attempts to reach it.
+/// The pauses between attempts to connect.
 const REDIAL: Backoff =
     Backoff { base: ROLE_INTERVAL, cap: Duration::from_millis(250), jitter: Jitter::Equal };
-/// Asks a replica for its role until it is master, on one connection for as long as that lasts. One that was master
-/// `before` is believed only once it was a replica.
+/// Asks a replica for its role until it is master, on one connection as long as that lasts. If it was master
+/// `before`, its role counts only once it has reported the role replica.
 pub(crate) async fn watch_promotion(core: &Core, replica: Address, before: bool) {
     let mut believed = !before;
     let master_name = core.config.sentinel_master_name().to_owned();
@@ -34,13 +34,13 @@ pub(crate) async fn watch_promotion(core: &Core, replica: Address, before: bool)
             core.monitor.tell(MonitorEvent::from(Input::Promoted(replica)));
             return;
         }
-        // A Sentinel that promotes a replica ends its connections, so a loss may well be the promotion.
+        // Sentinel ends the connections of a replica that it promotes, so a lost connection may be the promotion.
         let pause = REDIAL.delay(failures, core.runtime.random());
         sleep_until(&*core.runtime, began + pause).await;
     }
 }
 
-/// Whether the server turned master before the connection ended.
+/// Returns true if the server became master before the connection ended.
 async fn becomes_master(
     core: &Core,
     mut raw: RawConnection,
@@ -48,7 +48,7 @@ async fn becomes_master(
     start: Instant,
     believed: &mut bool,
 ) -> bool {
-    // It has nothing more to say than a handshake takes.
+    // Its replies are no larger than those of a handshake.
     raw.limit_to_handshake();
     loop {
         *believed |= role == Some(Role::Replica);

@@ -1,4 +1,4 @@
-//! What a subscriber has heard and its reader has not read: bounded, and honest about what is missing.
+//! The events of a subscriber that its reader has not read yet: bounded, with markers for what is missing.
 
 use std::collections::VecDeque;
 
@@ -8,18 +8,19 @@ use super::event::PubSubEvent;
 use crate::error::Error;
 use crate::proto::pubsub::Subscription;
 
-/// What a message takes beside its parts: its place, of which the queue may have twice as many as it needs.
+/// The memory of a message besides its parts: its entry, of which the queue may have allocated twice as many as it
+/// needs.
 const OVERHEAD: usize = 2 * size_of::<Entry>();
 
 pub(crate) struct Backlog {
     room: usize,
     used: usize,
     entries: VecDeque<Entry>,
-    /// Behind the last message.
+    /// The markers after the last message.
     last: Markers,
-    /// Between the loss of a connection and the moment at which everything is subscribed to again.
+    /// Whether a connection was lost and not everything is subscribed to again yet.
     gap: bool,
-    /// What has come on a new connection before that moment.
+    /// The messages that arrived on the new connection before that.
     early: VecDeque<Entry>,
 }
 
@@ -29,7 +30,7 @@ struct Entry {
     size: usize,
 }
 
-/// All that there is to say between two messages.
+/// The markers between two messages.
 #[derive(Default)]
 struct Markers {
     missed: u64,
@@ -50,12 +51,12 @@ impl Backlog {
         }
     }
 
-    /// Whether there is nothing to take.
+    /// Returns true if there is nothing to take.
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.last.is_empty()
     }
 
-    /// Adds a message whose parts take so much memory. The oldest make room for it.
+    /// Adds a message with parts of this size. The oldest messages make room for it.
     pub(crate) fn message(&mut self, message: Msg, memory: usize) {
         let size = memory + OVERHEAD;
         self.used += size;
@@ -70,18 +71,18 @@ impl Backlog {
         }
     }
 
-    /// A message has come that was too large to be kept.
+    /// Records a message that was too large to keep.
     pub(crate) fn too_large(&mut self) {
-        // In a gap, messages are missed anyway.
+        // During a gap, messages are missed anyway.
         if !self.gap {
             self.last.missed += 1;
         }
     }
 
-    /// The connection is lost.
+    /// Records a lost connection.
     pub(crate) fn lost(&mut self, why: Error) {
         if self.gap {
-            // What has come since the loss belongs to what is missed.
+            // The messages since the last loss belong to the gap.
             self.used -= self.early.drain(..).map(|early| early.size).sum::<usize>();
         } else {
             self.gap = true;
@@ -89,12 +90,12 @@ impl Backlog {
         }
     }
 
-    /// A subscription was refused on a new connection.
+    /// Records a subscription that was refused on a new connection.
     pub(crate) fn refused(&mut self, subscription: Subscription, error: Error) {
         self.last.refused.push_back((subscription, error));
     }
 
-    /// Everything is subscribed to again.
+    /// Records that everything is subscribed to again.
     pub(crate) fn resubscribed(&mut self) {
         if self.gap {
             self.gap = false;
@@ -139,7 +140,7 @@ impl Backlog {
 }
 
 impl Markers {
-    /// Two gaps with nothing to read between them are one.
+    /// Merges gaps that have nothing to read between them.
     fn lose(&mut self, why: Error) {
         if self.resubscribed {
             self.resubscribed = false;
@@ -206,7 +207,7 @@ mod tests {
         events.collect()
     }
 
-    /// Room for so many of the messages here.
+    /// A backlog with room for this many of the test messages.
     fn room(messages: usize) -> Backlog {
         Backlog::new(messages * OVERHEAD)
     }

@@ -1,39 +1,39 @@
-//! What a subscriber yields.
+//! The events of a subscriber.
 
 use redis::Msg;
 
 use crate::error::Error;
 use crate::proto::Scope;
 
-/// What a [`PubSub`](crate::PubSub) yields.
+/// An event of a [`PubSub`](crate::PubSub).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum PubSubEvent {
-    /// A message. Those of one connection come in the order in which the server sent them.
+    /// A message. Messages of one connection come in the order in which the server sent them.
     ///
-    /// `redis::Msg` does not tell a shard channel from a channel of the same name.
+    /// `redis::Msg` does not distinguish a shard channel from a channel of the same name.
     Message(Msg),
-    /// The connection was lost, for this reason: messages are missed from here to the next
-    /// [`Resubscribed`](Self::Resubscribed). It comes only to those who are subscribed to something.
+    /// The connection was lost, for this reason. Messages may be missing from here to the next
+    /// [`Resubscribed`](Self::Resubscribed). Sent only to subscribers that are subscribed to something.
     Disconnected(Error),
-    /// There is a new connection, and everything is subscribed to again, but for what was
-    /// [`Refused`](Self::Refused). No message comes between [`Disconnected`](Self::Disconnected) and this.
+    /// A new connection is up, and everything is subscribed to again, except for what was [`Refused`](Self::Refused).
+    /// No message comes between [`Disconnected`](Self::Disconnected) and this event.
     Resubscribed,
-    /// The reader is too slow: the oldest messages were dropped, since all that waited would have been more than
+    /// The reader is too slow: the oldest messages were dropped because the waiting ones would exceed
     /// [`pubsub_buffer_bytes`](crate::RedisConfig::pubsub_buffer_bytes). Or a message was larger than
     /// [`max_reply_bytes`](crate::RedisConfig::max_reply_bytes).
     Lagged {
-        /// How many messages were dropped here.
+        /// The number of messages dropped here.
         missed: u64,
     },
-    /// On a new connection, the server has refused what it had granted before. The subscription is given up; ask for
-    /// it again when the server has been put right.
+    /// On a new connection, the server refused a subscription that it had granted before. The client gives the
+    /// subscription up; subscribe again once the server allows it.
     Refused {
         /// Whether `name` is a channel, a pattern or a shard channel.
         scope: Scope,
         /// The name of the channel, or the pattern.
         name: Vec<u8>,
-        /// What the server said.
+        /// The server's error.
         error: Error,
     },
 }

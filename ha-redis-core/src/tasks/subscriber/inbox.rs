@@ -1,4 +1,4 @@
-//! Where the task that has a subscriber's connection meets the reader of the stream.
+//! The inbox through which the task of a subscriber passes events to the reader of the stream.
 
 use std::fmt;
 use std::task::{Context, Poll, Waker};
@@ -16,19 +16,19 @@ struct State {
     backlog: Backlog,
     /// Why there is no connection.
     failure: Option<Error>,
-    /// Whether nothing more comes.
+    /// Whether no more events follow.
     ended: bool,
     reader: Option<Waker>,
 }
 
 impl Inbox {
-    /// An inbox for so many bytes of messages.
+    /// Creates an inbox for this many bytes of messages.
     pub(crate) fn new(room: u64) -> Self {
         let backlog = Backlog::new(usize::try_from(room).unwrap_or(usize::MAX));
         Self { state: Mutex::new(State { backlog, failure: None, ended: false, reader: None }) }
     }
 
-    /// Adds to what is to be read.
+    /// Adds to the backlog and wakes the reader.
     pub(crate) fn add(&self, news: impl FnOnce(&mut Backlog)) {
         let mut state = lock(&self.state);
         news(&mut state.backlog);
@@ -37,7 +37,7 @@ impl Inbox {
         reader.into_iter().for_each(wake);
     }
 
-    /// Nothing more comes.
+    /// Ends the stream.
     pub(crate) fn end(&self) {
         let mut state = lock(&self.state);
         state.ended = true;
@@ -58,7 +58,7 @@ impl Inbox {
         Poll::Pending
     }
 
-    /// Says why there is no connection, or that there is one.
+    /// Records why there is no connection; `None` when there is one.
     pub(crate) fn set_failure(&self, failure: Option<Error>) {
         lock(&self.state).failure = failure;
     }
@@ -70,7 +70,7 @@ impl Inbox {
 
 impl fmt::Debug for Inbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What others publish is no business of a log.
+        // Published messages do not belong in a log.
         f.debug_struct("Inbox").finish_non_exhaustive()
     }
 }

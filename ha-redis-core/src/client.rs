@@ -50,8 +50,8 @@ const CLOSING: Duration = Duration::from_secs(1);
 /// Runtime crates wrap it as their `RedisClient`. A client is cheap to clone, and all clones are one client. Its tasks
 /// and sockets end with [`close`](Self::close), or when the last clone and the last handle are dropped.
 ///
-/// Create it after a `fork`, like its runtime: a child that goes on without `exec` shares the sockets of a client that was
-/// created before, and has none of its threads.
+/// Create it after a `fork`, like its runtime: a child that continues without `exec` shares the sockets of a client
+/// that was created before, and has none of its threads.
 #[derive(Clone, Debug)]
 pub struct Client {
     core: Arc<ClientGuard>,
@@ -83,9 +83,9 @@ impl Client {
     /// # Errors
     /// - The configuration needs a feature that is not compiled in, or a certificate file that cannot be read.
     /// - Without Sentinels, the first attempt to connect failed.
-    /// - With Sentinels, none of them answered or none knows the master, or the master refuses the client for a reason
-    ///   that waiting does not change, such as a wrong password. A master that cannot be reached is no error before the
-    ///   bound, because a failover may be in progress.
+    /// - With Sentinels, none of them answered or none monitors the master, or the master refuses the client for a
+    ///   reason that waiting does not change, such as a wrong password. A master that cannot be reached is no error
+    ///   before the bound, because a failover may be in progress.
     /// - The client is closed.
     ///
     /// After an error the client continues to try in the background, unless it is closed or the configuration is wrong.
@@ -152,8 +152,8 @@ impl Client {
 
     /// Returns a connection that nobody else uses: for `WATCH`, for `MULTI` by hand, or for another database.
     ///
-    /// Dropping it gives it back. At most `max_connections` connections are open at a time, less the `shared_connections` that the
-    /// handles share; one dedicated connection is always allowed. When all are in use, callers wait in order.
+    /// Dropping it returns it to the client. At most `max_connections` less `shared_connections` dedicated connections
+    /// are open at a time; one is always allowed. When all are in use, callers wait in order.
     ///
     /// ```no_run
     /// # #[cfg(feature = "aio")]
@@ -337,7 +337,7 @@ impl Client {
     /// its last report.
     ///
     /// # Errors
-    /// When no Sentinel answers, or none knows the master: the error lists the Sentinels and the answer of each.
+    /// When no Sentinel answers, or none monitors the master: the error lists the Sentinels and the answer of each.
     /// Without Sentinels, when the server does not answer. With a source, when it has reported nothing within
     /// `failover_wait`.
     pub async fn topology(&self) -> Result<Topology, Error> {

@@ -19,15 +19,15 @@ use crate::time::{Elapsed, until};
 
 /// A subscriber, from [`Client::pubsub`](crate::Client::pubsub): a [`Stream`] of [`PubSubEvent`]s.
 ///
-/// It has a connection of its own to the master, whichever server that is, beside those that `max_connections`
-/// counts: a subscriber gets its connection back whatever the callers do. When that connection is lost, it makes
-/// another, at once when another master is followed, and subscribes to everything again. Redis keeps no messages for
-/// a subscriber that is away: what was published meanwhile is lost, and the stream says so with
+/// A subscriber has its own connection to the master, whichever server that is. `max_connections` does not count this
+/// connection, so callers cannot keep a subscriber from reconnecting. When the connection is lost, the subscriber makes
+/// another one (at once after a switch to another master) and subscribes to everything again. Redis keeps no messages
+/// for disconnected subscribers: messages published in the meantime are lost, and the stream reports that with
 /// [`PubSubEvent::Disconnected`] and [`PubSubEvent::Resubscribed`].
 ///
 /// Methods that subscribe take one name or many: `"news"`, `&["news", "sports"]`, a `Vec<String>`. They return once
-/// the server has confirmed, and within `failover_wait` and `socket_timeout` together, or `call_timeout` if that is
-/// less. [`PubSub::split`] lets one task read while others subscribe.
+/// the server has confirmed, and at the latest after `failover_wait` and `socket_timeout` together, or `call_timeout`
+/// if that is shorter. [`PubSub::split`] lets one task read while others subscribe.
 ///
 /// ```
 /// use ha_redis_core::{Client, PubSubEvent};
@@ -41,7 +41,7 @@ use crate::time::{Elapsed, until};
 ///         PubSubEvent::Message(message) => {
 ///             println!("{}: {}", message.get_channel_name(), message.get_payload::<String>()?);
 ///         }
-///         PubSubEvent::Resubscribed => println!("whatever was published meanwhile is lost"),
+///         PubSubEvent::Resubscribed => println!("messages published in the meantime are lost"),
 ///         event => println!("{event:?}"),
 ///     }
 /// }
@@ -50,16 +50,16 @@ use crate::time::{Elapsed, until};
 /// ```
 ///
 /// # Errors
-/// Of all methods that subscribe and unsubscribe:
-/// - The server refuses: [`Error::is_permission_denied`] for want of a permission, and the error says which. Nothing of
-///   what the call asked for is subscribed to.
-/// - There was no connection, or no answer, in time. What the call asked for is subscribed to nonetheless as soon as
-///   there is a connection; unsubscribing takes that back.
+/// Methods that subscribe and unsubscribe fail when:
+/// - The server refuses. [`Error::is_permission_denied`] is true if a permission is missing, and the error names it.
+///   The call has subscribed to nothing.
+/// - There was no connection, or no confirmation, in time. The client still subscribes as soon as there is a
+///   connection; unsubscribe to cancel that.
 /// - The client is closed.
 ///
 /// # Cancellation safety
-/// [`PubSub::next`] and polling the stream lose nothing when dropped. A call that subscribes or unsubscribes and is
-/// dropped is carried out all the same.
+/// Dropping [`PubSub::next`], or not polling the stream, loses no event. A call that subscribes or unsubscribes takes
+/// effect even if it is dropped.
 ///
 /// Dropping the `PubSub`, or the [`PubSubStream`] of one that was split, ends its connection.
 #[derive(Debug)]
@@ -98,7 +98,7 @@ impl PubSub {
         core.spawn(Box::pin(task))?;
         let sink = PubSubSink { core: Arc::clone(core), inbox: Arc::clone(&inbox), requests };
         let stream = PubSubStream { inbox, _sink: sink.clone(), _reader: reader };
-        sink.order(Verb::Subscribe, Scope::Channel, Vec::new()).await?;
+        sink.request(Verb::Subscribe, Scope::Channel, Vec::new()).await?;
         Ok(Self { sink, stream })
     }
 
@@ -239,14 +239,14 @@ impl PubSubSink {
             return Ok(());
         }
         let what = named(verb, scope, &names);
-        self.order(verb, scope, names).await.map_err(|error| error.during(what))
+        self.request(verb, scope, names).await.map_err(|error| error.during(what))
     }
 
     /// Sends a request to the task of the connection, and waits for its outcome.
-    async fn order(&self, verb: Verb, scope: Scope, names: Vec<Vec<u8>>) -> Result<(), Error> {
+    async fn request(&self, verb: Verb, scope: Scope, names: Vec<Vec<u8>>) -> Result<(), Error> {
         let config = &self.core.config;
-        let patience = config.failover_wait() + config.socket_timeout();
-        let patience = config.call_timeout().map_or(patience, |timeout| timeout.min(patience));
+        let timeout = config.failover_wait() + config.socket_timeout();
+        let timeout = config.call_timeout().map_or(timeout, |timeout| timeout.min(timeout));
         let runtime = &*self.core.runtime;
         let (waiter, settled) = async_channel::bounded(1);
         let order = SubscriptionRequest { verb, scope, names, waiter };
@@ -254,13 +254,13 @@ impl PubSubSink {
             self.requests.send(order).await.ok()?;
             settled.recv().await.ok()
         };
-        match until(runtime, runtime.now() + patience, exchange).await {
+        match until(runtime, runtime.now() + timeout, exchange).await {
             Ok(Some(settled)) => settled,
             Ok(None) => Err(self.core.lifecycle.check_open().err().unwrap_or_else(ended)),
             Err(Elapsed) => Err(match self.inbox.failure() {
-                Some(failure) => failure.during(format!("no connection could be made within {patience:?}")),
+                Some(failure) => failure.during(format!("no connection could be made within {timeout:?}")),
                 None => {
-                    let message = format!("the server did not confirm within {patience:?}");
+                    let message = format!("the server did not confirm within {timeout:?}");
                     Error::new(Kind::Timeout, message).with_outcome(Outcome::MaybeApplied)
                 }
             }),

@@ -41,7 +41,7 @@ pub struct SentinelConnection {
 impl SentinelConnection {
     pub(crate) async fn open(core: &Arc<ClientGuard>) -> Result<Self, Error> {
         if !core.config.use_sentinel() {
-            let message = "there are no Sentinels to connect to: the configuration says use_sentinel = false";
+            let message = "no Sentinels are configured (use_sentinel = false)";
             return Err(Error::new(Kind::Config, message));
         }
         start(core, None).await?;
@@ -70,23 +70,23 @@ impl SentinelConnection {
     /// See [`SentinelConnection::request`]. Atomic pipelines are refused.
     pub async fn request_pipeline(&mut self, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
         if pipeline.is_transaction() {
-            return Err(Error::new(Kind::Refused, "a Sentinel knows no transactions").into());
+            return Err(Error::new(Kind::Refused, "Sentinel has no transactions").into());
         }
         if let Placement::Refused(refusal) = pipeline_placement(pipeline) {
             return Err(not_allowed(refusal).into());
         }
         let commands: Vec<_> = pipeline.cmd_iter().cloned().collect();
         let repeatable = Call::Pipeline(pipeline).safety() == Safety::ReadOnly;
-        match self.ask(&commands).await {
+        match self.query(&commands).await {
             Err(error) if repeatable && error.outcome() == Outcome::MaybeApplied => {
-                Ok(self.ask(&commands).await?)
+                Ok(self.query(&commands).await?)
             }
             result => Ok(result?),
         }
     }
 
     /// Sends the commands once: on the open connection, or on one to any Sentinel that can be reached.
-    async fn ask(&mut self, commands: &[Cmd]) -> Result<Vec<Value>, Error> {
+    async fn query(&mut self, commands: &[Cmd]) -> Result<Vec<Value>, Error> {
         self.core.lifecycle.check_open()?;
         let mut raw = match self.raw.take() {
             Some(raw) => raw,
@@ -96,15 +96,15 @@ impl SentinelConnection {
                 raw
             }
         };
-        let within = self.core.config.sentinel_socket_timeout();
-        let bound = self.core.runtime.now() + within;
+        let timeout = self.core.config.sentinel_socket_timeout();
+        let bound = self.core.runtime.now() + timeout;
         let failed = match until(&*self.core.runtime, bound, raw.query(commands)).await {
             Ok(Ok(values)) => {
                 self.raw = Some(raw);
                 return Ok(values);
             }
             Ok(Err(error)) => self.core.sentinels.hide_secrets(error),
-            Err(Elapsed) => Error::new(Kind::Timeout, format!("no answer within {within:?}")),
+            Err(Elapsed) => Error::new(Kind::Timeout, format!("no answer within {timeout:?}")),
         };
         Err(failed.during(format!("the Sentinel {}", self.address)).with_outcome(Outcome::MaybeApplied))
     }

@@ -71,7 +71,7 @@ fn what_is_left_out_of_what_a_sentinel_says_is_logged_once() {
         for seed in 0..5 {
             let report = run_with_harm(seed, Some(harm), usize::MAX, true);
             assert_holds(&report, &format!(" --harm {harm}"));
-            let is_told = |line: &&String| line.contains("a part of what it says is left out");
+            let is_told = |line: &&String| line.contains("ignoring a part of the Sentinel's answers");
             assert_eq!(report.trace.iter().filter(is_told).count(), 1, "seed {seed} with {harm}");
         }
     }

@@ -156,12 +156,12 @@ impl Core {
     /// Checks what the configuration needs: features of this crate, and files.
     pub(crate) async fn check_configuration(&self, deadline: Option<Instant>) -> Result<(), Error> {
         if self.config.use_sentinel() && self.source == SourceKind::Custom {
-            let message = "the configuration says use_sentinel = true, and the client has a topology source of its own; \
-                           leave one of them out";
+            let message = "use_sentinel = true is set, and the client has a topology source of its own; \
+                           remove one of them";
             return Err(Error::new(Kind::Config, message));
         }
         if self.config.use_sentinel() && !cfg!(feature = "sentinel") {
-            let message = "the configuration says use_sentinel = true, which needs the cargo feature `sentinel` of \
+            let message = "use_sentinel = true needs the cargo feature `sentinel` of \
                            the runtime crate (such as ha-redis-tokio)";
             return Err(Error::new(Kind::Config, message));
         }

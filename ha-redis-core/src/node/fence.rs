@@ -28,7 +28,7 @@ use crate::time::{Elapsed, until};
 const DRIFT: u64 = 10_000;
 
 /// The maximum number of abandoned connections to remember; the latest ones stay.
-const REMEMBERED: usize = 1024;
+const MAX_ABANDONED: usize = 1024;
 
 /// The abandoned connections that are not fenced yet.
 #[derive(Debug, Default)]
@@ -38,13 +38,13 @@ pub(crate) struct Fences {
 
 #[derive(Debug, Default)]
 struct State {
-    given_up: Vec<GivenUp>,
+    abandoned: Vec<Abandoned>,
     /// How many connections have been abandoned so far.
     count: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct GivenUp {
+struct Abandoned {
     address: Address,
     /// The server's id of the connection.
     id: i64,
@@ -54,14 +54,14 @@ struct GivenUp {
 impl Fences {
     /// Records an abandoned connection with replies outstanding.
     pub(crate) fn add(&self, link: &Link) {
-        let Some(given_up) = GivenUp::of(link) else { return };
+        let Some(abandoned) = Abandoned::of(link) else { return };
         let mut state = lock(&self.state);
-        if !state.given_up.contains(&given_up) {
-            state.given_up.push(given_up);
+        if !state.abandoned.contains(&abandoned) {
+            state.abandoned.push(abandoned);
             state.count += 1;
         }
-        let forgotten = state.given_up.len().saturating_sub(REMEMBERED);
-        state.given_up.drain(..forgotten);
+        let forgotten = state.abandoned.len().saturating_sub(MAX_ABANDONED);
+        state.abandoned.drain(..forgotten);
     }
 
     /// Returns how many connections have been abandoned so far.
@@ -71,21 +71,26 @@ impl Fences {
 
     /// Removes a connection that recovered or was fenced.
     pub(crate) fn remove(&self, link: &Link) {
-        if let Some(well) = GivenUp::of(link) {
-            lock(&self.state).given_up.retain(|given_up| *given_up != well);
+        if let Some(well) = Abandoned::of(link) {
+            lock(&self.state).abandoned.retain(|abandoned| *abandoned != well);
         }
     }
 
-    fn of(&self, address: &Address) -> Vec<GivenUp> {
-        lock(&self.state).given_up.iter().filter(|given_up| given_up.address == *address).cloned().collect()
+    fn of(&self, address: &Address) -> Vec<Abandoned> {
+        lock(&self.state)
+            .abandoned
+            .iter()
+            .filter(|abandoned| abandoned.address == *address)
+            .cloned()
+            .collect()
     }
 
-    fn remove_all(&self, fenced: &[GivenUp]) {
-        lock(&self.state).given_up.retain(|given_up| !fenced.contains(given_up));
+    fn remove_all(&self, fenced: &[Abandoned]) {
+        lock(&self.state).abandoned.retain(|abandoned| !fenced.contains(abandoned));
     }
 }
 
-impl GivenUp {
+impl Abandoned {
     fn of(link: &Link) -> Option<Self> {
         Some(Self { address: link.address.clone(), id: link.connection_id?, opened: link.opened })
     }
@@ -106,35 +111,35 @@ impl GivenUp {
 /// Has the server at `address` end the abandoned connections to it.
 pub(crate) async fn fence(core: &Core, address: &Address, raw: &mut RawConnection) -> Result<(), Error> {
     raw.set_fences(core.fences.count());
-    let given_up = core.fences.of(address);
-    if given_up.is_empty() {
+    let abandoned = core.fences.of(address);
+    if abandoned.is_empty() {
         return Ok(());
     }
     let bound = core.runtime.now() + core.config.socket_connect_timeout();
     raw.limit_to_handshake();
-    match until(&*core.runtime, bound, kill(core, &given_up, raw)).await {
+    match until(&*core.runtime, bound, kill(core, &abandoned, raw)).await {
         Ok(killed) => killed.map_err(|error| core.data.hide_secrets(error))?,
         Err(Elapsed) => {
-            let message = format!("{address} did not say whether it has ended a given-up connection");
+            let message = format!("cannot fence the abandoned connections to {address}: no reply in time");
             return Err(Error::new(Kind::Timeout, message));
         }
     }
     raw.set_limits(core.data.limits());
-    core.fences.remove_all(&given_up);
+    core.fences.remove_all(&abandoned);
     Ok(())
 }
 
-async fn kill(core: &Core, given_up: &[GivenUp], raw: &mut RawConnection) -> Result<(), Error> {
-    let Some(listed) = list(core, given_up, raw).await? else { return Ok(()) };
+async fn kill(core: &Core, abandoned: &[Abandoned], raw: &mut RawConnection) -> Result<(), Error> {
+    let Some(listed) = list(core, abandoned, raw).await? else { return Ok(()) };
     let (now, mut ours) = (core.runtime.now(), Vec::new());
-    for given_up in given_up {
-        match listed_age(given_up, &listed) {
-            Some(age) if given_up.may_be_of_age(age, now) => ours.push(given_up),
+    for abandoned in abandoned {
+        match listed_age(abandoned, &listed) {
+            Some(age) if abandoned.may_be_of_age(age, now) => ours.push(abandoned),
             Some(age) => {
-                let id = given_up.id;
+                let id = abandoned.id;
                 tracing::warn!(
-                    address = %given_up.address, id, age,
-                    "a given-up connection is not ended on the server: its number belongs to a younger one by now"
+                    address = %abandoned.address, id, age,
+                    "cannot end an abandoned connection on the server: its id belongs to a younger connection"
                 );
             }
             None => {}
@@ -143,20 +148,18 @@ async fn kill(core: &Core, given_up: &[GivenUp], raw: &mut RawConnection) -> Res
     if ours.is_empty() {
         return Ok(());
     }
-    let kills = ours.iter().map(|given_up| given_up.kill()).collect::<Vec<_>>();
-    for (given_up, reply) in ours.iter().zip(raw.query(&kills).await?) {
+    let kills = ours.iter().map(|abandoned| abandoned.kill()).collect::<Vec<_>>();
+    for (abandoned, reply) in ours.iter().zip(raw.query(&kills).await?) {
         match reply {
             // The next connection tries again.
             Value::ServerError(error) if will_pass(&error) => return Err(refused("CLIENT KILL", &error)),
             Value::ServerError(error) => {
                 let error = core.data.hide(said(&error));
-                tracing::debug!(
-                    error,
-                    id = given_up.id,
-                    "a given-up connection cannot be ended on the server"
-                );
+                tracing::debug!(error, id = abandoned.id, "cannot end an abandoned connection on the server");
             }
-            _ => tracing::info!(address = %given_up.address, id = given_up.id, "ended a given-up connection"),
+            _ => {
+                tracing::info!(address = %abandoned.address, id = abandoned.id, "ended an abandoned connection")
+            }
         }
     }
     Ok(())
@@ -164,17 +167,21 @@ async fn kill(core: &Core, given_up: &[GivenUp], raw: &mut RawConnection) -> Res
 
 /// Returns the server's list of connections, which includes the abandoned ones that are still open. `None` when they
 /// cannot be listed: the id alone may belong to another client's connection if the server restarted.
-async fn list(core: &Core, given_up: &[GivenUp], raw: &mut RawConnection) -> Result<Option<String>, Error> {
+async fn list(
+    core: &Core,
+    abandoned: &[Abandoned],
+    raw: &mut RawConnection,
+) -> Result<Option<String>, Error> {
     let mut by_id = cmd("CLIENT");
     by_id.arg("LIST").arg("ID");
-    given_up.iter().for_each(|given_up| _ = by_id.arg(given_up.id));
+    abandoned.iter().for_each(|abandoned| _ = by_id.arg(abandoned.id));
     // Servers before 6.2 list all connections or none.
     for question in [by_id, cmd("CLIENT").arg("LIST").take()] {
         match raw.query(&[question]).await?.pop().unwrap_or(Value::Nil) {
             Value::ServerError(error) if will_pass(&error) => return Err(refused("CLIENT LIST", &error)),
             Value::ServerError(error) => {
                 let error = core.data.hide(said(&error));
-                tracing::debug!(error, "given-up connections cannot be listed");
+                tracing::debug!(error, "cannot list the abandoned connections");
             }
             listed => return Ok(text_of(&listed, usize::MAX).map(str::to_owned)),
         }
@@ -183,11 +190,11 @@ async fn list(core: &Core, given_up: &[GivenUp], raw: &mut RawConnection) -> Res
 }
 
 /// Returns the age in seconds of the connection that the server lists under this id.
-fn listed_age(given_up: &GivenUp, listed: &str) -> Option<u64> {
+fn listed_age(abandoned: &Abandoned, listed: &str) -> Option<u64> {
     let field = |line: &str, name: &str| {
         line.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('=')?.parse::<u64>().ok())
     };
-    let is_ours = |line: &&str| field(line, "id").is_some_and(|id| i64::try_from(id) == Ok(given_up.id));
+    let is_ours = |line: &&str| field(line, "id").is_some_and(|id| i64::try_from(id) == Ok(abandoned.id));
     listed.lines().find(is_ours).and_then(|line| field(line, "age"))
 }
 
@@ -198,25 +205,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connection_of_another_run_of_the_server_is_left_alone() {
+    fn connection_of_restarted_server_is_not_ended() {
         let opened = Instant::now();
-        let given_up = |seconds: u64| {
+        let abandoned = |seconds: u64| {
             let address = Address::tcp("localhost", 1);
-            (GivenUp { address, id: 7, opened }, opened + Duration::from_secs(seconds))
+            (Abandoned { address, id: 7, opened }, opened + Duration::from_secs(seconds))
         };
-        let (young, now) = given_up(30);
+        let (young, now) = abandoned(30);
         assert!(young.may_be_of_age(30, now) && young.may_be_of_age(29, now), "rounded down");
         assert!(!young.may_be_of_age(12, now), "made after a restart");
-        let (old, now) = given_up(30 * 86_400);
+        let (old, now) = abandoned(30 * 86_400);
         assert!(old.may_be_of_age(30 * 86_400 - 200, now), "two clocks drift apart");
     }
 
     #[test]
-    fn age_is_that_of_the_listed_number() {
-        let given_up = GivenUp { address: Address::tcp("localhost", 1), id: 7, opened: Instant::now() };
+    fn age_is_read_for_the_listed_id() {
+        let abandoned = Abandoned { address: Address::tcp("localhost", 1), id: 7, opened: Instant::now() };
         let line = |id: u64, age: u64| format!("id={id} addr=127.0.0.1:5 name= age={age} idle=0 cmd=get\n");
-        assert_eq!(listed_age(&given_up, &format!("{}{}", line(6, 1), line(7, 30))), Some(30));
-        assert_eq!(listed_age(&given_up, &line(77, 30)), None);
-        assert!(listed_age(&given_up, "").is_none() && listed_age(&given_up, "id=x age=").is_none());
+        assert_eq!(listed_age(&abandoned, &format!("{}{}", line(6, 1), line(7, 30))), Some(30));
+        assert_eq!(listed_age(&abandoned, &line(77, 30)), None);
+        assert!(listed_age(&abandoned, "").is_none() && listed_age(&abandoned, "id=x age=").is_none());
     }
 }

@@ -13,7 +13,7 @@ use crate::sync::{Mutex, lock};
 
 /// The maximum number of cursors to remember; the latest stay. An unknown cursor is attributed to the process that
 /// receives it first: another program may have passed it on.
-const REMEMBERED: usize = 1024;
+const MAX_CURSORS: usize = 1024;
 
 /// A process of a server.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ pub(crate) struct ScanCursors {
 
 #[derive(Debug, Default)]
 struct State {
-    given: VecDeque<Given>,
+    issued: VecDeque<Given>,
     /// The processes behind the open connections.
     behind: Vec<(Weak<Link>, Process)>,
 }
@@ -73,8 +73,8 @@ impl ScanCursors {
     /// Returns the process that issued this step's cursor, or records `process` if none is known.
     pub(crate) fn giver(&self, step: ScanStep, process: &Process) -> Process {
         let mut state = lock(&self.state);
-        if let Some((_, giver)) = state.given.iter().find(|(given, _)| *given == step) {
-            return giver.clone();
+        if let Some((_, issuer)) = state.issued.iter().find(|(issued, _)| *issued == step) {
+            return issuer.clone();
         }
         state.remember((step, process.clone()));
         process.clone()
@@ -87,12 +87,12 @@ impl ScanCursors {
 
 impl State {
     fn remember(&mut self, (step, process): Given) {
-        match self.given.iter_mut().find(|(given, _)| *given == step) {
-            Some((_, giver)) => *giver = process,
-            None => self.given.push_back((step, process)),
+        match self.issued.iter_mut().find(|(issued, _)| *issued == step) {
+            Some((_, issuer)) => *issuer = process,
+            None => self.issued.push_back((step, process)),
         }
-        if self.given.len() > REMEMBERED {
-            self.given.pop_front();
+        if self.issued.len() > MAX_CURSORS {
+            self.issued.pop_front();
         }
     }
 }

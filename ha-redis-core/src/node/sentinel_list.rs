@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_to_answer_comes_first_until_it_fails() {
+    fn first_to_answer_stays_first_until_it_fails() {
         let [a, b, c] = ["a", "b", "c"].map(|host| Address::tcp(host, 26379));
         let list = SentinelList::new(&[a.clone(), b.clone()]);
         list.add(c.clone());
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_is_in_vain_when_all_refuse_for_good() {
+    fn permanent_failure_when_all_refuse_permanently() {
         let [a, b] = ["a", "b"].map(|host| Address::tcp(host, 26379));
         let list = SentinelList::new(&[a.clone(), b.clone()]);
         assert_eq!(list.permanent_failure(), None);

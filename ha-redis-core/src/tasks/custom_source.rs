@@ -15,12 +15,12 @@ pub(crate) async fn run(core: Arc<Core>, mut source: Box<dyn TopologySource>) {
         match source.next_update().await {
             Ok(update) => {
                 failures = 0;
-                core.monitor.tell(MonitorEvent::from(Input::Update(update)));
+                core.monitor.send(MonitorEvent::from(Input::Update(update)));
             }
             Err(error) => {
-                let message = format!("the topology source cannot say who is master: {error}");
+                let message = format!("cannot read the topology from its source: {error}");
                 let error = Error::new(Kind::Connect, message);
-                tracing::warn!(%error, "no news of the topology");
+                tracing::warn!(%error, "cannot read the topology from its source");
                 let shard = core.first_shard();
                 if shard.master().is_none() {
                     shard.fail(error);

@@ -32,15 +32,15 @@ impl Permit {
     }
 
     /// Drives a connection for callers until it ends. Returns `None` if the master has changed since.
-    async fn carry(&mut self, followed: &CurrentMaster, parts: ConnectionParts) -> Option<Error> {
-        let (link, driver) = self.core.link(followed, parts, OnSilence::End);
+    async fn drive(&mut self, master: &CurrentMaster, parts: ConnectionParts) -> Option<Error> {
+        let (link, driver) = self.core.link(master, parts, OnSilence::End);
         if !self.shard.register_dedicated(&link) {
             return None;
         }
         self.link = Some(link);
         let why = driver.await;
         self.link.iter().filter(|link| link.ended_owing()).for_each(|link| self.core.fences.add(link));
-        tracing::debug!(address = %followed.address, %why, "a connection for one caller ended");
+        tracing::debug!(address = %master.address, %why, "dedicated connection ended");
         self.close();
         Some(why)
     }
@@ -64,10 +64,10 @@ impl Drop for Permit {
 pub(crate) async fn run(mut permit: Permit) {
     let (core, shard) = (Arc::clone(&permit.core), Arc::clone(&permit.shard));
     let mut reconnect = ReconnectBackoff::default();
-    while let Some(followed) = shard.wanted_dedicated().await {
-        let attempt = Box::pin(async { Some(shared_connection::open(&core, &shard, &followed).await) });
+    while let Some(master) = shard.wanted_dedicated().await {
+        let attempt = Box::pin(async { Some(shared_connection::open(&core, &shard, &master).await) });
         let switched = async {
-            shard.master_changed(followed.generation).await;
+            shard.master_changed(master.generation).await;
             None
         };
         match future::or(attempt, switched).await {
@@ -77,7 +77,7 @@ pub(crate) async fn run(mut permit: Permit) {
             }
             Some(Ok(parts)) => {
                 let opened = core.runtime.now();
-                match permit.carry(&followed, parts).await {
+                match permit.drive(&master, parts).await {
                     None => reconnect.switched(),
                     // The client itself ended it. A caller that waits asks for another.
                     Some(why) if why.is_closed() => return,
@@ -95,12 +95,12 @@ pub(crate) async fn run(mut permit: Permit) {
                 return;
             }
             Some(Err(error)) => {
-                tracing::debug!(%error, "no connection for one caller");
+                tracing::debug!(%error, "cannot open a dedicated connection");
                 reconnect.failed(&error);
                 shard.fail_dedicated(error, None);
             }
         }
         let pause = reconnect.pause(core.runtime.random());
-        future::or(sleep(&*core.runtime, pause), shard.master_changed(followed.generation)).await;
+        future::or(sleep(&*core.runtime, pause), shard.master_changed(master.generation)).await;
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::address::Address;
 use crate::error::{Error, Kind};
 use crate::node::core::{Core, not_driven};
-use crate::tasks::sentinel::ask;
+use crate::tasks::sentinel::query;
 use crate::tasks::sentinels::failover_config;
 use crate::time::{Elapsed, until};
 use crate::topology::Topology;
@@ -28,38 +28,36 @@ pub(crate) async fn discover(core: &Arc<Core>) -> Result<Topology, Error> {
 }
 
 async fn discover_from(core: &Arc<Core>, sentinels: &[Address]) -> Result<Topology, Error> {
-    let mut unasked = sentinels.to_vec();
+    let mut unqueried = sentinels.to_vec();
     let config = FailoverConfig { initial_attempts: 1, ..failover_config(&core.config) };
-    let mut follower = SentinelMonitor::new(config, &unasked, core.runtime.now());
+    let mut monitor = SentinelMonitor::new(config, &unqueried, core.runtime.now());
     // Each is queried once, so the loop ends whatever they list.
-    let mut known: BTreeSet<_> = unasked.iter().cloned().collect();
-    while !unasked.is_empty() {
-        let asked = core.runtime.now();
-        for (sentinel, answer) in ask_all(core, &std::mem::take(&mut unasked)).await? {
+    let mut known: BTreeSet<_> = unqueried.iter().cloned().collect();
+    while !unqueried.is_empty() {
+        let asked_at = core.runtime.now();
+        for (sentinel, answer) in query_all(core, &std::mem::take(&mut unqueried)).await? {
             let answer = answer.map_err(|error| QueryError::from(&error));
-            for action in
-                follower.handle(Input::Answer { sentinel, asked_at: asked, answer }, core.runtime.now())
-            {
+            for action in monitor.handle(Input::Answer { sentinel, asked_at, answer }, core.runtime.now()) {
                 if let Action::AddSentinels(others) = action {
-                    unasked.extend(others.into_iter().filter(|other| known.insert(other.clone())));
+                    unqueried.extend(others.into_iter().filter(|other| known.insert(other.clone())));
                 }
             }
         }
     }
-    follower.topology().map_err(|explain| {
+    monitor.topology().map_err(|explain| {
         Error::new(core.sentinel_list.permanent_failure().unwrap_or(Kind::Sentinel), explain)
     })
 }
 
-async fn ask_all(
+async fn query_all(
     core: &Arc<Core>,
     sentinels: &[Address],
 ) -> Result<Vec<(Address, Result<SentinelReport, Error>)>, Error> {
     let (sender, receiver) = async_channel::bounded(sentinels.len().max(1));
     for sentinel in sentinels.iter().cloned() {
-        let (sender, asker) = (sender.clone(), Arc::clone(core));
+        let (sender, querier) = (sender.clone(), Arc::clone(core));
         core.spawn(Box::pin(async move {
-            let answer = ask(&asker, &sentinel, &mut None).await;
+            let answer = query(&querier, &sentinel, &mut None).await;
             // The receiver is gone if the caller was dropped.
             let _ = sender.send((sentinel, answer)).await;
         }))?;
@@ -67,15 +65,15 @@ async fn ask_all(
     drop(sender);
     let config = &core.config;
     // If the client's runtime is not driven, the tasks miss their own deadlines.
-    let patience = config.sentinel_socket_connect_timeout() + config.sentinel_socket_timeout() + GRACE;
+    let timeout = config.sentinel_socket_connect_timeout() + config.sentinel_socket_timeout() + GRACE;
     let mut answers = Vec::new();
     let all = async {
         while let Ok(answer) = receiver.recv().await {
             answers.push(answer);
         }
     };
-    let told = until(&*core.runtime, core.runtime.now() + patience, all).await;
-    match told {
+    let received = until(&*core.runtime, core.runtime.now() + timeout, all).await;
+    match received {
         Err(Elapsed) if answers.is_empty() => Err(not_driven()),
         _ => Ok(answers),
     }

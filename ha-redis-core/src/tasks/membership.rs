@@ -25,14 +25,15 @@ impl ReplicaMembership {
         let now: BTreeMap<_, _> =
             now.iter().map(|replica| (replica.address.clone(), replica.healthy)).collect();
         let before = std::mem::replace(&mut self.replicas, now);
-        let came = self.replicas.iter().filter(|(address, healthy)| before.get(*address) != Some(*healthy));
-        let told = came.map(|(address, healthy)| match healthy {
+        let changes =
+            self.replicas.iter().filter(|(address, healthy)| before.get(*address) != Some(*healthy));
+        let changed = changes.map(|(address, healthy)| match healthy {
             true => Event::ReplicaUp(address.clone()),
             false => Event::ReplicaDown(address.clone()),
         });
         let gone =
             before.iter().filter(|(address, healthy)| **healthy && !self.replicas.contains_key(*address));
-        told.chain(gone.map(|(address, _)| Event::ReplicaDown(address.clone()))).collect()
+        changed.chain(gone.map(|(address, _)| Event::ReplicaDown(address.clone()))).collect()
     }
 }
 
@@ -61,7 +62,7 @@ mod tests {
         Replica::new(Address::tcp("10.0.0.1", port), healthy)
     }
 
-    fn told(events: Vec<Event>) -> Vec<(bool, u16)> {
+    fn events(events: Vec<Event>) -> Vec<(bool, u16)> {
         let read = |event: &Event| match event {
             Event::ReplicaUp(Address::Tcp { port, .. }) => (true, *port),
             Event::ReplicaDown(Address::Tcp { port, .. }) => (false, *port),
@@ -71,18 +72,24 @@ mod tests {
     }
 
     #[test]
-    fn replicas_that_come_and_go_are_told_of_once() {
+    fn replica_changes_are_reported_once() {
         let mut membership = ReplicaMembership::default();
-        assert_eq!(told(membership.update(&[replica(1, true), replica(2, false)])), [(true, 1), (false, 2)]);
-        assert_eq!(told(membership.update(&[replica(1, true), replica(2, false)])), []);
-        assert_eq!(told(membership.update(&[replica(1, false), replica(2, true)])), [(false, 1), (true, 2)]);
-        assert_eq!(told(membership.update(&[replica(1, false)])), [(false, 2)]);
-        assert_eq!(told(membership.update(&[])), [], "that it is down was told");
+        assert_eq!(
+            events(membership.update(&[replica(1, true), replica(2, false)])),
+            [(true, 1), (false, 2)]
+        );
+        assert_eq!(events(membership.update(&[replica(1, true), replica(2, false)])), []);
+        assert_eq!(
+            events(membership.update(&[replica(1, false), replica(2, true)])),
+            [(false, 1), (true, 2)]
+        );
+        assert_eq!(events(membership.update(&[replica(1, false)])), [(false, 2)]);
+        assert_eq!(events(membership.update(&[])), [], "already reported as down");
     }
 
     #[cfg(feature = "sentinel")]
     #[test]
-    fn a_sentinel_is_told_of_when_that_is_news() {
+    fn sentinel_reported_only_on_change() {
         let mut membership = SentinelMembership::default();
         let sentinel = Address::tcp("10.0.0.9", 1);
         assert!(matches!(membership.update(&sentinel, true), Some(Event::SentinelUp(_))));

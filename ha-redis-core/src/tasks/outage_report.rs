@@ -12,7 +12,7 @@ use crate::time::sleep;
 use crate::topology::CurrentMaster;
 
 /// How long the waiting calls have to be served before the report.
-const SERVED: Duration = Duration::from_secs(1);
+const REPORT_DELAY: Duration = Duration::from_secs(1);
 
 /// Handles a connection to the master: if it ends an outage, reports the outage once the waiting calls are served.
 pub(crate) fn on_connected(core: &Arc<Core>, shard: &Arc<Shard>, master: &CurrentMaster) {
@@ -22,14 +22,14 @@ pub(crate) fn on_connected(core: &Arc<Core>, shard: &Arc<Shard>, master: &Curren
     let (owner, shard) = (Arc::clone(core), Arc::clone(shard));
     let task = async move { future::or(report(&owner, &shard), owner.lifecycle.closing()).await };
     if let Err(error) = core.spawn(Box::pin(task)) {
-        tracing::warn!(%error, "no report of the failover");
+        tracing::warn!(%error, "cannot report the failover");
     }
 }
 
 async fn report(core: &Core, shard: &Shard) {
-    sleep(&*core.runtime, SERVED).await;
+    sleep(&*core.runtime, REPORT_DELAY).await;
     if let Some(report) = shard.outage_report() {
-        tracing::info!(%report, "the master is back");
+        tracing::info!(%report, "reconnected to the master");
         core.events.tell(Event::Failover(report));
     }
 }

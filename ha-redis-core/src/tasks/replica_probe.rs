@@ -33,14 +33,14 @@ const SILENCE: Duration = Duration::from_secs(1);
 
 /// Keeps a connection to every replica for as long as the client lives.
 pub(crate) async fn run(core: Arc<Core>, shard: Arc<Shard>) {
-    let tasks = future::or(start_probes(&core, &shard), ask_master(&core, &shard));
+    let tasks = future::or(start_probes(&core, &shard), poll_master(&core, &shard));
     future::or(tasks, core.lifecycle.closing()).await;
 }
 
 /// Starts a task for each replica that has none.
 async fn start_probes(core: &Arc<Core>, shard: &Arc<Shard>) {
     loop {
-        for address in shard.unkept_replicas().await {
+        for address in shard.replicas_without_task().await {
             let (owner, its_shard) = (Arc::clone(core), Arc::clone(shard));
             let task = async move {
                 future::or(keep_connected(&owner, &its_shard, &address), owner.lifecycle.closing()).await;
@@ -53,22 +53,22 @@ async fn start_probes(core: &Arc<Core>, shard: &Arc<Shard>) {
 }
 
 /// Polls the replication position of the master; without Sentinels also its list of replicas.
-async fn ask_master(core: &Core, shard: &Shard) {
+async fn poll_master(core: &Core, shard: &Shard) {
     let runtime = &*core.runtime;
     let mut has_warned = false;
     loop {
         let link = match shard.link(0, runtime, runtime.now() + core.config.socket_connect_timeout()).await {
             Ok(link) => link,
             Err(error) => {
-                shard.miss_master(None, error.message());
+                shard.set_master_failure(None, error.message());
                 sleep(runtime, INTERVAL).await;
                 continue;
             }
         };
-        match ask(core, &link).await {
+        match query_replication(core, &link).await {
             Ok(answer) if answer.role != Role::Master => {
-                let why = format!("{} is no master but a {}", link.address, answer.role);
-                shard.miss_master(Some(link.generation), &why);
+                let why = format!("{}: expected a master, found a {}", link.address, answer.role);
+                shard.set_master_failure(Some(link.generation), &why);
                 // A client may be pointed at a replica on purpose.
                 if core.source.names_master() {
                     shard.on_not_master(link.generation, runtime.now());
@@ -78,14 +78,15 @@ async fn ask_master(core: &Core, shard: &Shard) {
                 if !core.source.lists_replicas() {
                     let listed = answer.replicas.len();
                     if listed > MAX_REPLICAS && !mem::replace(&mut has_warned, true) {
-                        tracing::warn!(master = %link.address, listed, MAX_REPLICAS, "some of the replicas are left out");
+                        let master = &link.address;
+                        tracing::warn!(%master, listed, MAX_REPLICAS, "too many replicas are listed: some are ignored");
                     }
                     let replicas = answer.replicas.into_iter().take(MAX_REPLICAS);
                     shard.list_replicas(replicas.map(|address| Replica::new(address, true)).collect());
                 }
-                shard.place_master(link.generation, answer.position);
+                shard.set_master_position(link.generation, answer.position);
             }
-            Err(error) => shard.miss_master(Some(link.generation), error.message()),
+            Err(error) => shard.set_master_failure(Some(link.generation), error.message()),
         }
         future::or(sleep(runtime, INTERVAL), shard.master_changed(link.generation)).await;
     }
@@ -107,7 +108,7 @@ async fn keep_connected(core: &Arc<Core>, shard: &Arc<Shard>, address: &Address)
                 reconnect.lost(core.runtime.now() - link.opened);
             }
             Some(Err(error)) => {
-                tracing::debug!(replica = %address, %error, "no connection");
+                tracing::debug!(replica = %address, %error, "cannot connect to the replica");
                 shard.replica_failed(address, error.message());
                 reconnect.failed(&error);
             }
@@ -130,7 +131,7 @@ async fn open(core: &Arc<Core>, shard: &Arc<Shard>, address: &Address) -> Result
     let parts: ConnectionParts = raw.into_parts()?;
     let (link, driver) = core.link(&replica, parts, OnSilence::End);
     if !shard.admit_replica(&link) {
-        return Err(Error::new(Kind::Lost, "it is not wanted any more"));
+        return Err(Error::new(Kind::Lost, "no connection to the replica is wanted any more"));
     }
     tracing::info!(replica = %address, "connected");
     let admitted = Admitted::new(shard, &link);
@@ -169,7 +170,7 @@ impl Drop for Admitted {
 /// Polls the status of a replica until its connection ends.
 async fn probe_repeatedly(core: &Core, shard: &Shard, link: &Arc<Link>) {
     let runtime = &*core.runtime;
-    let asking = async {
+    let polling = async {
         loop {
             let round = shard.replica_round();
             let interval = match probe(core, shard, link).await {
@@ -183,31 +184,31 @@ async fn probe_repeatedly(core: &Core, shard: &Shard, link: &Arc<Link>) {
             future::or(sleep(runtime, interval), shard.replica_round_after(round)).await;
         }
     };
-    future::or(shard.wait_until_replica_gone(link), asking).await;
+    future::or(shard.wait_until_replica_gone(link), polling).await;
 }
 
 /// Polls a replica once. Returns true if it may be read from. A silent replica may not be; a slow one that answers
 /// other calls first may.
 async fn probe(core: &Core, shard: &Shard, link: &Link) -> Result<bool, Error> {
     let runtime = &*core.runtime;
-    let asked = runtime.now();
-    let mut answer = Box::pin(ask(core, link));
+    let asked_at = runtime.now();
+    let mut answer = Box::pin(query_replication(core, link));
     let answer = loop {
         let answered = link.answered();
         match until(runtime, runtime.now() + SILENCE, &mut answer).await {
             Ok(answer) => break answer?,
             Err(Elapsed) if link.answered() > answered => {}
             Err(Elapsed) => {
-                shard.replica_failed(&link.address, format!("it has not answered for {SILENCE:?}"));
+                shard.replica_failed(&link.address, format!("no reply for {SILENCE:?}"));
                 break answer.await?;
             }
         }
     };
-    Ok(shard.replica_answered(&link.address, &answer, runtime.now() - asked))
+    Ok(shard.replica_answered(&link.address, &answer, runtime.now() - asked_at))
 }
 
 /// Queries past the limits of the queue: a connection that callers keep full is no sign of a bad server.
-async fn ask(core: &Core, link: &Link) -> Result<Replication, Error> {
+async fn query_replication(core: &Core, link: &Link) -> Result<Replication, Error> {
     let question = replication_question();
     let bound = ReplyBound { within: Some(core.config.socket_timeout()), by: None };
     let slot: Arc<ReplySlot> = Arc::default();
@@ -215,10 +216,10 @@ async fn ask(core: &Core, link: &Link) -> Result<Replication, Error> {
         slot.arm(cx);
         Poll::Ready(link.submit_past_bounds(Call::Command(&question), &slot, bound))
     });
-    submitted.await.map_err(|not_taken| match not_taken {
+    submitted.await.map_err(|refused| match refused {
         SubmitError::Ended(error) | SubmitError::ReadOnly(error) => error,
         SubmitError::Held | SubmitError::Silent | SubmitError::Full => {
-            Error::new(Kind::Overloaded, "its connection takes nothing for now")
+            Error::new(Kind::Overloaded, "its connection is full")
         }
     })?;
     let reply = poll_fn(|cx| slot.poll(cx)).await.map_err(|no_reply| match no_reply {
@@ -229,7 +230,7 @@ async fn ask(core: &Core, link: &Link) -> Result<Replication, Error> {
         Reply::One(Value::ServerError(error)) if !will_pass(&error) => {
             let kind = if error.code() == "NOPERM" { Kind::Permission } else { Kind::Server };
             let message = format!(
-                "it refuses INFO, by which replicas are judged: {}; allow it (ACL SETUSER <user> +info)",
+                "INFO was refused: {}; allow it (ACL SETUSER <user> +info)",
                 core.data.hide(said(&error))
             );
             Err(Error::new(kind, message))
@@ -238,6 +239,6 @@ async fn ask(core: &Core, link: &Link) -> Result<Replication, Error> {
             let answer = Error::answer(reply).map_err(|error| core.data.hide_secrets(error))?;
             Ok(read_replication(&answer)?.without(core.data.secrets()))
         }
-        Reply::Many(_) => Err(Error::new(Kind::Protocol, "it answered one question with many replies")),
+        Reply::Many(_) => Err(Error::new(Kind::Protocol, "many replies to one command")),
     }
 }

@@ -19,37 +19,33 @@ use crate::topology::{AddressSource, Input, MonitorEvent, Share};
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// Queries the Sentinel whenever `trigger` receives.
-pub(crate) async fn answer(core: Arc<Core>, sentinel: Address, bell: Receiver<()>) {
-    let (mut kept, mut told) = (None, false);
-    while bell.recv().await.is_ok() {
-        let mut asked = core.runtime.now();
-        let mut answer = ask(&core, &sentinel, &mut kept).await;
+pub(crate) async fn run_queries(core: Arc<Core>, sentinel: Address, trigger: Receiver<()>) {
+    let (mut cached, mut has_warned) = (None, false);
+    while trigger.recv().await.is_ok() {
+        let mut asked_at = core.runtime.now();
+        let mut answer = query(&core, &sentinel, &mut cached).await;
         let lost = answer.as_ref().is_err_and(|error| error.kind() != Kind::Timeout);
-        if lost && kept.take().is_some() {
+        if lost && cached.take().is_some() {
             // The cached connection may have been stale. One that timed out has had its time.
-            asked = core.runtime.now();
-            answer = ask(&core, &sentinel, &mut kept).await;
+            asked_at = core.runtime.now();
+            answer = query(&core, &sentinel, &mut cached).await;
         }
         if answer.is_err() {
-            kept = None;
+            cached = None;
         }
         let left_out = answer.as_ref().ok().and_then(|report| report.left_out.as_ref());
-        if let Some(left_out) = left_out.filter(|_| !std::mem::replace(&mut told, true)) {
+        if let Some(left_out) = left_out.filter(|_| !std::mem::replace(&mut has_warned, true)) {
             let left_out = core.sentinels.hide(left_out.clone());
-            tracing::warn!(%sentinel, left_out, "a part of what it says is left out, now and from now on");
+            tracing::warn!(%sentinel, left_out, "ignoring a part of the Sentinel's answers (logged once)");
         }
-        core.sentinel_list.set_permanent_failure(&sentinel, hopeless_kind(&answer));
+        core.sentinel_list.set_permanent_failure(&sentinel, permanent_kind(&answer));
         let answer = answer.map_err(|error| QueryError::from(&error));
-        core.monitor.tell(MonitorEvent::from(Input::Answer {
-            sentinel: sentinel.clone(),
-            asked_at: asked,
-            answer,
-        }));
+        core.monitor.send(MonitorEvent::from(Input::Answer { sentinel: sentinel.clone(), asked_at, answer }));
     }
 }
 
 /// Returns the kind of error if there is no point in querying again.
-fn hopeless_kind(answer: &Result<SentinelReport, Error>) -> Option<Kind> {
+fn permanent_kind(answer: &Result<SentinelReport, Error>) -> Option<Kind> {
     match answer {
         Err(error) => error.is_permanent().then(|| error.kind()),
         Ok(report) => match report.refusal.as_deref()?.split_whitespace().next()? {
@@ -62,15 +58,15 @@ fn hopeless_kind(answer: &Result<SentinelReport, Error>) -> Option<Kind> {
 }
 
 /// Queries a Sentinel once, on the cached connection or on a new one.
-pub(crate) async fn ask(
+pub(crate) async fn query(
     core: &Core,
     sentinel: &Address,
-    kept: &mut Option<RawConnection>,
+    cached: &mut Option<RawConnection>,
 ) -> Result<SentinelReport, Error> {
-    if kept.is_none() {
-        *kept = Some(core.sentinels.connect(sentinel, &AddressSource::SentinelList).await?.0);
+    if cached.is_none() {
+        *cached = Some(core.sentinels.connect(sentinel, &AddressSource::SentinelList).await?.0);
     }
-    let Some(raw) = kept else { return Err(silent(core, sentinel)) };
+    let Some(raw) = cached else { return Err(silent(core, sentinel)) };
     let bound = core.runtime.now() + core.config.sentinel_socket_timeout();
     let queries = queries(core.config.sentinel_master_name());
     let replies = until(&*core.runtime, bound, raw.query(&queries))
@@ -83,20 +79,20 @@ pub(crate) async fn ask(
 }
 
 /// Receives the Sentinel's events, for ever.
-pub(crate) async fn listen(core: Arc<Core>, sentinel: Address) {
+pub(crate) async fn run_subscription(core: Arc<Core>, sentinel: Address) {
     let mut failures = 0;
     loop {
         let mut backoff = Backoff::RECONNECT;
         match subscribe(&core, &sentinel).await {
             Ok(mut raw) => {
                 failures = 0;
-                core.monitor.tell(MonitorEvent::from(Input::Subscribed));
-                let error = record(&core, &sentinel, &mut raw).await;
-                tracing::debug!(%sentinel, %error, "the subscription ended");
+                core.monitor.send(MonitorEvent::from(Input::Subscribed));
+                let error = pass_on_events(&core, &sentinel, &mut raw).await;
+                tracing::debug!(%sentinel, %error, "the subscription to the Sentinel's events ended");
             }
             Err(error) => {
                 if failures == 0 {
-                    tracing::warn!(%sentinel, %error, "its events are not heard");
+                    tracing::warn!(%sentinel, %error, "cannot subscribe to the Sentinel's events");
                 }
                 if error.is_permanent() {
                     backoff = Backoff::PERMANENT_FAILURE;
@@ -116,7 +112,7 @@ async fn subscribe(core: &Core, sentinel: &Address) -> Result<RawConnection, Err
         Ok(Ok(Value::ServerError(error))) => {
             let kind = if error.code() == "NOPERM" { Kind::Permission } else { Kind::Sentinel };
             let message = format!(
-                "{sentinel} refused the subscription to its events: {}; allow it (ACL SETUSER <user> +subscribe &*)",
+                "cannot subscribe to the events of {sentinel}: {}; allow it (ACL SETUSER <user> +subscribe &*)",
                 core.sentinels.hide(said(&error))
             );
             Err(Error::new(kind, message))
@@ -128,25 +124,25 @@ async fn subscribe(core: &Core, sentinel: &Address) -> Result<RawConnection, Err
 }
 
 /// Passes events on until the connection ends or the Sentinel is silent for too long.
-async fn record(core: &Core, sentinel: &Address, raw: &mut RawConnection) -> Error {
+async fn pass_on_events(core: &Core, sentinel: &Address, raw: &mut RawConnection) -> Error {
     let runtime = &*core.runtime;
-    let (mut asked, share) = (false, Share::default());
+    let (mut awaits_pong, share) = (false, Share::default());
     loop {
-        let patience = if asked { core.config.sentinel_socket_timeout() } else { SILENCE };
-        match until(runtime, runtime.now() + patience, raw.receive_value()).await {
+        let timeout = if awaits_pong { core.config.sentinel_socket_timeout() } else { SILENCE };
+        match until(runtime, runtime.now() + timeout, raw.receive_value()).await {
             // An error is the reply to PING for a user without that permission, and shows that the Sentinel is alive.
             Ok(Ok(message)) => {
-                asked = false;
+                awaits_pong = false;
                 let event = parse_event(&message, core.config.sentinel_master_name());
-                if let Some(event) = event.filter(|event| !event.repeats(core.sentinels.secrets())) {
-                    tracing::debug!(%sentinel, %event, "heard");
+                if let Some(event) = event.filter(|event| !event.contains_secret(core.sentinels.secrets())) {
+                    tracing::debug!(%sentinel, %event, "event of a Sentinel");
                     core.monitor.publish(&share, sentinel, event);
                 }
             }
             Ok(Err(error)) => return core.sentinels.hide_secrets(error),
-            Err(Elapsed) if asked => return silent(core, sentinel),
+            Err(Elapsed) if awaits_pong => return silent(core, sentinel),
             Err(Elapsed) => {
-                asked = true;
+                awaits_pong = true;
                 if let Err(error) = raw.send(&[cmd("PING")]).await {
                     return error;
                 }
@@ -156,6 +152,6 @@ async fn record(core: &Core, sentinel: &Address, raw: &mut RawConnection) -> Err
 }
 
 fn silent(core: &Core, sentinel: &Address) -> Error {
-    let patience = core.config.sentinel_socket_timeout();
-    Error::new(Kind::Timeout, format!("the Sentinel {sentinel} did not answer within {patience:?}"))
+    let timeout = core.config.sentinel_socket_timeout();
+    Error::new(Kind::Timeout, format!("the Sentinel {sentinel} did not answer within {timeout:?}"))
 }

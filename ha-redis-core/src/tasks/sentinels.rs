@@ -45,8 +45,8 @@ pub(crate) struct Sentinels {
 /// The tasks of one Sentinel. They end when this is dropped.
 struct SentinelTasks {
     /// Triggers a query.
-    bell: Sender<()>,
-    _listening: Sender<()>,
+    trigger: Sender<()>,
+    _subscription: Sender<()>,
 }
 
 impl Sentinels {
@@ -57,13 +57,13 @@ impl Sentinels {
 
     /// Adds a Sentinel and returns its tasks.
     pub(crate) fn add(&mut self, address: Address) -> [Task; 2] {
-        let (bell, rung) = async_channel::bounded(1);
-        let (listening, ended) = async_channel::bounded::<()>(1);
-        let ask = sentinel::answer(Arc::clone(&self.core), address.clone(), rung);
-        let listen = sentinel::listen(Arc::clone(&self.core), address.clone());
+        let (trigger, triggered) = async_channel::bounded(1);
+        let (alive, ended) = async_channel::bounded::<()>(1);
+        let queries = sentinel::run_queries(Arc::clone(&self.core), address.clone(), triggered);
+        let subscription = sentinel::run_subscription(Arc::clone(&self.core), address.clone());
         self.core.sentinel_list.add(address.clone());
-        self.tasks.insert(address, SentinelTasks { bell, _listening: listening });
-        [Box::pin(ask), Box::pin(future::or(listen, dropped(ended)))]
+        self.tasks.insert(address, SentinelTasks { trigger, _subscription: alive });
+        [Box::pin(queries), Box::pin(future::or(subscription, dropped(ended)))]
     }
 
     /// Stops using a Sentinel.
@@ -73,10 +73,10 @@ impl Sentinels {
         self.tasks.remove(address);
     }
 
-    pub(crate) fn ask_all(&self) {
+    pub(crate) fn query_all(&self) {
         for sentinel in self.tasks.values() {
             // A full channel means that a query is already due.
-            let _ = sentinel.bell.try_send(());
+            let _ = sentinel.trigger.try_send(());
         }
     }
 
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_are_not_held_back_for_longer_than_their_callers_wait() {
+    fn hold_is_shorter_than_callers_wait() {
         let hold = |failover_wait: f64| {
             let settings = RedisConfig::builder().failover_wait(Duration::from_secs_f64(failover_wait));
             failover_config(&settings.build().unwrap()).promotion_hold

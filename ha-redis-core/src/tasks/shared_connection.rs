@@ -21,10 +21,10 @@ use crate::topology::CurrentMaster;
 
 pub(crate) async fn keep(core: Arc<Core>, shard: Arc<Shard>, shared_index: usize) {
     let mut reconnect = ReconnectBackoff::default();
-    while let Some(followed) = shard.current_master().await {
-        let attempt = async { Some(open(&core, &shard, &followed).await) };
+    while let Some(master) = shard.current_master().await {
+        let attempt = async { Some(open(&core, &shard, &master).await) };
         let switched = async {
-            shard.master_changed(followed.generation).await;
+            shard.master_changed(master.generation).await;
             None
         };
         match future::or(attempt, switched).await {
@@ -34,21 +34,21 @@ pub(crate) async fn keep(core: Arc<Core>, shard: Arc<Shard>, shared_index: usize
             }
             Some(Ok(parts)) => {
                 let mut opened = core.runtime.now();
-                let mut successor = carry(&core, &shard, shared_index, &followed, parts).await;
+                let mut successor = serve(&core, &shard, shared_index, &master, parts).await;
                 while let Some(parts) = successor {
                     opened = core.runtime.now();
-                    successor = carry(&core, &shard, shared_index, &followed, parts).await;
+                    successor = serve(&core, &shard, shared_index, &master, parts).await;
                 }
                 reconnect.lost(core.runtime.now() - opened);
             }
             Some(Err(error)) => {
-                tracing::debug!(shared_index, %error, "no connection");
+                tracing::debug!(shared_index, %error, "cannot connect to the master");
                 reconnect.failed(&error);
                 shard.fail(error);
             }
         }
         let pause = reconnect.pause(core.runtime.random());
-        future::or(sleep(&*core.runtime, pause), shard.master_changed(followed.generation)).await;
+        future::or(sleep(&*core.runtime, pause), shard.master_changed(master.generation)).await;
     }
 }
 
@@ -56,38 +56,38 @@ pub(crate) async fn keep(core: Arc<Core>, shard: Arc<Shard>, shared_index: usize
 pub(crate) async fn open(
     core: &Core,
     shard: &Shard,
-    followed: &CurrentMaster,
+    master: &CurrentMaster,
 ) -> Result<ConnectionParts, Error> {
-    reach(core, shard, followed).await?.0.into_parts()
+    connect_to_master(core, shard, master).await?.0.into_parts()
 }
 
 /// Connects to the master, checks its role on this very connection, and has it end the abandoned connections.
-pub(crate) async fn reach(
+pub(crate) async fn connect_to_master(
     core: &Core,
     shard: &Shard,
-    followed: &CurrentMaster,
+    master: &CurrentMaster,
 ) -> Result<(RawConnection, Greeting), Error> {
-    let (mut raw, greeting) = core.data.connect(&followed.address, &followed.address_source).await?;
+    let (mut raw, greeting) = core.data.connect(&master.address, &master.address_source).await?;
     match greeting.role {
         Some(Role::Sentinel) if !core.source.names_master() => {
             let message = format!(
-                "{} ({}) is a Sentinel, and holds no data; have it asked for the master \
+                "{} ({}) is a Sentinel and holds no data; configure it as one \
                  (redis+sentinel://host:port/mymaster)",
-                followed.address, followed.address_source
+                master.address, master.address_source
             );
             Err(Error::new(Kind::Config, message))
         }
         // A server that does not report its role is trusted to have the role that the Sentinels name. Without
         // Sentinels, a client may be pointed at a replica on purpose.
         Some(role) if role != Role::Master && core.source.names_master() => {
-            shard.on_wrong_role(followed.generation);
+            shard.on_wrong_role(master.generation);
             let message =
-                format!("{} ({}) is no master but a {role}", followed.address, followed.address_source);
+                format!("{} ({}): expected a master, found a {role}", master.address, master.address_source);
             Err(Error::new(Kind::NotMaster, message))
         }
         _ => {
             core.confirmed(shard).await;
-            fence(core, &followed.address, &mut raw).await?;
+            fence(core, &master.address, &mut raw).await?;
             Ok((raw, greeting))
         }
     }
@@ -95,28 +95,29 @@ pub(crate) async fn reach(
 
 /// Drives the connection for callers until it ends. If its server fell silent and another connection was made
 /// meanwhile, returns that one.
-async fn carry(
+async fn serve(
     core: &Arc<Core>,
     shard: &Arc<Shard>,
     shared_index: usize,
-    followed: &CurrentMaster,
+    master: &CurrentMaster,
     parts: ConnectionParts,
 ) -> Option<ConnectionParts> {
-    let (link, driver) = core.link(followed, parts, OnSilence::Report);
+    let (link, driver) = core.link(master, parts, OnSilence::Report);
     if !shard.install(shared_index, &link) {
         return None;
     }
-    tracing::info!(shared_index, address = %followed.address, generation = %followed.generation, "connected");
+    tracing::info!(shared_index, address = %master.address, generation = %master.generation, "connected");
     let mut installed = Installed { shard, shared_index, link: &link, removed: false };
-    outage_report::on_connected(core, shard, followed);
-    let end = drive(core, shard, followed, &mut installed, driver).await;
-    tracing::info!(shared_index, address = %followed.address, generation = %followed.generation, why = %end.why, "disconnected");
+    outage_report::on_connected(core, shard, master);
+    let end = drive(core, shard, master, &mut installed, driver).await;
+    let (address, generation, why) = (&master.address, master.generation, &end.why);
+    tracing::info!(shared_index, %address, %generation, %why, "disconnected");
     if link.ended_owing() && end.successor.is_none() {
         core.fences.add(&link);
     }
     installed.remove(end.why.clone());
     if !end.was_silent {
-        shard.on_lost(followed, end.why, core.runtime.now());
+        shard.on_lost(master, end.why, core.runtime.now());
     }
     end.successor
 }
@@ -136,7 +137,7 @@ struct End {
 async fn drive(
     core: &Arc<Core>,
     shard: &Arc<Shard>,
-    followed: &CurrentMaster,
+    master: &CurrentMaster,
     installed: &mut Installed<'_>,
     mut driver: Watched,
 ) -> End {
@@ -151,32 +152,32 @@ async fn drive(
             return End { why, was_silent: false, successor: None };
         }
         let unresponsive = unresponsive(&link.address, core.config.socket_timeout());
-        tracing::warn!(address = %link.address, "the server owes replies and is silent; trying another connection");
-        shard.on_lost(followed, unresponsive.clone(), core.runtime.now());
+        tracing::warn!(address = %link.address, "the server has stopped replying; trying another connection");
+        shard.on_lost(master, unresponsive.clone(), core.runtime.now());
         shard.fail(unresponsive.clone());
         core.fences.add(link);
-        let mut beside = pin!(open_beside(core, shard, followed));
+        let mut beside = pin!(open_beside(core, shard, master));
         let ended = async { Silent::Ended((&mut driver).await) };
-        let heard = async {
+        let recovered = async {
             link.heard_again().await;
-            Silent::Heard
+            Silent::Recovered
         };
         let replaced = async { Silent::Replaced(Box::new(beside.as_mut().await)) };
-        match future::or(ended, future::or(heard, replaced)).await {
+        match future::or(ended, future::or(recovered, replaced)).await {
             Silent::Ended(why) => {
                 // The second connection has most likely fenced this one and is about to be ready.
                 installed.remove(why.clone());
                 let switched = async {
-                    shard.master_changed(followed.generation).await;
+                    shard.master_changed(master.generation).await;
                     None
                 };
                 let successor = future::or(switched, async { Some(beside.await) }).await;
                 return End { why, was_silent: true, successor };
             }
-            Silent::Heard => {
+            Silent::Recovered => {
                 core.fences.remove(link);
-                shard.on_heard();
-                outage_report::on_connected(core, shard, followed);
+                shard.on_recovered();
+                outage_report::on_connected(core, shard, master);
             }
             Silent::Replaced(parts) => {
                 link.shut(unresponsive);
@@ -189,27 +190,28 @@ async fn drive(
 /// How the wait with a silent server ended.
 enum Silent {
     Ended(Error),
-    Heard,
+    Recovered,
     Replaced(Box<ConnectionParts>),
 }
 
 /// Connects, and retries until that succeeds. A server that is busy with a script may answer once the script has
 /// ended, or the outstanding reply is that of the script.
-async fn open_beside(core: &Core, shard: &Shard, followed: &CurrentMaster) -> ConnectionParts {
+async fn open_beside(core: &Core, shard: &Shard, master: &CurrentMaster) -> ConnectionParts {
     let mut reconnect = ReconnectBackoff::default();
     loop {
-        let other = reach(core, shard, followed).await.and_then(|(raw, greeting)| match greeting.busy {
-            true => Err(Error::new(Kind::Busy, format!("{} is busy with a script", followed.address))),
-            false => raw.into_parts(),
-        });
+        let other =
+            connect_to_master(core, shard, master).await.and_then(|(raw, greeting)| match greeting.busy {
+                true => Err(Error::new(Kind::Busy, format!("{} is busy with a script", master.address))),
+                false => raw.into_parts(),
+            });
         match other {
             Ok(parts) => return parts,
             Err(error) => {
-                tracing::debug!(%error, "no other connection beside a silent one");
+                tracing::debug!(%error, "cannot open a second connection beside a silent one");
                 reconnect.failed(&error);
                 if error.kind() == Kind::Timeout {
                     // The server answers nobody, so callers that wait on other connections to it would wait in vain.
-                    shard.end_dedicated(followed.generation, &error);
+                    shard.end_dedicated(master.generation, &error);
                 }
                 shard.fail(error);
             }

@@ -8,7 +8,7 @@ mod inbox;
 use std::convert::Infallible;
 use std::future::{Future, pending};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_channel::{Receiver, Sender};
 use futures_lite::future;
@@ -41,19 +41,19 @@ pub(crate) async fn run(
     requests: Receiver<SubscriptionRequest>,
     reader: Receiver<()>,
 ) {
-    let _ends = Ends { inbox: Arc::clone(&inbox), requests: requests.clone() };
+    let _guard = EndGuard { inbox: Arc::clone(&inbox), requests: requests.clone() };
     let mut subscriber = Subscriber { core, shard, inbox, requests, subscriptions: Subscriptions::new() };
     let gone = async { _ = reader.recv().await };
-    future::or(subscriber.keep(), gone).await;
+    future::or(subscriber.run(), gone).await;
 }
 
 /// Ends the stream and the pending requests, also when the runtime drops the task.
-struct Ends {
+struct EndGuard {
     inbox: Arc<Inbox>,
     requests: Receiver<SubscriptionRequest>,
 }
 
-impl Drop for Ends {
+impl Drop for EndGuard {
     fn drop(&mut self) {
         self.requests.close();
         while self.requests.try_recv().is_ok() {}
@@ -69,25 +69,54 @@ struct Subscriber {
     subscriptions: Subscriptions<Waiter>,
 }
 
+/// A value that the server sent, or why it was skipped.
+type Received = Result<Value, Skipped>;
+
 /// What happened on a connection.
 enum Step {
-    Heard(Result<Value, Skipped>),
-    Told(SubscriptionRequest),
+    Received(Received),
+    Request(SubscriptionRequest),
     /// The server has been silent for as long as it may.
     Silence,
 }
 
 /// How many times the allowed silence may pass with messages only before an outstanding confirmation arrives.
-const MESSAGES_BEFORE: u32 = 3;
+const MAX_MESSAGE_INTERVALS: u32 = 3;
+
+/// Since when the server of a connection has been silent.
+struct SilenceTimer {
+    quiet_since: Instant,
+    /// Since when a confirmation has been outstanding.
+    owed_since: Instant,
+}
+
+impl SilenceTimer {
+    fn new(now: Instant) -> Self {
+        Self { quiet_since: now, owed_since: now }
+    }
+
+    /// Records a confirmation, or that one is outstanding from now on.
+    fn restart(&mut self, now: Instant) {
+        *self = Self::new(now);
+    }
+
+    /// Records a message while a confirmation is outstanding. The confirmation may come after many messages, but not
+    /// without limit, and not after anything else.
+    fn on_message(&mut self, now: Instant, timeout: Duration) {
+        if now < self.owed_since + MAX_MESSAGE_INTERVALS * timeout {
+            self.quiet_since = now;
+        }
+    }
+}
 
 impl Subscriber {
-    async fn keep(&mut self) {
+    async fn run(&mut self) {
         let (core, shard) = (Arc::clone(&self.core), Arc::clone(&self.shard));
         let mut reconnect = ReconnectBackoff::default();
-        while let Some(followed) = self.offline(shard.current_master()).await {
-            let attempt = async { Some(shared_connection::reach(&core, &shard, &followed).await) };
+        while let Some(master) = self.offline(shard.current_master()).await {
+            let attempt = async { Some(shared_connection::connect_to_master(&core, &shard, &master).await) };
             let switched = async {
-                shard.master_changed(followed.generation).await;
+                shard.master_changed(master.generation).await;
                 None
             };
             match self.offline(future::or(attempt, switched)).await {
@@ -97,18 +126,18 @@ impl Subscriber {
                 }
                 Some(Ok((raw, _))) => {
                     let opened = core.runtime.now();
-                    self.connected(&followed, raw).await;
+                    self.connected(&master, raw).await;
                     reconnect.lost(core.runtime.now() - opened);
                 }
                 Some(Err(error)) => {
-                    tracing::debug!(%error, "no connection for a subscriber");
+                    tracing::debug!(%error, "cannot connect the subscriber");
                     reconnect.failed(&error);
                     self.inbox.set_failure(Some(error));
-                    self.tend();
+                    self.update_requests();
                 }
             }
             let pause = sleep(&*core.runtime, reconnect.pause(core.runtime.random()));
-            self.offline(future::or(pause, shard.master_changed(followed.generation))).await;
+            self.offline(future::or(pause, shard.master_changed(master.generation))).await;
         }
     }
 
@@ -117,9 +146,9 @@ impl Subscriber {
     /// Accepts requests while `work` is in progress.
     async fn offline<T>(&mut self, work: impl Future<Output = T>) -> T {
         let shard = Arc::clone(&self.shard);
-        let take_orders = async {
+        let accept_requests = async {
             loop {
-                let order = async { Some(next_order(&self.requests).await) };
+                let request = async { Some(next_request(&self.requests).await) };
                 let permanent_failure = async {
                     match self.subscriptions.is_waiting() {
                         true => shard.fails_permanently().await,
@@ -127,132 +156,142 @@ impl Subscriber {
                     }
                     None
                 };
-                if let Some(order) = future::or(order, permanent_failure).await {
-                    self.subscriptions.ask(order);
+                if let Some(request) = future::or(request, permanent_failure).await {
+                    self.subscriptions.ask(request);
                 }
-                self.tend();
+                self.update_requests();
             }
         };
-        future::or(work, take_orders).await
+        future::or(work, accept_requests).await
     }
 
     /// Fails requests that cannot succeed, and keeps those whose callers are gone.
-    fn tend(&mut self) {
+    fn update_requests(&mut self) {
         match self.inbox.failure().filter(Error::is_permanent).or_else(|| self.shard.permanent_failure()) {
             Some(error) => self.subscriptions.fail(&error),
             None => drop(self.subscriptions.remember(Sender::is_closed)),
         }
-        self.settle();
+        self.send_outcomes();
     }
 
     // On a connection.
 
     /// Serves the reader until the connection ends, or the master changes.
-    async fn connected(&mut self, followed: &CurrentMaster, raw: RawConnection) {
+    async fn connected(&mut self, master: &CurrentMaster, raw: RawConnection) {
         let (core, shard) = (Arc::clone(&self.core), Arc::clone(&self.shard));
         let Some(_counted) = core.lifecycle.count() else { return };
         self.inbox.set_failure(None);
-        tracing::info!(address = %followed.address, generation = %followed.generation, "subscriber connected");
+        tracing::info!(address = %master.address, generation = %master.generation, "subscriber connected");
         let switched = async {
-            shard.master_changed(followed.generation).await;
-            Err(Error::new(Kind::NotMaster, format!("{} is not followed any more", followed.address)))
+            shard.master_changed(master.generation).await;
+            Err(Error::new(Kind::NotMaster, format!("{} is no longer the master", master.address)))
         };
-        let Err(why) = future::or(self.carry(raw, followed), switched).await;
+        let Err(why) = future::or(self.serve(raw, master), switched).await;
         let why = core.data.hide_secrets(why);
-        tracing::info!(address = %followed.address, %why, "subscriber disconnected");
+        tracing::info!(address = %master.address, %why, "subscriber disconnected");
         if !self.subscriptions.is_empty() && shard.check_open().is_ok() {
             self.inbox.add(|backlog| backlog.lost(why));
         }
         self.subscriptions.disconnected();
-        self.settle();
+        self.send_outcomes();
     }
 
-    async fn carry(&mut self, mut raw: RawConnection, followed: &CurrentMaster) -> Result<Infallible, Error> {
+    async fn serve(&mut self, mut raw: RawConnection, master: &CurrentMaster) -> Result<Infallible, Error> {
         let runtime = Arc::clone(&self.core.runtime);
         raw.stage(&self.subscriptions.restore());
         self.check_restored();
-        // Since when the server has been silent, or a confirmation has been outstanding.
-        let mut quiet_since = runtime.now();
-        let mut owed_since = quiet_since;
+        let mut silence = SilenceTimer::new(runtime.now());
         loop {
-            while let Ok(order) = self.requests.try_recv() {
-                self.subscriptions.ask(order);
-            }
-            let owed = self.subscriptions.is_owed();
-            raw.stage(&self.subscriptions.send());
-            if !owed && self.subscriptions.is_owed() {
-                (quiet_since, owed_since) = (runtime.now(), runtime.now());
-            }
-            self.settle();
-            match self.next_step(&mut raw, quiet_since).await? {
-                Step::Told(order) => self.subscriptions.ask(order),
-                Step::Heard(heard) => {
-                    let (owed, now) = (self.subscriptions.owed(), runtime.now());
-                    let mut is_message = self.hear(heard)?;
-                    while let Some(heard) = raw.try_receive()? {
-                        is_message |= self.hear(heard)?;
-                    }
-                    // A confirmation may come after many messages, but not without limit, and not after anything
-                    // else.
-                    if owed == 0 || self.subscriptions.owed() != owed {
-                        (quiet_since, owed_since) = (now, now);
-                    } else if is_message
-                        && now < owed_since + MESSAGES_BEFORE * self.core.config.socket_timeout()
-                    {
-                        quiet_since = now;
-                    }
-                }
-                Step::Silence if self.subscriptions.is_owed() => {
-                    let patience = self.core.config.socket_timeout();
-                    let message =
-                        format!("{} owed an answer and sent nothing for {patience:?}", followed.address);
-                    return Err(Error::new(Kind::Timeout, message));
-                }
+            self.send_requests(&mut raw, &mut silence);
+            match self.next_step(&mut raw, &silence).await? {
+                Step::Request(request) => self.subscriptions.ask(request),
+                Step::Received(received) => self.on_received(received, &mut raw, &mut silence)?,
+                Step::Silence if self.subscriptions.is_owed() => return Err(self.unconfirmed(master)),
                 Step::Silence => {
                     raw.stage(&[self.subscriptions.ping()]);
-                    quiet_since = runtime.now();
+                    silence.quiet_since = runtime.now();
                 }
             }
         }
     }
 
-    async fn next_step(&self, raw: &mut RawConnection, quiet_since: Instant) -> Result<Step, Error> {
+    /// Stages the waiting requests for sending.
+    fn send_requests(&mut self, raw: &mut RawConnection, silence: &mut SilenceTimer) {
+        while let Ok(request) = self.requests.try_recv() {
+            self.subscriptions.ask(request);
+        }
+        let was_owed = self.subscriptions.is_owed();
+        raw.stage(&self.subscriptions.send());
+        if !was_owed && self.subscriptions.is_owed() {
+            silence.restart(self.core.runtime.now());
+        }
+        self.send_outcomes();
+    }
+
+    /// Handles what was received, and everything else that the connection has already read.
+    fn on_received(
+        &mut self,
+        received: Received,
+        raw: &mut RawConnection,
+        silence: &mut SilenceTimer,
+    ) -> Result<(), Error> {
+        let (owed, now) = (self.subscriptions.owed(), self.core.runtime.now());
+        let mut is_message = self.handle(received)?;
+        while let Some(received) = raw.try_receive()? {
+            is_message |= self.handle(received)?;
+        }
+        if owed == 0 || self.subscriptions.owed() != owed {
+            silence.restart(now);
+        } else if is_message {
+            silence.on_message(now, self.core.config.socket_timeout());
+        }
+        Ok(())
+    }
+
+    /// Returns the error for a confirmation that did not come in time.
+    fn unconfirmed(&self, master: &CurrentMaster) -> Error {
+        let timeout = self.core.config.socket_timeout();
+        let message = format!("{} sent no confirmation within {timeout:?}", master.address);
+        Error::new(Kind::Timeout, message)
+    }
+
+    async fn next_step(&self, raw: &mut RawConnection, silence: &SilenceTimer) -> Result<Step, Error> {
         let config = &self.core.config;
-        let patience = match self.subscriptions.is_owed() {
+        let timeout = match self.subscriptions.is_owed() {
             true => Some(config.socket_timeout()),
             false => Some(config.health_check_interval()).filter(|interval| !interval.is_zero()),
         };
-        let heard = async { raw.receive().await.map(Step::Heard) };
-        let told = async { Ok(Step::Told(next_order(&self.requests).await)) };
-        let silence = async {
-            match patience {
-                Some(patience) => sleep_until(&*self.core.runtime, quiet_since + patience).await,
+        let received = async { raw.receive().await.map(Step::Received) };
+        let request = async { Ok(Step::Request(next_request(&self.requests).await)) };
+        let silent = async {
+            match timeout {
+                Some(timeout) => sleep_until(&*self.core.runtime, silence.quiet_since + timeout).await,
                 None => pending().await,
             }
             Ok(Step::Silence)
         };
-        future::or(heard, future::or(told, silence)).await
+        future::or(received, future::or(request, silent)).await
     }
 
     /// Handles a message or a confirmation. Returns true if it was a message.
-    fn hear(&mut self, heard: Result<Value, Skipped>) -> Result<bool, Error> {
-        let value = match heard {
+    fn handle(&mut self, received: Received) -> Result<bool, Error> {
+        let value = match received {
             Ok(value) => value,
             Err(skipped) => {
-                tracing::warn!(%skipped, "a message is missed");
+                tracing::warn!(%skipped, "message dropped");
                 self.inbox.add(|backlog| backlog.too_large());
                 return Ok(true);
             }
         };
         let restored = self.subscriptions.is_restored();
-        let news = self.subscriptions.hear(value)?;
-        let is_message = matches!(news, Some(News::Message(..)));
-        match news {
+        let event = self.subscriptions.hear(value)?;
+        let is_message = matches!(event, Some(News::Message(..)));
+        match event {
             None => {}
             Some(News::Message(message, size)) => self.inbox.add(|backlog| backlog.message(message, size)),
             Some(News::Refused(subscription, error)) => {
                 let error = self.core.data.hide_secrets(error);
-                tracing::warn!(%error, "a subscription is given up");
+                tracing::warn!(%error, "the server refused a subscription; giving it up");
                 self.inbox.add(|backlog| backlog.refused(subscription, error));
             }
         }
@@ -269,20 +308,20 @@ impl Subscriber {
     }
 
     /// Sends callers the outcomes of their requests.
-    fn settle(&mut self) {
+    fn send_outcomes(&mut self) {
         for (waiter, outcome) in self.subscriptions.settled() {
             if let Err(async_channel::TrySendError::Closed(Err(error))) = waiter.try_send(outcome) {
                 let error = self.core.data.hide_secrets(error);
-                tracing::warn!(%error, "a subscription that nobody waits for was refused");
+                tracing::warn!(%error, "the server refused a subscription whose caller is gone");
             }
         }
     }
 }
 
 /// Waits for the next request. The stream holds a sender, so the channel stays open.
-async fn next_order(requests: &Receiver<SubscriptionRequest>) -> SubscriptionRequest {
+async fn next_request(requests: &Receiver<SubscriptionRequest>) -> SubscriptionRequest {
     match requests.recv().await {
-        Ok(order) => order,
+        Ok(request) => request,
         Err(_) => pending().await,
     }
 }

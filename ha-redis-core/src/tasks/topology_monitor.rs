@@ -74,7 +74,7 @@ impl TopologyMonitor {
     /// Runs the first action of the source, if it has one.
     pub(crate) fn start(&mut self) {
         if let Some((shard, action)) = self.source.start() {
-            self.carry_out(shard, action);
+            self.run_action(shard, action);
         }
         if let Some(source) = self.core.take_custom_source() {
             let task = custom_source::run(Arc::clone(&self.core), source);
@@ -103,19 +103,19 @@ impl TopologyMonitor {
                 Some(tick) => until(&*core.runtime, tick, event).await,
                 None => Ok(event.await),
             };
-            let heard = match input {
-                Ok(Some(event)) => self.heard(event),
+            let input = match input {
+                Ok(Some(event)) => self.input_of(event),
                 Ok(None) => return,
                 Err(_) => Some((ShardId::default(), Input::Tick)),
             };
-            if let Some((shard, input)) = heard {
+            if let Some((shard, input)) = input {
                 self.handle(shard, input);
             }
         }
     }
 
     /// Returns the input of an event; `None` if it comes from connections of an older generation.
-    fn heard(&mut self, event: MonitorEvent) -> Option<(ShardId, Input)> {
+    fn input_of(&mut self, event: MonitorEvent) -> Option<(ShardId, Input)> {
         match event {
             MonitorEvent::Source(input) => {
                 #[cfg(feature = "sentinel")]
@@ -142,32 +142,33 @@ impl TopologyMonitor {
         let actions = self.source.handle(shard, input, self.core.runtime.now());
         let replicas = self.source.replicas().filter(|_| lists_replicas);
         if let (Some(replicas), Some(watched)) = (replicas, self.shards.get_mut(&shard)) {
-            let news = watched.membership.update(&replicas);
-            news.into_iter().for_each(|event| self.core.events.tell(event));
+            let events = watched.membership.update(&replicas);
+            events.into_iter().for_each(|event| self.core.events.tell(event));
             watched.shard.list_replicas(replicas);
         }
-        actions.into_iter().for_each(|(shard, action)| self.carry_out(shard, action));
+        actions.into_iter().for_each(|(shard, action)| self.run_action(shard, action));
         self.update_address_source(shard);
     }
 
-    fn carry_out(&mut self, id: ShardId, action: Action) {
+    fn run_action(&mut self, id: ShardId, action: Action) {
         let Some(watched) = self.shards.get_mut(&id) else { return };
         let shard = &watched.shard;
         match action {
             Action::Follow(address) => self.follow(id, address),
             Action::Confirm => shard.confirm(),
             Action::Hold => {
-                tracing::info!(shard = %id, "a replica was selected for promotion: holding commands back");
+                tracing::info!(shard = %id, "replica selected for promotion: holding commands");
                 shard.hold();
             }
             Action::Release => shard.release(),
             Action::Close(reason) => {
-                tracing::warn!(shard = %id, reason, "no more writes (sentinel_require_majority)");
-                let message = format!("no writes, since sentinel_require_majority is set and {reason}");
+                tracing::warn!(shard = %id, reason, "refusing writes (sentinel_require_majority)");
+                let message =
+                    format!("writes are refused because sentinel_require_majority is set: {reason}");
                 shard.restrict(Some(Error::new(Kind::Sentinel, message)));
             }
             Action::Open => {
-                tracing::info!(shard = %id, "writes go on: a majority of the Sentinels is back");
+                tracing::info!(shard = %id, "allowing writes again: a majority of the Sentinels answers");
                 shard.restrict(None);
             }
             Action::Warn(what) => tracing::warn!("{what}"),
@@ -186,7 +187,7 @@ impl TopologyMonitor {
                 watched.promotion = None;
             }
             #[cfg(feature = "sentinel")]
-            Action::Ask => self.sentinels.ask_all(),
+            Action::Ask => self.sentinels.query_all(),
             #[cfg(feature = "sentinel")]
             Action::AddSentinels(addresses) => self.add_sentinels(addresses),
             #[cfg(feature = "sentinel")]
@@ -203,7 +204,7 @@ impl TopologyMonitor {
             self.core.events.tell(Event::Switched { from, to: address.clone(), epoch });
         }
         watched.generation = watched.shard.follow(address.clone(), watched.address_source.clone());
-        tracing::info!(shard = %id, %address, generation = %watched.generation, "following the master");
+        tracing::info!(shard = %id, %address, generation = %watched.generation, "following master");
     }
 
     /// Updates what errors about the master report as its source.

@@ -47,8 +47,7 @@ impl Share {
     }
 }
 
-/// The sender of the mailbox. Events of Sentinels are limited by shares. All other events are few and must not be
-/// lost.
+/// The mailbox. Events of Sentinels are limited by shares. All other events are few and must not be lost.
 #[derive(Debug)]
 pub(crate) struct MonitorMailbox {
     sender: Sender<MonitorEvent>,
@@ -61,7 +60,7 @@ impl MonitorMailbox {
         Self { sender, receiver }
     }
 
-    pub(crate) fn tell(&self, event: MonitorEvent) {
+    pub(crate) fn send(&self, event: MonitorEvent) {
         // The receiver is stored beside the sender, so this cannot fail.
         let _ = self.sender.try_send(event);
     }
@@ -73,7 +72,7 @@ impl MonitorMailbox {
             tracing::debug!(%sentinel, %event, "event dropped: the Sentinel publishes too many");
         } else {
             let input = Input::Event { sentinel: sentinel.clone(), event };
-            self.tell(MonitorEvent::Published(Box::new(input), share.clone()));
+            self.send(MonitorEvent::Published(Box::new(input), share.clone()));
         }
     }
 
@@ -89,7 +88,7 @@ mod tests {
 
     use super::*;
 
-    /// Counts the next waiting events by the Sentinel that published them.
+    /// Takes the next waiting events, and counts them by the Sentinel that published them.
     fn take(mailbox: &MonitorMailbox, number: usize) -> (usize, usize) {
         let mut counts = (0, 0);
         for _ in 0..number {

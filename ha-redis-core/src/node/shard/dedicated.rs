@@ -93,7 +93,7 @@ impl Shard {
     /// Must not run under the lock, because it wakes the connections' tasks.
     fn end_unfenced(&self) {
         let unfenced = std::mem::take(&mut lock(&self.state).connections.dedicated.unfenced);
-        let why = || Error::new(Kind::Closed, "another connection to its server was given up");
+        let why = || Error::new(Kind::Closed, "another connection to its server was abandoned");
         unfenced.iter().for_each(|link| link.shut(why()));
     }
 
@@ -135,10 +135,9 @@ impl Shard {
         let state = lock(&self.state);
         match &state.connections.dedicated.failure {
             Some(failure) => failure.clone(),
-            None if state.serves_dedicated() => Error::new(
-                Kind::Overloaded,
-                "all connections for one caller were taken (see max_connections)",
-            ),
+            None if state.serves_dedicated() => {
+                Error::new(Kind::Overloaded, "all dedicated connections are in use; raise max_connections")
+            }
             None => {
                 drop(state);
                 self.nothing_usable()
@@ -205,9 +204,9 @@ impl Shard {
         let dedicated = &mut state.connections.dedicated;
         dedicated.refused = refused_until.map(|until| (until, error.clone()));
         dedicated.failure = Some(error);
-        let told = if refused_until.is_some() { dedicated.call_all() } else { Vec::new() };
+        let woken = if refused_until.is_some() { dedicated.call_all() } else { Vec::new() };
         drop(state);
-        told.into_iter().for_each(wake);
+        woken.into_iter().for_each(wake);
     }
 
     /// Returns a permit that has no open connection.

@@ -102,7 +102,7 @@ impl Shard {
         let demoted: Vec<_> = state.connections.all().filter(is_demoted).cloned().collect();
         drop(state);
         for link in &demoted {
-            link.drain(Error::new(Kind::NotMaster, format!("{} is no master any more", link.address)));
+            link.drain(Error::new(Kind::NotMaster, format!("{} is no longer the master", link.address)));
         }
         !demoted.is_empty()
     }

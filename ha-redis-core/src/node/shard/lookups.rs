@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_looked_up_again_at_once_and_then_less_and_less_often() {
+    fn lookups_become_less_frequent() {
         let (mut lookups, start) = (AddressLookups::default(), Instant::now());
         let due = |lookups: &mut AddressLookups, from: u64, to: u64| {
             let times = (from..to).filter(|ms| lookups.is_due(start + Duration::from_millis(*ms)));

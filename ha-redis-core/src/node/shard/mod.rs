@@ -145,7 +145,7 @@ impl Shard {
 
     /// Returns why a wait for a connection failed.
     pub(crate) fn nothing_usable(&self) -> Error {
-        let message = "no connection to the master could be used in time";
+        let message = "no connection to the master became usable in time";
         match &lock(&self.state).failure {
             Some(cause) => cause.clone().with_outcome(Outcome::NotSent).during(message),
             None => Error::new(Kind::Timeout, message),
@@ -261,7 +261,7 @@ impl Shard {
         let installed = &mut state.connections.shared[shared_index];
         if installed.take_if(|current| Arc::ptr_eq(current, link)).is_some() {
             state.failure = Some(why);
-            state.replicas.ask_anew();
+            state.replicas.poll_again();
         }
         drop(state);
         self.lifecycle.on_ended(link);
@@ -269,7 +269,7 @@ impl Shard {
     }
 
     /// Wakes callers: a connection whose server was silent takes commands again.
-    pub(crate) fn on_heard(&self) {
+    pub(crate) fn on_recovered(&self) {
         lock(&self.state).failure = None;
         self.notify_all();
     }

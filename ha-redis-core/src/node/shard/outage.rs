@@ -52,7 +52,7 @@ struct Outage {
 
 impl Outages {
     /// Begins an outage. Later signs of the same outage change nothing.
-    pub(crate) fn begin(&self, sign: OutageCause, master: &Address, now: Instant) {
+    pub(crate) fn begin(&self, cause: OutageCause, master: &Address, now: Instant) {
         let mut current = lock(&self.current);
         let outage = current.get_or_insert_with(|| Outage {
             noticed_at: now,
@@ -62,7 +62,7 @@ impl Outages {
             first_success: None,
             report: FailoverReport::empty(master),
         });
-        outage.lost |= sign == OutageCause::Lost;
+        outage.lost |= cause == OutageCause::Lost;
         // The outage was not over yet.
         outage.reconnected = None;
         self.counting.store(true, Ordering::Relaxed);
@@ -125,7 +125,7 @@ impl Shard {
 
     /// Records a connection to the master. Returns true if that ends an outage, which is to be reported soon.
     pub(crate) fn on_connected(&self, master: &CurrentMaster, now: Instant) -> bool {
-        self.tell_monitor(master.generation, Input::Connected);
+        self.notify_monitor(master.generation, Input::Connected);
         self.events.tell(Event::Connected { address: master.address.clone() });
         self.outages.resolve(&master.address, now)
     }
@@ -135,7 +135,7 @@ impl Shard {
         if self.source.confirms_master() {
             self.mark_unconfirmed(master.generation);
         }
-        self.tell_monitor(master.generation, Input::Lost);
+        self.notify_monitor(master.generation, Input::Lost);
         if self.check_open().is_ok() {
             self.outages.begin(OutageCause::Lost, &master.address, now);
         }
@@ -152,12 +152,12 @@ impl Shard {
 
     /// Records that a new connection found a server with another role than master.
     pub(crate) fn on_wrong_role(&self, generation: Generation) {
-        self.tell_monitor(generation, Input::NotMaster);
+        self.notify_monitor(generation, Input::NotMaster);
     }
 
-    fn tell_monitor(&self, generation: Generation, input: Input) {
+    fn notify_monitor(&self, generation: Generation, input: Input) {
         if self.source.names_master() {
-            self.monitor.tell(MonitorEvent::Shard { shard: self.id, generation, input: Box::new(input) });
+            self.monitor.send(MonitorEvent::Shard { shard: self.id, generation, input: Box::new(input) });
         }
     }
 
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_outage_is_told_from_its_first_sign_on() {
+    fn outage_begins_at_its_first_sign() {
         let outages = Outages::default();
         let (old, new) = (Address::tcp("old", 1), Address::tcp("new", 1));
         let start = Instant::now();
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_loss_before_the_report_makes_it_longer() {
+    fn second_loss_before_the_report_extends_the_outage() {
         let outages = Outages::default();
         let master = Address::tcp("master", 1);
         let start = Instant::now();

@@ -13,7 +13,7 @@ use crate::proto::pubsub::Subscription;
 const OVERHEAD: usize = 2 * size_of::<Entry>();
 
 pub(crate) struct Backlog {
-    room: usize,
+    limit: usize,
     used: usize,
     entries: VecDeque<Entry>,
     /// The markers after the last message.
@@ -21,7 +21,7 @@ pub(crate) struct Backlog {
     /// Whether a connection was lost and not everything is subscribed to again yet.
     gap: bool,
     /// The messages that arrived on the new connection before that.
-    early: VecDeque<Entry>,
+    pending: VecDeque<Entry>,
 }
 
 struct Entry {
@@ -40,14 +40,14 @@ struct Markers {
 }
 
 impl Backlog {
-    pub(super) fn new(room: usize) -> Self {
+    pub(super) fn new(limit: usize) -> Self {
         Self {
-            room,
+            limit,
             used: 0,
             entries: VecDeque::new(),
             last: Markers::default(),
             gap: false,
-            early: VecDeque::new(),
+            pending: VecDeque::new(),
         }
     }
 
@@ -62,11 +62,11 @@ impl Backlog {
         self.used += size;
         let entry = Entry { before: None, message, size };
         if self.gap {
-            self.early.push_back(entry)
+            self.pending.push_back(entry)
         } else {
             self.push(entry)
         }
-        while self.used > self.room && self.entries.len() + self.early.len() > 1 {
+        while self.used > self.limit && self.entries.len() + self.pending.len() > 1 {
             self.drop_oldest();
         }
     }
@@ -83,7 +83,7 @@ impl Backlog {
     pub(crate) fn lost(&mut self, why: Error) {
         if self.gap {
             // The messages since the last loss belong to the gap.
-            self.used -= self.early.drain(..).map(|early| early.size).sum::<usize>();
+            self.used -= self.pending.drain(..).map(|pending| pending.size).sum::<usize>();
         } else {
             self.gap = true;
             self.last.lose(why);
@@ -100,14 +100,14 @@ impl Backlog {
         if self.gap {
             self.gap = false;
             self.last.resubscribed = true;
-            std::mem::take(&mut self.early).into_iter().for_each(|early| self.push(early));
+            std::mem::take(&mut self.pending).into_iter().for_each(|pending| self.push(pending));
         }
     }
 
     pub(super) fn take(&mut self) -> Option<PubSubEvent> {
         let Some(first) = self.entries.front_mut() else { return self.last.take() };
-        if let Some(notice) = first.before.as_mut().and_then(|mailbox| mailbox.take()) {
-            return Some(notice);
+        if let Some(event) = first.before.as_mut().and_then(|markers| markers.take()) {
+            return Some(event);
         }
         let first = self.entries.pop_front()?;
         self.used -= first.size;
@@ -122,18 +122,18 @@ impl Backlog {
     }
 
     fn drop_oldest(&mut self) {
-        let Some(mut oldest) = self.entries.pop_front().or_else(|| self.early.pop_front()) else { return };
+        let Some(mut oldest) = self.entries.pop_front().or_else(|| self.pending.pop_front()) else { return };
         self.used -= oldest.size;
-        let mut mailbox = oldest.before.take().unwrap_or_default();
-        mailbox.missed += 1;
+        let mut markers = oldest.before.take().unwrap_or_default();
+        markers.missed += 1;
         match self.entries.front_mut() {
             Some(first) => {
-                mailbox.join(first.before.take().map(|later| *later).unwrap_or_default());
-                first.before = Some(mailbox);
+                markers.join(first.before.take().map(|later| *later).unwrap_or_default());
+                first.before = Some(markers);
             }
             None => {
-                mailbox.join(std::mem::take(&mut self.last));
-                self.last = *mailbox;
+                markers.join(std::mem::take(&mut self.last));
+                self.last = *markers;
             }
         }
     }
@@ -208,13 +208,13 @@ mod tests {
     }
 
     /// A backlog with room for this many of the test messages.
-    fn room(messages: usize) -> Backlog {
+    fn backlog_of(messages: usize) -> Backlog {
         Backlog::new(messages * OVERHEAD)
     }
 
     #[test]
-    fn the_oldest_make_room_and_are_counted() {
-        let mut backlog = room(2);
+    fn oldest_messages_dropped_and_counted() {
+        let mut backlog = backlog_of(2);
         ["1", "2", "3", "4"].iter().for_each(|text| add(&mut backlog, text));
         assert_eq!(taken(&mut backlog), ["missed 2", "3", "4"]);
         assert!(backlog.is_empty() && backlog.used == 0);
@@ -223,8 +223,8 @@ mod tests {
     }
 
     #[test]
-    fn one_message_may_be_larger_than_the_room() {
-        let mut backlog = room(2);
+    fn message_may_exceed_the_limit() {
+        let mut backlog = backlog_of(2);
         add(&mut backlog, "1");
         backlog.message(message("2"), 1 << 30);
         assert_eq!(taken(&mut backlog), ["missed 1", "2"]);
@@ -232,8 +232,8 @@ mod tests {
     }
 
     #[test]
-    fn messages_of_a_gap_wait_until_all_is_subscribed_to_again() {
-        let mut backlog = room(9);
+    fn messages_wait_until_resubscribed() {
+        let mut backlog = backlog_of(9);
         add(&mut backlog, "1");
         lose(&mut backlog);
         add(&mut backlog, "2");
@@ -245,10 +245,10 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_may_be_one_of_several_losses() {
-        let mut backlog = room(9);
+    fn gap_may_span_several_losses() {
+        let mut backlog = backlog_of(9);
         lose(&mut backlog);
-        add(&mut backlog, "early");
+        add(&mut backlog, "pending");
         lose(&mut backlog);
         backlog.resubscribed();
         backlog.resubscribed();
@@ -258,8 +258,8 @@ mod tests {
     }
 
     #[test]
-    fn notices_do_not_pile_up() {
-        let mut backlog = room(1);
+    fn markers_do_not_pile_up() {
+        let mut backlog = backlog_of(1);
         for round in 0..100 {
             add(&mut backlog, &round.to_string());
             lose(&mut backlog);
@@ -269,8 +269,8 @@ mod tests {
     }
 
     #[test]
-    fn who_has_read_of_a_loss_is_told_of_no_second_one() {
-        let mut backlog = room(9);
+    fn second_loss_not_reported_after_the_first_was_read() {
+        let mut backlog = backlog_of(9);
         lose(&mut backlog);
         assert_eq!(taken(&mut backlog), ["lost"]);
         backlog.resubscribed();

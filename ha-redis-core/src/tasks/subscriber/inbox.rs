@@ -23,8 +23,8 @@ struct State {
 
 impl Inbox {
     /// Creates an inbox for this many bytes of messages.
-    pub(crate) fn new(room: u64) -> Self {
-        let backlog = Backlog::new(usize::try_from(room).unwrap_or(usize::MAX));
+    pub(crate) fn new(limit: u64) -> Self {
+        let backlog = Backlog::new(usize::try_from(limit).unwrap_or(usize::MAX));
         Self { state: Mutex::new(State { backlog, failure: None, ended: false, reader: None }) }
     }
 

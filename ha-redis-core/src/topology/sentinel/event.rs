@@ -49,7 +49,7 @@ pub(crate) const CHANNELS: [&str; 30] = [
 /// An event about the current master, its replicas, or its Sentinels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SentinelEvent {
-    /// The leader selected this replica, or told it to become master, in place of this master.
+    /// The leader selected this replica, or sent it the promotion, in place of this master.
     Selected { replica: Address, master: Address },
     /// The failover was aborted.
     Aborted,
@@ -87,7 +87,7 @@ impl Subject {
 
 impl SentinelEvent {
     /// Returns true if one of its addresses contains a password.
-    pub(crate) fn repeats(&self, secrets: &Secrets) -> bool {
+    pub(crate) fn contains_secret(&self, secrets: &Secrets) -> bool {
         match self {
             Self::Selected { replica, master } => secrets.are_in(replica) || secrets.are_in(master),
             Self::Switched(master) => secrets.are_in(master),

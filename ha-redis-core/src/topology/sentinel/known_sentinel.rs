@@ -94,7 +94,7 @@ impl KnownSentinel {
     }
 
     /// Expires what is too old. `connected` is whether there is a connection to a master now.
-    pub(super) fn age(&mut self, now: Instant, connected: bool) {
+    pub(super) fn expire(&mut self, now: Instant, connected: bool) {
         let absence = if connected { ABSENCE } else { ABSENCE_WITHOUT_MASTER };
         if self.master().is_none() {
             self.last_named_at.take_if(|last_named_at| *last_named_at + absence <= now);

@@ -216,16 +216,16 @@ impl Simulation {
     fn record(&mut self, input: Input) {
         let actions = self.monitor.handle(input, self.now);
         let asked_at = actions.contains(&Action::Ask);
-        self.carry_out(actions);
+        self.run_action(actions);
         if asked_at {
             for input in self.cast.honest.iter().flat_map(|place| self.truth(*place)).collect::<Vec<_>>() {
                 let actions = self.monitor.handle(input, self.now);
-                self.carry_out(actions);
+                self.run_action(actions);
             }
         }
     }
 
-    fn carry_out(&mut self, actions: Vec<Action>) {
+    fn run_action(&mut self, actions: Vec<Action>) {
         let second = (self.now - self.start).as_secs();
         for action in actions {
             let kind = match action {

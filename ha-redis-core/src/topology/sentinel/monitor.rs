@@ -159,7 +159,7 @@ impl SentinelMonitor {
             return;
         }
         self.votes.record(&sentinel, asked_at, answer);
-        self.votes.age(now, self.connection == Connection::Up);
+        self.votes.expire(now, self.connection == Connection::Up);
         let was_full = self.votes.is_full;
         let added = self.votes.add_sentinels();
         if !added.is_empty() {
@@ -203,8 +203,8 @@ impl SentinelMonitor {
         }
     }
 
-    /// Returns true if the selection belongs to a failover of the current master. A selection for another master
-    /// belongs to an earlier failover, or follows a switch that this client missed.
+    /// Returns true if early promotion is on and the selection belongs to a failover of the current master. A selection
+    /// for another master belongs to an earlier failover, or follows a switch that this client missed.
     fn concerns_our_master(&self, replica: &Address, master: &Address) -> bool {
         let known = |known: &Master| [replica, master].contains(&&known.address);
         self.config.early_promotion && self.master.as_ref().is_none_or(known)
@@ -328,9 +328,9 @@ impl SentinelMonitor {
         (self.connection, self.unconfirmed_since) = (Connection::Down { since: now }, None);
         (self.disagreement, self.next_hold) = (None, now);
         let address = next.address.clone();
-        let former_masters = self.master.replace(next);
-        self.former_masters.extend(former_masters.map(|master| master.address));
-        self.former_masters.retain(|former_masters| *former_masters != address);
+        let previous = self.master.replace(next);
+        self.former_masters.extend(previous.map(|master| master.address));
+        self.former_masters.retain(|former| *former != address);
         self.former_masters.drain(..self.former_masters.len().saturating_sub(MAX_FORMER_MASTERS));
         actions.push(Action::Follow(address));
         if self.promotion.take().is_some() {
@@ -355,8 +355,7 @@ impl SentinelMonitor {
         }
     }
 
-    /// # Errors
-    /// Why there is no master.
+    /// Returns the servers and the Sentinels as the Sentinels describe them, or why there is no master.
     pub(crate) fn topology(&self) -> Result<Topology, String> {
         let master = self.master.as_ref().ok_or_else(|| self.explain())?;
         Ok(self.votes.topology(master.address.clone(), master.epoch))
@@ -382,13 +381,13 @@ impl SentinelMonitor {
             return;
         }
         let (acting, known) = (self.votes.acting(), self.votes.expected());
-        let writes_closed = acting <= known / 2;
-        if writes_closed != self.writes_closed {
-            self.writes_closed = writes_closed;
-            let explain = self.votes.explain(&self.config.master_name);
-            actions.push(match writes_closed {
+        let close = acting <= known / 2;
+        if close != self.writes_closed {
+            self.writes_closed = close;
+            let answers = self.votes.explain(&self.config.master_name);
+            actions.push(match close {
                 true => {
-                    Action::Close(format!("only {acting} of {known} Sentinels answer and act: {explain}"))
+                    Action::Close(format!("only {acting} of {known} Sentinels answer and act: {answers}"))
                 }
                 false => Action::Open,
             });
@@ -439,12 +438,12 @@ impl SentinelMonitor {
 
     /// Queries the Sentinels unless the rate limit has been reached. Returns true if it did so at once.
     fn query_soon(&mut self, now: Instant, actions: &mut Vec<Action>) -> bool {
-        let may_ask = self.query_rate.try_acquire(now);
-        match may_ask {
+        let is_allowed = self.query_rate.try_acquire(now);
+        match is_allowed {
             true => self.query_all(now, actions),
             false => self.next_query = self.next_query.min(now + QUERY_RATE.1),
         }
-        may_ask
+        is_allowed
     }
 
     fn query_all(&mut self, now: Instant, actions: &mut Vec<Action>) {

@@ -216,8 +216,8 @@ fn refusal(address: &Value) -> Option<String> {
         "NOPERM" => "; allow it (ACL SETUSER <user> +sentinel|get-master-addr-by-name)",
         _ => "",
     };
-    let known = !error.details().unwrap_or_default().starts_with("No such master");
-    known.then(|| format!("{}{remedy}", said(error)))
+    let is_other_error = !error.details().unwrap_or_default().starts_with("No such master");
+    is_other_error.then(|| format!("{}{remedy}", said(error)))
 }
 
 fn read_replica(record: &Record<'_>, left_out: &mut LeftOut) -> Option<ReportedReplica> {

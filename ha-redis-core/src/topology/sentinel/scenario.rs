@@ -13,11 +13,11 @@
 //! ```
 //!
 //! The inputs are: `s1 publishes CHANNEL [SERVER [for MASTER]]`, `s1 s2 answer`, `s1 answers r1 in epoch 2` (from then
-//! on), `s1 answers in tilt`, `s1 answers naming s4`, `s1 answers listing m r1` (the servers that it lists), `s1 answers
-//! as s2` (with the id of s2), `s1 knows no master`, `s1 does not answer`, `s1 is late`, `s1 is subscribed to`, `there is
-//! a connection`, `the connection is lost`, `r1 says master`, `m says replica`, and `time passes` for what is due at that
-//! moment. The monitor queries the Sentinels now and then in between. An answer belongs to a query of the same moment,
-//! unless the line ends with `to what was asked at 0.05`.
+//! on), `s1 answers in tilt`, `s1 answers naming s4`, `s1 answers listing m r1` (the servers that it lists),
+//! `s1 answers as s2` (with the id of s2), `s1 knows no master`, `s1 does not answer`, `s1 is late`,
+//! `s1 is subscribed to`, `there is a connection`, `the connection is lost`, `r1 says master`, `m says replica`, and
+//! `time passes` for what is due at that moment. The monitor queries the Sentinels now and then in between. An answer
+//! belongs to a query of the same moment, unless the line ends with `to what was asked at 0.05`.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -64,26 +64,26 @@ fn invalid_scenarios_fail() {
 pub(super) type Failure = (usize, String);
 
 pub(super) fn run(text: &str) -> Result<(), Failure> {
-    let mut stage = Stage::new();
+    let mut runner = Runner::new();
     let (mut input_line, mut expectations) = (0, 0);
     for (number, line) in (1..).zip(text.lines()) {
         let words: Vec<_> = line.split_whitespace().collect();
         let result = match words.as_slice() {
             [] => Ok(()),
             [first, ..] if first.starts_with('#') => Ok(()),
-            ["->", actions @ ..] => stage.expect(&actions.join(" ")),
-            ["=", state @ ..] => stage.expect_state(&state.join(" ")),
-            ["given", given @ ..] => stage.given(given),
+            ["->", actions @ ..] => runner.expect(&actions.join(" ")),
+            ["=", state @ ..] => runner.expect_state(&state.join(" ")),
+            ["given", given @ ..] => runner.given(given),
             [time, input @ ..] => {
-                stage.settle().map_err(|what| (input_line, what))?;
+                runner.expect_no_more_actions().map_err(|what| (input_line, what))?;
                 input_line = number;
-                stage.at(time, input)
+                runner.at(time, input)
             }
         };
         result.map_err(|what| (number, what))?;
         expectations += usize::from(matches!(words.first(), Some(&("->" | "="))));
     }
-    stage.settle().map_err(|what| (input_line, what))?;
+    runner.expect_no_more_actions().map_err(|what| (input_line, what))?;
     match (input_line, expectations) {
         (0, _) => Err((0, "no input in it".to_owned())),
         (_, 0) => Err((input_line, "no line states what is expected".to_owned())),
@@ -101,17 +101,17 @@ struct Belief {
     tilt: bool,
 }
 
-struct Stage {
+struct Runner {
     config: FailoverConfig,
     beliefs: BTreeMap<String, Belief>,
     monitor: Option<SentinelMonitor>,
     start: Instant,
     now: Instant,
     /// The actions that the next line must list.
-    done: Option<Vec<String>>,
+    actions_taken: Option<Vec<String>>,
 }
 
-impl Stage {
+impl Runner {
     fn new() -> Self {
         let config = FailoverConfig {
             master_name: MASTER_NAME.to_owned(),
@@ -121,7 +121,7 @@ impl Stage {
             initial_attempts: 3,
         };
         let start = Instant::now() + LONG_BEFORE;
-        Self { config, beliefs: BTreeMap::new(), monitor: None, start, now: start, done: None }
+        Self { config, beliefs: BTreeMap::new(), monitor: None, start, now: start, actions_taken: None }
     }
 
     fn given(&mut self, words: &[&str]) -> Result<(), String> {
@@ -140,7 +140,7 @@ impl Stage {
                     self.record(self.answer(&sentinel, self.start - LONG_BEFORE)?);
                 }
                 self.record(Input::Connected);
-                self.done = None;
+                self.actions_taken = None;
                 self.expect_state(&format!("following {master}"))?;
             }
             [.., "in", "epoch", _] => self.given_sentinels(words).ok_or_else(|| unknown(words))?,
@@ -181,14 +181,14 @@ impl Stage {
         while self.monitor().next_tick() < at {
             self.now = self.now.max(self.monitor().next_tick());
             self.record(Input::Tick);
-            let done = self.done.take().unwrap_or_default();
-            if done != ["ask"] {
+            let actions_taken = self.actions_taken.take().unwrap_or_default();
+            if actions_taken != ["ask"] {
                 let seconds = (self.now - self.start).as_secs_f64();
-                return Err(format!("at {seconds} s: expected nothing, but: {}", done.join(", ")));
+                return Err(format!("at {seconds} s: expected nothing, but: {}", actions_taken.join(", ")));
             }
         }
         self.now = at;
-        self.done = Some(Vec::new());
+        self.actions_taken = Some(Vec::new());
         self.input(words)
     }
 
@@ -220,17 +220,17 @@ impl Stage {
                 });
             }
             [sentinels @ .., "knows" | "know", "no", "master"] => {
-                return self.each(sentinels, |stage, name| {
-                    stage.belief(name)?.master = None;
-                    stage.answer(name, asked_at)
+                return self.each(sentinels, |runner, name| {
+                    runner.belief(name)?.master = None;
+                    runner.answer(name, asked_at)
                 });
             }
             _ => {
                 let verb = words.iter().position(|word| matches!(*word, "answer" | "answers"));
                 let (sentinels, what) = words.split_at(verb.ok_or_else(|| unknown(words))?);
-                return self.each(sentinels, |stage, name| {
-                    stage.change(name, &what[1..])?;
-                    stage.answer(name, asked_at)
+                return self.each(sentinels, |runner, name| {
+                    runner.change(name, &what[1..])?;
+                    runner.answer(name, asked_at)
                 });
             }
         };
@@ -340,12 +340,12 @@ impl Stage {
     fn record(&mut self, input: Input) {
         let now = self.now;
         let actions = self.monitor().handle(input, now);
-        self.done.get_or_insert_default().extend(actions.iter().map(action_text));
+        self.actions_taken.get_or_insert_default().extend(actions.iter().map(action_text));
     }
 
     fn expect(&mut self, expected: &str) -> Result<(), String> {
-        let done = self.done.take().ok_or("no input before")?.join(", ");
-        compare(expected, &done)
+        let actions_taken = self.actions_taken.take().ok_or("no input before")?.join(", ");
+        compare(expected, &actions_taken)
     }
 
     fn expect_state(&mut self, expected: &str) -> Result<(), String> {
@@ -353,8 +353,8 @@ impl Stage {
     }
 
     /// Fails if the last actions were not expected by any line.
-    fn settle(&mut self) -> Result<(), String> {
-        compare("", &self.done.take().unwrap_or_default().join(", "))
+    fn expect_no_more_actions(&mut self) -> Result<(), String> {
+        compare("", &self.actions_taken.take().unwrap_or_default().join(", "))
     }
 
     fn belief(&mut self, name: &str) -> Result<&mut Belief, String> {

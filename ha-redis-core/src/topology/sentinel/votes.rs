@@ -81,8 +81,8 @@ impl SentinelVotes {
     }
 
     /// Expires Sentinels that have been gone for long: they no longer count.
-    pub(super) fn age(&mut self, now: Instant, connected: bool) {
-        self.members.values_mut().for_each(|member| member.age(now, connected));
+    pub(super) fn expire(&mut self, now: Instant, connected: bool) {
+        self.members.values_mut().for_each(|member| member.expire(now, connected));
         self.assign_votes();
     }
 
@@ -101,7 +101,7 @@ impl SentinelVotes {
     /// Adds the unknown Sentinels that a majority lists, and returns their addresses. An address is added even if the
     /// Sentinel there claims the id of a known one: only that Sentinel claims so.
     pub(super) fn add_sentinels(&mut self) -> Vec<Address> {
-        let (mut added, quorate, listed) = (Vec::new(), self.can_change_members(), self.listed());
+        let (mut added, can_change, listed) = (Vec::new(), self.can_change_members(), self.listed());
         for (address, member) in &mut self.members {
             // A Sentinel that is now listed at another address has moved there.
             let moved = |id: &String| !listed.contains_key(address) && listed.values().any(|now| now == id);
@@ -111,7 +111,7 @@ impl SentinelVotes {
             }
         }
         for (address, id) in listed {
-            if !quorate {
+            if !can_change {
                 continue;
             }
             if let Some(known) = self.members.get_mut(&address) {
@@ -182,11 +182,11 @@ impl SentinelVotes {
         let listed: Members<'_> =
             self.members.iter().filter(|(_, member)| member.listed_id.is_some()).collect();
         let answering = |members: &Members<'_>| members.values().filter(|member| member.answers()).count();
-        let last_named_at: Vec<_> = configured.values().filter(|member| member.is_counted()).collect();
+        let present: Vec<_> = configured.values().filter(|member| member.is_counted()).collect();
         let are_all_listed =
-            answering(&listed) > 0 && last_named_at.iter().all(|member| member.listed_id.is_some());
+            answering(&listed) > 0 && present.iter().all(|member| member.listed_id.is_some());
         let outnumber_configured =
-            2 * last_named_at.len() <= configured.len() && answering(&listed) > answering(&configured);
+            2 * present.len() <= configured.len() && answering(&listed) > answering(&configured);
         let voters = match (are_all_listed || outnumber_configured, configured.len()) {
             (true, _) => listed,
             (false, 1) => voters_beside_single_address(configured, listed),
@@ -196,7 +196,7 @@ impl SentinelVotes {
     }
 
     /// Returns true if the Sentinels that answer may add and remove members: at least half of the known ones answer,
-    /// so that the others are no majority without them, and more than one does.
+    /// so that the others are no majority without them, and more than one does unless only one is known.
     fn can_change_members(&self) -> bool {
         let (votes, known) = (self.votes().count(), self.known());
         known <= 2 * votes && (votes > 1 || known == 1)
@@ -228,13 +228,13 @@ impl SentinelVotes {
             });
         }
         let majority = self.majority();
-        let itself = |address: &Address| {
+        let own_listing = |address: &Address| {
             let member = self.members.get(address).filter(|member| member.configured && member.votes);
             usize::from(member.is_some_and(KnownSentinel::is_present))
         };
         let listed = votes
             .into_iter()
-            .filter(|(address, ids)| ids.values().sum::<usize>() + itself(address) >= majority);
+            .filter(|(address, ids)| ids.values().sum::<usize>() + own_listing(address) >= majority);
         let listed = listed.filter_map(|(address, ids)| {
             let (id, _) = ids.into_iter().max_by_key(|(_, votes)| *votes)?;
             Some((address.clone(), id.clone()))

@@ -8,17 +8,17 @@ use crate::proto::{Position, Replication, Role};
 
 /// How many answers an unlisted replica may send before it follows the master: after a switch that takes a while. It
 /// is asked four times a second.
-const PATIENCE: u32 = 80;
+const MAX_UNLISTED_ANSWERS: u32 = 80;
 
 #[derive(Debug, Default)]
 pub(super) struct KnownReplica {
     pub(super) listed_status: ListedStatus,
     /// Whether a task keeps a connection to it.
-    pub(super) kept: bool,
+    pub(super) has_task: bool,
     pub(super) link: Option<Arc<Link>>,
-    account: ReplicationStatus,
+    status: ReplicationStatus,
     /// How many answers it has sent since it was last listed, or last followed the master.
-    in_vain: u32,
+    unlisted_answers: u32,
     /// Its smoothed latency.
     pub(super) latency: Option<Duration>,
 }
@@ -41,11 +41,9 @@ pub(super) enum ListedStatus {
 enum ReplicationStatus {
     #[default]
     NotAsked,
-    /// It follows a master, or there is a reason not to read from it.
-    Follows {
-        history: String,
-        lag_bytes: Option<u64>,
-    },
+    /// It follows a master.
+    Follows { history: String, lag_bytes: Option<u64> },
+    /// Why it may not be read from.
     Ineligible(String),
 }
 
@@ -66,17 +64,17 @@ impl KnownReplica {
         self.link.as_ref().is_some_and(|current| Arc::ptr_eq(current, link))
     }
 
-    pub(super) fn stands(&mut self, listed_status: ListedStatus) {
+    pub(super) fn set_listed_status(&mut self, listed_status: ListedStatus) {
         self.listed_status = listed_status;
         if listed_status != ListedStatus::Unlisted {
-            self.in_vain = 0;
+            self.unlisted_answers = 0;
         }
     }
 
     pub(super) fn answered(&mut self, answer: &Replication, latency: Duration, master: Option<&Position>) {
         // Count a quarter of the difference: one slow answer matters little.
         self.latency = Some(self.latency.map_or(latency, |before| (before * 3 + latency) / 4));
-        self.account = match answer {
+        self.status = match answer {
             Replication { role: Role::Replica, link_up: true, position, .. } => {
                 // The master was asked before. Its later writes do not count, so that replicas that are up to date do
                 // not seem to lag.
@@ -88,21 +86,25 @@ impl KnownReplica {
                 ReplicationStatus::Ineligible("its link to its master is down".into())
             }
             Replication { role, .. } => {
-                ReplicationStatus::Ineligible(format!("it is no replica but a {role}"))
+                ReplicationStatus::Ineligible(format!("expected a replica, found a {role}"))
             }
         };
-        let follows = |position: &Position| matches!(&self.account, ReplicationStatus::Follows { history, .. } if *history == position.history);
-        self.in_vain = if master.is_some_and(follows) { 0 } else { self.in_vain.saturating_add(1) };
+        let follows = |position: &Position| match &self.status {
+            ReplicationStatus::Follows { history, .. } => *history == position.history,
+            _ => false,
+        };
+        self.unlisted_answers =
+            if master.is_some_and(follows) { 0 } else { self.unlisted_answers.saturating_add(1) };
     }
 
     pub(super) fn failed(&mut self, why: String) {
-        self.in_vain = self.in_vain.saturating_add(1);
-        self.account = ReplicationStatus::Ineligible(why);
+        self.unlisted_answers = self.unlisted_answers.saturating_add(1);
+        self.status = ReplicationStatus::Ineligible(why);
     }
 
     /// Returns how far it is behind, if that is known.
     pub(super) fn lag_bytes(&self) -> Option<u64> {
-        match &self.account {
+        match &self.status {
             ReplicationStatus::Follows { lag_bytes, .. } => *lag_bytes,
             _ => None,
         }
@@ -110,22 +112,24 @@ impl KnownReplica {
 
     /// Returns why no connection to it is wanted. An unlisted replica must follow the master on an existing
     /// connection.
-    pub(super) fn objection(&self) -> Option<&'static str> {
+    pub(super) fn unwanted_reason(&self) -> Option<&'static str> {
         match self.listed_status {
             ListedStatus::Well => None,
-            ListedStatus::Down => Some("the Sentinels find it down"),
-            ListedStatus::Unlisted if self.link.is_some() && self.in_vain < PATIENCE => None,
-            ListedStatus::Unlisted | ListedStatus::Gone => Some("it is no replica of the master any more"),
+            ListedStatus::Down => Some("the Sentinels report it as down"),
+            ListedStatus::Unlisted if self.link.is_some() && self.unlisted_answers < MAX_UNLISTED_ANSWERS => {
+                None
+            }
+            ListedStatus::Unlisted | ListedStatus::Gone => Some("it is no longer a replica of the master"),
         }
     }
 
     pub(super) fn eligibility(&self, master: Option<&Position>, max_lag: Option<u64>) -> Eligibility<'_> {
-        if let Some(objection) = self.objection() {
-            return Eligibility::Ineligible(objection.to_owned());
+        if let Some(reason) = self.unwanted_reason() {
+            return Eligibility::Ineligible(reason.to_owned());
         }
         // A link that is ending takes no new commands.
         let link = self.link.as_ref().filter(|link| link.is_open());
-        match (&self.account, master, link, self.latency) {
+        match (&self.status, master, link, self.latency) {
             (ReplicationStatus::Ineligible(why), ..) => Eligibility::Ineligible(why.clone()),
             (ReplicationStatus::Follows { history, .. }, Some(master), ..) if *history != master.history => {
                 Eligibility::Ineligible(
@@ -182,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_is_judged_by_role_link_history_and_lag() {
+    fn eligibility_depends_on_role_link_history_and_lag() {
         let master = position("a", 100);
         let judged = |answer: &Replication, max_lag| {
             let mut member = connected();
@@ -201,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_about_another_master_does_not_count() {
+    fn reports_about_another_master_do_not_count() {
         let mut member = connected();
         member.answered(
             &says(Role::Replica, true, position("b", 9)),
@@ -214,28 +218,28 @@ mod tests {
     }
 
     #[test]
-    fn one_that_nobody_names_is_kept_while_it_follows_the_master() {
+    fn unlisted_replica_stays_while_it_follows_the_master() {
         let master = position("a", 9);
         let mut member = connected();
-        member.stands(ListedStatus::Unlisted);
+        member.set_listed_status(ListedStatus::Unlisted);
         let mut ask = |history: &str, times| {
             let answer = says(Role::Replica, true, position(history, 9));
             (0..times).for_each(|_| member.answered(&answer, Duration::ZERO, Some(&master)));
-            (member.objection().is_none(), judge(&member, &master, None).is_ok())
+            (member.unwanted_reason().is_none(), judge(&member, &master, None).is_ok())
         };
-        assert_eq!(ask("a", 2 * PATIENCE), (true, true));
-        assert_eq!(ask("b", PATIENCE - 1), (true, false), "it may follow this one soon");
+        assert_eq!(ask("a", 2 * MAX_UNLISTED_ANSWERS), (true, true));
+        assert_eq!(ask("b", MAX_UNLISTED_ANSWERS - 1), (true, false), "it may follow this one soon");
         assert_eq!(ask("a", 1), (true, true));
-        assert_eq!(ask("b", PATIENCE), (false, false));
-        member.stands(ListedStatus::Well);
-        member.stands(ListedStatus::Unlisted);
-        assert!(member.objection().is_none(), "it was named in between");
+        assert_eq!(ask("b", MAX_UNLISTED_ANSWERS), (false, false));
+        member.set_listed_status(ListedStatus::Well);
+        member.set_listed_status(ListedStatus::Unlisted);
+        assert!(member.unwanted_reason().is_none(), "it was listed in between");
         member.link = None;
-        assert!(member.objection().is_some(), "no connection is made to one that nobody names");
+        assert!(member.unwanted_reason().is_some(), "no connection is made to an unlisted replica");
     }
 
     #[test]
-    fn a_connection_at_its_end_is_none() {
+    fn ending_connection_is_not_eligible() {
         let (mut member, master) = (connected(), position("a", 9));
         member.answered(&says(Role::Replica, true, master.clone()), Duration::ZERO, Some(&master));
         assert_eq!(judge(&member, &master, None), Ok(0));

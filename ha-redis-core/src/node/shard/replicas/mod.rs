@@ -34,12 +34,12 @@ pub(super) struct Replicas {
     /// Whether the source has listed them.
     listed: bool,
     /// Whether a warning about too many replicas was logged.
-    told_of_more: bool,
+    has_warned: bool,
     members: BTreeMap<Address, KnownReplica>,
     /// The replication position of the master in its last answer.
     master: Option<Position>,
     /// Why it has not answered since.
-    missed: Option<String>,
+    master_failure: Option<String>,
     /// Grows when all replicas are to be asked again at once.
     round: u64,
 }
@@ -108,7 +108,7 @@ impl Shard {
     }
 
     /// Records the replication position of the master of a generation.
-    pub(crate) fn place_master(&self, generation: Generation, position: Position) {
+    pub(crate) fn set_master_position(&self, generation: Generation, position: Position) {
         let mut state = lock(&self.state);
         if state.master.as_ref().is_some_and(|master| master.generation == generation) {
             let replicas = &mut state.replicas;
@@ -116,34 +116,34 @@ impl Shard {
                 replicas.round += 1;
             }
             replicas.master = Some(position);
-            replicas.missed = None;
+            replicas.master_failure = None;
             self.renew(state);
         }
     }
 
     /// Records why the position of the master of a generation is not known; the generation is `None` when there was
     /// no connection. The last position stays valid: a replica cannot fall behind a master that is gone.
-    pub(crate) fn miss_master(&self, generation: Option<Generation>, why: &str) {
+    pub(crate) fn set_master_failure(&self, generation: Option<Generation>, why: &str) {
         let mut state = lock(&self.state);
         let followed = state.master.as_ref().map(|master| master.generation);
         if generation.is_some() && generation != followed {
             return;
         }
-        state.replicas.missed = Some(format!("the master did not say how far it is: {why}"));
+        state.replicas.master_failure = Some(format!("the position of the master is unknown: {why}"));
         self.renew(state);
     }
 
     // For the tasks that keep connections to replicas.
 
     /// Waits for replicas without a task, and marks them as having one.
-    pub(crate) async fn unkept_replicas(&self) -> Vec<Address> {
+    pub(crate) async fn replicas_without_task(&self) -> Vec<Address> {
         wait_for(&self.state, &self.changed, |state| {
-            let unkept = state.replicas.members.iter_mut().filter(|(_, member)| !member.kept);
-            let unkept = unkept.map(|(address, member)| {
-                member.kept = true;
+            let without_task = state.replicas.members.iter_mut().filter(|(_, member)| !member.has_task);
+            let without_task = without_task.map(|(address, member)| {
+                member.has_task = true;
                 address.clone()
             });
-            Some(unkept.collect::<Vec<_>>()).filter(|unkept| !unkept.is_empty())
+            Some(without_task.collect::<Vec<_>>()).filter(|without_task| !without_task.is_empty())
         })
         .await
     }
@@ -268,7 +268,7 @@ impl Replicas {
 
     /// Resets what the replicas reported about the previous master.
     pub(super) fn on_switch(&mut self, master: &Address) -> Option<Arc<Link>> {
-        (self.master, self.missed) = (None, None);
+        (self.master, self.master_failure) = (None, None);
         self.round += 1;
         self.members.get_mut(master).and_then(|member| {
             member.listed_status = ListedStatus::Gone;
@@ -277,18 +277,18 @@ impl Replicas {
     }
 
     /// Asks all replicas again: the connection to the master was lost, and they may have lost it too.
-    pub(super) fn ask_anew(&mut self) {
+    pub(super) fn poll_again(&mut self) {
         self.round += 1;
     }
 
     fn wants(&self, address: &Address) -> bool {
-        self.members.get(address).is_some_and(|member| member.objection().is_none())
+        self.members.get(address).is_some_and(|member| member.unwanted_reason().is_none())
     }
 
     /// Returns the connections that are not wanted any more, and why.
     fn unwanted(&self) -> Vec<(Arc<Link>, ListedStatus, &'static str)> {
         let unwanted = self.members.values().filter_map(|member| {
-            let objection = member.objection()?;
+            let objection = member.unwanted_reason()?;
             Some((Arc::clone(member.link.as_ref()?), member.listed_status, objection))
         });
         unwanted.collect()
@@ -296,8 +296,11 @@ impl Replicas {
 
     fn list(&mut self, listed: impl Iterator<Item = Replica>) {
         let mut listed: BTreeMap<_, _> = listed.map(|replica| (replica.address, replica.healthy)).collect();
-        if listed.len() > MAX_REPLICAS && !std::mem::replace(&mut self.told_of_more, true) {
-            tracing::warn!(replicas = listed.len(), "no more than {MAX_REPLICAS} replicas are read from");
+        if listed.len() > MAX_REPLICAS && !std::mem::replace(&mut self.has_warned, true) {
+            tracing::warn!(
+                replicas = listed.len(),
+                "too many replicas are listed: only {MAX_REPLICAS} are used"
+            );
         }
         while listed.len() > MAX_REPLICAS {
             listed.pop_last();
@@ -307,9 +310,9 @@ impl Replicas {
             self.members.entry(address.clone()).or_default();
         }
         // Members without a task can be removed here; the others are removed by their tasks.
-        self.members.retain(|address, member| member.kept || listed.contains_key(address));
+        self.members.retain(|address, member| member.has_task || listed.contains_key(address));
         for (address, member) in &mut self.members {
-            member.stands(match listed.get(address) {
+            member.set_listed_status(match listed.get(address) {
                 Some(true) => ListedStatus::Well,
                 Some(false) => ListedStatus::Down,
                 None if member.listed_status == ListedStatus::Gone => ListedStatus::Gone,
@@ -338,24 +341,24 @@ impl Replicas {
         let unknown = |member: &KnownReplica| {
             matches!(member.eligibility(self.master.as_ref(), self.max_lag), Eligibility::Unknown)
         };
-        let found_out = self.listed && !self.members.values().any(unknown);
+        let are_known = self.listed && !self.members.values().any(unknown);
         // Waiting does not help if the master does not answer.
-        found_out || (self.master.is_none() && self.missed.is_some())
+        are_known || (self.master.is_none() && self.master_failure.is_some())
     }
 
     fn account(&self) -> String {
-        let said = self.members.iter().filter(|(_, member)| member.listed_status != ListedStatus::Gone);
-        let said =
-            said.map(|(address, member)| match member.eligibility(self.master.as_ref(), self.max_lag) {
-                Eligibility::Eligible { .. } => format!("{address}: it is healthy, and was not chosen"),
-                Eligibility::Unknown => format!("{address}: it was not found out yet how it is"),
+        let reasons = self.members.iter().filter(|(_, member)| member.listed_status != ListedStatus::Gone);
+        let reasons =
+            reasons.map(|(address, member)| match member.eligibility(self.master.as_ref(), self.max_lag) {
+                Eligibility::Eligible { .. } => format!("{address}: healthy, but not chosen"),
+                Eligibility::Unknown => format!("{address}: health not known yet"),
                 Eligibility::Ineligible(why) => format!("{address}: {why}"),
             });
-        let said = self.missed.iter().cloned().chain(said).collect::<Vec<_>>().join("; ");
-        match said.is_empty() {
+        let reasons = self.master_failure.iter().cloned().chain(reasons).collect::<Vec<_>>().join("; ");
+        match reasons.is_empty() {
             true if self.listed => "no replica is known".to_owned(),
-            true => "it was not found out yet which replicas there are".to_owned(),
-            false => said,
+            true => "the replicas are not known yet".to_owned(),
+            false => reasons,
         }
     }
 }
@@ -370,7 +373,7 @@ mod tests {
     use crate::topology::{MonitorMailbox, ShardId, SourceKind};
 
     #[test]
-    fn replicas_beyond_the_bound_are_not_connected_to() {
+    fn replicas_beyond_the_limit_are_ignored() {
         let config = RedisConfig::builder().build().unwrap();
         let context = ShardContext {
             lifecycle: Arc::default(),
@@ -381,8 +384,8 @@ mod tests {
         let shard = Shard::new(ShardId(0), &config, context, 0);
         let listed = (1..=3000).rev().map(|port| Replica::new(Address::tcp("10.0.0.2", port), true));
         shard.list_replicas(listed.collect());
-        let unkept = block_on(shard.unkept_replicas());
-        assert_eq!(unkept.len(), MAX_REPLICAS);
-        assert!(unkept.contains(&Address::tcp("10.0.0.2", 1)), "the same ones each time");
+        let without_task = block_on(shard.replicas_without_task());
+        assert_eq!(without_task.len(), MAX_REPLICAS);
+        assert!(without_task.contains(&Address::tcp("10.0.0.2", 1)), "the same replicas each time");
     }
 }

@@ -1,4 +1,4 @@
-//! The promotion of a replica: selected, watched, then promoted or given up.
+//! The promotion of a replica: selected, watched, then promoted or abandoned.
 
 use std::collections::BTreeSet;
 use std::time::Instant;

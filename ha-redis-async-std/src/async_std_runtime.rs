@@ -1,4 +1,4 @@
-//! async-std's sockets, timers and tasks behind the core's boundary.
+//! The core's `Runtime` on async-std: sockets, timers and tasks.
 
 use std::future::Future;
 use std::io;
@@ -16,24 +16,24 @@ use async_trait::async_trait;
 use ha_redis_core::runtime::{self, Endpoint, Runtime, Task, Timer, Transport};
 use socket2::{SockRef, TcpKeepalive};
 
-/// An idle peer is probed after this, and so often, before the system takes it for gone.
+/// The idle time before a keepalive probe, and the interval between probes.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_PROBES: u32 = 3;
-/// Written bytes that a peer has not acknowledged for so long end the connection.
+/// Written bytes that the peer has not acknowledged after this time end the connection.
 #[cfg(target_os = "linux")]
-const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
-/// The system takes so many bytes ahead of what it has sent: enough to keep a fast network busy.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The maximum number of unsent bytes in the kernel's buffer: enough for a fast network.
 #[cfg(target_os = "linux")]
-const UNSENT: u32 = 256 << 10;
+const MAX_UNSENT: u32 = 256 << 10;
 
-/// [`Runtime`] on async-std: its executor, whose threads `ASYNC_STD_THREAD_COUNT` sets.
+/// [`Runtime`] on async-std: its executor, whose number of threads `ASYNC_STD_THREAD_COUNT` sets.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct AsyncStdRuntime;
 
 impl AsyncStdRuntime {
-    /// async-std's executor, of which a process has one.
+    /// Uses async-std's executor; a process has only one.
     pub fn new() -> Self {
         Self
     }
@@ -50,13 +50,13 @@ impl Runtime for AsyncStdRuntime {
     }
 
     fn spawn(&self, task: Task) -> io::Result<()> {
-        // Dropping its handle detaches a task.
+        // Dropping the handle detaches the task.
         drop(task::spawn(task));
         Ok(())
     }
 
     async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        // async-std's own look-up waits for ever where the system has no thread to give.
+        // async-std's own look-up waits forever if the system cannot create a thread.
         runtime::resolve(host, port).await
     }
 
@@ -82,16 +82,16 @@ fn set_options(socket: &TcpStream) -> io::Result<()> {
     socket.set_tcp_keepalive(&keepalive)?;
     #[cfg(target_os = "linux")]
     {
-        socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
-        socket.set_tcp_notsent_lowat(UNSENT)?;
+        socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+        socket.set_tcp_notsent_lowat(MAX_UNSENT)?;
     }
     Ok(())
 }
 
-/// async-std's own timers cannot be set again; those of async-io, on which it stands, can.
+/// A timer of async-io, on which async-std is built: unlike async-std's own timers, it can be reset.
 struct Sleep {
     timer: async_io::Timer,
-    /// The timer forgets that it has fired.
+    /// The timer does not remember that it has fired.
     fired: bool,
 }
 
@@ -123,7 +123,8 @@ impl<S: Read + Write + AsFd + Send + Unpin + 'static> Transport for Socket<S> {
     }
 
     fn reset_on_drop(&mut self) {
-        // Without it the system goes on sending, and a socket of which that cannot be told is as good as closed.
+        // Without this, the system continues to send after the close. An error here means that the socket is closed
+        // anyway.
         let _ = SockRef::from(&self.0).set_linger(Some(Duration::ZERO));
     }
 }

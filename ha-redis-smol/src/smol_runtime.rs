@@ -1,4 +1,4 @@
-//! smol's sockets, timers and tasks behind the core's boundary.
+//! The core's `Runtime` on smol: sockets, timers and tasks.
 
 use std::future::Future;
 use std::io;
@@ -17,26 +17,26 @@ use smol::net::TcpStream;
 use smol::net::unix::UnixStream;
 use socket2::{SockRef, TcpKeepalive};
 
-/// An idle peer is probed after this, and so often, before the system takes it for gone.
+/// The idle time before a keepalive probe, and the interval between probes.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_PROBES: u32 = 3;
-/// Written bytes that a peer has not acknowledged for so long end the connection.
+/// Written bytes that the peer has not acknowledged after this time end the connection.
 #[cfg(target_os = "linux")]
-const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
-/// The system takes so many bytes ahead of what it has sent: enough to keep a fast network busy.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The maximum number of unsent bytes in the kernel's buffer: enough for a fast network.
 #[cfg(target_os = "linux")]
-const UNSENT: u32 = 256 << 10;
+const MAX_UNSENT: u32 = 256 << 10;
 
-/// [`Runtime`] on smol: its global executor, whose threads `SMOL_THREADS` sets, or an executor of your own, which
-/// you run.
+/// [`Runtime`] on smol: its global executor, whose number of threads `SMOL_THREADS` sets, or an executor of your own,
+/// which you run.
 #[derive(Clone, Debug, Default)]
 pub struct SmolRuntime {
     executor: Option<Arc<Executor<'static>>>,
 }
 
 impl SmolRuntime {
-    /// smol's global executor.
+    /// Uses smol's global executor.
     pub fn new() -> Self {
         Self::default()
     }
@@ -67,7 +67,7 @@ impl Runtime for SmolRuntime {
     }
 
     async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        // smol's own look-up waits for ever where the system has no thread to give.
+        // smol's own look-up waits forever if the system cannot create a thread.
         runtime::resolve(host, port).await
     }
 
@@ -93,15 +93,15 @@ fn set_options(socket: &TcpStream) -> io::Result<()> {
     socket.set_tcp_keepalive(&keepalive)?;
     #[cfg(target_os = "linux")]
     {
-        socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
-        socket.set_tcp_notsent_lowat(UNSENT)?;
+        socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+        socket.set_tcp_notsent_lowat(MAX_UNSENT)?;
     }
     Ok(())
 }
 
 struct Sleep {
     timer: smol::Timer,
-    /// The timer forgets that it has fired.
+    /// The timer does not remember that it has fired.
     fired: bool,
 }
 
@@ -133,7 +133,8 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Send + Unpin + 'static> Transport for So
     }
 
     fn reset_on_drop(&mut self) {
-        // Without it the system goes on sending, and a socket of which that cannot be told is as good as closed.
+        // Without this, the system continues to send after the close. An error here means that the socket is closed
+        // anyway.
         let _ = SockRef::from(&self.0).set_linger(Some(Duration::ZERO));
     }
 }

@@ -1,4 +1,4 @@
-//! The client of this runtime.
+//! The client on Tokio.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -61,8 +61,8 @@ impl RedisClient {
         Self { client: Client::new(config, Arc::new(runtime)) }
     }
 
-    /// A client that has not connected yet, of the master and replicas that `source` tells of: in place of an address or
-    /// Sentinels in the configuration.
+    /// Returns a client that has not connected yet, for the master and the replicas that `source` returns, instead of
+    /// an address or Sentinels in the configuration.
     pub fn with_topology_source(config: RedisConfig, source: impl TopologySource) -> Self {
         Self { client: Client::with_topology_source(config, Arc::new(TokioRuntime::new()), source) }
     }

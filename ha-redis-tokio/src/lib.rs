@@ -1,4 +1,4 @@
-// The README has links that work outside of rustdoc. These come first, so that rustdoc takes them.
+// The README has links that work outside rustdoc. These definitions come first, so rustdoc uses them instead.
 //! [configuration]: crate::guide::configuration
 //! [`Connection`]: crate::Connection
 //! [`DedicatedConnection`]: crate::DedicatedConnection
@@ -16,7 +16,7 @@
 //!
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
-// A feature of the core, which this crate always turns on.
+// A feature of the core that this crate always enables.
 #![cfg_attr(docsrs, allow(unexpected_cfgs), doc(auto_cfg(hide(feature = "aio"))))]
 
 mod client;

@@ -1,4 +1,4 @@
-//! Tokio's sockets, timers and tasks behind the core's boundary.
+//! The core's `Runtime` on Tokio: sockets, timers and tasks.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -16,30 +16,30 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-/// An idle peer is probed after this, and so often, before the system takes it for gone.
+/// The idle time before a keepalive probe, and the interval between probes.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_PROBES: u32 = 3;
-/// Written bytes that a peer has not acknowledged for so long end the connection.
+/// Written bytes that the peer has not acknowledged after this time end the connection.
 #[cfg(target_os = "linux")]
-const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
-/// The system takes so many bytes ahead of what it has sent: enough to keep a fast network busy.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The maximum number of unsent bytes in the kernel's buffer: enough for a fast network.
 #[cfg(target_os = "linux")]
-const UNSENT: u32 = 256 << 10;
+const MAX_UNSENT: u32 = 256 << 10;
 
-/// [`Runtime`] on Tokio. Time is Tokio's.
+/// [`Runtime`] on Tokio, with Tokio's clock.
 ///
-/// A paused clock (`#[tokio::test(start_paused = true)]`) is for tests without servers: it jumps to the next timer as soon as
-/// all tasks wait for sockets, so that connecting and calls time out before a real server answers.
+/// A paused clock (`#[tokio::test(start_paused = true)]`) only suits tests without servers: it jumps to the next
+/// timer as soon as all tasks wait for sockets, so connecting and calls time out before a real server answers.
 ///
-/// It belongs to the Tokio runtime in which it was made or first used.
+/// It belongs to the Tokio runtime in which it was created or first used.
 #[derive(Debug, Default)]
 pub struct TokioRuntime {
     handle: OnceLock<Handle>,
 }
 
 impl TokioRuntime {
-    /// The runtime of the current context, or else that in which the client is used first.
+    /// Uses the runtime of the current context, or else the one in which the client is first used.
     pub fn new() -> Self {
         Handle::try_current().map(Self::from).unwrap_or_default()
     }
@@ -52,7 +52,7 @@ impl TokioRuntime {
         Ok(self.handle.get_or_init(|| current))
     }
 
-    /// Does what belongs to a runtime, as sockets do, also where a caller waits on another executor.
+    /// Runs work that needs a Tokio context, such as sockets, even if the caller waits on another executor.
     async fn within<T>(&self, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
         let handle = self.handle()?;
         let mut work = pin!(work);
@@ -77,8 +77,9 @@ impl Runtime for TokioRuntime {
     }
 
     fn timer(&self, at: Instant) -> Box<dyn Timer> {
-        // Tokio's timers belong to a runtime, and fire while that is driven. A caller may wait elsewhere, or have entered
-        // the context of a runtime with one thread that nobody drives: within a task somebody does.
+        // Tokio's timers belong to a runtime and fire only while it is driven. A caller may wait elsewhere, or may
+        // have entered the context of a single-threaded runtime that nobody drives. Inside a task, the runtime is
+        // driven.
         let is_driven = |current: &Handle| {
             tokio::task::try_id().is_some() || current.runtime_flavor() != RuntimeFlavor::CurrentThread
         };
@@ -95,7 +96,7 @@ impl Runtime for TokioRuntime {
     }
 
     async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        // Tokio's own look-up panics where the system has no thread to give.
+        // Tokio's own look-up panics if the system cannot create a thread.
         runtime::resolve(host, port).await
     }
 
@@ -125,8 +126,8 @@ fn set_options(socket: &TcpStream) -> io::Result<()> {
     socket.set_tcp_keepalive(&keepalive)?;
     #[cfg(target_os = "linux")]
     {
-        socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
-        socket.set_tcp_notsent_lowat(UNSENT)?;
+        socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+        socket.set_tcp_notsent_lowat(MAX_UNSENT)?;
     }
     Ok(())
 }
@@ -160,7 +161,8 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Send + Unpin + 'static> Transport for So
     }
 
     fn reset_on_drop(&mut self) {
-        // Without it the system goes on sending, and a socket of which that cannot be told is as good as closed.
+        // Without this, the system continues to send after the close. An error here means that the socket is closed
+        // anyway.
         let _ = SockRef::from(&self.0).set_linger(Some(Duration::ZERO));
     }
 }

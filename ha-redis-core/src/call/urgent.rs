@@ -79,7 +79,10 @@ async fn connect(core: &Core, shard: &Shard, last: &mut Option<Error>) -> Result
         let error = match core.urgent.connect(&followed.address, &followed.address_source).await {
             Ok((_, greeting)) if core.source.names_master() && greeting.role == Some(Role::Replica) => {
                 shard.on_wrong_role(followed.generation);
-                Error::new(Kind::NotMaster, format!("{} is no master but a replica", followed.address))
+                Error::new(
+                    Kind::NotMaster,
+                    format!("{}: expected a master, found a replica", followed.address),
+                )
             }
             Ok((raw, _)) => return Ok(raw),
             Err(error) if error.is_permanent() => return Err(error),

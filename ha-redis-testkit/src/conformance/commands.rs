@@ -1,4 +1,4 @@
-//! redis-rs's commands, pipelines, transactions, scripts and scans work on a connection.
+//! Runs redis-rs's commands, pipelines, transactions, scripts and scans on a connection.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,15 +10,15 @@ use redis::{AsyncCommands, ErrorKind, RedisResult, Script, ServerErrorKind, Valu
 
 tests![
     commands_of_every_data_type,
-    values_of_any_size_and_content_come_back_whole,
-    a_pipeline_answers_command_by_command,
-    a_transaction_runs_whole_or_not_at_all,
+    values_of_any_size_round_trip,
+    pipeline_returns_one_reply_per_command,
+    transaction_is_atomic,
     scripts_and_scans,
-    a_servers_error_is_told_as_redis_rs_tells_it,
-    many_handles_share_one_connection_and_get_their_own_replies,
-    small_and_large_calls_side_by_side_get_their_own_replies,
-    what_would_change_the_connection_for_everybody_is_refused,
-    calls_dropped_at_any_await_leave_everybody_in_step,
+    server_error_same_as_in_redis_rs,
+    handles_on_one_connection_get_own_replies,
+    mixed_sizes_get_own_replies,
+    stateful_commands_refused_on_shared_connection,
+    dropped_calls_keep_replies_in_order,
 ];
 
 async fn commands_of_every_data_type(kit: Kit) -> RedisResult<()> {
@@ -51,7 +51,7 @@ async fn commands_of_every_data_type(kit: Kit) -> RedisResult<()> {
     Ok(())
 }
 
-async fn values_of_any_size_and_content_come_back_whole(kit: Kit) -> RedisResult<()> {
+async fn values_of_any_size_round_trip(kit: Kit) -> RedisResult<()> {
     let server = Server::start().unwrap();
     let mut redis = kit.client_of(&server).await.connection();
     for size in [0, 1, 1 << 10, (64 << 10) + 1, 5 << 20] {
@@ -62,7 +62,7 @@ async fn values_of_any_size_and_content_come_back_whole(kit: Kit) -> RedisResult
     Ok(())
 }
 
-async fn a_pipeline_answers_command_by_command(kit: Kit) -> RedisResult<()> {
+async fn pipeline_returns_one_reply_per_command(kit: Kit) -> RedisResult<()> {
     let server = Server::start().unwrap();
     let mut redis = kit.client_of(&server).await.connection();
     let mut pipeline = redis::pipe();
@@ -75,13 +75,13 @@ async fn a_pipeline_answers_command_by_command(kit: Kit) -> RedisResult<()> {
     failing.incr("text", 1).incr("number", 1);
     let error = failing.query_async::<()>(&mut redis).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Server(ServerErrorKind::ResponseError));
-    assert_eq!(redis.get::<_, i64>("number").await?, 3, "the rest of the pipeline has run");
+    assert_eq!(redis.get::<_, i64>("number").await?, 3, "the rest of the pipeline ran");
     let partial: Vec<RedisResult<i64>> = failing.ignore_errors().query_async(&mut redis).await?;
     assert!(partial[0].is_err() && partial[1] == Ok(4));
     Ok(())
 }
 
-async fn a_transaction_runs_whole_or_not_at_all(kit: Kit) -> RedisResult<()> {
+async fn transaction_is_atomic(kit: Kit) -> RedisResult<()> {
     let server = Server::start().unwrap();
     let mut redis = kit.client_of(&server).await.connection();
     let mut transaction = redis::pipe();
@@ -113,7 +113,7 @@ async fn scripts_and_scans(kit: Kit) -> RedisResult<()> {
     Ok(())
 }
 
-async fn a_servers_error_is_told_as_redis_rs_tells_it(kit: Kit) -> RedisResult<()> {
+async fn server_error_same_as_in_redis_rs(kit: Kit) -> RedisResult<()> {
     let server = Server::start().unwrap();
     let mut redis = kit.client_of(&server).await.connection();
     redis.set::<_, _, ()>("text", "abc").await?;
@@ -123,7 +123,7 @@ async fn a_servers_error_is_told_as_redis_rs_tells_it(kit: Kit) -> RedisResult<(
     Ok(())
 }
 
-async fn many_handles_share_one_connection_and_get_their_own_replies(kit: Kit) {
+async fn handles_on_one_connection_get_own_replies(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     let tasks = (0..200).map(|task| {
@@ -141,7 +141,7 @@ async fn many_handles_share_one_connection_and_get_their_own_replies(kit: Kit) {
     assert_eq!(calls(&server, "echo"), 4_000);
 }
 
-async fn small_and_large_calls_side_by_side_get_their_own_replies(kit: Kit) {
+async fn mixed_sizes_get_own_replies(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     let caller = |number: usize| {
@@ -179,7 +179,7 @@ async fn small_and_large_calls_side_by_side_get_their_own_replies(kit: Kit) {
     assert_eq!(connections(&server), 1);
 }
 
-async fn what_would_change_the_connection_for_everybody_is_refused(kit: Kit) {
+async fn stateful_commands_refused_on_shared_connection(kit: Kit) {
     let server = Server::start().unwrap();
     let mut redis = kit.client_of(&server).await.connection();
     for command in [
@@ -196,17 +196,17 @@ async fn what_would_change_the_connection_for_everybody_is_refused(kit: Kit) {
         "HIMPORT PREPARE fields name email",
         "QUIT",
     ] {
-        let mut words = command.split(' ');
-        let mut cmd = redis::cmd(words.next().unwrap());
-        words.for_each(|word| _ = cmd.arg(word));
+        let mut args = command.split(' ');
+        let mut cmd = redis::cmd(args.next().unwrap());
+        args.for_each(|arg| _ = cmd.arg(arg));
         let error = cmd.exec_async(&mut redis).await.unwrap_err();
         assert_eq!(error.outcome(), Outcome::NotSent, "{command}");
         assert!(error.client_error().is_some_and(|error| error.is_refused_command()), "{command}: {error}");
     }
-    assert_eq!(redis.ping::<String>().await.unwrap(), "PONG", "the connection is as before");
+    assert_eq!(redis.ping::<String>().await.unwrap(), "PONG", "the connection still works");
 }
 
-/// Numbers that look random, from a seed that a failure names.
+/// A seeded random number generator. A failing test prints the seed.
 struct Random(u64);
 
 impl Random {
@@ -216,7 +216,7 @@ impl Random {
     }
 }
 
-/// Calls one of several kinds, and checks that the replies are its own.
+/// Runs a call of one of several kinds and checks that it gets its own replies.
 async fn call_and_check(redis: &mut Connection, kind: u64, text: String) {
     let echo = |part: &str| redis::cmd("ECHO").arg(format!("{text}:{part}")).take();
     let expected = |part: &str| format!("{text}:{part}");
@@ -243,9 +243,9 @@ async fn call_and_check(redis: &mut Connection, kind: u64, text: String) {
     }
 }
 
-async fn calls_dropped_at_any_await_leave_everybody_in_step(kit: Kit) {
+async fn dropped_calls_keep_replies_in_order(kit: Kit) {
     let server = Server::start().unwrap();
-    // A narrow bound, so that calls are dropped while they wait for their turn, too.
+    // The limit is low, so that some calls are dropped while they wait in the queue.
     let settings = settings(server.port()).max_in_flight(24);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;

@@ -1,4 +1,4 @@
-//! Making connections: the handshake, errors, sharing, closing.
+//! Tests making connections: the handshake, errors, sharing and closing.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,42 +10,42 @@ use ha_redis_core::{Outcome, RedisErrorExt, Role};
 use redis::AsyncCommands;
 
 tests![
-    a_refused_connection_names_the_address_and_who_gave_it,
-    a_server_that_does_not_answer_is_given_up_in_time,
-    initializing_from_many_tasks_makes_one_connection,
-    handles_spread_over_shared_connections_and_each_keeps_its_own,
-    a_client_connects_with_its_first_command,
-    a_client_that_could_not_connect_recovers_by_itself,
-    the_handshake_says_who_where_and_in_what_protocol,
-    a_server_without_hello_is_spoken_to_in_resp2,
-    a_wrong_password_is_told_apart_and_told_at_once,
-    a_unix_socket_will_do,
-    a_closed_client_says_so_and_leaves_nothing_behind,
-    closing_lets_calls_in_flight_finish,
-    dropping_the_last_handle_ends_everything,
-    the_health_check_tells_whether_the_server_answers,
-    the_topology_of_a_single_server,
-    a_server_that_turns_clients_away_says_why,
-    nothing_that_callers_send_is_shown_by_debug,
+    refused_connection_names_address_and_source,
+    connect_to_silent_server_times_out,
+    concurrent_initialize_opens_one_connection,
+    handles_spread_over_shared_connections,
+    client_connects_on_first_command,
+    client_recovers_after_failed_connect,
+    handshake_sets_user_database_and_protocol,
+    resp2_used_without_hello,
+    wrong_password_fails_fast,
+    unix_socket_connects,
+    closed_client_refuses_calls,
+    close_finishes_calls_in_flight,
+    dropping_last_handle_closes_client,
+    health_check_reports_server_state,
+    topology_of_single_server,
+    max_clients_error_is_returned,
+    debug_output_hides_call_arguments,
 ];
 
-async fn a_refused_connection_names_the_address_and_who_gave_it(kit: Kit) {
+async fn refused_connection_names_address_and_source(kit: Kit) {
     let error = kit.connect(config("redis://127.0.0.1:1")).await.unwrap_err();
     assert!(error.is_connection());
     let text = error.to_string();
     assert!(text.contains("127.0.0.1:1") && text.contains("configuration"), "{text}");
 }
 
-async fn a_server_that_does_not_answer_is_given_up_in_time(kit: Kit) {
+async fn connect_to_silent_server_times_out(kit: Kit) {
     let server = Server::start().unwrap();
     server.hang().unwrap();
-    let patient = settings(server.port()).socket_connect_timeout(Duration::from_millis(200));
-    let error = kit.connect(patient.build().unwrap()).await.unwrap_err();
+    let settings_with_timeout = settings(server.port()).socket_connect_timeout(Duration::from_millis(200));
+    let error = kit.connect(settings_with_timeout.build().unwrap()).await.unwrap_err();
     assert!(error.is_timeout(), "{error}");
     assert!(error.to_string().contains(&server.address().to_string()), "{error}");
 }
 
-async fn initializing_from_many_tasks_makes_one_connection(kit: Kit) {
+async fn concurrent_initialize_opens_one_connection(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client(config(&server.url()));
     let tasks = (0..50).map(|_| {
@@ -57,7 +57,7 @@ async fn initializing_from_many_tasks_makes_one_connection(kit: Kit) {
     assert_eq!(connections(&server), 1);
 }
 
-async fn handles_spread_over_shared_connections_and_each_keeps_its_own(kit: Kit) {
+async fn handles_spread_over_shared_connections(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.connect(settings(server.port()).shared_connections(3).build().unwrap()).await.unwrap();
     let mut all = BTreeSet::new();
@@ -72,14 +72,14 @@ async fn handles_spread_over_shared_connections_and_each_keeps_its_own(kit: Kit)
     assert_eq!(all.len(), 3);
 }
 
-async fn a_client_connects_with_its_first_command(kit: Kit) {
+async fn client_connects_on_first_command(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client(config(&server.url()));
     assert_eq!(connections(&server), 0);
     assert_eq!(client.connection().incr::<_, _, i64>("n", 1).await.unwrap(), 1);
 }
 
-async fn a_client_that_could_not_connect_recovers_by_itself(kit: Kit) {
+async fn client_recovers_after_failed_connect(kit: Kit) {
     let server = Server::start().unwrap();
     server.kill().unwrap();
     let client = kit.client(config(&server.url()));
@@ -89,7 +89,7 @@ async fn a_client_that_could_not_connect_recovers_by_itself(kit: Kit) {
     client.initialize().await.unwrap();
 }
 
-async fn the_handshake_says_who_where_and_in_what_protocol(kit: Kit) {
+async fn handshake_sets_user_database_and_protocol(kit: Kit) {
     let server = Server::builder().user("ann", "on >s3cret~!@ ~* &* +@all").start().unwrap();
     let settings = settings(server.port()).username("ann").password("s3cret~!@").client_name("billing").db(3);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
@@ -100,7 +100,7 @@ async fn the_handshake_says_who_where_and_in_what_protocol(kit: Kit) {
     }
 }
 
-async fn a_server_without_hello_is_spoken_to_in_resp2(kit: Kit) {
+async fn resp2_used_without_hello(kit: Kit) {
     let server = Server::builder().password("pw").config("rename-command HELLO \"\"").start().unwrap();
     let settings = settings(server.port()).password("pw").client_name("old").db(1);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
@@ -113,18 +113,18 @@ async fn a_server_without_hello_is_spoken_to_in_resp2(kit: Kit) {
     assert_eq!(redis.hgetall::<_, Vec<(String, i64)>>("hash").await.unwrap(), [("field".to_owned(), 1)]);
 }
 
-async fn a_wrong_password_is_told_apart_and_told_at_once(kit: Kit) {
+async fn wrong_password_fails_fast(kit: Kit) {
     let server = Server::builder().password("right").start().unwrap();
     let settings = settings(server.port()).password("wrong");
     let client = kit.client(settings.build().unwrap());
     let error = client.initialize().await.unwrap_err();
     assert!(error.is_authentication(), "{error}");
     assert!(!error.to_string().contains("wrong"), "{error}");
-    // A call does not wait for what cannot come, and tells the same.
+    // A call returns the same error without waiting for a connection.
     let error = client.connection().get::<_, Option<String>>("key").await.unwrap_err();
     assert!(error.client_error().is_some_and(|error| error.is_authentication()), "{error}");
     assert_eq!(error.outcome(), Outcome::NotSent);
-    // Once the password is right, nothing remembers that it was not.
+    // The client connects once the password is right, without remembering the earlier refusal.
     server.query(&["CONFIG", "SET", "requirepass", "wrong"]).unwrap();
     kit.until("the password is accepted", || {
         block_on(client.connection().set::<_, _, ()>("key", 1)).is_ok()
@@ -139,13 +139,13 @@ fn connections_with(server: &Server, password: &str) -> usize {
     list.lines().filter(|line| !line.contains("cmd=client")).count()
 }
 
-async fn a_unix_socket_will_do(kit: Kit) {
+async fn unix_socket_connects(kit: Kit) {
     let server = Server::builder().unix_socket().start().unwrap();
     let client = kit.connect(config(&format!("unix://{}", server.unix_socket().display())));
     client.await.unwrap().connection().set::<_, _, ()>("key", 1).await.unwrap();
 }
 
-async fn a_closed_client_says_so_and_leaves_nothing_behind(kit: Kit) {
+async fn closed_client_refuses_calls(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     let mut redis = client.connection();
@@ -159,30 +159,30 @@ async fn a_closed_client_says_so_and_leaves_nothing_behind(kit: Kit) {
     kit.until("the connection is gone", || connections(&server) == 0).await;
 }
 
-async fn closing_lets_calls_in_flight_finish(kit: Kit) {
+async fn close_finishes_calls_in_flight(kit: Kit) {
     let server = Server::start().unwrap();
     let proxy = Proxy::before(&server).unwrap();
     let client = kit.connect(config(&proxy.url())).await.unwrap();
     let mut redis = client.connection();
     proxy.delay(Direction::ToClient, Duration::from_millis(300));
     let slow = kit.spawn(async move { redis.incr::<_, _, i64>("n", 1).await });
-    kit.until("the call has arrived", || calls(&server, "incrby") == 1).await;
+    kit.until("the server has received the call", || calls(&server, "incrby") == 1).await;
     assert!(client.close().await.is_clean());
     assert_eq!(slow.end().await.unwrap(), 1);
 }
 
-async fn dropping_the_last_handle_ends_everything(kit: Kit) {
+async fn dropping_last_handle_closes_client(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     let mut redis = client.connection();
     drop(client);
     redis.set::<_, _, ()>("key", 1).await.unwrap();
-    assert_eq!(connections(&server), 1, "a connection keeps its client going");
+    assert_eq!(connections(&server), 1, "a connection handle keeps its client open");
     drop(redis);
     kit.until("the connection is gone", || connections(&server) == 0).await;
 }
 
-async fn the_health_check_tells_whether_the_server_answers(kit: Kit) {
+async fn health_check_reports_server_state(kit: Kit) {
     let server = Server::start().unwrap();
     let settings = settings(server.port()).socket_timeout(Duration::from_millis(300));
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
@@ -199,7 +199,7 @@ async fn the_health_check_tells_whether_the_server_answers(kit: Kit) {
     assert!(client.health_check().await.is_healthy());
 }
 
-async fn the_topology_of_a_single_server(kit: Kit) {
+async fn topology_of_single_server(kit: Kit) {
     let server = Server::start().unwrap();
     let replica = Server::builder().replica_of(&server).start().unwrap();
     let client = kit.client_of(&server).await;
@@ -214,14 +214,14 @@ async fn the_topology_of_a_single_server(kit: Kit) {
     assert_eq!(replicas[0].to_string(), replica.address().to_string());
 }
 
-async fn a_server_that_turns_clients_away_says_why(kit: Kit) {
+async fn max_clients_error_is_returned(kit: Kit) {
     let server = Server::builder().config("maxclients 1").start().unwrap();
     let _taken = std::net::TcpStream::connect(server.address()).unwrap();
     let error = kit.connect(config(&server.url())).await.unwrap_err();
     assert!(error.to_string().contains("max number of clients reached"), "{error}");
 }
 
-async fn nothing_that_callers_send_is_shown_by_debug(kit: Kit) {
+async fn debug_output_hides_call_arguments(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     let mut redis = client.connection();

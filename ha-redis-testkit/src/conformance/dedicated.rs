@@ -1,4 +1,4 @@
-//! Connections for one caller: blocking commands, WATCH, and the bound on how many there are.
+//! Tests dedicated connections: blocking commands, WATCH, and the limit on their number.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -16,30 +16,30 @@ use crate::Server;
 use ha_redis_core::{Client, Outcome, RedisErrorExt};
 
 tests![
-    a_blocking_command_holds_nobody_up,
-    a_timeout_that_only_the_server_understands_holds_nobody_up,
-    a_blocking_command_outlives_the_reply_timeout_and_keeps_its_own,
-    a_dropped_blocking_call_takes_no_element,
-    watch_and_multi_work_on_a_connection_of_ones_own,
-    a_connection_whose_state_was_changed_serves_nobody_else,
-    a_subcommand_that_is_not_known_may_have_changed_the_connection,
-    there_are_no_more_connections_than_allowed,
-    busy_caller_does_not_starve_those_who_wait,
-    waiting_callers_are_served_in_order,
-    caller_that_is_not_polled_keeps_no_connection_from_others,
-    many_callers_that_are_not_polled_keep_no_connection_from_others,
-    caller_that_is_not_polled_keeps_no_room_from_others,
-    connection_whose_caller_went_away_serves_the_next,
-    refusal_that_will_not_pass_is_told_to_all_who_wait,
-    why_no_connection_could_be_made_is_told,
-    switch_restarts_the_opening_at_the_new_master,
-    blocking_call_ends_when_its_server_is_found_dead,
-    a_connection_that_owes_a_reply_is_not_lent_again,
-    nothing_is_slipped_into_a_callers_transaction,
-    closing_waits_for_a_blocking_call_and_no_longer,
+    blocking_command_delays_no_other_call,
+    blocking_command_with_hex_timeout_delays_no_other_call,
+    blocking_command_uses_its_own_timeout,
+    dropped_blocking_call_pops_nothing,
+    watch_and_multi_on_dedicated_connection,
+    changed_connection_not_reused,
+    connection_not_reused_after_unknown_subcommand,
+    connection_limit_enforced,
+    busy_caller_does_not_starve_waiters,
+    waiters_served_in_order,
+    unpolled_waiter_does_not_block_connection,
+    many_unpolled_waiters_do_not_block_connection,
+    unpolled_waiter_does_not_block_queue,
+    connection_of_cancelled_caller_reused,
+    permanent_refusal_fails_all_waiters,
+    connect_error_returned_to_waiter,
+    opening_restarts_at_new_master,
+    blocking_call_ends_when_server_dead,
+    connection_with_pending_reply_not_reused,
+    health_checks_stay_out_of_transaction,
+    close_waits_for_blocking_call,
 ];
 
-async fn a_blocking_command_holds_nobody_up(kit: Kit) {
+async fn blocking_command_delays_no_other_call(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     let mut redis = client.connection();
@@ -50,16 +50,16 @@ async fn a_blocking_command_holds_nobody_up(kit: Kit) {
     kit.until("BLPOP waits", || blocked_clients(&server) == 1).await;
     redis.rpush::<_, _, ()>("queue", "job").await.unwrap();
     assert_eq!(popping.end().await.unwrap().1, "job");
-    assert_eq!(connections(&server), 2, "one shared, and one kept for the next to block");
+    assert_eq!(connections(&server), 2, "one shared connection, and one idle dedicated connection");
 }
 
-async fn a_timeout_that_only_the_server_understands_holds_nobody_up(kit: Kit) {
+async fn blocking_command_with_hex_timeout_delays_no_other_call(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     let mut redis = client.connection();
     let popping = kit.spawn({
         let mut redis = redis.clone();
-        // Hexadecimal, for half an hour.
+        // 0x708 is half an hour in hexadecimal.
         async move { redis::cmd("BLPOP").arg("queue").arg("0x708").query_async(&mut redis).await }
     });
     kit.until("BLPOP waits", || blocked_clients(&server) == 1).await;
@@ -68,7 +68,7 @@ async fn a_timeout_that_only_the_server_understands_holds_nobody_up(kit: Kit) {
     assert_eq!(popped.unwrap().1, "job");
 }
 
-async fn a_blocking_command_outlives_the_reply_timeout_and_keeps_its_own(kit: Kit) {
+async fn blocking_command_uses_its_own_timeout(kit: Kit) {
     let server = Server::start().unwrap();
     let settings = settings(server.port()).socket_timeout(Duration::from_millis(200));
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
@@ -81,7 +81,7 @@ async fn a_blocking_command_outlives_the_reply_timeout_and_keeps_its_own(kit: Ki
     server.resume().unwrap();
 }
 
-async fn a_dropped_blocking_call_takes_no_element(kit: Kit) {
+async fn dropped_blocking_call_pops_nothing(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     let mut redis = client.connection();
@@ -96,7 +96,7 @@ async fn a_dropped_blocking_call_takes_no_element(kit: Kit) {
     assert_eq!(redis.llen::<_, usize>("queue").await.unwrap(), 1);
 }
 
-async fn watch_and_multi_work_on_a_connection_of_ones_own(kit: Kit) {
+async fn watch_and_multi_on_dedicated_connection(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     let mut own = client.dedicated().await.unwrap();
@@ -110,7 +110,7 @@ async fn watch_and_multi_work_on_a_connection_of_ones_own(kit: Kit) {
     assert_eq!(done, Some((6,)));
 }
 
-async fn a_connection_whose_state_was_changed_serves_nobody_else(kit: Kit) {
+async fn changed_connection_not_reused(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     let mut own = client.dedicated().await.unwrap();
@@ -122,7 +122,7 @@ async fn a_connection_whose_state_was_changed_serves_nobody_else(kit: Kit) {
     kit.until("the changed connection is gone", || connections(&server) == 2).await;
 }
 
-async fn a_subcommand_that_is_not_known_may_have_changed_the_connection(kit: Kit) {
+async fn connection_not_reused_after_unknown_subcommand(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     for (subcommand, changes) in [("INFO", false), ("CAPA", true), ("NEWER-THAN-THIS", true)] {
@@ -136,7 +136,7 @@ async fn a_subcommand_that_is_not_known_may_have_changed_the_connection(kit: Kit
     }
 }
 
-async fn there_are_no_more_connections_than_allowed(kit: Kit) {
+async fn connection_limit_enforced(kit: Kit) {
     let server = Server::start().unwrap();
     let settings = settings(server.port()).max_connections(3).failover_wait(Duration::from_millis(200));
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
@@ -151,18 +151,18 @@ async fn there_are_no_more_connections_than_allowed(kit: Kit) {
     });
     drop(first);
     waiting.end().await.unwrap();
-    assert_eq!(connections(&server), 3, "the connection that came back was used again");
+    assert_eq!(connections(&server), 3, "the returned connection was reused");
 }
 
-/// A client that may have one connection for callers that block.
-async fn client_with_one(kit: &Kit, server: &Server) -> Client {
+/// Returns a client that is allowed one dedicated connection.
+async fn client_with_one_dedicated(kit: &Kit, server: &Server) -> Client {
     let settings = settings(server.port()).max_connections(2);
     kit.connect(settings.build().unwrap()).await.unwrap()
 }
 
-async fn busy_caller_does_not_starve_those_who_wait(kit: Kit) {
+async fn busy_caller_does_not_starve_waiters(kit: Kit) {
     let server = Server::start().unwrap();
-    let client = client_with_one(&kit, &server).await;
+    let client = client_with_one_dedicated(&kit, &server).await;
     let mut redis = client.connection();
     redis.rpush::<_, _, ()>("ring", 1).await.unwrap();
     let moved = Arc::new(AtomicUsize::new(0));
@@ -183,16 +183,16 @@ async fn busy_caller_does_not_starve_those_who_wait(kit: Kit) {
         let (_, popped): (String, i32) = redis.blpop("queue", 0.0).await.unwrap();
         let passed_by = moved.load(Ordering::Relaxed) - before;
         assert_eq!(popped, job);
-        // Turns that the loop had before this call stood in the queue count as well.
-        assert!(passed_by < 1000, "the loop had {passed_by} turns while this call waited for one");
+        // This also counts turns of the loop that were queued before this call.
+        assert!(passed_by < 1000, "the busy loop ran {passed_by} calls while this call waited");
         moved.store(0, Ordering::Relaxed);
     }
     busy.abort();
 }
 
-async fn waiting_callers_are_served_in_order(kit: Kit) {
+async fn waiters_served_in_order(kit: Kit) {
     let server = Server::start().unwrap();
-    let client = client_with_one(&kit, &server).await;
+    let client = client_with_one_dedicated(&kit, &server).await;
     let own = client.dedicated().await.unwrap();
     let mut waiting: Vec<_> = (0..20).map(|number| (number, Box::pin(client.dedicated()))).collect();
     for (_, caller) in &mut waiting {
@@ -201,7 +201,7 @@ async fn waiting_callers_are_served_in_order(kit: Kit) {
     drop(own);
     let mut served = Vec::new();
     let all_served = poll_fn(|cx| {
-        // Those who came last are polled first.
+        // Polls the last waiters first.
         for index in (0..waiting.len()).rev() {
             if let Poll::Ready(own) = waiting[index].1.as_mut().poll(cx) {
                 served.push(waiting.remove(index).0);
@@ -214,9 +214,9 @@ async fn waiting_callers_are_served_in_order(kit: Kit) {
     assert_eq!(served, (0..20).collect::<Vec<_>>());
 }
 
-async fn caller_that_is_not_polled_keeps_no_connection_from_others(kit: Kit) {
+async fn unpolled_waiter_does_not_block_connection(kit: Kit) {
     let server = Server::start().unwrap();
-    let client = client_with_one(&kit, &server).await;
+    let client = client_with_one_dedicated(&kit, &server).await;
     let own = client.dedicated().await.unwrap();
     let mut parked = Box::pin(client.dedicated());
     assert!(poll_once(&mut parked).await.is_none());
@@ -229,9 +229,9 @@ async fn caller_that_is_not_polled_keeps_no_connection_from_others(kit: Kit) {
     assert_eq!(connections(&server), 2, "one connection has served them all");
 }
 
-async fn many_callers_that_are_not_polled_keep_no_connection_from_others(kit: Kit) {
+async fn many_unpolled_waiters_do_not_block_connection(kit: Kit) {
     let server = Server::start().unwrap();
-    let client = client_with_one(&kit, &server).await;
+    let client = client_with_one_dedicated(&kit, &server).await;
     let own = client.dedicated().await.unwrap();
     let mut parked: Vec<_> = (0..100).map(|_| Box::pin(client.dedicated())).collect();
     for caller in &mut parked {
@@ -240,10 +240,10 @@ async fn many_callers_that_are_not_polled_keep_no_connection_from_others(kit: Ki
     let mut next = pin!(client.dedicated());
     assert!(poll_once(&mut next).await.is_none());
     drop(own);
-    kit.within("whoever is polled is served", next).await.unwrap();
+    kit.within("the polled waiter gets the connection", next).await.unwrap();
 }
 
-async fn caller_that_is_not_polled_keeps_no_room_from_others(kit: Kit) {
+async fn unpolled_waiter_does_not_block_queue(kit: Kit) {
     let server = Server::start().unwrap();
     let settings = settings(server.port()).max_in_flight(1);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
@@ -262,19 +262,19 @@ async fn caller_that_is_not_polled_keeps_no_room_from_others(kit: Kit) {
     assert_eq!(kit.within("the first is sent when it is polled again", parked).await.unwrap(), 3);
 }
 
-async fn connection_whose_caller_went_away_serves_the_next(kit: Kit) {
+async fn connection_of_cancelled_caller_reused(kit: Kit) {
     let server = Server::start().unwrap();
-    let client = client_with_one(&kit, &server).await;
-    let mut impatient = Box::pin(client.dedicated());
-    // On a busy machine the connection may be there before this returns; then it is given back.
-    let _ = poll_once(&mut impatient).await;
-    drop(impatient);
+    let client = client_with_one_dedicated(&kit, &server).await;
+    let mut dropped = Box::pin(client.dedicated());
+    // On a busy machine the connection may be ready before this returns. Dropping it then returns it to the pool.
+    let _ = poll_once(&mut dropped).await;
+    drop(dropped);
     let mut own = client.dedicated().await.unwrap();
     assert_eq!(own.incr::<_, _, i64>("n", 1).await.unwrap(), 1);
     assert_eq!(connections(&server), 2);
 }
 
-async fn refusal_that_will_not_pass_is_told_to_all_who_wait(kit: Kit) {
+async fn permanent_refusal_fails_all_waiters(kit: Kit) {
     let server = Server::start().unwrap();
     let settings = settings(server.port()).max_connections(3).failover_wait(2 * BOUND);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
@@ -294,7 +294,7 @@ async fn refusal_that_will_not_pass_is_told_to_all_who_wait(kit: Kit) {
     kit.until("a connection can be made", || block_on(client.dedicated()).is_ok()).await;
 }
 
-async fn why_no_connection_could_be_made_is_told(kit: Kit) {
+async fn connect_error_returned_to_waiter(kit: Kit) {
     let server = Server::start().unwrap();
     let settings = settings(server.port()).failover_wait(Duration::from_millis(500));
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
@@ -305,10 +305,10 @@ async fn why_no_connection_could_be_made_is_told(kit: Kit) {
     assert!(error.to_string().contains("max number of clients"), "{error}");
 }
 
-async fn switch_restarts_the_opening_at_the_new_master(kit: Kit) {
+async fn opening_restarts_at_new_master(kit: Kit) {
     let (old, new) = (Server::start().unwrap(), Server::start().unwrap());
     let sentinels = Sentinels::naming(&old, 3);
-    // No bound of the client's own ends the attempt to reach the old master.
+    // No client timeout ends the attempt to reach the old master.
     let long = 2 * BOUND;
     let settings = sentinels.settings().socket_connect_timeout(long).socket_timeout(long).failover_wait(long);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
@@ -318,15 +318,15 @@ async fn switch_restarts_the_opening_at_the_new_master(kit: Kit) {
         async move { client.dedicated().await }
     });
     (0..3).for_each(|number| {
-        sentinels.change(number, |says| (says.master, says.epoch) = (Some(new.port()), 2));
+        sentinels.change(number, |replies| (replies.master, replies.epoch) = (Some(new.port()), 2));
     });
-    let mut own = kit.within("there is a connection to the new master", waiting.end()).await.unwrap();
+    let mut own = kit.within("the client is connected to the new master", waiting.end()).await.unwrap();
     own.set::<_, _, ()>("key", 1).await.unwrap();
     assert_eq!(calls(&new, "set"), 1);
     old.resume().unwrap();
 }
 
-async fn blocking_call_ends_when_its_server_is_found_dead(kit: Kit) {
+async fn blocking_call_ends_when_server_dead(kit: Kit) {
     let server = Server::start().unwrap();
     let brief = Duration::from_millis(200);
     let settings = settings(server.port()).socket_timeout(brief).socket_connect_timeout(brief);
@@ -343,24 +343,24 @@ async fn blocking_call_ends_when_its_server_is_found_dead(kit: Kit) {
     server.resume().unwrap();
 }
 
-async fn a_connection_that_owes_a_reply_is_not_lent_again(kit: Kit) {
+async fn connection_with_pending_reply_not_reused(kit: Kit) {
     let server = Server::start().unwrap();
-    // The server's silence is not what ends the connection.
+    // The timeout is long, so that the server's silence does not end the connection.
     let settings = settings(server.port()).max_in_flight(1).socket_timeout(Duration::from_secs(120));
     let settings = settings.call_timeout(Duration::from_millis(300));
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     let mut own = client.dedicated().await.unwrap();
     let popping = own.blpop::<_, (String, String)>("queue", 0.0).await;
-    assert_eq!(popping.unwrap_err().outcome(), Outcome::MaybeApplied, "the server still lets it wait");
+    assert_eq!(popping.unwrap_err().outcome(), Outcome::MaybeApplied, "the server still blocks it");
     let next = own.ping::<()>().await;
-    assert_eq!(next.unwrap_err().outcome(), Outcome::NotSent, "there is no room for another");
+    assert_eq!(next.unwrap_err().outcome(), Outcome::NotSent, "the connection limit is reached");
     drop(own);
     kit.until("the connection is ended", || blocked_clients(&server) == 0).await;
     client.connection().rpush::<_, _, ()>("queue", "job").await.unwrap();
-    assert_eq!(client.connection().llen::<_, usize>("queue").await.unwrap(), 1, "nobody took it");
+    assert_eq!(client.connection().llen::<_, usize>("queue").await.unwrap(), 1, "nothing popped it");
 }
 
-async fn nothing_is_slipped_into_a_callers_transaction(kit: Kit) {
+async fn health_checks_stay_out_of_transaction(kit: Kit) {
     let server = Server::start().unwrap();
     let settings = settings(server.port()).health_check_interval(Duration::from_millis(20));
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
@@ -373,7 +373,7 @@ async fn nothing_is_slipped_into_a_callers_transaction(kit: Kit) {
     assert_eq!(replies, [1]);
 }
 
-async fn closing_waits_for_a_blocking_call_and_no_longer(kit: Kit) {
+async fn close_waits_for_blocking_call(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     let mut own = client.dedicated().await.unwrap();
@@ -386,7 +386,7 @@ async fn closing_waits_for_a_blocking_call_and_no_longer(kit: Kit) {
         let client = client.clone();
         async move { client.close().await }
     });
-    kit.until("the client takes no more calls", || connections(&server) == 1).await;
+    kit.until("the client refuses new calls", || connections(&server) == 1).await;
     server.query(&["RPUSH", "queue", "job"]).unwrap();
     assert_eq!(popping.end().await.unwrap().1, "job");
     closing.end().await;

@@ -1,4 +1,5 @@
-//! Whom the client believes: the official guidelines for Sentinel clients, and what goes beyond them.
+//! Tests which Sentinels and servers the client trusts: the official guidelines for Sentinel clients, and what goes
+//! beyond them.
 
 use std::time::{Duration, Instant};
 
@@ -11,53 +12,53 @@ use super::scripted::Sentinels;
 use crate::{Server, Topology};
 
 tests![
-    one_that_knows_no_master_is_passed_over,
-    a_silent_sentinel_is_not_waited_for,
-    an_old_view_gets_no_writes_whoever_answers_first,
-    a_server_of_the_wrong_role_is_left_and_the_sentinels_are_asked_again,
-    a_lost_connection_is_not_made_again_to_a_master_that_was_replaced,
-    killed_connections_are_made_again_and_failovers_followed,
-    where_role_is_refused_info_verifies_the_master_and_sees_the_promotion,
-    without_early_promotion_a_failover_is_followed_by_the_sentinels_word,
-    sentinels_that_only_watch_are_shown_and_close_for_writes_by_the_setting,
-    without_a_majority_writes_fail_at_once_by_the_setting,
-    a_sentinel_can_be_asked_and_the_next_one_takes_its_place,
-    what_a_sentinel_connection_cannot_do_is_said,
+    sentinel_without_master_skipped,
+    silent_sentinel_does_not_delay_discovery,
+    stale_view_gets_no_writes,
+    wrong_role_queries_sentinels_again,
+    no_reconnect_to_replaced_master,
+    reconnects_after_client_kill,
+    info_verifies_master_without_role,
+    failover_followed_without_early_promotion,
+    passive_sentinels_close_writes_when_majority_required,
+    writes_fail_fast_without_required_majority,
+    sentinel_connection_moves_to_next_sentinel,
+    sentinel_connection_refuses_unsupported_commands,
 ];
 
-async fn one_that_knows_no_master_is_passed_over(kit: Kit) {
+async fn sentinel_without_master_skipped(kit: Kit) {
     let master = Server::start().unwrap();
     let sentinels = Sentinels::naming(&master, 3);
-    sentinels.change(0, |says| says.master = None);
+    sentinels.change(0, |replies| replies.master = None);
     let client = kit.connect(sentinels.config()).await.unwrap();
     client.connection().set::<_, _, ()>("key", 1).await.unwrap();
     let states = client.topology().await.unwrap().sentinel_states;
     assert_eq!(states.iter().filter(|state| state.error.is_some()).count(), 1, "{states:?}");
 }
 
-async fn a_silent_sentinel_is_not_waited_for(kit: Kit) {
+async fn silent_sentinel_does_not_delay_discovery(kit: Kit) {
     let master = Server::start().unwrap();
     let sentinels = Sentinels::naming(&master, 3);
-    sentinels.change(0, |says| says.answers = false);
+    sentinels.change(0, |replies| replies.answers = false);
     let settings = sentinels.settings().sentinel_socket_timeout(BOUND);
     let started = Instant::now();
     kit.connect(settings.build().unwrap()).await.unwrap();
-    assert!(started.elapsed() < BOUND / 2, "the others are a majority");
+    assert!(started.elapsed() < BOUND / 2, "the other Sentinels are a majority");
 }
 
-async fn an_old_view_gets_no_writes_whoever_answers_first(kit: Kit) {
+async fn stale_view_gets_no_writes(kit: Kit) {
     let (old, new) = (Server::start().unwrap(), Server::start().unwrap());
     for stale in 0..3 {
         let sentinels = Sentinels::naming(&new, 3);
-        (0..3).for_each(|number| sentinels.change(number, |says| says.epoch = 2));
-        sentinels.change(stale, |says| (says.master, says.epoch) = (Some(old.port()), 1));
+        (0..3).for_each(|number| sentinels.change(number, |replies| replies.epoch = 2));
+        sentinels.change(stale, |replies| (replies.master, replies.epoch) = (Some(old.port()), 1));
         let client = kit.connect(sentinels.config()).await.unwrap();
         client.connection().set::<_, _, ()>("key", stale).await.unwrap();
     }
     assert_eq!((calls(&old, "set"), calls(&new, "set")), (0, 3));
 }
 
-async fn a_server_of_the_wrong_role_is_left_and_the_sentinels_are_asked_again(kit: Kit) {
+async fn wrong_role_queries_sentinels_again(kit: Kit) {
     let master = Server::start().unwrap();
     let replica = Server::builder().replica_of(&master).start().unwrap();
     let sentinels = Sentinels::naming(&replica, 1);
@@ -65,30 +66,30 @@ async fn a_server_of_the_wrong_role_is_left_and_the_sentinels_are_asked_again(ki
     let mut redis = client.connection();
     let named = async {
         kit.until("the replica was asked for its role", || calls(&replica, "role") >= 2).await;
-        sentinels.change(0, |says| (says.master, says.epoch) = (Some(master.port()), 2));
+        sentinels.change(0, |replies| (replies.master, replies.epoch) = (Some(master.port()), 2));
     };
     let (written, ()) = zip(redis.set::<_, _, ()>("key", 1), named).await;
     written.unwrap();
     assert_eq!(calls(&master, "set"), 1);
-    kit.until("nothing is left on the replica", || connections(&replica) == 0).await;
+    kit.until("no connection to the replica is left", || connections(&replica) == 0).await;
 }
 
-async fn a_lost_connection_is_not_made_again_to_a_master_that_was_replaced(kit: Kit) {
+async fn no_reconnect_to_replaced_master(kit: Kit) {
     let (old, new) = (Server::start().unwrap(), Server::start().unwrap());
     let sentinels = Sentinels::naming(&old, 3);
     let client = kit.connect(sentinels.config()).await.unwrap();
     let mut redis = client.connection();
     redis.set::<_, _, ()>("key", 1).await.unwrap();
-    // No event tells of it, and the old master still says that it is one.
+    // The Sentinels publish no event, and the old master still reports the master role.
     (0..3).for_each(|number| {
-        sentinels.change(number, |says| (says.master, says.epoch) = (Some(new.port()), 2));
+        sentinels.change(number, |replies| (replies.master, replies.epoch) = (Some(new.port()), 2));
     });
     old.query(&["CLIENT", "KILL", "TYPE", "normal"]).unwrap();
     redis.set::<_, _, ()>("key", 2).await.unwrap();
     assert_eq!((calls(&old, "set"), calls(&new, "set")), (1, 1));
 }
 
-async fn killed_connections_are_made_again_and_failovers_followed(kit: Kit) {
+async fn reconnects_after_client_kill(kit: Kit) {
     let topology = Topology::builder().demote_after(Duration::from_secs(1)).start().unwrap();
     let client = kit.client_of_topology(&topology).await;
     let mut redis = client.connection();
@@ -113,7 +114,7 @@ async fn killed_connections_are_made_again_and_failovers_followed(kit: Kit) {
     assert_eq!(new.query(&["GET", "key"]).unwrap().text(), Some("after"));
 }
 
-async fn where_role_is_refused_info_verifies_the_master_and_sees_the_promotion(kit: Kit) {
+async fn info_verifies_master_without_role(kit: Kit) {
     let topology = Topology::builder().config("user app on >secret ~* &* +@all -role").start().unwrap();
     let with_user = topology.url().replace("redis+sentinel://", "redis+sentinel://app:secret@");
     let client = kit.connect(config(&with_user)).await.unwrap();
@@ -126,7 +127,7 @@ async fn where_role_is_refused_info_verifies_the_master_and_sees_the_promotion(k
     assert_eq!(new.query(&["GET", "key"]).unwrap().text(), Some("2"));
 }
 
-async fn without_early_promotion_a_failover_is_followed_by_the_sentinels_word(kit: Kit) {
+async fn failover_followed_without_early_promotion(kit: Kit) {
     let topology = Topology::start().unwrap();
     let url = format!("{}?early_promotion=false", topology.url());
     let client = kit.connect(config(&url)).await.unwrap();
@@ -137,14 +138,14 @@ async fn without_early_promotion_a_failover_is_followed_by_the_sentinels_word(ki
     assert_eq!(new.query(&["GET", "key"]).unwrap().text(), Some("2"));
 }
 
-async fn sentinels_that_only_watch_are_shown_and_close_for_writes_by_the_setting(kit: Kit) {
+async fn passive_sentinels_close_writes_when_majority_required(kit: Kit) {
     let master = Server::start().unwrap();
     let sentinels = Sentinels::naming(&master, 3);
     let settings = sentinels.settings().sentinel_require_majority(true);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     let mut redis = client.connection();
     redis.set::<_, _, ()>("key", 1).await.unwrap();
-    (0..2).for_each(|number| sentinels.change(number, |says| says.tilt = true));
+    (0..2).for_each(|number| sentinels.change(number, |replies| replies.tilt = true));
     let topology = client.topology().await.unwrap();
     assert!(!topology.has_majority() && !topology.is_healthy(), "{topology}");
     assert!(topology.to_string().contains("2 in TILT mode"), "{topology}");
@@ -153,16 +154,16 @@ async fn sentinels_that_only_watch_are_shown_and_close_for_writes_by_the_setting
     let refused = refused_write(&kit, &client).await;
     assert!(refused.client_error().unwrap().is_sentinel(), "{refused}");
     assert!(refused.to_string().contains("only 1 of 3 Sentinels answer and act"), "{refused}");
-    assert_eq!(redis.get::<_, i64>("key").await.unwrap(), 1, "reads go on");
+    assert_eq!(redis.get::<_, i64>("key").await.unwrap(), 1, "reads still succeed");
     let own = client.dedicated().await.unwrap().set::<_, _, ()>("key", 2).await.unwrap_err();
     assert_eq!(own.outcome(), Outcome::NotSent);
     let taken = redis.blpop::<_, Option<(String, String)>>("list", 0.0).await.unwrap_err();
     assert_eq!(taken.outcome(), Outcome::NotSent, "{taken}");
-    (0..2).for_each(|number| sentinels.change(number, |says| says.tilt = false));
-    goes_on(&kit, &client).await;
+    (0..2).for_each(|number| sentinels.change(number, |replies| replies.tilt = false));
+    until_writes_accepted(&kit, &client).await;
 }
 
-async fn without_a_majority_writes_fail_at_once_by_the_setting(kit: Kit) {
+async fn writes_fail_fast_without_required_majority(kit: Kit) {
     let topology = Topology::start().unwrap();
     let url = format!("{}?sentinel_require_majority=true&failover_wait=60", topology.url());
     let client = kit.connect(config(&url)).await.unwrap();
@@ -173,31 +174,31 @@ async fn without_a_majority_writes_fail_at_once_by_the_setting(kit: Kit) {
     second.kill().unwrap();
     let refused = refused_write(&kit, &client).await;
     assert_eq!(refused.outcome(), Outcome::NotSent, "{refused}");
-    // Also while there is no connection at all.
+    // This also works without any connection to a master.
     topology.master().unwrap().kill().unwrap();
     let started = Instant::now();
     refused_write(&kit, &client).await;
-    assert!(started.elapsed() < BOUND, "it waits for no connection");
+    assert!(started.elapsed() < BOUND, "the write does not wait for a connection");
     topology.servers()[0].restart().unwrap();
-    assert_eq!(client.connection().get::<_, Option<i64>>("key").await.unwrap(), None, "reads go on");
+    assert_eq!(client.connection().get::<_, Option<i64>>("key").await.unwrap(), None, "reads still succeed");
     first.restart().unwrap();
-    goes_on(&kit, &client).await;
+    until_writes_accepted(&kit, &client).await;
 }
 
-/// Writes until a write is refused.
+/// Writes until a write is refused, and returns the error.
 async fn refused_write(kit: &Kit, client: &Client) -> redis::RedisError {
     let started = Instant::now();
     loop {
         if let Err(error) = client.connection().set::<_, _, ()>("key", 1).await {
             return error;
         }
-        assert!(started.elapsed() < BOUND, "writes are still taken");
+        assert!(started.elapsed() < BOUND, "writes are still accepted");
         kit.sleep(Duration::from_millis(10)).await;
     }
 }
 
-/// Waits until writes are taken again.
-async fn goes_on(kit: &Kit, client: &Client) {
+/// Waits until writes succeed again.
+async fn until_writes_accepted(kit: &Kit, client: &Client) {
     let started = Instant::now();
     while let Err(error) = client.connection().set::<_, _, ()>("key", 3).await {
         assert!(started.elapsed() < BOUND, "{error}");
@@ -205,7 +206,7 @@ async fn goes_on(kit: &Kit, client: &Client) {
     }
 }
 
-async fn a_sentinel_can_be_asked_and_the_next_one_takes_its_place(kit: Kit) {
+async fn sentinel_connection_moves_to_next_sentinel(kit: Kit) {
     let topology = Topology::start().unwrap();
     let client = kit.client_of_topology(&topology).await;
     let mut sentinel = client.sentinel_connection().await.unwrap();
@@ -217,15 +218,15 @@ async fn a_sentinel_can_be_asked_and_the_next_one_takes_its_place(kit: Kit) {
     let (pong, masters): (String, Vec<redis::Value>) = pipeline.query_async(&mut sentinel).await.unwrap();
     assert_eq!((pong.as_str(), masters.len()), ("PONG", 1));
 
-    let asked = sentinel.address().to_string();
-    let dead = topology.sentinels().iter().find(|server| server.address().to_string() == asked).unwrap();
+    let address = sentinel.address().to_string();
+    let dead = topology.sentinels().iter().find(|server| server.address().to_string() == address).unwrap();
     dead.kill().unwrap();
     let answer: String = ckquorum.query_async(&mut sentinel).await.unwrap();
     assert!(answer.starts_with("OK"), "{answer}");
-    assert_ne!(sentinel.address().to_string(), asked);
-    // What changes something is not repeated when nobody knows if it was done.
-    let asked = sentinel.address().to_string();
-    let hung = topology.sentinels().iter().find(|server| server.address().to_string() == asked).unwrap();
+    assert_ne!(sentinel.address().to_string(), address);
+    // Commands that change state are not retried when their outcome is unknown.
+    let address = sentinel.address().to_string();
+    let hung = topology.sentinels().iter().find(|server| server.address().to_string() == address).unwrap();
     hung.hang().unwrap();
     let reset = redis::cmd("SENTINEL").arg("RESET").arg("nosuch").take();
     let mark_unconfirmed = reset.query_async::<i64>(&mut sentinel).await.unwrap_err();
@@ -234,7 +235,7 @@ async fn a_sentinel_can_be_asked_and_the_next_one_takes_its_place(kit: Kit) {
     hung.resume().unwrap();
 }
 
-async fn what_a_sentinel_connection_cannot_do_is_said(kit: Kit) {
+async fn sentinel_connection_refuses_unsupported_commands(kit: Kit) {
     let topology = Topology::start().unwrap();
     let client = kit.client_of_topology(&topology).await;
     let mut sentinel = client.sentinel_connection().await.unwrap();

@@ -1,4 +1,4 @@
-//! What a client tells of its connections and servers.
+//! Tests the events that a client publishes about its connections and servers.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -11,20 +11,20 @@ use super::kit::{BOUND, Kit, config};
 use crate::{Server, Topology};
 
 tests![
-    a_connection_that_was_cut_is_told_of_from_its_loss_to_the_report,
-    a_planned_failover_is_told_of_from_its_beginning_to_the_report,
-    a_killed_master_is_reported_with_what_became_of_calls,
-    replicas_and_sentinels_that_come_and_go_are_told_of,
+    cut_connection_reports_outage,
+    planned_failover_events,
+    killed_master_report_counts_call_outcomes,
+    replica_and_sentinel_changes_are_events,
     events_end_with_the_client,
 ];
 
-/// The next event that `wanted` picks.
-async fn next<T>(kit: &Kit, events: &mut Events, mut wanted: impl FnMut(&Event) -> Option<T>) -> T {
+/// Returns the next event that `wanted` accepts.
+async fn next<T>(kit: &Kit, events: &mut Events, mut select: impl FnMut(&Event) -> Option<T>) -> T {
     let search = async {
         loop {
             let event = events.next().await.expect("an event");
             println!("{event:?}");
-            if let Some(found) = wanted(&event) {
+            if let Some(found) = select(&event) {
                 return found;
             }
         }
@@ -40,7 +40,7 @@ async fn next_report(kit: &Kit, events: &mut Events) -> FailoverReport {
     .await
 }
 
-async fn a_connection_that_was_cut_is_told_of_from_its_loss_to_the_report(kit: Kit) {
+async fn cut_connection_reports_outage(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     let mut events = client.events();
@@ -58,8 +58,8 @@ async fn a_connection_that_was_cut_is_told_of_from_its_loss_to_the_report(kit: K
     assert!(report.first_success >= Some(report.time_to_connect), "{report}");
 }
 
-/// A caller that increments until it is told to stop.
-fn load(kit: &Kit, client: &Client) -> Arc<AtomicBool> {
+/// Spawns a caller that increments a counter until the flag is cleared.
+fn spawn_incrementer(kit: &Kit, client: &Client) -> Arc<AtomicBool> {
     let (stop, mut redis) = (Arc::new(AtomicBool::new(false)), client.connection());
     let stopped = Arc::clone(&stop);
     kit.spawn(async move {
@@ -70,60 +70,64 @@ fn load(kit: &Kit, client: &Client) -> Arc<AtomicBool> {
     stop
 }
 
-/// The report of the next failover to another server, and the events before it.
+/// Returns the report of the next failover to another server, and the events before it.
 async fn next_failover(kit: &Kit, events: &mut Events) -> (FailoverReport, Vec<Event>) {
-    let told = RefCell::new(Vec::new());
+    let seen_events = RefCell::new(Vec::new());
     let report = next(kit, events, |event| match event {
         Event::Failover(report) if report.from != report.to => Some(report.clone()),
         event => {
-            told.borrow_mut().push(event.clone());
+            seen_events.borrow_mut().push(event.clone());
             None
         }
     })
     .await;
-    (report, told.into_inner())
+    (report, seen_events.into_inner())
 }
 
-async fn a_planned_failover_is_told_of_from_its_beginning_to_the_report(kit: Kit) {
+async fn planned_failover_events(kit: Kit) {
     let topology = Topology::start().unwrap();
     let client = kit.client_of_topology(&topology).await;
     let mut events = client.events();
-    let stop = load(&kit, &client);
+    let stop = spawn_incrementer(&kit, &client);
     let old = topology.planned_failover().unwrap();
-    let (report, told) = next_failover(&kit, &mut events).await;
+    let (report, seen_events) = next_failover(&kit, &mut events).await;
     stop.store(true, Ordering::Relaxed);
     assert_eq!(report.from.to_string(), old.address().to_string());
     assert!(report.calls_held >= 1 && report.first_success.is_some(), "{report}");
-    let begun = told.iter().position(|event| match event {
+    let begun = seen_events.iter().position(|event| match event {
         Event::SwitchBegun { from, candidate } => {
             from.as_ref() == Some(&report.from) && *candidate == report.to
         }
         _ => false,
     });
-    let switched = told.iter().position(|event| match event {
+    let switched = seen_events.iter().position(|event| match event {
         Event::Switched { from, to, .. } => from.as_ref() == Some(&report.from) && *to == report.to,
         _ => false,
     });
-    assert!(begun.is_some() && begun < switched, "{told:?}");
+    assert!(begun.is_some() && begun < switched, "{seen_events:?}");
 }
 
-async fn a_killed_master_is_reported_with_what_became_of_calls(kit: Kit) {
+async fn killed_master_report_counts_call_outcomes(kit: Kit) {
     let topology = Topology::start().unwrap();
     // On a busy machine the failover may take two attempts, ten seconds apart.
     let settings = config(&topology.url()).to_builder().failover_wait(BOUND);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     let mut events = client.events();
-    let stop = load(&kit, &client);
+    let stop = spawn_incrementer(&kit, &client);
     let old = topology.kill_master().unwrap();
-    let (report, told) = next_failover(&kit, &mut events).await;
+    let (report, seen_events) = next_failover(&kit, &mut events).await;
     stop.store(true, Ordering::Relaxed);
     assert_eq!(report.from.to_string(), old.address().to_string());
-    assert!(told.iter().any(|event| matches!(event, Event::Lost { address, .. } if *address == report.from)));
+    assert!(
+        seen_events
+            .iter()
+            .any(|event| matches!(event, Event::Lost { address, .. } if *address == report.from))
+    );
     assert!(report.calls_held >= 1 && report.first_success >= Some(report.time_to_connect), "{report}");
-    assert!(report.failed() == report.maybe_applied, "nothing fails while there is time to wait: {report}");
+    assert!(report.failed() == report.maybe_applied, "no call fails before its wait ends: {report}");
 }
 
-async fn replicas_and_sentinels_that_come_and_go_are_told_of(kit: Kit) {
+async fn replica_and_sentinel_changes_are_events(kit: Kit) {
     let topology = Topology::start().unwrap();
     let client = kit.client(config(&topology.url()));
     let mut events = client.events();

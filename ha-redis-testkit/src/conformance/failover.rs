@@ -1,4 +1,4 @@
-//! What callers see while the master changes.
+//! Tests what callers see while the master changes.
 
 use std::time::Duration;
 
@@ -7,30 +7,34 @@ use super::load::{Load, check};
 use crate::{Error, Server, Topology};
 
 tests![
-    a_killed_master_is_a_slow_call,
-    a_master_that_hangs_is_a_slow_call,
-    a_planned_failover_loses_nothing,
-    a_killed_master_is_a_slow_call_where_writes_need_a_replica,
-    a_planned_failover_loses_nothing_where_writes_need_a_replica,
+    killed_master_delays_calls,
+    hung_master_delays_calls,
+    planned_failover_loses_no_writes,
+    killed_master_delays_calls_with_min_replicas,
+    planned_failover_loses_no_writes_with_min_replicas,
 ];
 
-/// What makes a master refuse writes that no replica would have.
-const NEED_A_REPLICA: &str = "min-replicas-to-write 1";
+/// With this setting a master refuses writes while it has no replica.
+const MIN_REPLICAS_CONFIG: &str = "min-replicas-to-write 1";
 
-async fn a_killed_master_is_a_slow_call(kit: Kit) {
-    is_a_slow_call(&kit, Topology::start().unwrap(), Topology::kill_master).await;
+async fn killed_master_delays_calls(kit: Kit) {
+    check_failover_delays_calls(&kit, Topology::start().unwrap(), Topology::kill_master).await;
 }
 
-async fn a_master_that_hangs_is_a_slow_call(kit: Kit) {
-    is_a_slow_call(&kit, Topology::start().unwrap(), Topology::hang_master).await;
+async fn hung_master_delays_calls(kit: Kit) {
+    check_failover_delays_calls(&kit, Topology::start().unwrap(), Topology::hang_master).await;
 }
 
-async fn a_killed_master_is_a_slow_call_where_writes_need_a_replica(kit: Kit) {
-    let topology = Topology::builder().config(NEED_A_REPLICA).start().unwrap();
-    is_a_slow_call(&kit, topology, Topology::kill_master).await;
+async fn killed_master_delays_calls_with_min_replicas(kit: Kit) {
+    let topology = Topology::builder().config(MIN_REPLICAS_CONFIG).start().unwrap();
+    check_failover_delays_calls(&kit, topology, Topology::kill_master).await;
 }
 
-async fn is_a_slow_call(kit: &Kit, topology: Topology, fault: fn(&Topology) -> Result<&Server, Error>) {
+async fn check_failover_delays_calls(
+    kit: &Kit,
+    topology: Topology,
+    fault: fn(&Topology) -> Result<&Server, Error>,
+) {
     let client = kit.client_of_topology(&topology).await;
     let load = Load::start(kit, &client);
     load.progress(1_000).await;
@@ -40,17 +44,17 @@ async fn is_a_slow_call(kit: &Kit, topology: Topology, fault: fn(&Topology) -> R
     check(&topology, &load.finish().await);
 }
 
-async fn a_planned_failover_loses_nothing(kit: Kit) {
+async fn planned_failover_loses_no_writes(kit: Kit) {
     let topology = Topology::builder().demote_after(Duration::from_secs(1)).start().unwrap();
-    planned_failover_loses_nothing(&kit, topology).await;
+    check_planned_failover(&kit, topology).await;
 }
 
-async fn a_planned_failover_loses_nothing_where_writes_need_a_replica(kit: Kit) {
-    let topology = Topology::builder().config(NEED_A_REPLICA).demote_after(Duration::from_secs(1));
-    planned_failover_loses_nothing(&kit, topology.start().unwrap()).await;
+async fn planned_failover_loses_no_writes_with_min_replicas(kit: Kit) {
+    let topology = Topology::builder().config(MIN_REPLICAS_CONFIG).demote_after(Duration::from_secs(1));
+    check_planned_failover(&kit, topology.start().unwrap()).await;
 }
 
-async fn planned_failover_loses_nothing(kit: &Kit, topology: Topology) {
+async fn check_planned_failover(kit: &Kit, topology: Topology) {
     let client = kit.client_of_topology(&topology).await;
     let load = Load::start(kit, &client);
     load.progress(1_000).await;
@@ -59,8 +63,8 @@ async fn planned_failover_loses_nothing(kit: &Kit, topology: Topology) {
     load.progress(1_000).await;
     let seen = load.finish().await;
     topology.wait_until_healthy().unwrap();
-    assert!(seen.iter().all(|seen| seen.maybe == 0), "no call was left in doubt");
-    // The old master's last replies and its replica's promotion are a race that no client decides.
+    assert!(seen.iter().all(|seen| seen.maybe == 0), "no call has an unknown outcome");
+    // Replies that the old master sent before replication caught up may be lost. No client can prevent this.
     let lost = check(&topology, &seen);
     assert!(lost <= 5, "{lost} acknowledged increments were lost");
 }

@@ -1,4 +1,4 @@
-//! One server that fails: every call ends, and tells what became of it.
+//! Tests one failing server: every call ends and reports its outcome.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,26 +10,26 @@ use ha_redis_core::{Client, Outcome, RedisErrorExt};
 use redis::AsyncCommands;
 
 tests![
-    calls_wait_while_the_server_restarts,
-    a_call_without_a_server_ends_with_the_wait_for_one,
-    a_read_that_a_hanging_server_never_answers_is_sent_again,
-    a_server_that_hangs_costs_a_call_no_more_than_its_time,
-    an_idle_connection_is_checked_and_kept,
-    an_idle_connection_to_a_silent_server_is_replaced,
-    a_loading_server_is_waited_for,
-    a_closure_is_retried_as_a_whole,
-    a_replica_that_stays_one_refuses_writes,
-    a_read_whose_reply_is_always_lost_is_sent_four_times,
-    a_demoted_server_is_looked_up_anew_whatever_else_was_in_the_pipeline,
-    a_script_that_returns_an_error_of_its_own_is_not_repeated,
+    calls_wait_during_restart,
+    call_ends_after_failover_wait,
+    read_retried_when_server_hangs,
+    hung_server_delays_call_by_timeout_only,
+    idle_connection_checked_and_kept,
+    idle_connection_to_silent_server_replaced,
+    call_waits_for_loading_server,
+    closure_retried_as_a_whole,
+    permanent_replica_refuses_writes,
+    read_sent_four_times_when_replies_lost,
+    readonly_in_pipeline_triggers_rediscovery,
+    script_error_not_retried,
 ];
 
-async fn impatient(kit: &Kit, server: &Server, reply: Duration) -> Client {
+async fn client_with_reply_timeout(kit: &Kit, server: &Server, reply: Duration) -> Client {
     let settings = settings(server.port()).socket_timeout(reply);
     kit.connect(settings.build().unwrap()).await.unwrap()
 }
 
-async fn calls_wait_while_the_server_restarts(kit: Kit) {
+async fn calls_wait_during_restart(kit: Kit) {
     let server = Server::builder().appendonly().start().unwrap();
     let client = kit.client_of(&server).await;
     let mut redis = client.connection();
@@ -40,12 +40,12 @@ async fn calls_wait_while_the_server_restarts(kit: Kit) {
     assert_eq!(waiting.end().await.unwrap(), "value");
 }
 
-async fn a_call_without_a_server_ends_with_the_wait_for_one(kit: Kit) {
+async fn call_ends_after_failover_wait(kit: Kit) {
     let server = Server::start().unwrap();
     let settings = settings(server.port()).failover_wait(Duration::from_millis(300));
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     server.kill().unwrap();
-    // The first call may be written before the client learns that the server is gone.
+    // The first call may be written before the client notices that the server is gone.
     let _ = client.connection().get::<_, i64>("n").await;
     let error = client.connection().incr::<_, _, i64>("n", 1).await.unwrap_err();
     assert_eq!(error.outcome(), Outcome::NotSent);
@@ -53,9 +53,9 @@ async fn a_call_without_a_server_ends_with_the_wait_for_one(kit: Kit) {
     assert!(text.contains(&server.address().to_string()), "{text}");
 }
 
-async fn a_read_that_a_hanging_server_never_answers_is_sent_again(kit: Kit) {
+async fn read_retried_when_server_hangs(kit: Kit) {
     let server = Server::builder().appendonly().start().unwrap();
-    let client = impatient(&kit, &server, Duration::from_secs(2)).await;
+    let client = client_with_reply_timeout(&kit, &server, Duration::from_secs(2)).await;
     let mut redis = client.connection();
     redis.set::<_, _, ()>("key", "value").await.unwrap();
     server.hang().unwrap();
@@ -65,19 +65,19 @@ async fn a_read_that_a_hanging_server_never_answers_is_sent_again(kit: Kit) {
     assert_eq!(reading.await.unwrap(), "value");
 }
 
-async fn a_server_that_hangs_costs_a_call_no_more_than_its_time(kit: Kit) {
+async fn hung_server_delays_call_by_timeout_only(kit: Kit) {
     let server = Server::start().unwrap();
-    let client = impatient(&kit, &server, Duration::from_millis(300)).await;
+    let client = client_with_reply_timeout(&kit, &server, Duration::from_millis(300)).await;
     server.hang().unwrap();
     let error = client.connection().incr::<_, _, i64>("n", 1).await.unwrap_err();
     assert!(error.is_timeout(), "{error}");
     assert_eq!(error.outcome(), Outcome::MaybeApplied);
     server.resume().unwrap();
-    // The old connection was given up; calls go on as soon as the server does.
+    // The client gave the old connection up. Calls succeed as soon as the server resumes.
     client.connection().set::<_, _, ()>("key", 1).await.unwrap();
 }
 
-async fn an_idle_connection_is_checked_and_kept(kit: Kit) {
+async fn idle_connection_checked_and_kept(kit: Kit) {
     let server = Server::start().unwrap();
     let settings = settings(server.port()).health_check_interval(Duration::from_millis(50));
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
@@ -87,19 +87,19 @@ async fn an_idle_connection_is_checked_and_kept(kit: Kit) {
     drop(client);
 }
 
-async fn an_idle_connection_to_a_silent_server_is_replaced(kit: Kit) {
+async fn idle_connection_to_silent_server_replaced(kit: Kit) {
     let server = Server::start().unwrap();
     let proxy = Proxy::before(&server).unwrap();
     let soon = Duration::from_millis(50);
     let settings = settings(proxy.port()).socket_timeout(soon).health_check_interval(soon);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     proxy.lose(Direction::ToClient);
-    // No caller asks anything; only the check can find out.
+    // No caller sends anything, so only the health check can detect the failure.
     kit.until("another connection is made", || proxy.accepted() >= 2).await;
     drop(client);
 }
 
-async fn a_loading_server_is_waited_for(kit: Kit) {
+async fn call_waits_for_loading_server(kit: Kit) {
     let server = Server::builder().appendonly().config("key-load-delay 2000").start().unwrap();
     let client = kit.client_of(&server).await;
     let mut redis = client.connection();
@@ -119,7 +119,7 @@ async fn a_loading_server_is_waited_for(kit: Kit) {
     assert_eq!(waiting.end().await.unwrap(), 999);
 }
 
-async fn a_closure_is_retried_as_a_whole(kit: Kit) {
+async fn closure_retried_as_a_whole(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     let mut attempts = 0;
@@ -137,13 +137,13 @@ async fn a_closure_is_retried_as_a_whole(kit: Kit) {
         })
         .await
         .unwrap();
-    assert_eq!((attempts, value), (3, 3), "the increment ran each time: its caller asked for that");
+    assert_eq!((attempts, value), (3, 3), "every attempt incremented, as the caller allowed");
     let refused = client.retry(|mut redis| async move { redis.lpush::<_, _, i64>("n", 1).await }).await;
     assert_eq!(refused.unwrap_err().code(), Some("WRONGTYPE"));
-    assert_eq!(calls(&server, "lpush"), 1, "an answer is not retried");
+    assert_eq!(calls(&server, "lpush"), 1, "a reply is not retried");
 }
 
-async fn a_replica_that_stays_one_refuses_writes(kit: Kit) {
+async fn permanent_replica_refuses_writes(kit: Kit) {
     let master = Server::start().unwrap();
     let replica = Server::builder().replica_of(&master).start().unwrap();
     let settings = settings(replica.port()).failover_wait(Duration::from_millis(300));
@@ -153,9 +153,9 @@ async fn a_replica_that_stays_one_refuses_writes(kit: Kit) {
     assert_eq!(error.outcome(), Outcome::NotApplied);
 }
 
-async fn a_read_whose_reply_is_always_lost_is_sent_four_times(kit: Kit) {
-    let asked = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&asked);
+async fn read_sent_four_times_when_replies_lost(kit: Kit) {
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&attempts);
     let server = ScriptedServer::start(move |_, _: &[String]| {
         counter.fetch_add(1, Ordering::SeqCst);
         Answer::Close(Vec::new())
@@ -163,10 +163,10 @@ async fn a_read_whose_reply_is_always_lost_is_sent_four_times(kit: Kit) {
     let client = kit.connect(settings(server.as_ref().unwrap().port()).build().unwrap()).await.unwrap();
     let error = client.connection().get::<_, ()>("key").await.unwrap_err();
     assert_eq!(error.outcome(), Outcome::MaybeApplied);
-    assert_eq!(asked.load(Ordering::SeqCst), 4, "one attempt and three retries");
+    assert_eq!(attempts.load(Ordering::SeqCst), 4, "one attempt and three retries");
 }
 
-async fn a_demoted_server_is_looked_up_anew_whatever_else_was_in_the_pipeline(kit: Kit) {
+async fn readonly_in_pipeline_triggers_rediscovery(kit: Kit) {
     let server = Server::start().unwrap();
     let other = Server::start().unwrap();
     let client = kit.client_of(&server).await;
@@ -190,7 +190,7 @@ fn first_word(line: &str) -> String {
     line.split(' ').next().unwrap_or_default().to_owned()
 }
 
-async fn a_script_that_returns_an_error_of_its_own_is_not_repeated(kit: Kit) {
+async fn script_error_not_retried(kit: Kit) {
     let server = Server::start().unwrap();
     let mut redis = kit.client_of(&server).await.connection();
     let script = "redis.call('INCR', KEYS[1]) return redis.error_reply('TRYAGAIN later')";

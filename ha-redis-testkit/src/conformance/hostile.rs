@@ -1,4 +1,5 @@
-//! A server that does not speak the protocol: an error that says what came, and a new connection.
+//! Tests a server that violates the protocol: the error quotes what was received, and the client opens a new
+//! connection.
 
 use std::time::Duration;
 
@@ -8,15 +9,15 @@ use ha_redis_core::{Outcome, RedisErrorExt, RetryPolicy};
 use redis::AsyncCommands;
 
 tests![
-    garbage_is_quoted,
-    half_a_reply_and_then_the_end,
-    half_a_reply_and_then_nothing,
-    nesting_without_end_is_half_a_reply,
-    more_replies_than_were_asked_for,
-    random_bytes_never_bring_a_client_down,
+    error_quotes_invalid_reply,
+    partial_reply_then_close,
+    partial_reply_then_silence,
+    endless_nesting_times_out,
+    unexpected_extra_replies,
+    client_survives_random_bytes,
 ];
 
-/// What a client makes of a server that answers GET in this way, the first time.
+/// Returns the error and outcome of a GET that the server answers with `answer` the first time.
 async fn error_of(kit: &Kit, answer: Answer) -> (String, Outcome) {
     let mut first = Some(answer);
     let server = ScriptedServer::start(move |_, command: &[String]| {
@@ -29,7 +30,7 @@ async fn error_of(kit: &Kit, answer: Answer) -> (String, Outcome) {
     let mut redis = client.connection();
     let error = redis.get::<_, String>("key").await.unwrap_err();
     assert!(error.client_error().is_some(), "{error}");
-    // The next call may still have met the connection at its end: then it goes on with the new one.
+    // The next call may still use the closing connection. With retries it moves to the new one.
     let mut redis = redis.with_retry_policy(RetryPolicy::new());
     assert_eq!(redis.get::<_, String>("key").await.unwrap(), "ok", "a new connection serves the next call");
     assert_eq!(server.accepted(), 2);
@@ -40,42 +41,42 @@ fn sent(bytes: impl Into<Vec<u8>>) -> Answer {
     Answer::Send(bytes.into())
 }
 
-async fn garbage_is_quoted(kit: Kit) {
+async fn error_quotes_invalid_reply(kit: Kit) {
     let (error, outcome) = error_of(&kit, sent("HTTP/1.1 400 Bad Request\r\n")).await;
     assert!(error.contains("HTTP/1.1 400"), "{error}");
     assert_eq!(outcome, Outcome::MaybeApplied);
 }
 
-async fn half_a_reply_and_then_the_end(kit: Kit) {
+async fn partial_reply_then_close(kit: Kit) {
     let (error, outcome) = error_of(&kit, Answer::Close(b"$100\r\nonly this".to_vec())).await;
     assert!(error.contains("lost the connection"), "{error}");
     assert_eq!(outcome, Outcome::MaybeApplied);
 }
 
-async fn half_a_reply_and_then_nothing(kit: Kit) {
+async fn partial_reply_then_silence(kit: Kit) {
     let (error, outcome) = error_of(&kit, sent("$100\r\nonly this")).await;
     assert!(error.contains("is unresponsive"), "{error}");
     assert_eq!(outcome, Outcome::MaybeApplied);
 }
 
-async fn nesting_without_end_is_half_a_reply(kit: Kit) {
+async fn endless_nesting_times_out(kit: Kit) {
     let (error, outcome) = error_of(&kit, sent("*1\r\n".repeat(100_000))).await;
     assert!(error.contains("is unresponsive"), "{error}");
     assert_eq!(outcome, Outcome::MaybeApplied);
 }
 
-async fn more_replies_than_were_asked_for(kit: Kit) {
+async fn unexpected_extra_replies(kit: Kit) {
     let server = ScriptedServer::start(|_, _: &[String]| sent("$2\r\nok\r\n$5\r\nextra\r\n")).unwrap();
     let client = kit.connect(config(&server.url())).await.unwrap();
     let mut redis = client.connection();
     for _ in 0..20 {
-        // Never the extra reply of the call before.
+        // The call must not get the extra reply of the call before it.
         assert_eq!(redis.get::<_, String>("key").await.unwrap(), "ok");
     }
     assert!(server.accepted() > 1);
 }
 
-async fn random_bytes_never_bring_a_client_down(kit: Kit) {
+async fn client_survives_random_bytes(kit: Kit) {
     let mut seed = 42_u64;
     let mut next = move || {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -96,10 +97,10 @@ async fn random_bytes_never_bring_a_client_down(kit: Kit) {
             client.initialize().await.unwrap();
             let mut redis = client.connection();
             for _ in 0..15 {
-                // Whatever the answer, there is one.
+                // The call may succeed or fail, but it must end.
                 let _ = redis::cmd("GET").arg("key").query_async::<redis::Value>(&mut redis).await;
             }
-            // The last connection may still owe half of an answer.
+            // The last connection may still be in the middle of a reply.
             while redis.ping::<String>().await.is_err() {}
         }));
     }

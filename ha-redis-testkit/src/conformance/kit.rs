@@ -1,4 +1,4 @@
-//! What a test has at hand: clients on the runtime that is tested, tasks, and waiting for a condition.
+//! What every test uses: clients on the tested runtime, tasks, and waiting for conditions.
 
 use std::future::{self, Future, poll_fn};
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use redis::AsyncCommands;
 
 use crate::{Server, Topology};
 
-/// Longer than anything here takes, even on a busy machine.
+/// The timeout of every wait, longer than anything here takes even on a busy machine.
 pub(super) const BOUND: Duration = Duration::from_secs(30);
 
-/// The runtime that is tested.
+/// A test's access to the tested runtime.
 #[derive(Clone)]
 pub(super) struct Kit {
-    /// The name of what runs it.
+    /// The name of the harness that runs the test.
     pub(super) harness: &'static str,
     pub(super) runtime: Arc<dyn Runtime>,
 }
@@ -28,7 +28,7 @@ impl Kit {
         Self { harness, runtime }
     }
 
-    /// A client that has not connected yet.
+    /// Returns a client that has not connected yet.
     pub(super) fn client(&self, config: RedisConfig) -> Client {
         Client::new(config, Arc::clone(&self.runtime))
     }
@@ -43,13 +43,13 @@ impl Kit {
         self.connect(config(&server.url())).await.unwrap()
     }
 
-    /// A client that waits long for a failover: on a busy machine the Sentinels may need a second attempt.
+    /// Returns a client with a long failover wait: on a busy machine the Sentinels may need a second attempt.
     pub(super) async fn client_of_topology(&self, topology: &Topology) -> Client {
         let settings = config(&topology.url()).to_builder().failover_wait(BOUND);
         self.connect(settings.build().unwrap()).await.unwrap()
     }
 
-    /// Starts a task on the runtime.
+    /// Spawns a task on the runtime.
     pub(super) fn spawn<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
@@ -75,47 +75,47 @@ impl Kit {
     pub(super) async fn until(&self, what: &str, mut condition: impl FnMut() -> bool) {
         let start = Instant::now();
         while !condition() {
-            assert!(start.elapsed() < BOUND, "waited in vain: {what}");
+            assert!(start.elapsed() < BOUND, "timed out waiting until {what}");
             self.sleep(Duration::from_millis(10)).await;
         }
     }
 
-    /// Waits until the client has a connection to this server as the master, by whatever name it is known.
+    /// Waits until the client is connected to this server as the master, whatever host name it uses.
     pub(super) async fn until_master(&self, client: &Client, server: &Server) {
         let start = Instant::now();
         loop {
             let health = client.health_check().await;
             match health.master {
                 Some(Address::Tcp { port, .. }) if port == server.port() && health.error.is_none() => return,
-                _ => assert!(start.elapsed() < BOUND, "waited in vain for the new master: {health:?}"),
+                _ => assert!(start.elapsed() < BOUND, "timed out waiting for the new master: {health:?}"),
             }
             self.sleep(Duration::from_millis(10)).await;
         }
     }
 
-    /// Calls until a call fails with an error that is `wanted`, and returns what it says.
-    pub(super) async fn error_that(&self, client: &Client, wanted: impl Fn(&str) -> bool) -> String {
+    /// Calls until a call fails with an error that `wanted` accepts, and returns the error's text.
+    pub(super) async fn error_that(&self, client: &Client, matches: impl Fn(&str) -> bool) -> String {
         let (start, mut redis) = (Instant::now(), client.connection());
         loop {
-            let told = redis.get::<_, Option<String>>("key").await.map_err(|error| error.to_string());
-            match told {
-                Err(error) if wanted(&error) => return error,
-                told => assert!(start.elapsed() < BOUND, "waited in vain for such an error: {told:?}"),
+            let result = redis.get::<_, Option<String>>("key").await.map_err(|error| error.to_string());
+            match result {
+                Err(error) if matches(&error) => return error,
+                result => assert!(start.elapsed() < BOUND, "timed out waiting for an error: {result:?}"),
             }
             self.sleep(Duration::from_millis(10)).await;
         }
     }
 
-    /// What `work` comes to, which it does within the bound.
+    /// Returns the output of `work`. Panics if `work` takes longer than [`BOUND`].
     pub(super) async fn within<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
         let late = async {
             self.sleep(BOUND).await;
-            panic!("waited in vain: {what}");
+            panic!("timed out waiting until {what}");
         };
         or(work, late).await
     }
 
-    /// Waits for the end of all these tasks.
+    /// Waits until all tasks have ended.
     pub(super) async fn all<T>(&self, tasks: impl IntoIterator<Item = Spawned<T>>) -> Vec<T> {
         let mut ended = Vec::new();
         for task in tasks.into_iter().collect::<Vec<_>>() {
@@ -125,7 +125,7 @@ impl Kit {
     }
 }
 
-/// A task. It goes on when this is dropped.
+/// A spawned task. Dropping this does not stop the task.
 pub(super) struct Spawned<T> {
     ended: Receiver<T>,
     abort: Sender<()>,
@@ -141,7 +141,7 @@ impl<T> Spawned<T> {
     }
 
     pub(super) fn abort(&self) {
-        // It may have ended before.
+        // The task may have ended before.
         let _ = self.abort.try_send(());
     }
 }
@@ -150,24 +150,25 @@ pub(super) fn config(url: &str) -> RedisConfig {
     url.parse().unwrap()
 }
 
-/// Settings for a server on this port, to add to.
+/// Returns settings for a server on this port.
 pub(super) fn settings(port: u16) -> RedisConfigBuilder {
     RedisConfig::builder().host("127.0.0.1").port(port)
 }
 
-/// The most memory that the process has had, in bytes.
+/// Returns the peak memory use of the process, in bytes.
 pub(super) fn peak_memory() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     peak.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
 }
 
-/// From here on, [`peak_memory`] counts anew.
+/// Resets [`peak_memory`].
 pub(super) fn forget_peak_memory() {
     std::fs::write("/proc/self/clear_refs", "5").unwrap();
 }
 
-/// The connections that the server has from clients: not from replicas, Sentinels, or the one that asks.
+/// Returns the number of client connections of the server. Excludes replicas, Sentinels and the connection that
+/// runs the query.
 pub(super) fn connections(server: &Server) -> usize {
     let list = server.query(&["CLIENT", "LIST", "TYPE", "NORMAL"]).unwrap();
     list.text()
@@ -177,7 +178,7 @@ pub(super) fn connections(server: &Server) -> usize {
         .count()
 }
 
-/// How often the server has run a command.
+/// Returns how often the server has run a command.
 pub(super) fn calls(server: &Server, command: &str) -> u64 {
     let stats = server.query(&["INFO", "commandstats"]).unwrap();
     let prefix = format!("cmdstat_{command}:calls=");
@@ -185,7 +186,7 @@ pub(super) fn calls(server: &Server, command: &str) -> u64 {
     line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
 }
 
-/// How often the server has refused to run a command: to this user, or in its state.
+/// Returns how often the server has rejected a command, because of the user's permissions or the server's state.
 pub(super) fn rejected(server: &Server, command: &str) -> u64 {
     let stats = server.query(&["INFO", "commandstats"]).unwrap();
     let prefix = format!("cmdstat_{command}:");
@@ -195,7 +196,7 @@ pub(super) fn rejected(server: &Server, command: &str) -> u64 {
     rejected.map_or(0, |rejected| rejected.parse().unwrap())
 }
 
-/// How many clients wait in a blocking command.
+/// Returns how many clients wait in a blocking command.
 pub(super) fn blocked_clients(server: &Server) -> usize {
     let info = server.query(&["INFO", "clients"]).unwrap();
     let line = info.text().unwrap().lines().find_map(|line| line.strip_prefix("blocked_clients:"));

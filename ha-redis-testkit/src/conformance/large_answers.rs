@@ -1,4 +1,4 @@
-//! Servers that answer the client's own questions with more than it asked for.
+//! Tests servers that answer the client's own queries with very large replies.
 
 use std::fmt::Write;
 use std::net::Ipv4Addr;
@@ -12,23 +12,23 @@ use super::kit::{Kit, connections, peak_memory, settings};
 use crate::{Answer, ScriptedServer, Server};
 
 tests![
-    a_role_with_a_million_replicas_fills_no_memory_and_starts_no_million_tasks,
-    an_endless_account_of_replication_is_not_read,
-    replicas_beyond_the_cap_are_not_connected_to,
+    role_with_a_million_replicas_is_bounded,
+    endless_replication_info_not_read,
+    replicas_beyond_cap_not_contacted,
 ];
 
-/// As many replicas as the client takes from one server.
+/// The most replicas that the client accepts from one server.
 const MAX_REPLICAS: usize = 64;
 
 const SIZE: usize = 50 << 20;
 
-/// Runs a task that wants to run all the time, and tells how long it stood still at the most.
-struct Pulse {
+/// A task that is always ready to run and records its longest interruption.
+struct BusyTask {
     longest: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
 }
 
-impl Pulse {
+impl BusyTask {
     fn start(kit: &Kit) -> Self {
         let pulse = Self { longest: Arc::default(), stop: Arc::default() };
         let (kit, longest, stop) = (kit.clone(), Arc::clone(&pulse.longest), Arc::clone(&pulse.stop));
@@ -48,7 +48,7 @@ impl Pulse {
     }
 }
 
-impl Drop for Pulse {
+impl Drop for BusyTask {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
     }
@@ -61,11 +61,11 @@ fn bulk(text: &str) -> Answer {
 const MASTER: &str =
     "role:master\r\nmaster_replid:8371b4fb1155b71f4a04d3e1bc3e18c4a990aeeb\r\nmaster_repl_offset:0\r\n";
 
-async fn a_role_with_a_million_replicas_fills_no_memory_and_starts_no_million_tasks(kit: Kit) {
+async fn role_with_a_million_replicas_is_bounded(kit: Kit) {
     let replica = "*3\r\n$9\r\n127.0.0.1\r\n$1\r\n1\r\n$1\r\n0\r\n";
     let role = format!("*3\r\n$6\r\nmaster\r\n:0\r\n*1000000\r\n{}", replica.repeat(1_000_000));
     let role = Answer::from(role.as_str());
-    // Its handshake is content; what it says of its replicas is not.
+    // The handshake succeeds, but the list of replicas is too large.
     let server = ScriptedServer::start_bare(move |_, command: &[String]| {
         let asked_alone = command[0].eq_ignore_ascii_case("ROLE");
         match command[0].to_ascii_uppercase().as_str() {
@@ -80,7 +80,7 @@ async fn a_role_with_a_million_replicas_fills_no_memory_and_starts_no_million_ta
     let limit = 64 << 20;
     let client = kit.connect(settings(server.port()).max_reply_bytes(limit).build().unwrap()).await.unwrap();
     let before = peak_memory();
-    // Larger than the limit: it counts as no answer, and INFO is asked.
+    // The reply exceeds the limit, so it counts as no reply and the client falls back to INFO.
     let described = client.topology().await.map(|topology| topology.replicas.len());
     assert!(described.as_ref().is_ok_and(|replicas| *replicas == 0) || described.is_err(), "{described:?}");
     let grown = peak_memory().saturating_sub(before);
@@ -89,10 +89,10 @@ async fn a_role_with_a_million_replicas_fills_no_memory_and_starts_no_million_ta
     assert_eq!(client.topology().await.unwrap().replicas.len(), MAX_REPLICAS);
 }
 
-async fn an_endless_account_of_replication_is_not_read(kit: Kit) {
+async fn endless_replication_info_not_read(kit: Kit) {
     let info = bulk(&format!("{MASTER}{}", "x:y\r\n".repeat(SIZE / 5)));
-    let asked = Arc::new(AtomicU64::new(0));
-    let counter = Arc::clone(&asked);
+    let queries = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&queries);
     let server = ScriptedServer::start(move |_, command: &[String]| match command[0].as_str() {
         "INFO" => {
             counter.fetch_add(1, Ordering::Relaxed);
@@ -104,30 +104,30 @@ async fn an_endless_account_of_replication_is_not_read(kit: Kit) {
     .unwrap();
     let client = kit.connect(settings(server.port()).build().unwrap()).await.unwrap();
     let mut reads = client.replica_connection();
-    let pulse = Pulse::start(&kit);
+    let pulse = BusyTask::start(&kit);
     let reading = async {
-        while asked.load(Ordering::Relaxed) < 3 {
+        while queries.load(Ordering::Relaxed) < 3 {
             assert_eq!(reads.get::<_, String>("key").await.unwrap(), "value");
             kit.sleep(Duration::from_millis(10)).await;
         }
     };
-    kit.within("it is asked three times", reading).await;
+    kit.within("the client has queried three times", reading).await;
     println!("another task stood still for {} ms", pulse.longest());
     assert!(pulse.longest() < 500, "{} ms", pulse.longest());
 }
 
-async fn replicas_beyond_the_cap_are_not_connected_to(kit: Kit) {
+async fn replicas_beyond_cap_not_contacted(kit: Kit) {
     let replica = Server::builder().bind(Ipv4Addr::UNSPECIFIED.into()).config("replicaof 127.0.0.1 1");
     let replica = replica.start().unwrap();
     let mut listed = MASTER.to_owned();
-    // All are one server, by many names.
+    // All addresses lead to the same server.
     for number in 0..2 * MAX_REPLICAS {
         let ip = format!("127.{}.{}.1", 1 + number / 250, number % 250);
         write!(listed, "slave{number}:ip={ip},port={},state=online,offset=0,lag=0\r\n", replica.port())
             .unwrap();
     }
-    let asked = Arc::new(AtomicU64::new(0));
-    let counter = Arc::clone(&asked);
+    let queries = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&queries);
     let server = ScriptedServer::start(move |_, command: &[String]| match command[0].as_str() {
         "INFO" => {
             counter.fetch_add(1, Ordering::Relaxed);
@@ -138,9 +138,10 @@ async fn replicas_beyond_the_cap_are_not_connected_to(kit: Kit) {
     .unwrap();
     let client = kit.connect(settings(server.port()).build().unwrap()).await.unwrap();
     assert_eq!(client.replica_connection().get::<_, String>("key").await.unwrap(), "value");
-    kit.until("as many as are allowed are connected to", || connections(&replica) >= MAX_REPLICAS).await;
-    // Each list that is read starts a task for every server in it.
-    let asked_so_far = asked.load(Ordering::Relaxed);
-    kit.until("the list is read again", || asked.load(Ordering::Relaxed) >= asked_so_far + 2).await;
+    kit.until("the client is connected to the maximum of replicas", || connections(&replica) >= MAX_REPLICAS)
+        .await;
+    // Each list that is read starts one task per server in it.
+    let queries_before = queries.load(Ordering::Relaxed);
+    kit.until("the list is read again", || queries.load(Ordering::Relaxed) >= queries_before + 2).await;
     assert_eq!(connections(&replica), MAX_REPLICAS);
 }

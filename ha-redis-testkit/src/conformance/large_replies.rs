@@ -1,4 +1,4 @@
-//! Replies that are larger than the client takes: the error of their own call, and nobody else's.
+//! Tests replies over the size limit: only the call that requested one fails.
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use ha_redis_core::{Connection, Outcome, PubSubEvent, RedisErrorExt};
 use redis::{AsyncCommands, RedisError, Value};
 
 tests![
-    reply_over_limit_fails_its_own_call_alone,
-    pipeline_and_transaction_over_limit_leave_later_replies_in_place,
+    reply_over_limit_fails_only_its_call,
+    pipeline_over_limit_keeps_later_replies_in_order,
     long_status_and_error_lines_arrive,
-    deeply_nested_reply_fails_its_own_call_alone,
-    large_reply_of_blocking_command_is_told,
-    message_over_limit_is_missed_alone,
-    reply_to_a_caller_who_has_gone_takes_no_memory,
-    reply_without_end_takes_no_more_memory_than_allowed,
-    handshake_without_end_takes_little_memory,
-    subscriber_keeps_no_more_than_its_buffer_whatever_messages_are_made_of,
-    subscriber_counts_what_payloads_of_every_kind_cost,
+    deeply_nested_reply_fails_only_its_call,
+    large_reply_of_blocking_command_is_an_error,
+    message_over_limit_skipped,
+    abandoned_reply_uses_no_memory,
+    endless_reply_memory_is_bounded,
+    endless_handshake_memory_is_bounded,
+    subscriber_buffer_limit_holds_for_nested_messages,
+    subscriber_buffer_counts_every_payload_type,
 ];
 
 const LIMIT: usize = 1 << 20;
@@ -35,7 +35,7 @@ fn assert_too_large(error: &RedisError, limit: &str) {
     assert_eq!(error.outcome(), Outcome::Ran);
 }
 
-async fn reply_over_limit_fails_its_own_call_alone(kit: Kit) {
+async fn reply_over_limit_fails_only_its_call(kit: Kit) {
     let server = Server::start().unwrap();
     let client = client_with_limit(&kit, &server).await;
     let mut redis = client.connection();
@@ -57,11 +57,11 @@ async fn reply_over_limit_fails_its_own_call_alone(kit: Kit) {
     }
     kit.all(neighbours).await;
     assert_eq!(redis.get::<_, usize>("count").await.unwrap(), 800);
-    assert_eq!(calls(&server, "get"), 21, "nothing was repeated");
+    assert_eq!(calls(&server, "get"), 21, "nothing was retried");
     assert_eq!(connections(&server), 1);
 }
 
-async fn pipeline_and_transaction_over_limit_leave_later_replies_in_place(kit: Kit) {
+async fn pipeline_over_limit_keeps_later_replies_in_order(kit: Kit) {
     let server = Server::start().unwrap();
     let client = client_with_limit(&kit, &server).await;
     let mut redis = client.connection();
@@ -82,7 +82,7 @@ async fn pipeline_and_transaction_over_limit_leave_later_replies_in_place(kit: K
                 assert_too_large(&error, "max_reply_bytes");
             }
         }
-        assert_eq!(redis.get::<_, usize>("count").await.unwrap(), 6 * round, "all of it has run, once");
+        assert_eq!(redis.get::<_, usize>("count").await.unwrap(), 6 * round, "the whole pipeline ran once");
     }
     assert_eq!(connections(&server), 1);
 }
@@ -112,7 +112,7 @@ async fn long_status_and_error_lines_arrive(kit: Kit) {
     assert_eq!(connections(&server), 1);
 }
 
-async fn deeply_nested_reply_fails_its_own_call_alone(kit: Kit) {
+async fn deeply_nested_reply_fails_only_its_call(kit: Kit) {
     let server = Server::start().unwrap();
     let nested = "local t = {7} for level = 2, 500 do t = {t} end return t";
     let mut redis = kit.client_of(&server).await.connection();
@@ -127,7 +127,7 @@ async fn deeply_nested_reply_fails_its_own_call_alone(kit: Kit) {
     assert_eq!(value, Value::Int(7));
 }
 
-async fn large_reply_of_blocking_command_is_told(kit: Kit) {
+async fn large_reply_of_blocking_command_is_an_error(kit: Kit) {
     let server = Server::start().unwrap();
     let client = client_with_limit(&kit, &server).await;
     let mut redis = client.connection();
@@ -139,7 +139,7 @@ async fn large_reply_of_blocking_command_is_told(kit: Kit) {
     assert_eq!(redis.blpop::<_, (String, String)>("queue", 1.0).await.unwrap().1, "next");
 }
 
-async fn message_over_limit_is_missed_alone(kit: Kit) {
+async fn message_over_limit_skipped(kit: Kit) {
     let server = Server::start().unwrap();
     let client = client_with_limit(&kit, &server).await;
     let mut sub = client.pubsub().await.unwrap();
@@ -148,23 +148,23 @@ async fn message_over_limit_is_missed_alone(kit: Kit) {
     for message in [b"before".to_vec(), vec![b'x'; LIMIT], b"after".to_vec()] {
         redis.publish::<_, _, ()>("news", message).await.unwrap();
     }
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     for _ in 0..3 {
-        heard.push(match kit.within("an event", sub.next()).await.unwrap() {
+        received.push(match kit.within("an event", sub.next()).await.unwrap() {
             PubSubEvent::Message(message) => message.get_payload::<String>().unwrap(),
             PubSubEvent::Lagged { missed } => format!("missed {missed}"),
             event => panic!("{event:?}"),
         });
     }
-    assert_eq!(heard, ["before", "missed 1", "after"]);
+    assert_eq!(received, ["before", "missed 1", "after"]);
 }
 
-/// So many elements of an array are some 12 MB on the wire, and 224 MB as values.
+/// An array of this many elements takes about 12 MB on the wire, and 224 MB as values.
 const MANY: usize = 4_000_000;
-/// What a test may take besides.
+/// How much memory a test may use beside the limit.
 const SLACK: usize = 64 << 20;
 
-async fn reply_to_a_caller_who_has_gone_takes_no_memory(kit: Kit) {
+async fn abandoned_reply_uses_no_memory(kit: Kit) {
     let server = ScriptedServer::start(|_, command: &[String]| match command[0].as_str() {
         "GET" => Answer::Send([format!("*{MANY}\r\n").into_bytes(), b"_\r\n".repeat(1_000)].concat()),
         "SET" => Answer::Send([b"_\r\n".repeat(MANY - 1_000), b"+OK\r\n".to_vec()].concat()),
@@ -174,18 +174,18 @@ async fn reply_to_a_caller_who_has_gone_takes_no_memory(kit: Kit) {
     let settings = settings(server.port()).socket_timeout(Duration::from_secs(20));
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     let before = peak_memory();
-    let mut impatient = client.connection().with_timeout(Duration::from_millis(200));
-    let error = impatient.get::<_, Value>("key").await.unwrap_err();
+    let mut with_timeout = client.connection().with_timeout(Duration::from_millis(200));
+    let error = with_timeout.get::<_, Value>("key").await.unwrap_err();
     assert!(error.is_timeout(), "{error}");
     let mut redis = client.connection();
-    // Its reply comes behind the rest of the other one.
+    // The reply arrives after the rest of the large one.
     redis.set::<_, _, ()>("key", 1).await.unwrap();
     assert!(peak_memory() < before + SLACK);
     assert_eq!(redis::cmd("ECHO").arg(1).query_async::<String>(&mut redis).await.unwrap(), "ok");
     assert_eq!(server.accepted(), 1);
 }
 
-async fn reply_without_end_takes_no_more_memory_than_allowed(kit: Kit) {
+async fn endless_reply_memory_is_bounded(kit: Kit) {
     let server = ScriptedServer::start(|_, command: &[String]| match command[0].as_str() {
         "GET" => Answer::Flood(b"*?\r\n".to_vec(), b"_\r\n".repeat(10_000)),
         _ => Answer::Send(b"$2\r\nok\r\n".to_vec()),
@@ -199,7 +199,7 @@ async fn reply_without_end_takes_no_more_memory_than_allowed(kit: Kit) {
     assert!(peak_memory() < before + (64 << 20) + SLACK);
 }
 
-async fn handshake_without_end_takes_little_memory(kit: Kit) {
+async fn endless_handshake_memory_is_bounded(kit: Kit) {
     let server = ScriptedServer::start_bare(|_, _: &[String]| {
         Answer::Flood(format!("*{MANY}\r\n").into_bytes(), b"_\r\n".repeat(10_000))
     })
@@ -211,8 +211,8 @@ async fn handshake_without_end_takes_little_memory(kit: Kit) {
     assert!(peak_memory() < before + SLACK);
 }
 
-async fn subscriber_keeps_no_more_than_its_buffer_whatever_messages_are_made_of(kit: Kit) {
-    // A message is 20 bytes on the wire for each of its elements, and five times as much in memory.
+async fn subscriber_buffer_limit_holds_for_nested_messages(kit: Kit) {
+    // Each element of a message takes 20 bytes on the wire, and five times as much in memory.
     let list = [b"*1000\r\n".to_vec(), b"+aaaaaaaaaaaaaaaaa\r\n".repeat(1_000)].concat();
     let message = [b">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n".to_vec(), list].concat();
     let mut messages = b">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n".to_vec();
@@ -227,19 +227,19 @@ async fn subscriber_keeps_no_more_than_its_buffer_whatever_messages_are_made_of(
     let mut sub = client.pubsub().await.unwrap();
     let before = peak_memory();
     sub.subscribe("c").await.unwrap();
-    // Its confirmation comes behind all messages.
+    // The confirmation arrives after all messages.
     sub.unsubscribe("c").await.unwrap();
     assert!(peak_memory() < before + SLACK);
     let PubSubEvent::Lagged { missed } = kit.within("an event", sub.next()).await.unwrap() else {
-        panic!("nothing was lost")
+        panic!("expected a lagged event")
     };
     assert!((2_980..3_000).contains(&missed), "{missed}");
 }
 
-/// What a subscriber may take beside its buffer.
+/// How much memory a subscriber may use beside its buffer.
 const SUBSCRIBER_SLACK: usize = 16 << 20;
 
-/// Payloads of all kinds, and how many bytes of each it takes on the wire to fill much more memory than is allowed.
+/// Returns payloads of all kinds, and for each how many bytes on the wire would fill much more memory than allowed.
 fn payloads() -> Vec<(&'static str, Vec<u8>, usize)> {
     const MB: usize = 1 << 20;
     let line = |kind: &str, bytes: usize| format!("{kind}{}\r\n", "a".repeat(bytes)).into_bytes();
@@ -271,7 +271,7 @@ fn payloads() -> Vec<(&'static str, Vec<u8>, usize)> {
     ]
 }
 
-async fn subscriber_counts_what_payloads_of_every_kind_cost(kit: Kit) {
+async fn subscriber_buffer_counts_every_payload_type(kit: Kit) {
     let buffer = 1 << 20;
     for (kind, payload, wire) in payloads() {
         let message = [b">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n".to_vec(), payload].concat();
@@ -289,7 +289,7 @@ async fn subscriber_counts_what_payloads_of_every_kind_cost(kit: Kit) {
         sub.subscribe("c").await.unwrap();
         let mut dropped = 0;
         while dropped < many {
-            // A slow reader: its buffer is full all the time.
+            // The reader is slow, so its buffer is always full.
             kit.sleep(Duration::from_millis(5)).await;
             match kit.within("an event", sub.next()).await.unwrap() {
                 PubSubEvent::Message(_) => {}

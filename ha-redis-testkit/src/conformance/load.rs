@@ -1,4 +1,4 @@
-//! Callers that go on while things break, and what they saw.
+//! Callers that run while servers fail, and a record of what they saw.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,7 +20,7 @@ pub(super) struct Seen {
     pub(super) other_errors: Vec<String>,
 }
 
-/// Callers that work on keys of their own until they are told to stop.
+/// Callers that work on keys of their own until they are stopped.
 pub(super) struct Load {
     kit: Kit,
     stop: Arc<AtomicBool>,
@@ -36,10 +36,10 @@ impl Load {
         Self { kit: kit.clone(), stop, done, callers }
     }
 
-    /// Waits until the callers have gone so many rounds `more`.
+    /// Waits until the callers have completed `more` further rounds.
     pub(super) async fn progress(&self, more: u64) {
         let target = self.done.load(Ordering::Relaxed) + more;
-        self.kit.until("the callers go on", || self.done.load(Ordering::Relaxed) >= target).await;
+        self.kit.until("the callers make progress", || self.done.load(Ordering::Relaxed) >= target).await;
     }
 
     pub(super) async fn finish(mut self) -> Vec<Seen> {
@@ -48,7 +48,7 @@ impl Load {
     }
 }
 
-/// Also when the test has failed: others may share the runtime.
+/// Stops the callers also when the test fails, because tests may share the runtime.
 impl Drop for Load {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
@@ -79,13 +79,14 @@ async fn call(kit: Kit, caller: usize, client: Client, stop: Arc<AtomicBool>, do
     seen
 }
 
-/// What every failover promises. Returns how many acknowledged increments the new master does not have.
+/// Checks the guarantees that hold for every failover. Returns how many acknowledged increments the new master
+/// lacks.
 pub(super) fn check(topology: &Topology, seen: &[Seen]) -> i64 {
     let master = topology.master().unwrap();
     let mut lost = 0;
     for (caller, seen) in seen.iter().enumerate() {
         assert!(seen.other_errors.is_empty(), "caller {caller}: {:?}", seen.other_errors);
-        assert!(seen.maybe <= 1, "caller {caller} was left in doubt {} times", seen.maybe);
+        assert!(seen.maybe <= 1, "caller {caller} had {} calls with an unknown outcome", seen.maybe);
         let value = master.query(&["GET", &format!("counter:{caller}")]).unwrap();
         let value: i64 = value.text().unwrap().parse().unwrap();
         assert!(value <= seen.acknowledged + seen.maybe, "caller {caller}: an increment ran twice");

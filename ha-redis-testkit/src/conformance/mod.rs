@@ -20,8 +20,8 @@
     reason = "a panic is how a test fails, and what it prints says why"
 )]
 
-/// Names the tests of a module, which are `async fn name(kit: Kit)`. One that is left out is dead code, and as such an
-/// error.
+/// Lists the tests of a module, each an `async fn name(kit: Kit)`. A test that is not listed is dead code and does
+/// not compile.
 macro_rules! tests {
     ($($name:ident),* $(,)?) => {
         pub(super) const TESTS: &[$crate::conformance::Test] = &[$($crate::conformance::Test {
@@ -87,7 +87,7 @@ use libtest_mimic::{Arguments, Trial};
 
 use kit::Kit;
 
-/// The suite.
+/// All tests of the suite.
 const SUITE: &[&[Test]] = &[
     commands::TESTS,
     connecting::TESTS,
@@ -128,20 +128,20 @@ const SUITE: &[&[Test]] = &[
     unready::TESTS,
 ];
 
-/// A way to run a runtime.
+/// A runtime to run the suite on.
 #[derive(Clone, Copy, Debug)]
 pub struct Harness {
-    /// Its name in the names of the tests.
+    /// The runtime's name, a prefix of the names of the tests.
     pub name: &'static str,
-    /// Starts the runtime, for one test.
+    /// Starts the runtime for one test.
     pub start: fn() -> Started,
 }
 
-/// A runtime that runs.
+/// A running runtime.
 pub struct Started {
-    /// What the client is given.
+    /// The runtime that the client uses.
     pub runtime: Arc<dyn Runtime>,
-    /// Dropped at the end of the test: what keeps the runtime going.
+    /// A guard that keeps the runtime running. Dropped at the end of the test.
     pub keep: Box<dyn Any>,
 }
 
@@ -157,7 +157,7 @@ struct Test {
     run: fn(Kit) -> Pin<Box<dyn Future<Output = ()>>>,
 }
 
-/// How a test may end when it does not panic.
+/// The result types that a test may return.
 trait Ended {
     fn check(self);
 }
@@ -172,7 +172,7 @@ impl Ended for RedisResult<()> {
     }
 }
 
-/// Runs the suite, or what of it the command line names, on each of the runtimes. Ends the process.
+/// Runs the tests that the command line selects on each of the runtimes, then exits the process.
 pub fn main(harnesses: &[Harness]) {
     process::run_if_asked(harnesses);
     let tests = SUITE.iter().copied().flatten();

@@ -1,4 +1,4 @@
-//! Names and their addresses, IPv6, and servers that announce addresses of which the client has no use.
+//! Tests host names and their addresses, IPv6, and servers that announce addresses that the client cannot reach.
 
 use std::future::pending;
 use std::io;
@@ -16,27 +16,27 @@ use super::kit::{BOUND, Kit, config, rejected};
 use crate::{Answer, Proxy, ScriptedServer, Server, Topology};
 
 tests![
-    sentinels_that_hand_out_host_names_are_followed,
-    everything_can_be_on_ipv6,
-    an_address_map_leads_to_servers_and_sentinels_behind_nat,
-    without_a_map_the_announced_address_is_named_and_with_one_both_are,
-    a_closed_client_says_so_also_where_connecting_fails_at_once,
-    an_address_that_swallows_packets_does_not_hide_the_next,
-    a_short_bound_leaves_time_for_the_next_address,
-    an_address_that_refuses_leads_to_the_next,
-    each_address_that_was_tried_is_named_with_what_it_said,
-    an_address_that_takes_connections_and_is_no_redis_leads_to_the_next,
-    a_server_that_hangs_leads_to_the_next_address,
-    each_address_that_takes_connections_is_named_with_what_it_said,
-    a_demoted_server_is_left_for_where_its_name_leads_now,
-    a_write_waits_until_the_name_of_a_demoted_server_has_moved,
-    a_name_that_is_not_resolved_in_time_is_told_apart,
-    a_name_with_thousands_of_addresses_is_tried_at_a_few,
-    a_sentinel_whose_name_is_never_resolved_holds_nothing_up,
+    sentinel_host_names_resolved,
+    ipv6_topology,
+    address_map_reaches_servers_behind_nat,
+    error_names_announced_and_mapped_address,
+    closed_client_error_when_connect_fails,
+    unresponsive_address_falls_back_to_next,
+    short_timeout_leaves_time_for_next_address,
+    refusing_address_falls_back_to_next,
+    error_lists_each_tried_address,
+    non_redis_address_falls_back_to_next,
+    hung_server_falls_back_to_next_address,
+    error_lists_each_failed_handshake,
+    demoted_server_name_resolved_again,
+    write_waits_for_name_to_move,
+    name_resolution_timeout_error,
+    addresses_per_name_are_capped,
+    unresolvable_sentinel_does_not_delay,
 ];
 
-/// Writes, lets the master be replaced, and writes again.
-async fn follows_a_failover(kit: &Kit, topology: &Topology, client: &Client) {
+/// Writes, fails the master over, and writes again.
+async fn check_failover(kit: &Kit, topology: &Topology, client: &Client) {
     let mut redis = client.connection();
     redis.set::<_, _, ()>("key", 1).await.unwrap();
     let old = topology.planned_failover().unwrap();
@@ -46,42 +46,42 @@ async fn follows_a_failover(kit: &Kit, topology: &Topology, client: &Client) {
     assert_eq!(new.query(&["GET", "key"]).unwrap().text(), Some("2"));
 }
 
-async fn sentinels_that_hand_out_host_names_are_followed(kit: Kit) {
+async fn sentinel_host_names_resolved(kit: Kit) {
     let topology = Topology::builder().host_name("localhost").start().unwrap();
     let client = kit.client_of_topology(&topology).await;
     let master = Address::tcp("localhost", topology.master().unwrap().port());
-    assert_eq!(client.discover_master().await.unwrap(), master, "the name, not what it stands for");
+    assert_eq!(client.discover_master().await.unwrap(), master, "the name, not the address it resolves to");
     let described = client.topology().await.unwrap();
     assert_eq!((described.replicas.len(), described.sentinel_states.len()), (2, 3), "{described:?}");
-    follows_a_failover(&kit, &topology, &client).await;
+    check_failover(&kit, &topology, &client).await;
 }
 
-async fn everything_can_be_on_ipv6(kit: Kit) {
+async fn ipv6_topology(kit: Kit) {
     let topology = Topology::builder().bind(Ipv6Addr::LOCALHOST.into()).start().unwrap();
     assert!(topology.url().contains("[::1]:"));
     let client = kit.client_of_topology(&topology).await;
     assert_eq!(client.discover_replicas().await.unwrap().len(), 2);
-    follows_a_failover(&kit, &topology, &client).await;
+    check_failover(&kit, &topology, &client).await;
 }
 
-/// The servers' own network, in which they announce themselves.
-const INSIDE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+/// The host of the servers' own network, which they announce.
+const INTERNAL_HOST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// The only name that is known outside of that network; others are looked up for ever.
+/// The only name that resolves outside of the servers' network. Looking up any other name never ends.
 const NAME: &str = "redis.test";
 
-/// A runtime outside of that network.
+/// A runtime outside of the servers' network.
 #[derive(Debug)]
-struct Outside {
+struct ExternalRuntime {
     runtime: Arc<dyn Runtime>,
-    /// What the name stands for.
+    /// The addresses that the name resolves to.
     named: Names,
 }
 
-/// What the name stands for now.
+/// The addresses that the name currently resolves to.
 type Names = Arc<Mutex<Vec<SocketAddr>>>;
 
-impl Outside {
+impl ExternalRuntime {
     fn client(kit: &Kit, config: RedisConfig) -> Client {
         Self::naming(Vec::new(), kit, config)
     }
@@ -96,7 +96,7 @@ impl Outside {
 }
 
 #[async_trait]
-impl Runtime for Outside {
+impl Runtime for ExternalRuntime {
     fn now(&self) -> Instant {
         self.runtime.now()
     }
@@ -115,14 +115,16 @@ impl Runtime for Outside {
 
     async fn connect(&self, endpoint: Endpoint<'_>) -> io::Result<Box<dyn Transport>> {
         match endpoint {
-            Endpoint::Tcp(address) if address.ip() == INSIDE => Err(io::ErrorKind::NetworkUnreachable.into()),
+            Endpoint::Tcp(address) if address.ip() == INTERNAL_HOST => {
+                Err(io::ErrorKind::NetworkUnreachable.into())
+            }
             _ => self.runtime.connect(endpoint).await,
         }
     }
 }
 
-async fn an_address_map_leads_to_servers_and_sentinels_behind_nat(kit: Kit) {
-    let topology = Topology::builder().bind(INSIDE.into()).start().unwrap();
+async fn address_map_reaches_servers_behind_nat(kit: Kit) {
+    let topology = Topology::builder().bind(INTERNAL_HOST.into()).start().unwrap();
     let proxies = |servers: &[Server]| -> Vec<_> {
         servers.iter().map(|server| (server.address(), Proxy::before(server).unwrap())).collect()
     };
@@ -132,23 +134,24 @@ async fn an_address_map_leads_to_servers_and_sentinels_behind_nat(kit: Kit) {
         .chain(&sentinels)
         .map(|(inside, proxy)| (inside.to_string(), proxy.address().to_string()));
     let settings = config(&topology.url()).to_builder();
-    // One Sentinel is configured as it is reached, and the others are learned as they announce themselves.
+    // One Sentinel is configured by its reachable address. The client learns the others by their announced
+    // addresses.
     let settings = settings.sentinel_hosts([("127.0.0.1", sentinels[0].1.port())]);
-    let client = Outside::client(&kit, settings.address_map(map).build().unwrap());
+    let client = ExternalRuntime::client(&kit, settings.address_map(map).build().unwrap());
     client.initialize().await.unwrap();
     let described = client.topology().await.unwrap();
     assert_eq!((described.sentinels, described.known_sentinels), (3, 3), "{described}");
-    assert_eq!(described.sentinel_states.len(), 3, "each is asked at one address: {described:?}");
-    follows_a_failover(&kit, &topology, &client).await;
+    assert_eq!(described.sentinel_states.len(), 3, "each Sentinel is queried at one address: {described:?}");
+    check_failover(&kit, &topology, &client).await;
 }
 
-async fn without_a_map_the_announced_address_is_named_and_with_one_both_are(kit: Kit) {
+async fn error_names_announced_and_mapped_address(kit: Kit) {
     let topology =
-        Topology::builder().bind(INSIDE.into()).replicas(0).sentinels(1).quorum(1).start().unwrap();
+        Topology::builder().bind(INTERNAL_HOST.into()).replicas(0).sentinels(1).quorum(1).start().unwrap();
     let proxy = Proxy::before(&topology.sentinels()[0]).unwrap();
     let settings = config(&topology.url()).to_builder().sentinel_hosts([("127.0.0.1", proxy.port())]);
     let settings = settings.failover_wait(Duration::from_millis(500));
-    let client = Outside::client(&kit, settings.clone().build().unwrap());
+    let client = ExternalRuntime::client(&kit, settings.clone().build().unwrap());
     let announced: SocketAddr = topology.servers()[0].address();
     let error = client.initialize().await.unwrap_err().to_string();
     assert!(error.contains(&format!("cannot connect to {announced} (")), "{error}");
@@ -158,22 +161,24 @@ async fn without_a_map_the_announced_address_is_named_and_with_one_both_are(kit:
     assert!(error.contains(&format!("127.0.0.1:1, for {announced} in the address_map")), "{error}");
 }
 
-async fn a_closed_client_says_so_also_where_connecting_fails_at_once(kit: Kit) {
-    let settings = RedisConfig::builder().use_sentinel(true).sentinel_hosts([(INSIDE.to_string(), 26379)]);
-    let client = Outside::client(&kit, settings.build().unwrap());
+async fn closed_client_error_when_connect_fails(kit: Kit) {
+    let settings =
+        RedisConfig::builder().use_sentinel(true).sentinel_hosts([(INTERNAL_HOST.to_string(), 26379)]);
+    let client = ExternalRuntime::client(&kit, settings.build().unwrap());
     assert!(client.sentinel_connection().await.unwrap_err().is_sentinel());
     client.close().await;
     let error = client.sentinel_connection().await.unwrap_err();
     assert!(error.is_closed(), "{error}");
 }
 
-/// An address at which nobody answers: the queue of its listener is full, and the system swallows what comes on top.
-struct Silent {
+/// An address that never completes a connection: the listener's queue is full, and the system drops further
+/// attempts.
+struct UnansweredListener {
     listener: TcpListener,
     _queued: Vec<TcpStream>,
 }
 
-impl Silent {
+impl UnansweredListener {
     fn listen() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         rustix::net::listen(&listener, 0).unwrap();
@@ -187,55 +192,60 @@ impl Silent {
     }
 }
 
-/// Nothing listens there.
-const REFUSING: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
+/// An address on which nothing listens.
+const CLOSED_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
 fn by_name() -> RedisConfigBuilder {
     RedisConfig::builder().host(NAME)
 }
 
-async fn an_address_that_swallows_packets_does_not_hide_the_next(kit: Kit) {
-    let (silent, server) = (Silent::listen(), Server::start().unwrap());
+async fn unresponsive_address_falls_back_to_next(kit: Kit) {
+    let (silent, server) = (UnansweredListener::listen(), Server::start().unwrap());
     let bound = Duration::from_secs(10);
     let config = by_name().socket_connect_timeout(bound).build().unwrap();
-    let client = Outside::naming(vec![silent.address(), server.address()], &kit, config);
+    let client = ExternalRuntime::naming(vec![silent.address(), server.address()], &kit, config);
     let began = Instant::now();
     client.initialize().await.unwrap();
     assert!(began.elapsed() < bound / 2, "{:?}", began.elapsed());
     client.connection().set::<_, _, ()>("key", 1).await.unwrap();
 }
 
-async fn a_short_bound_leaves_time_for_the_next_address(kit: Kit) {
-    let (silent, server) = (Silent::listen(), Server::start().unwrap());
-    // Shorter than what is waited for an address when there is time; several attempts, since the machine may be busy.
+async fn short_timeout_leaves_time_for_next_address(kit: Kit) {
+    let (silent, server) = (UnansweredListener::listen(), Server::start().unwrap());
+    // The timeout is shorter than the usual delay before the next address is tried. Several attempts are made,
+    // because the machine may be busy.
     let short = by_name().socket_connect_timeout(Duration::from_millis(240));
-    let addresses = vec![silent.address(), REFUSING, server.address()];
-    let client = Outside::naming(addresses, &kit, short.build().unwrap());
+    let addresses = vec![silent.address(), CLOSED_PORT, server.address()];
+    let client = ExternalRuntime::naming(addresses, &kit, short.build().unwrap());
     client.connection().set::<_, _, ()>("key", 1).await.unwrap();
 }
 
-async fn an_address_that_refuses_leads_to_the_next(kit: Kit) {
+async fn refusing_address_falls_back_to_next(kit: Kit) {
     let server = Server::start().unwrap();
-    let addresses = vec![REFUSING, REFUSING, server.address()];
-    let client = Outside::naming(addresses, &kit, by_name().build().unwrap());
+    let addresses = vec![CLOSED_PORT, CLOSED_PORT, server.address()];
+    let client = ExternalRuntime::naming(addresses, &kit, by_name().build().unwrap());
     client.initialize().await.unwrap();
     client.connection().set::<_, _, ()>("key", 1).await.unwrap();
 }
 
-async fn each_address_that_was_tried_is_named_with_what_it_said(kit: Kit) {
+async fn error_lists_each_tried_address(kit: Kit) {
     let refusing_too = SocketAddr::from((Ipv6Addr::LOCALHOST, 1));
-    let unreachable = SocketAddr::from((INSIDE, 6379));
-    let client = Outside::naming(vec![REFUSING, unreachable, refusing_too], &kit, by_name().build().unwrap());
+    let unreachable = SocketAddr::from((INTERNAL_HOST, 6379));
+    let client = ExternalRuntime::naming(
+        vec![CLOSED_PORT, unreachable, refusing_too],
+        &kit,
+        by_name().build().unwrap(),
+    );
     let error = client.initialize().await.unwrap_err();
     assert!(error.is_connection(), "{error}");
     let text = error.to_string();
     let named = [NAME, "127.0.0.1:1: ", "[::1]:1: ", "127.0.0.2:6379: network unreachable"];
     let places = named.map(|name| text.find(name).unwrap_or_else(|| panic!("no {name} in {text}")));
-    assert!(places.is_sorted(), "the families take turns: {text}");
+    assert!(places.is_sorted(), "address families alternate: {text}");
 
-    let silent = Silent::listen();
+    let silent = UnansweredListener::listen();
     let config = by_name().socket_connect_timeout(Duration::from_millis(200)).build().unwrap();
-    let client = Outside::naming(vec![REFUSING, silent.address()], &kit, config);
+    let client = ExternalRuntime::naming(vec![CLOSED_PORT, silent.address()], &kit, config);
     let error = client.initialize().await.unwrap_err();
     assert!(error.is_timeout(), "{error}");
     let text = error.to_string();
@@ -245,17 +255,18 @@ async fn each_address_that_was_tried_is_named_with_what_it_said(kit: Kit) {
     );
 }
 
-/// What takes connections and is no usable Redis: a tunnel without an end, a web server.
-fn useless(answer: Answer) -> ScriptedServer {
+/// Starts a server that accepts connections but is no usable Redis, such as a tunnel without a peer or a web
+/// server.
+fn unusable_server(answer: Answer) -> ScriptedServer {
     ScriptedServer::start_bare(move |_, _| answer.clone()).unwrap()
 }
 
-async fn an_address_that_takes_connections_and_is_no_redis_leads_to_the_next(kit: Kit) {
+async fn non_redis_address_falls_back_to_next(kit: Kit) {
     let web = "HTTP/1.1 400 Bad Request\r\n\r\n";
     for answer in [Answer::Close(Vec::new()), Answer::from(web), Answer::from("-WRONGPASS not yours\r\n")] {
-        let (useless, server) = (useless(answer), Server::start().unwrap());
+        let (useless, server) = (unusable_server(answer), Server::start().unwrap());
         let config = by_name().max_connections(10).build().unwrap();
-        let client = Outside::naming(vec![useless.address(), server.address()], &kit, config);
+        let client = ExternalRuntime::naming(vec![useless.address(), server.address()], &kit, config);
         client.initialize().await.unwrap();
         client.connection().set::<_, _, ()>("key", 1).await.unwrap();
         let before = useless.accepted();
@@ -263,51 +274,52 @@ async fn an_address_that_takes_connections_and_is_no_redis_leads_to_the_next(kit
         for _ in 0..3 {
             all.push(client.dedicated().await.unwrap());
         }
-        assert_eq!(useless.accepted(), before, "it is tried last from now on");
-        // When the other one is gone it is tried again.
+        assert_eq!(useless.accepted(), before, "the failed address is tried last");
+        // The client tries it again when the other server is gone.
         server.kill().unwrap();
-        kit.until("it is tried", || useless.accepted() > before).await;
+        kit.until("the address is tried", || useless.accepted() > before).await;
     }
 }
 
-async fn a_server_that_hangs_leads_to_the_next_address(kit: Kit) {
+async fn hung_server_falls_back_to_next_address(kit: Kit) {
     let (hung, server) = (Server::start().unwrap(), Server::start().unwrap());
     hung.hang().unwrap();
     let bound = Duration::from_secs(10);
     let config = by_name().socket_connect_timeout(bound).build().unwrap();
-    let client = Outside::naming(vec![hung.address(), server.address()], &kit, config);
+    let client = ExternalRuntime::naming(vec![hung.address(), server.address()], &kit, config);
     client.initialize().await.unwrap();
     client.connection().set::<_, _, ()>("key", 1).await.unwrap();
     assert_eq!(server.query(&["GET", "key"]).unwrap().text(), Some("1"));
     hung.resume().unwrap();
 }
 
-async fn each_address_that_takes_connections_is_named_with_what_it_said(kit: Kit) {
-    let (useless, hung) = (useless(Answer::Close(Vec::new())), Server::start().unwrap());
+async fn error_lists_each_failed_handshake(kit: Kit) {
+    let (useless, hung) = (unusable_server(Answer::Close(Vec::new())), Server::start().unwrap());
     hung.hang().unwrap();
     let config = by_name().socket_connect_timeout(Duration::from_millis(600)).build().unwrap();
-    let client = Outside::naming(vec![useless.address(), REFUSING, hung.address()], &kit, config);
+    let client = ExternalRuntime::naming(vec![useless.address(), CLOSED_PORT, hung.address()], &kit, config);
     let error = client.initialize().await.unwrap_err();
     assert!(error.is_timeout(), "{error}");
     let text = error.to_string();
     let closed = format!("{}: ", useless.address());
     let silent = format!("{}: connected, and no answer", hung.address());
-    assert!([&closed, "127.0.0.1:1: ", &silent].iter().all(|said| text.contains(*said)), "{text}");
-    // Also when there is one address alone.
-    for address in [REFUSING, useless.address(), hung.address()] {
+    assert!([&closed, "127.0.0.1:1: ", &silent].iter().all(|part| text.contains(*part)), "{text}");
+    // Each address on its own fails as well.
+    for address in [CLOSED_PORT, useless.address(), hung.address()] {
         let config = by_name().socket_connect_timeout(Duration::from_millis(300)).build().unwrap();
-        let error = Outside::naming(vec![address], &kit, config).initialize().await.unwrap_err().to_string();
+        let error =
+            ExternalRuntime::naming(vec![address], &kit, config).initialize().await.unwrap_err().to_string();
         assert!(error.contains(NAME) && error.contains(&address.to_string()), "{error}");
     }
     hung.resume().unwrap();
 }
 
-async fn a_demoted_server_is_left_for_where_its_name_leads_now(kit: Kit) {
+async fn demoted_server_name_resolved_again(kit: Kit) {
     let (first, second) = (Server::start().unwrap(), Server::start().unwrap());
     let names: Names = Arc::new(Mutex::new(vec![first.address()]));
-    let client = Outside::looking_up(&names, &kit, by_name().build().unwrap());
+    let client = ExternalRuntime::looking_up(&names, &kit, by_name().build().unwrap());
     let mut redis = client.connection();
-    // Each of them has only just been connected to when it is demoted.
+    // Each server is demoted right after the client connects to it.
     for (round, (old, new)) in
         [(&first, &second), (&second, &first), (&first, &second)].into_iter().enumerate()
     {
@@ -320,46 +332,49 @@ async fn a_demoted_server_is_left_for_where_its_name_leads_now(kit: Kit) {
     }
 }
 
-async fn a_write_waits_until_the_name_of_a_demoted_server_has_moved(kit: Kit) {
+async fn write_waits_for_name_to_move(kit: Kit) {
     let (old, new) = (Server::start().unwrap(), Server::start().unwrap());
     let names: Names = Arc::new(Mutex::new(vec![old.address()]));
-    let client = Outside::looking_up(&names, &kit, by_name().failover_wait(BOUND).build().unwrap());
+    let client = ExternalRuntime::looking_up(&names, &kit, by_name().failover_wait(BOUND).build().unwrap());
     client.initialize().await.unwrap();
     old.query(&["REPLICAOF", "127.0.0.1", &new.port().to_string()]).unwrap();
     let mut redis = client.connection();
     let waiting = kit.spawn(async move { redis.set::<_, _, ()>("key", 1).await });
     kit.until("the write was refused", || rejected(&old, "set") >= 3).await;
     *names.lock().unwrap() = vec![new.address()];
-    kit.within("it waits", waiting.end()).await.unwrap();
+    kit.within("the call waits", waiting.end()).await.unwrap();
     assert_eq!(new.query(&["GET", "key"]).unwrap().text(), Some("1"));
 }
 
-async fn a_name_that_is_not_resolved_in_time_is_told_apart(kit: Kit) {
+async fn name_resolution_timeout_error(kit: Kit) {
     let unknown = RedisConfig::builder().host("unknown.test");
     let config = unknown.socket_connect_timeout(Duration::from_millis(50)).build().unwrap();
-    let error = Outside::client(&kit, config).initialize().await.unwrap_err();
+    let error = ExternalRuntime::client(&kit, config).initialize().await.unwrap_err();
     assert!(error.is_timeout() && error.to_string().contains("not resolved within 50ms"), "{error}");
 }
 
-async fn a_name_with_thousands_of_addresses_is_tried_at_a_few(kit: Kit) {
+async fn addresses_per_name_are_capped(kit: Kit) {
     let server = Server::start().unwrap();
-    let refusing = (0..5000_u16).map(|n| SocketAddr::from((INSIDE, 1 + n)));
+    let refusing = (0..5000_u16).map(|n| SocketAddr::from((INTERNAL_HOST, 1 + n)));
     let mut addresses: Vec<_> = refusing.collect();
-    let client = Outside::naming(addresses.clone(), &kit, by_name().build().unwrap());
+    let client = ExternalRuntime::naming(addresses.clone(), &kit, by_name().build().unwrap());
     let error = client.initialize().await.unwrap_err().to_string();
     assert_eq!(error.matches("network unreachable").count(), 16, "{error}");
     addresses.insert(10, server.address());
-    let client = Outside::naming(addresses, &kit, by_name().build().unwrap());
+    let client = ExternalRuntime::naming(addresses, &kit, by_name().build().unwrap());
     client.initialize().await.unwrap();
     client.connection().set::<_, _, ()>("key", 1).await.unwrap();
 }
 
-async fn a_sentinel_whose_name_is_never_resolved_holds_nothing_up(kit: Kit) {
+async fn unresolvable_sentinel_does_not_delay(kit: Kit) {
     let topology = Topology::start().unwrap();
     let settings = config(&topology.url()).to_builder().sentinel_socket_connect_timeout(BOUND);
-    let known = topology.sentinel_addresses().into_iter().map(|known| (known.ip().to_string(), known.port()));
-    let hosts = [("unknown.test".to_owned(), 26379)].into_iter().chain(known);
-    let client = Outside::client(&kit, settings.sentinel_hosts(hosts).build().unwrap());
+    let reachable = topology
+        .sentinel_addresses()
+        .into_iter()
+        .map(|reachable| (reachable.ip().to_string(), reachable.port()));
+    let hosts = [("unknown.test".to_owned(), 26379)].into_iter().chain(reachable);
+    let client = ExternalRuntime::client(&kit, settings.sentinel_hosts(hosts).build().unwrap());
     let began = Instant::now();
     client.initialize().await.unwrap();
     client.connection().set::<_, _, ()>("key", 1).await.unwrap();

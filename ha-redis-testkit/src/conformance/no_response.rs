@@ -1,4 +1,4 @@
-//! Commands whose reply nobody wants: `set_no_response(true)`.
+//! Tests commands without a reply: `set_no_response(true)`.
 
 use std::time::Duration;
 
@@ -8,26 +8,26 @@ use ha_redis_core::{Outcome, RedisErrorExt};
 use redis::{AsyncCommands, Cmd, RedisResult, Value};
 
 tests![
-    a_command_without_a_response_runs_and_leaves_the_connection_in_step,
-    it_ends_before_the_server_answers,
-    it_is_told_what_went_wrong_before_it_was_staged,
-    a_dedicated_connection_is_given_back_when_it_has_run,
-    a_blocking_command_without_a_response_waits_on_its_own_connection,
-    in_a_pipeline_the_mark_means_nothing,
+    no_response_keeps_replies_in_order,
+    no_response_returns_before_reply,
+    no_response_returns_error_before_send,
+    dedicated_connection_released_after_run,
+    blocking_no_response_uses_own_connection,
+    no_response_ignored_in_pipeline,
 ];
 
 fn increment() -> Cmd {
     redis::cmd("INCR").arg("n").set_no_response(true).take()
 }
 
-async fn a_command_without_a_response_runs_and_leaves_the_connection_in_step(kit: Kit) -> RedisResult<()> {
+async fn no_response_keeps_replies_in_order(kit: Kit) -> RedisResult<()> {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     let mut redis = client.connection();
     let mut own = client.dedicated().await.unwrap();
     for round in 1..=100_i64 {
         assert_eq!(increment().query_async::<Value>(&mut redis).await?, Value::Nil);
-        // An error is dropped as any other reply.
+        // Error replies are dropped as well.
         redis::cmd("NOSUCHCOMMAND").set_no_response(true).exec_async(&mut redis).await?;
         assert_eq!(redis.get::<_, i64>("n").await?, 2 * round - 1);
         assert_eq!(increment().query_async::<Value>(&mut own).await?, Value::Nil);
@@ -36,7 +36,7 @@ async fn a_command_without_a_response_runs_and_leaves_the_connection_in_step(kit
     Ok(())
 }
 
-async fn it_ends_before_the_server_answers(kit: Kit) {
+async fn no_response_returns_before_reply(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     let mut own = client.dedicated().await.unwrap();
@@ -44,12 +44,12 @@ async fn it_ends_before_the_server_answers(kit: Kit) {
     increment().exec_async(&mut client.connection()).await.unwrap();
     increment().exec_async(&mut own).await.unwrap();
     server.resume().unwrap();
-    kit.until("both have run", || calls(&server, "incr") == 2).await;
+    kit.until("both commands ran", || calls(&server, "incr") == 2).await;
     let closed = client.close().await;
     assert!(closed.is_clean(), "{closed}");
 }
 
-async fn it_is_told_what_went_wrong_before_it_was_staged(kit: Kit) {
+async fn no_response_returns_error_before_send(kit: Kit) {
     let server = Server::start().unwrap();
     let settings = settings(server.port()).failover_wait(Duration::from_millis(200));
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
@@ -65,18 +65,18 @@ async fn it_is_told_what_went_wrong_before_it_was_staged(kit: Kit) {
     assert!(error.client_error().is_some_and(|error| error.is_closed()), "{error}");
 }
 
-async fn a_dedicated_connection_is_given_back_when_it_has_run(kit: Kit) {
+async fn dedicated_connection_released_after_run(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     for round in 1..=20 {
         let mut own = client.dedicated().await.unwrap();
         increment().exec_async(&mut own).await.unwrap();
         drop(own);
-        kit.until("it has run", || calls(&server, "incr") == round).await;
+        kit.until("the command has run", || calls(&server, "incr") == round).await;
     }
 }
 
-async fn a_blocking_command_without_a_response_waits_on_its_own_connection(kit: Kit) {
+async fn blocking_no_response_uses_own_connection(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     let mut redis = client.connection();
@@ -87,7 +87,7 @@ async fn a_blocking_command_without_a_response_waits_on_its_own_connection(kit: 
     assert_eq!(redis.lpop::<_, String>("to", None).await.unwrap(), "job");
 }
 
-async fn in_a_pipeline_the_mark_means_nothing(kit: Kit) {
+async fn no_response_ignored_in_pipeline(kit: Kit) {
     let server = Server::start().unwrap();
     let mut redis = kit.client_of(&server).await.connection();
     let mut pipeline = redis::pipe();

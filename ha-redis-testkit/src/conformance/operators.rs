@@ -1,4 +1,4 @@
-//! What operators do to Sentinels: they lose one for good, make others anew, and have them watch another master.
+//! Tests what operators do to Sentinels: remove one for good, recreate them, and make them monitor another master.
 
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use super::scripted::Sentinels;
 use crate::{Server, Topology};
 
 tests![
-    sentinels_made_anew_are_followed_though_one_is_gone_for_good,
-    a_master_that_no_sentinel_names_any_more_gets_no_write,
-    a_dead_address_in_the_configuration_takes_no_part,
-    sentinels_made_anew_do_not_part_a_client_from_a_master_that_they_still_name,
-    a_master_that_no_sentinel_names_is_not_said_to_be_named,
-    no_more_sentinels_answer_than_there_are,
+    recreated_sentinels_followed_with_one_missing,
+    unlisted_master_gets_no_writes,
+    dead_configured_address_ignored,
+    recreated_sentinels_keep_same_master,
+    error_does_not_attribute_unlisted_master,
+    answering_sentinels_not_overcounted,
 ];
 
-/// A topology in its second configuration epoch, and a client that knows it.
+/// Returns a topology in its second configuration epoch, and a client that knows that epoch.
 async fn in_second_epoch(kit: &Kit, settings: impl FnOnce(&Topology) -> RedisConfig) -> (Topology, Client) {
     let topology = Topology::builder().demote_after(Duration::from_secs(1)).start().unwrap();
     let client = kit.connect(settings(&topology)).await.unwrap();
@@ -29,38 +29,38 @@ async fn in_second_epoch(kit: &Kit, settings: impl FnOnce(&Topology) -> RedisCon
     (topology, client)
 }
 
-/// Calls wait long enough for whatever the client has to find out first.
-fn patient(url: &str) -> RedisConfig {
+/// Returns a configuration with a wait long enough for everything the client must detect first.
+fn config_with_long_wait(url: &str) -> RedisConfig {
     config(url).to_builder().failover_wait(BOUND).build().unwrap()
 }
 
-/// Makes a replica a master of its own, as an operator does by hand.
+/// Promotes a replica with REPLICAOF NO ONE, as an operator does.
 fn promote(topology: &Topology) -> &Server {
     let promoted = topology.replicas().unwrap()[0];
     promoted.query(&["REPLICAOF", "NO", "ONE"]).unwrap();
     promoted
 }
 
-async fn sentinels_made_anew_are_followed_though_one_is_gone_for_good(kit: Kit) {
-    let (topology, client) = in_second_epoch(&kit, |topology| patient(&topology.url())).await;
-    let [anew @ .., gone] = topology.sentinels() else { panic!("three Sentinels") };
-    gone.kill().unwrap();
-    anew.iter().for_each(|sentinel| sentinel.kill().unwrap());
+async fn recreated_sentinels_followed_with_one_missing(kit: Kit) {
+    let (topology, client) = in_second_epoch(&kit, |topology| config_with_long_wait(&topology.url())).await;
+    let [recreated @ .., removed] = topology.sentinels() else { panic!("three Sentinels") };
+    removed.kill().unwrap();
+    recreated.iter().for_each(|sentinel| sentinel.kill().unwrap());
     let new = promote(&topology);
     topology.kill_master().unwrap();
-    anew.iter().for_each(|sentinel| topology.replace_sentinel(sentinel, new).unwrap());
+    recreated.iter().for_each(|sentinel| topology.replace_sentinel(sentinel, new).unwrap());
     client.connection().set::<_, _, ()>("key", 1).await.unwrap();
     assert_eq!(new.query(&["GET", "key"]).unwrap().text(), Some("1"));
 }
 
-async fn a_master_that_no_sentinel_names_any_more_gets_no_write(kit: Kit) {
-    let (topology, client) = in_second_epoch(&kit, |topology| patient(&topology.url())).await;
+async fn unlisted_master_gets_no_writes(kit: Kit) {
+    let (topology, client) = in_second_epoch(&kit, |topology| config_with_long_wait(&topology.url())).await;
     let old = topology.master().unwrap();
-    let [others @ .., gone] = topology.sentinels() else { panic!("three Sentinels") };
-    gone.kill().unwrap();
+    let [others @ .., removed] = topology.sentinels() else { panic!("three Sentinels") };
+    removed.kill().unwrap();
     let new = promote(&topology);
     topology.monitor_anew(others, new).unwrap();
-    // The old master lives, and takes whatever it is sent.
+    // The old master is alive and accepts writes.
     kit.until_master(&client, new).await;
     let before = calls(old, "set");
     client.connection().set::<_, _, ()>("key", 1).await.unwrap();
@@ -68,8 +68,9 @@ async fn a_master_that_no_sentinel_names_any_more_gets_no_write(kit: Kit) {
     kit.until("the client has left the old master", || connections(old) == 0).await;
 }
 
-async fn a_dead_address_in_the_configuration_takes_no_part(kit: Kit) {
-    let with_a_dead_one = |topology: &Topology| patient(&topology.url().replace("//", "//127.0.0.1:1,"));
+async fn dead_configured_address_ignored(kit: Kit) {
+    let with_a_dead_one =
+        |topology: &Topology| config_with_long_wait(&topology.url().replace("//", "//127.0.0.1:1,"));
     let (topology, client) = in_second_epoch(&kit, with_a_dead_one).await;
     let new = promote(&topology);
     topology.monitor_anew(topology.sentinels(), new).unwrap();
@@ -78,44 +79,45 @@ async fn a_dead_address_in_the_configuration_takes_no_part(kit: Kit) {
     assert_eq!((described.sentinels, described.known_sentinels), (3, 3), "{described}");
 }
 
-async fn sentinels_made_anew_do_not_part_a_client_from_a_master_that_they_still_name(kit: Kit) {
-    let by_votes_alone = |topology: &Topology| patient(&format!("{}?early_promotion=false", topology.url()));
+async fn recreated_sentinels_keep_same_master(kit: Kit) {
+    let by_votes_alone =
+        |topology: &Topology| config_with_long_wait(&format!("{}?early_promotion=false", topology.url()));
     let (topology, client) = in_second_epoch(&kit, by_votes_alone).await;
     let master = topology.master().unwrap();
-    let [anew @ .., gone] = topology.sentinels() else { panic!("three Sentinels") };
-    gone.kill().unwrap();
-    anew.iter().for_each(|sentinel| topology.replace_sentinel(sentinel, master).unwrap());
-    // Their first failover has an epoch that the client has known for long.
+    let [recreated @ .., removed] = topology.sentinels() else { panic!("three Sentinels") };
+    removed.kill().unwrap();
+    recreated.iter().for_each(|sentinel| topology.replace_sentinel(sentinel, master).unwrap());
+    // The client already knows an epoch as high as that of their first failover.
     let settled = || {
         let replicas = |sentinel: &Server| {
             let master = sentinel.query(&["SENTINEL", "MASTER", "mymaster"]).unwrap();
             master.field("num-slaves") == Some("2") && master.field("num-other-sentinels") == Some("1")
         };
-        anew.iter().all(replicas)
+        recreated.iter().all(replicas)
     };
-    kit.until("they have found each other and the replicas", settled).await;
+    kit.until("the Sentinels have found each other and the replicas", settled).await;
     master.kill().unwrap();
     let new = topology.wait_for_new_master(master).unwrap();
     client.connection().set::<_, _, ()>("key", 1).await.unwrap();
     assert_eq!(new.query(&["GET", "key"]).unwrap().text(), Some("1"));
 }
 
-async fn a_master_that_no_sentinel_names_is_not_said_to_be_named(kit: Kit) {
+async fn error_does_not_attribute_unlisted_master(kit: Kit) {
     let master = Server::start().unwrap();
     let sentinels = Sentinels::naming(&master, 3);
     let settings = sentinels.settings().failover_wait(Duration::from_secs(1)).retry_attempts(0);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
-    (0..3).for_each(|number| sentinels.change(number, |says| says.master = None));
+    (0..3).for_each(|number| sentinels.change(number, |replies| replies.master = None));
     master.kill().unwrap();
-    let told = kit.error_that(&client, |error| error.contains("no Sentinel names")).await;
-    assert!(!told.contains("which the Sentinels name"), "{told}");
+    let error = kit.error_that(&client, |error| error.contains("no Sentinel names")).await;
+    assert!(!error.contains("which the Sentinels name"), "{error}");
 }
 
-async fn no_more_sentinels_answer_than_there_are(kit: Kit) {
+async fn answering_sentinels_not_overcounted(kit: Kit) {
     let master = Server::start().unwrap();
     let sentinels = Sentinels::naming(&master, 3);
-    // Those that were just made anew know of nobody else yet.
-    (0..3).for_each(|number| sentinels.change(number, |says| says.others = 0));
+    // The recreated Sentinels do not know any others yet.
+    (0..3).for_each(|number| sentinels.change(number, |replies| replies.others = 0));
     let client = kit.connect(sentinels.config()).await.unwrap();
     let described = client.topology().await.unwrap();
     assert_eq!((described.sentinels, described.known_sentinels), (3, 3), "{described}");

@@ -1,4 +1,4 @@
-//! Every call has a known outcome, whatever is lost on the way.
+//! Tests that every call has a known outcome, whatever is lost on the network.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -12,35 +12,36 @@ use ha_redis_core::{Connection, Outcome, RedisConfig, RedisErrorExt, RetryPolicy
 use redis::AsyncCommands;
 
 tests![
-    no_increment_whose_reply_was_lost_runs_twice_unseen,
-    reads_and_plain_writes_do_not_see_that_replies_were_lost,
-    a_caller_may_widen_what_runs_twice,
-    a_caller_may_narrow_it,
-    a_transaction_is_not_repeated_once_it_was_written_whatever_its_caller_allows,
-    a_pipeline_is_repeated_if_all_of_it_may_be,
-    a_link_that_swallows_everything_costs_a_call_its_time_and_is_replaced,
-    a_half_open_connection_is_found_out,
-    a_call_keeps_to_its_own_deadline,
-    calls_beyond_the_bound_wait_and_are_told_that_they_were_not_sent,
-    many_calls_through_a_narrow_bound_all_get_their_turn,
-    closing_says_what_it_cut_off,
-    a_spent_budget_stops_retries,
-    operations_over_two_clients_are_retried_by_the_free_function,
-    a_lost_reply_leaves_a_call_in_doubt_whatever_becomes_of_later_attempts,
-    closing_counts_calls_that_ran_out_of_time_meanwhile,
-    a_call_that_waits_for_its_turn_keeps_its_deadline,
-    a_refused_transaction_is_retried_as_a_whole,
-    closing_does_not_count_the_clients_own_checks,
+    lost_increment_not_retried,
+    idempotent_calls_survive_lost_replies,
+    caller_allows_increment_retry,
+    caller_forbids_write_retry,
+    transaction_not_retried_after_write,
+    pipeline_retried_if_all_commands_allow,
+    black_holed_connection_replaced,
+    half_open_connection_detected,
+    call_deadline_enforced,
+    queued_calls_time_out_as_not_sent,
+    small_in_flight_limit_serves_all_calls,
+    close_reports_aborted_calls,
+    exhausted_budget_stops_retries,
+    retry_function_spans_two_clients,
+    lost_reply_outcome_survives_later_attempts,
+    close_counts_calls_that_timed_out,
+    queued_call_deadline_enforced,
+    refused_transaction_retried_as_a_whole,
+    close_excludes_health_checks,
 ];
 
 const CALLERS: usize = 32;
 const CUTS: u64 = 10;
 
-/// Cuts the connection ten times while replies are under way: the requests have arrived, the replies are lost.
+/// Cuts the connection ten times while replies are under way. The server receives the requests, but the replies are
+/// lost.
 async fn lose_replies(kit: &Kit, proxy: &Proxy) {
     for cut in 1..=CUTS {
         let passed = proxy.bytes(Direction::ToClient);
-        kit.until("calls go on", || proxy.bytes(Direction::ToClient) > passed + 10_000).await;
+        kit.until("calls make progress", || proxy.bytes(Direction::ToClient) > passed + 10_000).await;
         proxy.cut_after(Direction::ToClient, 0, Cut::Reset);
         kit.until("the connection is cut", || proxy.cuts() as u64 == cut).await;
     }
@@ -66,7 +67,7 @@ async fn count(mut redis: Connection, key: String, stop: Arc<AtomicBool>) -> Cou
     counted
 }
 
-async fn no_increment_whose_reply_was_lost_runs_twice_unseen(kit: Kit) {
+async fn lost_increment_not_retried(kit: Kit) {
     let server = Server::start().unwrap();
     let proxy = Proxy::before(&server).unwrap();
     let client = kit.connect(config(&proxy.url())).await.unwrap();
@@ -88,7 +89,7 @@ async fn no_increment_whose_reply_was_lost_runs_twice_unseen(kit: Kit) {
     assert!(in_doubt >= CUTS as i64, "the cuts fell where replies were under way");
 }
 
-async fn reads_and_plain_writes_do_not_see_that_replies_were_lost(kit: Kit) {
+async fn idempotent_calls_survive_lost_replies(kit: Kit) {
     let server = Server::start().unwrap();
     let proxy = Proxy::before(&server).unwrap();
     let client = kit.connect(config(&proxy.url())).await.unwrap();
@@ -111,8 +112,8 @@ async fn reads_and_plain_writes_do_not_see_that_replies_were_lost(kit: Kit) {
     kit.all(callers).await;
 }
 
-/// A connection whose first reply from now on is lost.
-async fn losing_one_reply(kit: &Kit, safety: RetrySafety) -> (Server, Proxy, Connection) {
+/// Returns a connection whose next reply is lost.
+async fn connection_losing_one_reply(kit: &Kit, safety: RetrySafety) -> (Server, Proxy, Connection) {
     let server = Server::start().unwrap();
     let proxy = Proxy::before(&server).unwrap();
     let client = kit.connect(config(&proxy.url())).await.unwrap();
@@ -121,29 +122,33 @@ async fn losing_one_reply(kit: &Kit, safety: RetrySafety) -> (Server, Proxy, Con
     (server, proxy, redis)
 }
 
-async fn a_caller_may_widen_what_runs_twice(kit: Kit) {
-    let (server, _proxy, mut redis) = losing_one_reply(&kit, RetrySafety::Anything).await;
-    assert_eq!(redis.incr::<_, _, i64>("n", 1).await.unwrap(), 2, "it ran twice, as its caller allowed");
+async fn caller_allows_increment_retry(kit: Kit) {
+    let (server, _proxy, mut redis) = connection_losing_one_reply(&kit, RetrySafety::Anything).await;
+    assert_eq!(
+        redis.incr::<_, _, i64>("n", 1).await.unwrap(),
+        2,
+        "the increment ran twice, as the caller allowed"
+    );
     assert_eq!(calls(&server, "incrby"), 2);
 }
 
-async fn a_caller_may_narrow_it(kit: Kit) {
-    let (server, _proxy, mut redis) = losing_one_reply(&kit, RetrySafety::ReadOnly).await;
+async fn caller_forbids_write_retry(kit: Kit) {
+    let (server, _proxy, mut redis) = connection_losing_one_reply(&kit, RetrySafety::ReadOnly).await;
     let error = redis.set::<_, _, ()>("key", 1).await.unwrap_err();
     assert_eq!(error.outcome(), Outcome::MaybeApplied);
     assert_eq!(calls(&server, "set"), 1);
     redis.get::<_, i64>("key").await.unwrap();
 }
 
-async fn a_transaction_is_not_repeated_once_it_was_written_whatever_its_caller_allows(kit: Kit) {
-    let (server, _proxy, mut redis) = losing_one_reply(&kit, RetrySafety::Anything).await;
+async fn transaction_not_retried_after_write(kit: Kit) {
+    let (server, _proxy, mut redis) = connection_losing_one_reply(&kit, RetrySafety::Anything).await;
     let error = redis::pipe().atomic().set("key", 1).exec_async(&mut redis).await.unwrap_err();
     assert_eq!(error.outcome(), Outcome::MaybeApplied);
     assert_eq!(calls(&server, "exec"), 1);
 }
 
-async fn a_pipeline_is_repeated_if_all_of_it_may_be(kit: Kit) {
-    let (_server, proxy, mut redis) = losing_one_reply(&kit, RetrySafety::Repeatable).await;
+async fn pipeline_retried_if_all_commands_allow(kit: Kit) {
+    let (_server, proxy, mut redis) = connection_losing_one_reply(&kit, RetrySafety::Repeatable).await;
     let mut harmless = redis::pipe();
     harmless.set("a", 1).ignore().set("b", 2).ignore().get("a");
     assert_eq!(harmless.query_async::<(i64,)>(&mut redis).await.unwrap(), (1,));
@@ -154,57 +159,61 @@ async fn a_pipeline_is_repeated_if_all_of_it_may_be(kit: Kit) {
     assert_eq!(error.outcome(), Outcome::MaybeApplied);
 }
 
-fn impatient(proxy: &Proxy) -> RedisConfig {
+fn config_with_short_timeouts(proxy: &Proxy) -> RedisConfig {
     let settings = settings(proxy.port());
     let short = Duration::from_millis(300);
     let wait = Duration::from_secs(2);
     settings.socket_timeout(short).socket_connect_timeout(short).failover_wait(wait).build().unwrap()
 }
 
-async fn a_link_that_swallows_everything_costs_a_call_its_time_and_is_replaced(kit: Kit) {
+async fn black_holed_connection_replaced(kit: Kit) {
     let server = Server::start().unwrap();
     let proxy = Proxy::before(&server).unwrap();
-    let client = kit.connect(impatient(&proxy)).await.unwrap();
+    let client = kit.connect(config_with_short_timeouts(&proxy)).await.unwrap();
     let mut redis = client.connection();
     proxy.black_hole();
     let error = redis.incr::<_, _, i64>("n", 1).await.unwrap_err();
     assert!(error.is_timeout() && error.outcome() == Outcome::MaybeApplied, "{error}");
     let error = redis.incr::<_, _, i64>("n", 1).await.unwrap_err();
-    assert_eq!(error.outcome(), Outcome::NotSent, "no connection any more: {error}");
+    assert_eq!(error.outcome(), Outcome::NotSent, "the client has no connection: {error}");
     proxy.heal().unwrap();
     redis.set::<_, _, ()>("key", 1).await.unwrap();
 }
 
-async fn a_half_open_connection_is_found_out(kit: Kit) {
+async fn half_open_connection_detected(kit: Kit) {
     let server = Server::start().unwrap();
     let proxy = Proxy::before(&server).unwrap();
-    let client = kit.connect(impatient(&proxy)).await.unwrap();
+    let client = kit.connect(config_with_short_timeouts(&proxy)).await.unwrap();
     let mut redis = client.connection();
     proxy.lose(Direction::ToClient);
     let error = redis.incr::<_, _, i64>("n", 1).await.unwrap_err();
     assert_eq!(error.outcome(), Outcome::MaybeApplied);
-    assert_eq!(calls(&server, "incrby"), 1, "it had arrived");
+    assert_eq!(calls(&server, "incrby"), 1, "the server received the first attempt");
     proxy.heal().unwrap();
     assert_eq!(redis.incr::<_, _, i64>("n", 1).await.unwrap(), 2);
-    assert!(proxy.accepted() >= 2, "on a connection made anew");
+    assert!(proxy.accepted() >= 2, "the client reconnected");
 }
 
-async fn a_call_keeps_to_its_own_deadline(kit: Kit) {
+async fn call_deadline_enforced(kit: Kit) {
     let server = Server::start().unwrap();
     let proxy = Proxy::before(&server).unwrap();
     let client = kit.connect(config(&proxy.url())).await.unwrap();
     let mut redis = client.connection().with_timeout(Duration::from_millis(200));
     proxy.delay(Direction::ToClient, Duration::from_secs(60));
-    // With the defaults this would take five seconds a try.
+    // With the defaults every attempt would take five seconds.
     let started = std::time::Instant::now();
     let error = redis.get::<_, Option<i64>>("key").await.unwrap_err();
     assert!(error.is_timeout() && started.elapsed() < Duration::from_secs(4), "{error}");
     proxy.heal().unwrap();
-    assert_eq!(client.connection().ping::<String>().await.unwrap(), "PONG", "the connection is in step");
-    assert_eq!(proxy.accepted(), 1, "and was not given up for one caller's hurry");
+    assert_eq!(
+        client.connection().ping::<String>().await.unwrap(),
+        "PONG",
+        "replies on the connection are in order"
+    );
+    assert_eq!(proxy.accepted(), 1, "one caller's deadline does not end the connection");
 }
 
-async fn calls_beyond_the_bound_wait_and_are_told_that_they_were_not_sent(kit: Kit) {
+async fn queued_calls_time_out_as_not_sent(kit: Kit) {
     let server = Server::start().unwrap();
     let settings = settings(server.port()).max_in_flight(10).failover_wait(Duration::from_millis(300));
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
@@ -226,7 +235,7 @@ async fn calls_beyond_the_bound_wait_and_are_told_that_they_were_not_sent(kit: K
     assert_eq!(calls(&server, "incrby"), 10);
 }
 
-async fn many_calls_through_a_narrow_bound_all_get_their_turn(kit: Kit) {
+async fn small_in_flight_limit_serves_all_calls(kit: Kit) {
     let server = Server::start().unwrap();
     let settings = settings(server.port()).max_in_flight(3);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
@@ -241,15 +250,15 @@ async fn many_calls_through_a_narrow_bound_all_get_their_turn(kit: Kit) {
     kit.all(callers).await;
 }
 
-async fn closing_says_what_it_cut_off(kit: Kit) {
+async fn close_reports_aborted_calls(kit: Kit) {
     let server = Server::start().unwrap();
     let proxy = Proxy::before(&server).unwrap();
-    let client = kit.connect(impatient(&proxy)).await.unwrap();
+    let client = kit.connect(config_with_short_timeouts(&proxy)).await.unwrap();
     let popping = kit.spawn({
         let mut redis = client.connection();
         async move { redis.blpop::<_, (String, String)>("queue", 0.0).await }
     });
-    kit.until("BLPOP has arrived", || blocked_clients(&server) == 1).await;
+    kit.until("the server has received BLPOP", || blocked_clients(&server) == 1).await;
     let closed = client.close().await;
     assert_eq!((closed.not_sent, closed.maybe_applied), (0, 1), "{closed}");
     let error = popping.end().await.unwrap_err();
@@ -257,9 +266,9 @@ async fn closing_says_what_it_cut_off(kit: Kit) {
     assert!(error.client_error().is_some_and(|error| error.is_closed()), "{error}");
 }
 
-async fn a_spent_budget_stops_retries(kit: Kit) {
-    let asked = Arc::new(AtomicU64::new(0));
-    let counter = Arc::clone(&asked);
+async fn exhausted_budget_stops_retries(kit: Kit) {
+    let attempts = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&attempts);
     let server = ScriptedServer::start(move |_, _: &[String]| {
         counter.fetch_add(1, Ordering::Relaxed);
         Answer::Close(Vec::new())
@@ -270,10 +279,10 @@ async fn a_spent_budget_stops_retries(kit: Kit) {
     for _ in 0..10 {
         client.connection().get::<_, ()>("key").await.unwrap_err();
     }
-    assert_eq!(asked.load(Ordering::Relaxed), 15, "10 calls, 5 retries");
+    assert_eq!(attempts.load(Ordering::Relaxed), 15, "10 calls, 5 retries");
 }
 
-async fn operations_over_two_clients_are_retried_by_the_free_function(kit: Kit) {
+async fn retry_function_spans_two_clients(kit: Kit) {
     let (from, to) = (Server::start().unwrap(), Server::start().unwrap());
     from.query(&["SET", "key", "value"]).unwrap();
     let from = kit.client_of(&from).await;
@@ -296,28 +305,28 @@ async fn operations_over_two_clients_are_retried_by_the_free_function(kit: Kit) 
     assert_eq!((attempts, to.query(&["GET", "key"]).unwrap().text()), (2, Some("value")));
 }
 
-async fn a_lost_reply_leaves_a_call_in_doubt_whatever_becomes_of_later_attempts(kit: Kit) {
+async fn lost_reply_outcome_survives_later_attempts(kit: Kit) {
     let server = Server::start().unwrap();
     let proxy = Proxy::before(&server).unwrap();
-    let client = kit.connect(impatient(&proxy)).await.unwrap();
+    let client = kit.connect(config_with_short_timeouts(&proxy)).await.unwrap();
     proxy.lose(Direction::ToClient);
-    // The first attempt arrives; the next ones do not even get a connection.
+    // The first attempt reaches the server. Later ones do not get a connection.
     let error = client.connection().set::<_, _, ()>("key", 1).await.unwrap_err();
     assert_eq!(server.query(&["GET", "key"]).unwrap().text(), Some("1"));
     assert_eq!(error.outcome(), Outcome::MaybeApplied, "{error}");
 }
 
-async fn closing_counts_calls_that_ran_out_of_time_meanwhile(kit: Kit) {
+async fn close_counts_calls_that_timed_out(kit: Kit) {
     let server = Server::start().unwrap();
     let proxy = Proxy::before(&server).unwrap();
-    let client = kit.connect(impatient(&proxy)).await.unwrap();
+    let client = kit.connect(config_with_short_timeouts(&proxy)).await.unwrap();
     proxy.lose(Direction::ToClient);
     let mut callers = Vec::new();
     for _ in 0..5 {
         let mut redis = client.connection();
         callers.push(kit.spawn(async move { redis.incr::<_, _, i64>("n", 1).await }));
     }
-    kit.until("all have arrived", || calls(&server, "incrby") == 5).await;
+    kit.until("the server has received all calls", || calls(&server, "incrby") == 5).await;
     let closed = client.close().await;
     assert_eq!((closed.not_sent, closed.maybe_applied), (0, 5), "{closed}");
     for ended in kit.all(callers).await {
@@ -325,25 +334,25 @@ async fn closing_counts_calls_that_ran_out_of_time_meanwhile(kit: Kit) {
     }
 }
 
-async fn a_call_that_waits_for_its_turn_keeps_its_deadline(kit: Kit) {
+async fn queued_call_deadline_enforced(kit: Kit) {
     let server = Server::start().unwrap();
     let settings = settings(server.port()).max_in_flight(1);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     server.hang().unwrap();
     let mut redis = client.connection();
     let mut first = pin!(redis.incr::<_, _, i64>("n", 1));
-    assert!(poll_once(&mut first).await.is_none(), "it takes the only place");
-    let mut hurried = client.connection().with_timeout(Duration::from_millis(200));
-    let error = hurried.incr::<_, _, i64>("n", 1).await.unwrap_err();
+    assert!(poll_once(&mut first).await.is_none(), "it fills the only slot");
+    let mut with_deadline = client.connection().with_timeout(Duration::from_millis(200));
+    let error = with_deadline.incr::<_, _, i64>("n", 1).await.unwrap_err();
     assert_eq!(error.outcome(), Outcome::NotSent, "{error}");
     server.resume().unwrap();
     assert_eq!(first.await.unwrap(), 1);
-    let mut unhurried = hurried.with_timeout(Duration::MAX);
-    assert_eq!(unhurried.incr::<_, _, i64>("n", 1).await.unwrap(), 2);
+    let mut without_deadline = with_deadline.with_timeout(Duration::MAX);
+    assert_eq!(without_deadline.incr::<_, _, i64>("n", 1).await.unwrap(), 2);
 }
 
-// The connection is made again after each refusal, at a random moment within a tenth of a second.
-async fn a_refused_transaction_is_retried_as_a_whole(kit: Kit) {
+// The client reconnects after each refusal, after a random delay of up to a tenth of a second.
+async fn refused_transaction_retried_as_a_whole(kit: Kit) {
     let server = Server::start().unwrap();
     let other = Server::start().unwrap();
     let settings = settings(server.port()).failover_wait(Duration::from_secs(2));
@@ -358,10 +367,11 @@ async fn a_refused_transaction_is_retried_as_a_whole(kit: Kit) {
     assert_eq!(attempts, 4);
 }
 
-async fn closing_does_not_count_the_clients_own_checks(kit: Kit) {
+async fn close_excludes_health_checks(kit: Kit) {
     let server = Server::start().unwrap();
     let proxy = Proxy::before(&server).unwrap();
-    let settings = impatient(&proxy).to_builder().health_check_interval(Duration::from_millis(20));
+    let settings =
+        config_with_short_timeouts(&proxy).to_builder().health_check_interval(Duration::from_millis(20));
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     proxy.lose(Direction::ToClient);
     kit.until("the reply to a check is lost", || proxy.lost(Direction::ToClient) > 0).await;

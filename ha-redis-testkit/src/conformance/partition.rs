@@ -1,4 +1,4 @@
-//! Who is followed when servers and Sentinels see different things, and when everything is restarted.
+//! Tests which master the client follows when servers and Sentinels are partitioned or restarted.
 
 use std::time::Duration;
 
@@ -9,29 +9,29 @@ use super::load::{Load, check};
 use crate::{Server, Topology};
 
 tests![
-    a_master_that_is_cut_off_gets_no_write_after_the_promotion,
-    a_sentinel_with_an_old_view_is_not_believed_though_it_comes_first,
-    a_rolling_restart_is_a_few_slow_calls,
-    writes_go_on_when_a_failover_is_given_up,
-    sentinels_that_were_all_away_are_heard_again,
+    isolated_master_gets_no_writes_after_promotion,
+    stale_first_sentinel_ignored,
+    rolling_restart_delays_calls,
+    writes_resume_after_aborted_failover,
+    sentinels_reconnect_after_full_outage,
 ];
 
-/// How many writes a server was ever sent.
+/// Returns how many SET commands the server has received.
 fn written(server: &Server) -> u64 {
     ["incrby", "set"].map(|command| calls(server, command)).iter().sum()
 }
 
-fn names(sentinel: &Server, master: &Server) -> bool {
+fn reports_master(sentinel: &Server, master: &Server) -> bool {
     let address = sentinel.query(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster"]).unwrap();
     address.items()[1].text() == Some(master.port().to_string().as_str())
 }
 
-fn at_a_failover(sentinel: &Server) -> bool {
+fn failover_in_progress(sentinel: &Server) -> bool {
     let master = sentinel.query(&["SENTINEL", "MASTER", "mymaster"]).unwrap();
     master.field("flags").unwrap().contains("failover_in_progress")
 }
 
-async fn a_master_that_is_cut_off_gets_no_write_after_the_promotion(kit: Kit) {
+async fn isolated_master_gets_no_writes_after_promotion(kit: Kit) {
     let topology = Topology::builder().partitionable().demote_after(Duration::from_secs(1)).start().unwrap();
     let client = kit.client_of_topology(&topology).await;
     let load = Load::start(&kit, &client);
@@ -42,12 +42,14 @@ async fn a_master_that_is_cut_off_gets_no_write_after_the_promotion(kit: Kit) {
     topology.partition(&[old], &majority).unwrap();
     let new = topology.wait_for_new_master(old).unwrap();
     let before = written(old);
-    kit.until("all Sentinels have heard of it", || sentinels.iter().all(|sentinel| names(sentinel, new)))
-        .await;
+    kit.until("all Sentinels report the new master", || {
+        sentinels.iter().all(|sentinel| reports_master(sentinel, new))
+    })
+    .await;
     load.progress(500).await;
-    assert_eq!(written(old), before, "the old master still says that it is one, and takes writes");
+    assert_eq!(written(old), before, "the old master still reports the master role and accepts writes");
 
-    // The old master learns of it, and serves as a replica.
+    // The old master learns about the failover and becomes a replica.
     topology.heal().unwrap();
     topology.wait_until_healthy().unwrap();
     load.progress(500).await;
@@ -55,7 +57,7 @@ async fn a_master_that_is_cut_off_gets_no_write_after_the_promotion(kit: Kit) {
     assert_eq!((connections(old), topology.master().unwrap().port()), (0, new.port()));
 }
 
-async fn a_sentinel_with_an_old_view_is_not_believed_though_it_comes_first(kit: Kit) {
+async fn stale_first_sentinel_ignored(kit: Kit) {
     let topology = Topology::builder().partitionable().start().unwrap();
     let client = kit.client_of_topology(&topology).await;
     let load = Load::start(&kit, &client);
@@ -66,11 +68,11 @@ async fn a_sentinel_with_an_old_view_is_not_believed_though_it_comes_first(kit: 
     topology.partition(&[old, stale], &majority).unwrap();
     let new = topology.wait_for_new_master(old).unwrap();
     let before = written(old);
-    kit.until("the majority agrees", || others.iter().all(|sentinel| names(sentinel, new))).await;
+    kit.until("the majority agrees", || others.iter().all(|sentinel| reports_master(sentinel, new))).await;
     load.progress(500).await;
-    assert!(names(stale, old));
+    assert!(reports_master(stale, old));
 
-    // Nor by clients that know nothing else yet.
+    // Clients that know no other Sentinel yet ignore it as well.
     let stale_alone = format!("redis+sentinel://{}/mymaster", topology.sentinel_addresses()[0]);
     for url in [topology.url(), stale_alone] {
         let late = kit.connect(config(&url)).await.unwrap();
@@ -81,8 +83,8 @@ async fn a_sentinel_with_an_old_view_is_not_believed_though_it_comes_first(kit: 
     check(&topology, &load.finish().await);
 }
 
-async fn a_rolling_restart_is_a_few_slow_calls(kit: Kit) {
-    // What is restarted has to find its keys again.
+async fn rolling_restart_delays_calls(kit: Kit) {
+    // Restarted servers must keep their keys.
     let topology = Topology::builder().config("appendonly yes").start().unwrap();
     let client = kit.client_of_topology(&topology).await;
     let load = Load::start(&kit, &client);
@@ -97,7 +99,7 @@ async fn a_rolling_restart_is_a_few_slow_calls(kit: Kit) {
     }
 }
 
-async fn writes_go_on_when_a_failover_is_given_up(kit: Kit) {
+async fn writes_resume_after_aborted_failover(kit: Kit) {
     let second = Duration::from_secs(1);
     let topology =
         Topology::builder().replicas(1).failover_timeout(second).demote_after(second).start().unwrap();
@@ -108,19 +110,19 @@ async fn writes_go_on_when_a_failover_is_given_up(kit: Kit) {
     candidate.hang().unwrap();
     let master = topology.planned_failover().unwrap();
     let leader = &topology.sentinels()[0];
-    kit.until("it is given up", || !at_a_failover(leader)).await;
+    kit.until("the failover is aborted", || !failover_in_progress(leader)).await;
     load.progress(500).await;
-    // Only now the candidate hears that it is to be master.
+    // Only now the candidate receives its promotion.
     candidate.resume().unwrap();
     topology.wait_until_healthy().unwrap();
     load.progress(500).await;
     let seen = load.finish().await;
-    assert!(seen.iter().all(|seen| seen.maybe == 0), "no call was left in doubt");
+    assert!(seen.iter().all(|seen| seen.maybe == 0), "no call has an unknown outcome");
     assert_eq!(topology.master().unwrap().port(), master.port());
-    assert_eq!(check(&topology, &seen), 0, "nothing went to the candidate");
+    assert_eq!(check(&topology, &seen), 0, "the candidate received no write");
 }
 
-async fn sentinels_that_were_all_away_are_heard_again(kit: Kit) {
+async fn sentinels_reconnect_after_full_outage(kit: Kit) {
     let topology = Topology::start().unwrap();
     let client = kit.client_of_topology(&topology).await;
     let mut redis = client.connection();

@@ -1,4 +1,5 @@
-//! Users who may do little, and servers that lack commands: what the client says by itself is never needed.
+//! Tests users with few permissions and servers that lack commands: the client requires none of the commands it
+//! sends on its own.
 
 use std::time::Duration;
 
@@ -9,24 +10,24 @@ use super::kit::{BOUND, Kit, calls, config, rejected, settings};
 use crate::{Server, ServerBuilder, Topology};
 
 tests![
-    a_user_needs_no_more_than_what_its_callers_run,
-    a_user_may_lack_each_command_that_the_client_says_by_itself,
-    a_server_may_lack_each_command_that_the_client_says_by_itself,
-    a_refused_health_check_is_a_sign_of_life,
-    a_refused_subscription_names_the_permission,
-    a_database_that_the_user_may_not_select_is_told_of,
-    a_single_server_is_described_by_role_or_by_info,
-    without_info_the_master_serves_reads_and_the_reason_is_told,
-    reading_from_replicas_needs_info_alone,
-    a_failover_is_followed_whatever_the_user_may_not_ask,
-    a_sentinels_user_may_lack_each_command_but_one,
-    a_sentinels_user_who_may_ask_nothing_is_told_of,
+    user_needs_only_caller_commands,
+    user_without_each_client_command,
+    server_without_each_client_command,
+    refused_ping_counts_as_alive,
+    refused_subscription_names_permission,
+    refused_select_is_an_error,
+    topology_from_role_or_info,
+    reads_use_master_without_info,
+    replica_reads_need_only_info,
+    failover_followed_with_restricted_user,
+    sentinel_user_without_each_optional_command,
+    sentinel_user_without_permissions_is_an_error,
 ];
 
-/// What the client says by itself.
-const OWN: [&str; 5] = ["hello", "ping", "role", "info", "client"];
+/// The commands that the client sends on its own.
+const CLIENT_COMMANDS: [&str; 5] = ["hello", "ping", "role", "info", "client"];
 
-/// A server on which the user `app` may do this.
+/// Starts a server on which the user `app` has these ACL rules.
 fn with_user(rules: &str) -> Server {
     Server::builder().user("app", &format!("on >pw {rules}")).start().unwrap()
 }
@@ -39,8 +40,8 @@ fn without(server: ServerBuilder, command: &str) -> ServerBuilder {
     server.config(format!("rename-command {command} \"\""))
 }
 
-/// What works wherever GET and SET do.
-async fn serves(kit: &Kit, config: RedisConfig, what: &str) -> Client {
+/// Connects, runs GET and SET, and returns the client.
+async fn connect_and_check(kit: &Kit, config: RedisConfig, what: &str) -> Client {
     let client = kit.connect(config).await.unwrap_or_else(|error| panic!("{what}: {error}"));
     let mut redis = client.connection();
     redis.set::<_, _, ()>("key", what).await.unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -53,8 +54,8 @@ async fn serves(kit: &Kit, config: RedisConfig, what: &str) -> Client {
     client
 }
 
-/// Subscribes, and gets a message that `server` publishes.
-async fn hears(kit: &Kit, client: &Client, server: &Server) {
+/// Subscribes, and waits for a message that `server` publishes.
+async fn check_subscription(kit: &Kit, client: &Client, server: &Server) {
     let mut subscriber = client.pubsub().await.unwrap();
     subscriber.subscribe("news").await.unwrap();
     server.query(&["PUBLISH", "news", "hello"]).unwrap();
@@ -66,65 +67,65 @@ async fn hears(kit: &Kit, client: &Client, server: &Server) {
     }
 }
 
-async fn a_user_needs_no_more_than_what_its_callers_run(kit: Kit) {
+async fn user_needs_only_caller_commands(kit: Kit) {
     for rules in ["~* -@all +@read +@write", "~* -@all +get +set"] {
         let server = with_user(rules);
-        serves(&kit, as_user(&server), rules).await;
+        connect_and_check(&kit, as_user(&server), rules).await;
     }
 }
 
-async fn a_user_may_lack_each_command_that_the_client_says_by_itself(kit: Kit) {
-    for command in OWN {
+async fn user_without_each_client_command(kit: Kit) {
+    for command in CLIENT_COMMANDS {
         let server = with_user(&format!("~* &* +@all -{command}"));
-        let client = serves(&kit, as_user(&server), command).await;
-        hears(&kit, &client, &server).await;
+        let client = connect_and_check(&kit, as_user(&server), command).await;
+        check_subscription(&kit, &client, &server).await;
         let scan = redis::cmd("SCAN").arg(0).take();
         let (_, keys): (u64, Vec<String>) = scan.query_async(&mut client.connection()).await.unwrap();
         assert_eq!(keys, ["key"], "{command}");
     }
 }
 
-async fn a_server_may_lack_each_command_that_the_client_says_by_itself(kit: Kit) {
-    for command in OWN {
+async fn server_without_each_client_command(kit: Kit) {
+    for command in CLIENT_COMMANDS {
         let server = without(Server::builder().password("pw"), command).start().unwrap();
         let named = config(&server.url()).to_builder().client_name("billing").build().unwrap();
-        let client = serves(&kit, named, command).await;
-        hears(&kit, &client, &server).await;
+        let client = connect_and_check(&kit, named, command).await;
+        check_subscription(&kit, &client, &server).await;
     }
-    let server = OWN.into_iter().fold(Server::builder().password("pw"), without).start().unwrap();
-    let client = serves(&kit, config(&server.url()), "none of them").await;
-    hears(&kit, &client, &server).await;
+    let server = CLIENT_COMMANDS.into_iter().fold(Server::builder().password("pw"), without).start().unwrap();
+    let client = connect_and_check(&kit, config(&server.url()), "none of them").await;
+    check_subscription(&kit, &client, &server).await;
 }
 
-async fn a_refused_health_check_is_a_sign_of_life(kit: Kit) {
+async fn refused_ping_counts_as_alive(kit: Kit) {
     let server = with_user("~* &* +@all -ping");
     let often = as_user(&server).to_builder().health_check_interval(Duration::from_millis(20));
     let client = kit.connect(often.build().unwrap()).await.unwrap();
     let mut redis = client.connection();
     let id = redis::cmd("CLIENT").arg("ID").query_async::<u64>(&mut redis).await.unwrap();
-    kit.until("it is asked again and again", || rejected(&server, "ping") >= 5).await;
+    kit.until("the client repeats the health check", || rejected(&server, "ping") >= 5).await;
     assert_eq!(redis::cmd("CLIENT").arg("ID").query_async::<u64>(&mut redis).await.unwrap(), id);
 
     let mut subscriber = client.pubsub().await.unwrap();
     subscriber.subscribe("news").await.unwrap();
     let before = rejected(&server, "ping");
-    kit.until("the subscriber asks, too", || rejected(&server, "ping") >= before + 10).await;
+    kit.until("the subscriber runs health checks as well", || rejected(&server, "ping") >= before + 10).await;
     server.query(&["PUBLISH", "news", "hello"]).unwrap();
-    let heard = kit.within("a message", subscriber.next()).await;
-    assert!(matches!(heard, Some(PubSubEvent::Message(_))), "{heard:?}");
+    let event = kit.within("a message", subscriber.next()).await;
+    assert!(matches!(event, Some(PubSubEvent::Message(_))), "{event:?}");
 }
 
-async fn a_refused_subscription_names_the_permission(kit: Kit) {
+async fn refused_subscription_names_permission(kit: Kit) {
     let server = with_user("~* &* +@all -subscribe");
-    let client = serves(&kit, as_user(&server), "subscribe").await;
+    let client = connect_and_check(&kit, as_user(&server), "subscribe").await;
     let error = client.pubsub().await.unwrap().subscribe("news").await.unwrap_err();
     assert!(error.is_permission_denied() && !error.is_authentication(), "{error}");
     assert!(error.to_string().contains("+subscribe"), "{error}");
 }
 
-async fn a_database_that_the_user_may_not_select_is_told_of(kit: Kit) {
+async fn refused_select_is_an_error(kit: Kit) {
     let server = with_user("~* &* +@all -select");
-    serves(&kit, as_user(&server), "database 0").await;
+    connect_and_check(&kit, as_user(&server), "database 0").await;
     let third = as_user(&server).to_builder().db(3).build().unwrap();
     let error = kit.connect(third).await.unwrap_err();
     assert!(error.is_permission_denied() && !error.is_authentication(), "{error}");
@@ -133,13 +134,13 @@ async fn a_database_that_the_user_may_not_select_is_told_of(kit: Kit) {
     assert!(!text.contains("password"), "{text}");
 
     let server = without(Server::builder(), "SELECT").start().unwrap();
-    serves(&kit, config(&server.url()), "database 0").await;
+    connect_and_check(&kit, config(&server.url()), "database 0").await;
     let error = kit.connect(settings(server.port()).db(3).build().unwrap()).await.unwrap_err();
     let text = error.to_string();
     assert!(error.is_config() && text.contains("SELECT") && text.contains("`db`"), "{text}");
 }
 
-async fn a_single_server_is_described_by_role_or_by_info(kit: Kit) {
+async fn topology_from_role_or_info(kit: Kit) {
     let master = Server::builder()
         .user("app", "on >pw ~* &* +@all -role")
         .user("blind", "on >pw ~* &* +@all -role -info")
@@ -152,7 +153,7 @@ async fn a_single_server_is_described_by_role_or_by_info(kit: Kit) {
         .config("masterauth any")
         .start()
         .unwrap();
-    kit.until("the replica is there", || {
+    kit.until("the replica is connected", || {
         replica.query(&["INFO", "replication"]).unwrap().field("master_link_status") == Some("up")
     })
     .await;
@@ -171,9 +172,9 @@ async fn a_single_server_is_described_by_role_or_by_info(kit: Kit) {
     assert!(error.to_string().contains("+role") && error.to_string().contains("NOPERM"), "{error}");
 }
 
-async fn without_info_the_master_serves_reads_and_the_reason_is_told(kit: Kit) {
+async fn reads_use_master_without_info(kit: Kit) {
     let server = with_user("~* &* +@all -info");
-    serves(&kit, as_user(&server), "info").await;
+    connect_and_check(&kit, as_user(&server), "info").await;
     let alone =
         as_user(&server).to_builder().replica_fallback(false).failover_wait(Duration::from_millis(300));
     let client = kit.connect(alone.build().unwrap()).await.unwrap();
@@ -183,7 +184,7 @@ async fn without_info_the_master_serves_reads_and_the_reason_is_told(kit: Kit) {
     assert!(["INFO", "NOPERM", "+info"].iter().all(|part| text.contains(part)), "{text}");
 }
 
-async fn reading_from_replicas_needs_info_alone(kit: Kit) {
+async fn replica_reads_need_only_info(kit: Kit) {
     let user = |server: ServerBuilder| server.user("app", "on >pw ~* -@all +get +info");
     let master = user(Server::builder()).start().unwrap();
     let replica = user(Server::builder()).replica_of(&master).config("masteruser ha-redis-testkit");
@@ -194,7 +195,7 @@ async fn reading_from_replicas_needs_info_alone(kit: Kit) {
     assert_eq!((calls(&master, "get"), calls(&replica, "get")), (0, 1));
 }
 
-async fn a_failover_is_followed_whatever_the_user_may_not_ask(kit: Kit) {
+async fn failover_followed_with_restricted_user(kit: Kit) {
     let users = [("role", "+@all -role"), ("info", "+@all -role -info"), ("least", "-@all +get +set")];
     let line = |(name, rules)| format!("user {name} on >secret ~* &* {rules}");
     let topology = users.iter().fold(Topology::builder(), |topology, user| topology.config(line(*user)));
@@ -202,7 +203,7 @@ async fn a_failover_is_followed_whatever_the_user_may_not_ask(kit: Kit) {
     let mut clients = Vec::new();
     for (name, _) in users {
         let url = topology.url().replace("redis+sentinel://", &format!("redis+sentinel://{name}:secret@"));
-        clients.push((name, serves(&kit, config(&url), name).await));
+        clients.push((name, connect_and_check(&kit, config(&url), name).await));
     }
     let old = topology.planned_failover().unwrap();
     let new = topology.wait_for_new_master(old).unwrap();
@@ -213,8 +214,8 @@ async fn a_failover_is_followed_whatever_the_user_may_not_ask(kit: Kit) {
     }
 }
 
-/// What the client asks of a Sentinel.
-const OF_SENTINELS: [&str; 9] = [
+/// The commands that the client sends to a Sentinel.
+const SENTINEL_QUERIES: [&str; 9] = [
     "ping",
     "client",
     "info",
@@ -226,7 +227,7 @@ const OF_SENTINELS: [&str; 9] = [
     "sentinel|sentinels",
 ];
 
-/// A user of every Sentinel, by whom the client asks.
+/// Creates a user with these ACL rules on every Sentinel, and returns a configuration that uses it.
 fn sentinel_user(topology: &Topology, rules: &str) -> RedisConfig {
     let rules = format!("reset on >pw &* {rules}");
     for sentinel in topology.sentinels() {
@@ -237,17 +238,18 @@ fn sentinel_user(topology: &Topology, rules: &str) -> RedisConfig {
     settings.client_name("billing").build().unwrap()
 }
 
-async fn a_sentinels_user_may_lack_each_command_but_one(kit: Kit) {
+async fn sentinel_user_without_each_optional_command(kit: Kit) {
     let topology = Topology::start().unwrap();
     let master = topology.master().unwrap().address().to_string();
-    for command in OF_SENTINELS {
-        let client = serves(&kit, sentinel_user(&topology, &format!("+@all -{command}")), command).await;
+    for command in SENTINEL_QUERIES {
+        let client =
+            connect_and_check(&kit, sentinel_user(&topology, &format!("+@all -{command}")), command).await;
         let described = client.topology().await.unwrap();
         assert_eq!(described.master.to_string(), master, "{command}: {described}");
         assert_eq!(described.sentinels, 3, "{command}: {described}");
     }
     let least = sentinel_user(&topology, "-@all +sentinel|get-master-addr-by-name");
-    let client = serves(&kit, least, "only the address").await;
+    let client = connect_and_check(&kit, least, "only the address").await;
     assert_eq!(client.discover_master().await.unwrap().to_string(), master);
     let old = topology.planned_failover().unwrap();
     let new = topology.wait_for_new_master(old).unwrap();
@@ -255,7 +257,7 @@ async fn a_sentinels_user_may_lack_each_command_but_one(kit: Kit) {
     client.connection().set::<_, _, ()>("key", 2).await.unwrap();
 }
 
-async fn a_sentinels_user_who_may_ask_nothing_is_told_of(kit: Kit) {
+async fn sentinel_user_without_permissions_is_an_error(kit: Kit) {
     let topology = Topology::start().unwrap();
     let error = kit.connect(sentinel_user(&topology, "-@all +ping")).await.unwrap_err();
     let text = error.to_string();

@@ -1,4 +1,4 @@
-//! A program with a client, as a process of its own: one that aborts takes nobody else with it, and is seen.
+//! Runs a client in a process of its own, so that an abort ends only that process and is detected.
 
 use std::env;
 use std::os::unix::process::CommandExt;
@@ -12,28 +12,28 @@ use redis::AsyncCommands;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::kit::{Kit, config};
-use super::rest::{Connections, kill_connections};
+use super::rest::{IdleConnections, kill_connections};
 use super::{Harness, Started};
 use crate::Server;
 
 tests![
-    process_that_closes_its_client_ends_well,
-    process_that_drops_its_client_ends_well,
-    process_that_leaves_its_client_open_ends_well,
-    process_whose_runtime_ends_first_ends_well,
-    process_whose_connections_are_killed_ends_well,
-    process_whose_server_is_killed_ends_well,
-    process_whose_server_restarts_ends_well,
-    process_whose_server_hangs_ends_well,
-    process_with_few_descriptors_goes_on,
-    process_without_more_threads_goes_on,
+    exits_after_close,
+    exits_after_drop,
+    exits_with_client_open,
+    exits_after_runtime_shutdown,
+    exits_after_client_kill,
+    exits_after_server_kill,
+    exits_after_server_restart,
+    exits_with_hung_server,
+    survives_descriptor_exhaustion,
+    survives_thread_exhaustion,
 ];
 
-/// What the process of a test finds in its environment: the harness, and how it is to end.
+/// The environment variable that names the harness and the way in which the process ends.
 const PROGRAM: &str = "HA_REDIS_CONFORMANCE_PROGRAM";
 
-/// In what way a program comes to its end, when its connections have carried large values and rested.
-type End = fn(Started, Server, Connections);
+/// A way in which the program ends, after its connections have carried large values and have been idle.
+type End = fn(Started, Server, IdleConnections);
 
 const ENDS: &[(&str, End)] = &[
     ("close", |_started, _server, connections| block_on(connections.check_close())),
@@ -74,7 +74,7 @@ const ENDS: &[(&str, End)] = &[
     }),
 ];
 
-/// The system gives the process no thread more, for a while.
+/// Lowers the limit on threads, so that the process can start no more.
 async fn run_out_of_threads(kit: &Kit, server: &Server) {
     let named = |ssl| {
         let settings = config(&server.url()).to_builder().host("localhost").ssl(ssl);
@@ -82,15 +82,15 @@ async fn run_out_of_threads(kit: &Kit, server: &Server) {
     };
     let limit = getrlimit(Resource::Nproc);
     setrlimit(Resource::Nproc, Rlimit { current: Some(0), ..limit }).unwrap();
-    thread::Builder::new().spawn(|| ()).expect_err("the limit is not kept");
-    // What needs no further one goes on, and what does says why.
+    thread::Builder::new().spawn(|| ()).expect_err("the thread limit has no effect");
+    // Calls that need no new thread succeed, and others return an error that names the cause.
     let client = kit.client_of(server).await;
     client.connection().set::<_, _, ()>("key", 1).await.unwrap();
     for ssl in [false, true] {
         let error = kit.connect(named(ssl)).await.unwrap_err();
         assert!(error.to_string().contains("thread") && error.is_connection(), "{error}");
     }
-    // A large reply is freed on a thread of its own, if there is one.
+    // A large reply is freed on a separate thread if one can be started.
     let mut many = redis::cmd("EVAL");
     many.arg("local t = {} for i = 1, 400000 do t[i] = i end return t").arg(0);
     let limited = config(&server.url()).to_builder().max_reply_bytes(20 << 20).build().unwrap();
@@ -102,7 +102,7 @@ async fn run_out_of_threads(kit: &Kit, server: &Server) {
     waiting.await.unwrap().connection().set::<_, _, ()>("key", 2).await.unwrap();
 }
 
-/// Opens connections until the system gives no more, and goes on with those that there are.
+/// Opens connections until no descriptors are left, and continues with the open ones.
 async fn run_out_of_descriptors(kit: &Kit, server: &Server) {
     let short = Duration::from_millis(500);
     let settings = config(&server.url()).to_builder().max_connections(200).socket_timeout(short);
@@ -118,7 +118,7 @@ async fn run_out_of_descriptors(kit: &Kit, server: &Server) {
         }
     }
     assert!(errors.iter().all(|error| error.to_lowercase().contains("open files")), "{errors:?}");
-    // What needs no further one goes on, and what does says why.
+    // Calls that need no new descriptor succeed, and others return an error that names the cause.
     client.connection().set::<_, _, ()>("key", 1).await.unwrap();
     let error = kit.connect(config(&server.url())).await.unwrap_err();
     assert!(error.is_connection() && error.to_string().to_lowercase().contains("open files"), "{error}");
@@ -131,7 +131,7 @@ async fn run_out_of_descriptors(kit: &Kit, server: &Server) {
     client.pubsub().await.unwrap().subscribe("news").await.unwrap();
 }
 
-/// Runs the program of a test in place of the suite, if this is its process.
+/// Runs the program instead of the suite if the environment variable is set.
 pub(super) fn run_if_asked(harnesses: &[Harness]) {
     let Ok(program) = env::var(PROGRAM) else { return };
     let (harness, end) = program.split_once(' ').unwrap();
@@ -139,23 +139,24 @@ pub(super) fn run_if_asked(harnesses: &[Harness]) {
     let (_, end) = ENDS.iter().find(|(name, _)| *name == end).unwrap();
     let report = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
-        // Also one in a task, which a runtime would catch.
+        // This includes panics in a task, which a runtime would catch.
         report(panic);
         process::exit(101);
     }));
     let started = (harness.start)();
     let kit = Kit::new(harness.name, started.runtime.clone());
     let server = Server::start().unwrap();
-    let connections = block_on(async { Connections::rested(&kit, kit.client_of(&server).await).await });
+    let connections =
+        block_on(async { IdleConnections::open_and_idle(&kit, kit.client_of(&server).await).await });
     end(started, server, connections);
     process::exit(0);
 }
 
-fn ends_well(kit: &Kit, end: &str) {
-    ends_well_as(kit, end, None);
+fn assert_exits_cleanly(kit: &Kit, end: &str) {
+    run_program(kit, end, None);
 }
 
-fn ends_well_as(kit: &Kit, end: &str, user: Option<u32>) {
+fn run_program(kit: &Kit, end: &str, user: Option<u32>) {
     let program = format!("{} {end}", kit.harness);
     let mut command = Command::new(env::current_exe().unwrap());
     if let Some(user) = user {
@@ -165,44 +166,44 @@ fn ends_well_as(kit: &Kit, end: &str, user: Option<u32>) {
     assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
 }
 
-async fn process_that_closes_its_client_ends_well(kit: Kit) {
-    ends_well(&kit, "close");
+async fn exits_after_close(kit: Kit) {
+    assert_exits_cleanly(&kit, "close");
 }
 
-async fn process_that_drops_its_client_ends_well(kit: Kit) {
-    ends_well(&kit, "drop");
+async fn exits_after_drop(kit: Kit) {
+    assert_exits_cleanly(&kit, "drop");
 }
 
-async fn process_that_leaves_its_client_open_ends_well(kit: Kit) {
-    ends_well(&kit, "leave");
+async fn exits_with_client_open(kit: Kit) {
+    assert_exits_cleanly(&kit, "leave");
 }
 
-async fn process_whose_runtime_ends_first_ends_well(kit: Kit) {
-    ends_well(&kit, "runtime ends");
+async fn exits_after_runtime_shutdown(kit: Kit) {
+    assert_exits_cleanly(&kit, "runtime ends");
 }
 
-async fn process_whose_connections_are_killed_ends_well(kit: Kit) {
-    ends_well(&kit, "connections killed");
+async fn exits_after_client_kill(kit: Kit) {
+    assert_exits_cleanly(&kit, "connections killed");
 }
 
-async fn process_whose_server_is_killed_ends_well(kit: Kit) {
-    ends_well(&kit, "server killed");
+async fn exits_after_server_kill(kit: Kit) {
+    assert_exits_cleanly(&kit, "server killed");
 }
 
-async fn process_whose_server_restarts_ends_well(kit: Kit) {
-    ends_well(&kit, "server restarts");
+async fn exits_after_server_restart(kit: Kit) {
+    assert_exits_cleanly(&kit, "server restarts");
 }
 
-async fn process_whose_server_hangs_ends_well(kit: Kit) {
-    ends_well(&kit, "server hangs");
+async fn exits_with_hung_server(kit: Kit) {
+    assert_exits_cleanly(&kit, "server hangs");
 }
 
-async fn process_with_few_descriptors_goes_on(kit: Kit) {
-    ends_well(&kit, "few descriptors");
+async fn survives_descriptor_exhaustion(kit: Kit) {
+    assert_exits_cleanly(&kit, "few descriptors");
 }
 
-async fn process_without_more_threads_goes_on(kit: Kit) {
-    // No such limit holds for root.
+async fn survives_thread_exhaustion(kit: Kit) {
+    // The limit does not apply to root.
     let nobody = rustix::process::geteuid().is_root().then_some(65_534);
-    ends_well_as(&kit, "no threads", nobody);
+    run_program(&kit, "no threads", nobody);
 }

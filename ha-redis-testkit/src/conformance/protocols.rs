@@ -1,4 +1,4 @@
-//! Which protocol is spoken: RESP3, or RESP2 with servers and proxies that know no better, and by the setting.
+//! Tests the choice of the protocol: RESP3, or RESP2 with old servers and proxies and by the setting.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -10,37 +10,38 @@ use super::kit::{Kit, config, settings};
 use crate::{Answer, ScriptedServer, Server, Topology};
 
 tests![
-    whatever_hello_is_refused_with_leads_to_resp2,
-    a_proxy_that_closes_on_what_it_does_not_know_is_spoken_to,
-    a_server_that_takes_no_hello_is_not_asked_again_and_again,
-    a_server_that_took_hello_and_closes_is_no_old_one,
-    server_that_closes_once_is_asked_for_hello_again,
-    a_refusal_of_hello_that_is_none_of_the_protocol_is_told,
-    a_password_that_plain_auth_refuses_is_told,
-    resp2_by_the_setting_gives_its_shapes,
-    subscribers_speak_resp2_by_the_setting,
-    resp2_by_the_setting_follows_sentinels,
-    resp3_by_the_setting_is_an_error_where_it_is_refused,
+    any_hello_refusal_falls_back_to_resp2,
+    closing_proxy_falls_back_to_resp2,
+    hello_refusal_remembered,
+    close_after_hello_keeps_resp3,
+    hello_sent_again_after_single_close,
+    unrelated_hello_refusal_is_an_error,
+    auth_refusal_is_an_error,
+    resp2_setting_returns_resp2_types,
+    resp2_setting_applies_to_subscribers,
+    resp2_setting_works_with_sentinels,
+    resp3_setting_fails_when_refused,
 ];
 
-/// What came, in order: the number of the connection, and the command.
+/// The received commands in order, each with the number of its connection.
 type Log = Arc<Mutex<Vec<(usize, String)>>>;
 
-/// A proxy that knows AUTH, GET, SET and PING. HELLO gets this answer, and all else that it does not know gets that one.
+/// Starts a proxy that supports AUTH, GET, SET and PING. It answers HELLO with `hello`, and all other commands with
+/// `unknown`.
 fn proxy(hello: Answer, unknown: Answer) -> (ScriptedServer, Log) {
     let log = Log::default();
-    let (heard, mut data, mut known) = (Arc::clone(&log), BTreeMap::new(), BTreeMap::new());
+    let (entries, mut data, mut authenticated) = (Arc::clone(&log), BTreeMap::new(), BTreeMap::new());
     let server = ScriptedServer::start_bare(move |connection, command: &[String]| {
         let name = command[0].to_ascii_uppercase();
-        heard.lock().unwrap().push((connection, name.clone()));
+        entries.lock().unwrap().push((connection, name.clone()));
         match (name.as_str(), &command[1..]) {
             ("HELLO", _) => hello.clone(),
             ("AUTH", [password]) if password == "pw" => {
-                known.insert(connection, ());
+                authenticated.insert(connection, ());
                 "+OK\r\n".into()
             }
             ("AUTH", _) => "-ERR invalid password\r\n".into(),
-            ("PING" | "GET" | "SET", _) if !known.contains_key(&connection) => {
+            ("PING" | "GET" | "SET", _) if !authenticated.contains_key(&connection) => {
                 "-NOAUTH Authentication required.\r\n".into()
             }
             ("PING", _) => "+PONG\r\n".into(),
@@ -69,7 +70,7 @@ async fn serves(kit: &Kit, config: RedisConfig, what: &str) {
     assert_eq!(redis.get::<_, String>("key").await.unwrap(), "value");
 }
 
-async fn whatever_hello_is_refused_with_leads_to_resp2(kit: Kit) {
+async fn any_hello_refusal_falls_back_to_resp2(kit: Kit) {
     for refusal in [
         "-ERR unsupported command 'HELLO'\r\n",
         "-ERR unknown command `HELLO`, with args beginning with: `3`,\r\n",
@@ -89,20 +90,20 @@ async fn whatever_hello_is_refused_with_leads_to_resp2(kit: Kit) {
     }
 }
 
-async fn a_proxy_that_closes_on_what_it_does_not_know_is_spoken_to(kit: Kit) {
+async fn closing_proxy_falls_back_to_resp2(kit: Kit) {
     let (server, log) = proxy(Answer::Close(Vec::new()), Answer::Close(Vec::new()));
     serves(&kit, named(&server), "closes").await;
     let log = log.lock().unwrap();
-    assert!(log.iter().any(|(_, command)| command == "CLIENT"), "its name was said: {log:?}");
+    assert!(log.iter().any(|(_, command)| command == "CLIENT"), "CLIENT was sent: {log:?}");
 }
 
 fn count(log: &Log, command: &str) -> usize {
     log.lock().unwrap().iter().filter(|(_, name)| name == command).count()
 }
 
-async fn a_server_that_takes_no_hello_is_not_asked_again_and_again(kit: Kit) {
+async fn hello_refusal_remembered(kit: Kit) {
     let refusal = Answer::from("-ERR unsupported command 'HELLO'\r\n");
-    // A close may be a coincidence the first time.
+    // The first close may be a coincidence, so HELLO is sent twice.
     for (hello, hellos) in [(refusal, 1), (Answer::Close(Vec::new()), 2)] {
         let (server, log) = proxy(hello, "-ERR unsupported command\r\n".into());
         let client = kit.connect(named(&server)).await.unwrap();
@@ -114,14 +115,14 @@ async fn a_server_that_takes_no_hello_is_not_asked_again_and_again(kit: Kit) {
     }
 }
 
-async fn server_that_closes_once_is_asked_for_hello_again(kit: Kit) {
+async fn hello_sent_again_after_single_close(kit: Kit) {
     let log = Log::default();
-    let heard = Arc::clone(&log);
+    let entries = Arc::clone(&log);
     let server = ScriptedServer::start_bare(move |connection, command: &[String]| {
         let name = command[0].to_ascii_uppercase();
-        heard.lock().unwrap().push((connection, name.clone()));
+        entries.lock().unwrap().push((connection, name.clone()));
         match (connection, name.as_str()) {
-            // As a balancer does whose server is just being restarted.
+            // A load balancer does this while its server restarts.
             (0, _) => Answer::Close(Vec::new()),
             (_, "HELLO") => "%1\r\n$5\r\nproto\r\n:3\r\n".into(),
             _ => "+OK\r\n".into(),
@@ -137,13 +138,13 @@ async fn server_that_closes_once_is_asked_for_hello_again(kit: Kit) {
     assert!(!log.iter().any(|(connection, _)| *connection > 1), "{log:?}");
 }
 
-async fn a_server_that_took_hello_and_closes_is_no_old_one(kit: Kit) {
+async fn close_after_hello_keeps_resp3(kit: Kit) {
     let refused = Arc::new(Mutex::new(false));
     let (refuse, log) = (Arc::clone(&refused), Log::default());
-    let heard = Arc::clone(&log);
+    let entries = Arc::clone(&log);
     let server = ScriptedServer::start_bare(move |connection, command: &[String]| {
         let name = command[0].to_ascii_uppercase();
-        heard.lock().unwrap().push((connection, name.clone()));
+        entries.lock().unwrap().push((connection, name.clone()));
         match name.as_str() {
             "HELLO" if std::mem::take(&mut *refuse.lock().unwrap()) => Answer::Close(Vec::new()),
             "HELLO" => "%1\r\n$5\r\nproto\r\n:3\r\n".into(),
@@ -155,14 +156,14 @@ async fn a_server_that_took_hello_and_closes_is_no_old_one(kit: Kit) {
     *refused.lock().unwrap() = true;
     let _own = client.dedicated().await.unwrap();
     assert!(!*refused.lock().unwrap(), "a connection was closed");
-    let said = log.lock().unwrap().clone();
+    let entries = log.lock().unwrap().clone();
     for connection in 0..server.accepted() {
-        let first = said.iter().find(|(number, _)| *number == connection);
-        assert_eq!(first.map(|(_, command)| command.as_str()), Some("HELLO"), "{said:?}");
+        let first = entries.iter().find(|(number, _)| *number == connection);
+        assert_eq!(first.map(|(_, command)| command.as_str()), Some("HELLO"), "{entries:?}");
     }
 }
 
-async fn a_refusal_of_hello_that_is_none_of_the_protocol_is_told(kit: Kit) {
+async fn unrelated_hello_refusal_is_an_error(kit: Kit) {
     for (refusal, expected) in [
         ("-WRONGPASS invalid username-password pair or user is disabled.\r\n", "WRONGPASS"),
         ("-LOADING Redis is loading the dataset in memory\r\n", "LOADING"),
@@ -177,7 +178,7 @@ async fn a_refusal_of_hello_that_is_none_of_the_protocol_is_told(kit: Kit) {
     }
 }
 
-async fn a_password_that_plain_auth_refuses_is_told(kit: Kit) {
+async fn auth_refusal_is_an_error(kit: Kit) {
     let (server, _) = proxy("-ERR unsupported command 'HELLO'\r\n".into(), "-ERR unknown\r\n".into());
     let wrong = settings(server.port()).password("wrong").build().unwrap();
     let error = kit.connect(wrong).await.unwrap_err();
@@ -187,7 +188,7 @@ async fn a_password_that_plain_auth_refuses_is_told(kit: Kit) {
     assert!(error.is_authentication() && error.to_string().contains("`password`"), "{error}");
 }
 
-async fn resp2_by_the_setting_gives_its_shapes(kit: Kit) {
+async fn resp2_setting_returns_resp2_types(kit: Kit) {
     let server = Server::builder().password("pw").start().unwrap();
     let both = [(Protocol::Resp2, "resp=2"), (Protocol::Resp3, "resp=3"), (Protocol::Auto, "resp=3")];
     for (protocol, shown) in both {
@@ -209,7 +210,7 @@ async fn resp2_by_the_setting_gives_its_shapes(kit: Kit) {
     assert!(stats.contains("cmdstat_hello:calls=3,") && stats.contains("cmdstat_auth:"), "{stats}");
 }
 
-async fn subscribers_speak_resp2_by_the_setting(kit: Kit) {
+async fn resp2_setting_applies_to_subscribers(kit: Kit) {
     let server = Server::start().unwrap();
     let client =
         kit.connect(settings(server.port()).protocol(Protocol::Resp2).build().unwrap()).await.unwrap();
@@ -231,16 +232,16 @@ async fn subscribers_speak_resp2_by_the_setting(kit: Kit) {
         }
         if round == 0 {
             server.query(&["CLIENT", "KILL", "TYPE", "pubsub"]).unwrap();
-            let lost = kit.within("the loss", subscriber.next()).await;
+            let lost = kit.within("a disconnect event", subscriber.next()).await;
             assert!(matches!(lost, Some(PubSubEvent::Disconnected(_))), "{lost:?}");
-            let back = kit.within("the return", subscriber.next()).await;
+            let back = kit.within("a reconnect event", subscriber.next()).await;
             assert!(matches!(back, Some(PubSubEvent::Resubscribed)), "{back:?}");
         }
     }
     subscriber.unsubscribe("news").await.unwrap();
 }
 
-async fn resp2_by_the_setting_follows_sentinels(kit: Kit) {
+async fn resp2_setting_works_with_sentinels(kit: Kit) {
     let topology = Topology::builder().password("data").sentinel_password("watch").start().unwrap();
     let settings = config(&topology.url()).to_builder().protocol(Protocol::Resp2);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
@@ -254,7 +255,7 @@ async fn resp2_by_the_setting_follows_sentinels(kit: Kit) {
     assert_eq!(new.query(&["GET", "key"]).unwrap().text(), Some("2"));
 }
 
-async fn resp3_by_the_setting_is_an_error_where_it_is_refused(kit: Kit) {
+async fn resp3_setting_fails_when_refused(kit: Kit) {
     for hello in [Answer::from("-ERR unsupported command 'HELLO'\r\n"), Answer::Close(Vec::new())] {
         let (server, log) = proxy(hello, "-ERR unknown\r\n".into());
         let resp3 = named(&server).to_builder().protocol(Protocol::Resp3).build().unwrap();

@@ -1,4 +1,4 @@
-//! Subscribers: what they receive, and what they are told when something goes wrong.
+//! Tests subscribers: the messages they receive, and the events that report problems.
 
 use std::time::Duration;
 
@@ -10,23 +10,23 @@ use super::kit::{Kit, calls, connections, settings};
 use crate::{Server, Topology};
 
 tests![
-    messages_come_in_order_from_channels_patterns_and_shard_channels,
-    what_is_unsubscribed_stays_so_over_a_reconnect,
-    a_hundred_channels_survive_their_connection,
-    names_and_payloads_are_bytes,
-    a_restart_of_the_server_is_a_gap,
-    without_a_server_a_subscription_is_remembered,
-    a_server_that_hangs_is_noticed,
-    a_slow_reader_loses_the_oldest_and_is_told_how_many,
-    what_the_user_may_not_hear_is_refused,
-    a_wrong_password_is_told_at_once,
-    closing_the_client_ends_the_stream_behind_what_has_come,
-    dropping_the_stream_ends_the_connection,
-    a_subscriber_keeps_its_client_going,
-    dropped_calls_lose_nothing,
-    an_old_server_is_listened_to_in_resp2,
-    a_shared_connection_refuses_to_subscribe,
-    a_failover_is_followed,
+    messages_arrive_in_order,
+    unsubscribe_survives_reconnect,
+    hundred_channels_survive_reconnect,
+    channels_and_payloads_are_binary_safe,
+    server_restart_is_a_gap,
+    subscription_kept_without_server,
+    hung_server_detected,
+    slow_reader_loses_oldest_messages,
+    forbidden_channel_refused,
+    wrong_password_fails_fast,
+    close_ends_stream_after_buffered_messages,
+    dropping_stream_closes_connection,
+    subscriber_keeps_client_open,
+    dropped_calls_lose_no_messages,
+    resp2_subscriber_on_old_server,
+    subscribe_refused_on_shared_connection,
+    failover_followed,
 ];
 
 async fn connect(kit: &Kit, settings: RedisConfigBuilder) -> Client {
@@ -34,42 +34,42 @@ async fn connect(kit: &Kit, settings: RedisConfigBuilder) -> Client {
 }
 
 async fn next(kit: &Kit, sub: &mut PubSub) -> PubSubEvent {
-    kit.within("an event", sub.next()).await.expect("no end")
+    kit.within("an event", sub.next()).await.expect("the stream ended")
 }
 
-/// The next event, which is a message: its channel and payload.
+/// Returns the channel and payload of the next event. Panics if it is not a message.
 async fn message(kit: &Kit, sub: &mut PubSub) -> (String, String) {
     match next(kit, sub).await {
         PubSubEvent::Message(message) => {
             (message.get_channel_name().to_owned(), message.get_payload().unwrap())
         }
-        other => panic!("no message but {other:?}"),
+        other => panic!("expected a message, got {other:?}"),
     }
 }
 
-/// The next two events, which tell of a gap: why the connection was lost.
+/// Reads the two events of a gap, and returns why the connection was lost.
 async fn gap(kit: &Kit, sub: &mut PubSub) -> Error {
-    let PubSubEvent::Disconnected(why) = next(kit, sub).await else { panic!("no loss") };
+    let PubSubEvent::Disconnected(why) = next(kit, sub).await else { panic!("expected a disconnect event") };
     let again = next(kit, sub).await;
     assert!(matches!(again, PubSubEvent::Resubscribed), "{again:?}");
     why
 }
 
-/// How many subscribers it reached.
+/// Publishes a message, and returns how many subscribers received it.
 fn publish(server: &Server, channel: &str, payload: &str) -> i64 {
     server.query(&["PUBLISH", channel, payload]).unwrap().integer().unwrap()
 }
 
-/// How many connections of the server are subscribed to a channel.
+/// Returns how many connections of the server are subscribed to a channel.
 fn subscribers(server: &Server, channel: &str) -> i64 {
     server.query(&["PUBSUB", "NUMSUB", channel]).unwrap().items()[1].integer().unwrap()
 }
 
-fn words(channel: &str, payload: &str) -> (String, String) {
+fn strings(channel: &str, payload: &str) -> (String, String) {
     (channel.to_owned(), payload.to_owned())
 }
 
-async fn messages_come_in_order_from_channels_patterns_and_shard_channels(kit: Kit) {
+async fn messages_arrive_in_order(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     let mut sub = client.pubsub().await.unwrap();
@@ -85,15 +85,15 @@ async fn messages_come_in_order_from_channels_patterns_and_shard_channels(kit: K
         assert_eq!(receivers, [1, 1, 0, 1]);
     }
     for number in 0..100 {
-        assert_eq!(message(&kit, &mut sub).await, words("news", &number.to_string()));
-        let PubSubEvent::Message(sport) = next(&kit, &mut sub).await else { panic!("no message") };
+        assert_eq!(message(&kit, &mut sub).await, strings("news", &number.to_string()));
+        let PubSubEvent::Message(sport) = next(&kit, &mut sub).await else { panic!("expected a message") };
         assert_eq!(sport.get_pattern::<String>().unwrap(), "sport.*");
         assert_eq!(sport.get_payload::<i64>().unwrap(), number);
-        assert_eq!(message(&kit, &mut sub).await, words("shard", &number.to_string()));
+        assert_eq!(message(&kit, &mut sub).await, strings("shard", &number.to_string()));
     }
 }
 
-async fn what_is_unsubscribed_stays_so_over_a_reconnect(kit: Kit) {
+async fn unsubscribe_survives_reconnect(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     let mut sub = client.pubsub().await.unwrap();
@@ -108,7 +108,7 @@ async fn what_is_unsubscribed_stays_so_over_a_reconnect(kit: Kit) {
         assert_eq!([publish(&server, "a", "no"), publish(&server, "p1", "no")], [0, 0]);
         assert_eq!(server.query(&["SPUBLISH", "s", "no"]).unwrap().integer(), Some(0));
         assert_eq!(publish(&server, "b", round), 1);
-        assert_eq!(message(&kit, &mut sub).await, words("b", round));
+        assert_eq!(message(&kit, &mut sub).await, strings("b", round));
         if round == "before" {
             server.query(&["CLIENT", "KILL", "TYPE", "PUBSUB"]).unwrap();
             gap(&kit, &mut sub).await;
@@ -116,7 +116,7 @@ async fn what_is_unsubscribed_stays_so_over_a_reconnect(kit: Kit) {
     }
 }
 
-async fn a_hundred_channels_survive_their_connection(kit: Kit) {
+async fn hundred_channels_survive_reconnect(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     let mut sub = client.pubsub().await.unwrap();
@@ -127,7 +127,7 @@ async fn a_hundred_channels_survive_their_connection(kit: Kit) {
             assert_eq!(publish(&server, name, &round.to_string()), 1);
         }
         for name in &names {
-            assert_eq!(message(&kit, &mut sub).await, words(name, &round.to_string()));
+            assert_eq!(message(&kit, &mut sub).await, strings(name, &round.to_string()));
         }
         server.query(&["CLIENT", "KILL", "TYPE", "PUBSUB"]).unwrap();
         assert!(gap(&kit, &mut sub).await.is_connection());
@@ -135,7 +135,7 @@ async fn a_hundred_channels_survive_their_connection(kit: Kit) {
     assert_eq!(subscribers(&server, &names[0]), 1);
 }
 
-async fn names_and_payloads_are_bytes(kit: Kit) {
+async fn channels_and_payloads_are_binary_safe(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     let mut sub = client.pubsub().await.unwrap();
@@ -143,36 +143,38 @@ async fn names_and_payloads_are_bytes(kit: Kit) {
     let payload = (0..=255).cycle().take(1 << 20).collect::<Vec<u8>>();
     sub.subscribe(name).await.unwrap();
     assert_eq!(client.connection().publish::<_, _, i64>(name, &payload).await.unwrap(), 1);
-    let PubSubEvent::Message(message) = next(&kit, &mut sub).await else { panic!("no message") };
+    let PubSubEvent::Message(message) = next(&kit, &mut sub).await else { panic!("expected a message") };
     assert_eq!(message.get_channel::<Vec<u8>>().unwrap(), name);
     assert!(message.get_payload_bytes() == payload);
 }
 
-async fn a_restart_of_the_server_is_a_gap(kit: Kit) {
+async fn server_restart_is_a_gap(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     let mut sub = client.pubsub().await.unwrap();
     sub.subscribe("news").await.unwrap();
     publish(&server, "news", "last");
     server.terminate().unwrap();
-    assert_eq!(message(&kit, &mut sub).await, words("news", "last"));
-    let PubSubEvent::Disconnected(why) = next(&kit, &mut sub).await else { panic!("no loss") };
+    assert_eq!(message(&kit, &mut sub).await, strings("news", "last"));
+    let PubSubEvent::Disconnected(why) = next(&kit, &mut sub).await else {
+        panic!("expected a disconnect event")
+    };
     assert!(why.is_connection(), "{why}");
-    // Nothing is subscribed to now: this has no one to wait for.
+    // There is no subscription, so this waits for no confirmation.
     sub.unsubscribe("gone").await.unwrap();
     let (sink, mut stream) = sub.split();
     let waiting = kit.spawn(async move { sink.subscribe("more").await });
     server.restart().unwrap();
-    kit.within("it is subscribed to", waiting.end()).await.unwrap();
+    kit.within("the subscription is confirmed", waiting.end()).await.unwrap();
     assert!(matches!(stream.next().await, Some(PubSubEvent::Resubscribed)));
     assert_eq!([publish(&server, "news", "1"), publish(&server, "more", "2")], [1, 1]);
     for expected in ["1", "2"] {
-        let Some(PubSubEvent::Message(message)) = stream.next().await else { panic!("no message") };
+        let Some(PubSubEvent::Message(message)) = stream.next().await else { panic!("expected a message") };
         assert_eq!(message.get_payload::<String>().unwrap(), expected);
     }
 }
 
-async fn without_a_server_a_subscription_is_remembered(kit: Kit) {
+async fn subscription_kept_without_server(kit: Kit) {
     let server = Server::start().unwrap();
     let wait = Duration::from_millis(100);
     let client = connect(&kit, settings(server.port()).failover_wait(wait).socket_timeout(wait)).await;
@@ -181,31 +183,33 @@ async fn without_a_server_a_subscription_is_remembered(kit: Kit) {
     let error = sub.subscribe("later").await.unwrap_err();
     assert!(error.to_string().contains("SUBSCRIBE later"), "{error}");
     server.restart().unwrap();
-    kit.until("it is subscribed to", || publish(&server, "later", "hello") == 1).await;
+    kit.until("the subscription is confirmed", || publish(&server, "later", "hello") == 1).await;
     while !matches!(next(&kit, &mut sub).await, PubSubEvent::Message(_)) {}
 }
 
-async fn a_server_that_hangs_is_noticed(kit: Kit) {
+async fn hung_server_detected(kit: Kit) {
     let server = Server::start().unwrap();
     let short = Duration::from_millis(100);
-    let impatient = settings(server.port()).health_check_interval(short).socket_timeout(short * 3);
-    let client = connect(&kit, impatient.failover_wait(short)).await;
+    let short_timeouts = settings(server.port()).health_check_interval(short).socket_timeout(short * 3);
+    let client = connect(&kit, short_timeouts.failover_wait(short)).await;
     let mut sub = client.pubsub().await.unwrap();
     sub.subscribe("news").await.unwrap();
     let before = calls(&server, "ping");
     kit.until("the silent connection is checked", || calls(&server, "ping") >= before + 3).await;
     server.hang().unwrap();
-    let PubSubEvent::Disconnected(why) = next(&kit, &mut sub).await else { panic!("no loss") };
+    let PubSubEvent::Disconnected(why) = next(&kit, &mut sub).await else {
+        panic!("expected a disconnect event")
+    };
     assert!(why.is_timeout(), "{why}");
-    assert!(sub.subscribe("more").await.is_err(), "no call waits for ever");
+    assert!(sub.subscribe("more").await.is_err(), "the call must end");
     server.resume().unwrap();
     assert!(matches!(next(&kit, &mut sub).await, PubSubEvent::Resubscribed));
     kit.until("the old connections are gone", || subscribers(&server, "news") == 1).await;
     assert_eq!(publish(&server, "news", "hello"), 1);
-    assert_eq!(message(&kit, &mut sub).await, words("news", "hello"));
+    assert_eq!(message(&kit, &mut sub).await, strings("news", "hello"));
 }
 
-async fn a_slow_reader_loses_the_oldest_and_is_told_how_many(kit: Kit) {
+async fn slow_reader_loses_oldest_messages(kit: Kit) {
     let server = Server::start().unwrap();
     let client = connect(&kit, settings(server.port()).pubsub_buffer_bytes(10_000)).await;
     let mut sub = client.pubsub().await.unwrap();
@@ -213,16 +217,18 @@ async fn a_slow_reader_loses_the_oldest_and_is_told_how_many(kit: Kit) {
     let mut flood = redis::pipe();
     (0..5_000).for_each(|number| _ = flood.publish("flood", number).ignore());
     flood.exec_async(&mut client.connection()).await.unwrap();
-    // Its confirmation comes behind all messages.
+    // The confirmation arrives after all messages.
     sub.unsubscribe("flood").await.unwrap();
-    let PubSubEvent::Lagged { missed } = next(&kit, &mut sub).await else { panic!("nothing was lost") };
+    let PubSubEvent::Lagged { missed } = next(&kit, &mut sub).await else {
+        panic!("expected a lagged event")
+    };
     for number in missed..5_000 {
         assert_eq!(message(&kit, &mut sub).await.1, number.to_string());
     }
     assert!((4_900..5_000).contains(&missed), "{missed}");
 }
 
-async fn what_the_user_may_not_hear_is_refused(kit: Kit) {
+async fn forbidden_channel_refused(kit: Kit) {
     let server =
         Server::builder().user("reader", "on >pw ~* resetchannels &news &sport +@all").start().unwrap();
     let client = connect(&kit, settings(server.port()).username("reader").password("pw")).await;
@@ -234,21 +240,21 @@ async fn what_the_user_may_not_hear_is_refused(kit: Kit) {
         assert!(error.to_string().contains("ACL SETUSER"), "{error}");
     }
     assert_eq!([publish(&server, "secret", "no"), publish(&server, "news", "yes")], [0, 1]);
-    assert_eq!(message(&kit, &mut sub).await, words("news", "yes"));
-    // Redis ends the connections of a user who may hear less than before.
+    assert_eq!(message(&kit, &mut sub).await, strings("news", "yes"));
+    // Redis ends the connections of a user whose channel permissions shrink.
     server.query(&["ACL", "SETUSER", "reader", "resetchannels", "&sport"]).unwrap();
     assert!(matches!(next(&kit, &mut sub).await, PubSubEvent::Disconnected(_)));
     let PubSubEvent::Refused { scope, name, error } = next(&kit, &mut sub).await else {
-        panic!("not refused")
+        panic!("expected a refusal")
     };
     assert_eq!((scope, &name[..]), (Scope::Channel, &b"news"[..]));
     assert!(error.is_permission_denied());
     assert!(matches!(next(&kit, &mut sub).await, PubSubEvent::Resubscribed));
     assert_eq!(publish(&server, "sport", "on"), 1);
-    assert_eq!(message(&kit, &mut sub).await, words("sport", "on"));
+    assert_eq!(message(&kit, &mut sub).await, strings("sport", "on"));
 }
 
-async fn a_wrong_password_is_told_at_once(kit: Kit) {
+async fn wrong_password_fails_fast(kit: Kit) {
     let server = Server::builder().password("right").start().unwrap();
     let client = kit.client(settings(server.port()).password("wrong").build().unwrap());
     let error = client.pubsub().await.unwrap_err();
@@ -256,7 +262,7 @@ async fn a_wrong_password_is_told_at_once(kit: Kit) {
     assert!(!error.to_string().contains("wrong"), "{error}");
 }
 
-async fn closing_the_client_ends_the_stream_behind_what_has_come(kit: Kit) {
+async fn close_ends_stream_after_buffered_messages(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     let mut sub = client.pubsub().await.unwrap();
@@ -264,14 +270,14 @@ async fn closing_the_client_ends_the_stream_behind_what_has_come(kit: Kit) {
     publish(&server, "news", "last words");
     sub.unsubscribe("other").await.unwrap();
     client.close().await;
-    assert_eq!(message(&kit, &mut sub).await, words("news", "last words"));
+    assert_eq!(message(&kit, &mut sub).await, strings("news", "last words"));
     assert!(sub.next().await.is_none());
     assert!(sub.subscribe("news").await.unwrap_err().is_closed());
     assert!(client.pubsub().await.unwrap_err().is_closed());
     kit.until("the connection has ended", || subscribers(&server, "news") == 0).await;
 }
 
-async fn dropping_the_stream_ends_the_connection(kit: Kit) {
+async fn dropping_stream_closes_connection(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     let sub = client.pubsub().await.unwrap();
@@ -286,7 +292,7 @@ async fn dropping_the_stream_ends_the_connection(kit: Kit) {
     assert!(sink.subscribe("more").await.unwrap_err().is_closed());
 }
 
-async fn a_subscriber_keeps_its_client_going(kit: Kit) {
+async fn subscriber_keeps_client_open(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     let (sink, mut stream) = client.pubsub().await.unwrap().split();
@@ -296,17 +302,20 @@ async fn a_subscriber_keeps_its_client_going(kit: Kit) {
     let event = futures_lite::StreamExt::next(&mut stream).await;
     assert!(matches!(event, Some(PubSubEvent::Message(_))));
     drop(stream);
-    kit.until("all has ended", || connections(&server) == 0 && subscribers(&server, "news") == 0).await;
+    kit.until("all connections have ended", || {
+        connections(&server) == 0 && subscribers(&server, "news") == 0
+    })
+    .await;
 }
 
-async fn dropped_calls_lose_nothing(kit: Kit) {
+async fn dropped_calls_lose_no_messages(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     let mut sub = client.pubsub().await.unwrap();
     server.hang().unwrap();
     assert!(poll_once(sub.subscribe("news")).await.is_none());
     server.resume().unwrap();
-    kit.until("it is subscribed to all the same", || subscribers(&server, "news") == 1).await;
+    kit.until("the channel is subscribed after all", || subscribers(&server, "news") == 1).await;
     for number in 0..100 {
         publish(&server, "news", &number.to_string());
         let _ = poll_once(sub.subscribe("news")).await;
@@ -316,12 +325,12 @@ async fn dropped_calls_lose_nothing(kit: Kit) {
             }
             futures_lite::future::yield_now().await;
         };
-        let Some(PubSubEvent::Message(message)) = event else { panic!("no message") };
+        let Some(PubSubEvent::Message(message)) = event else { panic!("expected a message") };
         assert_eq!(message.get_payload::<i64>().unwrap(), number);
     }
 }
 
-async fn an_old_server_is_listened_to_in_resp2(kit: Kit) {
+async fn resp2_subscriber_on_old_server(kit: Kit) {
     let server = Server::builder().config("rename-command HELLO \"\"").start().unwrap();
     let client =
         connect(&kit, settings(server.port()).health_check_interval(Duration::from_millis(50))).await;
@@ -330,15 +339,15 @@ async fn an_old_server_is_listened_to_in_resp2(kit: Kit) {
     sub.psubscribe("p*").await.unwrap();
     sub.unsubscribe("b").await.unwrap();
     for round in 0..3 {
-        // The answers to PING look otherwise while something is subscribed to.
+        // The reply to PING has another form while the connection is subscribed.
         let before = calls(&server, "ping");
         kit.until("the silent connection is checked", || calls(&server, "ping") >= before + 4).await;
         assert_eq!(
             [publish(&server, "a", "1"), publish(&server, "b", "no"), publish(&server, "pp", "2")],
             [1, 0, 1]
         );
-        assert_eq!(message(&kit, &mut sub).await, words("a", "1"));
-        assert_eq!(message(&kit, &mut sub).await, words("pp", "2"));
+        assert_eq!(message(&kit, &mut sub).await, strings("a", "1"));
+        assert_eq!(message(&kit, &mut sub).await, strings("pp", "2"));
         if round == 1 {
             server.query(&["CLIENT", "KILL", "TYPE", "PUBSUB"]).unwrap();
             gap(&kit, &mut sub).await;
@@ -346,23 +355,23 @@ async fn an_old_server_is_listened_to_in_resp2(kit: Kit) {
     }
 }
 
-async fn a_shared_connection_refuses_to_subscribe(kit: Kit) {
+async fn subscribe_refused_on_shared_connection(kit: Kit) {
     let server = Server::start().unwrap();
     let mut redis = kit.client_of(&server).await.connection();
     let error = redis::cmd("SUBSCRIBE").arg("news").exec_async(&mut redis).await.unwrap_err();
     assert!(error.to_string().contains("client.pubsub()"), "{error}");
 }
 
-/// The subscriber hears what the client publishes, behind the gap that it is told of.
-async fn follows(kit: &Kit, client: &Client, sub: &mut PubSub, new: &Server) {
+/// Checks that the subscriber reports the gap and then receives what the client publishes.
+async fn check_resubscribed(kit: &Kit, client: &Client, sub: &mut PubSub, new: &Server) {
     gap(kit, sub).await;
     let receivers: i64 = client.connection().publish("news", "hello").await.unwrap();
     assert_eq!(receivers, 1);
-    assert_eq!(message(kit, sub).await, words("news", "hello"));
+    assert_eq!(message(kit, sub).await, strings("news", "hello"));
     assert_eq!(subscribers(new, "news"), 1);
 }
 
-async fn a_failover_is_followed(kit: Kit) {
+async fn failover_followed(kit: Kit) {
     let topology = Topology::builder().demote_after(Duration::from_secs(1)).start().unwrap();
     let client = kit.client_of_topology(&topology).await;
     let mut sub = client.pubsub().await.unwrap();
@@ -370,11 +379,11 @@ async fn a_failover_is_followed(kit: Kit) {
 
     let old = topology.planned_failover().unwrap();
     let new = topology.wait_for_new_master(old).unwrap();
-    follows(&kit, &client, &mut sub, new).await;
+    check_resubscribed(&kit, &client, &mut sub, new).await;
     kit.until("the old master has no subscriber", || subscribers(old, "news") == 0).await;
 
     topology.wait_until_healthy().unwrap();
     let old = topology.kill_master().unwrap();
     let new = topology.wait_for_new_master(old).unwrap();
-    follows(&kit, &client, &mut sub, new).await;
+    check_resubscribed(&kit, &client, &mut sub, new).await;
 }

@@ -1,4 +1,4 @@
-//! What a server refuses: what became of the command, and whether the call waits until it passes.
+//! Tests refusals by a server: the outcome of the command, and whether the call waits until the refusal ends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,60 +10,61 @@ use ha_redis_core::{Client, Connection, Outcome, RedisConfigBuilder, RedisErrorE
 use redis::{AsyncCommands, Cmd, ErrorKind, RedisError, RedisResult, Script, ServerErrorKind, Value};
 
 tests![
-    an_error_of_a_servers_own_command_changed_nothing,
-    an_error_of_a_script_or_a_module_may_have_come_half_way,
-    a_value_of_another_type_than_asked_for_has_run,
-    what_passes_is_waited_for_longer_than_three_attempts,
-    what_does_not_pass_is_told_at_once,
-    the_wait_keeps_to_failover_wait_and_to_the_callers_deadline,
-    a_health_check_tells_of_a_refusal_at_once,
-    an_attempt_without_a_reply_is_not_forgotten_over_a_later_refusal,
-    a_refusal_is_told_also_when_the_server_is_gone_by_then,
-    what_has_run_of_a_pipeline_is_not_forgotten_over_later_attempts,
-    a_demoted_server_is_waited_for_by_calls_of_every_kind,
-    a_server_without_enough_replicas_is_waited_for,
-    a_function_is_refused_before_it_runs,
-    a_blocking_call_goes_on_after_the_master_was_demoted,
-    a_blocking_call_goes_on_after_a_failover_by_hand,
-    a_blocking_call_that_was_unblocked_by_hand_is_told_so,
-    what_a_transaction_has_run_into_is_told_of_each_command,
+    native_command_error_is_not_applied,
+    script_or_module_error_may_be_partial,
+    type_conversion_error_outcome_is_ran,
+    temporary_refusal_outlasts_three_attempts,
+    permanent_refusal_fails_fast,
+    refusal_wait_respects_deadlines,
+    health_check_reports_refusal_immediately,
+    lost_reply_outcome_survives_later_refusal,
+    refusal_returned_after_server_gone,
+    partial_pipeline_outcome_survives_later_attempts,
+    all_calls_wait_for_demoted_server,
+    all_calls_wait_for_enough_replicas,
+    function_refused_before_run,
+    blocking_call_survives_demotion,
+    blocking_call_survives_manual_failover,
+    blocking_call_unblocked_by_operator_fails,
+    transaction_error_lists_each_command,
 ];
 
-/// A server that answers every command of a caller with this line.
+/// Starts a server that answers every command of a caller with this line.
 fn refusing(line: &str) -> (ScriptedServer, Arc<AtomicUsize>) {
-    let (asked, answer) = (Arc::new(AtomicUsize::new(0)), format!("-{line}\r\n"));
-    let counter = Arc::clone(&asked);
+    let (attempts, answer) = (Arc::new(AtomicUsize::new(0)), format!("-{line}\r\n"));
+    let counter = Arc::clone(&attempts);
     let server = ScriptedServer::start(move |_, _: &[String]| {
         counter.fetch_add(1, Ordering::SeqCst);
         Answer::from(answer.as_str())
     });
-    (server.unwrap(), asked)
+    (server.unwrap(), attempts)
 }
 
-/// Settings of a caller who does not wait long.
-fn brief(server: &ScriptedServer) -> RedisConfigBuilder {
+/// Returns settings with a short wait.
+fn short_wait_settings(server: &ScriptedServer) -> RedisConfigBuilder {
     settings(server.port()).failover_wait(Duration::from_millis(200))
 }
 
-fn words(line: &str) -> Cmd {
+fn command_from(line: &str) -> Cmd {
     let mut cmd = Cmd::new();
-    line.split(' ').for_each(|word| _ = cmd.arg(word));
+    line.split(' ').for_each(|arg| _ = cmd.arg(arg));
     cmd
 }
 
-/// What a caller is told whose command is answered with this error, and how often the server was asked.
-async fn told(kit: &Kit, command: &str, line: &str) -> (RedisError, usize) {
-    let (server, asked) = refusing(line);
-    let client = kit.connect(brief(&server).build().unwrap()).await.unwrap();
-    let error = words(command).exec_async(&mut client.connection()).await.unwrap_err();
+/// Returns the error of a command that the server answers with `line`, and how often the server received the
+/// command.
+async fn error_and_attempts(kit: &Kit, command: &str, line: &str) -> (RedisError, usize) {
+    let (server, attempts) = refusing(line);
+    let client = kit.connect(short_wait_settings(&server).build().unwrap()).await.unwrap();
+    let error = command_from(command).exec_async(&mut client.connection()).await.unwrap_err();
     assert_eq!(error.code(), line.split(' ').next(), "{command}: the code is the server's");
     let text = line.split_once(' ').map_or("", |(_, text)| text);
-    assert!(error.to_string().contains(text), "{command}: {error} does not say {text}");
-    (error, asked.load(Ordering::SeqCst))
+    assert!(error.to_string().contains(text), "{command}: {error} does not contain {text}");
+    (error, attempts.load(Ordering::SeqCst))
 }
 
-/// The server's own words for each code, and whether it passes by itself.
-const OWN: &[(&str, bool)] = &[
+/// Error codes with the server's own texts, and whether each is temporary.
+const NATIVE_ERRORS: &[(&str, bool)] = &[
     ("READONLY You can't write against a read only replica.", true),
     ("LOADING Redis is loading the dataset in memory", true),
     ("LOADING Valkey is loading the dataset in memory", true),
@@ -92,34 +93,35 @@ const OWN: &[(&str, bool)] = &[
     ("BUSYGROUP Consumer Group name already exists", false),
 ];
 
-async fn an_error_of_a_servers_own_command_changed_nothing(kit: Kit) {
-    for (line, passes) in OWN {
-        let (error, asked) = told(&kit, "INCR n", line).await;
+async fn native_command_error_is_not_applied(kit: Kit) {
+    for (line, passes) in NATIVE_ERRORS {
+        let (error, attempts) = error_and_attempts(&kit, "INCR n", line).await;
         assert_eq!(error.outcome(), Outcome::NotApplied, "{line}");
-        assert_eq!(asked > 1, *passes, "{line}: asked {asked} times");
+        assert_eq!(attempts > 1, *passes, "{line}: {attempts} attempts");
     }
     // MIGRATE may have moved some of its keys.
     let (error, _) =
-        told(&kit, "MIGRATE h 1 k 0 9", "IOERR error or timeout reading to target instance").await;
+        error_and_attempts(&kit, "MIGRATE h 1 k 0 9", "IOERR error or timeout reading to target instance")
+            .await;
     assert_eq!(error.outcome(), Outcome::Ran);
 }
 
-async fn an_error_of_a_script_or_a_module_may_have_come_half_way(kit: Kit) {
+async fn script_or_module_error_may_be_partial(kit: Kit) {
     let ran = [
         ("EVAL s 0", "ERR limit reached"),
         ("EVALSHA 1234 0", "TRYAGAIN later"),
         ("EVAL s 0", "MYCODE of my own"),
-        // What a script has got from `pcall`, and returns.
+        // A script may return an error that it got from `pcall`.
         ("EVAL s 0", "WRONGTYPE Operation against a key holding the wrong kind of value"),
         ("EVAL s 0", "OOM command not allowed when used memory > 'maxmemory'."),
         ("FCALL f 0", "ERR value is not an integer or out of range script: f, on @user_function:3."),
         ("JSON.SET k $.a 1", "ERR new objects must be created at the root"),
     ];
     for (command, line) in ran {
-        let (error, asked) = told(&kit, command, line).await;
-        assert_eq!((error.outcome(), asked), (Outcome::Ran, 1), "{command}: {line}");
+        let (error, attempts) = error_and_attempts(&kit, command, line).await;
+        assert_eq!((error.outcome(), attempts), (Outcome::Ran, 1), "{command}: {line}");
     }
-    // Said before the script begins, or at its first write.
+    // These are sent before the script begins, or at its first write.
     let read_only = "You can't write against a read only replica.";
     let not_applied = [
         (
@@ -156,18 +158,20 @@ async fn an_error_of_a_script_or_a_module_may_have_come_half_way(kit: Kit) {
         ("EVAL s 0", "CLUSTERDOWN Hash slot not served", true),
     ];
     for (command, line, passes) in not_applied {
-        let (error, asked) = told(&kit, command, line).await;
-        assert_eq!((error.outcome(), asked > 1), (Outcome::NotApplied, passes), "{command}: {line}");
+        let (error, attempts) = error_and_attempts(&kit, command, line).await;
+        assert_eq!((error.outcome(), attempts > 1), (Outcome::NotApplied, passes), "{command}: {line}");
     }
-    // Before Redis 7, all that a script runs into is an `ERR` around it.
+    // Before Redis 7, every error inside a script is wrapped in an `ERR`.
     let around = "Error running script (call to f_1): @user_script:1: @user_script: 1:";
-    let (error, asked) = told(&kit, "EVAL s 0", &format!("ERR {around} -READONLY {read_only} ")).await;
-    assert!(error.outcome() == Outcome::NotApplied && asked > 1, "{error}: asked {asked} times");
-    let (error, asked) = told(&kit, "EVAL s 0", &format!("ERR {around} WRONGTYPE Operation against")).await;
-    assert_eq!((error.outcome(), asked), (Outcome::Ran, 1));
+    let (error, attempts) =
+        error_and_attempts(&kit, "EVAL s 0", &format!("ERR {around} -READONLY {read_only} ")).await;
+    assert!(error.outcome() == Outcome::NotApplied && attempts > 1, "{error}: {attempts} attempts");
+    let (error, attempts) =
+        error_and_attempts(&kit, "EVAL s 0", &format!("ERR {around} WRONGTYPE Operation against")).await;
+    assert_eq!((error.outcome(), attempts), (Outcome::Ran, 1));
 }
 
-async fn a_value_of_another_type_than_asked_for_has_run(kit: Kit) {
+async fn type_conversion_error_outcome_is_ran(kit: Kit) {
     let server = Server::start().unwrap();
     let mut redis = kit.client_of(&server).await.connection();
     let error = redis.incr::<_, _, Vec<i64>>("n", 1).await.unwrap_err();
@@ -175,8 +179,8 @@ async fn a_value_of_another_type_than_asked_for_has_run(kit: Kit) {
     assert_eq!(redis.get::<_, i64>("n").await.unwrap(), 1);
 }
 
-async fn what_passes_is_waited_for_longer_than_three_attempts(kit: Kit) {
-    for (line, passes) in OWN.iter().filter(|(_, passes)| *passes) {
+async fn temporary_refusal_outlasts_three_attempts(kit: Kit) {
+    for (line, passes) in NATIVE_ERRORS.iter().filter(|(_, passes)| *passes) {
         let mut refusals = 5;
         let answer = format!("-{line}\r\n");
         let server = ScriptedServer::start(move |_, _: &[String]| {
@@ -184,7 +188,7 @@ async fn what_passes_is_waited_for_longer_than_three_attempts(kit: Kit) {
             if refusals > 0 { Answer::from(answer.as_str()) } else { ":1\r\n".into() }
         });
         let server = server.unwrap();
-        // Neither the attempts nor the budget that a retry needs are there.
+        // Waiting for the refusal to end needs no retry attempt and no budget.
         let settings = settings(server.port()).retry_attempts(0).retry_budget(0).max_in_flight(1);
         let client = kit.connect(settings.build().unwrap()).await.unwrap();
         let count = client.connection().incr::<_, _, i64>("n", 1).await;
@@ -192,28 +196,29 @@ async fn what_passes_is_waited_for_longer_than_three_attempts(kit: Kit) {
     }
 }
 
-async fn what_does_not_pass_is_told_at_once(kit: Kit) {
-    let (server, asked) = refusing("OOM command not allowed when used memory > 'maxmemory'.");
+async fn permanent_refusal_fails_fast(kit: Kit) {
+    let (server, attempts) = refusing("OOM command not allowed when used memory > 'maxmemory'.");
     let client = kit.connect(settings(server.port()).build().unwrap()).await.unwrap();
     let error =
         client.retry(|mut redis| async move { redis.incr::<_, _, i64>("n", 1).await }).await.unwrap_err();
-    assert_eq!((error.code(), asked.load(Ordering::SeqCst)), (Some("OOM"), 1));
+    assert_eq!((error.code(), attempts.load(Ordering::SeqCst)), (Some("OOM"), 1));
     let mut pipeline = redis::pipe();
     pipeline.incr("n", 1).cmd("NOSUCH");
-    let (server, asked) = refusing("ERR unknown command");
+    let (server, attempts) = refusing("ERR unknown command");
     let client = kit.connect(settings(server.port()).build().unwrap()).await.unwrap();
     pipeline.exec_async(&mut client.connection()).await.unwrap_err();
-    assert_eq!(asked.load(Ordering::SeqCst), 2, "each command once");
+    assert_eq!(attempts.load(Ordering::SeqCst), 2, "each command once");
 }
 
-async fn the_wait_keeps_to_failover_wait_and_to_the_callers_deadline(kit: Kit) {
+async fn refusal_wait_respects_deadlines(kit: Kit) {
     let (server, _) = refusing("READONLY You can't write against a read only replica.");
-    let patient = settings(server.port()).failover_wait(Duration::from_secs(3600)).build().unwrap();
-    let client = kit.connect(patient).await.unwrap();
-    let mut hurried = client.connection().with_timeout(Duration::from_millis(300));
-    let error = kit.within("the deadline ends it", hurried.incr::<_, _, i64>("n", 1)).await.unwrap_err();
+    let long_wait = settings(server.port()).failover_wait(Duration::from_secs(3600)).build().unwrap();
+    let client = kit.connect(long_wait).await.unwrap();
+    let mut with_deadline = client.connection().with_timeout(Duration::from_millis(300));
+    let error =
+        kit.within("the deadline ends it", with_deadline.incr::<_, _, i64>("n", 1)).await.unwrap_err();
     assert_eq!((error.code(), error.outcome()), (Some("READONLY"), Outcome::NotApplied));
-    let client = kit.connect(brief(&server).build().unwrap()).await.unwrap();
+    let client = kit.connect(short_wait_settings(&server).build().unwrap()).await.unwrap();
     let waiting = kit.within("failover_wait ends it", async {
         client.connection().incr::<_, _, i64>("n", 1).await.unwrap_err()
     });
@@ -221,17 +226,17 @@ async fn the_wait_keeps_to_failover_wait_and_to_the_callers_deadline(kit: Kit) {
     assert!(error.is_read_only() && error.outcome() == Outcome::NotApplied, "{error}");
 }
 
-async fn a_health_check_tells_of_a_refusal_at_once(kit: Kit) {
+async fn health_check_reports_refusal_immediately(kit: Kit) {
     let server = Server::builder().config("replica-serve-stale-data no").start().unwrap();
     let client = kit.client_of(&server).await;
     server.query(&["REPLICAOF", "127.0.0.1", "1"]).unwrap();
-    let health = kit.within("it answers", client.health_check()).await;
+    let health = kit.within("the health check ends", client.health_check()).await;
     let error = health.error.unwrap();
     assert!(error.to_string().contains("MasterDown"), "{error}");
     assert!(!error.is_timeout(), "{error}");
 }
 
-async fn an_attempt_without_a_reply_is_not_forgotten_over_a_later_refusal(kit: Kit) {
+async fn lost_reply_outcome_survives_later_refusal(kit: Kit) {
     for line in ["OOM command not allowed when used memory > 'maxmemory'.", "READONLY You can't write"] {
         let (mut first, answer) = (true, format!("-{line}\r\n"));
         let server = ScriptedServer::start(move |_, _: &[String]| match std::mem::take(&mut first) {
@@ -239,18 +244,18 @@ async fn an_attempt_without_a_reply_is_not_forgotten_over_a_later_refusal(kit: K
             false => answer.as_str().into(),
         });
         let server = server.unwrap();
-        let client = kit.connect(brief(&server).build().unwrap()).await.unwrap();
+        let client = kit.connect(short_wait_settings(&server).build().unwrap()).await.unwrap();
         let error = client.connection().set::<_, _, ()>("key", 1).await.unwrap_err();
         assert_eq!(error.outcome(), Outcome::MaybeApplied, "{error}");
         assert!(error.to_string().contains(line.split_once(' ').unwrap().1), "{error}");
     }
 }
 
-/// A connection to a server that gives these answers and then closes it for good.
-async fn with_a_last_answer(kit: &Kit, answers: &[&'static str]) -> (ScriptedServer, Proxy, Connection) {
-    let mut left: Vec<_> = answers.iter().rev().copied().collect();
-    let server = ScriptedServer::start(move |_, _: &[String]| match left.pop() {
-        Some(answer) if left.is_empty() => Answer::Close(answer.into()),
+/// Returns a connection to a server that sends these answers and then goes away for good.
+async fn connection_closed_after(kit: &Kit, answers: &[&'static str]) -> (ScriptedServer, Proxy, Connection) {
+    let mut remaining: Vec<_> = answers.iter().rev().copied().collect();
+    let server = ScriptedServer::start(move |_, _: &[String]| match remaining.pop() {
+        Some(answer) if remaining.is_empty() => Answer::Close(answer.into()),
         Some(answer) => answer.into(),
         None => Answer::Silence,
     });
@@ -262,16 +267,16 @@ async fn with_a_last_answer(kit: &Kit, answers: &[&'static str]) -> (ScriptedSer
     (server, proxy, client.connection())
 }
 
-async fn a_refusal_is_told_also_when_the_server_is_gone_by_then(kit: Kit) {
+async fn refusal_returned_after_server_gone(kit: Kit) {
     let refusal = "-NOREPLICAS Not enough good replicas to write.\r\n";
-    let (_server, _proxy, mut redis) = with_a_last_answer(&kit, &[refusal]).await;
+    let (_server, _proxy, mut redis) = connection_closed_after(&kit, &[refusal]).await;
     let error = redis.incr::<_, _, i64>("n", 1).await.unwrap_err();
     assert_eq!((error.code(), error.outcome()), (Some("NOREPLICAS"), Outcome::NotApplied), "{error}");
 }
 
-async fn what_has_run_of_a_pipeline_is_not_forgotten_over_later_attempts(kit: Kit) {
+async fn partial_pipeline_outcome_survives_later_attempts(kit: Kit) {
     let refusal = "-READONLY You can't write against a read only replica.\r\n";
-    let (_server, _proxy, mut redis) = with_a_last_answer(&kit, &["+OK\r\n", refusal]).await;
+    let (_server, _proxy, mut redis) = connection_closed_after(&kit, &["+OK\r\n", refusal]).await;
     let mut pipeline = redis::pipe();
     pipeline.set("a", 1).set("b", 2);
     let error = pipeline.exec_async(&mut redis).await.unwrap_err();
@@ -285,7 +290,7 @@ async fn load_function(client: &Client) -> RedisResult<()> {
     redis::cmd("FUNCTION").arg("LOAD").arg(library).exec_async(&mut client.connection()).await
 }
 
-/// Runs a call of every kind that writes, each in a task of its own. All of them count.
+/// Runs every kind of writing call in a task of its own. All of them increment a counter.
 fn calls_of_every_kind(kit: &Kit, client: &Client) -> Vec<super::kit::Spawned<RedisResult<()>>> {
     let run = |call: &'static str| {
         let mut redis = client.connection();
@@ -306,12 +311,12 @@ fn calls_of_every_kind(kit: &Kit, client: &Client) -> Vec<super::kit::Spawned<Re
     ["command", "pipeline", "transaction", "script", "script with flags", "function"].map(run).into()
 }
 
-async fn a_demoted_server_is_waited_for_by_calls_of_every_kind(kit: Kit) {
+async fn all_calls_wait_for_demoted_server(kit: Kit) {
     let server = Server::start().unwrap();
     let client =
         kit.connect(settings(server.port()).failover_wait(super::kit::BOUND).build().unwrap()).await.unwrap();
     load_function(&client).await.unwrap();
-    // Of a master out of reach it takes nothing.
+    // The master is unreachable, so the server copies no data from it.
     server.query(&["REPLICAOF", "127.0.0.1", "1"]).unwrap();
     let waiting = calls_of_every_kind(&kit, &client);
     let rejected = || {
@@ -320,13 +325,13 @@ async fn a_demoted_server_is_waited_for_by_calls_of_every_kind(kit: Kit) {
             stats.text().unwrap().lines().find_map(|line| line.strip_prefix("errorstat_READONLY:count="));
         line.map_or(0, |count| count.trim().parse::<u64>().unwrap())
     };
-    kit.until("each is refused more often than a policy repeats it", || rejected() > 60).await;
+    kit.until("each call was refused more often than the retry limit", || rejected() > 60).await;
     server.query(&["REPLICAOF", "NO", "ONE"]).unwrap();
     kit.all(waiting).await.into_iter().for_each(|done| done.unwrap());
     assert_eq!(client.connection().get::<_, i64>("n").await.unwrap(), 6);
 }
 
-async fn a_server_without_enough_replicas_is_waited_for(kit: Kit) {
+async fn all_calls_wait_for_enough_replicas(kit: Kit) {
     let server = Server::start().unwrap();
     let client =
         kit.connect(settings(server.port()).failover_wait(super::kit::BOUND).build().unwrap()).await.unwrap();
@@ -341,14 +346,14 @@ async fn a_server_without_enough_replicas_is_waited_for(kit: Kit) {
             stats.text().unwrap().lines().find_map(|line| line.strip_prefix("errorstat_NOREPLICAS:count="));
         line.map_or(0, |count| count.trim().parse::<u64>().unwrap())
     };
-    kit.until("each is refused more often than a policy repeats it", || rejected() > 60).await;
-    assert_eq!(super::kit::connections(&server), 2, "the server is not doubted");
+    kit.until("each call was refused more often than the retry limit", || rejected() > 60).await;
+    assert_eq!(super::kit::connections(&server), 2, "the client keeps its connections");
     server.query(&["CONFIG", "SET", "min-replicas-to-write", "0"]).unwrap();
     kit.all(waiting).await.into_iter().for_each(|done| done.unwrap());
     assert_eq!(client.connection().get::<_, i64>("n").await.unwrap(), 7);
 }
 
-async fn a_function_is_refused_before_it_runs(kit: Kit) {
+async fn function_refused_before_run(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     let mut redis = client.connection();
@@ -366,7 +371,7 @@ async fn a_function_is_refused_before_it_runs(kit: Kit) {
     assert_eq!(redis.get::<_, i64>("n").await.unwrap(), 1);
 }
 
-/// A server that is master, and its replica.
+/// Starts a master and its replica.
 fn pair() -> (Server, Server) {
     let master = Server::start().unwrap();
     let replica = Server::builder().replica_of(&master).start().unwrap();
@@ -378,11 +383,11 @@ fn pop(kit: &Kit, client: &Client) -> super::kit::Spawned<RedisResult<(String, S
     kit.spawn(async move { redis.blpop("queue", 0.0).await })
 }
 
-fn says(server: &Server, role: &str) -> bool {
+fn has_role(server: &Server, role: &str) -> bool {
     server.query(&["ROLE"]).unwrap().items()[0].text() == Some(role)
 }
 
-async fn a_blocking_call_goes_on_after_the_master_was_demoted(kit: Kit) {
+async fn blocking_call_survives_demotion(kit: Kit) {
     let (server, other) = (Server::start().unwrap(), Server::start().unwrap());
     let client = kit.client_of(&server).await;
     let popping = pop(&kit, &client);
@@ -403,7 +408,7 @@ fn rejected_pops(server: &Server) -> u64 {
     count.unwrap_or(0)
 }
 
-async fn a_blocking_call_goes_on_after_a_failover_by_hand(kit: Kit) {
+async fn blocking_call_survives_manual_failover(kit: Kit) {
     let (server, replica) = pair();
     let client =
         kit.connect(settings(server.port()).failover_wait(super::kit::BOUND).build().unwrap()).await.unwrap();
@@ -413,18 +418,18 @@ async fn a_blocking_call_goes_on_after_a_failover_by_hand(kit: Kit) {
         let info = replica.query(&["INFO", "replication"]).unwrap();
         info.field("master_link_status") == Some("up")
     };
-    kit.until("the replica follows", || synced(&replica)).await;
+    kit.until("the replica is synchronized", || synced(&replica)).await;
     server.query(&["FAILOVER"]).unwrap();
-    kit.until("it has changed places", || says(&replica, "master") && says(&server, "slave")).await;
-    kit.until("the old master follows", || synced(&server)).await;
+    kit.until("the roles are swapped", || has_role(&replica, "master") && has_role(&server, "slave")).await;
+    kit.until("the old master is synchronized", || synced(&server)).await;
     replica.query(&["FAILOVER"]).unwrap();
-    kit.until("it has changed places again", || says(&server, "master")).await;
+    kit.until("the roles are swapped back", || has_role(&server, "master")).await;
     kit.until("BLPOP waits again", || blocked_clients(&server) == 1).await;
     server.query(&["RPUSH", "queue", "job"]).unwrap();
     assert_eq!(popping.end().await.unwrap().1, "job");
 }
 
-async fn a_blocking_call_that_was_unblocked_by_hand_is_told_so(kit: Kit) {
+async fn blocking_call_unblocked_by_operator_fails(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     let popping = pop(&kit, &client);
@@ -438,7 +443,7 @@ async fn a_blocking_call_that_was_unblocked_by_hand_is_told_so(kit: Kit) {
     assert_eq!(calls(&server, "blpop"), 1);
 }
 
-async fn what_a_transaction_has_run_into_is_told_of_each_command(kit: Kit) {
+async fn transaction_error_lists_each_command(kit: Kit) {
     let server = Server::start().unwrap();
     let mut redis = kit.client_of(&server).await.connection();
     let script = "redis.call('INCR', KEYS[1]) return redis.error_reply('ERR limit reached')";
@@ -446,7 +451,7 @@ async fn what_a_transaction_has_run_into_is_told_of_each_command(kit: Kit) {
     transaction.atomic().set("text", "a").incr("text", 1).cmd("EVAL").arg(script).arg(1).arg("n");
     let error = transaction.exec_async(&mut redis).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Server(ServerErrorKind::ResponseError));
-    assert_eq!(error.outcome(), Outcome::Ran, "the rest of it has run: {error}");
+    assert_eq!(error.outcome(), Outcome::Ran, "the rest of the transaction ran: {error}");
     let each: Vec<RedisResult<Value>> = transaction.ignore_errors().query_async(&mut redis).await.unwrap();
     let outcomes = each.into_iter().map(|each| each.err().map(|error| error.outcome()));
     assert_eq!(outcomes.collect::<Vec<_>>(), [None, Some(Outcome::NotApplied), Some(Outcome::Ran)]);

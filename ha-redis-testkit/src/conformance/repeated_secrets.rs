@@ -1,4 +1,4 @@
-//! Peers that know a password, and write it where addresses and other words of theirs are printed.
+//! Tests peers that know a password and repeat it in addresses and other text that the client prints.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -14,21 +14,21 @@ use super::watch::{found, watch};
 use crate::{Answer, ScriptedServer, Server};
 
 tests![
-    password_as_host_of_a_master_is_no_address,
-    password_as_host_in_events_of_a_sentinel_is_no_address,
-    password_in_place_of_a_sentinels_answer_is_in_no_log,
-    password_as_host_of_a_replica_is_no_address,
-    password_in_place_of_a_reply_is_in_no_log,
-    password_as_name_of_a_certificate_is_in_no_log,
-    host_that_the_configuration_names_may_be_a_password,
+    password_as_master_host_rejected,
+    password_as_host_in_sentinel_event_rejected,
+    password_in_sentinel_reply_not_logged,
+    password_as_replica_host_rejected,
+    password_in_reply_not_logged,
+    password_in_certificate_name_not_logged,
+    configured_host_may_equal_password,
 ];
 
-fn assert_not_in(password: &str, said: impl Debug) {
-    let said = format!("{said:?}");
-    assert!(!said.contains(password), "{said}");
+fn assert_not_in(password: &str, text: impl Debug) {
+    let text = format!("{text:?}");
+    assert!(!text.contains(password), "{text}");
 }
 
-/// Fails if the password stands in anything that the client tells.
+/// Fails if any output of the client contains the password.
 async fn assert_nowhere(client: &Client, password: &str) {
     let mut events = client.events();
     assert_not_in(password, client.topology().await.map(|topology| format!("{topology} {topology:?}")));
@@ -45,12 +45,12 @@ fn short(settings: RedisConfigBuilder) -> RedisConfigBuilder {
     settings.failover_wait(short).socket_timeout(short).retry_attempts(0)
 }
 
-async fn password_as_host_of_a_master_is_no_address(kit: Kit) {
+async fn password_as_master_host_rejected(kit: Kit) {
     const PASSWORD: &str = "master-hunter2";
     watch(PASSWORD);
     let sentinels = Sentinels::naming(&Server::start().unwrap(), 3);
     for host in [PASSWORD, "x.MASTER-hunter2.example"] {
-        sentinels.change_all(|says| host.clone_into(&mut says.host));
+        sentinels.change_all(|replies| host.clone_into(&mut replies.host));
         for settings in
             [sentinels.settings().password(PASSWORD), sentinels.settings().sentinel_password(PASSWORD)]
         {
@@ -64,13 +64,13 @@ async fn password_as_host_of_a_master_is_no_address(kit: Kit) {
     }
 }
 
-async fn password_as_host_in_events_of_a_sentinel_is_no_address(kit: Kit) {
+async fn password_as_host_in_sentinel_event_rejected(kit: Kit) {
     const PASSWORD: &str = "events-hunter2";
     watch(PASSWORD);
     let master = Server::start().unwrap();
     let sentinels = Sentinels::naming(&master, 3);
     let (port, other) = (master.port(), PASSWORD);
-    sentinels.change(0, |says| {
+    sentinels.change(0, |replies| {
         let replica = format!("slave {other}:1 {other} 1 @ mymaster 127.0.0.1 {port}");
         let published = [
             ("+switch-master", format!("mymaster 127.0.0.1 {port} {other} 1")),
@@ -79,22 +79,22 @@ async fn password_as_host_in_events_of_a_sentinel_is_no_address(kit: Kit) {
             ("+slave", replica),
             ("+sentinel", format!("sentinel {other} {other} 1 @ mymaster 127.0.0.1 {port}")),
         ];
-        says.publishes = published.map(|(channel, text)| (channel.to_owned(), text)).to_vec();
+        replies.publishes = published.map(|(channel, text)| (channel.to_owned(), text)).to_vec();
     });
     let settings = short(sentinels.settings()).sentinel_password(PASSWORD);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
-    let asked = sentinels.accepted(0);
-    kit.until("it is subscribed to again", || sentinels.accepted(0) > asked + 1).await;
+    let queries = sentinels.accepted(0);
+    kit.until("the client has subscribed again", || sentinels.accepted(0) > queries + 1).await;
     assert_nowhere(&client, PASSWORD).await;
 }
 
-async fn password_in_place_of_a_sentinels_answer_is_in_no_log(kit: Kit) {
+async fn password_in_sentinel_reply_not_logged(kit: Kit) {
     const PASSWORD: &str = "answer-hunter2";
     watch(PASSWORD);
     for garbage in ["answer-hunter2 is no RESP\r\n", "-answer-hunter2 is it\r\n", "*1\r\nanswer-hunter2\r\n"]
     {
-        let asked = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::clone(&asked);
+        let queries = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&queries);
         let sentinel = ScriptedServer::start(move |_, _: &[String]| {
             counter.fetch_add(1, Ordering::Relaxed);
             Answer::from(garbage)
@@ -104,21 +104,21 @@ async fn password_in_place_of_a_sentinels_answer_is_in_no_log(kit: Kit) {
         let settings = ha_redis_core::RedisConfig::builder().use_sentinel(true).sentinel_hosts(hosts);
         let client = kit.client(short(settings).sentinel_password(PASSWORD).build().unwrap());
         let error = client.initialize().await.unwrap_err();
-        assert!(asked.load(Ordering::Relaxed) > 0 && error.to_string().contains("***"), "{error}");
+        assert!(queries.load(Ordering::Relaxed) > 0 && error.to_string().contains("***"), "{error}");
         assert_not_in(PASSWORD, format!("{error} {error:?}"));
         assert_nowhere(&client, PASSWORD).await;
     }
 }
 
-async fn password_as_host_of_a_replica_is_no_address(kit: Kit) {
+async fn password_as_replica_host_rejected(kit: Kit) {
     const PASSWORD: &str = "replica-hunter2";
     watch(PASSWORD);
     let info = format!(
         "role:master\r\nmaster_replid:a\r\nmaster_repl_offset:0\r\n\
          slave0:ip={PASSWORD},port=1,state=online,offset=0,lag=0\r\n"
     );
-    let asked = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&asked);
+    let queries = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&queries);
     let server = ScriptedServer::start_bare(move |_, command: &[String]| match command[0].as_str() {
         "INFO" => {
             counter.fetch_add(1, Ordering::Relaxed);
@@ -138,13 +138,13 @@ async fn password_as_host_of_a_replica_is_no_address(kit: Kit) {
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     let mut reads = client.replica_connection();
     assert_eq!(reads.get::<_, String>("key").await.unwrap(), "value");
-    kit.until("it is asked twice", || asked.load(Ordering::Relaxed) > 1).await;
+    kit.until("the client has queried twice", || queries.load(Ordering::Relaxed) > 1).await;
     assert!(client.topology().await.unwrap().replicas.is_empty());
     assert_nowhere(&client, PASSWORD).await;
 }
 
-/// What is no answer to a call ends the connection, and all hear of it.
-async fn password_in_place_of_a_reply_is_in_no_log(kit: Kit) {
+/// An invalid reply ends the connection, and every call on it gets the error.
+async fn password_in_reply_not_logged(kit: Kit) {
     const PASSWORD: &str = "reply-hunter2";
     watch(PASSWORD);
     for garbage in [
@@ -163,16 +163,16 @@ async fn password_in_place_of_a_reply_is_in_no_log(kit: Kit) {
             kit.connect(short(settings(server.port())).password(PASSWORD).build().unwrap()).await.unwrap();
         let mut events = client.events();
         let error = client.connection().get::<_, Option<i64>>("key").await.unwrap_err();
-        // An error reply is told as the server says it.
+        // Error replies are returned unchanged.
         if !garbage.starts_with('-') {
             assert_not_in(PASSWORD, format!("{error} {error:?}"));
             assert!(error.to_string().contains("***"), "{error}");
         }
-        // Nobody waits for the answer to the second one, which has come before that to the third.
+        // Nobody waits for the second reply, which arrives before the third.
         let sub = client.pubsub().await.unwrap();
         let (sink, stream) = sub.split();
-        let told = sink.subscribe("news").await.map_err(|error| error.to_string());
-        assert!(!told.is_err_and(|error| error.contains(PASSWORD) && !garbage.starts_with('-')));
+        let result = sink.subscribe("news").await.map_err(|error| error.to_string());
+        assert!(!result.is_err_and(|error| error.contains(PASSWORD) && !garbage.starts_with('-')));
         drop(futures_lite::future::poll_once(sink.subscribe("more")).await);
         let _ = sink.subscribe("last").await;
         drop(stream);
@@ -185,7 +185,7 @@ async fn password_in_place_of_a_reply_is_in_no_log(kit: Kit) {
     }
 }
 
-async fn password_as_name_of_a_certificate_is_in_no_log(kit: Kit) {
+async fn password_in_certificate_name_not_logged(kit: Kit) {
     const PASSWORD: &str = "certificate-hunter2";
     watch(PASSWORD);
     let certificate =
@@ -199,11 +199,11 @@ async fn password_as_name_of_a_certificate_is_in_no_log(kit: Kit) {
     assert_nowhere(&client, PASSWORD).await;
 }
 
-/// A weak password is no reason to be without a server.
-async fn host_that_the_configuration_names_may_be_a_password(kit: Kit) {
+/// A weak password must not make the configured server unusable.
+async fn configured_host_may_equal_password(kit: Kit) {
     let master = Server::start().unwrap();
     let sentinels = Sentinels::naming(&master, 3);
-    sentinels.change_all(|says| "localhost".clone_into(&mut says.host));
+    sentinels.change_all(|replies| "localhost".clone_into(&mut replies.host));
     let hosts = (0..3).map(|number| ("localhost", sentinels.port(number)));
     let settings = sentinels.settings().sentinel_hosts(hosts).sentinel_password("localhost");
     let client = kit.connect(settings.build().unwrap()).await.unwrap();

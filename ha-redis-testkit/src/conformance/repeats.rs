@@ -1,5 +1,5 @@
-//! What means something else the second time is not sent a second time, and a scan does not go on where its cursor
-//! means something else.
+//! Tests that commands whose meaning changes on a second run are not retried, and that a scan ends where its cursor
+//! is no longer valid.
 
 use std::collections::HashSet;
 
@@ -10,16 +10,16 @@ use ha_redis_core::{Connection, Outcome, RedisErrorExt};
 use redis::{AsyncCommands, RedisError, RedisResult, Value};
 
 tests![
-    a_read_of_what_comes_from_now_on_is_not_repeated,
-    a_read_of_what_comes_from_now_on_that_is_unblocked_is_not_repeated,
-    what_others_may_have_changed_meanwhile_is_not_repeated,
-    a_scan_does_not_go_on_in_another_process,
-    a_scan_does_not_go_on_at_another_master,
-    a_scan_goes_on_in_the_same_process,
-    a_scan_needs_no_permission_but_its_own,
+    read_of_new_entries_not_retried,
+    unblocked_read_of_new_entries_not_retried,
+    conditional_write_not_retried,
+    scan_ends_when_process_changes,
+    scan_ends_when_master_changes,
+    scan_continues_in_same_process,
+    scan_needs_only_scan_permission,
 ];
 
-async fn a_read_of_what_comes_from_now_on_is_not_repeated(kit: Kit) {
+async fn read_of_new_entries_not_retried(kit: Kit) {
     let server = Server::start().unwrap();
     let proxy = Proxy::before(&server).unwrap();
     let client = kit.connect(config(&proxy.url())).await.unwrap();
@@ -32,11 +32,11 @@ async fn a_read_of_what_comes_from_now_on_is_not_repeated(kit: Kit) {
     kit.until("XREAD waits", || blocked_clients(&server) == 1).await;
     proxy.cut(Cut::Reset);
     let ended: RedisResult<Value> = kit.within("XREAD ends", reading.end()).await;
-    assert_eq!(ended.unwrap_err().outcome(), Outcome::MaybeApplied, "what comes meanwhile would be skipped");
+    assert_eq!(ended.unwrap_err().outcome(), Outcome::MaybeApplied, "a retry would skip new entries");
     assert_eq!(calls(&server, "xread"), 1);
 }
 
-async fn a_read_of_what_comes_from_now_on_that_is_unblocked_is_not_repeated(kit: Kit) {
+async fn unblocked_read_of_new_entries_not_retried(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     for (from, goes_on) in [("0", true), ("$", false)] {
@@ -48,7 +48,7 @@ async fn a_read_of_what_comes_from_now_on_that_is_unblocked_is_not_repeated(kit:
             async move { read.query_async::<Value>(&mut redis).await }
         });
         kit.until("XREAD waits", || blocked_clients(&server) == 1).await;
-        // It becomes a replica, of a master out of reach, and unblocks who waits.
+        // The server becomes a replica of an unreachable master, which unblocks waiting clients.
         server.query(&["REPLICAOF", "127.0.0.1", "1"]).unwrap();
         if goes_on {
             server.query(&["REPLICAOF", "NO", "ONE"]).unwrap();
@@ -63,7 +63,7 @@ async fn a_read_of_what_comes_from_now_on_that_is_unblocked_is_not_repeated(kit:
     }
 }
 
-async fn what_others_may_have_changed_meanwhile_is_not_repeated(kit: Kit) {
+async fn conditional_write_not_retried(kit: Kit) {
     let server = Server::start().unwrap();
     let proxy = Proxy::before(&server).unwrap();
     let mut redis = kit.connect(config(&proxy.url())).await.unwrap().connection();
@@ -81,10 +81,10 @@ async fn what_others_may_have_changed_meanwhile_is_not_repeated(kit: Kit) {
         "CLIENT PAUSE 1",
     ] {
         redis.set::<_, _, ()>("key", "value").await.unwrap();
-        let mut words = command.split(' ');
-        let name = words.next().unwrap();
+        let mut args = command.split(' ');
+        let name = args.next().unwrap();
         let mut cmd = redis::cmd(name);
-        words.for_each(|word| _ = cmd.arg(word));
+        args.for_each(|arg| _ = cmd.arg(arg));
         let cuts = proxy.cuts();
         proxy.cut_after(Direction::ToClient, 0, Cut::Reset);
         let ended = cmd.exec_async(&mut redis).await;
@@ -105,9 +105,9 @@ async fn fill(redis: &mut Connection) {
 }
 
 async fn step(redis: &mut Connection, command: &str, cursor: u64) -> RedisResult<(u64, Vec<String>)> {
-    let mut words = command.split(' ');
-    let mut step = redis::cmd(words.next().unwrap());
-    words.for_each(|word| _ = step.arg(word));
+    let mut args = command.split(' ');
+    let mut step = redis::cmd(args.next().unwrap());
+    args.for_each(|arg| _ = step.arg(arg));
     step.arg(cursor).arg("COUNT").arg(20).query_async(redis).await
 }
 
@@ -117,13 +117,13 @@ fn assert_cursor_lost(error: &RedisError) {
     assert!(error.to_string().contains("begin again with cursor 0"), "{error}");
 }
 
-/// A scan from its beginning finds all.
-async fn assert_all_are_found(redis: &mut Connection) {
+/// Asserts that a new scan finds all keys.
+async fn assert_scan_complete(redis: &mut Connection) {
     let keys = redis.scan_match::<_, String>("key:*").await.unwrap();
     assert_eq!(keys.map(Result::unwrap).collect::<HashSet<_>>().await.len(), KEYS);
 }
 
-async fn a_scan_does_not_go_on_in_another_process(kit: Kit) {
+async fn scan_ends_when_process_changes(kit: Kit) {
     let server = Server::builder().appendonly().start().unwrap();
     let client = kit.client_of(&server).await;
     let mut redis = client.connection();
@@ -150,15 +150,15 @@ async fn a_scan_does_not_go_on_in_another_process(kit: Kit) {
         match iterated.next_item().await {
             Some(Ok(_)) => {}
             Some(Err(error)) => break error,
-            None => panic!("the scan has ended as if it had found all"),
+            None => panic!("the scan ended early without an error"),
         }
     };
     assert_cursor_lost(&lost);
     assert_eq!(calls(&server, "scan"), scans, "no step was sent");
-    assert_all_are_found(&mut redis).await;
+    assert_scan_complete(&mut redis).await;
 }
 
-async fn a_scan_does_not_go_on_at_another_master(kit: Kit) {
+async fn scan_ends_when_master_changes(kit: Kit) {
     let topology = Topology::start().unwrap();
     let client = kit.client_of_topology(&topology).await;
     let mut redis = client.connection();
@@ -168,10 +168,10 @@ async fn a_scan_does_not_go_on_at_another_master(kit: Kit) {
     let old = topology.kill_master().unwrap();
     topology.wait_for_new_master(old).unwrap();
     assert_cursor_lost(&step(&mut redis, "SCAN", cursor).await.unwrap_err());
-    assert_all_are_found(&mut redis).await;
+    assert_scan_complete(&mut redis).await;
 }
 
-async fn a_scan_goes_on_in_the_same_process(kit: Kit) {
+async fn scan_continues_in_same_process(kit: Kit) {
     let server = Server::start().unwrap();
     let proxy = Proxy::before(&server).unwrap();
     let client = kit.connect(settings(proxy.port()).shared_connections(2).build().unwrap()).await.unwrap();
@@ -180,7 +180,8 @@ async fn a_scan_goes_on_in_the_same_process(kit: Kit) {
     let (mut cursor, mut keys) = step(&mut redis, "SCAN", 0).await.unwrap();
     let mut steps = 0;
     while cursor != 0 {
-        // Over other connections, after lost replies, and through handles that may use the other shared connection.
+        // The scan continues over other connections, after lost replies, and through handles that may use the other
+        // shared connection.
         match steps {
             0 | 3 => proxy.cut(Cut::Reset),
             1 | 4 => proxy.cut_after(Direction::ToClient, 0, Cut::Reset),
@@ -193,20 +194,20 @@ async fn a_scan_goes_on_in_the_same_process(kit: Kit) {
     }
     let found = keys.into_iter().filter(|key| key.starts_with("key:")).collect::<HashSet<_>>();
     assert_eq!(found.len(), KEYS);
-    assert!(steps > 20 && proxy.cuts() >= 4, "{steps} steps and {} cuts", proxy.cuts());
+    assert!(steps > 20 && proxy.cuts() >= 4, "only {steps} steps and {} cuts", proxy.cuts());
 }
 
-async fn a_scan_needs_no_permission_but_its_own(kit: Kit) {
+async fn scan_needs_only_scan_permission(kit: Kit) {
     let server = Server::builder().user("app", "on >pw ~* -@all +scan +mset").start().unwrap();
     let proxy = Proxy::before(&server).unwrap();
     let settings = settings(proxy.port()).username("app").password("pw");
     let mut redis = kit.connect(settings.build().unwrap()).await.unwrap().connection();
     let keys = (0..KEYS).map(|number| (format!("key:{number}"), number)).collect::<Vec<_>>();
     redis.mset::<_, _, ()>(&keys).await.unwrap();
-    assert_all_are_found(&mut redis).await;
+    assert_scan_complete(&mut redis).await;
     let (cursor, _) = step(&mut redis, "SCAN", 0).await.unwrap();
     let (cursor, _) = step(&mut redis, "SCAN", cursor).await.unwrap();
     proxy.cut(Cut::Reset);
     assert_cursor_lost(&step(&mut redis, "SCAN", cursor).await.unwrap_err());
-    assert_all_are_found(&mut redis).await;
+    assert_scan_complete(&mut redis).await;
 }

@@ -1,4 +1,5 @@
-//! Reads from replicas of a server that is reached directly, behind proxies where the network is to fail.
+//! Tests reads from replicas of a directly configured server. Proxies stand in front of servers whose network
+//! fails.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -14,25 +15,26 @@ use super::kit::{BOUND, Kit, calls, config, connections};
 use crate::{Cut, Direction, Proxy, Server};
 
 tests![
-    reads_are_spread_over_the_replicas_from_the_first_on,
-    random_reads_go_to_both,
-    the_fastest_replica_is_read_from,
-    preferred_replicas_are_read_from_while_one_is_healthy,
-    a_choice_of_ones_own,
-    a_killed_replica_is_not_noticed,
-    a_hanging_replica_costs_one_timeout_and_is_left,
-    a_replica_that_lost_its_master_is_not_read_from,
-    a_replica_that_lags_is_not_read_from,
-    without_replicas_the_master_stands_in_unless_that_is_turned_off,
-    without_the_right_to_ask_the_master_stands_in_at_once,
-    slow_replicas_are_read_from_as_long_as_they_answer,
-    busy_replicas_are_read_from,
-    what_may_write_is_refused_before_it_is_sent,
-    a_scan_stays_with_one_replica,
-    a_scan_does_not_go_on_at_another_server,
+    reads_spread_over_replicas,
+    random_reads_use_both_replicas,
+    fastest_replica_preferred,
+    preferred_replicas_used_while_healthy,
+    custom_replica_selection,
+    killed_replica_fails_no_read,
+    hung_replica_costs_one_timeout,
+    replica_without_master_not_used,
+    lagging_replica_not_used,
+    master_fallback_without_replicas,
+    master_fallback_without_info_permission,
+    slow_replicas_used,
+    busy_replicas_used,
+    writes_refused_before_send,
+    scan_stays_on_one_replica,
+    scan_ends_when_replica_changes,
 ];
 
-/// A master with two replicas, each behind a proxy for its clients and with one before its master.
+/// A master with two replicas. Each server is behind a proxy for clients, and each replica has a proxy in front of
+/// its master.
 struct Servers {
     kit: Kit,
     master: Server,
@@ -42,7 +44,7 @@ struct Servers {
 }
 
 impl Servers {
-    /// The master has `key`, and the replicas have it from there.
+    /// Starts the servers, with `key` replicated from the master.
     fn start(kit: &Kit) -> Self {
         let master = Server::start().unwrap();
         let to_master = [(); 2].map(|()| Proxy::before(&master).unwrap());
@@ -55,7 +57,7 @@ impl Servers {
             replica.query(&["CONFIG", "SET", "replica-announce-port", &proxy.port().to_string()]).unwrap();
         }
         let servers = Self { kit: kit.clone(), master, replicas, to_replicas, to_master };
-        // They come back under their new names.
+        // The replicas reconnect under their new names.
         servers.to_master.iter().for_each(|proxy| proxy.cut(Cut::Close));
         servers.master.query(&["SET", "key", "value"]).unwrap();
         servers.wait_until_replicated();
@@ -72,7 +74,7 @@ impl Servers {
             listed && self.replicas.iter().all(has)
         };
         while !replicated() {
-            assert!(start.elapsed() < BOUND, "the replicas follow the master");
+            assert!(start.elapsed() < BOUND, "the replicas did not synchronize");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -87,7 +89,7 @@ impl Servers {
     }
 }
 
-/// Reads until the last 20 reads were answered by the servers of these indices alone, each of them: 0 is the master.
+/// Reads until the last 20 reads were answered by exactly the servers with these indices. Index 0 is the master.
 async fn until_read_from(servers: &Servers, redis: &mut Connection, expected: &[usize]) {
     let start = Instant::now();
     loop {
@@ -98,7 +100,7 @@ async fn until_read_from(servers: &Servers, redis: &mut Connection, expected: &[
         if read_from == expected {
             return;
         }
-        assert!(start.elapsed() < BOUND, "{read_from:?} were read from in place of {expected:?}");
+        assert!(start.elapsed() < BOUND, "{read_from:?} answered reads, expected {expected:?}");
         servers.kit.sleep(Duration::from_millis(20)).await;
     }
 }
@@ -109,14 +111,14 @@ async fn read(redis: &mut Connection, times: usize) {
     }
 }
 
-async fn reads_are_spread_over_the_replicas_from_the_first_on(kit: Kit) {
+async fn reads_spread_over_replicas(kit: Kit) {
     let servers = Servers::start(&kit);
     let client = servers.client(|settings| settings).await;
-    assert_eq!(servers.replicas.each_ref().map(connections), [0, 0], "nobody has asked for them yet");
+    assert_eq!(servers.replicas.each_ref().map(connections), [0, 0], "no read from replicas yet");
     let mut redis = client.replica_connection();
     read(&mut redis, 100).await;
     until_read_from(&servers, &mut redis, &[1, 2]).await;
-    assert_eq!(servers.gets()[0], 0, "none goes to the master");
+    assert_eq!(servers.gets()[0], 0, "no read goes to the master");
     assert_eq!(servers.replicas.each_ref().map(connections), [1, 1], "one connection each");
     let replicas = client.topology().await.unwrap().replicas;
     assert!(
@@ -124,18 +126,19 @@ async fn reads_are_spread_over_the_replicas_from_the_first_on(kit: Kit) {
         "{replicas:?}"
     );
     client.close().await;
-    kit.until("close() ends them", || servers.replicas.each_ref().map(connections) == [0, 0]).await;
+    kit.until("close() ends the connections", || servers.replicas.each_ref().map(connections) == [0, 0])
+        .await;
     let error = client.replica_connection().get::<_, String>("key").await.unwrap_err();
     assert!(error.client_error().unwrap().is_closed(), "{error}");
 }
 
-async fn random_reads_go_to_both(kit: Kit) {
+async fn random_reads_use_both_replicas(kit: Kit) {
     let servers = Servers::start(&kit);
     let client = servers.client(|settings| settings.replica_strategy(ReplicaStrategy::Random)).await;
     until_read_from(&servers, &mut client.replica_connection(), &[1, 2]).await;
 }
 
-async fn the_fastest_replica_is_read_from(kit: Kit) {
+async fn fastest_replica_preferred(kit: Kit) {
     let servers = Servers::start(&kit);
     let client = servers.client(|settings| settings.replica_strategy(ReplicaStrategy::LowestLatency)).await;
     let mut redis = client.replica_connection();
@@ -146,7 +149,7 @@ async fn the_fastest_replica_is_read_from(kit: Kit) {
     until_read_from(&servers, &mut redis, &[1]).await;
 }
 
-async fn preferred_replicas_are_read_from_while_one_is_healthy(kit: Kit) {
+async fn preferred_replicas_used_while_healthy(kit: Kit) {
     let servers = Servers::start(&kit);
     let preferred = servers.to_replicas[1].address().to_string();
     let client = servers.client(|settings| settings.preferred_replicas([preferred])).await;
@@ -159,7 +162,7 @@ async fn preferred_replicas_are_read_from_while_one_is_healthy(kit: Kit) {
     until_read_from(&servers, &mut redis, &[2]).await;
 }
 
-/// Reads from one server alone, or from nowhere.
+/// A selection strategy that chooses one server or none.
 #[derive(Debug)]
 struct Only(u16);
 
@@ -169,7 +172,7 @@ impl ReplicaChoice for Only {
     }
 }
 
-async fn a_choice_of_ones_own(kit: Kit) {
+async fn custom_replica_selection(kit: Kit) {
     let servers = Servers::start(&kit);
     let client = servers.client(|settings| settings).await;
     let mut redis = client.replica_connection_by(Only(servers.to_replicas[0].port()));
@@ -178,7 +181,7 @@ async fn a_choice_of_ones_own(kit: Kit) {
     until_read_from(&servers, &mut redis, &[0]).await;
 }
 
-async fn a_killed_replica_is_not_noticed(kit: Kit) {
+async fn killed_replica_fails_no_read(kit: Kit) {
     let servers = Servers::start(&kit);
     let client = servers.client(|settings| settings.replica_fallback(false)).await;
     let mut redis = client.replica_connection();
@@ -200,7 +203,7 @@ async fn a_killed_replica_is_not_noticed(kit: Kit) {
     until_read_from(&servers, &mut redis, &[1, 2]).await;
 }
 
-async fn a_hanging_replica_costs_one_timeout_and_is_left(kit: Kit) {
+async fn hung_replica_costs_one_timeout(kit: Kit) {
     let servers = Servers::start(&kit);
     let timeout = Duration::from_millis(500);
     let client = servers.client(|settings| settings.replica_fallback(false).socket_timeout(timeout)).await;
@@ -215,7 +218,7 @@ async fn a_hanging_replica_costs_one_timeout_and_is_left(kit: Kit) {
         assert!(took < timeout * 3, "a call took {took:?}");
         fast = if took < timeout / 2 { fast + 1 } else { 0 };
     }
-    // A transaction of reads is repeated elsewhere as well.
+    // A transaction of reads is retried on another server as well.
     let values: (String, i64) =
         redis::pipe().atomic().get("key").strlen("key").query_async(&mut redis).await.unwrap();
     assert_eq!(values, ("value".to_owned(), 5));
@@ -223,7 +226,7 @@ async fn a_hanging_replica_costs_one_timeout_and_is_left(kit: Kit) {
     until_read_from(&servers, &mut redis, &[1, 2]).await;
 }
 
-async fn a_replica_that_lost_its_master_is_not_read_from(kit: Kit) {
+async fn replica_without_master_not_used(kit: Kit) {
     let servers = Servers::start(&kit);
     let wait = Duration::from_secs(1);
     let client = servers.client(|settings| settings.replica_fallback(false).failover_wait(wait)).await;
@@ -239,7 +242,7 @@ async fn a_replica_that_lost_its_master_is_not_read_from(kit: Kit) {
     let start = Instant::now();
     let error = loop {
         match redis.get::<_, String>("key").await {
-            Ok(_) => assert!(start.elapsed() < BOUND, "a replica without a master is read from"),
+            Ok(_) => assert!(start.elapsed() < BOUND, "reads still use a replica without a master"),
             Err(error) => break error,
         }
     };
@@ -248,18 +251,18 @@ async fn a_replica_that_lost_its_master_is_not_read_from(kit: Kit) {
     servers.to_master.iter().for_each(|proxy| proxy.heal().unwrap());
     let start = Instant::now();
     while redis.get::<_, String>("key").await.is_err() {
-        assert!(start.elapsed() < BOUND, "the replicas are well again");
+        assert!(start.elapsed() < BOUND, "the replicas did not recover");
     }
     until_read_from(&servers, &mut redis, &[1, 2]).await;
 }
 
-async fn a_replica_that_lags_is_not_read_from(kit: Kit) {
+async fn lagging_replica_not_used(kit: Kit) {
     let servers = Servers::start(&kit);
     let client = servers.client(|settings| settings.replica_max_lag(10_000)).await;
     let mut redis = client.replica_connection();
     let mut least_lag = client.replica_connection_by(ReplicaStrategy::LeastLag);
     until_read_from(&servers, &mut redis, &[1, 2]).await;
-    // A replica that is cut off does not know that it is: its link stays up.
+    // An isolated replica cannot detect this: its link to the master stays up.
     servers.to_master[0].black_hole();
     let mut master = client.connection();
     master.set::<_, _, ()>("other", "x".repeat(100)).await.unwrap();
@@ -273,7 +276,7 @@ async fn a_replica_that_lags_is_not_read_from(kit: Kit) {
     until_read_from(&servers, &mut redis, &[1, 2]).await;
 }
 
-async fn without_replicas_the_master_stands_in_unless_that_is_turned_off(kit: Kit) {
+async fn master_fallback_without_replicas(kit: Kit) {
     let master = Server::start().unwrap();
     let client = kit.client_of(&master).await;
     client.connection().set::<_, _, ()>("key", "value").await.unwrap();
@@ -291,7 +294,7 @@ async fn without_replicas_the_master_stands_in_unless_that_is_turned_off(kit: Ki
     assert_eq!(calls(&master, "get"), 3);
 }
 
-async fn without_the_right_to_ask_the_master_stands_in_at_once(kit: Kit) {
+async fn master_fallback_without_info_permission(kit: Kit) {
     let server = Server::builder().user("app", "on >secret ~* +@all -info").start().unwrap();
     let settings = config(&server.url()).to_builder().username("app").password("secret");
     let client = kit.connect(settings.clone().build().unwrap()).await.unwrap();
@@ -305,7 +308,7 @@ async fn without_the_right_to_ask_the_master_stands_in_at_once(kit: Kit) {
     assert!(error.to_string().contains("no permissions to run the 'info' command"), "{error}");
 }
 
-async fn slow_replicas_are_read_from_as_long_as_they_answer(kit: Kit) {
+async fn slow_replicas_used(kit: Kit) {
     let servers = Servers::start(&kit);
     let client = servers.client(|settings| settings).await;
     until_read_from(&servers, &mut client.replica_connection(), &[1, 2]).await;
@@ -313,7 +316,7 @@ async fn slow_replicas_are_read_from_as_long_as_they_answer(kit: Kit) {
     let mut write = redis::pipe();
     write.set("large", &large).ignore().cmd("WAIT").arg(2).arg(0).ignore();
     write.exec_async(&mut client.connection()).await.unwrap();
-    // What fifty readers wait for takes two and a half seconds.
+    // Replies for fifty readers take two and a half seconds to arrive.
     servers.to_replicas.iter().for_each(|proxy| proxy.throttle(Direction::ToClient, 20_000));
     let before = servers.gets()[0];
     let reader = || {
@@ -325,16 +328,16 @@ async fn slow_replicas_are_read_from_as_long_as_they_answer(kit: Kit) {
         })
     };
     kit.all((0..100).map(|_| reader())).await;
-    assert_eq!(servers.gets()[0], before, "the master is not to take what the replicas cannot");
+    assert_eq!(servers.gets()[0], before, "the master gets no reads while replicas are required");
 }
 
-async fn busy_replicas_are_read_from(kit: Kit) {
+async fn busy_replicas_used(kit: Kit) {
     let servers = Servers::start(&kit);
     let client = servers.client(|settings| settings.max_in_flight(4)).await;
     let mut redis = client.replica_connection();
     until_read_from(&servers, &mut redis, &[1, 2]).await;
     let before = servers.gets()[0];
-    // Each replica is asked how it is several times while its connection is full.
+    // The client checks each replica several times while its connection is full.
     let readers: Vec<_> = (0..64)
         .map(|_| {
             let mut redis = client.replica_connection();
@@ -347,10 +350,10 @@ async fn busy_replicas_are_read_from(kit: Kit) {
         })
         .collect();
     kit.all(readers).await;
-    assert_eq!(servers.gets()[0], before, "the master is not to take what healthy replicas can");
+    assert_eq!(servers.gets()[0], before, "the master gets no reads while replicas are healthy");
 }
 
-async fn what_may_write_is_refused_before_it_is_sent(kit: Kit) {
+async fn writes_refused_before_send(kit: Kit) {
     let servers = Servers::start(&kit);
     let client = servers.client(|settings| settings).await;
     let mut redis = client.replica_connection();
@@ -363,7 +366,7 @@ async fn what_may_write_is_refused_before_it_is_sent(kit: Kit) {
     };
     for text in ["SET key 1", "DEL key", "EVAL return 0", "SORT key", "NEWCOMMAND key", "PUBLISH c m"] {
         let mut command = redis::Cmd::new();
-        text.split(' ').for_each(|word| _ = command.arg(word));
+        text.split(' ').for_each(|arg| _ = command.arg(arg));
         refused(redis.request(&command).await, text.split(' ').next().unwrap());
     }
     let mut pipeline = redis::pipe();
@@ -377,12 +380,12 @@ async fn what_may_write_is_refused_before_it_is_sent(kit: Kit) {
     for command in ["del", "eval", "sort", "publish", "xread", "multi"] {
         assert!(servers.replicas.iter().chain([&servers.master]).all(|server| calls(server, command) == 0));
     }
-    // The same as reads.
+    // Read-only scripts count as reads.
     let sum: i64 = redis::cmd("EVAL_RO").arg("return 1 + 2").arg(0).query_async(&mut redis).await.unwrap();
     assert_eq!(sum, 3);
 }
 
-async fn a_scan_stays_with_one_replica(kit: Kit) {
+async fn scan_stays_on_one_replica(kit: Kit) {
     let servers = Servers::start(&kit);
     let client = servers.client(|settings| settings).await;
     let mut redis = client.replica_connection();
@@ -398,7 +401,7 @@ async fn a_scan_stays_with_one_replica(kit: Kit) {
     assert!(scans.contains(&0) && scans.iter().sum::<u64>() > 10, "{scans:?}");
 }
 
-async fn a_scan_does_not_go_on_at_another_server(kit: Kit) {
+async fn scan_ends_when_replica_changes(kit: Kit) {
     let servers = Servers::start(&kit);
     let client = servers.client(|settings| settings).await;
     let mut redis = client.replica_connection_by(Only(servers.to_replicas[0].port()));

@@ -1,4 +1,4 @@
-//! Connections that have carried large values, have given back the memory for them, and come to their end.
+//! Tests connections that have carried large values, have become idle and released their memory, and then end.
 
 use std::time::Duration;
 
@@ -9,21 +9,21 @@ use super::kit::Kit;
 use crate::{Server, Topology};
 
 tests![
-    clients_close_well_after_a_rest,
-    killed_connections_are_replaced_after_a_rest,
-    killed_master_is_replaced_after_a_rest,
-    planned_failover_is_followed_after_a_rest,
+    client_closes_after_idle,
+    killed_connections_replaced_after_idle,
+    killed_master_replaced_after_idle,
+    planned_failover_followed_after_idle,
 ];
 
-/// A connection gives its memory back after a second without traffic. Nothing tells when it has, and the time of a real
-/// server cannot be moved, so this is waited for.
-const REST: Duration = Duration::from_secs(2);
+/// An idle connection releases its memory after a second. This cannot be observed, and a real server's time cannot
+/// be moved, so the tests wait for it.
+const IDLE_TIME: Duration = Duration::from_secs(2);
 
 const LARGE: usize = 300_000;
 const TIMES: usize = 5;
 
-/// A connection of each kind.
-pub(super) struct Connections {
+/// One connection of each kind.
+pub(super) struct IdleConnections {
     kit: Kit,
     client: Client,
     shared: Connection,
@@ -33,9 +33,9 @@ pub(super) struct Connections {
     sentinel: Option<SentinelConnection>,
 }
 
-impl Connections {
-    /// Opens them, has each carry large values, and lets them rest.
-    pub(super) async fn rested(kit: &Kit, client: Client) -> Self {
+impl IdleConnections {
+    /// Opens the connections, carries large values on each, and waits until they are idle.
+    pub(super) async fn open_and_idle(kit: &Kit, client: Client) -> Self {
         let (dedicated, subscriber) = (client.dedicated().await.unwrap(), client.pubsub().await.unwrap());
         subscriber.subscribe("news").await.unwrap();
         let sentinel = match client.is_sentinel_mode() {
@@ -46,7 +46,7 @@ impl Connections {
         let mut connections =
             Self { kit: kit.clone(), client, shared, replica, dedicated, subscriber, sentinel };
         connections.carry_large_values().await;
-        kit.sleep(REST).await;
+        kit.sleep(IDLE_TIME).await;
         connections
     }
 
@@ -70,7 +70,7 @@ impl Connections {
         }
     }
 
-    /// Reads to the next message of this length.
+    /// Reads up to the next message of this length.
     async fn until_message(&mut self, length: usize) {
         loop {
             match self.kit.within("a message", self.subscriber.next()).await {
@@ -81,7 +81,7 @@ impl Connections {
         }
     }
 
-    /// The client goes on, whatever became of its connections.
+    /// Checks that the client works, even if its connections were lost.
     pub(super) async fn check_all_work(self) {
         let Self { kit, client, mut shared, mut replica, dedicated, mut subscriber, .. } = self;
         drop(dedicated);
@@ -98,29 +98,29 @@ impl Connections {
         };
         kit.within("the client works", works).await;
         let news = async {
-            // The subscriber may not have its connection back yet.
+            // The subscriber may still be reconnecting.
             while shared.publish::<_, _, usize>("news", "after").await.unwrap() == 0 {
                 kit.sleep(Duration::from_millis(10)).await;
             }
             loop {
-                match subscriber.next().await.expect("no end") {
+                match subscriber.next().await.expect("the stream ended") {
                     PubSubEvent::Message(message) if message.get_payload_bytes() == b"after" => return,
                     _ => {}
                 }
             }
         };
-        kit.within("the subscriber hears what is published", news).await;
+        kit.within("the subscriber receives the message", news).await;
         client.close().await;
     }
 
-    /// Without a server calls end with an error, and the client can be closed.
+    /// Checks that calls fail and that the client can be closed when there is no server.
     pub(super) async fn check_calls_fail(self) {
         let mut shared = self.shared.with_timeout(Duration::from_secs(1));
         self.kit.within("a call ends", shared.get::<_, String>("key")).await.unwrap_err();
         self.kit.within("the client closes", self.client.close()).await;
     }
 
-    /// Closes the client, which says so to everybody.
+    /// Closes the client, and checks that every handle reports it.
     pub(super) async fn check_close(mut self) {
         let report = self.kit.within("the client closes", self.client.close()).await;
         assert!(report.is_clean(), "{report}");
@@ -135,25 +135,25 @@ impl Connections {
     }
 }
 
-async fn of_topology(kit: &Kit) -> (Topology, Connections) {
+async fn of_topology(kit: &Kit) -> (Topology, IdleConnections) {
     let topology = Topology::builder().demote_after(Duration::from_secs(1)).start().unwrap();
     let client = kit.client_of_topology(&topology).await;
-    let connections = Connections::rested(kit, client).await;
+    let connections = IdleConnections::open_and_idle(kit, client).await;
     (topology, connections)
 }
 
-async fn clients_close_well_after_a_rest(kit: Kit) {
+async fn client_closes_after_idle(kit: Kit) {
     let (_topology, connections) = of_topology(&kit).await;
     connections.check_close().await;
 }
 
-async fn killed_connections_are_replaced_after_a_rest(kit: Kit) {
+async fn killed_connections_replaced_after_idle(kit: Kit) {
     let (topology, connections) = of_topology(&kit).await;
     kill_connections(topology.servers().iter().chain(topology.sentinels()));
     connections.check_all_work().await;
 }
 
-/// Has the servers end the connections of all clients.
+/// Closes the connections of all clients on these servers.
 pub(super) fn kill_connections<'a>(servers: impl IntoIterator<Item = &'a Server>) {
     for server in servers {
         server.query(&["CLIENT", "KILL", "TYPE", "normal"]).unwrap();
@@ -161,14 +161,14 @@ pub(super) fn kill_connections<'a>(servers: impl IntoIterator<Item = &'a Server>
     }
 }
 
-async fn killed_master_is_replaced_after_a_rest(kit: Kit) {
+async fn killed_master_replaced_after_idle(kit: Kit) {
     let (topology, connections) = of_topology(&kit).await;
     let old = topology.kill_master().unwrap();
     topology.wait_for_new_master(old).unwrap();
     connections.check_all_work().await;
 }
 
-async fn planned_failover_is_followed_after_a_rest(kit: Kit) {
+async fn planned_failover_followed_after_idle(kit: Kit) {
     let (topology, connections) = of_topology(&kit).await;
     let old = topology.planned_failover().unwrap();
     topology.wait_for_new_master(old).unwrap();

@@ -1,4 +1,5 @@
-//! Passwords stay where they belong: no error has one, and no port gets one that has not shown who it is.
+//! Tests that no error contains a password, and that the client sends a password only to ports that have proved
+//! their identity.
 
 use std::error::Error as _;
 use std::io::{Read, Write};
@@ -15,34 +16,34 @@ use super::scripted::Sentinels;
 use crate::{Answer, ScriptedServer, Server};
 
 tests![
-    a_password_that_the_server_repeats_is_in_no_error,
-    a_password_that_a_real_server_repeats_is_in_no_error,
-    a_password_that_a_sentinel_repeats_is_in_no_error,
-    a_port_that_repeats_everything_is_no_server,
-    a_port_without_tls_gets_no_password,
-    a_port_that_says_it_is_ready_without_tls_gets_no_password,
-    sentinels_without_tls_lead_to_no_server_without_it,
+    password_repeated_by_server_not_in_error,
+    password_repeated_by_real_server_not_in_error,
+    password_repeated_by_sentinel_not_in_error,
+    echo_port_rejected,
+    plain_port_gets_no_password,
+    plain_port_replying_ok_gets_no_password,
+    plain_sentinels_lead_to_no_plain_server,
 ];
 
 const PASSWORD: &str = "hunter2secret";
 
-/// Everything that the error says, and its causes.
-fn everything(error: &Error) -> String {
-    let mut said = format!("{error} {error:?} {error:#?}");
+/// Returns the text of the error and all of its causes.
+fn full_error_text(error: &Error) -> String {
+    let mut text = format!("{error} {error:?} {error:#?}");
     let mut cause = error.source();
     while let Some(error) = cause {
-        said.push_str(&format!("{error} {error:?}"));
+        text.push_str(&format!("{error} {error:?}"));
         cause = error.source();
     }
-    said
+    text
 }
 
 fn holds_no_password(error: &Error) {
-    let said = everything(error);
-    assert!(!said.contains(PASSWORD), "{said}");
+    let text = full_error_text(error);
+    assert!(!text.contains(PASSWORD), "{text}");
 }
 
-/// Whatever is told of a connection that cannot be made.
+/// Checks every error about a connection that cannot be made.
 async fn check_errors(kit: &Kit, settings: RedisConfig) -> Error {
     let client = kit.client(settings);
     let mut events = client.events();
@@ -67,7 +68,7 @@ fn short(settings: ha_redis_core::RedisConfigBuilder) -> RedisConfig {
     settings.password(PASSWORD).failover_wait(short).socket_timeout(short).build().unwrap()
 }
 
-async fn a_password_that_the_server_repeats_is_in_no_error(kit: Kit) {
+async fn password_repeated_by_server_not_in_error(kit: Kit) {
     for refusal in [
         "-ERR invalid password 'hunter2secret'\r\n",
         "-WRONGPASS hunter2secret is wrong\r\n",
@@ -82,25 +83,25 @@ async fn a_password_that_the_server_repeats_is_in_no_error(kit: Kit) {
     }
 }
 
-/// It answers with the arguments of a command that it does not know.
-async fn a_password_that_a_real_server_repeats_is_in_no_error(kit: Kit) {
+/// Redis's error for an unknown command quotes the arguments.
+async fn password_repeated_by_real_server_not_in_error(kit: Kit) {
     let without = ["rename-command AUTH \"\"", "rename-command HELLO \"\""];
     let server = Server::builder().config(without[0]).config(without[1]).start().unwrap();
     let error = check_errors(&kit, short(settings(server.port()))).await;
     assert!(error.to_string().contains("***"), "{error}");
 }
 
-async fn a_password_that_a_sentinel_repeats_is_in_no_error(kit: Kit) {
+async fn password_repeated_by_sentinel_not_in_error(kit: Kit) {
     let answer = "-ERR invalid password 'hunter2secret'\r\n";
     let sentinel = ScriptedServer::start_bare(move |_, _| Answer::from(answer)).unwrap();
     let hosts = [("127.0.0.1", sentinel.port())];
     let sentinels = || RedisConfig::builder().use_sentinel(true).sentinel_hosts(hosts);
     check_errors(&kit, short(sentinels().sentinel_password(PASSWORD))).await;
-    // It may know the other one's password.
+    // A server may know the password of the Sentinels, and the other way round.
     check_errors(&kit, short(sentinels().sentinel_password("another"))).await;
 }
 
-/// A port that keeps what it gets, and answers each connection in this way.
+/// A port that records what it receives and answers every connection in one way.
 struct Port {
     address: SocketAddr,
     got: Arc<Mutex<Vec<u8>>>,
@@ -112,7 +113,7 @@ impl Port {
         let address = listener.local_addr().unwrap();
         let got = Arc::new(Mutex::new(Vec::new()));
         let keep = Arc::clone(&got);
-        // It ends with the process of the test.
+        // The thread ends with the test process.
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let (mut stream, keep) = (stream.unwrap(), Arc::clone(&keep));
@@ -128,19 +129,19 @@ impl Port {
         Self { address, got }
     }
 
-    fn has_got(&self, text: &str) -> bool {
+    fn has_received(&self, text: &str) -> bool {
         self.got.lock().unwrap().windows(text.len()).any(|window| window == text.as_bytes())
     }
 
-    fn is_asked(&self) -> bool {
+    fn is_contacted(&self) -> bool {
         !self.got.lock().unwrap().is_empty()
     }
 }
 
-async fn a_port_that_repeats_everything_is_no_server(kit: Kit) {
+async fn echo_port_rejected(kit: Kit) {
     let echo = Port::listen(|stream, bytes| _ = stream.write_all(bytes));
     let client = kit.client(short(settings(echo.address.port())));
-    // What it says may pass for replies. It is enough that nobody is told the password.
+    // The port's output may be accepted as replies. The test only requires that the password is not sent.
     if let Err(error) = client.initialize().await {
         holds_no_password(&error);
     }
@@ -148,11 +149,11 @@ async fn a_port_that_repeats_everything_is_no_server(kit: Kit) {
 
 async fn refused_without_password(kit: &Kit, port: &Port, settings: RedisConfig) {
     let error = kit.connect(settings).await.unwrap_err();
-    assert!(port.is_asked(), "{error}");
-    assert!(!port.has_got(PASSWORD) && !port.has_got("AUTH"), "{error}");
+    assert!(port.is_contacted(), "{error}");
+    assert!(!port.has_received(PASSWORD) && !port.has_received("AUTH"), "{error}");
 }
 
-async fn a_port_without_tls_gets_no_password(kit: Kit) {
+async fn plain_port_gets_no_password(kit: Kit) {
     for answer in [
         |_: &mut TcpStream, _: &[u8]| (),
         |stream: &mut TcpStream, bytes: &[u8]| {
@@ -165,12 +166,12 @@ async fn a_port_without_tls_gets_no_password(kit: Kit) {
     }
 }
 
-async fn a_port_that_says_it_is_ready_without_tls_gets_no_password(kit: Kit) {
+async fn plain_port_replying_ok_gets_no_password(kit: Kit) {
     let port = Port::listen(|stream, _| _ = stream.write_all(b"+OK\r\n+OK\r\n+PONG\r\n"));
     refused_without_password(&kit, &port, short(settings(port.address.port()).ssl(true))).await;
 }
 
-async fn sentinels_without_tls_lead_to_no_server_without_it(kit: Kit) {
+async fn plain_sentinels_lead_to_no_plain_server(kit: Kit) {
     let server = Server::builder().tls().password(PASSWORD).start().unwrap();
     let sentinels = Sentinels::naming(&server, 3);
     let encrypted = || {
@@ -182,14 +183,16 @@ async fn sentinels_without_tls_lead_to_no_server_without_it(kit: Kit) {
     assert_eq!(server.query(&["GET", "key"]).unwrap().text(), Some("1"));
     client.close().await;
 
-    // All of them name another one, as whoever stands between may have them do.
-    let stranger = Port::listen(|stream, _| _ = stream.write_all(b"+OK\r\n+OK\r\n+PONG\r\n"));
-    (0..3).for_each(|number| sentinels.change(number, |says| says.master = Some(stranger.address.port())));
-    refused_without_password(&kit, &stranger, short(encrypted())).await;
+    // All Sentinels name another server, as an attacker in the network could make them do.
+    let unlisted = Port::listen(|stream, _| _ = stream.write_all(b"+OK\r\n+OK\r\n+PONG\r\n"));
+    (0..3).for_each(|number| {
+        sentinels.change(number, |replies| replies.master = Some(unlisted.address.port()))
+    });
+    refused_without_password(&kit, &unlisted, short(encrypted())).await;
 
-    // Also one with a certificate, of an authority that is not trusted.
+    // A server with a certificate of an untrusted authority is refused as well.
     let other = Server::builder().tls().start().unwrap();
-    (0..3).for_each(|number| sentinels.change(number, |says| says.master = Some(other.port())));
+    (0..3).for_each(|number| sentinels.change(number, |replies| replies.master = Some(other.port())));
     let error = kit.connect(short(encrypted())).await.unwrap_err().to_string();
     assert!(error.contains("`ssl_ca_certs`"), "{error}");
     assert_eq!(config(&other.url()).password(), None);

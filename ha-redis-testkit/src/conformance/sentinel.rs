@@ -1,4 +1,4 @@
-//! Finding the master through Sentinels, and what they say of it.
+//! Tests finding the master through Sentinels.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use super::kit::{Kit, config, connections};
 use crate::{Server, Topology};
 
 tests![
-    the_master_is_found_and_the_topology_described,
-    an_unknown_name_is_told_apart_from_sentinels_out_of_reach,
-    dead_sentinels_in_the_list_do_no_harm,
-    without_any_sentinel_the_master_is_used_on,
-    a_switch_ends_every_connection_to_the_old_master,
-    a_master_that_restarts_in_place_is_a_slow_call,
-    two_failovers_in_a_row_are_followed,
-    one_sentinel_of_three_in_the_configuration_will_do,
-    a_server_in_the_list_that_is_no_sentinel_is_told_of,
+    master_and_topology_discovered,
+    unknown_name_error_differs_from_unreachable,
+    dead_configured_sentinels_skipped,
+    master_used_without_sentinels,
+    switch_closes_connections_to_old_master,
+    master_restart_delays_calls,
+    two_failovers_followed,
+    one_configured_sentinel_of_three_suffices,
+    non_sentinel_server_is_an_error,
 ];
 
-async fn the_master_is_found_and_the_topology_described(kit: Kit) {
+async fn master_and_topology_discovered(kit: Kit) {
     let topology = Topology::builder().password("data").sentinel_password("watch").start().unwrap();
     let client = kit.client_of_topology(&topology).await;
     client.connection().set::<_, _, ()>("key", 1).await.unwrap();
@@ -36,7 +36,7 @@ async fn the_master_is_found_and_the_topology_described(kit: Kit) {
     assert!(!described.is_healthy(), "one Sentinel of three cannot fail over: {described}");
 }
 
-async fn an_unknown_name_is_told_apart_from_sentinels_out_of_reach(kit: Kit) {
+async fn unknown_name_error_differs_from_unreachable(kit: Kit) {
     let topology = Topology::start().unwrap();
     let hosts = topology.sentinel_addresses().iter().map(ToString::to_string).collect::<Vec<_>>();
     let unknown = config(&format!("redis+sentinel://{}/nosuch", hosts.join(",")));
@@ -53,28 +53,28 @@ async fn an_unknown_name_is_told_apart_from_sentinels_out_of_reach(kit: Kit) {
     }
 }
 
-async fn dead_sentinels_in_the_list_do_no_harm(kit: Kit) {
+async fn dead_configured_sentinels_skipped(kit: Kit) {
     let topology = Topology::start().unwrap();
     let alive = topology.sentinel_addresses()[1];
     let client = kit.connect(config(&format!("redis+sentinel://127.0.0.1:1,{alive}/mymaster"))).await;
     client.unwrap().connection().set::<_, _, ()>("key", 1).await.unwrap();
 }
 
-async fn without_any_sentinel_the_master_is_used_on(kit: Kit) {
+async fn master_used_without_sentinels(kit: Kit) {
     let topology = Topology::start().unwrap();
     let client = kit.client_of_topology(&topology).await;
     let mut redis = client.connection();
     redis.set::<_, _, ()>("key", 1).await.unwrap();
     topology.sentinels().iter().for_each(|sentinel| sentinel.kill().unwrap());
     redis.set::<_, _, ()>("key", 2).await.unwrap();
-    // Even a lost connection is made again to the master that was known.
+    // The client also replaces a lost connection to the last known master.
     let master = topology.master().unwrap();
     master.query(&["CLIENT", "KILL", "TYPE", "normal"]).unwrap();
     redis.set::<_, _, ()>("key", 3).await.unwrap();
     assert_eq!(redis.get::<_, i64>("key").await.unwrap(), 3);
 }
 
-async fn a_switch_ends_every_connection_to_the_old_master(kit: Kit) {
+async fn switch_closes_connections_to_old_master(kit: Kit) {
     let topology = Topology::start().unwrap();
     let client = kit.client_of_topology(&topology).await;
     let mut own = client.dedicated().await.unwrap();
@@ -83,11 +83,11 @@ async fn a_switch_ends_every_connection_to_the_old_master(kit: Kit) {
     let new = topology.wait_for_new_master(old).unwrap();
     client.connection().set::<_, _, ()>("key", 2).await.unwrap();
     kit.until("the client has left the old master", || connections(old) == 0).await;
-    assert!(own.get::<_, i64>("key").await.is_err(), "the borrowed connection serves nobody again");
+    assert!(own.get::<_, i64>("key").await.is_err(), "the dedicated connection is not reused");
     assert!(connections(new) >= 1);
 }
 
-async fn a_master_that_restarts_in_place_is_a_slow_call(kit: Kit) {
+async fn master_restart_delays_calls(kit: Kit) {
     let topology = Topology::start().unwrap();
     let client = kit.client_of_topology(&topology).await;
     let mut redis = client.connection();
@@ -97,7 +97,7 @@ async fn a_master_that_restarts_in_place_is_a_slow_call(kit: Kit) {
     assert_eq!(redis.get::<_, i64>("key").await.unwrap(), 2);
 }
 
-async fn two_failovers_in_a_row_are_followed(kit: Kit) {
+async fn two_failovers_followed(kit: Kit) {
     let topology = Topology::builder().demote_after(Duration::from_secs(1)).start().unwrap();
     let client = kit.client_of_topology(&topology).await;
     let mut redis = client.connection();
@@ -111,12 +111,16 @@ async fn two_failovers_in_a_row_are_followed(kit: Kit) {
     }
 }
 
-async fn one_sentinel_of_three_in_the_configuration_will_do(kit: Kit) {
+async fn one_configured_sentinel_of_three_suffices(kit: Kit) {
     let topology = Topology::start().unwrap();
     let one = topology.sentinel_addresses()[0];
     let client = kit.connect(config(&format!("redis+sentinel://{one}/mymaster"))).await.unwrap();
     let described = client.topology().await.unwrap();
-    assert_eq!((described.sentinels, described.known_sentinels), (3, 3), "the others are learned");
+    assert_eq!(
+        (described.sentinels, described.known_sentinels),
+        (3, 3),
+        "the client learns the other Sentinels"
+    );
     topology.sentinels()[0].kill().unwrap();
     let old = topology.kill_master().unwrap();
     topology.wait_for_new_master(old).unwrap();
@@ -125,7 +129,7 @@ async fn one_sentinel_of_three_in_the_configuration_will_do(kit: Kit) {
     assert!(client.topology().await.unwrap_err().is_closed());
 }
 
-async fn a_server_in_the_list_that_is_no_sentinel_is_told_of(kit: Kit) {
+async fn non_sentinel_server_is_an_error(kit: Kit) {
     let server = Server::start().unwrap();
     let url = format!("redis+sentinel://{}/mymaster", server.address());
     let error = kit.connect(config(&url)).await.unwrap_err();

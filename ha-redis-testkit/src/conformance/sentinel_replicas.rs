@@ -1,4 +1,4 @@
-//! Reads from the replicas that Sentinels name, while servers fail and change their roles.
+//! Tests reads from the replicas that Sentinels list, while servers fail and change their roles.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,21 +11,21 @@ use super::kit::{BOUND, Kit, Spawned, calls, config};
 use crate::{Server, Topology};
 
 tests![
-    a_killed_master_is_a_slow_read_and_the_promoted_replica_is_left,
-    after_a_planned_failover_the_old_master_is_read_from,
-    a_hanging_replica_is_left_when_the_sentinels_find_it_down,
-    replicas_without_a_master_are_named_in_the_error,
-    without_any_sentinel_the_replicas_are_used_on,
-    sentinels_that_are_reset_take_no_replica_away,
+    killed_master_moves_reads_off_promoted_replica,
+    old_master_used_for_reads_after_planned_failover,
+    hung_replica_left_when_sentinels_report_it_down,
+    error_names_replicas_without_master,
+    replicas_used_without_sentinels,
+    sentinel_reset_keeps_replicas,
 ];
 
-/// The client's reply timeout: longer than any reply here takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The client's reply timeout, longer than any reply here takes.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A client that reads from replicas alone, of a topology whose servers all have `key`.
+/// Returns a client that reads only from replicas, for a topology whose servers all have `key`.
 async fn client(kit: &Kit, topology: &Topology, failover_wait: Duration) -> Client {
     let settings = config(&topology.url()).to_builder().replica_fallback(false);
-    let settings = settings.failover_wait(failover_wait).socket_timeout(PATIENCE);
+    let settings = settings.failover_wait(failover_wait).socket_timeout(REPLY_TIMEOUT);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     let mut write = redis::pipe();
     write.set("key", "value").ignore().cmd("WAIT").arg(2).arg(0).ignore();
@@ -37,7 +37,7 @@ async fn read(redis: &mut Connection) {
     assert_eq!(redis.get::<_, String>("key").await.unwrap(), "value");
 }
 
-/// Reads until the last 20 reads were answered by all replicas that are up, and by no other server.
+/// Reads until the last 20 reads were answered by all running replicas, and by no other server.
 async fn until_replicas_are_read_from(kit: &Kit, topology: &Topology, redis: &mut Connection) {
     let start = Instant::now();
     let up = || topology.servers().iter().filter(|server| server.is_running() && !server.is_hanging());
@@ -53,12 +53,12 @@ async fn until_replicas_are_read_from(kit: &Kit, topology: &Topology, redis: &mu
         if read_from == replicas {
             return;
         }
-        assert!(start.elapsed() < BOUND, "{read_from:?} were read from in place of {replicas:?}");
+        assert!(start.elapsed() < BOUND, "{read_from:?} answered reads, expected {replicas:?}");
         kit.sleep(Duration::from_millis(20)).await;
     }
 }
 
-/// A caller that reads all the time. It panics at the first error.
+/// A caller that reads in a loop. It panics at the first error.
 struct Reader {
     stop: Arc<AtomicBool>,
     reads: Arc<AtomicU64>,
@@ -83,7 +83,7 @@ impl Reader {
     async fn progress(&self, kit: &Kit) {
         let target = self.reads.load(Ordering::Relaxed) + 100;
         let progress = || self.task.has_ended() || self.reads.load(Ordering::Relaxed) >= target;
-        kit.until("reads go on", progress).await;
+        kit.until("reads still succeed", progress).await;
     }
 
     async fn finish(self, kit: &Kit) {
@@ -92,9 +92,10 @@ impl Reader {
     }
 }
 
-async fn a_killed_master_is_a_slow_read_and_the_promoted_replica_is_left(kit: Kit) {
+async fn killed_master_moves_reads_off_promoted_replica(kit: Kit) {
     let topology = Topology::start().unwrap();
-    // On a busy machine the failover may take two attempts, and the loser of the first is a replica ten seconds later.
+    // On a busy machine the failover may take two attempts. The candidate of the first becomes a replica ten
+    // seconds later.
     let client = client(&kit, &topology, BOUND).await;
     let mut redis = client.replica_connection();
     until_replicas_are_read_from(&kit, &topology, &mut redis).await;
@@ -108,7 +109,7 @@ async fn a_killed_master_is_a_slow_read_and_the_promoted_replica_is_left(kit: Ki
     until_replicas_are_read_from(&kit, &topology, &mut redis).await;
 }
 
-async fn after_a_planned_failover_the_old_master_is_read_from(kit: Kit) {
+async fn old_master_used_for_reads_after_planned_failover(kit: Kit) {
     let topology = Topology::builder().demote_after(Duration::from_secs(1)).start().unwrap();
     let client = client(&kit, &topology, BOUND).await;
     let reader = Reader::start(&kit, &client);
@@ -123,25 +124,25 @@ async fn after_a_planned_failover_the_old_master_is_read_from(kit: Kit) {
     reader.finish(&kit).await;
 }
 
-async fn a_hanging_replica_is_left_when_the_sentinels_find_it_down(kit: Kit) {
+async fn hung_replica_left_when_sentinels_report_it_down(kit: Kit) {
     let topology = Topology::start().unwrap();
     let client = client(&kit, &topology, BOUND).await;
     let mut redis = client.replica_connection();
     let replicas = topology.replicas().unwrap();
     until_replicas_are_read_from(&kit, &topology, &mut redis).await;
     replicas[0].hang().unwrap();
-    // The Sentinels need half a second to find out, and the client asks them every two.
+    // The Sentinels need half a second to detect it, and the client queries them every two seconds.
     let start = Instant::now();
     for _ in 0..100 {
         read(&mut redis).await;
     }
-    assert!(start.elapsed() < PATIENCE / 2, "took {:?}", start.elapsed());
+    assert!(start.elapsed() < REPLY_TIMEOUT / 2, "took {:?}", start.elapsed());
     until_replicas_are_read_from(&kit, &topology, &mut redis).await;
     replicas[0].resume().unwrap();
     until_replicas_are_read_from(&kit, &topology, &mut redis).await;
 }
 
-async fn replicas_without_a_master_are_named_in_the_error(kit: Kit) {
+async fn error_names_replicas_without_master(kit: Kit) {
     let topology = Topology::start().unwrap();
     let strict = client(&kit, &topology, Duration::from_secs(1)).await;
     let mut redis = strict.replica_connection();
@@ -153,7 +154,7 @@ async fn replicas_without_a_master_are_named_in_the_error(kit: Kit) {
     let start = Instant::now();
     let error = loop {
         match redis.get::<_, String>("key").await {
-            Ok(_) => assert!(start.elapsed() < BOUND, "a replica without a master is read from"),
+            Ok(_) => assert!(start.elapsed() < BOUND, "reads still use a replica without a master"),
             Err(error) => break error.to_string(),
         }
     };
@@ -161,21 +162,21 @@ async fn replicas_without_a_master_are_named_in_the_error(kit: Kit) {
     assert!(replicas.iter().all(|replica| error.contains(&replica.address().to_string())), "{error}");
 }
 
-async fn without_any_sentinel_the_replicas_are_used_on(kit: Kit) {
+async fn replicas_used_without_sentinels(kit: Kit) {
     let topology = Topology::start().unwrap();
     let client = client(&kit, &topology, BOUND).await;
     let mut redis = client.replica_connection();
     let replicas = topology.replicas().unwrap();
     until_replicas_are_read_from(&kit, &topology, &mut redis).await;
     topology.sentinels().iter().for_each(|sentinel| sentinel.kill().unwrap());
-    // Also when their connections are lost.
+    // The client keeps using the replicas even if their connections are lost.
     replicas.iter().for_each(|replica| _ = replica.query(&["CLIENT", "KILL", "TYPE", "normal"]).unwrap());
     until_replicas_are_read_from(&kit, &topology, &mut redis).await;
 }
 
-async fn sentinels_that_are_reset_take_no_replica_away(kit: Kit) {
+async fn sentinel_reset_keeps_replicas(kit: Kit) {
     let topology = Topology::start().unwrap();
-    // A read waits for a replica, but not until the Sentinels look again which there are: that takes them ten seconds.
+    // A read waits for a replica, but not until the Sentinels refresh their lists, which takes ten seconds.
     let client = client(&kit, &topology, Duration::from_secs(1)).await;
     let mut events = client.events();
     let mut redis = client.replica_connection();
@@ -187,23 +188,23 @@ async fn sentinels_that_are_reset_take_no_replica_away(kit: Kit) {
             while !matches!(events.next().await.unwrap(), Event::ReplicaDown(_)) {}
         }
     };
-    kit.within("the client hears of no replica", forgotten).await;
+    kit.within("the Sentinels list no replica", forgotten).await;
     for _ in 0..20 {
         read(&mut redis).await;
     }
-    // One that follows this master no more is left all the same.
-    let [left, kept] = topology.replicas().unwrap()[..] else { panic!("two replicas") };
-    left.query(&["REPLICAOF", "NO", "ONE"]).unwrap();
-    let before = || calls(left, "get");
+    // The client still leaves a replica that stops replicating from this master.
+    let [promoted, replica] = topology.replicas().unwrap()[..] else { panic!("two replicas") };
+    promoted.query(&["REPLICAOF", "NO", "ONE"]).unwrap();
+    let before = || calls(promoted, "get");
     let start = Instant::now();
     loop {
-        let (left_before, kept_before) = (before(), calls(kept, "get"));
+        let (promoted_before, replica_before) = (before(), calls(replica, "get"));
         for _ in 0..20 {
             read(&mut redis).await;
         }
-        if before() == left_before && calls(kept, "get") == kept_before + 20 {
+        if before() == promoted_before && calls(replica, "get") == replica_before + 20 {
             return;
         }
-        assert!(start.elapsed() < BOUND, "it is still read from");
+        assert!(start.elapsed() < BOUND, "reads still use the promoted server");
     }
 }

@@ -1,4 +1,4 @@
-//! Links that are slow or silent, and servers that take their time: what is sent twice, and what is given up.
+//! Tests slow and silent networks and servers: which calls are retried, and which connections are replaced.
 
 use ha_redis_core::{Client, Outcome, RedisErrorExt};
 use redis::AsyncCommands;
@@ -7,26 +7,26 @@ use super::kit::{Kit, calls, config};
 use crate::{Direction, Proxy, Server};
 
 tests![
-    large_value_over_slow_link_is_sent_once,
+    large_value_sent_once_over_slow_link,
     slow_script_runs_once,
-    call_that_may_not_repeat_ends_with_a_silent_server,
-    silent_connection_is_replaced_and_its_call_repeated,
-    silent_server_that_answers_again_keeps_its_connection,
-    pushes_are_no_sign_of_life,
-    late_copy_of_a_given_up_call_is_fenced,
-    late_copy_is_fenced_in_resp2,
+    non_retryable_call_ends_on_silent_server,
+    silent_connection_replaced_and_call_retried,
+    recovered_server_keeps_connection,
+    pushes_do_not_count_as_alive,
+    late_copy_of_abandoned_call_fenced,
+    late_copy_fenced_in_resp2,
 ];
 
 const MIB: usize = 1 << 20;
 
-async fn impatient(kit: &Kit, url: &str, socket_timeout: &str) -> Client {
+async fn client_with_timeout(kit: &Kit, url: &str, socket_timeout: &str) -> Client {
     kit.connect(config(&format!("{url}?socket_timeout={socket_timeout}"))).await.unwrap()
 }
 
-async fn large_value_over_slow_link_is_sent_once(kit: Kit) {
+async fn large_value_sent_once_over_slow_link(kit: Kit) {
     let server = Server::start().unwrap();
     let proxy = Proxy::before(&server).unwrap();
-    let client = impatient(&kit, &proxy.url(), "1s").await;
+    let client = client_with_timeout(&kit, &proxy.url(), "1s").await;
     for direction in [Direction::ToServer, Direction::ToClient] {
         proxy.throttle(direction, 4 * MIB as u64);
     }
@@ -45,27 +45,27 @@ async fn large_value_over_slow_link_is_sent_once(kit: Kit) {
     }
     assert_eq!(large.end().await.unwrap().len(), 8 * MIB);
     assert_eq!((calls(&server, "set"), calls(&server, "get"), calls(&server, "incrby")), (1, 1, 8));
-    assert_eq!(proxy.accepted(), 1, "its connection is alive all the time");
+    assert_eq!(proxy.accepted(), 1, "the connection stayed open");
 }
 
-/// A script that keeps its server busy for two and a half times `socket_timeout`.
-const BUSY: &str = "local start = redis.call('TIME') \
+/// A script that keeps the server busy for two and a half times `socket_timeout`.
+const BUSY_SCRIPT: &str = "local start = redis.call('TIME') \
     local function elapsed() local now = redis.call('TIME') \
         return (now[1] - start[1]) * 1000000 + now[2] - start[2] end \
     while elapsed() < 1250000 do end return 'done'";
 
 async fn slow_script_runs_once(kit: Kit) {
     let server = Server::start().unwrap();
-    let client = impatient(&kit, &server.url(), "500ms").await;
+    let client = client_with_timeout(&kit, &server.url(), "500ms").await;
     let mut redis = client.connection();
-    let done: String = redis::cmd("EVAL_RO").arg(BUSY).arg(0).query_async(&mut redis).await.unwrap();
+    let done: String = redis::cmd("EVAL_RO").arg(BUSY_SCRIPT).arg(0).query_async(&mut redis).await.unwrap();
     assert_eq!(done, "done");
     assert_eq!(calls(&server, "eval_ro"), 1);
 }
 
-async fn call_that_may_not_repeat_ends_with_a_silent_server(kit: Kit) {
+async fn non_retryable_call_ends_on_silent_server(kit: Kit) {
     let server = Server::start().unwrap();
-    let client = impatient(&kit, &server.url(), "500ms").await;
+    let client = client_with_timeout(&kit, &server.url(), "500ms").await;
     server.hang().unwrap();
     let error = client.connection().incr::<_, _, u64>("n", 1).await.unwrap_err();
     assert_eq!(error.outcome(), Outcome::MaybeApplied);
@@ -74,11 +74,11 @@ async fn call_that_may_not_repeat_ends_with_a_silent_server(kit: Kit) {
     server.resume().unwrap();
 }
 
-async fn silent_connection_is_replaced_and_its_call_repeated(kit: Kit) {
+async fn silent_connection_replaced_and_call_retried(kit: Kit) {
     let server = Server::start().unwrap();
     let proxy = Proxy::before(&server).unwrap();
-    let client = impatient(&kit, &proxy.url(), "500ms").await;
-    // What is sent now is lost on its connection for ever; later connections are well.
+    let client = client_with_timeout(&kit, &proxy.url(), "500ms").await;
+    // Everything sent from now on is lost. Later connections work.
     proxy.lose(Direction::ToServer);
     let mut redis = client.connection();
     let set = kit.spawn(async move { redis.set::<_, _, ()>("key", "value").await });
@@ -88,25 +88,25 @@ async fn silent_connection_is_replaced_and_its_call_repeated(kit: Kit) {
     assert_eq!((calls(&server, "set"), proxy.accepted()), (1, 2));
 }
 
-async fn silent_server_that_answers_again_keeps_its_connection(kit: Kit) {
+async fn recovered_server_keeps_connection(kit: Kit) {
     let server = Server::start().unwrap();
     let proxy = Proxy::before(&server).unwrap();
-    let client = impatient(&kit, &proxy.url(), "300ms").await;
+    let client = client_with_timeout(&kit, &proxy.url(), "300ms").await;
     server.hang().unwrap();
     let mut redis = client.connection();
     let get = kit.spawn(async move { redis.get::<_, Option<String>>("key").await });
-    // Another connection is tried, and not answered either.
+    // The client tries another connection, which gets no reply either.
     kit.until("another connection is tried", || proxy.accepted() > 1).await;
     server.resume().unwrap();
     assert_eq!(get.end().await.unwrap(), None);
-    assert_eq!(calls(&server, "get"), 1, "the reply to the first attempt is waited for");
+    assert_eq!(calls(&server, "get"), 1, "the first attempt delivered the reply");
     assert_eq!(client.connection().get::<_, Option<String>>("key").await.unwrap(), None);
 }
 
-async fn pushes_are_no_sign_of_life(kit: Kit) {
+async fn pushes_do_not_count_as_alive(kit: Kit) {
     let server = Server::start().unwrap();
     let proxy = Proxy::before(&server).unwrap();
-    let client = impatient(&kit, &proxy.url(), "500ms").await;
+    let client = client_with_timeout(&kit, &proxy.url(), "500ms").await;
     server.hang().unwrap();
     let mut redis = client.connection();
     let get = kit.spawn(async move { redis.get::<_, Option<String>>("key").await });
@@ -116,12 +116,12 @@ async fn pushes_are_no_sign_of_life(kit: Kit) {
     })
     .await;
     server.resume().unwrap();
-    // Its own connection or another one answers.
+    // Either connection may deliver the reply.
     assert_eq!(get.end().await.unwrap(), None);
 }
 
-/// A SET whose segment the network delivers only after its caller has repeated it and gone on.
-async fn delivers_late(kit: &Kit, parameters: &str) {
+/// Sends a SET whose segment the network delivers only after the caller has retried it and continued.
+async fn check_late_delivery(kit: &Kit, parameters: &str) {
     let server = Server::start().unwrap();
     let proxy = Proxy::before(&server).unwrap();
     let url = format!("{}?socket_timeout=300ms{parameters}", proxy.url());
@@ -130,7 +130,7 @@ async fn delivers_late(kit: &Kit, parameters: &str) {
     redis.set::<_, _, ()>("key", "before").await.unwrap();
     proxy.keep_back();
     redis.set::<_, _, ()>("key", "first").await.unwrap();
-    assert_eq!(proxy.accepted(), 2, "it was repeated on another connection");
+    assert_eq!(proxy.accepted(), 2, "the call was retried on another connection");
     redis.set::<_, _, ()>("key", "second").await.unwrap();
     proxy.deliver();
     kit.until("the old connection has ended", || proxy.connections() == 1).await;
@@ -138,10 +138,10 @@ async fn delivers_late(kit: &Kit, parameters: &str) {
     assert_eq!(calls(&server, "set"), 3, "the late copy did not run");
 }
 
-async fn late_copy_of_a_given_up_call_is_fenced(kit: Kit) {
-    delivers_late(&kit, "").await;
+async fn late_copy_of_abandoned_call_fenced(kit: Kit) {
+    check_late_delivery(&kit, "").await;
 }
 
-async fn late_copy_is_fenced_in_resp2(kit: Kit) {
-    delivers_late(&kit, "&protocol=resp2").await;
+async fn late_copy_fenced_in_resp2(kit: Kit) {
+    check_late_delivery(&kit, "&protocol=resp2").await;
 }

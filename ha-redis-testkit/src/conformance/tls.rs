@@ -1,4 +1,4 @@
-//! Encrypted connections: to a server, to Sentinels, and what goes wrong with certificates.
+//! Tests encrypted connections to a server and to Sentinels, and problems with certificates.
 
 use std::time::{Duration, Instant};
 
@@ -10,23 +10,23 @@ use crate::{Server, Topology};
 
 tests![
     commands_run_over_tls,
-    a_name_of_the_certificate_is_needed,
-    a_host_name_is_checked_as_it_was_given,
-    an_unknown_authority_is_refused,
-    a_client_has_the_certificate_that_the_server_asks_for,
-    everything_wrong_with_the_files_is_told_at_once_and_may_be_mended,
-    large_values_and_pipelines_pass,
-    a_hung_server_is_given_up_in_time_and_used_again,
-    a_server_that_restarts_is_a_slow_call,
-    a_port_without_tls_is_told_of,
-    a_port_with_tls_is_told_of,
-    a_certificate_that_the_server_has_made_itself_is_told_of_in_words,
-    a_failover_is_followed_over_tls,
-    sentinels_have_settings_of_their_own,
-    files_in_common_are_complained_of_once,
+    certificate_name_checked,
+    host_name_checked_as_configured,
+    unknown_authority_refused,
+    client_certificate_sent,
+    file_errors_fail_fast_and_can_be_fixed,
+    large_values_and_pipelines_over_tls,
+    hung_server_times_out_and_recovers,
+    restart_delays_calls,
+    plain_port_is_an_error,
+    tls_port_without_ssl_is_an_error,
+    self_signed_certificate_error_explains,
+    failover_followed_over_tls,
+    sentinel_tls_settings_are_separate,
+    shared_file_error_reported_once,
 ];
 
-/// Settings for a server with TLS, to add to.
+/// Returns settings for a server with TLS.
 fn settings(server: &Server) -> RedisConfigBuilder {
     config(&server.url()).to_builder()
 }
@@ -36,7 +36,7 @@ async fn refusal(kit: &Kit, settings: RedisConfigBuilder) -> String {
     error.to_string()
 }
 
-fn holds(text: &str, expected: &[&str]) {
+fn assert_contains(text: &str, expected: &[&str]) {
     expected.iter().for_each(|expected| assert!(text.contains(expected), "{expected} in: {text}"));
 }
 
@@ -52,47 +52,51 @@ async fn commands_run_over_tls(kit: Kit) {
     assert!(client.close().await.is_clean());
 }
 
-async fn a_name_of_the_certificate_is_needed(kit: Kit) {
+async fn certificate_name_checked(kit: Kit) {
     let server = Server::builder().tls_for(&["redis.internal"]).start().unwrap();
     let refused = refusal(&kit, settings(&server)).await;
     let address = server.address().to_string();
-    holds(&refused, &[&address, "configuration", "redis.internal", "`ssl_server_name`"]);
+    assert_contains(&refused, &[&address, "configuration", "redis.internal", "`ssl_server_name`"]);
     let refused = refusal(&kit, settings(&server).ssl_server_name("other.internal")).await;
-    holds(&refused, &["other.internal", "redis.internal"]);
+    assert_contains(&refused, &["other.internal", "redis.internal"]);
     let right = settings(&server).ssl_server_name("redis.internal").build().unwrap();
     kit.connect(right).await.unwrap().connection().set::<_, _, ()>("key", 1).await.unwrap();
 }
 
-async fn a_host_name_is_checked_as_it_was_given(kit: Kit) {
+async fn host_name_checked_as_configured(kit: Kit) {
     let server = Server::builder().tls_for(&["localhost"]).start().unwrap();
     let by_name = settings(&server).host("localhost").build().unwrap();
     kit.connect(by_name).await.unwrap().connection().set::<_, _, ()>("key", 1).await.unwrap();
-    holds(&refusal(&kit, settings(&server)).await, &["127.0.0.1", "localhost", "`ssl_server_name`"]);
+    assert_contains(
+        &refusal(&kit, settings(&server)).await,
+        &["127.0.0.1", "localhost", "`ssl_server_name`"],
+    );
 }
 
-async fn an_unknown_authority_is_refused(kit: Kit) {
+async fn unknown_authority_refused(kit: Kit) {
     let server = Server::builder().tls().start().unwrap();
     let other = Server::builder().tls().start().unwrap();
     let refused = refusal(&kit, settings(&server).ssl_ca_certs(other.ca_file())).await;
-    holds(&refused, &[&server.address().to_string(), "configuration", "issue", "`ssl_ca_certs`"]);
+    assert_contains(&refused, &[&server.address().to_string(), "configuration", "issue", "`ssl_ca_certs`"]);
 }
 
-async fn a_client_has_the_certificate_that_the_server_asks_for(kit: Kit) {
+async fn client_certificate_sent(kit: Kit) {
     let server = Server::builder().mutual_tls().start().unwrap();
     let refused = refusal(&kit, settings(&server)).await;
-    holds(&refused, &[&server.address().to_string(), "`ssl_certfile`", "`ssl_keyfile`"]);
+    assert_contains(&refused, &[&server.address().to_string(), "`ssl_certfile`", "`ssl_keyfile`"]);
 
-    let stranger = Server::builder().mutual_tls().start().unwrap();
-    let foreign =
-        settings(&server).ssl_certfile(stranger.client_certificate()).ssl_keyfile(stranger.client_key());
-    holds(&refusal(&kit, foreign).await, &["TLS", "alert", "`ssl_certfile`"]);
+    let other_authority = Server::builder().mutual_tls().start().unwrap();
+    let foreign = settings(&server)
+        .ssl_certfile(other_authority.client_certificate())
+        .ssl_keyfile(other_authority.client_key());
+    assert_contains(&refusal(&kit, foreign).await, &["TLS", "alert", "`ssl_certfile`"]);
 
     let own = settings(&server).ssl_certfile(server.client_certificate()).ssl_keyfile(server.client_key());
     let client = kit.connect(own.build().unwrap()).await.unwrap();
     client.connection().set::<_, _, ()>("key", 1).await.unwrap();
 }
 
-async fn everything_wrong_with_the_files_is_told_at_once_and_may_be_mended(kit: Kit) {
+async fn file_errors_fail_fast_and_can_be_fixed(kit: Kit) {
     let server = Server::builder().tls().start().unwrap();
     let late = server.folder().join("late.crt");
     let wrong = settings(&server)
@@ -103,7 +107,7 @@ async fn everything_wrong_with_the_files_is_told_at_once_and_may_be_mended(kit: 
     let error = client.initialize().await.unwrap_err();
     assert!(error.is_config(), "{error}");
     let text = error.to_string();
-    holds(&text, &["`ssl_ca_certs`", "`ssl_certfile`", "`ssl_keyfile`", "late.crt", "client.key"]);
+    assert_contains(&text, &["`ssl_ca_certs`", "`ssl_certfile`", "`ssl_keyfile`", "late.crt", "client.key"]);
     assert_eq!(text.lines().count(), 3, "{text}");
     let error = client.connection().get::<_, Option<i64>>("key").await.unwrap_err();
     assert!(error.to_string().contains("late.crt"), "{error}");
@@ -115,10 +119,10 @@ async fn everything_wrong_with_the_files_is_told_at_once_and_may_be_mended(kit: 
 
     let other = Server::builder().tls().start().unwrap();
     let mixed = settings(&server).ssl_certfile(server.client_certificate()).ssl_keyfile(other.client_key());
-    holds(&refusal(&kit, mixed).await, &["`ssl_keyfile`", "the key of the certificate"]);
+    assert_contains(&refusal(&kit, mixed).await, &["`ssl_keyfile`", "the key of the certificate"]);
 }
 
-async fn large_values_and_pipelines_pass(kit: Kit) {
+async fn large_values_and_pipelines_over_tls(kit: Kit) {
     let server = Server::builder().tls().start().unwrap();
     let client = kit.client_of(&server).await;
     let values = (0..4_u8).map(|seed| (0..1 << 20).map(|at: u32| (at as u8) ^ seed).collect::<Vec<u8>>());
@@ -139,31 +143,31 @@ async fn large_values_and_pipelines_pass(kit: Kit) {
     assert!(read.len() == 1000 && read.iter().all(|value| value.len() == 1000));
 }
 
-async fn a_hung_server_is_given_up_in_time_and_used_again(kit: Kit) {
+async fn hung_server_times_out_and_recovers(kit: Kit) {
     let server = Server::builder().tls().start().unwrap();
-    let patient = settings(&server)
+    let long_wait = settings(&server)
         .socket_timeout(Duration::from_millis(300))
         .socket_connect_timeout(Duration::from_millis(300))
         .retry_attempts(0)
         .failover_wait(Duration::from_millis(300));
-    let client = kit.connect(patient.clone().build().unwrap()).await.unwrap();
+    let client = kit.connect(long_wait.clone().build().unwrap()).await.unwrap();
     let mut redis = client.connection();
     server.hang().unwrap();
-    let asked = Instant::now();
+    let start = Instant::now();
     assert!(redis.get::<_, Option<i64>>("key").await.unwrap_err().is_timeout());
-    // More than the system's buffers take: the write is stuck as well.
+    // The value is larger than the system's buffers, so the write blocks as well.
     let large = vec![0_u8; 32 << 20];
     redis.set::<_, _, ()>("key", large).await.unwrap_err();
-    let refused = kit.connect(patient.build().unwrap()).await.unwrap_err();
+    let refused = kit.connect(long_wait.build().unwrap()).await.unwrap_err();
     assert!(refused.is_timeout(), "{refused}");
-    holds(&refused.to_string(), &["no answer", "`ssl`"]);
-    assert!(asked.elapsed() < BOUND);
+    assert_contains(&refused.to_string(), &["no answer", "`ssl`"]);
+    assert!(start.elapsed() < BOUND);
     server.resume().unwrap();
     let again = || async { client.connection().set::<_, _, ()>("key", 1).await };
     ha_redis_core::retry(&*kit.runtime, RetryPolicy::new().max_retries(100), again).await.unwrap();
 }
 
-async fn a_server_that_restarts_is_a_slow_call(kit: Kit) {
+async fn restart_delays_calls(kit: Kit) {
     let server = Server::builder().tls().start().unwrap();
     let client = kit.client_of(&server).await;
     let mut redis = client.connection();
@@ -174,32 +178,35 @@ async fn a_server_that_restarts_is_a_slow_call(kit: Kit) {
     redis.set::<_, _, ()>("key", 3).await.unwrap();
 }
 
-async fn a_port_without_tls_is_told_of(kit: Kit) {
+async fn plain_port_is_an_error(kit: Kit) {
     let server = Server::start().unwrap();
     let plain = kit::settings(server.port()).ssl(true).socket_connect_timeout(Duration::from_millis(500));
     let address = server.address().to_string();
-    holds(&refusal(&kit, plain).await, &[&address, "configuration", "TLS", "`ssl`"]);
+    assert_contains(&refusal(&kit, plain).await, &[&address, "configuration", "TLS", "`ssl`"]);
 }
 
-async fn a_port_with_tls_is_told_of(kit: Kit) {
+async fn tls_port_without_ssl_is_an_error(kit: Kit) {
     let server = Server::builder().tls().start().unwrap();
     let error = kit.connect(kit::settings(server.port()).build().unwrap()).await.unwrap_err();
     assert!(error.is_config(), "{error}");
-    holds(&error.to_string(), &[&server.address().to_string(), "configuration", "TLS", "`ssl`", "rediss://"]);
+    assert_contains(
+        &error.to_string(),
+        &[&server.address().to_string(), "configuration", "TLS", "`ssl`", "rediss://"],
+    );
 
     let topology = Topology::builder().tls().start().unwrap();
     let own = config(&topology.url()).to_builder().sentinel_ssl(false);
-    holds(&refusal(&kit, own).await, &["TLS", "`sentinel_ssl`"]);
+    assert_contains(&refusal(&kit, own).await, &["TLS", "`sentinel_ssl`"]);
 }
 
-async fn a_certificate_that_the_server_has_made_itself_is_told_of_in_words(kit: Kit) {
+async fn self_signed_certificate_error_explains(kit: Kit) {
     let server = Server::builder().self_signed_tls().unwrap().start().unwrap();
     let refused = refusal(&kit, settings(&server)).await;
-    holds(&refused, &[&server.address().to_string(), "configuration", "authority", "CA:FALSE"]);
+    assert_contains(&refused, &[&server.address().to_string(), "configuration", "authority", "CA:FALSE"]);
     assert!(!refused.contains("OtherError"), "{refused}");
 }
 
-async fn a_failover_is_followed_over_tls(kit: Kit) {
+async fn failover_followed_over_tls(kit: Kit) {
     let topology = Topology::builder().tls().password("pw").sentinel_password("watch").start().unwrap();
     let client = kit.client_of_topology(&topology).await;
     let mut redis = client.connection();
@@ -212,22 +219,22 @@ async fn a_failover_is_followed_over_tls(kit: Kit) {
     assert_eq!(new.query(&["GET", "key"]).unwrap().text(), Some("2"));
 }
 
-async fn sentinels_have_settings_of_their_own(kit: Kit) {
+async fn sentinel_tls_settings_are_separate(kit: Kit) {
     let topology = Topology::builder().tls().start().unwrap();
     let other = Server::builder().tls().start().unwrap();
     let settings = || config(&topology.url()).to_builder();
     let mine = &topology.servers()[0];
     let own = settings().ssl_ca_certs(other.ca_file()).sentinel_ssl_ca_certs(mine.ca_file());
     let wrong_for_the_master = refusal(&kit, own.failover_wait(Duration::from_secs(1))).await;
-    holds(&wrong_for_the_master, &["`ssl_ca_certs`", "which the Sentinels name"]);
+    assert_contains(&wrong_for_the_master, &["`ssl_ca_certs`", "which the Sentinels name"]);
     let wrong_for_the_sentinels = refusal(&kit, settings().sentinel_ssl_ca_certs(other.ca_file())).await;
-    holds(&wrong_for_the_sentinels, &["`sentinel_ssl_ca_certs`"]);
+    assert_contains(&wrong_for_the_sentinels, &["`sentinel_ssl_ca_certs`"]);
     let right = settings().ssl_ca_certs(mine.ca_file()).sentinel_ssl_server_name("localhost");
     let client = kit.connect(right.build().unwrap()).await.unwrap();
     client.connection().set::<_, _, ()>("key", 1).await.unwrap();
 }
 
-async fn files_in_common_are_complained_of_once(kit: Kit) {
+async fn shared_file_error_reported_once(kit: Kit) {
     let url = "rediss+sentinel://127.0.0.1:1/mymaster?ssl_ca_certs=/nowhere/ca.crt";
     let error = kit.connect(config(url)).await.unwrap_err();
     assert_eq!(error.to_string().matches("/nowhere/ca.crt").count(), 1, "{error}");

@@ -1,4 +1,4 @@
-//! What an atomic pipeline gets: its own values, or an error that says what is wrong.
+//! Tests what an atomic pipeline returns: its own values, or an error that names the problem.
 
 use super::kit::{Kit, calls};
 use crate::{Answer, ScriptedServer, Server};
@@ -6,13 +6,13 @@ use ha_redis_core::{Client, Outcome, RedisErrorExt};
 use redis::{AsyncCommands, ErrorKind, Pipeline, RedisError, ServerErrorKind, Value};
 
 tests![
-    nothing_that_is_not_queued_may_stand_in_an_atomic_pipeline,
-    an_atomic_pipeline_behind_an_open_multi_shifts_no_values,
-    an_aborted_transaction_tells_what_redis_rs_tells,
-    a_transaction_without_the_right_to_multi_is_told_that_its_commands_ran,
-    replies_that_are_no_transactions_give_no_values,
-    a_transaction_that_was_watched_in_vain_is_nil,
-    refused_transaction_is_not_sent_again_without_its_watch,
+    unqueued_commands_refused_in_atomic_pipeline,
+    atomic_pipeline_after_open_multi_is_an_error,
+    aborted_transaction_same_error_as_redis_rs,
+    commands_ran_when_multi_forbidden,
+    non_transaction_replies_rejected,
+    changed_watch_returns_nil,
+    refused_transaction_not_retried_without_watch,
 ];
 
 fn transfer() -> Pipeline {
@@ -26,7 +26,7 @@ async fn account(client: &Client) {
     redis.mset::<_, _, ()>(&[("balance", 100), ("limit", 7), ("other", 1)]).await.unwrap();
 }
 
-async fn nothing_that_is_not_queued_may_stand_in_an_atomic_pipeline(kit: Kit) {
+async fn unqueued_commands_refused_in_atomic_pipeline(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     account(&client).await;
@@ -48,7 +48,7 @@ async fn nothing_that_is_not_queued_may_stand_in_an_atomic_pipeline(kit: Kit) {
     assert_eq!(transfer().query_async::<(i64, i64)>(&mut own).await.unwrap(), (100, 7));
 }
 
-async fn an_atomic_pipeline_behind_an_open_multi_shifts_no_values(kit: Kit) {
+async fn atomic_pipeline_after_open_multi_is_an_error(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     account(&client).await;
@@ -57,14 +57,14 @@ async fn an_atomic_pipeline_behind_an_open_multi_shifts_no_values(kit: Kit) {
     redis::cmd("GET").arg("other").exec_async(&mut own).await.unwrap();
     let error = transfer().query_async::<(i64, i64)>(&mut own).await.unwrap_err();
     assert!(error.to_string().contains("MULTI calls can not be nested"), "{error}");
-    assert_eq!(error.outcome(), Outcome::Ran, "EXEC has run all of it: {error}");
+    assert_eq!(error.outcome(), Outcome::Ran, "EXEC ran the whole transaction: {error}");
     assert!(error.client_error().is_some_and(|error| error.is_refused_command()), "{error}");
-    // That EXEC has ended the transaction by hand, too.
+    // That EXEC has also ended the transaction that was opened by hand.
     assert_eq!(transfer().query_async::<(i64, i64)>(&mut own).await.unwrap(), (100, 7));
 }
 
-/// What redis-rs's own connection tells of this pipeline.
-fn told_by_redis_rs(server: &Server, pipeline: &Pipeline) -> RedisError {
+/// Returns the error of this pipeline on a connection of redis-rs.
+fn redis_rs_error(server: &Server, pipeline: &Pipeline) -> RedisError {
     let client = redis::Client::open(server.url()).unwrap();
     let mut connection = client.get_connection().unwrap();
     pipeline.query::<Value>(&mut connection).unwrap_err()
@@ -77,7 +77,7 @@ fn assert_same(ours: RedisError, theirs: RedisError) {
     assert_eq!(ours.into_server_errors(), theirs.into_server_errors());
 }
 
-async fn an_aborted_transaction_tells_what_redis_rs_tells(kit: Kit) {
+async fn aborted_transaction_same_error_as_redis_rs(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     let mut pipeline = redis::pipe();
@@ -91,7 +91,7 @@ async fn an_aborted_transaction_tells_what_redis_rs_tells(kit: Kit) {
         assert_eq!(ours.outcome(), Outcome::NotApplied, "{ours}");
         let errors = ours.clone().into_server_errors().unwrap();
         assert_eq!(errors.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [1, 3], "{ours}");
-        assert_same(ours, told_by_redis_rs(&server, &pipeline));
+        assert_same(ours, redis_rs_error(&server, &pipeline));
     }
     server.query(&["CONFIG", "SET", "maxmemory", "1"]).unwrap();
     let mut pipeline = redis::pipe();
@@ -101,16 +101,16 @@ async fn an_aborted_transaction_tells_what_redis_rs_tells(kit: Kit) {
         (ours.kind(), ours.outcome()),
         (ErrorKind::Server(ServerErrorKind::ExecAbort), Outcome::NotApplied)
     );
-    assert_same(ours, told_by_redis_rs(&server, &pipeline));
+    assert_same(ours, redis_rs_error(&server, &pipeline));
     let mut failing = redis::pipe();
     failing.atomic().cmd("DBSIZE").cmd("LPOP").arg("a").arg("no number").cmd("DBSIZE");
     server.query(&["CONFIG", "SET", "maxmemory", "0"]).unwrap();
     let ours = failing.query_async::<Value>(&mut client.connection()).await.unwrap_err();
     assert_eq!(ours.outcome(), Outcome::Ran, "one command of a transaction that ran: {ours}");
-    assert_same(ours, told_by_redis_rs(&server, &failing));
+    assert_same(ours, redis_rs_error(&server, &failing));
 }
 
-async fn a_transaction_without_the_right_to_multi_is_told_that_its_commands_ran(kit: Kit) {
+async fn commands_ran_when_multi_forbidden(kit: Kit) {
     let server = Server::builder().user("app", "on >pw ~* +@all -multi").start().unwrap();
     let url = server.url().replace("redis://", "redis://app:pw@");
     let client = kit.connect(super::kit::config(&url)).await.unwrap();
@@ -122,8 +122,8 @@ async fn a_transaction_without_the_right_to_multi_is_told_that_its_commands_ran(
     assert_eq!(server.query(&["GET", "n"]).unwrap().text(), Some("2"), "once each, without a transaction");
 }
 
-async fn replies_that_are_no_transactions_give_no_values(kit: Kit) {
-    // What is answered to MULTI, to each of two commands, and to EXEC; and what became of them.
+async fn non_transaction_replies_rejected(kit: Kit) {
+    // The replies to MULTI, to two commands and to EXEC, and the expected outcome.
     let cases: &[([&str; 4], Outcome)] = &[
         (["+OK", "+QUEUED", "+QUEUED", "*1\r\n:1"], Outcome::Ran),
         (["+OK", "+QUEUED", "+QUEUED", "*3\r\n:1\r\n:2\r\n:3"], Outcome::Ran),
@@ -161,7 +161,7 @@ async fn replies_that_are_no_transactions_give_no_values(kit: Kit) {
     }
 }
 
-async fn a_transaction_that_was_watched_in_vain_is_nil(kit: Kit) {
+async fn changed_watch_returns_nil(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     account(&client).await;
@@ -172,8 +172,8 @@ async fn a_transaction_that_was_watched_in_vain_is_nil(kit: Kit) {
     assert_eq!(transfer().query_async::<Option<(i64, i64)>>(&mut own).await.unwrap(), Some((101, 7)));
 }
 
-/// A refused EXEC forgets what WATCH has watched.
-async fn refused_transaction_is_not_sent_again_without_its_watch(kit: Kit) {
+/// A refused EXEC clears the keys that WATCH has marked.
+async fn refused_transaction_not_retried_without_watch(kit: Kit) {
     let server = Server::start().unwrap();
     let client = kit.client_of(&server).await;
     account(&client).await;

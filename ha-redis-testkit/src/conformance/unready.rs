@@ -1,5 +1,5 @@
-//! Servers that answer and serve nobody: busy with a script, loading their data, or without their master. They can be
-//! connected to, so that whoever may put them right can.
+//! Tests servers that reply but cannot serve: busy with a script, loading data, or without their master. The client
+//! still connects, so that an operator can repair them.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -16,19 +16,19 @@ use super::scripted::Sentinels;
 use crate::{Cut, Error, Proxy, Server};
 
 tests![
-    a_busy_server_takes_script_kill_from_every_handle,
-    a_script_of_ones_own_can_be_killed,
-    a_busy_master_of_sentinels_takes_script_kill,
-    a_subscription_outlives_a_busy_server,
-    a_loading_server_takes_what_it_can,
-    a_replica_without_its_master_takes_what_it_can,
+    busy_server_accepts_script_kill,
+    own_script_can_be_killed,
+    busy_sentinel_master_accepts_script_kill,
+    subscription_survives_busy_server,
+    loading_server_accepts_commands,
+    stale_replica_accepts_commands,
 ];
 
 fn with_scripts() -> Server {
     Server::builder().config("busy-reply-threshold 20").start().unwrap()
 }
 
-/// Runs a script that never ends, until it is killed.
+/// Runs a script that never ends until it is killed.
 async fn busy(kit: &Kit, server: &Server) -> TcpStream {
     let mut socket = TcpStream::connect(server.address()).unwrap();
     socket.write_all(b"EVAL \"while true do end\" 0\r\n").unwrap();
@@ -49,28 +49,31 @@ async fn script_kill(kit: &Kit, redis: &mut Connection) {
     kit.within("the script is killed", kill.query_async::<()>(redis)).await.unwrap();
 }
 
-/// Waits until the client serves callers again.
-async fn serves(kit: &Kit, client: &Client) {
-    kit.until("it serves again", || block_on(client.connection().set::<_, _, ()>("key", 1)).is_ok()).await;
+/// Waits until calls of the client succeed again.
+async fn until_serving(kit: &Kit, client: &Client) {
+    kit.until("the server serves calls again", || {
+        block_on(client.connection().set::<_, _, ()>("key", 1)).is_ok()
+    })
+    .await;
 }
 
-async fn a_busy_server_takes_script_kill_from_every_handle(kit: Kit) {
+async fn busy_server_accepts_script_kill(kit: Kit) {
     let server = with_scripts();
     for (db, protocol) in
         [(0, Protocol::Auto), (3, Protocol::Auto), (0, Protocol::Resp2), (3, Protocol::Resp2)]
     {
         let long = Duration::from_secs(600);
         let settings = settings(server.port()).db(db).protocol(protocol).failover_wait(long);
-        // One that was never connected.
+        // This client has never connected.
         let client = kit.client(settings.build().unwrap());
         let mut redis = client.connection();
         let _script = busy(&kit, &server).await;
-        let told = kit.within("a call is told", redis.get::<_, Option<i64>>("key")).await.unwrap_err();
-        assert!(told.to_string().to_ascii_uppercase().contains("BUSY"), "{told}");
+        let error = kit.within("a call fails", redis.get::<_, Option<i64>>("key")).await.unwrap_err();
+        assert!(error.to_string().to_ascii_uppercase().contains("BUSY"), "{error}");
         let health = client.health_check().await;
         assert!(!health.is_healthy() && health.error.is_some(), "{health:?}");
         script_kill(&kit, &mut redis).await;
-        serves(&kit, &client).await;
+        until_serving(&kit, &client).await;
         assert_eq!(
             server.query(&["GET", "key"]).unwrap().text().is_some(),
             db == 0,
@@ -78,15 +81,15 @@ async fn a_busy_server_takes_script_kill_from_every_handle(kit: Kit) {
         );
         server.query(&["FLUSHALL"]).unwrap();
 
-        // One that is connected, and a connection of one's own.
+        // This client has a shared and a dedicated connection.
         let _script = busy(&kit, &server).await;
         script_kill(&kit, &mut redis).await;
-        serves(&kit, &client).await;
+        until_serving(&kit, &client).await;
         let mut own = client.dedicated().await.unwrap();
         let _script = busy(&kit, &server).await;
         let kill = redis::cmd("SCRIPT").arg("KILL").take();
         kit.within("the script is killed", kill.query_async::<()>(&mut own)).await.unwrap();
-        serves(&kit, &client).await;
+        until_serving(&kit, &client).await;
         server.query(&["FLUSHALL"]).unwrap();
     }
     let client = kit.client_of(&server).await;
@@ -96,7 +99,7 @@ async fn a_busy_server_takes_script_kill_from_every_handle(kit: Kit) {
     kit.within("the script is killed", kill.query_async::<()>(&mut own)).await.unwrap();
 }
 
-async fn a_script_of_ones_own_can_be_killed(kit: Kit) {
+async fn own_script_can_be_killed(kit: Kit) {
     let server = with_scripts();
     for db in [0, 3] {
         let soon =
@@ -109,22 +112,22 @@ async fn a_script_of_ones_own_can_be_killed(kit: Kit) {
         until_busy(&kit, &server).await;
         script_kill(&kit, &mut client.connection()).await;
         script.end().await.unwrap_err();
-        serves(&kit, &client).await;
+        until_serving(&kit, &client).await;
     }
 }
 
-async fn a_busy_master_of_sentinels_takes_script_kill(kit: Kit) {
+async fn busy_sentinel_master_accepts_script_kill(kit: Kit) {
     let master = with_scripts();
     let sentinels = Sentinels::naming(&master, 3);
     for protocol in [Protocol::Auto, Protocol::Resp2] {
         let client = kit.client(sentinels.settings().protocol(protocol).build().unwrap());
         let _script = busy(&kit, &master).await;
         script_kill(&kit, &mut client.connection()).await;
-        serves(&kit, &client).await;
+        until_serving(&kit, &client).await;
     }
 }
 
-async fn a_subscription_outlives_a_busy_server(kit: Kit) {
+async fn subscription_survives_busy_server(kit: Kit) {
     let server = with_scripts();
     let proxy = Proxy::before(&server).unwrap();
     let client = kit.connect(config(&proxy.url())).await.unwrap();
@@ -133,30 +136,30 @@ async fn a_subscription_outlives_a_busy_server(kit: Kit) {
     let _script = busy(&kit, &server).await;
     let before = proxy.accepted();
     proxy.cut(Cut::Reset);
-    let lost = kit.within("the loss", subscriber.next()).await;
+    let lost = kit.within("a disconnect event", subscriber.next()).await;
     assert!(matches!(lost, Some(PubSubEvent::Disconnected(_))), "{lost:?}");
-    kit.until("it has tried to come back", || proxy.accepted() >= before + 4).await;
+    kit.until("the subscriber has tried to reconnect", || proxy.accepted() >= before + 4).await;
     script_kill(&kit, &mut kit.client_of(&server).await.connection()).await;
-    let back = kit.within("the return", subscriber.next()).await;
+    let back = kit.within("a reconnect event", subscriber.next()).await;
     assert!(matches!(back, Some(PubSubEvent::Resubscribed)), "{back:?}");
     server.query(&["PUBLISH", "news", "hello"]).unwrap();
-    let heard = kit.within("a message", subscriber.next()).await;
-    assert!(matches!(heard, Some(PubSubEvent::Message(_))), "{heard:?}");
+    let event = kit.within("a message", subscriber.next()).await;
+    assert!(matches!(event, Some(PubSubEvent::Message(_))), "{event:?}");
 }
 
-/// What an operator asks.
-async fn takes_what_it_can(kit: &Kit, redis: &mut Connection) {
+/// Checks the commands that an operator runs.
+async fn check_accepted_commands(kit: &Kit, redis: &mut Connection) {
     for command in ["INFO replication", "CONFIG GET maxmemory", "CLIENT LIST", "ROLE"] {
-        let mut words = command.split(' ');
-        let mut asked = redis::cmd(words.next().unwrap());
-        words.for_each(|word| _ = asked.arg(word));
-        let answer = kit.within(command, asked.query_async::<redis::Value>(redis)).await;
+        let mut args = command.split(' ');
+        let mut cmd = redis::cmd(args.next().unwrap());
+        args.for_each(|arg| _ = cmd.arg(arg));
+        let answer = kit.within(command, cmd.query_async::<redis::Value>(redis)).await;
         answer.unwrap_or_else(|error| panic!("{command}: {error}"));
     }
 }
 
-async fn a_loading_server_takes_what_it_can(kit: Kit) {
-    // As slow as it takes for the test, and looking at its clients after every few keys.
+async fn loading_server_accepts_commands(kit: Kit) {
+    // Loading is slow enough for the test, and the server serves its clients after every few keys.
     let server = Server::builder().config("loading-process-events-interval-bytes 1024").start();
     let server = Arc::new(server.unwrap());
     let mut fill = redis::pipe();
@@ -170,14 +173,14 @@ async fn a_loading_server_takes_what_it_can(kit: Kit) {
     server.kill().unwrap();
     let (restarted, restart) = (Arc::clone(&server), Arc::clone(&server));
     let restart = thread::spawn(move || restart.restart());
-    kit.until("it is loading", || {
+    kit.until("the server is loading", || {
         let answer = restarted.query(&["PING"]);
         matches!(answer, Err(Error::Refused { message, .. }) if message.starts_with("LOADING"))
     })
     .await;
     let client = kit.connect(long.build().unwrap()).await.unwrap();
     let mut redis = client.connection();
-    takes_what_it_can(&kit, &mut redis).await;
+    check_accepted_commands(&kit, &mut redis).await;
     let health = client.health_check().await;
     assert!(!health.is_healthy() && health.latency.is_some(), "{health:?}");
     assert!(health.error.unwrap().to_string().to_ascii_uppercase().contains("LOADING"));
@@ -185,20 +188,20 @@ async fn a_loading_server_takes_what_it_can(kit: Kit) {
     let waiting = kit.spawn(async move { reader.get::<_, String>("key:1999").await });
     let finish = redis::cmd("CONFIG").arg("SET").arg("key-load-delay").arg(0).take();
     finish.query_async::<()>(&mut redis).await.unwrap();
-    assert_eq!(kit.within("it waits", waiting.end()).await.unwrap(), "x".repeat(100));
+    assert_eq!(kit.within("the call waits", waiting.end()).await.unwrap(), "x".repeat(100));
     restart.join().unwrap().unwrap();
 }
 
-async fn a_replica_without_its_master_takes_what_it_can(kit: Kit) {
+async fn stale_replica_accepts_commands(kit: Kit) {
     let master = Server::start().unwrap();
     let replica = Server::builder().replica_of(&master).config("replica-serve-stale-data no").start();
     let replica = replica.unwrap();
-    kit.until("it follows", || {
+    kit.until("the replica is connected to its master", || {
         replica.query(&["INFO", "replication"]).unwrap().field("master_link_status") == Some("up")
     })
     .await;
     master.kill().unwrap();
-    kit.until("it has lost its master", || {
+    kit.until("the replica has lost its master", || {
         let answer = replica.query(&["GET", "key"]);
         matches!(answer, Err(Error::Refused { message, .. }) if message.starts_with("MASTERDOWN"))
     })
@@ -206,12 +209,12 @@ async fn a_replica_without_its_master_takes_what_it_can(kit: Kit) {
     let long = settings(replica.port()).failover_wait(BOUND).build().unwrap();
     let client = kit.connect(long).await.unwrap();
     let mut redis = client.connection();
-    takes_what_it_can(&kit, &mut redis).await;
+    check_accepted_commands(&kit, &mut redis).await;
     let health = client.health_check().await;
     assert!(health.error.unwrap().to_string().to_ascii_uppercase().contains("MASTER"));
     let mut writer = client.connection();
     let waiting = kit.spawn(async move { writer.set::<_, _, ()>("key", 1).await });
     let promote = redis::cmd("REPLICAOF").arg("NO").arg("ONE").take();
-    kit.within("it is promoted", promote.query_async::<()>(&mut redis)).await.unwrap();
-    kit.within("it waits", waiting.end()).await.unwrap();
+    kit.within("the replica is promoted", promote.query_async::<()>(&mut redis)).await.unwrap();
+    kit.within("the call waits", waiting.end()).await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! Looks for a word in everything that is logged, at every level.
+//! Looks for a text in all log output, at every level.
 
 use std::fmt::Debug;
 use std::sync::{Mutex, Once, PoisonError};
@@ -7,17 +7,17 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-/// The words that are looked for, and the fields in which each was found.
+/// The watched texts, and the fields in which each was found.
 static WATCHED: Mutex<Vec<(&str, Vec<String>)>> = Mutex::new(Vec::new());
 
-/// Looks for `word` from here on. Tests that share a process share what is logged: a word is one test's own.
+/// Watches for `word` from now on. Tests of one process share the log, so each test uses a text of its own.
 pub(super) fn watch(word: &'static str) {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| tracing::subscriber::set_global_default(Reader).unwrap());
     WATCHED.lock().unwrap_or_else(PoisonError::into_inner).push((word, Vec::new()));
 }
 
-/// Where the word was found.
+/// Returns the fields in which the text was found.
 pub(super) fn found(word: &str) -> Vec<String> {
     let watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
     watched.iter().filter(|(other, _)| *other == word).flat_map(|(_, found)| found.clone()).collect()

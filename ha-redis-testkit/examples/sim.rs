@@ -13,16 +13,16 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use ha_redis_testkit::sim::{Report, run_with_harm};
 
-/// How many lines of the trace a failure shows.
+/// The number of trace lines of a failure.
 const LINES: usize = 60;
-/// The failures that are shown; more are counted.
+/// The number of failures that are shown. Further ones are only counted.
 const SHOWN: u64 = 5;
-/// What is shown of each failure in short.
+/// The length of a failure in short form.
 const SHOWN_IN_SHORT: usize = 5;
-/// Between two lines of progress.
+/// The interval of progress lines.
 const PROGRESS: Duration = Duration::from_secs(5);
 
-/// Test the client in simulated worlds where much goes wrong
+/// Test the client against random faults in a simulation
 #[derive(Debug, Parser)]
 #[command(bin_name = "cargo xtask sim")]
 struct Options {
@@ -32,19 +32,19 @@ struct Options {
     /// The first seed
     #[arg(long, default_value_t = 0)]
     from: u64,
-    /// Run this seed alone
+    /// Run only this seed
     #[arg(long)]
     seed: Option<u64>,
-    /// Show all that happens, and what the client logs
+    /// Show the whole trace, and the client's log
     #[arg(long, requires = "seed")]
     trace: bool,
-    /// Show of each failing seed what did not hold, in short
+    /// Show the violations of each failing seed in short form
     #[arg(long)]
     brief: bool,
     /// End at the first failure
     #[arg(long)]
     fail_fast: bool,
-    /// Have peers that mean harm in every run: "any" of those that the client withstands, or those whose name begins so
+    /// Add hostile peers to every run: "any", or the kinds whose name begins with this
     #[arg(long)]
     harm: Option<String>,
 }
@@ -55,7 +55,7 @@ thread_local! {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    name_the_seed_of_panics();
+    print_seed_on_panic();
     let failures = match options.seed {
         Some(seed) => one(seed, &options),
         None => many(&options),
@@ -63,14 +63,14 @@ fn main() -> ExitCode {
     if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// A panic while another unwinds ends the process: then this is all that tells which seed it was.
-fn name_the_seed_of_panics() {
-    let told = panic::take_hook();
+/// A second panic during unwinding ends the process. Then only this shows which seed it was.
+fn print_seed_on_panic() {
+    let default_hook = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
         if let Some(seed) = SEED.get() {
             eprintln!("In seed {seed}:");
         }
-        told(panic);
+        default_hook(panic);
     }));
 }
 
@@ -95,9 +95,9 @@ fn show(report: &Report, traced: bool) {
     println!("Seed {} failed:", report.seed);
     report.violations.iter().for_each(|violation| println!("  - {violation}"));
     if !traced {
-        println!("The end of what happened:");
+        println!("The end of the trace:");
         report.trace.iter().for_each(|line| println!("  {line}"));
-        println!("To see it all: cargo xtask sim --seed {} --trace", report.seed);
+        println!("For the whole trace: cargo xtask sim --seed {} --trace", report.seed);
     }
 }
 
@@ -109,7 +109,7 @@ fn show_in_short(report: &Report) {
     }
 }
 
-/// Runs seeds on every processor, each on one thread.
+/// Runs the seeds on all processors, each seed on one thread.
 fn many(options: &Options) -> u64 {
     let begun = Instant::now();
     let end = options.from.saturating_add(options.seeds);

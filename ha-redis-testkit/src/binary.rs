@@ -1,4 +1,4 @@
-//! Where the Redis server program is.
+//! Finds the Redis server program.
 
 use std::env;
 use std::ffi::OsStr;
@@ -6,12 +6,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The variable that names the server program to use, instead of looking for one.
+/// The environment variable with the path of the server program.
 pub const VARIABLE: &str = "HA_REDIS_SERVER";
 
 const NAMES: [&str; 2] = ["redis-server", "valkey-server"];
 
-/// Where package managers put servers, although not every PATH has it.
+/// Folders in which package managers install servers, and which may be missing from PATH.
 const MORE_FOLDERS: [&str; 6] = [
     "/usr/sbin",
     "/usr/local/bin",
@@ -21,14 +21,14 @@ const MORE_FOLDERS: [&str; 6] = [
     "/opt/homebrew/opt/valkey/bin",
 ];
 
-/// No Redis server was found.
+/// No usable Redis server was found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NoServer {
-    /// [`VARIABLE`] names something that is not a program.
-    #[error("HA_REDIS_SERVER is {}, which is not a program that can be run: correct it or unset it", .0.display())]
+    /// [`VARIABLE`] is set to something that is not an executable program.
+    #[error("HA_REDIS_SERVER is {}, which is not an executable program; correct or unset it", .0.display())]
     NotAProgram(PathBuf),
-    /// None is installed.
+    /// No server is installed.
     #[error(
         "neither redis-server nor valkey-server was found on PATH. Install one:
   Debian, Ubuntu   sudo apt-get install redis-server
@@ -40,21 +40,22 @@ or name the program in HA_REDIS_SERVER"
     NotInstalled,
 }
 
-/// Finds the server program: what `HA_REDIS_SERVER` names, else `redis-server`, else `valkey-server`, on PATH or
-/// where package managers put them. The same program is a Sentinel when called with `--sentinel`.
+/// Returns the path of the server program: `HA_REDIS_SERVER` if it is set, otherwise `redis-server` or
+/// `valkey-server`, on PATH or in the folders of package managers. The same program is a Sentinel when called with
+/// `--sentinel`.
 ///
 /// # Errors
 ///
-/// [`NoServer`], which says how to install one.
+/// [`NoServer`], which explains how to install a server.
 pub fn redis_server() -> Result<PathBuf, NoServer> {
     find(env::var_os(VARIABLE).as_deref(), env::var_os("PATH").as_deref())
 }
 
-/// What the program says about itself, such as `Redis server v=7.0.15 sha=00000000:0 …`.
+/// Returns the program's version line, such as `Redis server v=7.0.15 sha=00000000:0 …`.
 ///
 /// # Errors
 ///
-/// What the system says when the program cannot be run.
+/// The system's error if the program cannot be run.
 pub fn version(server: &Path) -> std::io::Result<String> {
     let output = Command::new(server).arg("--version").output()?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())

@@ -1,4 +1,4 @@
-//! An authority of one test's own, and the certificates that it has signed.
+//! A certificate authority for one test, and the certificates that it has signed.
 
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
@@ -14,22 +14,22 @@ pub(crate) const SERVER_KEY: &str = "server.key";
 pub(crate) const CLIENT: &str = "client.crt";
 pub(crate) const CLIENT_KEY: &str = "client.key";
 
-/// The names of a server on this machine.
+/// The names of a server on the local machine.
 pub(crate) const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// Files by name, in PEM: the certificate of an authority, and a certificate each of the server and its clients.
+/// PEM files by name: the certificate of an authority, and one certificate each for the server and its clients.
 #[derive(Clone)]
 pub(crate) struct Certificates {
     files: Vec<(&'static str, String)>,
 }
 
 impl Certificates {
-    /// Those of a server that has these names.
+    /// Creates the certificates of a server with these names.
     pub(crate) fn of_server(names: &[String]) -> Result<Self, Error> {
         Self::signed(names, |_| ())
     }
 
-    /// Those of a server whose certificate is valid no more.
+    /// Creates the certificates of a server whose certificate has expired.
     #[cfg(feature = "conformance")]
     pub(crate) fn expired(names: &[String]) -> Result<Self, Error> {
         Self::signed(names, |server| {
@@ -38,7 +38,7 @@ impl Certificates {
         })
     }
 
-    /// The same, and the server sends its authority's certificate as well, so many times.
+    /// Creates the certificates of a server that sends its authority's certificate this many times as well.
     #[cfg(feature = "conformance")]
     pub(crate) fn with_chain(mut self, length: usize) -> Self {
         let find = |name| self.files.iter().position(|(file, _)| *file == name);
@@ -55,8 +55,8 @@ impl Certificates {
         Ok(Self { files })
     }
 
-    /// Those of a server that has made its certificate itself, as `openssl req -x509` does: it is an authority's, and the
-    /// server's at once.
+    /// Creates a self-signed certificate, as `openssl req -x509` does: the server's certificate is also the
+    /// authority.
     pub(crate) fn self_signed(names: &[String]) -> Result<Self, Error> {
         let files = self_sign(names)
             .map_err(|error| Error::NotReady(format!("cannot make a certificate: {error}")))?;
@@ -73,7 +73,7 @@ fn sign(
     names: &[String],
     change: fn(&mut CertificateParams),
 ) -> Result<Vec<(&'static str, String)>, rcgen::Error> {
-    // Authorities are told apart by their names.
+    // Each authority needs a name of its own, because authorities are identified by name.
     let number = RandomState::new().hash_one(());
     let mut authority = named(&format!("ha-redis test authority {number:016x}"), &[])?;
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -1,37 +1,37 @@
-//! Why a server could not be started, asked or waited for.
+//! The errors of starting, querying and waiting for servers.
 
 use std::io;
 use std::time::Duration;
 
 use crate::binary::NoServer;
 
-/// Why a server could not be started, asked or waited for.
+/// The reasons why a server could not be started, queried or waited for.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// No Redis server is installed.
     #[error(transparent)]
     NoServer(#[from] NoServer),
-    /// The operating system refused, or the server closed or did not answer a connection.
+    /// A system call failed, or the server closed a connection or did not answer on it.
     #[error("cannot {action}: {source}")]
     Io {
-        /// What was tried.
+        /// The action that failed.
         action: String,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The port is held by another test or another program.
+    /// Another test or program uses the port.
     #[error("port {port} is in use")]
     PortTaken {
         /// The port.
         port: u16,
     },
-    /// The server ended when it should run.
+    /// The server ended unexpectedly.
     #[error("the server on port {port} ended; the last lines of its log:\n{log}")]
     Ended {
-        /// Its port.
+        /// The server's port.
         port: u16,
-        /// The end of its log.
+        /// The end of the server's log.
         log: String,
     },
     /// The server answered a query with an error.
@@ -39,36 +39,36 @@ pub enum Error {
     Refused {
         /// The command's name.
         command: String,
-        /// The server's words.
+        /// The server's error message.
         message: String,
     },
-    /// What was asked for is not so, or not yet.
+    /// A condition is not met, or not met yet.
     #[error("{0}")]
     NotReady(String),
-    /// A wait came to its end.
-    #[error("waited {bound:?} in vain: {last}")]
+    /// A wait timed out.
+    #[error("timed out after {bound:?}: {last}")]
     TimedOut {
-        /// How long was waited.
+        /// The timeout.
         bound: Duration,
-        /// What was lacking at the end.
+        /// The condition that was still unmet.
         last: Box<Error>,
     },
 }
 
 impl Error {
-    /// Says what was tried: `file.map_err(Error::io("open the log"))`.
+    /// Returns a closure that adds the failed action to an I/O error: `file.map_err(Error::io("open the log"))`.
     pub(crate) fn io(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let action = action.into();
         move |source| Self::Io { action, source }
     }
 
-    /// Whether waiting longer can't help.
+    /// Returns true if waiting longer cannot help.
     fn is_final(&self) -> bool {
         matches!(self, Self::NoServer(_) | Self::PortTaken { .. } | Self::Ended { .. })
     }
 }
 
-/// Repeats `attempt` until it succeeds, fails for good, or `bound` has passed.
+/// Repeats `attempt` until it succeeds, fails permanently, or `bound` has passed.
 pub(crate) fn wait_for<T>(
     bound: Duration,
     mut attempt: impl FnMut() -> Result<T, Error>,
@@ -109,6 +109,6 @@ mod tests {
     #[test]
     fn a_wait_in_vain_says_what_was_lacking() {
         let outcome = wait_for::<()>(Duration::ZERO, || Err(Error::NotReady("no replica".into())));
-        assert_eq!(outcome.unwrap_err().to_string(), "waited 0ns in vain: no replica");
+        assert_eq!(outcome.unwrap_err().to_string(), "timed out after 0ns: no replica");
     }
 }

@@ -1,4 +1,4 @@
-//! The process that owns a server, so that none is left behind however a test ends.
+//! The process that owns a server, so that no server outlives its test.
 
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Write};
@@ -8,21 +8,21 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use tempfile::TempDir;
 
-/// A shell that starts the server and keeps the pipe to this process open.
+/// A shell that starts the server and watches a pipe from this process.
 ///
-/// When the pipe closes, because the guard is dropped or because this process is gone, the shell kills the
-/// server and removes its folder. It starts the server itself, so there is no moment at which a server runs
-/// that no guard knows of; and as the server's parent it never signals a process that took over its id.
+/// When the pipe closes, because the guard is dropped or because this process has ended, the shell kills the server
+/// and removes its folder. The shell starts the server itself, so no server ever runs without a guard. As the
+/// server's parent, it never signals another process that has reused the process id.
 #[derive(Debug)]
 pub(crate) struct Guard {
     shell: Child,
-    /// `None` only while dropping: closing it is what tells the shell to clean up.
+    /// `None` only while dropping. Closing the pipe makes the shell clean up.
     requests: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
     folder: PathBuf,
 }
 
-/// What can be sent to a server's process.
+/// The signals that a server's process can be sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Signal {
     Kill,
@@ -32,7 +32,7 @@ pub(crate) enum Signal {
 }
 
 impl Guard {
-    /// Takes over `folder`; no server runs until [`Guard::start`].
+    /// Takes ownership of `folder`. No server runs until [`Guard::start`].
     pub(crate) fn new<A: AsRef<OsStr>>(
         folder: TempDir,
         program: &Path,
@@ -43,7 +43,7 @@ impl Guard {
             .arg(folder.path())
             .arg(program)
             .args(arguments)
-            // A Ctrl-C, or a test runner out of patience, hits the whole process group of the test.
+            // Ctrl-C and the timeouts of test runners signal the whole process group of the test.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -59,17 +59,17 @@ impl Guard {
         &self.folder
     }
 
-    /// Starts the server and returns its process id. Whether it keeps running shows later.
+    /// Starts the server and returns its process id. The server may still end right after the start.
     pub(crate) fn start(&mut self) -> io::Result<u32> {
-        self.ask("start")?.parse().map_err(io::Error::other)
+        self.request("start")?.parse().map_err(io::Error::other)
     }
 
-    /// Whether the server's process exists, a stopped one included.
+    /// Returns true if the server's process exists, also if it is stopped.
     pub(crate) fn is_running(&mut self) -> io::Result<bool> {
-        Ok(self.ask("running")? == "yes")
+        Ok(self.request("running")? == "yes")
     }
 
-    /// Sends a signal; `false` when no server is running.
+    /// Sends a signal. Returns false if no server is running.
     pub(crate) fn signal(&mut self, signal: Signal) -> io::Result<bool> {
         let name = match signal {
             Signal::Kill => "KILL",
@@ -77,16 +77,16 @@ impl Guard {
             Signal::Stop => "STOP",
             Signal::Continue => "CONT",
         };
-        Ok(self.ask(&format!("signal {name}"))? == "yes")
+        Ok(self.request(&format!("signal {name}"))? == "yes")
     }
 
-    fn ask(&mut self, request: &str) -> io::Result<String> {
+    fn request(&mut self, request: &str) -> io::Result<String> {
         let requests = self.requests.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
-        // One write, so that the shell never sees half a request as its last line.
+        // A single write, so that the shell never reads half a request as its last line.
         requests.write_all(format!("{request}\n").as_bytes())?;
         let mut answer = String::new();
         if self.answers.read_line(&mut answer)? == 0 {
-            return Err(io::Error::new(io::ErrorKind::BrokenPipe, "the guard of the server is gone"));
+            return Err(io::Error::new(io::ErrorKind::BrokenPipe, "the server's guard process has ended"));
         }
         Ok(answer.trim_end().to_owned())
     }
@@ -95,7 +95,7 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         drop(self.requests.take());
-        // Short: the shell has only to kill and to remove. A failure leaves nothing that could be done here.
+        // This is short: the shell only kills the server and removes the folder. A failure cannot be handled here.
         let _ = self.shell.wait();
     }
 }

@@ -1,12 +1,12 @@
-//! Real Redis servers for tests: one, or a master with replicas and Sentinels, with the faults they can have.
-//! Each can have TLS, with certificates of its own. [`Proxy`] adds the faults of the network between, and
-//! [`ScriptedServer`] says what no real server says. No real server at all takes part in [`sim`], where the client meets
-//! random faults in virtual time.
+//! Real Redis servers for tests: a single server, or a master with replicas and Sentinels, with server faults on
+//! request. Each server can use TLS with certificates of its own. [`Proxy`] adds network faults, and [`ScriptedServer`]
+//! sends replies that no real server sends. [`sim`] tests the client against random faults in virtual time, without
+//! real servers.
 //!
-//! Every server runs on a port of 127.0.0.1 that no other test takes, with its data in a temporary folder. All
-//! of it is gone when the handle drops, and also after a panic, a Ctrl-C or a SIGKILL of the test. Calls block,
-//! and those that wait have a bound; an async test may make them where it likes, since it has its server for
-//! itself. The server program is found by [`binary::redis_server`].
+//! Every server runs on a reserved port of 127.0.0.1, with its data in a temporary folder. Dropping the handle ends the
+//! server and removes the folder. A panic, a Ctrl-C or a SIGKILL of the test does so as well. Calls block, and those
+//! that wait have a timeout. An async test may call them anywhere, because no other test uses its server.
+//! [`binary::redis_server`] finds the server program.
 //!
 //! ```
 //! use ha_redis_testkit::Server;
@@ -15,7 +15,7 @@
 //! let server = Server::start()?;
 //! server.query(&["SET", "key", "value"])?;
 //! assert_eq!(server.query(&["GET", "key"])?.text(), Some("value"));
-//! server.hang()?; // accepts connections, answers nothing
+//! server.hang()?; // accepts connections, sends no replies
 //! server.resume()?;
 //! # Ok(())
 //! # }

@@ -1,4 +1,4 @@
-//! Ports that are this process's own for as long as it wants them.
+//! Reserves ports for this process.
 
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
@@ -10,13 +10,13 @@ use rustix::fs::{FlockOperation, flock};
 use crate::Error;
 use crate::server::retry_taken_ports;
 
-/// Below the ports that Linux and macOS give to outgoing connections: one of those can never sit on the port
-/// of a server that is down and will be restarted.
+/// Lower than the ports that Linux and macOS assign to outgoing connections, so that no outgoing connection takes
+/// the port of a server that is down and will be restarted.
 const FIRST: u16 = 15_000;
 const COUNT: u16 = 17_000;
 
-/// A port that no other test takes, in this or another process, while this value lives; not even when nothing
-/// listens there. The lock on a file of the port's name says so, and ends with the process.
+/// A port that no other test uses, in this or another process, while this value lives, even while nothing listens
+/// on it. The reservation is a lock on a file named after the port, and ends with the process.
 #[derive(Debug)]
 pub(crate) struct Port {
     number: u16,
@@ -26,7 +26,7 @@ pub(crate) struct Port {
 impl Port {
     /// Reserves a free port of `host`.
     pub(crate) fn any(host: IpAddr) -> Result<Self, Error> {
-        // From a random place on, so that processes seldom look at the same ports.
+        // Starts the search at a random port, so that processes rarely try the same ports.
         let start = RandomState::new().hash_one(()) % u64::from(COUNT);
         for offset in 0..u64::from(COUNT) {
             let place = (start + offset) % u64::from(COUNT);
@@ -40,7 +40,7 @@ impl Port {
         Err(Error::NotReady(format!("no port from {FIRST} to {} is free", FIRST + COUNT - 1)))
     }
 
-    /// Reserves this very port of `host`.
+    /// Reserves the port `number` of `host`.
     pub(crate) fn exactly(number: u16, host: IpAddr) -> Result<Self, Error> {
         match Self::reserve(number)? {
             Some(port) if port.is_free(host) => Ok(port),
@@ -52,21 +52,21 @@ impl Port {
         self.number
     }
 
-    /// Whether nothing listens on the port.
+    /// Returns true if nothing listens on the port.
     pub(crate) fn is_free(&self, host: IpAddr) -> bool {
         TcpListener::bind((host, self.number)).is_ok()
     }
 
-    /// `None` when another holds the port.
+    /// Returns `None` if the port is reserved by another owner.
     fn reserve(number: u16) -> Result<Option<Self>, Error> {
-        // One folder a user: the files of another user could not be opened.
+        // One folder per user, because files of other users cannot be opened.
         let user = rustix::process::getuid().as_raw();
         let folder = std::env::temp_dir().join(format!("ha-redis-ports-{user}"));
         let lock = fs::create_dir_all(&folder).and_then(|()| {
             let path = folder.join(number.to_string());
             OpenOptions::new().create(true).truncate(false).write(true).open(path)
         });
-        let lock = lock.map_err(Error::io(format!("keep the locks of ports in {}", folder.display())))?;
+        let lock = lock.map_err(Error::io(format!("lock a port in {}", folder.display())))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(Self { number, _lock: lock })),
             Err(error) if io::Error::from(error).kind() == io::ErrorKind::WouldBlock => Ok(None),
@@ -75,7 +75,7 @@ impl Port {
     }
 }
 
-/// A listener of 127.0.0.1, on a port of its own, that never blocks.
+/// Returns a non-blocking listener on a reserved port of 127.0.0.1.
 pub(crate) fn listen() -> Result<(Port, TcpListener), Error> {
     retry_taken_ports(|| {
         let port = Port::any(Ipv4Addr::LOCALHOST.into())?;
@@ -84,7 +84,7 @@ pub(crate) fn listen() -> Result<(Port, TcpListener), Error> {
     })
 }
 
-/// A listener that never blocks.
+/// Returns a non-blocking listener.
 pub(crate) fn listen_on(address: SocketAddr) -> Result<TcpListener, Error> {
     let opened = TcpListener::bind(address).and_then(|listener| {
         listener.set_nonblocking(true)?;

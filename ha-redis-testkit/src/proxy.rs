@@ -1,4 +1,4 @@
-//! A proxy that stands between a client and a server, with the faults that networks have.
+//! A proxy between a client and a server that simulates network faults.
 
 mod connection;
 mod relay;
@@ -16,7 +16,7 @@ use crate::ports::{self, Port};
 use crate::server::Server;
 use relay::{Relay, Request};
 
-/// Which way bytes go.
+/// The direction in which bytes travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// Requests.
@@ -28,26 +28,26 @@ pub enum Direction {
 impl Direction {
     const BOTH: [Self; 2] = [Self::ToServer, Self::ToClient];
 
-    /// The place of what is kept for each direction.
+    /// Returns the index of the direction in per-direction arrays.
     fn index(self) -> usize {
         self as usize
     }
 }
 
-/// How a connection ends, on both of its sides.
+/// How a connection ends, on both sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cut {
-    /// As when a process ends: the peer reads the end of the stream (FIN).
+    /// The peer reads the end of the stream (FIN), as when a process ends.
     Close,
-    /// As when a host has lost its state: the peer gets "connection reset" (RST).
+    /// The peer gets "connection reset" (RST), as when a host has lost its state.
     Reset,
 }
 
-/// A proxy on a port of 127.0.0.1 that forwards bytes between its clients and a server. All of it ends when this
-/// value drops.
+/// A proxy on a port of 127.0.0.1 that forwards bytes between its clients and a server. Dropping this value ends the
+/// proxy and its connections.
 ///
-/// Faults are switched on and off while connections live, act on live and on new connections alike, and add up.
-/// When a method returns, its fault is in force. [`Proxy::heal`] ends them all.
+/// Faults can be switched on and off at any time. They apply to open and new connections, and add up. A fault is in
+/// effect when its method returns. [`Proxy::heal`] ends all faults.
 ///
 /// ```
 /// use ha_redis_testkit::{Cut, Direction, Proxy, Server};
@@ -63,13 +63,13 @@ pub enum Cut {
 /// # }
 /// ```
 ///
-/// Connections are lost while replies are under way, again and again, when each time the next reply is waited for:
+/// To lose connections repeatedly while replies are under way, wait for each cut before the next one:
 ///
 /// ```no_run
 /// # use ha_redis_testkit::{Cut, Direction, Proxy};
 /// # fn ten_cuts(proxy: &Proxy) {
 /// for cuts in 1..=10 {
-///     // The server has carried out the request by the time at which its reply would pass.
+///     // The server has executed the request when the proxy receives its reply.
 ///     proxy.cut_after(Direction::ToClient, 0, Cut::Reset);
 ///     while proxy.cuts() < cuts {
 ///         std::thread::yield_now(); // or fail after a while
@@ -83,35 +83,35 @@ pub struct Proxy {
     requests: Sender<Request>,
     waker: UnixStream,
     relay: Option<JoinHandle<()>>,
-    /// The port stays this proxy's own while it refuses connections. `None` if it is its server's, too.
+    /// Keeps the port reserved while the proxy refuses connections. `None` if the server shares the port.
     _port: Option<Port>,
 }
 
 impl Proxy {
-    /// Starts a proxy before `server`, with that one's password in [`Proxy::url`].
+    /// Starts a proxy for `server`. [`Proxy::url`] contains the server's password.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if the system gives no port or no thread.
+    /// [`Error::Io`] if no port or thread is available.
     pub fn before(server: &Server) -> Result<Self, Error> {
         let mut proxy = Self::start(server.address())?;
         proxy.user_info = server.user_info();
         Ok(proxy)
     }
 
-    /// Starts a proxy before any address. Nothing needs to listen there yet: a connection that can't be forwarded
-    /// is reset.
+    /// Starts a proxy for any address. Nothing needs to listen on it yet: a connection that cannot be forwarded is
+    /// reset.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if the system gives no port or no thread.
+    /// [`Error::Io`] if no port or thread is available.
     pub fn start(target: SocketAddr) -> Result<Self, Error> {
         let (port, listener) = ports::listen()?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number()));
         Self::relay(address, listener, target, Some(port))
     }
 
-    /// Starts a proxy before a server that listens on another address than 127.0.0.1, on the same port as that one.
+    /// Starts a proxy on 127.0.0.1, on the port of a server that listens on another address.
     pub(crate) fn with_port_of(server: &Server) -> Result<Self, Error> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()));
         Self::relay(address, ports::listen_on(address)?, server.address(), None)
@@ -136,142 +136,141 @@ impl Proxy {
         Ok(Self { address, user_info: String::new(), requests, waker, relay: Some(relay), _port: port })
     }
 
-    /// Where it accepts connections.
+    /// Returns the address on which the proxy accepts connections.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its port, which stays its own while it refuses connections.
+    /// Returns the proxy's port, which stays reserved while the proxy refuses connections.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// The URL a client connects to: `redis://127.0.0.1:15001`, with the server's password after
-    /// [`Proxy::before`].
+    /// Returns the URL for clients: `redis://127.0.0.1:15001`, with the server's password after [`Proxy::before`].
     pub fn url(&self) -> String {
         format!("redis://{}{}", self.user_info, self.address)
     }
 
-    /// Delays every byte by `delay`: those that are under way, too. Bytes stay in order and don't wait for one
-    /// another: a delay of 50 ms does not slow down a stream of bytes, it makes it late.
+    /// Delays every byte by `delay`, including bytes that are under way. Bytes stay in order and are delayed
+    /// independently: a delay of 50 ms adds latency without reducing throughput.
     pub fn delay(&self, direction: Direction, delay: Duration) {
         self.ask(move |relay| relay.faults(direction).delay = delay);
     }
 
-    /// Lets at most so many bytes a second pass, and at least one, on each connection.
+    /// Limits each connection to `bytes_per_second`, and at least one byte per second.
     pub fn throttle(&self, direction: Direction, bytes_per_second: u64) {
         self.ask(move |relay| relay.faults(direction).rate = Some(bytes_per_second.max(1)));
     }
 
-    /// Reads bytes and throws them away, while connections stay. [`Proxy::lost`] counts them.
+    /// Reads and discards bytes while connections stay open. [`Proxy::lost`] counts the bytes.
     pub fn lose(&self, direction: Direction) {
         self.ask(move |relay| relay.faults(direction).lose = true);
     }
 
-    /// Reads and forwards nothing, either way. Connections stay, and new ones are accepted. What is sent meanwhile
-    /// gets through after [`Proxy::heal`], as after a break of the network.
+    /// Stops reading and forwarding in both directions. Connections stay open, and new ones are accepted. Data that
+    /// is sent meanwhile is delivered after [`Proxy::heal`], as after a network outage.
     pub fn black_hole(&self) {
         self.ask(|relay| relay.black_hole = true);
     }
 
-    /// Takes what comes on the connections that live now, and keeps it, as a network does that delivers late: new
-    /// connections are served. What was kept is delivered by [`Proxy::deliver`], also when its sender has closed or reset
-    /// the connection meanwhile.
+    /// Holds back the data that arrives on the connections that exist now, as a network with late delivery does.
+    /// New connections are forwarded. [`Proxy::deliver`] delivers the data, even if the sender has closed or reset
+    /// the connection since.
     pub fn keep_back(&self) {
         self.ask(Relay::keep_back);
     }
 
-    /// Delivers what [`Proxy::keep_back`] has kept, and forwards as usual.
+    /// Delivers the data that [`Proxy::keep_back`] has held back, and forwards normally again.
     pub fn deliver(&self) {
         self.ask(Relay::deliver);
     }
 
-    /// Acts as [`Proxy::black_hole`] on the connections that come from these addresses, and goes on forwarding the
-    /// others. On Linux, a server is told by `bind-source-addr 127.0.0.5` which address it connects from.
+    /// Applies [`Proxy::black_hole`] to the connections from these addresses, and forwards the others. On Linux,
+    /// `bind-source-addr 127.0.0.5` sets the address from which a server connects.
     pub fn partition(&self, from: impl IntoIterator<Item = IpAddr>) {
         let from: Vec<IpAddr> = from.into_iter().collect();
         self.ask(move |relay| relay.cut_off.extend(from));
     }
 
-    /// Refuses new connections, since nothing listens on the port any more. Those that live, stay.
+    /// Refuses new connections by closing the listener. Existing connections stay open.
     pub fn refuse(&self) {
         self.ask(Relay::refuse);
     }
 
-    /// Puts `bytes` in the place of as many of the next bytes in this direction, on whatever connections they pass.
+    /// Replaces the next bytes in this direction with `bytes`, on any connections.
     pub fn corrupt(&self, direction: Direction, bytes: impl Into<Vec<u8>>) {
         let bytes = bytes.into();
         self.ask(move |relay| relay.faults(direction).garbage = bytes.into());
     }
 
-    /// Sends `bytes` to the receiving side of all live connections, behind what is under way to them.
+    /// Sends `bytes` to the receiving side of all open connections, after the data that is under way.
     pub fn inject(&self, direction: Direction, bytes: impl Into<Vec<u8>>) {
         let bytes = bytes.into();
         self.ask(move |relay| relay.inject(direction, &bytes));
     }
 
-    /// Tells the receiving side of all live connections that no more bytes come; those that come are thrown away.
-    /// The other direction goes on. [`Proxy::heal`] can't undo this.
+    /// Signals the end of the stream to the receiving side of all open connections, and discards further bytes in
+    /// this direction. The other direction continues. [`Proxy::heal`] cannot undo this.
     pub fn half_close(&self, direction: Direction) {
         self.ask(move |relay| relay.half_close(direction));
     }
 
-    /// Ends all live connections at once. New ones are accepted.
+    /// Ends all open connections at once. New ones are accepted.
     pub fn cut(&self, how: Cut) {
         self.ask(move |relay| relay.cut(how));
     }
 
-    /// Lets `bytes` more bytes pass in this direction, on whatever connections, and then ends, once, the connection
-    /// on which one more would pass. So 0 cuts when the next reply begins to come, and 1 in the middle of it.
-    /// [`Proxy::cuts`] tells when it has happened.
+    /// Lets `bytes` more bytes pass in this direction, on any connections, and then ends the connection that sends
+    /// the next byte, once. So 0 cuts before the next reply, and 1 cuts in the middle of it. [`Proxy::cuts`] counts
+    /// the cuts.
     pub fn cut_after(&self, direction: Direction, bytes: u64, how: Cut) {
         self.ask(move |relay| relay.faults(direction).cut = Some((bytes, how)));
     }
 
-    /// Goes back to plain forwarding, for live and new connections, on the same port.
+    /// Ends all faults, for existing and new connections, on the same port.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if the port can't be opened again after [`Proxy::refuse`]; the other faults are gone then.
+    /// [`Error::Io`] if the port cannot be opened again after [`Proxy::refuse`]. The other faults end all the same.
     pub fn heal(&self) -> Result<(), Error> {
         self.ask(Relay::heal).map_err(Error::io(format!("listen on {} again", self.address)))
     }
 
-    /// How many connections live.
+    /// Returns how many connections are open.
     pub fn connections(&self) -> usize {
         self.ask(|relay| relay.connections())
     }
 
-    /// How many connections were ever accepted.
+    /// Returns how many connections the proxy has accepted.
     pub fn accepted(&self) -> usize {
         self.ask(|relay| relay.accepted_at.len())
     }
 
-    /// When each connection was accepted, in order: for a look at how reconnects spread.
+    /// Returns when each connection was accepted, in order. Use this to check how reconnects are spread.
     pub fn accepted_at(&self) -> Vec<Instant> {
         self.ask(|relay| relay.accepted_at.clone())
     }
 
-    /// How many connections [`Proxy::cut`] and [`Proxy::cut_after`] have ended.
+    /// Returns how many connections [`Proxy::cut`] and [`Proxy::cut_after`] have ended.
     pub fn cuts(&self) -> usize {
         self.ask(|relay| relay.cuts)
     }
 
-    /// How many bytes were ever sent on in this direction, injected ones included.
+    /// Returns how many bytes the proxy has forwarded in this direction, including injected ones.
     pub fn bytes(&self, direction: Direction) -> u64 {
         self.ask(move |relay| relay.line(direction).forwarded)
     }
 
-    /// How many bytes were ever thrown away by [`Proxy::lose`].
+    /// Returns how many bytes [`Proxy::lose`] has discarded.
     pub fn lost(&self, direction: Direction) -> u64 {
         self.ask(move |relay| relay.line(direction).lost)
     }
 
-    /// Has the relay's thread do something, and waits for the outcome.
+    /// Runs `request` on the relay's thread and returns its result.
     fn ask<T: Send + 'static>(&self, request: impl FnOnce(&mut Relay) -> T + Send + 'static) -> T {
         let (answer, answers) = mpsc::channel();
         let request = Box::new(move |relay: &mut Relay| {
-            // Only this function takes the answer, and it waits.
+            // Only this function receives the answer, and it is waiting.
             let _ = answer.send(request(relay));
         });
         let asked = self.requests.send(request).is_ok() && (&self.waker).write_all(&[0]).is_ok();
@@ -284,7 +283,7 @@ impl Drop for Proxy {
         // The relay ends when it reads the end of this stream.
         let _ = self.waker.shutdown(Shutdown::Both);
         if let Some(relay) = self.relay.take() {
-            // If it panicked, the test's output says so.
+            // If the relay panicked, the test's output shows it.
             let _ = relay.join();
         }
     }

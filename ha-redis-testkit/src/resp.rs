@@ -1,4 +1,4 @@
-//! A blocking connection that asks a server one thing at a time.
+//! A blocking connection for one query at a time.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,30 +8,30 @@ use std::time::Duration;
 
 use crate::Error;
 
-/// The longest a connection attempt and each read may take.
+/// The timeout of a connection attempt and of each read.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Far deeper than any reply of Redis; a bound on the parser's recursion.
+/// The limit of the parser's recursion, far deeper than any reply of Redis.
 const DEEPEST: usize = 32;
 
-/// A reply of a server, for tests to look at.
+/// A reply of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reply {
-    /// No value.
+    /// A null value.
     Nil,
     /// A number.
     Integer(i64),
-    /// A status or a string. What is not UTF-8 is replaced.
+    /// A status or a string. Invalid UTF-8 is replaced.
     Text(String),
-    /// An error inside an array. One that is the whole reply is an [`Error::Refused`].
+    /// An error inside an array. An error as the whole reply is an [`Error::Refused`].
     Error(String),
-    /// Several replies.
+    /// An array of replies.
     Array(Vec<Reply>),
 }
 
 impl Reply {
-    /// The text of a status or string.
+    /// Returns the text of a status or string.
     pub fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -39,7 +39,7 @@ impl Reply {
         }
     }
 
-    /// The value of a number.
+    /// Returns the value of a number.
     pub fn integer(&self) -> Option<i64> {
         match self {
             Self::Integer(value) => Some(*value),
@@ -47,7 +47,7 @@ impl Reply {
         }
     }
 
-    /// The elements of an array; nothing for any other reply.
+    /// Returns the elements of an array, or nothing for any other reply.
     pub fn items(&self) -> &[Reply] {
         match self {
             Self::Array(items) => items,
@@ -55,8 +55,8 @@ impl Reply {
         }
     }
 
-    /// The value behind `name` in an array of names and values, such as `SENTINEL MASTER` gives, or in lines of
-    /// `name:value`, such as `INFO` gives.
+    /// Returns the value of `name` in an array of names and values, such as the reply to `SENTINEL MASTER`, or in
+    /// lines of `name:value`, such as the reply to `INFO`.
     pub fn field(&self, name: &str) -> Option<&str> {
         match self {
             Self::Text(lines) => lines.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')),
@@ -90,7 +90,7 @@ impl Connection {
         Ok(Self { stream: BufReader::new(Box::new(stream)) })
     }
 
-    /// Through the Unix socket at `path`.
+    /// Connects through the Unix socket at `path`.
     pub(crate) fn open_unix(path: &Path) -> Result<Self, Error> {
         let open = || {
             let stream = UnixStream::connect(path)?;
@@ -107,7 +107,7 @@ impl Connection {
         let name = command.first().copied().unwrap_or_default();
         let reply =
             self.stream.get_mut().write_all(&encode(command)).and_then(|()| read(&mut self.stream, 0));
-        match reply.map_err(Error::io(format!("ask the server for {name}")))? {
+        match reply.map_err(Error::io(format!("query the server with {name}")))? {
             Reply::Error(message) => Err(Error::Refused { command: name.to_owned(), message }),
             reply => Ok(reply),
         }
@@ -122,7 +122,7 @@ fn encode(command: &[&str]) -> Vec<u8> {
     bytes.into_bytes()
 }
 
-/// Reads a command as clients send it. What is not UTF-8 is replaced.
+/// Reads a command as clients send it. Invalid UTF-8 is replaced.
 pub(crate) fn read_command(stream: &mut impl BufRead) -> io::Result<Vec<String>> {
     let Reply::Array(words) = read(stream, 0)? else { return Err(malformed("not an array")) };
     let words = words.into_iter().map(|word| match word {
@@ -179,7 +179,7 @@ fn number(text: &str) -> io::Result<i64> {
 }
 
 fn malformed(found: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("this is not RESP2: {found}"))
+    io::Error::new(io::ErrorKind::InvalidData, format!("invalid RESP2: {found}"))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A server that answers what a test tells it to answer.
+//! A server with scripted replies.
 
 use std::io::{self, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -19,11 +19,11 @@ use crate::resp::read_command;
 pub enum Answer {
     /// Sends these bytes: one reply, or anything else.
     Send(Vec<u8>),
-    /// Sends these bytes, perhaps none, and closes the connection.
+    /// Sends these bytes, which may be empty, and closes the connection.
     Close(Vec<u8>),
-    /// Sends the first bytes, and then the second again and again, until the connection ends.
+    /// Sends the first bytes, and then repeats the second until the connection ends.
     Flood(Vec<u8>, Vec<u8>),
-    /// Says nothing, and goes on with the next command.
+    /// Sends nothing, and continues with the next command.
     Silence,
 }
 
@@ -39,8 +39,8 @@ impl From<&str> for Answer {
     }
 }
 
-/// A server on a port of 127.0.0.1 that lets clients connect as Redis does, and then says what no Redis says:
-/// garbage, half a reply, a length of 4 GB. It ends, with its connections, when this value drops.
+/// A server on a port of 127.0.0.1 that accepts clients as Redis does, and then sends what no Redis sends: garbage,
+/// half a reply, a length of 4 GB. Dropping this value ends the server and its connections.
 ///
 /// ```
 /// use ha_redis_testkit::{Answer, ScriptedServer};
@@ -66,13 +66,13 @@ pub struct ScriptedServer {
 
 impl ScriptedServer {
     /// Starts a server that answers `PING`, `HELLO`, `AUTH`, `SELECT`, `CLIENT` and `ROLE` itself, as a master that
-    /// is content with everything, and asks `script` about any other command. `script` gets the number of the
-    /// connection, from 0, and the command's name and arguments; what is not UTF-8 in them is replaced. A
-    /// connection on which something else than commands comes is closed.
+    /// accepts everything, and calls `script` for any other command. `script` receives the number of the
+    /// connection, from 0, and the command's name and arguments, with invalid UTF-8 replaced. A connection that
+    /// sends anything but commands is closed.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if the system gives no port or no thread.
+    /// [`Error::Io`] if no port or thread is available.
     pub fn start<A: Into<Answer>>(
         mut script: impl FnMut(usize, &[String]) -> A + Send + 'static,
     ) -> Result<Self, Error> {
@@ -81,12 +81,12 @@ impl ScriptedServer {
         })
     }
 
-    /// As [`start`](Self::start), and `script` is asked about every command: for servers and proxies that know less than
-    /// Redis does.
+    /// Like [`start`](Self::start), but calls `script` for every command: for servers and proxies that support less
+    /// than Redis does.
     ///
     /// # Errors
     ///
-    /// As [`start`](Self::start).
+    /// The same as for [`start`](Self::start).
     pub fn start_bare<A: Into<Answer>>(
         mut script: impl FnMut(usize, &[String]) -> A + Send + 'static,
     ) -> Result<Self, Error> {
@@ -108,22 +108,22 @@ impl ScriptedServer {
         Ok(Self { address, accepted, waker, acceptor: Some(acceptor), _port: port })
     }
 
-    /// Where it accepts connections.
+    /// Returns the address on which the server accepts connections.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its port.
+    /// Returns the server's port.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// The URL a client connects to: `redis://127.0.0.1:15001`.
+    /// Returns the URL for clients: `redis://127.0.0.1:15001`.
     pub fn url(&self) -> String {
         format!("redis://{}", self.address)
     }
 
-    /// How many connections were ever accepted.
+    /// Returns how many connections the server has accepted.
     pub fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
     }
@@ -131,10 +131,10 @@ impl ScriptedServer {
 
 impl Drop for ScriptedServer {
     fn drop(&mut self) {
-        // The acceptor ends when this stream does.
+        // The acceptor ends when it reads the end of this stream.
         let _ = self.waker.shutdown(Shutdown::Both);
         if let Some(acceptor) = self.acceptor.take() {
-            // If a thread panicked, the test's output says so.
+            // If a thread panicked, the test's output shows it.
             let _ = acceptor.join();
         }
     }
@@ -142,7 +142,7 @@ impl Drop for ScriptedServer {
 
 type Script = Arc<Mutex<dyn FnMut(usize, &[String]) -> Answer + Send>>;
 
-/// Gives each connection a thread, and ends them all at the end.
+/// Starts a thread for each connection, and ends all of them at the end.
 fn accept_until_woken(listener: &TcpListener, woken: &UnixStream, script: &Script, accepted: &AtomicUsize) {
     let mut connections: Vec<(Arc<TcpStream>, JoinHandle<()>)> = Vec::new();
     loop {
@@ -157,7 +157,7 @@ fn accept_until_woken(listener: &TcpListener, woken: &UnixStream, script: &Scrip
         connections.retain(|(_, thread)| !thread.is_finished());
         let served = Arc::clone(&stream);
         let thread = thread::spawn(move || {
-            // A client that goes away or says nonsense ends no more than its connection.
+            // A client that disconnects or violates the protocol ends only its own connection.
             let _ = serve(&served, number, &script);
             let _ = served.shutdown(Shutdown::Both);
         });
@@ -176,7 +176,7 @@ fn serve(mut stream: &TcpStream, number: usize, script: &Script) -> io::Result<(
     let mut requests = BufReader::new(stream);
     loop {
         let command = read_command(&mut requests)?;
-        // A script that panicked has failed its test already.
+        // A script that panicked has already failed its test.
         let answer = script.lock().unwrap_or_else(PoisonError::into_inner)(number, &command);
         match answer {
             Answer::Send(bytes) => stream.write_all(&bytes)?,
@@ -192,7 +192,7 @@ fn serve(mut stream: &TcpStream, number: usize, script: &Script) -> io::Result<(
     }
 }
 
-/// The answer to a command by which clients begin; `None` to any other.
+/// Returns the answer to a command of a client's handshake, and `None` for any other command.
 pub(crate) fn handshake(command: &[String]) -> Option<Answer> {
     let fields = "$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n7.4.0\r\n$5\r\nproto\r\n";
     let more = "$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$7\r\nmodules\r\n*0\r\n";

@@ -1,4 +1,4 @@
-//! One server process: its life, its faults.
+//! One server process: starting, stopping and faults.
 
 mod builder;
 
@@ -16,20 +16,20 @@ use crate::ports::Port;
 use crate::resp::{Connection, Reply};
 pub use builder::ServerBuilder;
 
-/// How long a server may take to start or to end. It takes some 20 ms unless the machine is very busy.
+/// How long a server may take to start or to end. It takes about 20 ms unless the machine is very busy.
 const BOUND: Duration = Duration::from_secs(20);
 
-/// How often a start is repeated with another port when a program took the port meanwhile.
+/// How often a start is repeated with another port after another program has taken the port.
 const ATTEMPTS: usize = 3;
 
-/// The user that queries log in as when ACL rules are given, since those may take the default user away.
+/// The user for this crate's own queries when ACL rules are given, because those may disable the default user.
 const OWN_USER: &str = "ha-redis-testkit";
 
-/// The configuration, in a server's folder.
+/// The configuration file in a server's folder.
 const CONFIG_FILE: &str = "redis.conf";
 
-/// A running `redis-server`, or a Sentinel of a [`Topology`](crate::Topology). It ends when this value drops, and
-/// its folder goes with it.
+/// A running `redis-server`, or a Sentinel of a [`Topology`](crate::Topology). Dropping this value ends the process
+/// and removes its folder.
 pub struct Server {
     guard: Mutex<Guarded>,
     folder: PathBuf,
@@ -48,32 +48,33 @@ struct Guarded {
 }
 
 impl Server {
-    /// Starts a server with nothing but the defaults: no password, no persistence.
+    /// Starts a server with the defaults: no password, no persistence.
     ///
     /// # Errors
     ///
-    /// As [`ServerBuilder::start`].
+    /// The same as for [`ServerBuilder::start`].
     pub fn start() -> Result<Self, Error> {
         Self::builder().start()
     }
 
-    /// Configures a server before it starts.
+    /// Returns a builder for a server.
     pub fn builder() -> ServerBuilder {
         ServerBuilder::new()
     }
 
-    /// Where it accepts connections. A server bound to all addresses says the loopback one.
+    /// Returns the address on which the server accepts connections. For a server bound to all addresses, this is
+    /// the loopback address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its port, which stays its own while it is down.
+    /// Returns the server's port, which stays reserved while the server is down.
     pub fn port(&self) -> u16 {
         self.port.number()
     }
 
-    /// The URL a client connects to, with the password if it has one: `redis://:password@127.0.0.1:15001`. With TLS
-    /// it names the authority: `rediss://127.0.0.1:15001?ssl_ca_certs=…`.
+    /// Returns the URL for clients, with the password if there is one: `redis://:password@127.0.0.1:15001`. With
+    /// TLS it includes the authority: `rediss://127.0.0.1:15001?ssl_ca_certs=…`.
     pub fn url(&self) -> String {
         let server = format!("{}{}", self.user_info(), self.address);
         match self.ca_parameter() {
@@ -82,49 +83,51 @@ impl Server {
         }
     }
 
-    /// `ssl_ca_certs=…` for a URL, if it speaks TLS.
+    /// Returns `ssl_ca_certs=…` for a URL, if the server uses TLS.
     pub(crate) fn ca_parameter(&self) -> Option<String> {
         self.tls.then(|| format!("ssl_ca_certs={}", url_encoded(&self.ca_file().display().to_string())))
     }
 
-    /// The authority of its certificate, in PEM. It exists if [`ServerBuilder::tls`] was called.
+    /// Returns the path of the authority's certificate, in PEM. The file exists if [`ServerBuilder::tls`] was
+    /// called.
     pub fn ca_file(&self) -> PathBuf {
         self.folder.join(certificates::AUTHORITY)
     }
 
-    /// A certificate for its clients, in PEM. It exists if [`ServerBuilder::tls`] was called.
+    /// Returns the path of a client certificate, in PEM. The file exists if [`ServerBuilder::tls`] was called.
     pub fn client_certificate(&self) -> PathBuf {
         self.folder.join(certificates::CLIENT)
     }
 
-    /// The private key of [`Server::client_certificate`].
+    /// Returns the path of the private key of [`Server::client_certificate`].
     pub fn client_key(&self) -> PathBuf {
         self.folder.join(certificates::CLIENT_KEY)
     }
 
-    /// What stands before the address in its URL: `:password@`, or nothing.
+    /// Returns the user info of the URL: `:password@`, or nothing.
     pub(crate) fn user_info(&self) -> String {
         user_info(self.password.as_deref())
     }
 
-    /// Its Unix socket, which exists if [`ServerBuilder::unix_socket`] was called.
+    /// Returns the path of the Unix socket, which exists if [`ServerBuilder::unix_socket`] was called.
     pub fn unix_socket(&self) -> PathBuf {
         self.folder.join("redis.sock")
     }
 
-    /// The temporary folder with its configuration, data and log.
+    /// Returns the temporary folder with the configuration, data and log.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// All that it has written to its log, in every run; empty if it can't be read.
+    /// Returns everything that the server has logged in all of its runs, or an empty text if the log cannot be
+    /// read.
     pub fn log(&self) -> String {
         fs::read(self.folder.join("log"))
             .map(|log| String::from_utf8_lossy(&log).into_owned())
             .unwrap_or_default()
     }
 
-    /// Sends one command over a connection of its own, logged in as a user who may do anything.
+    /// Sends one command over a connection of its own, logged in as a user with all permissions.
     ///
     /// # Errors
     ///
@@ -141,50 +144,53 @@ impl Server {
         connection.query(command)
     }
 
-    /// Its process id in its latest run.
+    /// Returns the process id of the latest run.
     pub fn pid(&self) -> u32 {
         self.guarded().pid
     }
 
-    /// Whether its process exists; a hanging one does.
+    /// Returns true if the server's process exists, also if it hangs.
     pub fn is_running(&self) -> bool {
         self.guarded().guard.is_running().unwrap_or(false)
     }
 
-    /// Whether [`Server::hang`] stopped it.
+    /// Returns true if [`Server::hang`] stopped the server.
     pub fn is_hanging(&self) -> bool {
         self.guarded().hangs
     }
 
-    /// Ends it by SIGKILL, as a crash does, and returns when it is gone. Nothing happens if it is down already.
+    /// Kills the server with SIGKILL, as in a crash, and returns when the process is gone. Does nothing if the
+    /// server is down.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] or [`Error::TimedOut`] if that did not work.
+    /// [`Error::Io`] or [`Error::TimedOut`] if the server could not be killed.
     pub fn kill(&self) -> Result<(), Error> {
         self.signal(Signal::Kill)?;
         wait_for(BOUND, || self.check_gone())
     }
 
-    /// Lets it shut down in order, as an operator does, and returns when it is gone. A hanging one goes on first.
+    /// Shuts the server down with SIGTERM, as an operator does, and returns when the process is gone. A hanging
+    /// server is resumed first.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] or [`Error::TimedOut`] if that did not work.
+    /// [`Error::Io`] or [`Error::TimedOut`] if the server did not end.
     pub fn terminate(&self) -> Result<(), Error> {
         wait_for(BOUND, || {
-            // One that writes its first append-only file refuses to end: it is asked until it does.
+            // A server that is writing its first append-only file refuses to end, so the signal is repeated.
             self.signal(Signal::Terminate)?;
             self.resume()?;
             self.check_gone()
         })
     }
 
-    /// Stops it by SIGSTOP: the system still accepts connections and data for it, and no answer comes.
+    /// Stops the server with SIGSTOP: the system still accepts connections and data for it, but the server does not
+    /// answer.
     ///
     /// # Errors
     ///
-    /// [`Error::NotReady`] if it is not running.
+    /// [`Error::NotReady`] if the server is not running.
     pub fn hang(&self) -> Result<(), Error> {
         if !self.signal(Signal::Stop)? {
             return Err(Error::NotReady(format!("the server on port {} is not running", self.port())));
@@ -193,31 +199,31 @@ impl Server {
         Ok(())
     }
 
-    /// Lets it go on after [`Server::hang`].
+    /// Resumes the server after [`Server::hang`].
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if that did not work.
+    /// [`Error::Io`] if the server could not be resumed.
     pub fn resume(&self) -> Result<(), Error> {
         self.signal(Signal::Continue)?;
         self.guarded().hangs = false;
         Ok(())
     }
 
-    /// Starts it again with the same port and folder, after killing it if it runs, and returns when it answers.
-    /// It comes back with what it has on disk: with its keys only if [`ServerBuilder::appendonly`] is on, and with
-    /// the configuration that `CONFIG REWRITE` may have written, by which Sentinel makes failovers last.
+    /// Starts the server again with the same port and folder, after killing it if it runs, and returns when it
+    /// answers. It loads what it has on disk: its keys only if [`ServerBuilder::appendonly`] is on, and the
+    /// configuration that `CONFIG REWRITE` may have written, which is how Sentinel makes failovers permanent.
     ///
     /// # Errors
     ///
-    /// As [`ServerBuilder::start`].
+    /// The same as for [`ServerBuilder::start`].
     pub fn restart(&self) -> Result<(), Error> {
         self.kill()?;
         self.launch()?;
         self.wait_until_ready()
     }
 
-    /// Starts it again as another one, with nothing of what it knew: as [`Server::restart`], by this configuration.
+    /// Like [`Server::restart`], but with an empty state and this configuration.
     pub(crate) fn start_anew(&self, configuration: &ServerBuilder) -> Result<(), Error> {
         self.kill()?;
         let file = configuration.config_file(self.port(), &self.folder);
@@ -242,7 +248,7 @@ impl Server {
                 return Err(self.ended());
             }
             match self.query(&["PING"]) {
-                // It may have been told not to know PING.
+                // The configuration may have disabled PING.
                 Err(Error::Refused { message, .. }) if message.starts_with("ERR unknown command") => Ok(()),
                 answer => answer.map(drop),
             }
@@ -267,11 +273,11 @@ impl Server {
     }
 
     fn signal(&self, signal: Signal) -> Result<bool, Error> {
-        self.guarded().guard.signal(signal).map_err(Error::io("reach the guard of the server"))
+        self.guarded().guard.signal(signal).map_err(Error::io("signal the server"))
     }
 
     fn guarded(&self) -> MutexGuard<'_, Guarded> {
-        // A panic elsewhere must not keep a server from being looked at or killed.
+        // After a panic elsewhere, the server must still be usable and killable.
         self.guard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -286,7 +292,7 @@ impl fmt::Debug for Server {
     }
 }
 
-/// Repeats a start whose port another program took between the look and the start.
+/// Repeats a start when another program takes the port between the check and the start.
 pub(crate) fn retry_taken_ports<T>(mut start: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
     let mut outcome = start();
     for _ in 1..ATTEMPTS {
@@ -298,7 +304,7 @@ pub(crate) fn retry_taken_ports<T>(mut start: impl FnMut() -> Result<T, Error>) 
     outcome
 }
 
-/// `:password@` for a URL, or nothing.
+/// Returns `:password@` for a URL, or nothing.
 pub(crate) fn user_info(password: Option<&str>) -> String {
     password.map(|password| format!(":{}@", url_encoded(password))).unwrap_or_default()
 }
@@ -308,14 +314,14 @@ pub(crate) fn url_encoded(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             encoded.push(char::from(byte));
         } else {
-            // Writing to a String can't fail.
+            // Writing to a String cannot fail.
             let _ = write!(encoded, "%{byte:02X}");
         }
         encoded
     })
 }
 
-/// An argument of a line of redis.conf.
+/// Quotes an argument for a line of redis.conf.
 pub(crate) fn quoted(argument: &str) -> String {
     format!("\"{}\"", argument.replace('\\', "\\\\").replace('"', "\\\""))
 }

@@ -1,6 +1,6 @@
-//! Nothing is left behind, however the process with the handles ends.
+//! Tests that nothing is left behind, however the process with the handles ends.
 
-#![allow(clippy::unwrap_used, reason = "in a test, a panic is the answer")]
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::env;
 use std::io::{self, BufRead, BufReader, Read};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use ha_redis_testkit::{Server, Topology};
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process};
 
-/// Tells the process below how it shall end.
+/// The environment variable that tells the child process how to end.
 const END: &str = "HA_REDIS_TESTKIT_END";
 
 /// What one server leaves if nobody cleans up.
@@ -23,12 +23,12 @@ struct Traces {
 }
 
 impl Traces {
-    fn are_gone(&self) -> bool {
+    fn no_trace_is_left(&self) -> bool {
         test_kill_process(self.pid).is_err() && !self.folder.exists()
     }
 }
 
-/// Not a test by itself: what the tests run in a process of its own.
+/// Not a test by itself. The other tests run it in a process of its own.
 #[test]
 #[ignore = "the tests of this file run it in processes of their own"]
 fn holder() {
@@ -39,7 +39,7 @@ fn holder() {
         println!("server {} {}", server.pid(), server.folder().display());
     }
     println!("ready");
-    // Goes on when the other side closes the pipe, if it does not end this process before.
+    // Continues when the other side closes the pipe, unless it has already ended this process.
     io::stdin().read_to_end(&mut Vec::new()).unwrap();
     match end.as_str() {
         "panic" => panic!("as asked for"),
@@ -49,7 +49,7 @@ fn holder() {
     }
 }
 
-/// Starts a holder, and returns it with the traces of its servers when all of them run.
+/// Starts a holder process, and returns it with the traces of its servers once all of them run.
 fn start_holder(end: &str) -> (Child, Vec<Traces>) {
     let mut holder = Command::new(env::current_exe().unwrap())
         .args(["--exact", "holder", "--ignored", "--nocapture"])
@@ -71,20 +71,20 @@ fn start_holder(end: &str) -> (Child, Vec<Traces>) {
         })
         .collect();
     assert_eq!(traces.len(), 6);
-    assert!(!traces.iter().any(Traces::are_gone));
+    assert!(!traces.iter().any(Traces::no_trace_is_left));
     (holder, traces)
 }
 
 fn wait_until_gone(traces: &[Traces]) {
     let start = Instant::now();
-    while !traces.iter().all(Traces::are_gone) {
+    while !traces.iter().all(Traces::no_trace_is_left) {
         assert!(start.elapsed() < Duration::from_secs(10), "servers or folders are left");
         thread::sleep(Duration::from_millis(5));
     }
 }
 
 #[test]
-fn after_sigkill() {
+fn nothing_left_after_sigkill() {
     let (mut holder, traces) = start_holder("never");
     // Test runners kill the whole process group of a test that takes too long.
     kill_process_group(Pid::from_child(&holder), Signal::KILL).unwrap();
@@ -93,16 +93,16 @@ fn after_sigkill() {
 }
 
 #[test]
-fn after_ctrl_c_in_the_terminal() {
+fn nothing_left_after_ctrl_c() {
     let (mut holder, traces) = start_holder("never");
-    // A terminal sends the signal to everything in the foreground process group.
+    // A terminal sends the signal to the whole foreground process group.
     kill_process_group(Pid::from_child(&holder), Signal::INT).unwrap();
     assert!(!holder.wait().unwrap().success());
     wait_until_gone(&traces);
 }
 
 #[test]
-fn after_a_panic_an_exit_and_an_abort() {
+fn nothing_left_after_panic_exit_and_abort() {
     for end in ["panic", "exit", "abort"] {
         let (mut holder, traces) = start_holder(end);
         drop(holder.stdin.take());
@@ -112,12 +112,12 @@ fn after_a_panic_an_exit_and_an_abort() {
 }
 
 #[test]
-fn after_a_drop_nothing_has_to_be_waited_for() {
+fn nothing_left_when_drop_returns() {
     let server = Server::start().unwrap();
     let pid = Pid::from_raw(i32::try_from(server.pid()).unwrap()).unwrap();
     let traces = Traces { pid, folder: server.folder().to_owned() };
-    assert!(!traces.are_gone());
+    assert!(!traces.no_trace_is_left());
     server.hang().unwrap();
     drop(server);
-    assert!(traces.are_gone());
+    assert!(traces.no_trace_is_left());
 }

@@ -1,6 +1,6 @@
-//! The scripted server: clients can connect, and what comes then is up to the test.
+//! Tests the scripted server: clients can connect, and the test determines what follows.
 
-#![allow(clippy::unwrap_used, reason = "in a test, a panic is the answer")]
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod client;
 
@@ -14,11 +14,11 @@ fn lines(client: &mut Client, count: usize) -> Vec<String> {
 }
 
 #[test]
-fn a_handshake_is_answered_as_by_a_master() {
+fn handshake_answered_as_master() {
     let server = ScriptedServer::start(|_, _| Answer::Silence).unwrap();
     assert_eq!(server.url(), format!("redis://127.0.0.1:{}", server.port()));
     let mut client = Client::open(server.address());
-    // All at once, as clients do.
+    // Clients send these commands at once.
     for command in ["HELLO 3 AUTH ann secret", "CLIENT SETNAME test", "select 1", "ROLE", "PING"] {
         client.send(command).unwrap();
     }
@@ -29,12 +29,12 @@ fn a_handshake_is_answered_as_by_a_master() {
     assert_eq!(lines(&mut client, 2), ["+OK", "+OK"]);
     assert_eq!(lines(&mut client, 5), ["*3", "$6", "master", ":0", "*0"]);
     assert_eq!(client.line().unwrap(), "+PONG");
-    assert_eq!(client.ask("HELLO 2").unwrap(), "*12");
+    assert_eq!(client.query("HELLO 2").unwrap(), "*12");
     assert_eq!(server.accepted(), 1);
 }
 
 #[test]
-fn the_script_answers_any_other_command() {
+fn script_answers_other_commands() {
     let mut calls = 0;
     let server = ScriptedServer::start(move |connection, command| {
         calls += 1;
@@ -49,43 +49,43 @@ fn the_script_answers_any_other_command() {
     })
     .unwrap();
     let mut first = Client::open(server.address());
-    assert_eq!(first.ask("WHO me").unwrap(), "+0 1 me");
+    assert_eq!(first.query("WHO me").unwrap(), "+0 1 me");
     let mut second = Client::open(server.address());
-    assert_eq!(second.ask("WHO me").unwrap(), "+1 2 me");
+    assert_eq!(second.query("WHO me").unwrap(), "+1 2 me");
     second.send("NOTHING").unwrap();
-    assert_eq!(second.ask("LONG").unwrap(), "$4294967296");
-    assert_eq!(second.ask("NEST").unwrap(), "*1");
+    assert_eq!(second.query("LONG").unwrap(), "$4294967296");
+    assert_eq!(second.query("NEST").unwrap(), "*1");
     assert_eq!(lines(&mut second, 999), vec!["*1"; 999]);
 
     first.send("HALF").unwrap();
-    assert_eq!(first.rest(), ("$10\r\nab".into(), None));
+    assert_eq!(first.read_to_end(), ("$10\r\nab".into(), None));
     second.send("CLOSE").unwrap();
-    assert_eq!(second.rest(), (String::new(), None));
+    assert_eq!(second.read_to_end(), (String::new(), None));
     assert_eq!(server.accepted(), 2);
 }
 
 #[test]
-fn a_connection_with_nonsense_is_closed_and_others_stay() {
+fn invalid_input_closes_only_its_connection() {
     let server = ScriptedServer::start(|_, _| "+OK\r\n").unwrap();
     let mut client = Client::open(server.address());
     let mut other = Client::open(server.address());
     client.stream.get_mut().write_all(b"GET / HTTP/1.1\r\n").unwrap();
-    assert_eq!(client.rest().0, "");
-    assert_eq!(other.ask("GET key").unwrap(), "+OK");
+    assert_eq!(client.read_to_end().0, "");
+    assert_eq!(other.query("GET key").unwrap(), "+OK");
 }
 
 #[test]
-fn all_ends_with_the_handle() {
-    // More than a socket holds, to a client that does not read.
+fn drop_ends_everything() {
+    // More than a socket buffer holds, for a client that does not read.
     let server = ScriptedServer::start(|_, _| vec![b'x'; 100_000_000]).unwrap();
     let address = server.address();
     let proxy = Proxy::start(address).unwrap();
     let mut idle = Client::open(address);
-    assert_eq!(idle.ask("PING").unwrap(), "+PONG");
+    assert_eq!(idle.query("PING").unwrap(), "+PONG");
     let mut busy = Client::open(proxy.address());
     busy.send("GET key").unwrap();
     wait_until("the answer is under way", || proxy.bytes(Direction::ToClient) > 0);
     drop(server);
-    assert_eq!(idle.rest().0, "");
+    assert_eq!(idle.read_to_end().0, "");
     assert!(Client::try_open(address).is_err());
 }

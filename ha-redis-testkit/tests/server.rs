@@ -1,6 +1,6 @@
-//! One server: its options and its faults.
+//! Tests a single server: its options and its faults.
 
-#![allow(clippy::unwrap_used, reason = "in a test, a panic is the answer")]
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -13,7 +13,7 @@ fn get(server: &Server, key: &str) -> Reply {
 }
 
 #[test]
-fn a_server_is_ready_when_it_is_returned_and_gone_when_it_is_dropped() {
+fn server_ready_after_start_and_gone_after_drop() {
     let server = Server::start().unwrap();
     let (address, folder) = (server.address(), server.folder().to_owned());
     assert_eq!(server.url(), format!("redis://{address}"));
@@ -28,7 +28,7 @@ fn a_server_is_ready_when_it_is_returned_and_gone_when_it_is_dropped() {
 }
 
 #[test]
-fn servers_of_many_threads_have_ports_of_their_own() {
+fn concurrent_servers_have_distinct_ports() {
     let starts: Vec<_> = (0..8).map(|_| thread::spawn(|| Server::start().unwrap())).collect();
     let servers: Vec<Server> = starts.into_iter().map(|start| start.join().unwrap()).collect();
     let mut ports: Vec<u16> = servers.iter().map(Server::port).collect();
@@ -38,7 +38,7 @@ fn servers_of_many_threads_have_ports_of_their_own() {
 }
 
 #[test]
-fn a_killed_server_keeps_its_port_and_comes_back_with_what_it_stored() {
+fn killed_server_restarts_with_same_port_and_data() {
     let server = Server::builder().appendonly().start().unwrap();
     let pid = server.pid();
     server.query(&["SET", "key", "value"]).unwrap();
@@ -54,7 +54,7 @@ fn a_killed_server_keeps_its_port_and_comes_back_with_what_it_stored() {
 }
 
 #[test]
-fn a_server_without_persistence_comes_back_empty() {
+fn server_without_persistence_restarts_empty() {
     let server = Server::start().unwrap();
     server.query(&["SET", "key", "value"]).unwrap();
     server.restart().unwrap();
@@ -62,8 +62,8 @@ fn a_server_without_persistence_comes_back_empty() {
 }
 
 #[test]
-fn a_server_that_writes_its_first_append_only_file_ends_when_it_has() {
-    // 20 ms a key: the file takes a while.
+fn terminate_waits_for_first_append_only_file() {
+    // With 20 ms per key, writing the file takes a while.
     let server = Server::builder().config("rdb-key-save-delay 20000").start().unwrap();
     (0..30).for_each(|key| _ = server.query(&["SET", &key.to_string(), "value"]).unwrap());
     server.query(&["CONFIG", "SET", "appendonly", "yes"]).unwrap();
@@ -72,7 +72,7 @@ fn a_server_that_writes_its_first_append_only_file_ends_when_it_has() {
 }
 
 #[test]
-fn a_terminated_server_shuts_down_in_order_even_if_it_hangs() {
+fn hung_server_terminates_cleanly() {
     for hangs in [false, true] {
         let server = Server::start().unwrap();
         if hangs {
@@ -85,7 +85,7 @@ fn a_terminated_server_shuts_down_in_order_even_if_it_hangs() {
 }
 
 #[test]
-fn a_hanging_server_accepts_connections_and_answers_when_it_goes_on() {
+fn hung_server_accepts_connections_and_answers_after_resume() {
     let server = Server::start().unwrap();
     server.hang().unwrap();
     assert!(server.is_running() && server.is_hanging());
@@ -97,7 +97,7 @@ fn a_hanging_server_accepts_connections_and_answers_when_it_goes_on() {
 }
 
 #[test]
-fn a_hanging_server_can_be_killed_and_a_dead_one_cannot_hang() {
+fn hung_server_can_be_killed() {
     let server = Server::start().unwrap();
     server.hang().unwrap();
     server.kill().unwrap();
@@ -108,7 +108,7 @@ fn a_hanging_server_can_be_killed_and_a_dead_one_cannot_hang() {
 }
 
 #[test]
-fn a_password_is_asked_for() {
+fn password_required() {
     let server = Server::builder().password(r#"a "b" \c"#).start().unwrap();
     assert_eq!(server.url(), format!("redis://:a%20%22b%22%20%5Cc@{}", server.address()));
     assert_eq!(server.query(&["PING"]).unwrap().text(), Some("PONG"));
@@ -118,7 +118,7 @@ fn a_password_is_asked_for() {
 }
 
 #[test]
-fn users_have_their_rules_and_the_default_user_can_be_off() {
+fn acl_rules_applied() {
     let builder = Server::builder().user("alice", "on >secret ~a:* +get").user("default", "off");
     let server = builder.start().unwrap();
     let rules = server.query(&["ACL", "LIST"]).unwrap();
@@ -128,25 +128,25 @@ fn users_have_their_rules_and_the_default_user_can_be_off() {
 }
 
 #[test]
-fn a_server_listens_where_it_is_told_to() {
+fn server_listens_on_configured_address() {
     let server = Server::builder().bind(Ipv4Addr::UNSPECIFIED.into()).unix_socket().start().unwrap();
     assert_eq!(server.address().ip(), Ipv4Addr::LOCALHOST);
     UnixStream::connect(server.unix_socket()).unwrap();
 }
 
 #[test]
-fn a_replica_gets_the_data_of_a_master_with_a_password() {
+fn replica_copies_data_of_master_with_password() {
     let master = Server::builder().password("secret").start().unwrap();
     let replica = Server::builder().replica_of(&master).start().unwrap();
     master.query(&["SET", "key", "value"]).unwrap();
-    // Answers when the replica has acknowledged the write.
+    // WAIT returns when the replica has acknowledged the write.
     let acknowledged = master.query(&["WAIT", "1", "1900"]).unwrap();
     assert_eq!(acknowledged.integer(), Some(1), "{}", replica.log());
     assert_eq!(get(&replica, "key").text(), Some("value"));
 }
 
 #[test]
-fn a_configuration_the_server_does_not_like_is_shown() {
+fn invalid_configuration_shown_in_error() {
     let error = Server::builder().config("no-such-setting yes").start().unwrap_err();
     assert!(matches!(&error, Error::Ended { log, .. } if log.contains("no-such-setting")), "{error}");
 }

@@ -1,6 +1,6 @@
-//! Servers with TLS.
+//! Tests servers with TLS.
 
-#![allow(clippy::unwrap_used, reason = "in a test, a panic is the answer")]
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use ha_redis_testkit::Server;
 
 #[test]
-fn a_server_with_tls_speaks_nothing_else_on_its_port() {
+fn tls_server_refuses_plain_text() {
     let server = Server::builder().tls().start().unwrap();
     assert_eq!(server.query(&["PING"]).unwrap().text(), Some("PONG"));
     let ca = server.ca_file();
@@ -17,7 +17,7 @@ fn a_server_with_tls_speaks_nothing_else_on_its_port() {
     let mut plain = TcpStream::connect(server.address()).unwrap();
     plain.write_all(b"PING\r\n").unwrap();
     let mut answer = Vec::new();
-    // It hangs up, with or without a TLS alert.
+    // The server closes the connection, with or without a TLS alert.
     let _ = plain.read_to_end(&mut answer);
     assert!(!answer.starts_with(b"+PONG"), "{answer:?}");
     server.restart().unwrap();

@@ -1,6 +1,6 @@
-//! A topology: ready for a failover when it is returned, and what happens then.
+//! Tests topologies: ready for a failover after the start, and what happens in one.
 
-#![allow(clippy::unwrap_used, reason = "in a test, a panic is the answer")]
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use ha_redis_testkit::{Error, Reply, Server, Topology};
 
@@ -9,7 +9,7 @@ fn role(server: &Server) -> String {
 }
 
 #[test]
-fn a_topology_is_complete_when_it_is_returned() {
+fn topology_complete_after_start() {
     let topology = Topology::start().unwrap();
     assert_eq!(topology.servers().len(), 3);
     assert_eq!(topology.master().unwrap().port(), topology.servers()[0].port());
@@ -25,7 +25,7 @@ fn a_topology_is_complete_when_it_is_returned() {
 }
 
 #[test]
-fn a_killed_master_is_replaced_and_comes_back_as_a_replica() {
+fn killed_master_returns_as_replica() {
     let topology = Topology::start().unwrap();
     let old = topology.kill_master().unwrap();
     assert!(!old.is_running());
@@ -40,7 +40,7 @@ fn a_killed_master_is_replaced_and_comes_back_as_a_replica() {
 }
 
 #[test]
-fn a_hanging_master_is_replaced() {
+fn hung_master_replaced() {
     let topology = Topology::start().unwrap();
     let old = topology.hang_master().unwrap();
     let new = topology.wait_for_new_master(old).unwrap();
@@ -49,7 +49,7 @@ fn a_hanging_master_is_replaced() {
 }
 
 #[test]
-fn a_planned_failover_succeeds_straight_after_the_start() {
+fn planned_failover_succeeds_after_start() {
     let topology = Topology::start().unwrap();
     let old = topology.planned_failover().unwrap();
     let new = topology.wait_for_new_master(old).unwrap();
@@ -59,7 +59,7 @@ fn a_planned_failover_succeeds_straight_after_the_start() {
 }
 
 #[test]
-fn what_is_written_straight_after_the_start_reaches_the_replicas() {
+fn writes_after_start_reach_replicas() {
     let topology = Topology::start().unwrap();
     let old = topology.master().unwrap();
     old.query(&["SET", "key", "value"]).unwrap();
@@ -69,7 +69,7 @@ fn what_is_written_straight_after_the_start_reaches_the_replicas() {
 }
 
 #[test]
-fn passwords_and_names_are_used_everywhere() {
+fn passwords_and_names_applied() {
     let topology = Topology::builder()
         .replicas(1)
         .master_name("main")
@@ -94,7 +94,7 @@ fn passwords_and_names_are_used_everywhere() {
 }
 
 #[test]
-fn servers_can_do_without_sentinels() {
+fn topology_without_sentinels() {
     let topology = Topology::builder().replicas(1).sentinels(0).start().unwrap();
     topology.master().unwrap().query(&["SET", "key", "value"]).unwrap();
     assert_eq!(topology.master().unwrap().query(&["WAIT", "1", "1900"]).unwrap(), Reply::Integer(1));
@@ -102,7 +102,7 @@ fn servers_can_do_without_sentinels() {
 }
 
 #[test]
-fn a_master_is_cut_off_while_clients_reach_everyone() {
+fn isolated_master_reachable_for_clients() {
     let topology = Topology::builder().replicas(1).partitionable().start().unwrap();
     let [old, new] = topology.servers() else { panic!("two servers") };
     let [near, s1, s2] = topology.sentinels() else { panic!("three Sentinels") };
@@ -110,21 +110,21 @@ fn a_master_is_cut_off_while_clients_reach_everyone() {
     old.query(&["SET", "key", "of the minority"]).unwrap();
     topology.wait_for_new_master(old).unwrap();
     assert_eq!((role(old), role(new)), ("master".into(), "master".into()));
-    assert_eq!(new.query(&["GET", "key"]).unwrap().text(), None, "nothing got through");
+    assert_eq!(new.query(&["GET", "key"]).unwrap().text(), None, "the partition blocked the write");
     assert!(near.query(&["PING"]).is_ok());
 
     topology.heal().unwrap();
     topology.wait_until_healthy().unwrap();
     assert_eq!(topology.master().unwrap().port(), new.port());
     assert_eq!(role(old), "slave");
-    // The one that was cut off can become master again.
+    // The server that was isolated can become master again.
     topology.planned_failover().unwrap();
     assert_eq!(topology.wait_for_new_master(new).unwrap().port(), old.port());
     topology.wait_until_healthy().unwrap();
 }
 
 #[test]
-fn a_sentinel_that_is_cut_off_keeps_its_view() {
+fn isolated_sentinel_keeps_its_view() {
     let topology = Topology::builder().partitionable().start().unwrap();
     let old = topology.master().unwrap();
     let [stale, others @ ..] = topology.sentinels() else { panic!("three Sentinels") };
@@ -145,7 +145,7 @@ fn a_sentinel_that_is_cut_off_keeps_its_view() {
 }
 
 #[test]
-fn only_a_network_can_be_partitioned() {
+fn partition_needs_network() {
     let topology = Topology::builder().replicas(0).sentinels(0).start().unwrap();
     assert!(matches!(topology.partition(&[], &[]), Err(Error::NotReady(_))));
 }

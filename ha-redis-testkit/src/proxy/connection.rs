@@ -1,4 +1,4 @@
-//! One connection through a proxy: two flows of bytes, on which the faults act.
+//! One connection through a proxy: two flows of bytes, to which the faults apply.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -12,26 +12,26 @@ use rustix::net::sockopt::set_socket_linger;
 use super::relay::{Faults, Line};
 use super::{Cut, Direction};
 
-/// How much is read at once, and held for a receiver that takes no more: about what a socket holds.
+/// How much is read at once, and buffered for a slow receiver. About the size of a socket buffer.
 const ENOUGH: usize = 64 * 1024;
 
-/// How often a throttled flow sends in a second.
+/// How many times per second a throttled flow sends.
 const SLICES: u64 = 50;
 
 pub(super) struct Connection {
     /// The client's address.
     pub(super) from: IpAddr,
     flows: [Flow; 2],
-    /// What comes is kept, and not sent on.
-    keeps_back: bool,
+    /// Whether incoming data is held back.
+    holds_back: bool,
 }
 
-/// What became of a connection.
+/// The state of a connection.
 pub(super) enum Outcome {
     Lives,
-    /// Both sides have said that they are done.
+    /// Both sides have ended their streams.
     Over,
-    /// It is to be ended now.
+    /// The connection must be ended now.
     Cut(Cut),
 }
 
@@ -45,20 +45,20 @@ impl Connection {
         Ok(Self {
             from,
             flows: [Flow::new(&client, &server), Flow::new(&server, &client)],
-            keeps_back: false,
+            holds_back: false,
         })
     }
 
-    pub(super) fn keep_back(&mut self, keeps_back: bool) {
-        self.keeps_back = keeps_back;
+    pub(super) fn keep_back(&mut self, holds_back: bool) {
+        self.holds_back = holds_back;
     }
 
-    /// Moves as many bytes as can be moved without waiting.
+    /// Moves as many bytes as possible without blocking.
     pub(super) fn forward(&mut self, lines: &mut [Line; 2], now: Instant) -> io::Result<Outcome> {
-        if self.keeps_back {
+        if self.holds_back {
             for direction in Direction::BOTH {
                 let (flow, line) = (&mut self.flows[direction.index()], &mut lines[direction.index()]);
-                // A sender that is gone does not take back what it has sent.
+                // Data of a sender that is gone is still forwarded.
                 if flow.wants_more(&line.faults, now) && flow.read(line, now).is_err() {
                     flow.exhausted = true;
                 }
@@ -77,7 +77,7 @@ impl Connection {
         Ok(if self.flows.iter().all(|flow| flow.finished) { Outcome::Over } else { Outcome::Lives })
     }
 
-    /// Adds the sockets whose readiness is waited for. Returns when, at the latest, bytes are to be moved.
+    /// Adds the sockets to poll. Returns the latest time at which bytes must be moved.
     pub(super) fn wait_for<'a>(
         &'a self,
         lines: &[Line; 2],
@@ -90,7 +90,7 @@ impl Connection {
                 sockets.push(PollFd::new(&flow.source, PollFlags::IN));
             }
             match flow.free_in(&line.faults, now) {
-                _ if self.keeps_back => {}
+                _ if self.holds_back => {}
                 Some(Duration::ZERO) => sockets.push(PollFd::new(&flow.sink, PollFlags::OUT)),
                 wait => soonest = soonest.into_iter().chain(wait).min(),
             }
@@ -108,7 +108,8 @@ impl Connection {
         self.flows[direction.index()].push(Vec::new(), Instant::now());
     }
 
-    /// Ends it on both sides, as far as it has not ended by itself. Dropping it does the rest.
+    /// Ends the connection on both sides, unless a side has already ended. Dropping the connection closes the
+    /// sockets.
     pub(super) fn end(&self, how: Cut) {
         for flow in &self.flows {
             how.end(&flow.sink);
@@ -117,10 +118,11 @@ impl Connection {
 }
 
 impl Cut {
-    /// Makes closing the stream, which comes next, look like this to the peer. A peer that is gone does not mind.
+    /// Prepares the stream so that closing it looks like this to the peer. Errors are ignored, since the peer may
+    /// be gone.
     pub(super) fn end(self, stream: &TcpStream) {
         let _ = match self {
-            // Closing alone would reset the connection if it has bytes that were not read.
+            // Closing a socket with unread bytes would reset the connection.
             Self::Close => stream.shutdown(Shutdown::Write),
             Self::Reset => set_socket_linger(stream, Some(Duration::ZERO)).map_err(io::Error::from),
         };
@@ -132,19 +134,19 @@ struct Flow {
     source: Arc<TcpStream>,
     sink: Arc<TcpStream>,
     queue: VecDeque<Chunk>,
-    /// How many bytes are in the queue.
+    /// The number of bytes in the queue.
     queued: usize,
-    /// The source has no more bytes.
+    /// The source has reached its end of stream.
     exhausted: bool,
-    /// The queue has its end of stream.
+    /// The queue contains the end of stream.
     ended: bool,
-    /// The sink has got the end of stream.
+    /// The sink has received the end of stream.
     finished: bool,
-    /// When the throttle lets the next bytes pass.
+    /// When the throttle allows the next bytes.
     free_at: Instant,
 }
 
-/// Bytes under way; none of them means the end of the stream.
+/// Bytes under way. An empty chunk is the end of the stream.
 struct Chunk {
     arrived: Instant,
     bytes: Vec<u8>,
@@ -165,19 +167,19 @@ impl Flow {
         }
     }
 
-    /// In what time the first chunk has had its delay. `None` if there is none.
+    /// Returns how long the first chunk is still delayed. `None` if there is no chunk.
     fn due_in(&self, faults: &Faults, now: Instant) -> Option<Duration> {
         let chunk = self.queue.front()?;
         Some(faults.delay.saturating_sub(now.saturating_duration_since(chunk.arrived)))
     }
 
-    /// In what time the first chunk may be sent, at least in part. `None` if there is none.
+    /// Returns how long it takes until the first chunk may be sent, at least in part. `None` if there is no chunk.
     fn free_in(&self, faults: &Faults, now: Instant) -> Option<Duration> {
         let throttled = faults.rate.map(|_| self.free_at.saturating_duration_since(now));
         Some(self.due_in(faults, now)?.max(throttled.unwrap_or_default()))
     }
 
-    /// Whether to read. A slow receiver holds up the sender, a delay does not.
+    /// Returns true if the flow should read more. A slow receiver slows the sender down, a delay does not.
     fn wants_more(&self, faults: &Faults, now: Instant) -> bool {
         let delayed = self.due_in(faults, now).is_some_and(|wait| !wait.is_zero());
         !self.exhausted && (self.queued < ENOUGH || delayed)
@@ -201,7 +203,7 @@ impl Flow {
         Ok(())
     }
 
-    /// Nothing comes behind the end of the stream.
+    /// Ignores bytes after the end of the stream.
     fn push(&mut self, bytes: Vec<u8>, now: Instant) {
         if !self.ended {
             self.ended = bytes.is_empty();
@@ -210,7 +212,7 @@ impl Flow {
         }
     }
 
-    /// Sends what may be sent. Returns how to end the connection if the time for that has come.
+    /// Sends what may be sent now. Returns how to end the connection if it must be cut.
     fn write(&mut self, line: &mut Line, now: Instant) -> io::Result<Option<Cut>> {
         while self.free_in(&line.faults, now) == Some(Duration::ZERO)
             && let Some(chunk) = self.queue.front_mut()
@@ -242,14 +244,14 @@ impl Flow {
 }
 
 impl Faults {
-    /// How many of `length` bytes may be sent at once.
+    /// Returns how many of `length` bytes may be sent at once.
     fn portion(&self, length: usize) -> usize {
         let slice = self.rate.map_or(u64::MAX, |rate| (rate / SLICES).max(1));
         let budget = self.cut.map_or(u64::MAX, |(bytes, _)| bytes);
         usize::try_from(slice.min(budget)).map_or(length, |portion| portion.min(length))
     }
 
-    /// Counts bytes that were sent. Returns the pause that the throttle makes after them.
+    /// Counts sent bytes. Returns the pause that the throttle requires after them.
     fn passed(&mut self, count: usize) -> Duration {
         if let Some((bytes, _)) = &mut self.cut {
             *bytes = bytes.saturating_sub(count as u64);
@@ -258,7 +260,7 @@ impl Faults {
     }
 }
 
-/// `None` if nothing can be read or written now.
+/// Returns `None` if the socket is not ready.
 fn unless_blocked(outcome: io::Result<usize>) -> io::Result<Option<usize>> {
     match outcome {
         Ok(count) => Ok(Some(count)),

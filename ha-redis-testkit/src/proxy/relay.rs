@@ -1,5 +1,5 @@
-//! The thread behind a proxy: it owns all sockets, sleeps until one of them or the handle has something for it,
-//! and never waits for a single one of them.
+//! The thread of a proxy. It owns all sockets, sleeps until a socket or the handle has work for it, and never
+//! blocks on a single socket.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Read};
@@ -13,13 +13,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::connection::{Connection, Outcome};
 use super::{Cut, Direction};
 
-/// The longest the server may take to accept a connection; those of this machine do it at once.
+/// The longest that connecting to the server may take. On the local machine it is immediate.
 const CONNECT: Duration = Duration::from_secs(1);
 
-/// The longest sleep, since not every system knows longer ones than some weeks.
+/// The longest sleep, because some systems limit it to a few weeks.
 const SLEEP: Duration = Duration::from_secs(3600);
 
-/// What the handle wants to be done.
+/// A request from the handle.
 pub(super) type Request = Box<dyn FnOnce(&mut Relay) + Send>;
 
 pub(super) struct Relay {
@@ -30,7 +30,7 @@ pub(super) struct Relay {
     connections: Vec<Connection>,
     lines: [Line; 2],
     pub(super) black_hole: bool,
-    /// The clients from whom and to whom nothing is forwarded.
+    /// The clients whose data is not forwarded.
     pub(super) cut_off: BTreeSet<IpAddr>,
     pub(super) accepted_at: Vec<Instant>,
     pub(super) cuts: usize,
@@ -44,14 +44,14 @@ pub(super) struct Line {
     pub(super) lost: u64,
 }
 
-/// The faults of one direction; by default none.
+/// The faults of one direction; none by default.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     pub(super) delay: Duration,
-    /// In bytes a second.
+    /// In bytes per second.
     pub(super) rate: Option<u64>,
     pub(super) lose: bool,
-    /// What takes the place of the next bytes.
+    /// Replaces the next bytes.
     pub(super) garbage: VecDeque<u8>,
     /// How many bytes may still pass before a connection is cut.
     pub(super) cut: Option<(u64, Cut)>,
@@ -72,10 +72,11 @@ impl Relay {
         }
     }
 
-    /// Forwards and takes requests until the other end of `woken` is closed.
+    /// Forwards data and runs requests until the other end of `woken` is closed.
     pub(super) fn run(mut self, requests: &Receiver<Request>, woken: &UnixStream) {
         while handle_is_alive(woken) {
-            // Before the requests, so that a cut also meets those whose connect has just returned.
+            // Connections are accepted before requests run, so that a cut also affects clients whose connect has
+            // just returned.
             self.accept();
             for request in requests.try_iter() {
                 request(&mut self);
@@ -111,7 +112,7 @@ impl Relay {
                     self.cuts += 1;
                     how
                 }
-                // One side is gone: the other shall notice.
+                // One side is gone, so the other must notice.
                 Err(_) => Cut::Reset,
             };
             connection.end(how);
@@ -119,7 +120,7 @@ impl Relay {
         });
     }
 
-    /// Returns when there may be something to do; what it is shows when it is tried.
+    /// Sleeps until there may be work. The caller tries everything.
     fn sleep(&self, woken: &UnixStream) {
         let mut sockets = vec![PollFd::new(woken, PollFlags::IN)];
         sockets.extend(self.listener.as_ref().map(|listener| PollFd::new(listener, PollFlags::IN)));
@@ -133,7 +134,7 @@ impl Relay {
             }
         }
         let longest = Timespec::try_from(longest).ok();
-        // Whatever ends the sleep, a signal too, the next turn finds out.
+        // The next turn handles whatever ended the sleep, including a signal.
         let _ = poll(&mut sockets, longest.as_ref());
     }
 
@@ -195,7 +196,7 @@ impl Relay {
     }
 }
 
-/// Takes what was written to wake this thread, and tells whether more can come.
+/// Reads what was written to wake this thread. Returns false when the handle is gone.
 fn handle_is_alive(mut woken: &UnixStream) -> bool {
     loop {
         match woken.read(&mut [0; 64]) {

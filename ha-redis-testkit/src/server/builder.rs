@@ -1,4 +1,4 @@
-//! What a server is started with.
+//! The settings of a server.
 
 use std::fmt;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::guard::Guard;
 use crate::ports::Port;
 
-/// What a server is started with. From [`Server::builder`].
+/// The settings of a server. Returned by [`Server::builder`].
 #[derive(Clone)]
 pub struct ServerBuilder {
     host: IpAddr,
@@ -26,12 +26,12 @@ pub struct ServerBuilder {
     lines: Vec<String>,
 }
 
-/// How a server with TLS is set up.
+/// The TLS settings of a server.
 #[derive(Clone)]
 struct Tls {
     names: Vec<String>,
     asks_clients: bool,
-    /// Made at the start, unless another server's are shared.
+    /// Created at the start, unless shared with another server.
     certificates: Option<Certificates>,
 }
 
@@ -53,50 +53,50 @@ impl ServerBuilder {
         Self { sentinel: true, ..Self::new() }
     }
 
-    /// The address it listens on; 127.0.0.1 by default.
+    /// Sets the address that the server listens on; 127.0.0.1 by default.
     #[must_use]
     pub fn bind(mut self, host: IpAddr) -> Self {
         self.host = host;
         self
     }
 
-    /// A port of the caller's choice. By default one that is free, and that no other test gets.
+    /// Sets the port. By default a free port is reserved.
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
         self.port = Some(port);
         self
     }
 
-    /// The password of the default user.
+    /// Sets the password of the default user.
     #[must_use]
     pub fn password(mut self, password: &str) -> Self {
         self.password = Some(password.to_owned());
         self
     }
 
-    /// A user and its ACL rules, as `ACL SETUSER` takes them: `user("alice", "on >secret ~* +@all")`, or
-    /// `user("default", "off")`. [`Server::query`] then logs in as a user of its own.
+    /// Adds a user with ACL rules in the format of `ACL SETUSER`: `user("alice", "on >secret ~* +@all")`, or
+    /// `user("default", "off")`. [`Server::query`] then logs in as a separate user.
     #[must_use]
     pub fn user(mut self, name: &str, rules: &str) -> Self {
         self.users = true;
         self.config(format!("user {name} {rules}"))
     }
 
-    /// Keeps its keys on disk, so that they are there after a [`Server::restart`].
+    /// Persists keys, so that they survive a [`Server::restart`].
     #[must_use]
     pub fn appendonly(self) -> Self {
         self.config("appendonly yes")
     }
 
-    /// Listens also on [`Server::unix_socket`].
+    /// Also listens on [`Server::unix_socket`].
     #[must_use]
     pub fn unix_socket(mut self) -> Self {
         self.unix_socket = true;
         self
     }
 
-    /// Speaks TLS on its port and nothing else, with a certificate for `localhost`, 127.0.0.1 and ::1 by an authority
-    /// of its own: [`Server::ca_file`]. Queries of this crate go through its Unix socket.
+    /// Uses only TLS on the port, with a certificate for `localhost`, 127.0.0.1 and ::1 from an authority of its
+    /// own: [`Server::ca_file`]. Queries of this crate use the Unix socket.
     #[must_use]
     pub fn tls(mut self) -> Self {
         let names = certificates::LOCAL.map(str::to_owned).to_vec();
@@ -104,18 +104,18 @@ impl ServerBuilder {
         self.unix_socket()
     }
 
-    /// As [`tls`](Self::tls), with a certificate that the server has made itself, as `openssl req -x509` does:
-    /// [`Server::ca_file`] is the same certificate.
+    /// Like [`tls`](Self::tls), with a self-signed certificate, as `openssl req -x509` creates: [`Server::ca_file`]
+    /// is the same certificate.
     ///
     /// # Errors
     ///
-    /// [`Error::NotReady`] if it cannot be made.
+    /// [`Error::NotReady`] if the certificate cannot be created.
     pub fn self_signed_tls(self) -> Result<Self, Error> {
         let names = certificates::LOCAL.map(str::to_owned);
         Ok(self.tls_with(&Certificates::self_signed(&names)?))
     }
 
-    /// As [`tls`](Self::tls), with a certificate for other names.
+    /// Like [`tls`](Self::tls), with a certificate for other names.
     #[must_use]
     pub fn tls_for(mut self, names: &[&str]) -> Self {
         self = self.tls();
@@ -123,7 +123,7 @@ impl ServerBuilder {
         self
     }
 
-    /// As [`tls`](Self::tls), and asks clients for a certificate of the same authority, such as
+    /// Like [`tls`](Self::tls), and requires clients to present a certificate of the same authority, such as
     /// [`Server::client_certificate`].
     #[must_use]
     pub fn mutual_tls(mut self) -> Self {
@@ -132,14 +132,14 @@ impl ServerBuilder {
         self
     }
 
-    /// As [`tls`](Self::tls), with certificates that other servers have as well.
+    /// Like [`tls`](Self::tls), with certificates that other servers share.
     pub(crate) fn tls_with(mut self, certificates: &Certificates) -> Self {
         self = self.tls();
         self.tls = self.tls.map(|tls| Tls { certificates: Some(certificates.clone()), ..tls });
         self
     }
 
-    /// Makes it a replica of `master`, with that one's password. Being ready does not mean that it has the
+    /// Makes the server a replica of `master`, with the master's password. After the start it may not have the
     /// master's data yet.
     #[must_use]
     pub fn replica_of(self, master: &Server) -> Self {
@@ -150,7 +150,7 @@ impl ServerBuilder {
         }
     }
 
-    /// One more line of its configuration file, such as `maxmemory 10mb`.
+    /// Adds a line to the configuration file, such as `maxmemory 10mb`.
     #[must_use]
     pub fn config(mut self, line: impl Into<String>) -> Self {
         self.lines.push(line.into());
@@ -162,7 +162,7 @@ impl ServerBuilder {
     /// # Errors
     ///
     /// [`Error::NoServer`] if none is installed, [`Error::PortTaken`], [`Error::Ended`] with the end of its log if
-    /// it did not like its configuration, [`Error::TimedOut`] after 20 s.
+    /// its configuration is invalid, [`Error::TimedOut`] after 20 s.
     pub fn start(self) -> Result<Server, Error> {
         let server = || {
             let server = self.clone().launch(self.reserve_port()?)?;
@@ -176,7 +176,7 @@ impl ServerBuilder {
         self.port.map_or_else(|| Port::any(self.host), |port| Port::exactly(port, self.host))
     }
 
-    /// Starts the server without waiting for it.
+    /// Starts the server without waiting until it answers.
     pub(crate) fn launch(self, port: Port) -> Result<Server, Error> {
         let program = binary::redis_server()?;
         let folder = tempfile::Builder::new()
@@ -215,8 +215,9 @@ impl ServerBuilder {
             Some(tls) => file.push_str(&tls.config_lines(port, &folder)),
             None => file.push_str(&format!("port {port}\n")),
         }
-        // No snapshots; a replica notices a lost master soon. It gets its data by way of the disk: after a sync without,
-        // the master sends nothing on for up to a second, and all that is written meanwhile would be lost with it.
+        // No snapshots, and a replica detects a lost master quickly. Replicas load through the disk: after a
+        // diskless sync, the master sends nothing for up to a second, and all writes of that time would be lost
+        // with it.
         let settings = "save \"\"\nrepl-diskless-sync no\nrepl-ping-replica-period 1\n";
         file.push_str(settings);
         if let Some(password) = &self.password {
@@ -235,7 +236,7 @@ impl ServerBuilder {
         file
     }
 
-    /// The command by which queries log in; empty if they need not.
+    /// Returns the command that logs queries in, or nothing if they need no login.
     fn login(&self) -> Vec<String> {
         match &self.password {
             _ if self.users => vec!["AUTH".into(), OWN_USER.into(), "any".into()],
@@ -246,7 +247,7 @@ impl ServerBuilder {
 }
 
 impl Tls {
-    /// For clients, and for the links to masters, replicas and Sentinels.
+    /// Returns the lines for clients, and for the links to masters, replicas and Sentinels.
     fn config_lines(&self, port: u16, folder: &str) -> String {
         let file = |name| quoted(&format!("{folder}/{name}"));
         format!(

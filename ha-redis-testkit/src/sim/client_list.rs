@@ -1,4 +1,4 @@
-//! What a server knows of its clients: their numbers and names, and how one ends another.
+//! A server's list of its clients: ids, names, and CLIENT KILL.
 
 use super::host::Host;
 use super::network::ConnectionId;
@@ -8,21 +8,21 @@ use super::users::Hello;
 use super::world::World;
 
 impl World {
-    /// The number of the next client of a server: each process counts its own.
+    /// Returns the id of the server's next client. Each process counts its own.
     pub(super) fn next_client_id(&mut self, host: Host) -> u64 {
         let next = &mut self.client_ids[host.index() - 1];
         *next += 1;
         *next
     }
 
-    /// Answers HELLO, which may give the client a name.
-    pub(super) fn hello(&mut self, number: ConnectionId, words: &[&str]) -> Vec<u8> {
+    /// Answers HELLO, which may set the client's name.
+    pub(super) fn hello(&mut self, number: ConnectionId, args: &[&str]) -> Vec<u8> {
         if self.habits.hello == Hello::Closed {
             self.finish(number);
             return Vec::new();
         }
-        let named = words.iter().position(|word| word.eq_ignore_ascii_case("SETNAME"));
-        let name = named.and_then(|at| words.get(at + 1));
+        let named = args.iter().position(|word| word.eq_ignore_ascii_case("SETNAME"));
+        let name = named.and_then(|at| args.get(at + 1));
         let Some(session) = self.sessions.get_mut(&number) else { return Vec::new() };
         if let Some(name) = name {
             session.name = (*name).to_owned();
@@ -31,11 +31,11 @@ impl World {
     }
 
     /// Answers CLIENT.
-    pub(super) fn client_command(&mut self, number: ConnectionId, words: &[&str]) -> Vec<u8> {
+    pub(super) fn client_command(&mut self, number: ConnectionId, args: &[&str]) -> Vec<u8> {
         let Some(session) = self.sessions.get_mut(&number) else { return Vec::new() };
         let host = session.host;
-        let what = words.first().map(|what| what.to_ascii_uppercase()).unwrap_or_default();
-        match (&*what, &words[1.min(words.len())..]) {
+        let what = args.first().map(|what| what.to_ascii_uppercase()).unwrap_or_default();
+        match (&*what, &args[1.min(args.len())..]) {
             ("ID", []) => reply::integer(session.id as i64),
             ("SETNAME", [name]) => {
                 session.name = (*name).to_owned();
@@ -52,7 +52,7 @@ impl World {
                 });
                 let killed = killed.map(|(killed, _)| *killed);
                 if let Some(killed) = killed {
-                    self.say(format!("connection {killed} is killed over connection {number}"));
+                    self.log_note(format!("connection {killed} was killed through connection {number}"));
                     self.reset(killed);
                 }
                 reply::integer(killed.is_some().into())
@@ -61,8 +61,8 @@ impl World {
         }
     }
 
-    fn list_clients(&self, host: Host, wanted: impl Fn(&Session) -> bool) -> Vec<u8> {
-        let sessions = self.sessions.iter().filter(|(_, session)| session.host == host && wanted(session));
+    fn list_clients(&self, host: Host, selected: impl Fn(&Session) -> bool) -> Vec<u8> {
+        let sessions = self.sessions.iter().filter(|(_, session)| session.host == host && selected(session));
         let lines = sessions.map(|(number, Session { id, name, opened, .. })| {
             let (port, age) = (10_000 + number, (self.now() - *opened).as_secs());
             format!("id={id} addr=10.0.0.1:{port} name={name} age={age} db=0 cmd=client\n")

@@ -1,4 +1,4 @@
-//! Failovers of the small Sentinels: one leads, promotes a replica, and has the others follow it.
+//! Failovers of the simulated Sentinels: one leads, promotes a replica, and reconfigures the other servers.
 
 use std::time::Duration;
 
@@ -6,27 +6,27 @@ use super::host::{Host, SENTINELS, SERVERS};
 use super::sentinel::{about_master, about_replica, switched};
 use super::world::{Event, World};
 
-/// A stage of a failover that cannot be done is tried again after this, and so often.
-const STAGE_RETRY: Duration = Duration::from_millis(100);
-const STAGE_RETRIES: u32 = 20;
-/// What was published may come so late through a network with faults.
-const LATEST_NEWS: Duration = Duration::from_secs(6);
+/// The interval and number of retries of a state that cannot be completed.
+const STATE_RETRY: Duration = Duration::from_millis(100);
+const STATE_RETRIES: u32 = 20;
+/// The longest that an event may be delayed by a faulty network.
+const MAX_EVENT_DELAY: Duration = Duration::from_secs(6);
 
-/// The failover under way.
+/// The failover in progress.
 pub(super) struct Failover {
     number: u64,
     leader: usize,
     epoch: u64,
     candidate: usize,
-    stage: Stage,
+    state: State,
     retries: u32,
-    /// Whether it will be given up at the next stage, for a reason of the Sentinel's own.
-    doomed: bool,
+    /// Whether the failover will be aborted in the next state, for a reason of the Sentinel's own.
+    will_abort: bool,
 }
 
-/// What comes next.
+/// The next step of the failover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum State {
     Select,
     Promote,
     Confirm { era: u64 },
@@ -34,7 +34,7 @@ enum Stage {
 }
 
 impl World {
-    /// Has a Sentinel with the newest configuration lead a failover, as its operator may ask it.
+    /// Makes a Sentinel with the newest configuration lead a failover, as an operator would.
     pub(super) fn plan_failover(&mut self) {
         let newest = self.newest_epoch();
         let leader = (0..SENTINELS)
@@ -45,10 +45,10 @@ impl World {
         }
     }
 
-    /// The failover that goes on is forgotten by those who should lead it to its end.
+    /// Drops the failover in progress, because its leader has lost its state.
     pub(super) fn cancel_failover(&mut self) {
         if let Some(failover) = self.failover.take()
-            && let Stage::Confirm { era } = failover.stage
+            && let State::Confirm { era } = failover.state
         {
             self.revoke(era);
         }
@@ -56,14 +56,14 @@ impl World {
 
     pub(super) fn start_failover(&mut self, leader: usize) {
         let epoch = self.newest_epoch() + 1;
-        let doomed = self.rng.u8(..100) < self.habits.aborts;
-        let (number, stage, candidate) = (self.now().as_nanos() as u64, Stage::Select, 0);
-        self.failover = Some(Failover { number, leader, epoch, candidate, stage, retries: 0, doomed });
-        self.say(format!("{} leads a failover, epoch {epoch}", Host::Sentinel(leader)));
-        self.next_stage(60, 100);
+        let will_abort = self.rng.u8(..100) < self.habits.aborts;
+        let (number, state, candidate) = (self.now().as_nanos() as u64, State::Select, 0);
+        self.failover = Some(Failover { number, leader, epoch, candidate, state, retries: 0, will_abort });
+        self.log_note(format!("{} leads a failover, epoch {epoch}", Host::Sentinel(leader)));
+        self.schedule_next_state(60, 100);
     }
 
-    fn next_stage(&mut self, from: u64, to: u64) {
+    fn schedule_next_state(&mut self, from: u64, to: u64) {
         let wait = self.between(from, to);
         if let Some(failover) = &self.failover {
             let failover = failover.number;
@@ -73,32 +73,32 @@ impl World {
 
     pub(super) fn on_step(&mut self, number: u64) {
         let Some(failover) = self.failover.take_if(|failover| failover.number == number) else { return };
-        let stage = failover.stage;
+        let state = failover.state;
         let (leader, candidate) = (failover.leader, failover.candidate);
         self.failover = Some(failover);
         if !self.listens(Host::Sentinel(leader)) {
-            // What it was about is lost with it, and a promotion that it has not told of is to be undone.
+            // The failover is lost with its leader, and a promotion that was not announced will be undone.
             return self.cancel_failover();
         }
         let reached = self.sees(Host::Sentinel(leader), Host::Redis(candidate));
-        match stage {
-            Stage::Select => self.select(leader),
-            Stage::Promote if self.is_doomed() => self.abort("-failover-abort-slave-timeout"),
-            Stage::Promote | Stage::Confirm { .. } if !reached => self.try_again(stage),
-            Stage::Promote => {
+        match state {
+            State::Select => self.select(leader),
+            State::Promote if self.will_abort() => self.abort("-failover-abort-slave-timeout"),
+            State::Promote | State::Confirm { .. } if !reached => self.retry_state(state),
+            State::Promote => {
                 let era = self.promote(candidate);
                 if self.is_contested(candidate) {
                     self.revoke(era);
                 }
-                self.turn(Stage::Confirm { era }, self.habits.late_aborts);
-                self.next_stage(10, 1_000);
+                self.enter_state(State::Confirm { era }, self.habits.late_aborts);
+                self.schedule_next_state(10, 1_000);
             }
-            Stage::Confirm { era } if self.is_doomed() => {
+            State::Confirm { era } if self.will_abort() => {
                 self.revoke(era);
                 self.abort("-failover-abort-slave-timeout");
             }
-            Stage::Confirm { .. } => self.confirm(leader, candidate),
-            Stage::Finish { old } => {
+            State::Confirm { .. } => self.confirm(leader, candidate),
+            State::Finish { old } => {
                 self.failover = None;
                 self.publish(leader, "+failover-end", &about_master(old));
                 self.publish(leader, "+switch-master", &switched(old, candidate));
@@ -106,22 +106,22 @@ impl World {
         }
     }
 
-    /// Whether a client may still hear, late, that an earlier promotion of this server was given up, and take it for
-    /// this one.
+    /// Returns true if a client may still receive the delayed abort of an earlier promotion of this server, and
+    /// apply it to this one.
     fn is_contested(&self, candidate: usize) -> bool {
-        let passed_over = self.servers[candidate].passed_over;
-        passed_over.is_some_and(|at| self.now() < at + LATEST_NEWS)
+        let last_aborted_promotion = self.servers[candidate].last_aborted_promotion;
+        last_aborted_promotion.is_some_and(|at| self.now() < at + MAX_EVENT_DELAY)
     }
 
-    fn is_doomed(&self) -> bool {
-        self.failover.as_ref().is_some_and(|failover| failover.doomed)
+    fn will_abort(&self) -> bool {
+        self.failover.as_ref().is_some_and(|failover| failover.will_abort)
     }
 
-    /// Sets what comes next, and how likely it is that it comes to nothing.
-    fn turn(&mut self, stage: Stage, aborts: u8) {
-        let doomed = self.rng.u8(..100) < aborts;
+    /// Enters the next state, and decides at random whether it will be aborted.
+    fn enter_state(&mut self, state: State, aborts: u8) {
+        let will_abort = self.rng.u8(..100) < aborts;
         if let Some(failover) = &mut self.failover {
-            (failover.stage, failover.doomed, failover.retries) = (stage, doomed, 0);
+            (failover.state, failover.will_abort, failover.retries) = (state, will_abort, 0);
         }
     }
 
@@ -136,26 +136,26 @@ impl World {
         };
         if let Some(failover) = &mut self.failover {
             failover.candidate = chosen;
-            failover.stage = Stage::Promote;
+            failover.state = State::Promote;
         }
         let payload = about_replica(chosen, old);
         self.publish(leader, "+selected-slave", &payload);
         self.publish(leader, "+failover-state-send-slaveof-noone", &payload);
-        if self.is_doomed() {
-            self.next_stage(100, 2_500);
+        if self.will_abort() {
+            self.schedule_next_state(100, 2_500);
         } else {
-            self.next_stage(60, 75);
+            self.schedule_next_state(60, 75);
         }
     }
 
-    fn try_again(&mut self, stage: Stage) {
+    fn retry_state(&mut self, state: State) {
         let Some(failover) = &mut self.failover else { return };
         failover.retries += 1;
-        if failover.retries < STAGE_RETRIES {
+        if failover.retries < STATE_RETRIES {
             let number = failover.number;
-            return self.after(STAGE_RETRY, Event::Step { failover: number });
+            return self.after(STATE_RETRY, Event::Step { failover: number });
         }
-        if let Stage::Confirm { era } = stage {
+        if let State::Confirm { era } = state {
             self.revoke(era);
         }
         self.abort("-failover-abort-slave-timeout");
@@ -164,26 +164,26 @@ impl World {
     fn abort(&mut self, channel: &'static str) {
         if let Some(failover) = self.failover.take() {
             let old = self.sentinels[failover.leader].master;
-            if failover.stage != Stage::Select {
-                self.servers[failover.candidate].passed_over = Some(self.now());
+            if failover.state != State::Select {
+                self.servers[failover.candidate].last_aborted_promotion = Some(self.now());
             }
             self.publish(failover.leader, channel, &about_master(old));
         }
     }
 
-    /// The leader has seen that the replica is master: from now on it says so, and the others hear of it.
+    /// The leader has seen that the replica is master. It announces this to clients and to the other Sentinels.
     fn confirm(&mut self, leader: usize, candidate: usize) {
         let Some(failover) = &self.failover else { return };
         let epoch = failover.epoch;
         let old = self.sentinels[leader].master;
         self.publish(leader, "+promoted-slave", &about_replica(candidate, old));
-        self.follow(leader, epoch, candidate);
+        self.set_master(leader, epoch, candidate);
         for server in (0..SERVERS).filter(|server| ![candidate, old].contains(server)) {
             if self.sees(Host::Sentinel(leader), Host::Redis(server)) {
                 self.attach(server, candidate);
             }
         }
-        self.turn(Stage::Finish { old }, 0);
-        self.next_stage(800, 1_200);
+        self.enter_state(State::Finish { old }, 0);
+        self.schedule_next_state(800, 1_200);
     }
 }

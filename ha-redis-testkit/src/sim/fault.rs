@@ -1,4 +1,4 @@
-//! What goes wrong, and how long it lasts.
+//! The faults of a run, and how long they last.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use super::host::{Host, SENTINELS, SERVERS};
 use super::operator::Act;
 use super::world::{Event, World};
 
-/// Something that goes wrong. What lasts is mended after a while.
+/// A fault. Lasting faults end after a while.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fault {
-    /// An operator asks for a failover.
+    /// An operator starts a failover.
     Failover,
-    /// The master's process ends, and is started again after this time: with its data, or without.
+    /// The master's process crashes and is restarted after this time, with or without its data.
     CrashMaster {
         empty: bool,
         lasts: Duration,
@@ -29,37 +29,37 @@ pub(super) enum Fault {
         host: Host,
         lasts: Duration,
     },
-    /// Nothing passes between two hosts, or only the one way.
+    /// Nothing passes between two hosts, in both directions or in one.
     Silence {
         from: Host,
         to: Host,
         both: bool,
         lasts: Duration,
     },
-    /// The master and the client are on one side, everybody else on the other.
-    Strand {
+    /// The master and the client are separated from all other hosts.
+    Isolate {
         lasts: Duration,
     },
-    /// Every connection to a host is cut in the middle.
+    /// Every connection to a host is cut.
     Cut {
         host: Host,
     },
-    /// What a host answers is lost, and then its connections are cut.
+    /// The replies of a host are lost, and then its connections are cut.
     LoseReplies {
         host: Host,
         lasts: Duration,
     },
-    /// What the client has sent to the master on the connections that are open now, or sends there, comes this late,
-    /// whatever becomes of the connections. New ones are not concerned.
+    /// Data from the client to the master on the connections that are open now is delayed by this time, whatever
+    /// happens to the connections. New connections are not affected.
     Stall {
         lasts: Duration,
     },
-    /// A script runs on a server, and nobody else's command.
+    /// A script runs on a server and blocks all other commands.
     Busy {
         server: usize,
         lasts: Duration,
     },
-    /// A host takes no new connections.
+    /// A host refuses new connections.
     Refuse {
         host: Host,
         lasts: Duration,
@@ -69,15 +69,15 @@ pub(super) enum Fault {
         by: Duration,
         lasts: Duration,
     },
-    /// What an operator does.
+    /// An operator's action.
     Act(Act),
-    /// The end of all faults.
+    /// All faults end.
     Heal,
 }
 
 /// The end of a fault.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Mend {
+pub(super) enum Repair {
     Process { host: Host, empty: bool },
     Silence { from: Host, to: Host },
     LostReplies(Host),
@@ -87,7 +87,7 @@ pub(super) enum Mend {
 }
 
 impl Fault {
-    /// What an operator does without a thought: no acknowledged write may be lost.
+    /// A fault that must not lose an acknowledged write: a planned failover.
     pub(super) fn harmless(rng: &mut Rng) -> Self {
         match rng.u8(..4) {
             0 => Self::Act(Act::Reset { sentinel: rng.bool().then(|| rng.usize(..SENTINELS)) }),
@@ -95,7 +95,7 @@ impl Fault {
         }
     }
 
-    /// Any fault but the end of all.
+    /// Returns any fault except [`Fault::Heal`].
     pub(super) fn random(rng: &mut Rng) -> Self {
         let lasts = Duration::from_millis(match rng.u8(..3) {
             0 => rng.u64(5..200),
@@ -119,7 +119,7 @@ impl Fault {
             23 => Self::Busy { server: rng.usize(..SERVERS), lasts },
             24 | 25 => Self::Act(Act::any(rng, lasts)),
             26 => Self::Slow { host, by: Duration::from_millis(rng.u64(5..400)), lasts },
-            _ => Self::Strand { lasts },
+            _ => Self::Isolate { lasts },
         }
     }
 }
@@ -131,7 +131,7 @@ fn any_host(rng: &mut Rng) -> Host {
 
 impl World {
     pub(super) fn on_fault(&mut self, fault: Fault) {
-        self.say(format!("fault: {fault:?}"));
+        self.log_note(format!("fault: {fault:?}"));
         match fault {
             Fault::Failover => self.plan_failover(),
             Fault::CrashMaster { empty, lasts } => self.take_down(self.newest_master(), empty, lasts),
@@ -144,21 +144,21 @@ impl World {
                     self.silence(to, from, lasts);
                 }
             }
-            Fault::Strand { lasts } => self.strand(lasts),
+            Fault::Isolate { lasts } => self.isolate(lasts),
             Fault::Cut { host } => self.connections_of(host).into_iter().for_each(|number| self.cut(number)),
             Fault::LoseReplies { host, lasts } => {
                 self.network.silence(host, Host::Client, true);
-                self.after(lasts, Event::Mend(Mend::LostReplies(host)));
+                self.after(lasts, Event::Repair(Repair::LostReplies(host)));
             }
             Fault::Stall { lasts } => self.stall(self.newest_master(), lasts),
             Fault::Busy { server, lasts } => self.servers[server].busy_until = self.now() + lasts,
             Fault::Refuse { host, lasts } => {
                 self.network.refuse(host, true);
-                self.after(lasts, Event::Mend(Mend::Refusal(host)));
+                self.after(lasts, Event::Repair(Repair::Refusal(host)));
             }
             Fault::Slow { host, by, lasts } => {
                 self.network.slow_down(host, by);
-                self.after(lasts, Event::Mend(Mend::Slowness(host)));
+                self.after(lasts, Event::Repair(Repair::Slowness(host)));
             }
             Fault::Act(act) => self.on_act(act),
             Fault::Heal => {
@@ -173,42 +173,42 @@ impl World {
         }
     }
 
-    pub(super) fn on_mend(&mut self, mend: Mend) {
-        self.say(format!("mended: {mend:?}"));
-        match mend {
-            Mend::Process { host: Host::Redis(server), empty } if !self.listens(Host::Redis(server)) => {
+    pub(super) fn on_repair(&mut self, repair: Repair) {
+        self.log_note(format!("fault ends: {repair:?}"));
+        match repair {
+            Repair::Process { host: Host::Redis(server), empty } if !self.listens(Host::Redis(server)) => {
                 let longest = self.habits.longest_loading.as_millis() as u64;
                 let loading = self.between(1, longest);
                 self.restart(server, empty, loading);
             }
-            Mend::Process { host, .. } => self.bring_back(host),
-            Mend::Silence { from, to } => self.network.silence(from, to, false),
-            Mend::LostReplies(host) => {
+            Repair::Process { host, .. } => self.bring_back(host),
+            Repair::Silence { from, to } => self.network.silence(from, to, false),
+            Repair::LostReplies(host) => {
                 self.connections_of(host).into_iter().for_each(|number| self.cut(number));
                 self.network.silence(host, Host::Client, false);
             }
-            Mend::Refusal(host) => self.network.refuse(host, false),
-            Mend::MinReplicas(server) => self.servers[server].min_replicas = self.habits.min_replicas,
-            Mend::Slowness(host) => self.network.slow_down(host, Duration::ZERO),
+            Repair::Refusal(host) => self.network.refuse(host, false),
+            Repair::MinReplicas(server) => self.servers[server].min_replicas = self.habits.min_replicas,
+            Repair::Slowness(host) => self.network.slow_down(host, Duration::ZERO),
         }
     }
 
     fn take_down(&mut self, host: Host, empty: bool, lasts: Duration) {
         self.crash(host);
-        self.after(lasts, Event::Mend(Mend::Process { host, empty }));
+        self.after(lasts, Event::Repair(Repair::Process { host, empty }));
     }
 
     fn stop(&mut self, host: Host, lasts: Duration) {
         self.hang(host);
-        self.after(lasts, Event::Mend(Mend::Process { host, empty: false }));
+        self.after(lasts, Event::Repair(Repair::Process { host, empty: false }));
     }
 
     fn silence(&mut self, from: Host, to: Host, lasts: Duration) {
         self.network.silence(from, to, true);
-        self.after(lasts, Event::Mend(Mend::Silence { from, to }));
+        self.after(lasts, Event::Repair(Repair::Silence { from, to }));
     }
 
-    fn strand(&mut self, lasts: Duration) {
+    fn isolate(&mut self, lasts: Duration) {
         let master = self.newest_master();
         let rest = Host::servers().filter(|host| *host != master).collect::<Vec<_>>();
         for host in rest {

@@ -1,4 +1,4 @@
-//! What callers asked for and got, and what servers ran: the evidence.
+//! The record of a run: what callers requested and got, and what servers ran.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,47 +8,47 @@ use ha_redis_core::{Outcome, RetrySafety};
 use super::host::Host;
 use super::network::ConnectionId;
 
-/// So many calls use one register, so that its history stays short.
+/// How many calls use one register, so that its history stays short.
 const CALLS_OF_A_REGISTER: u32 = 24;
 
 /// A call of one caller.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
     pub(super) kind: Kind,
-    /// The register that it reads or sets, if its kind does.
+    /// The register that the call reads or sets, if its kind does.
     pub(super) register: u64,
-    /// What its caller allows to run twice.
+    /// Which commands the caller allows to be retried.
     pub(super) safety: RetrySafety,
     pub(super) begun: Duration,
-    /// When it must have ended.
+    /// When the call must have ended.
     pub(super) deadline: Duration,
-    /// When it got a connection of its own, if it wanted one.
-    pub(super) served: Option<Duration>,
+    /// When the call got a dedicated connection, if it needed one.
+    pub(super) connected_at: Option<Duration>,
     pub(super) end: Option<(Duration, End)>,
-    /// Which refusal it was told in the end that passes by itself.
-    pub(super) told: Option<&'static str>,
-    /// What it has read of its register: which call has set it, if any.
+    /// The temporary refusal that the call ended with, if any.
+    pub(super) temporary_refusal: Option<&'static str>,
+    /// The value that the call has read from its register: the call that set it, if any.
     pub(super) read: Option<Option<u64>>,
 }
 
-/// What a call does. Each kind brings its call's number along, so that the servers' log tells it.
+/// What a call does. Each kind includes the call's number in its command, so that the servers can record it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// `INCRBY` of a key of the call's own, by its own number.
+    /// `INCRBY` of a key used by this call only, by the call's number.
     Count,
     /// `SET` of a register to a text with the number.
     Set,
-    /// `GETRANGE` of a register, up to a place beyond all texts that tells the number.
+    /// `GETRANGE` of a register, to an end offset beyond all texts that encodes the number.
     Get,
     /// `GETRANGE` of a register on a replica.
     ReplicaGet,
-    /// `XREAD` of what is new in a stream, and of no more entries than the number.
+    /// `XREAD` of new entries of a stream, with the number as its count.
     NewEntries,
-    /// A step of a `SCAN`, with the number as its count.
+    /// One step of a `SCAN`, with the number as its count.
     Scan,
     /// `ECHO` of a text with the number.
     Echo,
-    /// Many `ECHO`s at the same time.
+    /// Many concurrent `ECHO`s.
     Burst,
     /// A pipeline of `ECHO`, `INCRBY` and `GETRANGE`.
     Pipeline,
@@ -56,7 +56,7 @@ pub(super) enum Kind {
     Transaction,
     /// `BLPOP` of a list that stays empty.
     Block,
-    /// `INCRBY` on a connection of its own.
+    /// `INCRBY` on a dedicated connection.
     Dedicated,
 }
 
@@ -92,18 +92,18 @@ impl Kind {
 pub(super) enum End {
     Done,
     Failed(Outcome),
-    /// Its caller dropped it.
+    /// The caller dropped the call.
     Cancelled,
 }
 
-/// A server has run a command of a call.
+/// A command that a server ran for a call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Execution {
     pub(super) at: Duration,
-    /// The era of the master that ran it; of one that is none any more, the last of its eras.
+    /// The era of the master that ran it. For a former master, its last era.
     pub(super) era: u64,
     pub(super) on_master: bool,
-    /// To which line of data its server belonged.
+    /// The lineage of the server's data.
     pub(super) lineage: u64,
     pub(super) connection: ConnectionId,
     pub(super) what: What,
@@ -136,7 +136,7 @@ impl What {
     }
 }
 
-/// The client has tried to connect to a host, or to an address that is nobody's.
+/// An attempt of the client to connect to a host, or to an address that no host has.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attempt {
     pub(super) at: Duration,
@@ -148,21 +148,21 @@ pub(super) struct History {
     calls: Vec<Call>,
     pub(super) executions: BTreeMap<u64, Vec<Execution>>,
     registers: u64,
-    /// How many more calls may use the register of this number.
+    /// How many more calls may use each register.
     open_registers: BTreeMap<u64, u32>,
     /// Which call had set each register when a lineage began.
-    registers_at_first: BTreeMap<u64, BTreeMap<u64, u64>>,
-    /// Masters whose promotion was given up, and when.
+    initial_registers: BTreeMap<u64, BTreeMap<u64, u64>>,
+    /// Masters whose promotion was undone, and when.
     pub(super) revoked: BTreeMap<u64, Duration>,
     /// When all Sentinels agreed after the faults, and on the master of which era.
     pub(super) agreed: Option<(Duration, u64)>,
-    /// From when on every call has to succeed, and when the client began to close.
+    /// When the client had recovered, so that every later call must succeed, and when the client began to close.
     pub(super) recovered: Option<Duration>,
     pub(super) closed: Option<Duration>,
     pub(super) attempts: Vec<Attempt>,
-    /// The longest for which the client has kept a connection that had turned bad.
-    pub(super) kept_bad: Duration,
-    /// What was seen to be wrong on the way.
+    /// The longest time that the client kept a connection after it had turned bad.
+    pub(super) longest_bad_connection: Duration,
+    /// The violations that were detected during the run.
     pub(super) violations: Vec<String>,
 }
 
@@ -171,13 +171,13 @@ impl History {
         self.violations.push(what.into());
     }
 
-    /// Takes a call in, and gives it its number. They begin at 1, so that each changes a counter.
+    /// Adds a call and returns its number. Numbers begin at 1, so that each call changes its counter.
     pub(super) fn begin(&mut self, call: Call) -> u64 {
         self.calls.push(call);
         self.calls.len() as u64
     }
 
-    /// The register for a call to use: there are always two, the `chosen` of which is taken.
+    /// Returns the register for a call. There are always two to choose from.
     pub(super) fn register(&mut self, chosen: usize) -> u64 {
         while self.open_registers.len() < 2 {
             self.registers += 1;
@@ -191,18 +191,18 @@ impl History {
         register
     }
 
-    /// Notes which call had set each register when a lineage began.
+    /// Records which call had set each register when a lineage began.
     pub(super) fn begin_lineage(&mut self, lineage: u64, registers: BTreeMap<u64, u64>) {
-        self.registers_at_first.insert(lineage, registers);
+        self.initial_registers.insert(lineage, registers);
     }
 
-    /// Which call had set a register when a lineage began.
-    pub(super) fn known_at_first(&self, lineage: u64, register: u64) -> Option<u64> {
-        self.registers_at_first.get(&lineage)?.get(&register).copied()
+    /// Returns which call had set a register when a lineage began.
+    pub(super) fn initial_value(&self, lineage: u64, register: u64) -> Option<u64> {
+        self.initial_registers.get(&lineage)?.get(&register).copied()
     }
 
-    /// A wait for new entries over a connection that a server has refused in the end counts for nothing.
-    pub(super) fn take_back_wait(&mut self, connection: ConnectionId) {
+    /// Discards a wait for new entries on a connection whose wait the server ended with a refusal.
+    pub(super) fn discard_wait(&mut self, connection: ConnectionId) {
         let waited = |run: &Execution| run.connection == connection && run.what == What::NewEntries;
         if let Some(runs) = self.executions.values_mut().rev().find(|runs| runs.last().is_some_and(waited)) {
             runs.pop();

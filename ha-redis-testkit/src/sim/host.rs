@@ -8,10 +8,10 @@ use ha_redis_core::runtime::Endpoint;
 
 pub(super) const SERVERS: usize = 3;
 pub(super) const SENTINELS: usize = 3;
-/// All, with the attacker's.
+/// The number of hosts, including the attacker's.
 pub(super) const HOSTS: usize = 1 + SERVERS + SENTINELS + 1;
 
-/// A machine: where the client runs, a Redis server, a Sentinel, or one behind all addresses of an attacker.
+/// A machine: the client's, a Redis server, a Sentinel, or the one behind all addresses of an attacker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Host {
     Client,
@@ -21,7 +21,7 @@ pub(super) enum Host {
 }
 
 impl Host {
-    /// Its place in tables of all hosts.
+    /// Returns the host's index in tables of all hosts.
     pub(super) fn index(self) -> usize {
         match self {
             Self::Client => 0,
@@ -31,7 +31,7 @@ impl Host {
         }
     }
 
-    /// Every server and Sentinel.
+    /// Returns every server and Sentinel.
     pub(super) fn servers() -> impl Iterator<Item = Self> {
         (0..SERVERS).map(Self::Redis).chain((0..SENTINELS).map(Self::Sentinel))
     }
@@ -40,30 +40,30 @@ impl Host {
         if let Self::Sentinel(_) = self { 26379 } else { 6379 }
     }
 
-    /// Its address by its name, which all know it by.
+    /// Returns the host's address by name, which every host uses.
     pub(super) fn address(self) -> Address {
         Address::tcp(self.to_string(), self.port())
     }
 
-    /// What its name stands for.
+    /// Returns the IP address that the host's name resolves to.
     pub(super) fn ip(self) -> IpAddr {
         let [.., place] = self.index().to_be_bytes();
         Ipv4Addr::new(10, 0, 0, place).into()
     }
 
-    /// The one that listens there.
+    /// Returns the host that listens on an endpoint.
     pub(super) fn at(endpoint: Endpoint<'_>) -> Option<Self> {
         let host = Self::servers().find(|host| endpoint == Endpoint::Tcp((host.ip(), host.port()).into()));
         host.or_else(|| (network_of(endpoint) == Some(66)).then_some(Self::Attacker))
     }
 
-    /// Whether nobody ever answers there, not even with a refusal.
+    /// Returns true if connection attempts to this endpoint get no reply at all, not even a refusal.
     pub(super) fn is_silent(endpoint: Endpoint<'_>) -> bool {
         network_of(endpoint) == Some(98)
     }
 }
 
-/// The second number of an address.
+/// Returns the second octet of an address.
 fn network_of(endpoint: Endpoint<'_>) -> Option<u8> {
     match endpoint {
         Endpoint::Tcp(address) => match address.ip() {

@@ -1,5 +1,5 @@
-//! Peers that mean harm: a Sentinel that lies, servers that say what no Redis says, and addresses where an attacker
-//! listens. Two of three Sentinels are honest and can be reached, so nothing of it may concern a caller.
+//! Hostile peers: a Sentinel that sends false replies, servers that violate the protocol, and addresses where an
+//! attacker listens. Two of three Sentinels are honest and reachable, so callers must not be affected.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,66 +11,67 @@ use super::history::Attempt;
 use super::host::{Host, SENTINELS, SERVERS};
 use super::network::ConnectionId;
 use super::reply;
-use super::session::Said;
+use super::session::Response;
 use super::world::{Event, World};
 
-/// What the servers of data are told, and nobody else may be.
+/// The password of the data servers, which no other host may receive.
 pub(super) const PASSWORD: &str = "S3CRET-of-the-servers";
-/// One seed of so many has hostile peers: of those in a row, the one at this place.
+/// One of this many consecutive seeds has hostile peers: the one with this remainder.
 const SHARE: u64 = 5;
 const PLACE: u64 = 2;
-/// Separates this from what else is drawn from the seed.
+/// Separates these random choices from the others of the same seed.
 const SALT: u64 = 0x5ca1_ab1e_0dd5_eed5;
 
-/// A way to do harm.
+/// A kind of attack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Harm {
-    /// Nothing but an attacker's address that nobody names: what is found wrong here is the simulation's fault.
+    /// Only an attacker's address that no host names. A violation here is a bug of the simulation.
     None,
-    /// The lying Sentinel names the attacker as master, in a huge epoch.
+    /// The lying Sentinel names the attacker as master, with a huge epoch.
     HugeEpoch,
-    /// It names an address where nobody answers, in a huge epoch, and falls silent for good.
+    /// The lying Sentinel names an unresponsive address, with a huge epoch, and then goes silent for good.
     DeadMaster,
-    /// It lists the attacker as a replica, and publishes that the attacker is promoted.
+    /// The lying Sentinel lists the attacker as a replica, and publishes the attacker's promotion.
     ForgedPromotion,
-    /// It names one server after the other, and publishes that the master has changed, again and again.
+    /// The lying Sentinel names one server after another, and publishes switches of the master again and again.
     Flapping,
-    /// It lists a great many replicas, or other Sentinels.
+    /// The lying Sentinel lists a great many replicas or Sentinels.
     ManyReplicas,
     ManySentinels,
-    /// It counts more other Sentinels than there can be.
-    Companions,
-    /// It gives the ids of the others as its own, names the attacker as master, and publishes that the attacker is promoted.
+    /// The lying Sentinel reports an impossible number of other Sentinels.
+    InflatedPeerCount,
+    /// The lying Sentinel claims the ids of the others, names the attacker as master, and publishes the attacker's
+    /// promotion.
     FalseId,
-    /// What it says is full of control characters, and of addresses that are none.
+    /// The lying Sentinel sends control characters and invalid addresses.
     ControlCharacters,
-    /// It speaks no protocol.
+    /// The Sentinel violates the protocol.
     Sentinel(Manner),
-    /// One of the servers, a replica, speaks no protocol.
+    /// One of the replicas violates the protocol.
     Replica(Manner),
-    /// Some connections to servers turn so on their way, until the faults stop.
+    /// Some connections to servers violate the protocol after a while, until the faults end.
     Connection(Manner),
 }
 
-/// How a peer speaks that breaks the protocol.
+/// How a peer violates the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Manner {
     Garbage,
-    /// Pushes without end.
+    /// Endless pushes.
     Pushes,
-    /// A byte of a reply now and then.
+    /// Single bytes of a reply with pauses.
     Trickle,
-    /// An array without end.
+    /// An endless array.
     Endless,
     /// Each reply twice.
     Unasked,
-    /// Errors that quote all that was said.
+    /// Errors that quote everything received.
     Echo,
-    /// Nothing.
+    /// No reply.
     Silence,
-    /// The end of the connection.
+    /// Closes the connection.
     Closing,
-    /// What a master says. This is for the attacker.
+    /// Replies as a master. Only the attacker does this.
     Impostor,
 }
 
@@ -86,7 +87,7 @@ const MANNERS: [Manner; 9] = [
     Manner::Impostor,
 ];
 
-/// Every way.
+/// Every kind of attack.
 const HARMS: [Harm; 32] = [
     Harm::None,
     Harm::HugeEpoch,
@@ -95,7 +96,7 @@ const HARMS: [Harm; 32] = [
     Harm::Flapping,
     Harm::ManyReplicas,
     Harm::ManySentinels,
-    Harm::Companions,
+    Harm::InflatedPeerCount,
     Harm::FalseId,
     Harm::ControlCharacters,
     Harm::Sentinel(Manner::Garbage),
@@ -122,7 +123,7 @@ const HARMS: [Harm; 32] = [
     Harm::Connection(Manner::Closing),
 ];
 
-/// What is hostile in a run.
+/// The hostile peers of a run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Hostility {
     pub(super) harm: Harm,
@@ -130,31 +131,32 @@ pub(super) struct Hostility {
     pub(super) liar: usize,
     /// The server that is hostile, if one is.
     pub(super) server: usize,
-    /// How the attacker's servers speak.
+    /// How the attacker's servers respond.
     pub(super) attacker: Manner,
-    /// Whether nothing else goes wrong.
+    /// Whether there are no other faults.
     pub(super) alone: bool,
-    /// From when on harm is done.
+    /// When the attack begins.
     pub(super) from: Duration,
     seed: u64,
 }
 
 impl Hostility {
-    /// Drawn from the seed by itself: seeds without it stay what they are. If a harm is asked for by its name, every
-    /// seed has it, and has any of them if the name is "any".
-    pub(super) fn of(seed: u64, asked: Option<&str>) -> Option<Self> {
+    /// Chooses the hostile peers from the seed, independently of other choices, so that other seeds do not change.
+    /// If a kind of attack is requested by name, every seed has it. The name "any" allows all kinds.
+    pub(super) fn of(seed: u64, requested: Option<&str>) -> Option<Self> {
         let mut rng = Rng::with_seed(seed ^ SALT);
-        if seed % SHARE != PLACE && asked.is_none() {
+        if seed % SHARE != PLACE && requested.is_none() {
             return None;
         }
-        let by_name = |harm: &Harm| asked.is_some_and(|asked| format!("{harm:?}").starts_with(asked));
+        let by_name =
+            |harm: &Harm| requested.is_some_and(|requested| format!("{harm:?}").starts_with(requested));
         let named = HARMS.into_iter().filter(by_name).collect::<Vec<_>>();
         let harms = if named.is_empty() { HARMS.to_vec() } else { named };
         let harm = harms[rng.usize(..harms.len())];
         Some(Self {
             harm,
             liar: rng.usize(..SENTINELS),
-            // The first is master at the beginning, and others may become it where there are failovers.
+            // The first server is the initial master, and others may become master where there are failovers.
             server: rng.usize(1..SERVERS),
             attacker: MANNERS[rng.usize(..MANNERS.len())],
             alone: rng.u8(..3) > 0 || matches!(harm, Harm::Replica(_)),
@@ -163,13 +165,13 @@ impl Hostility {
         })
     }
 
-    /// Whether no call fails at all.
+    /// Returns true if no call may fail at all.
     pub(super) fn is_calm(&self) -> bool {
         self.alone && !matches!(self.harm, Harm::Connection(_))
     }
 
-    /// Whether a fault leaves two honest Sentinels within reach.
-    pub(super) fn adopt(&self, fault: &Fault) -> bool {
+    /// Returns true if the fault leaves two honest Sentinels reachable.
+    pub(super) fn permits(&self, fault: &Fault) -> bool {
         let is_server = |host: &Host| matches!(host, Host::Redis(_));
         match fault {
             Fault::Heal => true,
@@ -188,31 +190,31 @@ impl Hostility {
             Fault::Silence { from, to, .. } => {
                 [from, to].into_iter().all(|host| !matches!(host, Host::Sentinel(_)))
             }
-            Fault::Strand { .. } | Fault::Act(_) => false,
+            Fault::Isolate { .. } | Fault::Act(_) => false,
         }
     }
 }
 
-/// Something that a hostile peer does by itself.
+/// Something that a hostile peer does on its own.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Attack {
-    /// More on a connection.
-    GoOn(ConnectionId),
-    /// The lying Sentinel publishes something.
+    /// Sends more on a connection.
+    SendMore(ConnectionId),
+    /// The lying Sentinel publishes an event.
     Publish,
 }
 
-/// What there is of it in the world.
+/// The state of the hostile peers.
 pub(super) struct Hostile {
     pub(super) is: Hostility,
     pub(super) rng: Rng,
-    /// How often the lying Sentinel has changed its mind.
+    /// How often the lying Sentinel has changed its replies.
     pub(super) turns: u64,
-    /// Whether it says no more to clients.
+    /// Whether the lying Sentinel has stopped replying to clients.
     pub(super) is_silent: bool,
-    /// The connections that have turned bad and that the client still has, and since when.
+    /// The connections that have turned bad and that the client still holds, and since when.
     bad: BTreeMap<ConnectionId, Duration>,
-    told: bool,
+    leak_reported: bool,
 }
 
 impl Hostile {
@@ -223,11 +225,11 @@ impl Hostile {
             turns: 0,
             is_silent: false,
             bad: BTreeMap::new(),
-            told: false,
+            leak_reported: false,
         }
     }
 
-    /// How `host` speaks, if it does not speak as it should.
+    /// Returns how `host` violates the protocol, if it does.
     fn manner(&self, host: Host) -> Option<Manner> {
         match (self.is.harm, host) {
             (_, Host::Attacker) => Some(self.is.attacker),
@@ -243,7 +245,7 @@ impl Hostile {
 
 impl World {
     pub(super) fn begin_hostility(&mut self, hostility: Hostility) {
-        self.say(format!("{hostility:?}"));
+        self.log_note(format!("{hostility:?}"));
         self.hostile = Some(Hostile::new(hostility));
         let publishes = [Harm::ForgedPromotion, Harm::Flapping, Harm::FalseId, Harm::ControlCharacters];
         if publishes.contains(&hostility.harm) {
@@ -251,37 +253,38 @@ impl World {
         }
     }
 
-    /// Harm is done from now on.
+    /// Returns true if the attack has begun.
     pub(super) fn is_hostile(&self) -> bool {
         self.hostile.as_ref().is_some_and(|hostile| hostile.is.from <= self.now())
     }
 
-    /// How a host speaks now on a connection, if it does not speak as it should.
-    pub(super) fn manner_of(&self, number: ConnectionId, host: Host) -> Option<Manner> {
+    /// Returns how a host violates the protocol on a connection, if it does.
+    pub(super) fn manner_on(&self, number: ConnectionId, host: Host) -> Option<Manner> {
         let hostile = self.hostile.as_ref()?;
         if let Harm::Connection(manner) = hostile.is.harm {
-            let turned = self.sessions.get(&number).is_some_and(|session| session.good_for == Some(0));
+            let turned =
+                self.sessions.get(&number).is_some_and(|session| session.commands_until_bad == Some(0));
             return turned.then_some(manner);
         }
         let manner = hostile.manner(host)?;
         (host == Host::Attacker || self.is_hostile()).then_some(manner)
     }
 
-    /// After how many commands a new connection turns bad, if it does.
-    pub(super) fn good_for(&mut self, host: Host) -> Option<u32> {
+    /// Returns after how many commands a new connection turns bad, if it does.
+    pub(super) fn commands_until_bad(&mut self, host: Host) -> Option<u32> {
         let is_server = self.is_hostile() && matches!(host, Host::Redis(_));
         let hostile = self.hostile.as_mut().filter(|_| is_server)?;
         let turns = matches!(hostile.is.harm, Harm::Connection(_)) && hostile.rng.u8(..3) == 0;
         turns.then(|| hostile.rng.u32(4..30))
     }
 
-    /// A command has come on a connection that may be one of those that turn bad.
+    /// Counts a command on a connection that may turn bad.
     pub(super) fn count_command(&mut self, number: ConnectionId) {
         let (now, is_held) = (self.now(), self.network.holds(number));
         let Some(session) = self.sessions.get_mut(&number) else { return };
-        let Some(good_for) = &mut session.good_for else { return };
-        *good_for = good_for.saturating_sub(1);
-        if let (0, Some(hostile)) = (*good_for, &mut self.hostile)
+        let Some(commands_until_bad) = &mut session.commands_until_bad else { return };
+        *commands_until_bad = commands_until_bad.saturating_sub(1);
+        if let (0, Some(hostile)) = (*commands_until_bad, &mut self.hostile)
             && let Harm::Connection(_) = hostile.is.harm
             && is_held
         {
@@ -289,67 +292,68 @@ impl World {
         }
     }
 
-    /// The client has let go of a connection.
-    pub(super) fn note_let_go(&mut self, number: ConnectionId) {
+    /// Records that the client has released a connection.
+    pub(super) fn on_release(&mut self, number: ConnectionId) {
         let now = self.now();
         let Some(since) = self.hostile.as_mut().and_then(|hostile| hostile.bad.remove(&number)) else {
             return;
         };
-        self.history.kept_bad = self.history.kept_bad.max(now - since);
+        self.history.longest_bad_connection = self.history.longest_bad_connection.max(now - since);
     }
 
-    /// The network is sane again: what has turned bad is cut, and nothing else turns bad.
+    /// Ends the faults of connections: those that have turned bad are cut, and no others turn bad.
     pub(super) fn end_bad_connections(&mut self) {
         let Some(hostile) = &mut self.hostile else { return };
         if let Harm::Connection(_) = hostile.is.harm {
             hostile.is.harm = Harm::None;
             let bad = std::mem::take(&mut hostile.bad);
             for (number, since) in bad {
-                self.history.kept_bad = self.history.kept_bad.max(self.now() - since);
+                self.history.longest_bad_connection =
+                    self.history.longest_bad_connection.max(self.now() - since);
                 self.cut(number);
             }
         }
     }
 
-    /// Looks at what the client sends to whom.
+    /// Checks what the client sends to which host.
     pub(super) fn watch_bytes(&mut self, number: ConnectionId, bytes: &[u8]) {
         let Some(host) = self.sessions.get(&number).map(|session| session.host) else { return };
         let Some(hostile) = &mut self.hostile else { return };
-        let leaks = !hostile.told
+        let leaks = !hostile.leak_reported
             && !matches!(host, Host::Redis(_))
             && bytes.windows(PASSWORD.len()).any(|window| window == PASSWORD.as_bytes());
         if leaks {
-            hostile.told = true;
-            self.history.violation(format!("the password of the servers came to {host}"));
+            hostile.leak_reported = true;
+            self.history.violation(format!("the password of the servers was sent to {host}"));
         }
     }
 
-    /// The client tries to connect somewhere.
-    pub(super) fn note_attempt(&mut self, to: Option<Host>) {
+    /// Records an attempt of the client to connect.
+    pub(super) fn record_attempt(&mut self, to: Option<Host>) {
         let at = self.now();
         self.history.attempts.push(Attempt { at, to });
     }
 
-    /// What a hostile peer says to a command.
+    /// Returns a hostile peer's response to a command.
     pub(super) fn hostile_command(
         &mut self,
         manner: Manner,
         number: ConnectionId,
         command: &[String],
-    ) -> Said {
-        let said = self.impostor_says(number, command);
+    ) -> Response {
+        let response = self.impostor_reply(number, command);
         let Some(hostile) = &mut self.hostile else { return Vec::new().into() };
         let rng = &mut hostile.rng;
         match manner {
-            Manner::Impostor => said,
+            Manner::Impostor => response,
             Manner::Garbage => {
-                // On a connection that was good before, what looks like a reply would be one.
+                // On a connection that worked before, random bytes could form a valid reply.
                 let whole = matches!(hostile.is.harm, Harm::Connection(_));
                 let length = rng.usize(1..200);
                 let garbage = (0..length).map(|_| b"*$+-:%~_,#!=(>\r\n019a"[rng.usize(..20)]);
                 if whole { b"HTTP/1.1 400 Bad Request\r\n".to_vec() } else { garbage.collect::<Vec<_>>() }
             }
-            Manner::Unasked => [said.clone(), said].concat(),
+            Manner::Unasked => [response.clone(), response].concat(),
             Manner::Echo => reply::error(&format!("ERR {}", command.join(" "))),
             Manner::Silence => Vec::new(),
             Manner::Closing => {
@@ -362,7 +366,7 @@ impl World {
                     .get_mut(&number)
                     .is_some_and(|session| !std::mem::replace(&mut session.attacked, true));
                 if is_first {
-                    self.after(Duration::from_millis(1), Event::Attack(Attack::GoOn(number)));
+                    self.after(Duration::from_millis(1), Event::Attack(Attack::SendMore(number)));
                 }
                 match manner {
                     Manner::Endless if is_first => b"*?\r\n".to_vec(),
@@ -374,15 +378,15 @@ impl World {
         .into()
     }
 
-    /// What a master says, and nothing of a caller's is to be said to.
-    fn impostor_says(&mut self, number: ConnectionId, command: &[String]) -> Vec<u8> {
-        let words = command.iter().map(|word| word.to_ascii_uppercase()).collect::<Vec<_>>();
-        let words = words.iter().map(String::as_str).collect::<Vec<_>>();
+    /// Replies as a master would. The client must not send it any command of a caller.
+    fn impostor_reply(&mut self, number: ConnectionId, command: &[String]) -> Vec<u8> {
+        let args = command.iter().map(|word| word.to_ascii_uppercase()).collect::<Vec<_>>();
+        let args = args.iter().map(String::as_str).collect::<Vec<_>>();
         let is_attacker = self.sessions.get(&number).is_some_and(|session| session.host == Host::Attacker);
-        match words[..] {
+        match args[..] {
             ["HELLO", ..] => {
-                let words = command.iter().map(String::as_str).skip(1).collect::<Vec<_>>();
-                self.hello(number, &words)
+                let args = command.iter().map(String::as_str).skip(1).collect::<Vec<_>>();
+                self.hello(number, &args)
             }
             ["PING", ..] => reply::status("PONG"),
             ["ROLE"] => reply::array(&[reply::bulk("master"), reply::integer(0), reply::array(&[])]),
@@ -392,7 +396,7 @@ impl World {
             ["AUTH" | "SELECT" | "CLIENT" | "SENTINEL" | "SUBSCRIBE", ..] => reply::status("OK"),
             _ => {
                 if is_attacker {
-                    self.history.violation(format!("{} was sent to the attacker", words.join(" ")));
+                    self.history.violation(format!("{} was sent to the attacker", args.join(" ")));
                 }
                 reply::integer(0)
             }
@@ -401,15 +405,15 @@ impl World {
 
     pub(super) fn on_attack(&mut self, attack: Attack) {
         match attack {
-            Attack::Publish => self.publish_lies(),
-            Attack::GoOn(number) => self.go_on(number),
+            Attack::Publish => self.publish_false_events(),
+            Attack::SendMore(number) => self.send_more(number),
         }
     }
 
-    /// Sends more of what has no end.
-    fn go_on(&mut self, number: ConnectionId) {
+    /// Sends more of an endless reply.
+    fn send_more(&mut self, number: ConnectionId) {
         let Some(host) = self.sessions.get(&number).map(|session| session.host) else { return };
-        let Some(manner) = self.manner_of(number, host) else { return };
+        let Some(manner) = self.manner_on(number, host) else { return };
         let Some(hostile) = &mut self.hostile else { return };
         let (more, wait) = match manner {
             Manner::Pushes => (b">0\r\n".repeat(hostile.rng.usize(1..1_000)), hostile.rng.u64(500..5_000)),
@@ -417,6 +421,6 @@ impl World {
             _ => (b"x".to_vec(), hostile.rng.u64(10_000..300_000)),
         };
         self.reply(number, more);
-        self.after(Duration::from_micros(wait), Event::Attack(Attack::GoOn(number)));
+        self.after(Duration::from_micros(wait), Event::Attack(Attack::SendMore(number)));
     }
 }

@@ -1,4 +1,4 @@
-//! What is lost on its way and sent again: it may arrive after its connection was given up.
+//! Lost data that is retransmitted, and may arrive after its connection was given up.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::network::{Chunk, ConnectionId, Way};
 use super::world::World;
 
 impl World {
-    /// What the client sends to `host` on the connections that are open now arrives after this time, and not before.
+    /// Delays what the client sends to `host` on the connections that are open now until this time has passed.
     pub(super) fn stall(&mut self, host: Host, lasts: Duration) {
         let until = self.now() + lasts;
         for number in self.connections_of(host) {
@@ -15,16 +15,16 @@ impl World {
         }
     }
 
-    /// The client lets go of a connection by a reset. Then its system sends nothing once more of what was lost, and the
-    /// reset itself may be lost.
+    /// The client gives a connection up with a reset. Its system then retransmits nothing, but the reset itself may
+    /// be lost.
     pub(super) fn give_up(&mut self, number: ConnectionId) {
         if self.network.conditions.honours_resets {
             let lost = self.network.is_silent(number, Way::Up);
             let pipe = self.network.pipe(number, Way::Up);
             pipe.lose_all();
             pipe.stalled_until = Duration::ZERO;
-            self.network.let_go(number);
-            self.note_let_go(number);
+            self.network.release(number);
+            self.on_release(number);
             if !lost {
                 self.send(number, Way::Up, Chunk::Reset);
             }

@@ -1,4 +1,4 @@
-//! A Sentinel that lies. It takes part in what the others do, and tells clients something else.
+//! A Sentinel that lies. It cooperates with the other Sentinels, but sends clients false replies.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use super::reply;
 use super::sentinel::{MASTER_NAME, id_of};
 use super::world::{Event, World};
 
-/// An address of the attacker's: all of `10.66` is.
+/// One of the attacker's addresses, which are all in `10.66`.
 const ATTACKER: (&str, &str) = ("10.66.0.1", "6379");
-/// One where nobody answers, and one where connections are refused.
+/// An address that does not respond.
 const SILENT: (&str, &str) = ("10.98.0.1", "6379");
 
-/// How long the lists are.
-const MANY: u32 = 300;
+/// The length of the long lists.
+const LIST_LENGTH: u32 = 300;
 
-/// Addresses that are none, or mean harm to who prints them.
+/// Invalid addresses, some with text that could harm a terminal or forge log lines.
 const ODD_ADDRESSES: [(&str, &str); 7] = [
     ("10.66.0.1\r\n2026-01-01 ERROR forged", "6379"),
     ("\u{1b}[2J\u{7}", "6379"),
@@ -28,14 +28,14 @@ const ODD_ADDRESSES: [(&str, &str); 7] = [
 ];
 
 impl World {
-    /// What the lying Sentinel says, where that is no truth.
-    pub(super) fn lie(&mut self, sentinel: usize, words: &[&str]) -> Option<Vec<u8>> {
+    /// Returns the lying Sentinel's reply, if it is false.
+    pub(super) fn false_reply(&mut self, sentinel: usize, args: &[&str]) -> Option<Vec<u8>> {
         if !self.is_hostile() {
             return None;
         }
         let hostile = self.hostile.as_mut().filter(|hostile| hostile.is.liar == sentinel)?;
         let harm = hostile.is.harm;
-        if let (Harm::FalseId, ["SENTINEL", "MYID"]) = (harm, words) {
+        if let (Harm::FalseId, ["SENTINEL", "MYID"]) = (harm, args) {
             let other = (sentinel + hostile.rng.usize(1..SENTINELS)) % SENTINELS;
             return Some(reply::bulk(&id_of(other)));
         }
@@ -47,44 +47,44 @@ impl World {
                 hostile.turns += 1;
                 [ATTACKER, ("redis0", "6379"), ("redis1", "6379"), ("redis2", "6379")][hostile.rng.usize(..4)]
             }
-            _ => return self.lie_of_others(harm, sentinel, words),
+            _ => return self.false_list(harm, sentinel, args),
         };
         let epoch = match harm {
             Harm::Flapping => hostile.turns.to_string(),
             _ => [1_000_000, u64::MAX / 2, u64::MAX][hostile.rng.usize(..3)].to_string(),
         };
         let more = ["flags", "master", "config-epoch", &epoch, "quorum", "2", "num-other-sentinels", "2"];
-        let named = match words {
+        let named = match args {
             ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", _] => reply::bulks(&[host, port]),
             ["SENTINEL", "MASTER", _] => reply::bulks(&[&["ip", host, "port", port][..], &more].concat()),
             ["SENTINEL", "REPLICAS", _] => reply::array(&[listed((host, port), &[("flags", "slave")])]),
             _ => return None,
         };
-        // Once it has said enough.
+        // The Sentinel may go silent after some replies.
         hostile.is_silent |= hostile.rng.u8(..4) == 0;
         Some(named)
     }
 
-    fn lie_of_others(&mut self, harm: Harm, sentinel: usize, words: &[&str]) -> Option<Vec<u8>> {
+    fn false_list(&mut self, harm: Harm, sentinel: usize, args: &[&str]) -> Option<Vec<u8>> {
         let up = [("flags", "slave"), ("master-link-status", "ok")];
-        match (harm, words) {
+        match (harm, args) {
             (Harm::ForgedPromotion, ["SENTINEL", "REPLICAS", _]) => {
                 let honest = (0..SERVERS).filter(|server| *server != self.sentinels[sentinel].master);
                 let honest = honest.map(|server| listed_host(Host::Redis(server), &up));
                 Some(reply::array(&honest.chain([listed(ATTACKER, &up)]).collect::<Vec<_>>()))
             }
             (Harm::ManyReplicas, ["SENTINEL", "REPLICAS", _]) => {
-                Some(reply::array(&many(|ip| listed((ip, "6379"), &up))))
+                Some(reply::array(&long_list(|ip| listed((ip, "6379"), &up))))
             }
             (Harm::ManySentinels, ["SENTINEL", "SENTINELS", _]) => {
                 let honest = (0..SENTINELS).filter(|other| *other != sentinel);
                 let honest = honest.map(|other| {
                     listed_host(Host::Sentinel(other), &[("flags", "sentinel"), ("runid", &id_of(other))])
                 });
-                let forged = many(|ip| listed((ip, "26379"), &[("flags", "sentinel"), ("runid", ip)]));
-                Some(reply::array(&honest.chain(forged).collect::<Vec<_>>()))
+                let invented = long_list(|ip| listed((ip, "26379"), &[("flags", "sentinel"), ("runid", ip)]));
+                Some(reply::array(&honest.chain(invented).collect::<Vec<_>>()))
             }
-            (Harm::Companions, ["SENTINEL", "MASTER", _]) => {
+            (Harm::InflatedPeerCount, ["SENTINEL", "MASTER", _]) => {
                 let master = Host::Redis(self.sentinels[sentinel].master);
                 let (epoch, others) = (self.sentinels[sentinel].epoch.to_string(), u64::MAX.to_string());
                 let count = if self.rng.bool() { "1000000" } else { &others };
@@ -95,8 +95,8 @@ impl World {
         }
     }
 
-    /// Publishes what is not so.
-    pub(super) fn publish_lies(&mut self) {
+    /// Publishes false events.
+    pub(super) fn publish_false_events(&mut self) {
         let Some(hostile) = &mut self.hostile else { return };
         let (liar, harm) = (hostile.is.liar, hostile.is.harm);
         let (odd, odd_port) = ODD_ADDRESSES[hostile.rng.usize(..ODD_ADDRESSES.len())];
@@ -145,8 +145,9 @@ fn listed_host(host: Host, more: &[(&str, &str)]) -> Vec<u8> {
     listed((&host.to_string(), &host.port().to_string()), more)
 }
 
-/// The entries of a long list: of the attacker's addresses, of silent ones, and of some that refuse.
-fn many(entry: impl Fn(&str) -> Vec<u8>) -> Vec<Vec<u8>> {
+/// Returns the entries of a long list: addresses of the attacker, addresses that do not respond, and addresses that
+/// refuse connections.
+fn long_list(entry: impl Fn(&str) -> Vec<u8>) -> Vec<Vec<u8>> {
     let network = |number: u32| [66, 98, 99][(number % 3) as usize];
-    (0..MANY).map(|number| entry(&format!("10.{}.1.{}", network(number), number / 3))).collect()
+    (0..LIST_LENGTH).map(|number| entry(&format!("10.{}.1.{}", network(number), number / 3))).collect()
 }

@@ -1,8 +1,9 @@
-//! Whether what callers saw of a register can be explained by one order of what ran, each at some time of its call.
+//! Checks whether some order of operations, each within the time of its call, explains what callers saw of a
+//! register.
 //!
-//! What replication loses when a master is lost is no client's fault. So each line of data, from a promotion to the
-//! next, has a history of its own, which begins with what its server knew then; where nothing is lost, because all
-//! failovers are planned, the whole run is one history.
+//! The client cannot prevent what replication loses when a master is lost. So each lineage of data, from one
+//! promotion to the next, has a history of its own that begins with the data its server had then. Where nothing may
+//! be lost, because all failovers are planned, the whole run is one history.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +15,7 @@ use todc_utils::specifications::Specification;
 
 use super::history::{Call, End, Execution, History, Kind, What};
 
-/// Tells of each register whose history cannot be explained.
+/// Returns a violation for each register whose history cannot be explained.
 pub(super) fn unexplained_registers(history: &History, lossless: bool) -> Vec<String> {
     let mut accounts: BTreeMap<(u64, u64), Vec<Operation>> = BTreeMap::new();
     for (number, call) in history.calls().filter(|(_, call)| is_of_master(call.kind)) {
@@ -23,44 +24,45 @@ pub(super) fn unexplained_registers(history: &History, lossless: bool) -> Vec<St
         }
     }
     let unexplained = accounts.iter().filter(|((register, lineage), operations)| {
-        let began_with = history.known_at_first(*lineage, *register);
+        let began_with = history.initial_value(*lineage, *register);
         !can_be_explained(began_with, operations)
     });
-    let tell = |((register, lineage), operations): (&(u64, u64), &Vec<Operation>)| {
-        let began_with = history.known_at_first(*lineage, *register);
+    let log_conditions = |((register, lineage), operations): (&(u64, u64), &Vec<Operation>)| {
+        let began_with = history.initial_value(*lineage, *register);
         let operations = operations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         format!(
             "register {register} is not linearizable in line {lineage} of the data, which began with {began_with:?}: {operations}"
         )
     };
-    unexplained.map(tell).collect()
+    unexplained.map(log_conditions).collect()
 }
 
-/// What is read on a replica may be old.
+/// Reads from replicas may be stale.
 fn is_of_master(kind: Kind) -> bool {
     kind.uses_register() && kind != Kind::ReplicaGet
 }
 
-/// Something that was done to a register, at an unknown time between two others.
+/// An operation on a register that took effect at an unknown time between two others.
 #[derive(Clone, Copy, Debug)]
 struct Operation {
     step: Step,
     begun: Duration,
-    /// `None`: it may take effect at any time, or never.
+    /// `None` if it may take effect at any time, or never.
     ended: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// The call of this number sets the register.
+    /// The call with this number sets the register.
     Set(u64),
-    /// The call of this number has set what is read; none has.
+    /// Reads the value set by this call, or the initial empty value.
     Get(Option<u64>),
 }
 
-/// What a call has done to its register, and in which line of data; all is done in one where nothing is lost.
+/// Returns the operations of a call on its register, each with its lineage. All belong to one lineage where nothing
+/// may be lost.
 ///
-/// A `SET` that its caller allows to run twice counts as often as it ran.
+/// A `SET` that its caller allows to be retried counts as often as it ran.
 fn operations(number: u64, call: &Call, executions: &[Execution], lossless: bool) -> Vec<(u64, Operation)> {
     let Some((ended, end)) = call.end else { return Vec::new() };
     let in_time = || executions.iter().filter(|run| run.at <= ended);
@@ -70,7 +72,7 @@ fn operations(number: u64, call: &Call, executions: &[Execution], lossless: bool
     for run in executions.iter().filter(|run| run.what == What::Set) {
         let done_here = last.is_some_and(|last| lineage(last) == lineage(run));
         if done_here && run.at > ended {
-            // What it undoes cannot be explained by a call that is over.
+            // A call that has ended cannot explain what it undoes.
             continue;
         }
         let ended = done_here.then_some(ended);
@@ -94,7 +96,7 @@ fn can_be_explained(began_with: Option<u64>, operations: &[Operation]) -> bool {
         actions.push((Duration::ZERO, 1, 0, Action::Response(step)));
     }
     for (Operation { step, begun, ended }, process) in operations.iter().zip(1..) {
-        // Of what happens at the same time, all begins before any ends.
+        // For events at the same time, all begins come before the ends.
         actions.push((*begun, 2, process, Action::Call(*step)));
         actions.push((ended.unwrap_or(Duration::MAX), 3, process, Action::Response(*step)));
     }

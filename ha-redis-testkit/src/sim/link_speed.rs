@@ -1,20 +1,20 @@
-//! Connections that carry so many bytes a second: a large value takes its time, and what comes behind it waits.
+//! Connections with a limited throughput: a large value takes time, and the data behind it waits.
 
 use std::time::Duration;
 
 use super::network::Way;
 
-/// How many bytes a second a connection carries.
+/// The throughput of a connection, in bytes per second.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LinkSpeed {
     pub(super) up: u64,
     pub(super) down: u64,
-    /// How many bytes are sent at once.
+    /// The size of the segments.
     pub(super) segment: usize,
 }
 
 impl LinkSpeed {
-    /// How long so many bytes take to leave.
+    /// Returns how long sending this many bytes takes.
     pub(super) fn transmission(self, way: Way, bytes: usize) -> Duration {
         let speed = match way {
             Way::Up => self.up,
@@ -23,7 +23,7 @@ impl LinkSpeed {
         Duration::from_nanos(bytes as u64 * 1_000_000_000 / speed.max(1))
     }
 
-    /// The pieces in which `bytes` travel.
+    /// Splits `bytes` into segments.
     pub(super) fn segments(self, mut bytes: Vec<u8>) -> Vec<Vec<u8>> {
         let mut segments = Vec::new();
         while bytes.len() > self.segment {

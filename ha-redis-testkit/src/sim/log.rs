@@ -1,4 +1,4 @@
-//! What the client logs, as lines of the trace.
+//! Adds what the client logs to the trace.
 
 use std::fmt::{Debug, Write};
 use std::sync::{Arc, Mutex};

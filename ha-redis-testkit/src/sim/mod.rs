@@ -1,30 +1,31 @@
-//! A simulated runtime, and on it a test of the client against random faults.
+//! A simulated runtime, and a test of the client on it against random faults.
 //!
-//! Everything runs on one thread in virtual time, and everything that is left to chance comes from a seed: which
-//! task runs next, how long bytes travel, what goes wrong. So a seed that fails can be replayed exactly.
+//! Everything runs on one thread in virtual time, and a seed determines all random choices: which task runs next,
+//! how long data is under way, which faults occur. So a failing seed can be replayed exactly.
 //!
-//! A run has a client with a few callers; three Redis servers, which replicate with lag, are promoted, hang, crash and
-//! come back; three Sentinels, which gossip and fail over at the pace of the real ones; and a network that delays,
-//! cuts, goes silent, is slow, and brings late what it had lost. The client's user may have few rights, and the servers
-//! be old or refuse writes for want of replicas. Operators reset Sentinels, set them up anew, and promote by hand.
-//! In a share of the runs a Sentinel lies, a server speaks no protocol, and an attacker listens at addresses of its own.
-//! Servers note what they ran for whom, and callers note what they asked for and got. From both follows what must hold,
-//! whatever went wrong:
+//! A run has a client with a few callers; three Redis servers, which replicate with lag, are promoted, hang, crash
+//! and restart; three Sentinels, which gossip and fail over at the pace of real ones; and a network that delays,
+//! cuts, silences, throttles, and delivers lost data late. The client's user may have few permissions, and the
+//! servers may be old or refuse writes because of `min-replicas-to-write`. Operators reset and recreate Sentinels,
+//! and promote servers by hand. In a share of the runs a Sentinel lies, a server violates the protocol, and an
+//! attacker listens on addresses of its own. Servers record what they ran for which call, and callers record what
+//! they requested and got. From these records the simulation checks the rules that must hold despite all faults:
 //!
-//! - No caller gets another's reply, and no task panics.
-//! - What is reported as done has run; what is reported as not sent or not applied has not.
-//! - Nothing runs twice but what its caller allows, never over one connection, and never after it is said to be done.
-//! - Every call ends by its deadline, and who waits for a connection of its own is passed by nobody.
-//! - What servers refuse while a failover lasts is told to nobody who waits longer than that.
+//! - No caller gets another caller's reply, and no task panics.
+//! - Calls reported as done have run. Calls reported as not sent or not applied have not.
+//! - Nothing runs twice unless its caller allows it, never over one connection, and never after it was reported as
+//!   done.
+//! - Every call ends by its deadline, and waits for dedicated connections are served in order.
+//! - Callers that wait longer than a failover lasts do not see the refusals of that failover.
 //! - What callers see of a register is linearizable.
-//! - Once a caller had a reply from a new master, no later call runs on an older one.
-//! - No write goes for long to a server that no Sentinel names, while a majority of them answers.
-//! - Failovers that an operator asks for lose no write that was acknowledged.
-//! - When the faults stop, the client recovers and says so, and then every call succeeds, on replicas too.
-//! - Hostile peers beside two honest Sentinels fail no call, get no password, and cause few connections.
+//! - After a caller's reply from a new master, no later call runs on an older one.
+//! - Writes do not go for long to a server that no Sentinel names while a majority of Sentinels answers.
+//! - Planned failovers lose no acknowledged write.
+//! - When the faults end, the client recovers and reports a healthy state. Then every call succeeds, on replicas as
+//!   well.
+//! - Hostile peers next to two honest Sentinels fail no call, receive no password, and cause few connections.
 //! - After the client is closed or dropped, none of its tasks and connections is left.
 
-mod astray;
 mod check;
 mod client_list;
 mod failover;
@@ -50,6 +51,7 @@ mod runtime;
 mod scheduler;
 mod sentinel;
 mod session;
+mod stray_writes;
 mod trace;
 mod users;
 mod workload;

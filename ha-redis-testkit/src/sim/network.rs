@@ -1,4 +1,4 @@
-//! Connections in memory: with latency, in order, and with all that goes wrong on the way.
+//! Connections in memory, with latency, ordered delivery and network faults.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,10 +10,10 @@ use super::link_speed::LinkSpeed;
 use super::trace::Line;
 use super::world::{Event, World};
 
-/// The number of a connection, in the order in which the client has opened them.
+/// The number of a connection, in the order in which the client opened them.
 pub(super) type ConnectionId = usize;
 
-/// What a silent path swallows is sent again after this.
+/// The delay of the retransmission of lost data.
 const RETRANSMIT: Duration = Duration::from_millis(150);
 
 /// A direction.
@@ -25,42 +25,42 @@ pub(super) enum Way {
     Down,
 }
 
-/// The paths between all hosts, and the connections of the client.
+/// The paths between all hosts, and the client's connections.
 pub(super) struct Network {
     connections: Vec<Connection>,
-    /// From whom to whom nothing arrives.
+    /// Whether data from one host to another is lost.
     silent: [[bool; HOSTS]; HOSTS],
-    /// Who refuses connections although it listens.
+    /// Whether a host refuses connections although it listens.
     refusing: [bool; HOSTS],
-    /// How long a byte takes to or from a host, on top of the usual.
+    /// The additional latency to and from a host.
     slow: [Duration; HOSTS],
     pub(super) conditions: Conditions,
 }
 
-/// What the network is like for the whole of a run.
+/// The properties of the network that last for a whole run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Conditions {
     pub(super) latency: Duration,
-    /// How many bytes the client may have on their way to a server.
+    /// How many bytes from the client to a server may be under way.
     pub(super) window: usize,
-    /// Whether reads and writes are cut into pieces.
+    /// Whether reads and writes are split into pieces.
     pub(super) choppy: bool,
-    /// Whether a reset that the client sends ends what is on its way. A proxy may pass that on all the same.
+    /// Whether a client's reset discards the data that is under way. A proxy may still forward that data.
     pub(super) honours_resets: bool,
-    /// How fast a connection to a server of data is, if that is limited.
+    /// The throughput of a connection to a data server, if it is limited.
     pub(super) speed: Option<LinkSpeed>,
 }
 
 struct Connection {
     server: Host,
     phase: Phase,
-    /// Whether the client has not hung up.
+    /// Whether the client still holds the connection.
     held: bool,
     up: Pipe,
     down: Pipe,
-    /// What has arrived at the client.
+    /// The data that has arrived at the client.
     arrived: VecDeque<u8>,
-    /// The server has closed its side.
+    /// Whether the server has closed its side.
     ended: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -77,18 +77,18 @@ enum Phase {
 #[derive(Default)]
 pub(super) struct Pipe {
     flying: VecDeque<Chunk>,
-    /// The bytes in `flying`.
+    /// The number of bytes in `flying`.
     bytes: usize,
-    /// When the last of it has left.
+    /// When the last byte was sent.
     sent: Duration,
-    /// When the last of it arrives: what is sent later arrives later.
+    /// When the last byte arrives. Data that is sent later arrives later.
     last: Duration,
-    /// What is lost before this arrives then.
+    /// Data that is lost before this time arrives at this time.
     pub(super) stalled_until: Duration,
 }
 
 impl Pipe {
-    /// Nothing of what is on its way arrives.
+    /// Discards everything that is under way.
     pub(super) fn lose_all(&mut self) {
         self.flying.clear();
         self.bytes = 0;
@@ -113,19 +113,19 @@ impl Network {
         }
     }
 
-    /// Whether a question and its answer pass between two hosts.
+    /// Returns true if a query and its reply can pass between two hosts.
     pub(super) fn reaches(&self, one: Host, other: Host) -> bool {
         let (one, other) = (one.index(), other.index());
         !self.silent[one][other] && !self.silent[other][one]
     }
 
-    /// Whether nothing is wrong between the client and a host.
+    /// Returns true if there is no fault between the client and a host.
     pub(super) fn is_open(&self, host: Host) -> bool {
         let number = host.index();
         self.reaches(Host::Client, host) && !self.refusing[number] && self.slow[number].is_zero()
     }
 
-    /// Whether what `from` sends is lost on the way to `to`.
+    /// Sets whether data from `from` to `to` is lost.
     pub(super) fn silence(&mut self, from: Host, to: Host, silent: bool) {
         self.silent[from.index()][to.index()] = silent;
     }
@@ -147,12 +147,12 @@ impl Network {
         self.slow = [Duration::ZERO; HOSTS];
     }
 
-    /// How many connections the client holds.
+    /// Returns how many connections the client holds.
     pub(super) fn held(&self) -> usize {
         self.connections.iter().filter(|connection| connection.held).count()
     }
 
-    /// Whether the client has not let go of a connection.
+    /// Returns true if the client holds a connection.
     pub(super) fn holds(&self, connection: ConnectionId) -> bool {
         self.connections[connection].held
     }
@@ -165,8 +165,8 @@ impl Network {
         }
     }
 
-    /// The client has no part in the connection any more.
-    pub(super) fn let_go(&mut self, connection: ConnectionId) {
+    /// Records that the client no longer holds the connection.
+    pub(super) fn release(&mut self, connection: ConnectionId) {
         self.connections[connection].held = false;
     }
 
@@ -269,17 +269,17 @@ impl World {
         Poll::Ready(Ok(written))
     }
 
-    /// The client lets go of the connection; what it has written still arrives.
+    /// The client closes the connection. The data that it has written still arrives.
     pub(super) fn hang_up(&mut self, number: ConnectionId) {
-        self.network.let_go(number);
-        self.note_let_go(number);
+        self.network.release(number);
+        self.on_release(number);
         if self.network.connections[number].phase == Phase::Open {
             self.send(number, Way::Up, Chunk::End);
         }
     }
 }
 
-/// The way between, and the server's side.
+/// The network and the server's side.
 impl World {
     fn latency(&mut self, server: Host) -> Duration {
         let usual = self.network.conditions.latency;
@@ -315,7 +315,7 @@ impl World {
         self.schedule(at, Event::Deliver(number, way));
     }
 
-    /// Sends what a server has to say.
+    /// Sends data from a server to the client.
     pub(super) fn reply(&mut self, number: ConnectionId, mut bytes: Vec<u8>) {
         if self.network.conditions.choppy && bytes.len() > 1 && self.rng.u8(..8) == 0 {
             let second = bytes.split_off(self.rng.usize(1..bytes.len()));
@@ -346,7 +346,7 @@ impl World {
         self.schedule(at, Event::Answered { number, accepted });
     }
 
-    /// The answer to a connection attempt arrives at the client.
+    /// The result of a connection attempt arrives at the client.
     pub(super) fn on_answered(&mut self, number: ConnectionId, accepted: bool) {
         let connection = &mut self.network.connections[number];
         let (server, held) = (connection.server, connection.held);
@@ -409,14 +409,14 @@ impl World {
         }
     }
 
-    /// The server's side of a connection is gone: the client hears of it when the news arrives.
+    /// The server resets the connection. The client notices when the reset arrives.
     pub(super) fn reset(&mut self, number: ConnectionId) {
         self.close_session(number);
         self.send(number, Way::Down, Chunk::Reset);
     }
 
-    /// Cuts a connection in the middle: the server may or may not get what was on its way to it, and the client
-    /// gets nothing of what was on its way back.
+    /// Cuts a connection: the server may or may not receive the data under way to it, and the client receives
+    /// nothing more.
     pub(super) fn cut(&mut self, number: ConnectionId) {
         if self.rng.bool() && !self.network.is_silent(number, Way::Up) {
             while let Some(chunk) = self.network.pipe(number, Way::Up).flying.pop_front() {
@@ -428,7 +428,7 @@ impl World {
         self.reset(number);
     }
 
-    /// The server closes the connection in good order, behind what it has said.
+    /// The server closes the connection after the data that it has sent.
     pub(super) fn finish(&mut self, number: ConnectionId) {
         self.close_session(number);
         self.send(number, Way::Down, Chunk::End);

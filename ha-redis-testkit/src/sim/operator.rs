@@ -1,32 +1,32 @@
-//! What operators do to Sentinels and servers by hand.
+//! The actions of operators on Sentinels and servers.
 
 use std::time::Duration;
 
 use fastrand::Rng;
 
-use super::fault::Mend;
+use super::fault::Repair;
 use super::host::{Host, SENTINELS, SERVERS};
 use super::redis::Role;
 use super::world::{Event, World};
 
-/// How long a Sentinel takes at most to find out who else is there, in milliseconds. A master that is new to it is asked
-/// for its replicas at once; one that was reset is asked when it is its turn.
-const MEETS_PEERS: u64 = 2_000;
-const ASKS_NEW_MASTER: u64 = 1_000;
-const ASKS_AGAIN: u64 = 10_000;
+/// The longest that a Sentinel takes to discover replicas and other Sentinels, in milliseconds. A Sentinel queries
+/// a new master for its replicas at once, and a reset one at the next interval.
+const PEER_DISCOVERY_MS: u64 = 2_000;
+const NEW_MASTER_INFO_MS: u64 = 1_000;
+const INFO_INTERVAL_MS: u64 = 10_000;
 
-/// Something that an operator does.
+/// An action of an operator.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Act {
     /// `SENTINEL RESET` on one Sentinel, or on all.
     Reset { sentinel: Option<usize> },
-    /// A Sentinel is set up anew, as it was set up at first.
-    MakeAnew { sentinel: usize },
-    /// Another server, or the same, is to be master. It is promoted by hand, and all Sentinels are told to watch it: by
-    /// `SENTINEL REMOVE` and, after a while, `MONITOR`, or made anew. They forget the epochs of the past. One of them
-    /// may be lost for ever, and know nothing of that.
+    /// A Sentinel is recreated with its initial configuration.
+    Recreate { sentinel: usize },
+    /// An operator makes a server master, which may be the current one. The server is promoted by hand, and all
+    /// Sentinels are made to monitor it, with `SENTINEL REMOVE` and later `MONITOR`, or by recreating them. They
+    /// lose their epochs. One Sentinel may be lost for good and keep its old state.
     HandOver { to: usize, lost: Option<usize>, gap: Duration },
-    /// `REPLICAOF NO ONE`, of which no Sentinel knows.
+    /// `REPLICAOF NO ONE`, without the Sentinels.
     Promote { server: usize },
     /// `CONFIG SET min-replicas-to-write`, for a while.
     MinReplicas { server: usize, count: usize, lasts: Duration },
@@ -37,7 +37,7 @@ impl Act {
         let (server, sentinel) = (rng.usize(..SERVERS), rng.usize(..SENTINELS));
         match rng.u8(..8) {
             0 | 1 => Self::Reset { sentinel: rng.bool().then_some(sentinel) },
-            2 => Self::MakeAnew { sentinel },
+            2 => Self::Recreate { sentinel },
             3 | 4 => Self::HandOver { to: server, lost: rng.bool().then_some(sentinel), gap: lasts / 10 },
             5 => Self::Promote { server },
             _ => Self::MinReplicas { server, count: rng.usize(1..=SERVERS), lasts },
@@ -48,52 +48,53 @@ impl Act {
 impl World {
     pub(super) fn on_act(&mut self, act: Act) {
         match act {
-            // Who leads a failover would forget it.
+            // The reset would drop the failover that the Sentinel leads.
             Act::Reset { .. } if self.failover.is_some() => {}
             Act::Reset { sentinel } => {
                 let reset = (0..SENTINELS).filter(|number| sentinel.is_none_or(|one| one == *number));
-                reset.for_each(|number| self.forget(number, ASKS_AGAIN));
+                reset.for_each(|number| self.clear_known(number, INFO_INTERVAL_MS));
             }
-            Act::MakeAnew { sentinel } => self.make_anew(sentinel),
+            Act::Recreate { sentinel } => self.recreate_sentinel(sentinel),
             Act::HandOver { to, lost, gap } => self.hand_over(to, lost, gap),
             Act::Promote { server } => self.promote_by_hand(server),
             Act::MinReplicas { server, count, lasts } => {
                 self.servers[server].min_replicas = count;
-                self.after(lasts, Event::Mend(Mend::MinReplicas(server)));
+                self.after(lasts, Event::Repair(Repair::MinReplicas(server)));
             }
         }
     }
 
-    /// A Sentinel knows no replicas and no peers any more, and finds those that are there within its times.
-    fn forget(&mut self, number: usize, finds_replicas: u64) {
+    /// A Sentinel loses its replicas and peers, and discovers them again after a while.
+    fn clear_known(&mut self, number: usize, finds_replicas: u64) {
         let replicas_from = self.now() + self.between(0, finds_replicas);
-        let peers_from = self.now() + self.between(0, MEETS_PEERS);
-        let peers = std::array::from_fn(|other| !self.sentinels[other].gone);
-        self.sentinels[number].forget(replicas_from, peers_from, peers);
+        let peers_from = self.now() + self.between(0, PEER_DISCOVERY_MS);
+        let peers = std::array::from_fn(|other| !self.sentinels[other].removed);
+        self.sentinels[number].clear_known(replicas_from, peers_from, peers);
     }
 
-    fn make_anew(&mut self, number: usize) {
+    fn recreate_sentinel(&mut self, number: usize) {
         if self.failover.is_some() || !self.is_up(Host::Sentinel(number)) {
             return;
         }
-        // Who names the first master is put right by those who know of a later one, if there is a later one.
+        // Sentinels that know a later failover correct one that names the first master, if there was a later
+        // failover.
         let Host::Redis(newest) = self.newest_master() else { return };
         let configured = if self.newest_epoch() == 0 { newest } else { 0 };
         self.crash(Host::Sentinel(number));
         self.bring_back(Host::Sentinel(number));
-        self.follow(number, 0, configured);
-        self.forget(number, ASKS_NEW_MASTER);
+        self.set_master(number, 0, configured);
+        self.clear_known(number, NEW_MASTER_INFO_MS);
     }
 
     fn hand_over(&mut self, to: usize, lost: Option<usize>, gap: Duration) {
         self.cancel_failover();
-        // Two of three can agree.
-        let lost = lost.filter(|_| self.sentinels.iter().all(|sentinel| !sentinel.gone));
-        // The client must know a majority of those that are left.
+        // Two of three Sentinels can agree.
+        let lost = lost.filter(|_| self.sentinels.iter().all(|sentinel| !sentinel.removed));
+        // The client must know a majority of the remaining Sentinels.
         let (named, hidden) = (self.habits.named_sentinels, self.rights.hides("SENTINEL SENTINELS"));
         let lost = lost.filter(|lost| named == SENTINELS || (!hidden && (named > 1 || *lost > 0)));
         if let Some(lost) = lost {
-            self.sentinels[lost].gone = true;
+            self.sentinels[lost].removed = true;
             self.crash(Host::Sentinel(lost));
         }
         for sentinel in &mut self.sentinels {
@@ -109,25 +110,25 @@ impl World {
         };
         self.cancel_failover();
         match self.servers[master].role {
-            // It never ceased to be master, and those that came after it do now.
+            // The server never stopped being master, and the later masters stop now.
             Role::Master { era } => (era + 1..=self.eras).for_each(|later| self.revoke(later)),
             Role::Replica { .. } => drop(self.promote(master)),
         }
-        self.say(format!("the Sentinels are told to watch {}", Host::Redis(master)));
+        self.log_note(format!("the Sentinels are made to monitor {}", Host::Redis(master)));
         for number in 0..SENTINELS {
-            self.follow(number, 0, master);
+            self.set_master(number, 0, master);
             self.sentinels[number].monitors = true;
-            self.forget(number, ASKS_NEW_MASTER);
+            self.clear_known(number, NEW_MASTER_INFO_MS);
         }
         for server in (0..SERVERS).filter(|server| *server != master) {
-            // The Sentinels see to the others in time.
+            // The Sentinels reconfigure the other servers later.
             if self.rng.bool() && self.is_up(Host::Redis(server)) {
                 self.attach(server, master);
             }
         }
     }
 
-    /// As a master it counts for what it was last: nobody is to follow it.
+    /// The promoted server keeps its last era, since nobody is meant to follow it.
     fn promote_by_hand(&mut self, server: usize) {
         let era = self.servers[server].era;
         if self.failover.is_none() && !self.servers[server].is_master() && self.is_up(Host::Redis(server)) {

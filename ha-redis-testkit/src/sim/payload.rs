@@ -1,24 +1,24 @@
-//! The texts that callers send, each with the number of its call, some of them large.
+//! The texts that callers send. Each contains the number of its call, and some are large.
 
 use std::fmt;
 
-/// A text that no other call has, and that shows when a part of it is another's.
+/// A text that is unique to a call, and that reveals a mixture with another text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Payload {
     pub(super) call: u64,
-    /// So many letters more than the number.
+    /// How many letters follow the number.
     pub(super) padding: usize,
 }
 
 impl Payload {
-    /// Reads a text back. `None` for what no caller has sent.
+    /// Parses a text. Returns `None` for a text that no caller has sent.
     pub(super) fn read(text: &str) -> Option<Self> {
         let (call, padding) = text.split_once(':')?;
         let payload = Self { call: call.parse().ok()?, padding: padding.len() };
         padding.bytes().all(|letter| letter == payload.letter()).then_some(payload)
     }
 
-    /// The call whose number a text begins with: servers need not read the rest.
+    /// Returns the call whose number the text begins with. Servers need only this part.
     pub(super) fn call_of(text: &str) -> Option<u64> {
         text.split(':').next()?.parse().ok()
     }

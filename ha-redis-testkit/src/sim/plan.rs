@@ -1,4 +1,4 @@
-//! What a seed stands for: the client's configuration, the conditions, the callers and the faults.
+//! What a seed determines: the client's configuration, the conditions, the callers and the faults.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::sentinel::MASTER_NAME;
 use super::users::{Hello, Rights};
 use super::world::{Habits, World};
 
-/// The client finds the master within this, whatever was wrong before.
+/// How long the client may take to find the master after the faults.
 const RECOVERY: Duration = Duration::from_secs(6);
 
 pub(super) struct Plan {
@@ -25,26 +25,26 @@ pub(super) struct Plan {
     pub(super) callers: usize,
     /// The longest pause of a caller between two calls.
     pub(super) pause: Duration,
-    /// What callers allow to run twice.
+    /// Which commands callers allow to be retried.
     pub(super) safety: RetrySafety,
     /// The longest that a call may take.
     pub(super) call_timeout: Duration,
-    /// How long the largest texts are; 0 when all are small.
+    /// The length of the largest texts; 0 if all are small.
     pub(super) largest_text: usize,
-    /// Whether callers read from replicas too.
+    /// Whether callers also read from replicas.
     pub(super) reads_replicas: bool,
-    /// Whether callers crowd for a single connection of their own.
+    /// Whether callers compete for a single dedicated connection.
     pub(super) crowded: bool,
-    /// Whether callers sometimes make many calls at the same time.
+    /// Whether callers sometimes make many concurrent calls.
     pub(super) bursts: bool,
-    /// When all callers rest, and until when.
-    rest: Option<(Duration, Duration)>,
-    /// In order of time. The last is [`Fault::Heal`].
+    /// The period in which all callers are idle.
+    idle_period: Option<(Duration, Duration)>,
+    /// Ordered by time. The last is [`Fault::Heal`].
     pub(super) faults: Vec<(Duration, Fault)>,
-    /// Nothing goes wrong but failovers that an operator asks for: no acknowledged write may be lost.
+    /// Whether the only faults are planned failovers, which must not lose acknowledged writes.
     pub(super) lossless: bool,
     pub(super) ending: Ending,
-    /// Who means harm, if anybody does.
+    /// The hostile peers, if there are any.
     pub(super) hostility: Option<Hostility>,
 }
 
@@ -53,11 +53,11 @@ pub(super) struct Plan {
 pub(super) enum Ending {
     /// The callers stop, then the client is closed.
     Quiet,
-    /// The client is closed while the callers go on.
+    /// The client is closed while the callers run.
     Busy,
-    /// All handles are dropped without a word.
+    /// All handles are dropped without closing the client.
     Dropped,
-    /// It is closed in the midst of the faults.
+    /// The client is closed during the faults.
     Early,
 }
 
@@ -67,9 +67,9 @@ impl Plan {
         let callers = rng.usize(2..=5);
         let load = Load::new(rng, callers, lossless);
         let lag_bytes = if lossless { millis(rng, 1, 15) } else { millis(rng, 1, 300) };
-        let (mut faults, mut rest) = (faults(rng, lossless), None);
+        let (mut faults, mut idle_period) = (faults(rng, lossless), None);
         if rng.u8(..4) == 0 {
-            rest = Some(rest_amid(rng, &mut faults));
+            idle_period = Some(insert_idle_period(rng, &mut faults));
         }
         let named_sentinels = rng.usize(1..=SENTINELS);
         let crowded = rng.u8(..8) == 0;
@@ -83,12 +83,12 @@ impl Plan {
                 serves_stale: rng.u8(..4) != 0,
                 longest_loading: Duration::from_millis(if rng.u8(..3) == 0 { 3_000 } else { 300 }),
                 publish: lossless || rng.u8(..6) != 0,
-                // Soon after one that was given up, writes are not held back for the next.
+                // Soon after an aborted failover, the client does not hold writes back for the next one.
                 aborts: if lossless || rng.bool() { 0 } else { 25 },
                 late_aborts: if lossless || rng.bool() { 0 } else { 25 },
                 leniency: if rng.u8(..4) == 0 { 50 } else { 15 },
             },
-            // Failovers that lose nothing need the Sentinels' news and every server's word.
+            // Lossless failovers need the Sentinels' events and the replies of every server.
             rights: if lossless { Rights::default() } else { Rights::any(rng) },
             callers,
             pause: millis(rng, 10, 100),
@@ -99,7 +99,7 @@ impl Plan {
             reads_replicas: rng.u8(..6) == 0,
             bursts: load.max_in_flight > 1_000,
             conditions: load.conditions,
-            rest,
+            idle_period,
             faults,
             lossless,
             ending: match rng.u8(..8) {
@@ -112,71 +112,71 @@ impl Plan {
         }
     }
 
-    /// Adds peers that mean harm. The client knows all Sentinels, and reaches those that are honest.
-    pub(super) fn endure(&mut self, hostility: Hostility) {
+    /// Adds hostile peers. The client knows all Sentinels, and reaches the honest ones.
+    pub(super) fn add_hostility(&mut self, hostility: Hostility) {
         let sentinels = (0..SENTINELS).map(|number| Host::Sentinel(number).address());
         let config = self.config.to_builder().password(PASSWORD).sentinel_hosts(sentinels);
-        // What was there before is within what the builder allows.
+        // The previous values are within the limits of the builder.
         self.config = config.build().unwrap_or_default();
         self.habits.named_sentinels = SENTINELS;
         self.rights = Rights::default();
-        // That nothing is lost is owed to the news of the Sentinel that leads the failover, which may be the hostile one.
+        // A lossless failover needs the events of the Sentinel that leads it, which may be the hostile one.
         self.lossless = false;
-        self.faults.retain(|(_, fault)| hostility.adopt(fault));
-        // Nobody else connects to replicas.
+        self.faults.retain(|(_, fault)| hostility.permits(fault));
+        // Without reads from replicas, the client does not connect to them.
         self.reads_replicas |= matches!(hostility.harm, Harm::Replica(_) | Harm::ManyReplicas);
         self.hostility = Some(hostility);
     }
 
-    /// Whether nothing is wrong but that somebody means harm: then no call fails.
+    /// Returns true if hostile peers are the only fault. Then no call may fail.
     pub(super) fn is_calm(&self) -> bool {
         self.hostility.is_some_and(|hostility| hostility.is_calm())
     }
 
-    /// Whether a replica answers what no Redis does, so that what is read from replicas means nothing.
+    /// Returns true if a replica violates the protocol, so that reads from replicas have no reliable result.
     pub(super) fn has_hostile_replica(&self) -> bool {
         self.hostility.is_some_and(|hostility| matches!(hostility.harm, Harm::Replica(_)))
     }
 
-    /// Whether a client can see to it that what it gave up on a connection does not come late: by a reset, or by having
-    /// the server end that connection, which it must know and find.
+    /// Returns true if the client can prevent the late execution of abandoned calls: by a reset, or by CLIENT KILL,
+    /// for which it must know and find its connection.
     pub(super) fn can_fence(&self) -> bool {
         let knows_number = self.habits.hello == Hello::Known || self.rights.allow("CLIENT ID");
         let finds_and_kills = self.rights.allow("CLIENT LIST") && self.rights.allow("CLIENT KILL");
         self.conditions.honours_resets || (knows_number && finds_and_kills)
     }
 
-    /// Within which time a call succeeds once nothing is wrong any more. It may have to wait behind large ones.
+    /// Returns how long a call may take to succeed after the faults. It may have to wait behind large ones.
     pub(super) fn recovery(&self) -> Duration {
         let behind_others = self.conditions.speed.map_or(Duration::ZERO, |_| self.call_timeout);
         RECOVERY + behind_others
     }
 
-    /// Whether all that the client asks of replicas is answered.
-    pub(super) fn tells_of_replicas(&self) -> bool {
+    /// Returns true if the client's queries about replicas are answered.
+    pub(super) fn replica_queries_allowed(&self) -> bool {
         self.rights.allow("INFO") && !self.rights.hides("SENTINEL REPLICAS")
     }
 
-    /// Says in the trace what this run is like.
-    pub(super) fn tell(&self, world: &mut World) {
-        world.say(format!("{:?}", self.conditions));
-        world.say(format!("{:?}", self.habits));
-        world.say(format!("{:?}", self.rights));
-        let Self { callers, pause, safety, largest_text, lossless, rest, ending, .. } = self;
-        world.say(format!(
+    /// Writes the properties of the run to the trace.
+    pub(super) fn log_conditions(&self, world: &mut World) {
+        world.log_note(format!("{:?}", self.conditions));
+        world.log_note(format!("{:?}", self.habits));
+        world.log_note(format!("{:?}", self.rights));
+        let Self { callers, pause, safety, largest_text, lossless, idle_period, ending, .. } = self;
+        world.log_note(format!(
             "{callers} callers that pause for {pause:?} and allow {safety}, texts of up to {largest_text}, \
-             lossless: {lossless}, rest: {rest:?}, ending: {ending:?}"
+             lossless: {lossless}, rest: {idle_period:?}, ending: {ending:?}"
         ));
-        world.say(format!("{:?}", self.config));
+        world.log_note(format!("{:?}", self.config));
     }
 
-    /// Until when callers rest, if they rest now.
-    pub(super) fn rest_until(&self, now: Duration) -> Option<Duration> {
-        self.rest.filter(|(begin, end)| (*begin..*end).contains(&now)).map(|(_, end)| end)
+    /// Returns when the idle period of the callers ends, if it is now.
+    pub(super) fn idle_until(&self, now: Duration) -> Option<Duration> {
+        self.idle_period.filter(|(begin, end)| (*begin..*end).contains(&now)).map(|(_, end)| end)
     }
 }
 
-/// What the connections carry, and the times that fit it.
+/// The load on the connections, and the timeouts that fit it.
 struct Load {
     conditions: Conditions,
     largest_text: usize,
@@ -210,17 +210,18 @@ impl Load {
         load
     }
 
-    /// The largest texts take longer than `socket_timeout`, and calls have the time to wait for those of all callers.
+    /// Makes the largest texts take longer than `socket_timeout`, and gives calls enough time to wait for those of
+    /// all callers.
     fn slow_down(&mut self, rng: &mut Rng, callers: usize) {
-        // How long a place is waited for knows nothing of how long the calls before take.
+        // The wait for a slot does not take the duration of the calls before it into account.
         self.max_in_flight = 65_536;
         self.largest_text = rng.usize(16_000..60_000);
         let longest = self.socket_timeout.mul_f64(1.0 + 2.0 * rng.f64());
         let speed = (self.largest_text as f64 / longest.as_secs_f64()) as u64;
-        // Most connections are as slow one way as the other.
+        // Most connections have the same speed in both directions.
         let faster = if rng.u8(..3) == 0 { 10 } else { 1 };
         let (up, down) = if rng.bool() { (speed, speed * faster) } else { (speed * faster, speed) };
-        // A client sees that its bytes move by the room for more.
+        // The client observes the progress of its writes by the space in the window.
         self.conditions.window = (speed as f64 * self.socket_timeout.as_secs_f64() / 4.0) as usize;
         self.conditions.speed = Some(LinkSpeed { up, down, segment: self.conditions.window / 4 });
         self.call_timeout += longest * (2 * callers as u32 + 2);
@@ -229,12 +230,12 @@ impl Load {
 
 fn config(rng: &mut Rng, load: &Load, named: usize, crowded: bool) -> RedisConfig {
     let sentinels = (0..SENTINELS).map(|number| Host::Sentinel(number).address());
-    // An address that never answers takes no part.
+    // An address that never answers is ignored.
     let dead = (rng.u8(..8) == 0).then(|| Address::tcp("sentinel.gone", 26379));
     let health_check_interval = if rng.u8(..3) == 0 { 60_000 } else { rng.u64(100..2_000) };
     let builder = RedisConfig::builder()
         .use_sentinel(true)
-        // The client learns of the others by itself.
+        // The client discovers the other Sentinels.
         .sentinel_hosts(dead.into_iter().chain(sentinels.take(named)))
         .sentinel_master_name(MASTER_NAME)
         .sentinel_socket_timeout(millis(rng, 100, 500))
@@ -249,12 +250,12 @@ fn config(rng: &mut Rng, load: &Load, named: usize, crowded: bool) -> RedisConfi
         .replica_fallback(rng.bool())
         .max_in_flight(load.max_in_flight)
         .call_timeout(load.call_timeout);
-    // Every value above is within what the builder allows.
+    // All values above are within the limits of the builder.
     builder.build().unwrap_or_default()
 }
 
-/// A rest in the midst of the faults; those behind its beginning come after it, or go on during it.
-fn rest_amid(rng: &mut Rng, faults: &mut [(Duration, Fault)]) -> (Duration, Duration) {
+/// Inserts an idle period between the faults. Later faults come after it or during it.
+fn insert_idle_period(rng: &mut Rng, faults: &mut [(Duration, Fault)]) -> (Duration, Duration) {
     let end = faults.last().map_or(Duration::ZERO, |(at, _)| *at);
     let begin = end.mul_f64(rng.f64());
     let lasts = match rng.u8(..8) {

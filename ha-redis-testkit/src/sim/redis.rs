@@ -1,4 +1,4 @@
-//! A small Redis: strings, counters and transactions.
+//! A simulated Redis: strings, counters and transactions.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,35 +9,35 @@ use super::host::{Host, SERVERS};
 use super::network::ConnectionId;
 use super::payload::Payload;
 use super::reply;
-use super::session::Said;
+use super::session::Response;
 use super::trace::Line;
-use super::workload::BEYOND_ALL_TEXTS;
+use super::workload::MAX_TEXT_END;
 use super::world::World;
 
-/// So many cursors a process has.
+/// The number of cursors of a process.
 const CURSORS: u64 = 1_000;
 
 pub(super) struct Redis {
     pub(super) role: Role,
-    /// When it was master last: its era then, or 0.
+    /// The era in which the server was last master, or 0.
     pub(super) era: u64,
     pub(super) data: BTreeMap<String, Arc<str>>,
-    /// All writes since the data were empty.
+    /// All writes since the data was empty.
     pub(super) log: Vec<(String, Arc<str>)>,
-    /// Which line of data the log belongs to: each promotion begins one, and each master that starts with nothing.
+    /// The lineage of the data. Each promotion begins a new one, and so does each master that starts empty.
     pub(super) lineage: u64,
-    /// Whether a `Event::Replicate` is on its way.
+    /// Whether an `Event::Replicate` is scheduled.
     pub(super) replicating: bool,
-    /// Which of all processes this is.
+    /// The number of this process among all processes.
     pub(super) run: u64,
     pub(super) loading_until: Duration,
     pub(super) busy_until: Duration,
-    /// Whether it has what its master had when it began to follow it.
+    /// Whether the replica has copied the data that its master had when replication began.
     pub(super) synced: bool,
-    /// A master with fewer replicas takes no writes.
+    /// `min-replicas-to-write`.
     pub(super) min_replicas: usize,
-    /// When a failover that was to promote it was given up last.
-    pub(super) passed_over: Option<Duration>,
+    /// When a failover that was to promote this server was last aborted.
+    pub(super) last_aborted_promotion: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub(super) enum Role {
 }
 
 impl Redis {
-    /// The first is master of the others.
+    /// The first server is the master of the others.
     pub(super) fn new(number: usize) -> Self {
         Self {
             role: if number == 0 { Role::Master { era: 1 } } else { Role::Replica { of: 0 } },
@@ -61,7 +61,7 @@ impl Redis {
             busy_until: Duration::ZERO,
             synced: true,
             min_replicas: 0,
-            passed_over: None,
+            last_aborted_promotion: None,
         }
     }
 
@@ -69,12 +69,12 @@ impl Redis {
         matches!(self.role, Role::Master { .. })
     }
 
-    /// How much it knows: the replica that knows most is promoted.
+    /// Returns the replication offset. The replica with the highest one is promoted.
     pub(super) fn offset(&self) -> (u64, usize) {
         (self.lineage, self.log.len())
     }
 
-    /// Which call has set each register.
+    /// Returns which call has set each register.
     pub(super) fn registers(&self) -> BTreeMap<u64, u64> {
         let registers = self.data.iter().filter_map(|(key, value)| {
             let register = key.strip_prefix("register:")?.parse().ok()?;
@@ -95,18 +95,18 @@ impl World {
         server: usize,
         number: ConnectionId,
         command: Vec<String>,
-    ) -> Said {
+    ) -> Response {
         let name = command.first().map(|name| name.to_ascii_uppercase()).unwrap_or_default();
-        let words = command.iter().map(String::as_str).skip(1).collect::<Vec<_>>();
-        let refusal = self.refusal(server, &name, &words);
+        let args = command.iter().map(String::as_str).skip(1).collect::<Vec<_>>();
+        let refusal = self.refusal(server, &name, &args);
         let Some(session) = self.sessions.get_mut(&number) else { return Vec::new().into() };
         if let Some(refusal) = refusal {
             session.discarded = session.queued.is_some();
             return refusal.into();
         }
         if name == "ROLE" {
-            session.is_replicas = !self.servers[server].is_master();
-        } else if session.is_replicas
+            session.is_replica = !self.servers[server].is_master();
+        } else if session.is_replica
             && matches!(&*name, "SET" | "INCRBY" | "BLPOP" | "MULTI" | "ECHO" | "XREAD")
         {
             let server = Host::Redis(server);
@@ -127,22 +127,22 @@ impl World {
             (_, None) => {}
         }
         if name == "BLPOP" {
-            let wait = words.last().and_then(|wait| wait.parse().ok()).unwrap_or(0.0);
-            return Said::NilAfter(Duration::from_secs_f64(wait));
+            let wait = args.last().and_then(|wait| wait.parse().ok()).unwrap_or(0.0);
+            return Response::NilAfter(Duration::from_secs_f64(wait));
         }
-        if let ("XREAD", ["COUNT", call, "BLOCK", wait, _, _, "$"]) = (&*name, &words[..]) {
+        if let ("XREAD", ["COUNT", call, "BLOCK", wait, _, _, "$"]) = (&*name, &args[..]) {
             let wait = Duration::from_millis(wait.parse().unwrap_or_default());
             self.log_execution(server, number, What::NewEntries, call.parse().ok());
-            return Said::NilAfter(wait);
+            return Response::NilAfter(wait);
         }
-        self.run(server, number, &name, &words).into()
+        self.run(server, number, &name, &args).into()
     }
 
-    fn run(&mut self, server: usize, number: ConnectionId, name: &str, words: &[&str]) -> Vec<u8> {
-        match (name, words) {
+    fn run(&mut self, server: usize, number: ConnectionId, name: &str, args: &[&str]) -> Vec<u8> {
+        match (name, args) {
             ("PING", _) => reply::status("PONG"),
-            ("HELLO", _) => self.hello(number, words),
-            ("CLIENT", _) => self.client_command(number, words),
+            ("HELLO", _) => self.hello(number, args),
+            ("CLIENT", _) => self.client_command(number, args),
             ("SELECT" | "WATCH" | "UNWATCH" | "AUTH", _) => reply::status("OK"),
             ("ROLE", _) => self.role(server),
             ("INFO", _) => self.info(server),
@@ -151,7 +151,7 @@ impl World {
                 reply::bulk(text)
             }
             ("GETRANGE", [key, _, end]) => {
-                let call = end.parse::<u64>().ok().and_then(|end| end.checked_sub(BEYOND_ALL_TEXTS));
+                let call = end.parse::<u64>().ok().and_then(|end| end.checked_sub(MAX_TEXT_END));
                 self.log_execution(server, number, What::Get, call);
                 reply::bulk(self.servers[server].value(key).unwrap_or_default())
             }
@@ -176,13 +176,13 @@ impl World {
         }
     }
 
-    /// A step of a scan. Its cursor means something to this process alone.
+    /// Runs a step of a scan. Cursors are valid only in this process.
     fn scan(&mut self, server: usize, cursor: &str) -> Vec<u8> {
         let run = self.servers[server].run;
         let of = cursor.parse::<u64>().unwrap_or_default() / CURSORS;
         if of != 0 && of != run {
             let server = Host::Redis(server);
-            self.history.violation(format!("a scan went on at {server}, with a cursor of another process"));
+            self.history.violation(format!("a scan continued at {server} with a cursor of another process"));
         }
         let next = if self.rng.u8(..4) == 0 { 0 } else { run * CURSORS + self.rng.u64(..CURSORS) };
         reply::array(&[reply::bulk(&next.to_string()), reply::array(&[])])
@@ -200,8 +200,8 @@ impl World {
         }
         let mut replies = Vec::new();
         for command in queued {
-            let words = command.iter().map(String::as_str).skip(1).collect::<Vec<_>>();
-            replies.push(self.run(server, number, &command[0], &words));
+            let args = command.iter().map(String::as_str).skip(1).collect::<Vec<_>>();
+            replies.push(self.run(server, number, &command[0], &args));
         }
         reply::array(&replies)
     }
@@ -217,21 +217,22 @@ impl World {
         }
     }
 
-    /// Notes for which call a server has run what.
+    /// Records what a server has run, and for which call.
     fn log_execution(&mut self, server: usize, connection: ConnectionId, what: What, call: Option<u64>) {
         let Some(call) = call else { return };
         let redis = &self.servers[server];
         let (at, era, lineage, on_master) = (self.now(), redis.era, redis.lineage, redis.is_master());
         let execution = Execution { at, era, lineage, on_master, connection, what };
         self.history.executions.entry(call).or_default().push(execution);
-        let is_replicas = self.sessions.get(&connection).is_some_and(|session| session.is_replicas);
-        if what == What::Get && is_replicas && self.history.call(call).kind != Kind::ReplicaGet {
+        let is_replica = self.sessions.get(&connection).is_some_and(|session| session.is_replica);
+        if what == What::Get && is_replica && self.history.call(call).kind != Kind::ReplicaGet {
             let server = Host::Redis(server);
-            self.history
-                .violation(format!("call {call} read from {server}, which had said that it is a replica"));
+            self.history.violation(format!(
+                "call {call} read from {server}, which had reported that it is a replica"
+            ));
         }
         if what.writes() {
-            self.note_write(server, call);
+            self.record_write(server, call);
         }
         self.note(Line::Executed { call, what: what.name(), server: Host::Redis(server), era });
     }

@@ -1,4 +1,4 @@
-//! Why a server of data refuses a command: for its user, or for the state that it is in.
+//! Why a data server refuses a command: because of its user, or because of the server's state.
 
 use super::host::Host;
 use super::redis::Role;
@@ -12,14 +12,14 @@ const LOADING: &str = "LOADING Redis is loading the dataset in memory";
 const BUSY: &str = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.";
 
 impl World {
-    /// What is said to a command that is not run.
-    pub(super) fn refusal(&self, server: usize, name: &str, words: &[&str]) -> Option<Vec<u8>> {
-        let what = words.first().map(|word| word.to_ascii_uppercase()).unwrap_or_default();
+    /// Returns the error for a command that must not run.
+    pub(super) fn refusal(&self, server: usize, name: &str, args: &[&str]) -> Option<Vec<u8>> {
+        let what = args.first().map(|word| word.to_ascii_uppercase()).unwrap_or_default();
         let of_user = self.refusal_of_user(Host::Redis(server), &[name, &what]);
         of_user.or_else(|| self.refusal_of_state(server, name).map(reply::error))
     }
 
-    /// Why a server runs no such command now.
+    /// Returns why the server's state prevents a command.
     pub(super) fn refusal_of_state(&self, server: usize, name: &str) -> Option<&'static str> {
         let redis = &self.servers[server];
         if writes(name) && !redis.is_master() {

@@ -1,4 +1,4 @@
-//! How servers follow each other: replication that lags, promotion, and what a crash leaves.
+//! Replication between servers: lag, promotion, and restarts after a crash.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::redis::Role;
 use super::reply;
 use super::world::{Event, World};
 
-/// Between two attempts of a replica to reach its master.
+/// The interval of a replica's attempts to reach its master.
 const REPLICA_RETRY: Duration = Duration::from_millis(50);
 
 impl World {
@@ -17,7 +17,7 @@ impl World {
         }
     }
 
-    /// The replica takes over what it has not got yet: the rest of the log, or all when its history is another.
+    /// The replica copies what it lacks: the rest of the log, or everything if its history differs.
     pub(super) fn on_replicate(&mut self, replica: usize) {
         self.servers[replica].replicating = false;
         let Role::Replica { of } = self.servers[replica].role else { return };
@@ -38,7 +38,7 @@ impl World {
             let (lineage, data, log) = (master.lineage, master.data.clone(), master.log.clone());
             let redis = &mut self.servers[replica];
             (redis.lineage, redis.data, redis.log) = (lineage, data, log);
-            self.say(format!("{} has copied {}", Host::Redis(replica), Host::Redis(of)));
+            self.log_note(format!("{} has copied {}", Host::Redis(replica), Host::Redis(of)));
         }
     }
 
@@ -49,11 +49,11 @@ impl World {
         self.servers[server].role = Role::Master { era };
         self.servers[server].era = era;
         self.begin_lineage(server);
-        self.say(format!("{} is master, era {era}", Host::Redis(server)));
+        self.log_note(format!("{} is master, era {era}", Host::Redis(server)));
         era
     }
 
-    /// From now on what a master writes is a history of its own.
+    /// Begins a separate history for the writes of a master.
     pub(super) fn begin_lineage(&mut self, server: usize) {
         self.lineages += 1;
         let redis = &mut self.servers[server];
@@ -67,20 +67,20 @@ impl World {
         if let Role::Master { era } = was {
             self.revoke(era);
         }
-        self.say(format!("{} is a replica of {}", Host::Redis(server), Host::Redis(of)));
+        self.log_note(format!("{} is a replica of {}", Host::Redis(server), Host::Redis(of)));
         self.servers[server].synced = false;
         self.unblock_all(server);
         let wait = self.between(20, 200);
         self.replicate_later(server, wait);
     }
 
-    /// Notes that a master is none any more, or is to be none: clients may leave it.
+    /// Records that a master has stopped being master, or is about to. Clients may leave it.
     pub(super) fn revoke(&mut self, era: u64) {
         let now = self.now();
         self.history.revoked.entry(era).or_insert(now);
     }
 
-    /// Starts a server again, with its data or without, and loading for a while.
+    /// Restarts a server, with or without its data. It loads for a while.
     pub(super) fn restart(&mut self, server: usize, empty: bool, loading: Duration) {
         let now = self.now();
         let redis = &mut self.servers[server];
@@ -95,12 +95,12 @@ impl World {
         self.bring_back(Host::Redis(server));
     }
 
-    /// How many replicas a master has that take over what it writes.
+    /// Returns how many replicas copy the master's writes.
     pub(super) fn good_replicas(&self, server: usize) -> usize {
         (0..SERVERS).filter(|replica| self.is_good_replica(*replica, server)).count()
     }
 
-    /// One that hangs counts for longer than a simulation lasts.
+    /// A hung replica counts for longer than a simulation lasts.
     fn is_good_replica(&self, replica: usize, master: usize) -> bool {
         let redis = &self.servers[replica];
         redis.role == (Role::Replica { of: master })
@@ -110,7 +110,7 @@ impl World {
     }
 }
 
-/// What a server says of its part.
+/// What a server reports about its role.
 impl World {
     pub(super) fn role(&self, server: usize) -> Vec<u8> {
         match self.servers[server].role {
@@ -130,7 +130,7 @@ impl World {
         }
     }
 
-    /// What `INFO` says of the process and its replication. A write counts as a hundred bytes.
+    /// Returns the reply to `INFO`, with the process and its replication. A write counts as a hundred bytes.
     pub(super) fn info(&self, server: usize) -> Vec<u8> {
         let redis = &self.servers[server];
         let offset = 100 * redis.log.len();

@@ -1,4 +1,4 @@
-//! Replies as servers write them.
+//! Encodes replies of servers.
 
 pub(super) fn status(text: &str) -> Vec<u8> {
     format!("+{text}\r\n").into_bytes()
@@ -28,7 +28,7 @@ pub(super) fn bulks(texts: &[&str]) -> Vec<u8> {
     array(&texts.iter().map(|text| bulk(text)).collect::<Vec<_>>())
 }
 
-/// A message that no command has asked for, in RESP3.
+/// Encodes a push, a message of RESP3 that is not a reply.
 pub(super) fn push(items: &[Vec<u8>]) -> Vec<u8> {
     counted('>', items)
 }
@@ -39,7 +39,7 @@ fn counted(kind: char, items: &[Vec<u8>]) -> Vec<u8> {
     bytes
 }
 
-/// The reply to HELLO.
+/// Encodes the reply to HELLO.
 pub(super) fn hello(client_id: u64) -> Vec<u8> {
     let fields = [("server", bulk("redis")), ("proto", integer(3)), ("id", integer(client_id as i64))];
     let mut bytes = format!("%{}\r\n", fields.len()).into_bytes();

@@ -1,4 +1,4 @@
-//! One run: a client and its callers in a world that goes wrong, from the beginning to after the end.
+//! One run: a client and its callers in a world with faults, from the start until after the end.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -20,51 +20,52 @@ use super::trace::Trace;
 use super::workload::Caller;
 use super::world::{Event, World};
 
-/// No run takes so long.
-const LONGEST: Duration = Duration::from_secs(200);
-/// The Sentinels and servers agree again within this, once the faults have stopped.
-const SETTLING: Duration = Duration::from_secs(80);
-/// So long all goes well before the client is closed.
-const CALM: Duration = Duration::from_millis(500);
-/// Where a connection is made well within its bound.
+/// The limit of a run.
+const MAX_RUN: Duration = Duration::from_secs(200);
+/// How long the Sentinels and servers may take to agree after the faults.
+const MAX_SETTLING: Duration = Duration::from_secs(80);
+/// How long everything works before the client is closed.
+const CALM_TIME: Duration = Duration::from_millis(500);
+/// A latency at which connecting takes much less time than its timeout.
 const SHORT_LATENCY: Duration = Duration::from_millis(5);
-/// Then replicas are read from within this, and go on to be while the Sentinels have forgotten them.
-const REPLICAS_ARE_READ: Duration = Duration::from_secs(3);
+/// At this latency, replicas are used within this time, and remain in use while the Sentinels have lost them.
+const REPLICA_DETECTION: Duration = Duration::from_secs(3);
 const RESET_LASTS: Duration = Duration::from_secs(5);
-/// Callers end so much after the last of their deadlines, and tasks so much after the client.
-const LAST_ORDERS: Duration = Duration::from_millis(100);
-/// What closing may take beyond its own bounds.
+/// How long callers may take to end after their last deadline, and tasks after the client.
+const SHUTDOWN_GRACE: Duration = Duration::from_millis(100);
+/// How long closing may take beyond its own timeout.
 const CLOSING: Duration = Duration::from_millis(1_010);
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {
-    /// What the run was made from.
+    /// The seed of the run.
     pub seed: u64,
-    /// What did not hold. Empty when all is well.
+    /// The rules that were violated. Empty if the run passed.
     pub violations: Vec<String>,
-    /// The last lines of what happened.
+    /// The last lines of the trace.
     pub trace: Vec<String>,
-    /// A hash of all that happened: the same for the same seed.
+    /// A hash of all events, which is equal for equal seeds.
     pub hash: u64,
     /// How many calls were made.
     pub calls: usize,
-    /// How long it took, in virtual time.
+    /// The duration of the run, in virtual time.
     pub elapsed: Duration,
 }
 
-/// Runs the scenario of a seed. The report has the last `lines` of its trace, with what the client logged if `log`.
+/// Runs the scenario of a seed. The report contains the last `lines` of its trace, with the client's log if `log`
+/// is set.
 pub fn run(seed: u64, lines: usize, log: bool) -> Report {
     run_with_harm(seed, None, lines, log)
 }
 
-/// As [`run`], with peers that mean harm in every run: any, or those whose name begins with `harm`.
+/// Like [`run`], with hostile peers in every run: of any kind, or of the kinds whose name begins with `harm`.
 pub fn run_with_harm(seed: u64, harm: Option<&str>, lines: usize, log: bool) -> Report {
     let mut rng = Rng::with_seed(seed);
     let mut plan = Plan::new(&mut rng);
     if let Some(hostility) = Hostility::of(seed, harm) {
-        plan.endure(hostility);
+        plan.add_hostility(hostility);
     }
     let plan = Arc::new(plan);
     let mut scheduler = Scheduler::new(rng.u64(..));
@@ -72,26 +73,27 @@ pub fn run_with_harm(seed: u64, harm: Option<&str>, lines: usize, log: bool) -> 
     let trace = Trace::new(lines);
     let world = World::new(&clock, rng.u64(..), plan.conditions, plan.habits, plan.rights.clone(), trace);
     let world = Arc::new(Mutex::new(world));
-    plan.tell(&mut lock(&world));
+    plan.log_conditions(&mut lock(&world));
     plan.hostility.into_iter().for_each(|hostility| lock(&world).begin_hostility(hostility));
     for (at, fault) in &plan.faults {
         lock(&world).schedule(*at, Event::Fault(*fault));
     }
     let runtime = SimRuntime::new(&clock, &world, rng.u64(..));
-    let directed = Arc::new(AtomicBool::new(false));
-    let stage =
-        Stage { plan: Arc::clone(&plan), clock: Arc::clone(&clock), world: Arc::clone(&world), runtime };
-    let (done, rng) = (Arc::clone(&directed), rng.fork());
+    let finished = Arc::new(AtomicBool::new(false));
+    let director =
+        Director { plan: Arc::clone(&plan), clock: Arc::clone(&clock), world: Arc::clone(&world), runtime };
+    let (done, rng) = (Arc::clone(&finished), rng.fork());
     let direct = async move {
-        stage.direct(rng).await;
+        director.direct(rng).await;
         done.store(true, Ordering::Relaxed);
     };
     clock.spawn(Owner::Workload, Box::pin(direct));
     let mut act = || {
-        play(&mut scheduler, &world, LONGEST, |_| directed.load(Ordering::Relaxed));
-        let end = clock.now() + LAST_ORDERS;
-        let gone = |scheduler: &Scheduler| scheduler.client_tasks() == 0 && lock(&world).network.held() == 0;
-        play(&mut scheduler, &world, end, gone);
+        run_until(&mut scheduler, &world, MAX_RUN, |_| finished.load(Ordering::Relaxed));
+        let end = clock.now() + SHUTDOWN_GRACE;
+        let removed =
+            |scheduler: &Scheduler| scheduler.client_tasks() == 0 && lock(&world).network.held() == 0;
+        run_until(&mut scheduler, &world, end, removed);
     };
     match log {
         true => tracing::subscriber::with_default(Log::new(&world), act),
@@ -100,8 +102,13 @@ pub fn run_with_harm(seed: u64, harm: Option<&str>, lines: usize, log: bool) -> 
     report(seed, &plan, &scheduler, &mut lock(&world))
 }
 
-/// Lets tasks and the world go on, until `done` or `end`.
-fn play(scheduler: &mut Scheduler, world: &Mutex<World>, end: Duration, done: impl Fn(&Scheduler) -> bool) {
+/// Runs tasks and events until `done` or `end`.
+fn run_until(
+    scheduler: &mut Scheduler,
+    world: &Mutex<World>,
+    end: Duration,
+    done: impl Fn(&Scheduler) -> bool,
+) {
     let clock = Arc::clone(scheduler.clock());
     while clock.now() < end && !done(scheduler) {
         lock(world).run_due();
@@ -120,8 +127,8 @@ fn report(seed: u64, plan: &Plan, scheduler: &Scheduler, world: &mut World) -> R
     violations.extend(scheduler.panics().iter().map(|panic| format!("a task panicked: {panic}")));
     let (tasks, connections) = (scheduler.client_tasks(), world.network.held());
     if tasks + connections > 0 {
-        let left = format!("{tasks} tasks and {connections} connections were left after the end");
-        violations.push(left);
+        let message = format!("{tasks} tasks and {connections} connections were left at the end");
+        violations.push(message);
     }
     Report {
         seed,
@@ -133,28 +140,28 @@ fn report(seed: u64, plan: &Plan, scheduler: &Scheduler, world: &mut World) -> R
     }
 }
 
-/// What the run's director has at hand.
-struct Stage {
+/// What directs a run: starts the callers, and checks and closes the client.
+struct Director {
     plan: Arc<Plan>,
     clock: Arc<Clock>,
     world: Arc<Mutex<World>>,
     runtime: SimRuntime,
 }
 
-impl Stage {
+impl Director {
     async fn direct(&self, mut rng: Rng) {
         let client = Client::new(self.plan.config.clone(), Arc::new(self.runtime.clone()));
         if self.plan.lossless || self.plan.is_calm() {
-            // One that starts in the midst of a failover has missed the news.
+            // A client that starts in the middle of a failover has missed its events.
             let mut initialized = client.initialize().await;
-            // Its bounds may be too short for one of the attempts.
+            // Its timeouts may be too short for one of the attempts.
             while self.plan.is_calm() && initialized.is_err() && self.clock.now() < self.plan.recovery() {
                 initialized = client.initialize().await;
             }
             if self.plan.is_calm() {
                 self.history(|history| history.recovered = Some(self.clock.now()));
                 if let Err(error) = initialized {
-                    self.violation(&format!("no connection could be made although all is well: {error}"));
+                    self.violation(&format!("no connection could be made without any fault: {error}"));
                 }
             }
         }
@@ -176,10 +183,10 @@ impl Stage {
         } else {
             self.runtime.sleep(faults_end).await;
             self.recover(self.caller(&client, &mut rng)).await;
-            self.look(&client).await;
-            self.runtime.sleep(CALM).await;
+            self.check_health(&client).await;
+            self.runtime.sleep(CALM_TIME).await;
             if self.plan.reads_replicas {
-                self.reset_the_sentinels().await;
+                self.reset_sentinels().await;
             }
         }
         if self.plan.ending == Ending::Busy {
@@ -187,12 +194,12 @@ impl Stage {
         }
         stop.store(true, Ordering::Relaxed);
         let idle = || running.load(Ordering::Relaxed) == 0;
-        self.wait(self.plan.call_timeout * 2 + self.plan.pause + LAST_ORDERS, idle).await;
+        self.wait_until(self.plan.call_timeout * 2 + self.plan.pause + SHUTDOWN_GRACE, idle).await;
         if self.plan.ending == Ending::Quiet {
             self.close(&client).await;
         }
         if self.plan.lossless && self.plan.ending != Ending::Early {
-            self.nothing_is_lost();
+            self.check_no_lost_writes();
         }
     }
 
@@ -209,46 +216,46 @@ impl Stage {
         }
     }
 
-    /// The client says of itself that it is well, and of the Sentinels what they agree on: for that no command is needed
-    /// that a user may lack. Where answers take long, the bounds of these two questions may be too short.
-    async fn look(&self, client: &Client) {
+    /// Checks that the client reports a healthy state and the master that the Sentinels agree on. This needs no
+    /// command that a user may lack. With a high latency the timeouts of these two queries may be too short.
+    async fn check_health(&self, client: &Client) {
         let conditions = self.plan.conditions;
         if conditions.speed.is_some() || conditions.latency > SHORT_LATENCY {
             return;
         }
         let health = client.health_check().await;
         if !health.is_healthy() {
-            self.violation(&format!("the health check found fault with a master that is well: {health:?}"));
+            self.violation(&format!("the health check failed for a healthy master: {health:?}"));
         }
         let named = lock(&self.world).newest_master().address();
         match client.topology().await {
             Ok(topology) if topology.master == named => {}
             Ok(topology) => {
-                let told = topology.master;
+                let reported = topology.master;
                 self.violation(&format!(
-                    "topology() told that {told} is master, and all Sentinels name {named}"
+                    "topology() returned {reported} as master, but all Sentinels name {named}"
                 ));
             }
-            Err(error) => self.violation(&format!("topology() failed although all is well: {error}")),
+            Err(error) => self.violation(&format!("topology() failed without any fault: {error}")),
         }
     }
 
-    /// What no call may notice: that Sentinels forget for a while which replicas there are.
-    async fn reset_the_sentinels(&self) {
-        self.runtime.sleep(REPLICAS_ARE_READ).await;
+    /// Makes the Sentinels lose their replicas for a while, which no call may notice.
+    async fn reset_sentinels(&self) {
+        self.runtime.sleep(REPLICA_DETECTION).await;
         lock(&self.world).on_act(Act::Reset { sentinel: None });
         self.runtime.sleep(RESET_LASTS).await;
     }
 
-    /// Waits until the servers agree again, and then for the client to find them.
+    /// Waits until the servers agree again, and then until the client has found them.
     async fn recover(&self, probe: Caller) {
-        self.wait(SETTLING, || lock(&self.world).agreed_era().is_some()).await;
+        self.wait_until(MAX_SETTLING, || lock(&self.world).agreed_era().is_some()).await;
         let agreed = lock(&self.world).agreed_era();
         self.history(|history| history.agreed = agreed.map(|era| (self.clock.now(), era)));
-        if !self.wait(SETTLING, || lock(&self.world).is_settled()).await {
-            self.violation("the servers did not settle after the faults: the simulation is at fault");
+        if !self.wait_until(MAX_SETTLING, || lock(&self.world).is_settled()).await {
+            self.violation("the servers did not settle after the faults: this is a bug of the simulation");
         }
-        lock(&self.world).say("all is settled");
+        lock(&self.world).log_note("the servers have settled");
         let probing = async {
             probe.probe().await;
             true
@@ -258,35 +265,35 @@ impl Stage {
             false
         };
         if !future::or(probing, in_time).await {
-            self.violation("no call succeeded after the faults had stopped");
+            self.violation("no call succeeded after the faults had ended");
         }
-        lock(&self.world).say("the client has recovered");
+        lock(&self.world).log_note("the client has recovered");
         self.history(|history| _ = history.recovered.get_or_insert(self.clock.now()));
     }
 
     async fn close(&self, client: &Client) {
         let begun = self.clock.now();
         self.history(|history| history.closed = Some(begun));
-        lock(&self.world).say("the client is being closed");
+        lock(&self.world).log_note("the client is being closed");
         client.close().await;
         if self.clock.now() > begun + self.plan.config.socket_timeout() + CLOSING {
             self.violation("closing took longer than its bounds");
         }
     }
 
-    /// What was acknowledged is there, on the last master.
-    fn nothing_is_lost(&self) {
+    /// Checks that the last master has all acknowledged writes.
+    fn check_no_lost_writes(&self) {
         let mut world = lock(&self.world);
         let lost = world.lost_counts();
         for call in lost {
-            world.history.violation(format!("call {call} was acknowledged, and lost in a planned failover"));
+            world.history.violation(format!("call {call} was acknowledged but lost in a planned failover"));
         }
     }
 
-    /// Looks again and again whether it is so. False when it is not in time.
-    async fn wait(&self, patience: Duration, so: impl Fn() -> bool) -> bool {
-        let end = self.clock.now() + patience;
-        while !so() {
+    /// Polls a condition. Returns false if it is not met in time.
+    async fn wait_until(&self, timeout: Duration, condition: impl Fn() -> bool) -> bool {
+        let end = self.clock.now() + timeout;
+        while !condition() {
             if self.clock.now() >= end {
                 return false;
             }

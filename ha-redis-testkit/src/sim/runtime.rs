@@ -1,4 +1,4 @@
-//! The core's boundary on the simulation: virtual time, its tasks, and its network.
+//! The core's runtime interface on the simulation: virtual time, tasks and the network.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -17,10 +17,10 @@ use super::network::ConnectionId;
 use super::scheduler::{Clock, Owner, TimerKey, lock};
 use super::world::World;
 
-/// [`Runtime`] in virtual time.
+/// A [`Runtime`] in virtual time.
 #[derive(Clone)]
 pub(super) struct SimRuntime {
-    /// The instant that virtual time counts from.
+    /// The instant at which virtual time begins.
     beginning: Instant,
     clock: Arc<Clock>,
     world: Arc<Mutex<World>>,
@@ -37,13 +37,13 @@ impl SimRuntime {
         }
     }
 
-    /// The virtual time since the beginning.
+    /// Returns the virtual time since the beginning.
     pub(super) fn elapsed(&self) -> Duration {
         self.clock.now()
     }
 
     pub(super) async fn sleep(&self, time: Duration) {
-        let mut alarm = Alarm { clock: Arc::clone(&self.clock), at: self.clock.now() + time, key: None };
+        let mut alarm = SimTimer { clock: Arc::clone(&self.clock), at: self.clock.now() + time, key: None };
         poll_fn(|cx| alarm.poll(cx)).await;
     }
 }
@@ -67,7 +67,7 @@ impl Runtime for SimRuntime {
     fn timer(&self, at: Instant) -> Box<dyn Timer> {
         let at = at.saturating_duration_since(self.beginning);
         let clock = Arc::clone(&self.clock);
-        Box::new(RuntimeTimer { beginning: self.beginning, alarm: Alarm { clock, at, key: None } })
+        Box::new(RuntimeTimer { beginning: self.beginning, alarm: SimTimer { clock, at, key: None } })
     }
 
     fn spawn(&self, task: Task) -> io::Result<()> {
@@ -83,7 +83,7 @@ impl Runtime for SimRuntime {
 
     async fn connect(&self, endpoint: Endpoint<'_>) -> io::Result<Box<dyn Transport>> {
         let server = Host::at(endpoint);
-        lock(&self.world).note_attempt(server);
+        lock(&self.world).record_attempt(server);
         if Host::is_silent(endpoint) {
             std::future::pending::<()>().await;
         }
@@ -100,32 +100,32 @@ impl Runtime for SimRuntime {
 }
 
 /// A timer of the clock.
-struct Alarm {
+struct SimTimer {
     clock: Arc<Clock>,
     at: Duration,
     key: Option<TimerKey>,
 }
 
-impl Alarm {
+impl SimTimer {
     fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
         self.clock.poll_until(self.at, &mut self.key, cx)
     }
 }
 
-impl Drop for Alarm {
+impl Drop for SimTimer {
     fn drop(&mut self) {
-        self.clock.forget(self.key.take());
+        self.clock.cancel_timer(self.key.take());
     }
 }
 
 struct RuntimeTimer {
     beginning: Instant,
-    alarm: Alarm,
+    alarm: SimTimer,
 }
 
 impl Timer for RuntimeTimer {
     fn reset(&mut self, at: Instant) {
-        self.alarm.clock.forget(self.alarm.key.take());
+        self.alarm.clock.cancel_timer(self.alarm.key.take());
         self.alarm.at = at.saturating_duration_since(self.beginning);
     }
 

@@ -1,5 +1,5 @@
-//! One thread's tasks in virtual time. Which of the ready tasks runs next is drawn from the seed; when none is
-//! ready, the clock jumps to the next timer.
+//! The tasks of one thread in virtual time. The seed determines which ready task runs next. When no task is ready,
+//! the clock jumps to the next timer.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -15,25 +15,25 @@ use fastrand::Rng;
 /// A task on the scheduler.
 pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send + 'static>>;
 
-/// Who started a task.
+/// Who has spawned a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
     /// The client, through its runtime.
     Client,
-    /// The simulation: callers, and who directs them.
+    /// The simulation: the callers and the director.
     Workload,
 }
 
-/// A step of a task takes up to so much virtual time, so that the network may come between two of them.
-const LONGEST_STEP: u64 = 3_000;
+/// The longest virtual time of a task's step, so that network events can happen between two steps.
+const MAX_STEP_NANOS: u64 = 3_000;
 
-/// The tasks. What they themselves reach of it is the [`Clock`].
+/// The tasks. Tasks access the scheduler through the [`Clock`].
 pub(super) struct Scheduler {
     clock: Arc<Clock>,
     tasks: Vec<Option<Running>>,
     /// How many tasks of the client have not ended.
     clients: usize,
-    /// What tasks that panicked have said.
+    /// The messages of tasks that panicked.
     panics: Vec<String>,
     rng: Rng,
 }
@@ -41,7 +41,7 @@ pub(super) struct Scheduler {
 struct Running {
     owner: Owner,
     task: Task,
-    alarm: Arc<Alarm>,
+    task_waker: Arc<TaskWaker>,
     waker: Waker,
 }
 
@@ -60,9 +60,9 @@ impl Scheduler {
         &self.clock
     }
 
-    /// Runs one of the ready tasks; its number, or `None` when none is ready.
+    /// Runs one ready task and returns its number, or `None` if no task is ready.
     pub(super) fn run_one(&mut self) -> Option<usize> {
-        self.admit();
+        self.add_spawned();
         let number = {
             let mut ready = lock(&self.clock.ready);
             if ready.is_empty() {
@@ -73,9 +73,9 @@ impl Scheduler {
         };
         // A task may be woken after its end.
         let Some(running) = &mut self.tasks[number] else { return Some(number) };
-        running.alarm.rung.store(false, Ordering::Relaxed);
+        running.task_waker.woken.store(false, Ordering::Relaxed);
         let mut cx = Context::from_waker(&running.waker);
-        // As runtimes do: a task that panics is gone, and the others go on.
+        // As in real runtimes, a panic ends only its own task.
         let polled = catch_unwind(AssertUnwindSafe(|| running.task.as_mut().poll(&mut cx)));
         if !matches!(polled, Ok(Poll::Pending)) {
             self.clients -= usize::from(running.owner == Owner::Client);
@@ -84,29 +84,29 @@ impl Scheduler {
         if let Err(panic) = polled {
             self.panics.push(text_of(&*panic));
         }
-        self.clock.pass(Duration::from_nanos(self.rng.u64(..LONGEST_STEP)));
+        self.clock.pass(Duration::from_nanos(self.rng.u64(..MAX_STEP_NANOS)));
         Some(number)
     }
 
-    /// Takes in the tasks that were spawned.
-    fn admit(&mut self) {
+    /// Adds the tasks that were spawned.
+    fn add_spawned(&mut self) {
         for (owner, task) in lock(&self.clock.spawned).drain(..) {
             let number = self.tasks.len();
             self.clients += usize::from(owner == Owner::Client);
-            let alarm =
-                Arc::new(Alarm { number, rung: AtomicBool::new(true), clock: Arc::clone(&self.clock) });
-            let waker = Waker::from(Arc::clone(&alarm));
-            self.tasks.push(Some(Running { owner, task, alarm, waker }));
+            let task_waker =
+                Arc::new(TaskWaker { number, woken: AtomicBool::new(true), clock: Arc::clone(&self.clock) });
+            let waker = Waker::from(Arc::clone(&task_waker));
+            self.tasks.push(Some(Running { owner, task, task_waker, waker }));
             lock(&self.clock.ready).push(number);
         }
     }
 
-    /// What tasks that panicked have said.
+    /// Returns the messages of tasks that panicked.
     pub(super) fn panics(&self) -> &[String] {
         &self.panics
     }
 
-    /// How many tasks of the client have not ended.
+    /// Returns how many tasks of the client have not ended.
     pub(super) fn client_tasks(&self) -> usize {
         let spawned = lock(&self.clock.spawned);
         self.clients + spawned.iter().filter(|(owner, _)| *owner == Owner::Client).count()
@@ -119,25 +119,25 @@ fn text_of(panic: &(dyn Any + Send)) -> String {
 }
 
 /// Wakes one task.
-struct Alarm {
+struct TaskWaker {
     number: usize,
-    rung: AtomicBool,
+    woken: AtomicBool,
     clock: Arc<Clock>,
 }
 
-impl Wake for Alarm {
+impl Wake for TaskWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if !self.rung.swap(true, Ordering::Relaxed) {
+        if !self.woken.swap(true, Ordering::Relaxed) {
             lock(&self.clock.ready).push(self.number);
         }
     }
 }
 
-/// The virtual time since the beginning, its timers, and the tasks that it wakes.
+/// The virtual time since the beginning, the timers, and the ready tasks.
 #[derive(Default)]
 pub(super) struct Clock {
     nanos: AtomicU64,
@@ -152,7 +152,7 @@ struct Timers {
     next: u64,
 }
 
-/// When a timer fires, and which of those that fire then it is.
+/// The time of a timer, and a number that distinguishes timers of the same time.
 pub(super) type TimerKey = (Duration, u64);
 
 impl Clock {
@@ -164,7 +164,7 @@ impl Clock {
         self.advance(self.now() + time);
     }
 
-    /// Moves on to `to`, if that is not past, and wakes whose time has come.
+    /// Advances the time to `to`, unless that is past, and wakes the timers that are due.
     pub(super) fn advance(&self, to: Duration) {
         let to = to.max(self.now());
         self.nanos.store(to.as_nanos() as u64, Ordering::Relaxed);
@@ -176,7 +176,7 @@ impl Clock {
         }
     }
 
-    /// When the next timer fires.
+    /// Returns the time of the next timer.
     pub(super) fn next_timer(&self) -> Option<Duration> {
         lock(&self.timers).waiting.first_key_value().map(|((at, _), _)| *at)
     }
@@ -185,9 +185,9 @@ impl Clock {
         lock(&self.spawned).push((owner, task));
     }
 
-    /// Ready from `at` on. `key` is what this has registered before.
+    /// Returns ready from `at` on. `key` is this future's previous registration.
     pub(super) fn poll_until(&self, at: Duration, key: &mut Option<TimerKey>, cx: &Context<'_>) -> Poll<()> {
-        self.forget(key.take());
+        self.cancel_timer(key.take());
         if at <= self.now() {
             return Poll::Ready(());
         }
@@ -199,14 +199,14 @@ impl Clock {
         Poll::Pending
     }
 
-    pub(super) fn forget(&self, key: Option<TimerKey>) {
+    pub(super) fn cancel_timer(&self, key: Option<TimerKey>) {
         if let Some(key) = key {
             lock(&self.timers).waiting.remove(&key);
         }
     }
 }
 
-/// Locks what one thread has to itself.
+/// Locks data of a single thread.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

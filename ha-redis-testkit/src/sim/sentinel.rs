@@ -1,4 +1,4 @@
-//! Small Sentinels: each has its own view, gossips, and may lead a failover, at the pace of the real ones.
+//! Simulated Sentinels. Each has its own view, gossips, and may lead a failover, at the pace of real Sentinels.
 
 use std::time::Duration;
 
@@ -11,23 +11,23 @@ use super::world::{Event, World};
 
 pub(super) const MASTER_NAME: &str = "mymaster";
 const QUORUM: usize = 2;
-/// A master that is new to a Sentinel has told it of its replicas after this.
-const ASKS_NEW_MASTER: Duration = Duration::from_secs(1);
-/// A master that cannot be reached for so long is down.
+/// How long a Sentinel takes to learn the replicas of a new master.
+const NEW_MASTER_INFO_DELAY: Duration = Duration::from_secs(1);
+/// How long a master must be unreachable to count as down.
 const DOWN_AFTER: Duration = Duration::from_millis(500);
 
 pub(super) struct Sentinel {
     pub(super) epoch: u64,
     pub(super) master: usize,
-    /// Whether it has been told to watch a master of the name.
+    /// Whether a master of the name is configured.
     pub(super) monitors: bool,
-    /// Whether its machine is lost for ever.
-    pub(super) gone: bool,
-    /// Since when it has not reached the master.
+    /// Whether the machine is lost for good.
+    pub(super) removed: bool,
+    /// Since when the Sentinel has not reached the master.
     missing_since: Option<Duration>,
-    /// Whether it has published that enough of them miss the master.
+    /// Whether it has published that a quorum finds the master down.
     odown: bool,
-    /// From when on it knows of replicas and of other Sentinels, and of which of those.
+    /// When it knows the replicas and the other Sentinels again, and which of the others.
     replicas_from: Duration,
     peers_from: Duration,
     peers: [bool; SENTINELS],
@@ -39,7 +39,7 @@ impl Sentinel {
             epoch: 0,
             master: 0,
             monitors: true,
-            gone: false,
+            removed: false,
             missing_since: None,
             odown: false,
             replicas_from: Duration::ZERO,
@@ -48,8 +48,13 @@ impl Sentinel {
         }
     }
 
-    /// Knows only after these times which replicas there are, and which of the others.
-    pub(super) fn forget(&mut self, replicas_from: Duration, peers_from: Duration, peers: [bool; SENTINELS]) {
+    /// Hides the replicas and the other Sentinels from this Sentinel until these times.
+    pub(super) fn clear_known(
+        &mut self,
+        replicas_from: Duration,
+        peers_from: Duration,
+        peers: [bool; SENTINELS],
+    ) {
         (self.missing_since, self.odown) = (None, false);
         (self.replicas_from, self.peers_from, self.peers) = (replicas_from, peers_from, peers);
     }
@@ -59,7 +64,7 @@ impl Sentinel {
     }
 }
 
-/// Answers.
+/// Replies.
 impl World {
     pub(super) fn sentinel_command(
         &mut self,
@@ -67,19 +72,19 @@ impl World {
         number: ConnectionId,
         command: &[String],
     ) -> Vec<u8> {
-        let words = command.iter().map(|word| word.to_ascii_uppercase()).collect::<Vec<_>>();
-        let words = words.iter().map(String::as_str).collect::<Vec<_>>();
-        if let Some(refusal) = self.refusal_of_user(Host::Sentinel(sentinel), &words) {
+        let args = command.iter().map(|word| word.to_ascii_uppercase()).collect::<Vec<_>>();
+        let args = args.iter().map(String::as_str).collect::<Vec<_>>();
+        if let Some(refusal) = self.refusal_of_user(Host::Sentinel(sentinel), &args) {
             return refusal;
         }
-        if let Some(lie) = self.lie(sentinel, &words) {
-            return lie;
+        if let Some(false_reply) = self.false_reply(sentinel, &args) {
+            return false_reply;
         }
         let knows_none = !self.sentinels[sentinel].monitors;
-        match words[..] {
+        match args[..] {
             ["HELLO", ..] => {
-                let words = command.iter().map(String::as_str).skip(1).collect::<Vec<_>>();
-                self.hello(number, &words)
+                let args = command.iter().map(String::as_str).skip(1).collect::<Vec<_>>();
+                self.hello(number, &args)
             }
             ["PING"] if self.speaks_resp3() || !self.is_subscribed(number) => reply::status("PONG"),
             ["PING"] => reply::bulks(&["pong", ""]),
@@ -118,7 +123,7 @@ impl World {
                     .map(|other| instance(Host::Sentinel(other), &[("runid", &id_of(other))]));
                 reply::array(&others.collect::<Vec<_>>())
             }
-            _ => reply::error(&format!("ERR unknown command '{}'", words.join(" "))),
+            _ => reply::error(&format!("ERR unknown command '{}'", args.join(" "))),
         }
     }
 
@@ -155,7 +160,7 @@ impl World {
         )
     }
 
-    /// The other Sentinels that one knows.
+    /// Returns the other Sentinels that this one knows.
     fn peers(&self, sentinel: usize) -> Vec<usize> {
         let knows =
             |other: &usize| *other != sentinel && self.sentinels[sentinel].knows_peer(*other, self.now());
@@ -190,52 +195,52 @@ fn instance(host: Host, more: &[(&str, &str)]) -> Vec<u8> {
     reply::bulks(&fields)
 }
 
-/// Looking round.
+/// Periodic checks.
 impl World {
-    pub(super) fn look_later(&mut self, sentinel: usize) {
+    pub(super) fn schedule_tick(&mut self, sentinel: usize) {
         let wait = self.between(80, 120);
-        self.after(wait, Event::Look(sentinel));
+        self.after(wait, Event::Tick(sentinel));
     }
 
-    pub(super) fn on_look(&mut self, number: usize) {
-        self.look_later(number);
+    pub(super) fn on_tick(&mut self, number: usize) {
+        self.schedule_tick(number);
         if self.is_up(Host::Sentinel(number)) && self.sentinels[number].monitors {
             self.gossip(number);
-            self.judge(number);
-            self.tend(number);
+            self.check_master(number);
+            self.reconfigure_replicas(number);
         }
     }
 
-    /// Takes over the configuration of a Sentinel that knows of a later failover.
+    /// Adopts the configuration of a Sentinel that knows a later failover.
     fn gossip(&mut self, number: usize) {
         let mine = self.sentinels[number].epoch;
-        let newer =
-            (0..SENTINELS).find(|other| self.hears_of(number, *other) && self.sentinels[*other].epoch > mine);
+        let newer = (0..SENTINELS)
+            .find(|other| self.receives_view_of(number, *other) && self.sentinels[*other].epoch > mine);
         let Some(newer) = newer.filter(|_| self.rng.bool()) else { return };
         let (epoch, master) = (self.sentinels[newer].epoch, self.sentinels[newer].master);
         let old = self.sentinels[number].master;
-        self.follow(number, epoch, master);
+        self.set_master(number, epoch, master);
         self.publish(number, "+config-update-from", &about_master(old));
         self.publish(number, "+switch-master", &switched(old, master));
     }
 
-    /// Has a Sentinel take `master` for the master, as of this epoch, and ask it soon for its replicas.
-    pub(super) fn follow(&mut self, number: usize, epoch: u64, master: usize) {
-        let soon = self.now() + ASKS_NEW_MASTER;
+    /// Sets the master of a Sentinel, with this epoch, and schedules the query for the master's replicas.
+    pub(super) fn set_master(&mut self, number: usize, epoch: u64, master: usize) {
+        let soon = self.now() + NEW_MASTER_INFO_DELAY;
         let sentinel = &mut self.sentinels[number];
         (sentinel.epoch, sentinel.master) = (epoch, master);
         (sentinel.missing_since, sentinel.odown) = (None, false);
         sentinel.replicas_from = sentinel.replicas_from.min(soon);
     }
 
-    /// Whether a Sentinel hears what another thinks of the master.
-    fn hears_of(&self, number: usize, other: usize) -> bool {
+    /// Returns true if a Sentinel receives another's view of the master.
+    fn receives_view_of(&self, number: usize, other: usize) -> bool {
         let meets = other == number || self.sentinels[number].knows_peer(other, self.now());
         meets && self.sentinels[other].monitors && self.sees(Host::Sentinel(number), Host::Sentinel(other))
     }
 
-    /// Finds out whether the master is there, and what the others think of that.
-    fn judge(&mut self, number: usize) {
+    /// Checks whether the master is reachable, and whether a quorum agrees.
+    fn check_master(&mut self, number: usize) {
         let now = self.now();
         let master = self.sentinels[number].master;
         if self.answers(number, master) && self.servers[master].is_master() {
@@ -250,7 +255,7 @@ impl World {
         if !misses(&self.sentinels[number]) {
             return;
         }
-        let others = (0..SENTINELS).filter(|other| self.hears_of(number, *other));
+        let others = (0..SENTINELS).filter(|other| self.receives_view_of(number, *other));
         if others.filter(|other| misses(&self.sentinels[*other])).count() < QUORUM {
             return;
         }
@@ -262,8 +267,9 @@ impl World {
         }
     }
 
-    /// Has servers follow the master that do not, as the first of those Sentinels that know best.
-    fn tend(&mut self, number: usize) {
+    /// Reconfigures servers that replicate from the wrong master. Only the first Sentinel with the newest epoch
+    /// does this.
+    fn reconfigure_replicas(&mut self, number: usize) {
         let newest = self.newest_epoch();
         let me = Host::Sentinel(number);
         let mut knowing = (0..SENTINELS).filter(|other| {
@@ -284,11 +290,11 @@ impl World {
     }
 }
 
-/// Whether they agree.
+/// Agreement.
 impl World {
-    /// The Sentinels that are not lost for ever.
+    /// Returns the Sentinels that are not lost for good.
     pub(super) fn present_sentinels(&self) -> impl Iterator<Item = (usize, &Sentinel)> {
-        self.sentinels.iter().enumerate().filter(|(_, sentinel)| !sentinel.gone)
+        self.sentinels.iter().enumerate().filter(|(_, sentinel)| !sentinel.removed)
     }
 
     pub(super) fn newest_epoch(&self) -> u64 {
@@ -296,13 +302,13 @@ impl World {
         monitoring.map(|(_, sentinel)| sentinel.epoch).max().unwrap_or_default()
     }
 
-    /// The server that was made master last.
+    /// Returns the server that was promoted last.
     pub(super) fn newest_master(&self) -> Host {
         let newest = self.present_sentinels().max_by_key(|(_, sentinel)| (sentinel.monitors, sentinel.epoch));
         Host::Redis(newest.map_or(0, |(_, sentinel)| sentinel.master))
     }
 
-    /// The era of the master on which all agree, when nothing is going on.
+    /// Returns the era of the master that all Sentinels agree on, if there is no failover in progress.
     pub(super) fn agreed_era(&self) -> Option<u64> {
         let Host::Redis(master) = self.newest_master() else { return None };
         let epoch = self.newest_epoch();
@@ -318,12 +324,12 @@ impl World {
         }
     }
 
-    /// Whether, besides, all other servers follow that master.
+    /// Returns true if the Sentinels agree and all other servers replicate from that master.
     pub(super) fn is_settled(&self) -> bool {
         let Host::Redis(of) = self.newest_master() else { return false };
         let others = self.servers.iter().enumerate().filter(|(server, _)| *server != of);
-        let followed = others.map(|(_, server)| server.role).all(|role| role == Role::Replica { of });
-        self.agreed_era().is_some() && followed
+        let all_replicate = others.map(|(_, server)| server.role).all(|role| role == Role::Replica { of });
+        self.agreed_era().is_some() && all_replicate
     }
 }
 

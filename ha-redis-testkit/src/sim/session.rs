@@ -1,4 +1,4 @@
-//! The server's side of a connection: it gathers commands out of bytes and has them run, one after another.
+//! The server's side of a connection. It parses commands and runs them in order.
 
 use std::io;
 use std::time::Duration;
@@ -11,34 +11,34 @@ use crate::resp::read_command;
 
 pub(super) struct Session {
     pub(super) host: Host,
-    /// By which number and name the server knows the client.
+    /// The client's id and name on the server.
     pub(super) id: u64,
     pub(super) name: String,
     pub(super) opened: Duration,
     inbox: Vec<u8>,
     /// The commands between MULTI and EXEC.
     pub(super) queued: Option<Vec<Vec<String>>>,
-    /// Whether one of those was refused.
+    /// Whether one of them was refused.
     pub(super) discarded: bool,
-    /// Which of the waits of all clients it is in, if it waits for something to come.
+    /// The number of the wait that blocks the client, if it is blocked.
     blocked: Option<u64>,
     pub(super) subscribed: bool,
-    /// Whether a hostile peer has begun to send without end.
+    /// Whether a hostile peer has begun an endless reply.
     pub(super) attacked: bool,
     /// After how many commands the connection turns bad, if it does.
-    pub(super) good_for: Option<u32>,
-    /// Whether the client has been told on this connection that the server is a replica.
-    pub(super) is_replicas: bool,
+    pub(super) commands_until_bad: Option<u32>,
+    /// Whether the client has learned on this connection that the server is a replica.
+    pub(super) is_replica: bool,
 }
 
-/// What is to be said to a command.
-pub(super) enum Said {
+/// The response to a command.
+pub(super) enum Response {
     Reply(Vec<u8>),
-    /// Nothing came within this time.
+    /// A null reply after this time.
     NilAfter(Duration),
 }
 
-impl From<Vec<u8>> for Said {
+impl From<Vec<u8>> for Response {
     fn from(reply: Vec<u8>) -> Self {
         Self::Reply(reply)
     }
@@ -57,8 +57,8 @@ impl World {
             blocked: None,
             subscribed: false,
             attacked: false,
-            good_for: self.good_for(host),
-            is_replicas: false,
+            commands_until_bad: self.commands_until_bad(host),
+            is_replica: false,
         };
         self.sessions.insert(number, session);
     }
@@ -75,7 +75,7 @@ impl World {
         }
     }
 
-    /// Runs the commands that are there whole.
+    /// Runs the commands that have arrived completely.
     pub(super) fn serve(&mut self, number: ConnectionId) {
         let mut out = Vec::new();
         while let Some(session) = self.sessions.get_mut(&number)
@@ -88,7 +88,7 @@ impl World {
                 Ok(command) => command,
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
                 Err(error) => {
-                    self.history.violation(format!("{host} got what is not RESP: {error}"));
+                    self.history.violation(format!("{host} received invalid RESP: {error}"));
                     self.finish(number);
                     return;
                 }
@@ -96,16 +96,16 @@ impl World {
             let read = session.inbox.len() - rest.len();
             session.inbox.drain(..read);
             self.count_command(number);
-            let manner = self.manner_of(number, host);
-            let said = match host {
+            let manner = self.manner_on(number, host);
+            let response = match host {
                 _ if let Some(manner) = manner => self.hostile_command(manner, number, &command),
                 Host::Sentinel(sentinel) => self.sentinel_command(sentinel, number, &command).into(),
                 Host::Redis(server) => self.redis_command(server, number, command),
                 Host::Client | Host::Attacker => return,
             };
-            match said {
-                Said::Reply(bytes) => out.extend(bytes),
-                Said::NilAfter(wait) => {
+            match response {
+                Response::Reply(bytes) => out.extend(bytes),
+                Response::NilAfter(wait) => {
                     self.waits += 1;
                     let begun = self.waits;
                     if let Some(session) = self.sessions.get_mut(&number) {
@@ -118,28 +118,28 @@ impl World {
         self.reply(number, out);
     }
 
-    /// A wait has lasted long enough.
+    /// Ends a wait that has timed out.
     pub(super) fn on_unblock(&mut self, number: ConnectionId, begun: u64) {
         if self.sessions.get(&number).is_some_and(|session| session.blocked == Some(begun)) {
             self.unblock(number, reply::nil());
         }
     }
 
-    /// A server that becomes a replica lets nobody wait any longer.
+    /// Unblocks all clients of a server that becomes a replica.
     pub(super) fn unblock_all(&mut self, server: usize) {
         for number in self.connections_of(Host::Redis(server)) {
             if self.sessions.get(&number).is_some_and(|session| session.blocked.is_some()) {
-                self.history.take_back_wait(number);
+                self.history.discard_wait(number);
                 let error = "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)";
                 self.unblock(number, reply::error(error));
             }
         }
     }
 
-    fn unblock(&mut self, number: ConnectionId, said: Vec<u8>) {
+    fn unblock(&mut self, number: ConnectionId, response: Vec<u8>) {
         if let Some(session) = self.sessions.get_mut(&number) {
             session.blocked = None;
-            self.reply(number, said);
+            self.reply(number, response);
             self.serve(number);
         }
     }

@@ -1,4 +1,4 @@
-//! What happened, line by line, and a hash of it: the same seed gives the same.
+//! The events of a run, line by line, and their hash. The same seed produces the same trace.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use super::host::Host;
 
-/// The last lines of a run, and the hash of all.
+/// The last lines of a run, and the hash of all lines.
 pub(super) struct Trace {
     hasher: DefaultHasher,
     lines: VecDeque<(Duration, Line)>,
-    kept: usize,
+    max_lines: usize,
 }
 
-/// Something that happened.
+/// An event.
 #[derive(Clone, Debug, Hash)]
 pub(super) enum Line {
     Begun {
@@ -41,27 +41,27 @@ pub(super) enum Line {
         channel: &'static str,
     },
     Note(String),
-    /// What the client logged.
+    /// A log line of the client.
     Log(String),
 }
 
 impl Trace {
-    /// Keeps the last `kept` lines.
-    pub(super) fn new(kept: usize) -> Self {
-        Self { hasher: DefaultHasher::new(), lines: VecDeque::new(), kept }
+    /// Keeps the last `max_lines` lines.
+    pub(super) fn new(max_lines: usize) -> Self {
+        Self { hasher: DefaultHasher::new(), lines: VecDeque::new(), max_lines }
     }
 
     pub(super) fn record(&mut self, at: Duration, line: Line) {
         if !matches!(line, Line::Log(_)) {
             (at, &line).hash(&mut self.hasher);
         }
-        if self.lines.len() == self.kept {
+        if self.lines.len() == self.max_lines {
             self.lines.pop_front();
         }
         self.lines.push_back((at, line));
     }
 
-    /// Hashes what is too common for a line.
+    /// Hashes an event that is too frequent for a line.
     pub(super) fn mark(&mut self, what: impl Hash) {
         what.hash(&mut self.hasher);
     }

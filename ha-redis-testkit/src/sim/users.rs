@@ -1,4 +1,5 @@
-//! What the client's user may not do, and what servers and proxies do not know: none of it may be needed.
+//! The commands that the client's user may not run, and those that servers and proxies do not support. The client
+//! must work without them.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +9,11 @@ use super::host::Host;
 use super::reply;
 use super::world::World;
 
-/// What the client sends to servers of data by itself.
-const ASKED_OF_SERVERS: [&str; 7] =
+/// The commands that the client sends to data servers on its own.
+const SERVER_COMMANDS: [&str; 7] =
     ["PING", "ROLE", "INFO", "CLIENT ID", "CLIENT LIST", "CLIENT KILL", "CLIENT SETNAME"];
-/// What it sends to Sentinels, beyond the question who is master.
-const ASKED_OF_SENTINELS: [&str; 7] = [
+/// The commands that the client sends to Sentinels, beside the query for the master.
+const SENTINEL_COMMANDS: [&str; 7] = [
     "PING",
     "INFO",
     "SUBSCRIBE",
@@ -32,12 +33,12 @@ pub(super) struct Rights {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusal {
     NoPermission,
-    /// It is renamed, or from a time after the server's.
+    /// The command is renamed, or newer than the server.
     Unknown,
 }
 
 impl Rights {
-    /// Mostly all; else a few commands are refused.
+    /// Usually allows everything, otherwise refuses a few commands.
     pub(super) fn any(rng: &mut Rng) -> Self {
         let mut some_of = |commands: &[&'static str]| {
             let few = rng.u8(..4) == 0;
@@ -50,26 +51,26 @@ impl Rights {
             }
             refused
         };
-        Self { on_servers: some_of(&ASKED_OF_SERVERS), on_sentinels: some_of(&ASKED_OF_SENTINELS) }
+        Self { on_servers: some_of(&SERVER_COMMANDS), on_sentinels: some_of(&SENTINEL_COMMANDS) }
     }
 
-    /// Whether servers of data run a command for the user.
+    /// Returns true if data servers run a command for the user.
     pub(super) fn allow(&self, command: &str) -> bool {
         !self.on_servers.contains_key(command)
     }
 
-    /// Whether Sentinels refuse a command.
+    /// Returns true if Sentinels refuse a command.
     pub(super) fn hides(&self, command: &str) -> bool {
         self.on_sentinels.contains_key(command)
     }
 }
 
-/// What becomes of HELLO.
+/// How servers handle HELLO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hello {
     Known,
     Refused(&'static str),
-    /// The connection is closed without a word, as by some proxies.
+    /// The connection is closed without a reply, as some proxies do.
     Closed,
 }
 
@@ -90,9 +91,10 @@ impl World {
         self.habits.hello == Hello::Known
     }
 
-    /// What is said to a command, in capitals, that the client's user may not run, or that nobody knows there.
-    pub(super) fn refusal_of_user(&self, host: Host, words: &[&str]) -> Option<Vec<u8>> {
-        let name = words.first().copied().unwrap_or_default();
+    /// Returns the error for a command, in capitals, that the client's user may not run or that the server does not
+    /// support.
+    pub(super) fn refusal_of_user(&self, host: Host, args: &[&str]) -> Option<Vec<u8>> {
+        let name = args.first().copied().unwrap_or_default();
         if name == "HELLO"
             && let Hello::Refused(error) = self.habits.hello
         {
@@ -102,7 +104,7 @@ impl World {
             Host::Sentinel(_) => &self.rights.on_sentinels,
             _ => &self.rights.on_servers,
         };
-        let command = words.get(..2).map(|two| two.join(" ")).unwrap_or_default();
+        let command = args.get(..2).map(|two| two.join(" ")).unwrap_or_default();
         let how = refused.get(name).or_else(|| refused.get(&*command))?;
         Some(match how {
             Refusal::NoPermission => {

@@ -1,4 +1,4 @@
-//! The callers: each makes one call after another, checks what it gets, and sometimes goes away in the middle.
+//! The callers. Each makes one call after another, checks the result, and sometimes drops a call.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,54 +20,54 @@ use super::scheduler::lock;
 use super::trace::Line;
 use super::world::World;
 
-/// Where a `GETRANGE` ends: behind every text. The call's number is added to it.
-pub(super) const BEYOND_ALL_TEXTS: u64 = 1_000_000_000;
-/// How many calls a burst makes at the same time: more than the client gives their replies at once.
+/// The end offset of a `GETRANGE`, beyond every text. The call's number is added to it.
+pub(super) const MAX_TEXT_END: u64 = 1_000_000_000;
+/// How many concurrent calls a burst makes: more than the client delivers replies for in one turn.
 const BURST: std::ops::Range<usize> = 20..80;
 
-/// How long a caller keeps a connection of its own that it needs no more.
-const LONGEST_HOLD: Duration = Duration::from_millis(10);
-/// How refusals begin that a call waits for to pass.
-const PASSING: [&str; 5] = ["READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "UNBLOCKED"];
+/// How long a caller holds a dedicated connection that it no longer needs.
+const MAX_HOLD: Duration = Duration::from_millis(10);
+/// The prefixes of temporary refusals, which a call waits for.
+const TEMPORARY_REFUSALS: [&str; 5] = ["READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "UNBLOCKED"];
 
 pub(super) struct Caller {
     pub(super) client: Client,
     pub(super) connection: Connection,
-    /// For reads from replicas, if callers make such.
+    /// For reads from replicas, if the callers make any.
     pub(super) replicas: Option<Connection>,
     pub(super) runtime: SimRuntime,
     pub(super) world: Arc<Mutex<World>>,
-    /// Where its scan is; 0 when none is under way.
+    /// The cursor of the caller's scan; 0 if none is in progress.
     pub(super) cursor: u64,
     pub(super) rng: Rng,
     pub(super) plan: Arc<Plan>,
 }
 
 impl Caller {
-    /// Calls until it is told to stop, or the client is closed.
+    /// Makes calls until it is stopped or the client is closed.
     pub(super) async fn run(mut self, stop: Arc<AtomicBool>) {
         while !stop.load(Ordering::Relaxed) {
             let pause = self.plan.pause.mul_f64(self.rng.f64());
             self.runtime.sleep(pause).await;
-            self.rest().await;
+            self.wait_while_idle().await;
             let kind = self.any_kind();
-            let patience = (self.rng.u8(..10) == 0).then(|| self.plan.pause.mul_f64(self.rng.f64()));
-            if self.call(kind, patience).await.is_some_and(|error| is_closed(&error)) {
+            let timeout = (self.rng.u8(..10) == 0).then(|| self.plan.pause.mul_f64(self.rng.f64()));
+            if self.call(kind, timeout).await.is_some_and(|error| is_closed(&error)) {
                 return;
             }
         }
     }
 
-    /// Counts until that succeeds.
+    /// Increments a counter until it succeeds.
     pub(super) async fn probe(mut self) {
         while self.call(Kind::Count, None).await.is_some_and(|error| !is_closed(&error)) {
             self.runtime.sleep(self.plan.pause).await;
         }
     }
 
-    /// All callers rest at the same time, so that connections are idle.
-    async fn rest(&self) {
-        if let Some(end) = self.plan.rest_until(self.runtime.elapsed()) {
+    /// Waits for the end of the idle period, which all callers share so that connections are idle.
+    async fn wait_while_idle(&self) {
+        if let Some(end) = self.plan.idle_until(self.runtime.elapsed()) {
             self.runtime.sleep(end - self.runtime.elapsed()).await;
         }
     }
@@ -95,16 +95,16 @@ impl Caller {
         }
     }
 
-    /// Makes a call, and gives it up after `patience` if there is one. The error that it ended with.
-    async fn call(&mut self, kind: Kind, patience: Option<Duration>) -> Option<RedisError> {
+    /// Makes a call, drops it after `timeout` if there is one, and returns its error.
+    async fn call(&mut self, kind: Kind, timeout: Option<Duration>) -> Option<RedisError> {
         let call = self.begin(kind);
         let runtime = self.runtime.clone();
         let work = async { Some(self.perform(call).await) };
-        let ended = match patience {
+        let ended = match timeout {
             None => work.await,
-            Some(patience) => {
+            Some(timeout) => {
                 let given_up = async {
-                    runtime.sleep(patience).await;
+                    runtime.sleep(timeout).await;
                     None
                 };
                 future::or(work, given_up).await
@@ -116,14 +116,14 @@ impl Caller {
             Some(Err(error)) => (End::Failed(error.outcome()), describe(&error), Some(error)),
         };
         let at = self.runtime.elapsed();
-        if self.plan.hostility.is_some() && !is_fit_to_print(&how) {
-            let what = format!("call {} ended with what is not to be printed: {how:?}", call.number);
+        if self.plan.hostility.is_some() && !is_printable(&how) {
+            let what = format!("call {} ended with text that is not printable: {how:?}", call.number);
             lock(&self.world).history.violation(what);
         }
         let mut world = lock(&self.world);
         let ended = world.history.call(call.number);
         ended.end = Some((at, end));
-        ended.told = PASSING.into_iter().find(|code| how.contains(code));
+        ended.temporary_refusal = TEMPORARY_REFUSALS.into_iter().find(|code| how.contains(code));
         world.note(Line::Ended { call: call.number, how });
         error
     }
@@ -137,8 +137,17 @@ impl Caller {
         let register = if kind.uses_register() { world.history.register(chosen) } else { 0 };
         let deadline = begun + self.plan.call_timeout;
         let safety = self.plan.safety;
-        let call =
-            Call { kind, register, safety, begun, deadline, served: None, end: None, told: None, read: None };
+        let call = Call {
+            kind,
+            register,
+            safety,
+            begun,
+            deadline,
+            connected_at: None,
+            end: None,
+            temporary_refusal: None,
+            read: None,
+        };
         let number = world.history.begin(call);
         world.note(Line::Begun { call: number, what: kind.name() });
         Making { number, kind, register, text: Payload { call: number, padding } }
@@ -187,7 +196,7 @@ impl Caller {
         Ok(())
     }
 
-    /// Goes on with the caller's scan, or begins one. One that has lost its server begins again.
+    /// Continues the caller's scan, or begins one. A scan that has lost its server begins again.
     async fn scan(&mut self, call: Making) -> RedisResult<()> {
         let mut step = cmd("SCAN");
         step.arg(std::mem::take(&mut self.cursor)).arg("COUNT").arg(call.number);
@@ -201,7 +210,7 @@ impl Caller {
         Ok(())
     }
 
-    /// Every call of the burst gets its own reply, or an error.
+    /// Makes the calls of a burst. Each gets its own reply or an error.
     async fn burst(&mut self, call: Making) -> RedisResult<()> {
         let echoes = (0..self.rng.usize(BURST)).map(|number| {
             let text = format!("{}:{number}", call.number);
@@ -229,7 +238,7 @@ impl Caller {
             self.expect(false, call, &Value::Array(values));
             return Ok(());
         };
-        // Each of them may be refused.
+        // Each call may be refused.
         if !is_refused(echoed) {
             self.expect(call.is_text(echoed), call, echoed);
         }
@@ -257,21 +266,21 @@ impl Caller {
 
     async fn dedicated(&mut self, call: Making) -> RedisResult<()> {
         let mut own = self.client.dedicated().await?;
-        // Taking the connection has its own bound, and the command begins a new one.
+        // Taking the connection has its own timeout, and the command begins a new one.
         let now = self.runtime.elapsed();
         {
             let mut world = lock(&self.world);
             let made = world.history.call(call.number);
-            (made.served, made.deadline) = (Some(now), now + self.plan.call_timeout + LONGEST_HOLD);
+            (made.connected_at, made.deadline) = (Some(now), now + self.plan.call_timeout + MAX_HOLD);
         }
         let counted = own.request(&call.count()).await?.extract_error()?;
         self.expect(call.is_count(&counted), call, &counted);
-        let held = LONGEST_HOLD.mul_f64(self.rng.f64());
+        let held = MAX_HOLD.mul_f64(self.rng.f64());
         self.runtime.sleep(held).await;
         Ok(())
     }
 
-    /// Notes what a call has read of its register.
+    /// Records what a call has read from its register.
     fn take(&self, call: Making, value: &Value) {
         if call.kind == Kind::ReplicaGet && self.plan.has_hostile_replica() {
             return;
@@ -297,7 +306,7 @@ impl Caller {
     }
 }
 
-/// A call that is being made: its commands, and the replies that are right.
+/// A call in progress: its commands and the expected replies.
 #[derive(Clone, Copy)]
 struct Making {
     number: u64,
@@ -316,7 +325,7 @@ impl Making {
     }
 
     fn get(self) -> Cmd {
-        cmd("GETRANGE").arg(self.register()).arg(0).arg(BEYOND_ALL_TEXTS + self.number).take()
+        cmd("GETRANGE").arg(self.register()).arg(0).arg(MAX_TEXT_END + self.number).take()
     }
 
     fn new_entries(self) -> Cmd {
@@ -337,13 +346,13 @@ impl Making {
         *value == Value::BulkString(self.text.to_string().into_bytes())
     }
 
-    /// Whether this is the call's counter: its number, as often as it has run.
+    /// Returns true if the value is the call's counter: its number times the number of runs.
     fn is_count(self, value: &Value) -> bool {
         matches!(value, Value::Int(count) if *count > 0 && (*count as u64).is_multiple_of(self.number))
     }
 }
 
-/// Waits for all of these, which go on at the same time.
+/// Waits for all futures concurrently.
 async fn all<F: Future + Unpin>(mut futures: Vec<F>) -> Vec<F::Output> {
     let mut outputs = Vec::new();
     future::poll_fn(|cx| {
@@ -368,8 +377,8 @@ fn is_closed(error: &RedisError) -> bool {
     error.client_error().is_some_and(Error::is_closed)
 }
 
-/// Whether a text has neither the password nor control characters.
-fn is_fit_to_print(text: &str) -> bool {
+/// Returns true if a text contains neither the password nor control characters.
+fn is_printable(text: &str) -> bool {
     !text.contains(PASSWORD) && !text.chars().any(char::is_control)
 }
 

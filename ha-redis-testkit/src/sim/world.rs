@@ -1,4 +1,4 @@
-//! Everything outside the client: the network, the servers, the Sentinels, and what is going to happen to them.
+//! Everything outside the client: the network, the servers, the Sentinels, and the scheduled events.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use super::astray::Astray;
 use super::failover::Failover;
-use super::fault::{Fault, Mend};
+use super::fault::{Fault, Repair};
 use super::history::{End, History, What};
 use super::host::{HOSTS, Host, SENTINELS, SERVERS};
 use super::hostile::{Attack, Hostile};
@@ -17,6 +16,7 @@ use super::redis::Redis;
 use super::scheduler::Clock;
 use super::sentinel::Sentinel;
 use super::session::Session;
+use super::stray_writes::StrayWrites;
 use super::trace::{Line, Trace};
 use super::users::{Hello, Rights};
 
@@ -27,30 +27,30 @@ pub(super) struct World {
     pub(super) rng: Rng,
     pub(super) network: Network,
     pub(super) sessions: BTreeMap<ConnectionId, Session>,
-    /// The number that each process has given its last client.
+    /// The last client id of each process.
     pub(super) client_ids: [u64; HOSTS - 1],
     pub(super) processes: [Process; HOSTS - 1],
     pub(super) servers: [Redis; SERVERS],
-    /// How many processes of servers have been started.
+    /// How many server processes have been started.
     runs: u64,
     pub(super) sentinels: [Sentinel; SENTINELS],
     pub(super) failover: Option<Failover>,
-    pub(super) astray: Astray,
+    pub(super) stray_writes: StrayWrites,
     pub(super) habits: Habits,
     pub(super) rights: Rights,
-    /// Who means harm, in some runs.
+    /// The hostile peers, in some runs.
     pub(super) hostile: Option<Hostile>,
-    /// How many commands have waited for something to come.
+    /// How many commands have blocked.
     pub(super) waits: u64,
-    /// How many servers have become master; the number of the newest one's era.
+    /// How many promotions there have been, which is the era of the newest master.
     pub(super) eras: u64,
-    /// How many lines of data there have been.
+    /// How many lineages of data there have been.
     pub(super) lineages: u64,
     pub(super) history: History,
     pub(super) trace: Trace,
 }
 
-/// Something that is going to happen.
+/// A scheduled event.
 pub(super) enum Event {
     Dial(ConnectionId),
     Answered {
@@ -58,31 +58,31 @@ pub(super) enum Event {
         accepted: bool,
     },
     Deliver(ConnectionId, Way),
-    /// A command that waits on the server has waited enough.
+    /// The wait of a blocked command times out.
     Unblock(ConnectionId, u64),
-    /// A replica takes over what its master has written.
+    /// A replica copies the writes of its master.
     Replicate(usize),
-    /// A Sentinel looks round.
-    Look(usize),
-    /// The failover goes on.
+    /// A Sentinel runs its periodic checks.
+    Tick(usize),
+    /// The failover takes its next step.
     Step {
         failover: u64,
     },
     Fault(Fault),
-    Mend(Mend),
-    /// A hostile peer does something by itself.
+    Repair(Repair),
+    /// A hostile peer acts on its own.
     Attack(Attack),
-    /// An operator has the Sentinels watch this server as the master.
+    /// An operator makes the Sentinels monitor this server as the master.
     TakeOver {
         by: usize,
     },
 }
 
-/// How a server or a Sentinel is.
+/// The state of a server's or Sentinel's process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Process {
     Up,
-    /// It is there, accepts connections, and does nothing.
+    /// The process accepts connections, but does nothing.
     Hung,
     Down,
 }
@@ -91,22 +91,22 @@ pub(super) enum Process {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Habits {
     pub(super) replication_lag: Duration,
-    /// What becomes of HELLO: without it there is no RESP3.
+    /// How servers handle HELLO. Without it there is no RESP3.
     pub(super) hello: Hello,
-    /// A master with fewer replicas takes no writes.
+    /// `min-replicas-to-write`.
     pub(super) min_replicas: usize,
-    /// How many Sentinels the client is told of.
+    /// How many Sentinels the client's configuration names.
     pub(super) named_sentinels: usize,
-    /// Whether a replica answers reads that has lost its master.
+    /// Whether a replica without its master answers reads.
     pub(super) serves_stale: bool,
-    /// For how long a server loads its data, at most.
+    /// The longest time that a server loads its data.
     pub(super) longest_loading: Duration,
-    /// Whether the Sentinels publish what they do.
+    /// Whether the Sentinels publish events.
     pub(super) publish: bool,
-    /// How many failovers of a hundred are given up before and after the promotion.
+    /// The percentage of failovers that are aborted before and after the promotion.
     pub(super) aborts: u8,
     pub(super) late_aborts: u8,
-    /// How many looks of a Sentinel a server that follows the wrong master is left alone, on average.
+    /// How many checks of a Sentinel pass on average before it reconfigures a server with the wrong master.
     pub(super) leniency: u8,
 }
 
@@ -132,7 +132,7 @@ impl World {
             runs: SERVERS as u64,
             sentinels: std::array::from_fn(|_| Sentinel::new()),
             failover: None,
-            astray: Astray::default(),
+            stray_writes: StrayWrites::default(),
             habits,
             rights,
             hostile: None,
@@ -146,7 +146,7 @@ impl World {
             server.min_replicas = habits.min_replicas;
         }
         for sentinel in 0..SENTINELS {
-            world.look_later(sentinel);
+            world.schedule_tick(sentinel);
         }
         world
     }
@@ -165,12 +165,12 @@ impl World {
         self.schedule(at, event);
     }
 
-    /// When the next thing happens.
+    /// Returns the time of the next event.
     pub(super) fn next_event(&self) -> Option<Duration> {
         self.agenda.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// Lets everything happen whose time has come.
+    /// Runs all events that are due.
     pub(super) fn run_due(&mut self) {
         while let Some(first) = self.agenda.first_entry()
             && first.key().0 <= self.clock.now()
@@ -182,8 +182,8 @@ impl World {
     }
 
     fn happen(&mut self, event: Event) {
-        if matches!(event, Event::Look(_) | Event::Fault(_) | Event::Mend(_)) {
-            self.note_who_is_named();
+        if matches!(event, Event::Tick(_) | Event::Fault(_) | Event::Repair(_)) {
+            self.update_unlisted_servers();
         }
         match event {
             Event::Dial(number) => self.on_dial(number),
@@ -191,10 +191,10 @@ impl World {
             Event::Deliver(number, way) => self.on_deliver(number, way),
             Event::Unblock(number, begun) => self.on_unblock(number, begun),
             Event::Replicate(replica) => self.on_replicate(replica),
-            Event::Look(sentinel) => self.on_look(sentinel),
+            Event::Tick(sentinel) => self.on_tick(sentinel),
             Event::Step { failover } => self.on_step(failover),
             Event::Fault(fault) => self.on_fault(fault),
-            Event::Mend(mend) => self.on_mend(mend),
+            Event::Repair(repair) => self.on_repair(repair),
             Event::Attack(attack) => self.on_attack(attack),
             Event::TakeOver { by } => self.take_over(by),
         }
@@ -204,11 +204,11 @@ impl World {
         self.trace.record(self.clock.now(), line);
     }
 
-    pub(super) fn say(&mut self, note: impl Into<String>) {
+    pub(super) fn log_note(&mut self, note: impl Into<String>) {
         self.note(Line::Note(note.into()));
     }
 
-    /// A duration between the two.
+    /// Returns a random duration between two values in milliseconds.
     pub(super) fn between(&mut self, from: u64, to: u64) -> Duration {
         Duration::from_micros(self.rng.u64(from * 1_000..to * 1_000))
     }
@@ -227,12 +227,12 @@ impl World {
         self.process(host) != Process::Down
     }
 
-    /// Whether `watcher` sees that `host` lives.
+    /// Returns true if `watcher` can reach `host` and the process is up.
     pub(super) fn sees(&self, watcher: Host, host: Host) -> bool {
         self.is_up(watcher) && self.is_up(host) && self.network.reaches(watcher, host)
     }
 
-    /// Whether a Sentinel gets an answer from a server that it takes for a sign of life.
+    /// Returns true if a Sentinel gets a reply from a server that counts as a sign of life.
     pub(super) fn answers(&self, sentinel: usize, server: usize) -> bool {
         let busy = self.servers[server].busy_until > self.now();
         self.sees(Host::Sentinel(sentinel), Host::Redis(server)) && !busy
@@ -256,17 +256,17 @@ impl World {
         }
     }
 
-    /// Starts a process that is down, or lets one that hangs go on.
+    /// Starts a process that is down, or resumes one that hangs.
     pub(super) fn bring_back(&mut self, host: Host) {
-        if matches!(host, Host::Sentinel(sentinel) if self.sentinels[sentinel].gone) {
+        if matches!(host, Host::Sentinel(sentinel) if self.sentinels[sentinel].removed) {
             return;
         }
         let was = std::mem::replace(&mut self.processes[host.index() - 1], Process::Up);
         match was {
             Process::Up => {}
-            Process::Down => self.say(format!("{host} is started")),
+            Process::Down => self.log_note(format!("{host} is started")),
             Process::Hung => {
-                self.say(format!("{host} goes on"));
+                self.log_note(format!("{host} resumes"));
                 let mut connections = self.connections_of(host);
                 self.rng.shuffle(&mut connections);
                 connections.into_iter().for_each(|number| self.serve(number));
@@ -279,7 +279,7 @@ impl World {
         sessions.map(|(number, _)| *number).collect()
     }
 
-    /// Counts that were acknowledged and that the master does not have.
+    /// Returns the acknowledged counts that the master lacks.
     pub(super) fn lost_counts(&self) -> Vec<u64> {
         let Host::Redis(master) = self.newest_master() else { return Vec::new() };
         let acknowledged = self.history.calls().filter(|(number, call)| {

@@ -1,4 +1,4 @@
-//! What a topology is started with, and its start.
+//! The settings of a topology, and its start.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use crate::error::{Error, wait_for};
 use crate::ports::Port;
 use crate::server::{Server, ServerBuilder, quoted, retry_taken_ports};
 
-/// What a topology is started with. From [`Topology::builder`].
+/// The settings of a topology. Returned by [`Topology::builder`].
 #[derive(Clone)]
 pub struct TopologyBuilder {
     replicas: usize,
@@ -52,101 +52,103 @@ impl TopologyBuilder {
         }
     }
 
-    /// How many replicas the master has; 2 by default.
+    /// Sets the number of replicas; 2 by default.
     #[must_use]
     pub fn replicas(mut self, replicas: usize) -> Self {
         self.replicas = replicas;
         self
     }
 
-    /// How many Sentinels watch; 3 by default.
+    /// Sets the number of Sentinels; 3 by default.
     #[must_use]
     pub fn sentinels(mut self, sentinels: usize) -> Self {
         self.sentinels = sentinels;
         self
     }
 
-    /// How many Sentinels must find the master down before a failover; 2 by default.
+    /// Sets the quorum: how many Sentinels must find the master down before a failover; 2 by default.
     #[must_use]
     pub fn quorum(mut self, quorum: usize) -> Self {
         self.quorum = quorum;
         self
     }
 
-    /// The name that the Sentinels know the master by; `mymaster` by default.
+    /// Sets the name of the master in the Sentinels' configuration; `mymaster` by default.
     #[must_use]
     pub fn master_name(mut self, name: &str) -> Self {
         name.clone_into(&mut self.master_name);
         self
     }
 
-    /// How long a server must not answer for a Sentinel to find it down; 500 ms by default.
+    /// Sets Sentinel's `down-after-milliseconds`; 500 ms by default.
     #[must_use]
     pub fn down_after(mut self, down_after: Duration) -> Self {
         self.down_after = down_after;
         self
     }
 
-    /// Sentinel's `failover-timeout`, twice which passes before it repeats a failover that failed; 5 s by default.
+    /// Sets Sentinel's `failover-timeout`; 5 s by default. Sentinel repeats a failed failover after twice this
+    /// time.
     #[must_use]
     pub fn failover_timeout(mut self, failover_timeout: Duration) -> Self {
         self.failover_timeout = failover_timeout;
         self
     }
 
-    /// For how long the Sentinels see a replaced master call itself master before they make a replica of it; 8 s by
-    /// default. Servers before version 7 keep to that.
+    /// Sets how long a replaced master may report the master role before the Sentinels reconfigure it as a replica;
+    /// 8 s by default. Servers before version 7 always use the default.
     #[must_use]
     pub fn demote_after(mut self, demote_after: Duration) -> Self {
         self.demote_after = Some(demote_after);
         self
     }
 
-    /// The password of the master and the replicas.
+    /// Sets the password of the master and the replicas.
     #[must_use]
     pub fn password(mut self, password: &str) -> Self {
         self.password = Some(password.to_owned());
         self
     }
 
-    /// The password of the Sentinels.
+    /// Sets the password of the Sentinels.
     #[must_use]
     pub fn sentinel_password(mut self, password: &str) -> Self {
         self.sentinel_password = Some(password.to_owned());
         self
     }
 
-    /// The address that all listen on and announce; 127.0.0.1 by default.
+    /// Sets the address that all processes listen on and announce; 127.0.0.1 by default.
     #[must_use]
     pub fn bind(mut self, host: IpAddr) -> Self {
         self.host = host;
         self
     }
 
-    /// All announce themselves by this name in place of an address, and Sentinels resolve names and hand them out.
+    /// All processes announce this host name instead of an address, and Sentinels resolve and return host names.
     #[must_use]
     pub fn host_name(mut self, name: &str) -> Self {
         self.announced = Some(name.to_owned());
         self
     }
 
-    /// TLS everywhere: servers and Sentinels, to clients and among themselves, with the certificates of one authority.
-    /// See [`ServerBuilder::tls`].
+    /// Uses TLS everywhere: for clients and between servers and Sentinels, with certificates of one authority. See
+    /// [`ServerBuilder::tls`].
     #[must_use]
     pub fn tls(mut self) -> Self {
         self.tls = true;
         self
     }
 
-    /// One more line of the configuration of the master and the replicas.
+    /// Adds a line to the configuration of the master and the replicas.
     #[must_use]
     pub fn config(mut self, line: impl Into<String>) -> Self {
         self.lines.push(line.into());
         self
     }
 
-    /// Puts a network between the processes, for [`Topology::partition`]: they can be reached at 127.0.0.1, whatever
-    /// [`bind`](Self::bind) says. Needs Redis 7, and Linux, where all of 127.0.0.0/8 is the own machine.
+    /// Connects the processes through a network that [`Topology::partition`] can split. The processes are reachable
+    /// at 127.0.0.1, whatever [`bind`](Self::bind) sets. Needs Redis 7, and Linux, where all of 127.0.0.0/8 is
+    /// local.
     #[must_use]
     pub fn partitionable(mut self) -> Self {
         self.partitionable = true;
@@ -157,7 +159,7 @@ impl TopologyBuilder {
     ///
     /// # Errors
     ///
-    /// As [`ServerBuilder::start`] and [`Topology::wait_until_healthy`].
+    /// The same as for [`ServerBuilder::start`] and [`Topology::wait_until_healthy`].
     pub fn start(mut self) -> Result<Topology, Error> {
         if self.tls {
             let names = certificates::LOCAL.map(str::to_owned);
@@ -174,9 +176,10 @@ impl TopologyBuilder {
                 settings: self.clone(),
             };
             self.start_servers(&mut topology)?;
-            // Sentinels look at replicas only every 10 s, so they come when there is something to see.
+            // Sentinels check replicas only every 10 s, so they start after the replicas are connected.
             wait_for(BOUND, || topology.check_replication())?;
-            // A link that is up need not carry anything yet. The topology is healthy when this has arrived.
+            // A replication link that is up may not carry data yet. The topology is healthy when this message has
+            // arrived.
             topology.master()?.query(&["PUBLISH", "ha-redis-testkit", "the topology starts"])?;
             self.start_sentinels(&mut topology)?;
             Ok(topology)
@@ -212,12 +215,12 @@ impl TopologyBuilder {
         self.demote_after.map_or(Ok(()), demote)
     }
 
-    /// Where a process listens.
+    /// Returns the address that a process listens on.
     fn place(&self, number: usize) -> IpAddr {
         if self.partitionable { network::host(number) } else { self.host }
     }
 
-    /// The host that all say they are on.
+    /// Returns the host that all processes announce.
     pub(super) fn announced(&self) -> String {
         self.announced.clone().unwrap_or_else(|| self.host.to_string())
     }
@@ -228,7 +231,7 @@ impl TopologyBuilder {
             server = server.config(format!("replica-announce-ip {}", self.announced()));
         }
         if let Some(password) = &self.password {
-            // The master, too, will be a replica one day.
+            // The master needs this as well, because it may become a replica.
             server = server.password(password).config(format!("masterauth {}", quoted(password)));
         }
         self.lines.iter().fold(server, ServerBuilder::config)
@@ -241,7 +244,8 @@ impl TopologyBuilder {
         }
     }
 
-    /// A Sentinel that knows everyone from the start: finding each other takes Sentinels seconds.
+    /// Returns the settings of a Sentinel that knows all servers and Sentinels from the start, because discovery
+    /// takes Sentinels seconds.
     fn sentinel(&self, port: u16, all: &[u16], servers: &[Server]) -> ServerBuilder {
         let [master, replicas @ ..] = servers else { return ServerBuilder::sentinel() };
         let (name, host) = (&self.master_name, self.announced());
@@ -254,12 +258,12 @@ impl TopologyBuilder {
         replicas.chain(others).fold(sentinel, ServerBuilder::config)
     }
 
-    /// A Sentinel that knows the master and nobody else.
+    /// Returns the settings of a Sentinel that knows only the master.
     pub(super) fn new_sentinel(&self, master: &Server) -> ServerBuilder {
         let (name, host) = (&self.master_name, self.announced());
         let mut lines = Vec::new();
         if self.announced.is_some() {
-            // Before any line that names a host.
+            // This must precede all lines with host names.
             lines.push("sentinel resolve-hostnames yes".into());
             lines.push("sentinel announce-hostnames yes".into());
         }
@@ -278,7 +282,7 @@ impl TopologyBuilder {
         lines.into_iter().fold(sentinel, ServerBuilder::config)
     }
 
-    /// What a Sentinel is told of a master that it watches.
+    /// Returns a Sentinel's settings for a master that it monitors.
     pub(super) fn sentinel_settings(&self) -> impl Iterator<Item = (&'static str, String)> {
         let settings = [
             ("down-after-milliseconds", self.down_after.as_millis().to_string()),
@@ -303,7 +307,7 @@ impl fmt::Debug for TopologyBuilder {
     }
 }
 
-/// Starts a process on `place` without waiting for it, and connects it to the network if there is one.
+/// Starts a process on `place` without waiting until it answers, and connects it to the network if there is one.
 fn launch(
     server: ServerBuilder,
     port: Port,
@@ -317,16 +321,16 @@ fn launch(
     Ok(server)
 }
 
-/// The 40 hexadecimal digits by which Sentinels know the one on this port.
+/// Returns the run id of the Sentinel on this port: 40 hexadecimal digits.
 fn run_id(port: u16) -> String {
     format!("{port:040x}")
 }
 
-/// A Sentinel lets four of its announcements pass, and acts when it asks for the role next.
+/// A Sentinel waits for four publish periods before it demotes a server, and acts at its next check of the role.
 fn set_demotion(sentinel: &Server, demote_after: Duration) -> Result<(), Error> {
     let period = (demote_after / 4).as_millis().to_string();
     match sentinel.query(&["SENTINEL", "DEBUG", "PUBLISH-PERIOD", &period, "INFO-PERIOD", &period]) {
-        // It is older than the command.
+        // The Sentinel does not support the command.
         Err(Error::Refused { .. }) => Ok(()),
         answer => answer.map(drop),
     }

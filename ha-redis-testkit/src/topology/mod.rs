@@ -1,4 +1,4 @@
-//! A master, its replicas, and the Sentinels that watch them.
+//! A master, its replicas, and the Sentinels that monitor them.
 
 mod builder;
 mod network;
@@ -14,14 +14,14 @@ use network::Network;
 
 pub use builder::TopologyBuilder;
 
-/// Where the processes are, unless it is said otherwise.
+/// The host of all processes by default.
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// How long the topology may take to become healthy, or to get another master. Starting takes about a second and
-/// a failover two; but a master that was killed and comes back is made a replica only after ten.
+/// How long the topology may take to become healthy, or to switch to another master. Starting takes about a second
+/// and a failover two, but a killed master that restarts becomes a replica only after ten.
 const BOUND: Duration = Duration::from_secs(40);
 
-/// A running Redis master with replicas and Sentinels. All of them end when this value drops.
+/// A running Redis master with replicas and Sentinels. Dropping this value ends all of them.
 ///
 /// ```
 /// use ha_redis_testkit::Topology;
@@ -35,10 +35,10 @@ const BOUND: Duration = Duration::from_secs(40);
 /// # }
 /// ```
 pub struct Topology {
-    // Sentinels end first, and see no master die.
+    // Sentinels are dropped first, so that they see no master die.
     sentinels: Vec<Server>,
     servers: Vec<Server>,
-    /// `None` if they reach each other directly.
+    /// `None` if the processes reach each other directly.
     network: Option<Network>,
     settings: TopologyBuilder,
 }
@@ -48,27 +48,27 @@ impl Topology {
     ///
     /// # Errors
     ///
-    /// As [`TopologyBuilder::start`].
+    /// The same as for [`TopologyBuilder::start`].
     pub fn start() -> Result<Self, Error> {
         Self::builder().start()
     }
 
-    /// Configures a topology before it starts.
+    /// Returns a builder for a topology.
     pub fn builder() -> TopologyBuilder {
         TopologyBuilder::new()
     }
 
-    /// All Redis servers, whatever their role and state; the one that was master at the start comes first.
+    /// Returns all Redis servers, whatever their role and state. The initial master comes first.
     pub fn servers(&self) -> &[Server] {
         &self.servers
     }
 
-    /// All Sentinels, whatever their state.
+    /// Returns all Sentinels, whatever their state.
     pub fn sentinels(&self) -> &[Server] {
         &self.sentinels
     }
 
-    /// Where clients reach the Sentinels.
+    /// Returns the addresses on which clients reach the Sentinels.
     pub fn sentinel_addresses(&self) -> Vec<SocketAddr> {
         let reached = |sentinel: &Server| match self.network {
             Some(_) => SocketAddr::new(HOST, sentinel.port()),
@@ -77,13 +77,14 @@ impl Topology {
         self.sentinels.iter().map(reached).collect()
     }
 
-    /// The name that the Sentinels know the master by.
+    /// Returns the name of the master in the Sentinels' configuration.
     pub fn master_name(&self) -> &str {
         &self.settings.master_name
     }
 
-    /// The URL of a client: `redis+sentinel://127.0.0.1:15001,127.0.0.1:15002/mymaster`. It has the password of
-    /// the servers, and that of the Sentinels as `?sentinel_password=…`, where there are any; with TLS, the authority.
+    /// Returns the URL for clients: `redis+sentinel://127.0.0.1:15001,127.0.0.1:15002/mymaster`. It contains the
+    /// password of the servers, the password of the Sentinels as `?sentinel_password=…`, and the TLS authority, as
+    /// far as they are set.
     pub fn url(&self) -> String {
         let addresses: Vec<String> = self.sentinel_addresses().iter().map(ToString::to_string).collect();
         let TopologyBuilder { password, sentinel_password, master_name, .. } = &self.settings;
@@ -104,12 +105,12 @@ impl Topology {
         url
     }
 
-    /// The server that says it is master when asked for its role. When several do, because one was just replaced
-    /// and does not know it yet, it is the one that most Sentinels name. Servers that hang are not asked.
+    /// Returns the server that reports the master role. If several do, because one was just replaced and has not
+    /// noticed, this is the one that most Sentinels name. Hanging servers are not queried.
     ///
     /// # Errors
     ///
-    /// [`Error::NotReady`] if none says so, as in the middle of a failover.
+    /// [`Error::NotReady`] if no server reports the role, as in the middle of a failover.
     pub fn master(&self) -> Result<&Server, Error> {
         let masters: Vec<&Server> = self.servers.iter().filter(|server| says_master(server)).collect();
         if let [master] = masters[..] {
@@ -121,45 +122,45 @@ impl Topology {
         master.ok_or_else(|| Error::NotReady("no server says that it is the master".into()))
     }
 
-    /// All servers but the master.
+    /// Returns all servers but the master.
     ///
     /// # Errors
     ///
-    /// As [`Topology::master`].
+    /// The same as for [`Topology::master`].
     pub fn replicas(&self) -> Result<Vec<&Server>, Error> {
         let master = self.master()?.port();
         Ok(self.servers.iter().filter(|server| server.port() != master).collect())
     }
 
-    /// Kills the master, as [`Server::kill`], and returns it.
+    /// Kills the master, as [`Server::kill`] does, and returns it.
     ///
     /// # Errors
     ///
-    /// As [`Topology::master`] and [`Server::kill`].
+    /// The same as for [`Topology::master`] and [`Server::kill`].
     pub fn kill_master(&self) -> Result<&Server, Error> {
         let master = self.master()?;
         master.kill()?;
         Ok(master)
     }
 
-    /// Stops the master from answering, as [`Server::hang`], and returns it.
+    /// Hangs the master, as [`Server::hang`] does, and returns it.
     ///
     /// # Errors
     ///
-    /// As [`Topology::master`] and [`Server::hang`].
+    /// The same as for [`Topology::master`] and [`Server::hang`].
     pub fn hang_master(&self) -> Result<&Server, Error> {
         let master = self.master()?;
         master.hang()?;
         Ok(master)
     }
 
-    /// Has the first Sentinel that answers start a failover, as an operator does, and returns the master that
-    /// will be replaced.
+    /// Starts a failover on the first Sentinel that answers, as an operator does, and returns the master that will
+    /// be replaced.
     ///
     /// # Errors
     ///
-    /// As [`Topology::master`]; [`Error::Refused`] if the Sentinel finds no fit replica or is at a failover;
-    /// [`Error::NotReady`] if no Sentinel answers.
+    /// The same as for [`Topology::master`]; [`Error::Refused`] if the Sentinel finds no suitable replica or a
+    /// failover is in progress; [`Error::NotReady`] if no Sentinel answers.
     pub fn planned_failover(&self) -> Result<&Server, Error> {
         let master = self.master()?;
         for sentinel in self.sentinels.iter().filter(|sentinel| !sentinel.is_hanging()) {
@@ -172,16 +173,16 @@ impl Topology {
         Err(Error::NotReady("no Sentinel answers".into()))
     }
 
-    /// Has these Sentinels forget the master and all that belongs to it, and watch another one under the same name, as an
-    /// operator does: its configuration epoch begins anew.
+    /// Makes these Sentinels remove the master and monitor another one under the same name, as an operator does.
+    /// Its configuration epoch starts again.
     ///
     /// # Errors
     ///
-    /// As [`Server::query`].
+    /// The same as for [`Server::query`].
     pub fn monitor_anew(&self, sentinels: &[Server], master: &Server) -> Result<(), Error> {
         let (name, host) = (self.master_name(), self.settings.announced());
         let (port, quorum) = (master.port().to_string(), self.settings.quorum.to_string());
-        // One that still knows the old master would tell the others of it, in a higher epoch.
+        // A Sentinel that still monitors the old master would announce it to the others with a higher epoch.
         for sentinel in sentinels {
             sentinel.query(&["SENTINEL", "REMOVE", name])?;
         }
@@ -194,12 +195,11 @@ impl Topology {
         Ok(())
     }
 
-    /// Kills a Sentinel and starts it as a new one, which has lost all that the old one knew and is told of this master
-    /// alone.
+    /// Kills a Sentinel and starts it again with an empty state and only this master configured.
     ///
     /// # Errors
     ///
-    /// As [`Server::restart`].
+    /// The same as for [`Server::restart`].
     pub fn replace_sentinel(&self, sentinel: &Server, master: &Server) -> Result<(), Error> {
         let place = sentinel.address().ip();
         let anew = self.settings.new_sentinel(master).bind(place);
@@ -209,8 +209,8 @@ impl Topology {
         })
     }
 
-    /// Lets nothing pass any more between the processes of `one` side and those of the `other`, as when a cable is
-    /// cut: connections stay, and are silent. Clients still reach all of them. Partitions add up.
+    /// Blocks all traffic between the processes of `one` side and those of the `other`, as a cut cable does:
+    /// connections stay open and are silent. Clients still reach all processes. Partitions add up.
     ///
     /// # Errors
     ///
@@ -220,11 +220,11 @@ impl Topology {
         Ok(())
     }
 
-    /// Ends all partitions. What was sent meanwhile arrives.
+    /// Ends all partitions. Data that was sent meanwhile is delivered.
     ///
     /// # Errors
     ///
-    /// As [`Topology::partition`].
+    /// The same as for [`Topology::partition`].
     pub fn heal(&self) -> Result<(), Error> {
         self.network()?.heal()
     }
@@ -234,8 +234,8 @@ impl Topology {
         self.network.as_ref().ok_or_else(missing)
     }
 
-    /// Waits until another server than `old` says that it is master. That is the earliest moment at which a client
-    /// can use it; Sentinels say so up to a second later.
+    /// Waits until a server other than `old` reports the master role. This is the earliest time at which a client
+    /// can use it. Sentinels report it up to a second later.
     ///
     /// # Errors
     ///
@@ -249,12 +249,13 @@ impl Topology {
         })
     }
 
-    /// Waits until the next failover would succeed: all servers and Sentinels run, the replicas follow the master,
-    /// and every Sentinel knows all of them, has a quorum and sees no failover going on. So it is after the start.
+    /// Waits until a failover would succeed, which is the state after the start: all servers and Sentinels run, the
+    /// replicas replicate from the master, and every Sentinel knows all of them, has a quorum and sees no failover
+    /// in progress.
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`] after 40 s, saying what is lacking.
+    /// [`Error::TimedOut`] after 40 s, with the condition that is not met.
     pub fn wait_until_healthy(&self) -> Result<(), Error> {
         wait_for(BOUND, || {
             self.check_replication()?;
@@ -299,7 +300,7 @@ impl Topology {
         }
         let replicas = ask("REPLICAS")?;
         let good_replicas = replicas.items().iter().filter(|replica| {
-            // The status of its link, as a Sentinel knows it, may be ten seconds old: see `check_replication`.
+            // A Sentinel's status of a replica's link may be ten seconds old: see `check_replication`.
             replica.field("flags") == Some("slave")
                 && replica.field("info-refresh") != Some("0")
                 && replica.field("master-link-down-time") == Some("0")
@@ -317,7 +318,7 @@ impl Topology {
         ask("CKQUORUM").map(drop)
     }
 
-    /// The port of the master that a Sentinel names.
+    /// Returns the port of the master that a Sentinel names.
     fn named_by(&self, sentinel: &Server) -> Option<u16> {
         if sentinel.is_hanging() {
             return None;

@@ -1,8 +1,8 @@
-//! A network between the processes of a topology, so that it can be partitioned.
+//! A network between the processes of a topology that can be partitioned.
 //!
-//! Every process has a loopback address of its own, on which it listens and from which it connects, as if it were
-//! alone on a host. All that others know of it is its port of 127.0.0.1, where a proxy stands before it; and the
-//! proxy tells by the address of a connection whether it comes from a process that is cut off, or from a client.
+//! Every process listens on and connects from a loopback address of its own, as if it were on a separate host.
+//! Other processes only know its port on 127.0.0.1, where a proxy forwards to it. The proxy recognizes by the
+//! source address whether a connection comes from a partitioned process or from a client.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -10,25 +10,25 @@ use crate::error::Error;
 use crate::proxy::Proxy;
 use crate::server::{Server, ServerBuilder};
 
-/// One proxy a process, on its port.
+/// One proxy for each process, on the port of the process.
 #[derive(Default)]
 pub(super) struct Network {
     proxies: Vec<Proxy>,
 }
 
-/// The address of one process, below the proxies'.
+/// Returns the address of one process behind the proxies.
 pub(super) fn host(number: usize) -> IpAddr {
-    // More processes than numbers would share the last one, and could not be told apart.
+    // Processes beyond the last number would share it, and could not be distinguished.
     Ipv4Addr::new(127, 0, 1, u8::try_from(number + 1).unwrap_or(u8::MAX)).into()
 }
 
-/// Has the process connect from `host`.
+/// Makes the process connect from `host`.
 pub(super) fn leaving_from(host: IpAddr, server: ServerBuilder) -> ServerBuilder {
     server.config(format!("bind-source-addr {host}"))
 }
 
 impl Network {
-    /// Lets others reach the process.
+    /// Makes the process reachable for the others.
     pub(super) fn connect(&mut self, server: &Server) -> Result<(), Error> {
         self.proxies.push(Proxy::with_port_of(server)?);
         Ok(())

@@ -1,11 +1,11 @@
-//! A client that sees every byte.
+//! A client for tests that see every byte.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long something may take that takes no time, unless the machine is very busy.
+/// The timeout of operations that are immediate unless the machine is very busy.
 pub(crate) const BOUND: Duration = Duration::from_secs(20);
 
 pub(crate) struct Client {
@@ -24,14 +24,14 @@ impl Client {
         Ok(Self { stream: BufReader::new(stream) })
     }
 
-    /// Sends a command whose words have no spaces.
+    /// Sends a command whose arguments contain no spaces.
     pub(crate) fn send(&mut self, command: &str) -> io::Result<()> {
         let words = command.split(' ').map(|word| format!("${}\r\n{word}\r\n", word.len()));
         let request = format!("*{}\r\n{}", words.clone().count(), words.collect::<String>());
         self.stream.get_mut().write_all(request.as_bytes())
     }
 
-    /// The next line of a reply; what comes before the end of the stream may be no whole line.
+    /// Reads the next line of a reply. At the end of the stream the line may be incomplete.
     pub(crate) fn line(&mut self) -> io::Result<String> {
         let mut line = String::new();
         self.stream.read_line(&mut line)?;
@@ -39,13 +39,14 @@ impl Client {
     }
 
     /// Sends a command and returns the first line of its reply.
-    pub(crate) fn ask(&mut self, command: &str) -> io::Result<String> {
+    pub(crate) fn query(&mut self, command: &str) -> io::Result<String> {
         self.send(command)?;
         self.line()
     }
 
-    /// Everything until the connection ends, and the kind of error by which it does, if by one.
-    pub(crate) fn rest(&mut self) -> (String, Option<ErrorKind>) {
+    /// Reads until the connection ends. Returns the data, and the kind of the error if the connection ended with
+    /// one.
+    pub(crate) fn read_to_end(&mut self) -> (String, Option<ErrorKind>) {
         let mut bytes = Vec::new();
         let error = self.stream.read_to_end(&mut bytes).err().map(|error| error.kind());
         assert_ne!(error, Some(ErrorKind::WouldBlock), "the connection does not end");
@@ -56,7 +57,7 @@ impl Client {
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < BOUND, "waited in vain until {what}");
+        assert!(start.elapsed() < BOUND, "timed out waiting until {what}");
         thread::sleep(Duration::from_millis(1));
     }
 }

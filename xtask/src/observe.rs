@@ -1,5 +1,4 @@
-//! What happens among the servers, seen from beside the client: when a replica turns master, and what the
-//! Sentinels announce.
+//! Observes the servers independently of the client: when a replica becomes master, and what the Sentinels publish.
 
 use std::net::SocketAddr;
 use std::thread;
@@ -9,9 +8,9 @@ use ha_redis_testkit::{Server, Topology};
 use ha_redis_tokio::redis::{self, RedisResult, Value};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-/// How often a replica is asked for its role.
-const EVERY: Duration = Duration::from_millis(1);
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How often a replica is queried for its role.
+const ROLE_INTERVAL: Duration = Duration::from_millis(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The steps of a failover, as Sentinels publish them.
 const CHANNELS: [&str; 10] = [
@@ -27,24 +26,24 @@ const CHANNELS: [&str; 10] = [
     "+switch-master",
 ];
 
-/// Something that was seen.
+/// An observed event.
 #[derive(Debug)]
-pub(crate) struct Sighting {
+pub(crate) struct Observation {
     pub(crate) at: Instant,
-    pub(crate) what: Sight,
+    pub(crate) what: ObservedEvent,
 }
 
 #[derive(Debug)]
-pub(crate) enum Sight {
-    /// A replica says that it is master; at `still_replica` it was not.
+pub(crate) enum ObservedEvent {
+    /// A replica reports the master role. At `still_replica` it did not.
     Turned { server: SocketAddr, still_replica: Instant },
-    /// A Sentinel published something about the master.
+    /// A Sentinel published a message about the master.
     Published { sentinel: SocketAddr, channel: String },
 }
 
-/// Watches until the receiver or the topology is gone, on threads and connections of its own, so that neither the
-/// client nor the callers' runtime has a part in it.
-pub(crate) fn watch(topology: &Topology) -> Result<UnboundedReceiver<Sighting>, String> {
+/// Observes until the receiver or the topology is gone, on separate threads and connections, so that it affects
+/// neither the client nor the callers' runtime.
+pub(crate) fn watch(topology: &Topology) -> Result<UnboundedReceiver<Observation>, String> {
     let (sender, sightings) = mpsc::unbounded_channel();
     for replica in topology.replicas().map_err(|error| error.to_string())? {
         let (sender, server) = (sender.clone(), replica.address());
@@ -54,8 +53,8 @@ pub(crate) fn watch(topology: &Topology) -> Result<UnboundedReceiver<Sighting>, 
     for sentinel in topology.sentinels() {
         let (sender, address) = (sender.clone(), sentinel.address());
         let client = client(sentinel)?;
-        // The end of the connection is the end of the Sentinel.
-        spawn(move || drop(hear(&client, address, &sender)))?;
+        // The connection ends when the Sentinel ends.
+        spawn(move || drop(forward_events(&client, address, &sender)))?;
     }
     Ok(sightings)
 }
@@ -69,35 +68,35 @@ fn spawn(watcher: impl FnOnce() + Send + 'static) -> Result<(), String> {
     thread.map(drop).map_err(|error| format!("cannot start a thread: {error}"))
 }
 
-/// Asks a replica for its role until it is master.
-fn watch_role(client: &redis::Client, server: SocketAddr, sender: &UnboundedSender<Sighting>) {
+/// Queries a replica for its role until it is master.
+fn watch_role(client: &redis::Client, server: SocketAddr, sender: &UnboundedSender<Observation>) {
     let mut still_replica = Instant::now();
     while !sender.is_closed() {
         let Ok(mut connection) = connect(client) else {
-            thread::sleep(EVERY);
+            thread::sleep(ROLE_INTERVAL);
             continue;
         };
         loop {
-            let asked = Instant::now();
+            let query_start = Instant::now();
             match is_master(&mut connection) {
                 Ok(true) => {
-                    let what = Sight::Turned { server, still_replica };
-                    // Nobody listens any more at the end of a run.
-                    let _ = sender.send(Sighting { at: Instant::now(), what });
+                    let what = ObservedEvent::Turned { server, still_replica };
+                    // At the end of a run the receiver is gone.
+                    let _ = sender.send(Observation { at: Instant::now(), what });
                     return;
                 }
                 Ok(false) if sender.is_closed() => return,
-                Ok(false) => still_replica = asked,
+                Ok(false) => still_replica = query_start,
                 Err(_) => break,
             }
-            thread::sleep(EVERY);
+            thread::sleep(ROLE_INTERVAL);
         }
     }
 }
 
 fn connect(client: &redis::Client) -> RedisResult<redis::Connection> {
-    let connection = client.get_connection_with_timeout(PATIENCE)?;
-    connection.set_read_timeout(Some(PATIENCE))?;
+    let connection = client.get_connection_with_timeout(TIMEOUT)?;
+    connection.set_read_timeout(Some(TIMEOUT))?;
     Ok(connection)
 }
 
@@ -106,15 +105,19 @@ fn is_master(connection: &mut redis::Connection) -> RedisResult<bool> {
     Ok(role.first() == Some(&Value::BulkString(b"master".to_vec())))
 }
 
-/// Passes on what a Sentinel publishes, in the order in which it does.
-fn hear(client: &redis::Client, sentinel: SocketAddr, sender: &UnboundedSender<Sighting>) -> RedisResult<()> {
-    let mut connection = client.get_connection_with_timeout(PATIENCE)?;
+/// Sends on what a Sentinel publishes, in order.
+fn forward_events(
+    client: &redis::Client,
+    sentinel: SocketAddr,
+    sender: &UnboundedSender<Observation>,
+) -> RedisResult<()> {
+    let mut connection = client.get_connection_with_timeout(TIMEOUT)?;
     let mut subscription = connection.as_pubsub();
     subscription.subscribe(&CHANNELS[..])?;
     while !sender.is_closed() {
         let message = subscription.get_message()?;
-        let what = Sight::Published { sentinel, channel: message.get_channel_name().to_owned() };
-        let _ = sender.send(Sighting { at: Instant::now(), what });
+        let what = ObservedEvent::Published { sentinel, channel: message.get_channel_name().to_owned() };
+        let _ = sender.send(Observation { at: Instant::now(), what });
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What commands put out: where their files go, the font of their drawings, and numbers as people read them.
+//! Output of commands: the folder of their files, the font of their drawings, and number formats.
 
 use std::env;
 use std::error::Error;
@@ -7,25 +7,25 @@ use std::time::Duration;
 
 use plotters::style::{FontStyle, register_font};
 
-/// The folder for a command's files, in `target/`.
+/// Returns the folder for a command's files, in `target/`.
 pub(crate) fn folder(command: &str) -> PathBuf {
     workspace().join("target").join(command)
 }
 
-/// The folder of the workspace.
+/// Returns the folder of the workspace.
 pub(crate) fn workspace() -> PathBuf {
     let package =
         env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
     package.parent().unwrap_or(Path::new(".")).to_owned()
 }
 
-/// Gives the drawings their font, `sans-serif`, whatever the system has.
+/// Registers the font `sans-serif` for the drawings, independently of the system's fonts.
 pub(crate) fn register_sans_serif() -> Result<(), Box<dyn Error>> {
     register_font("sans-serif", FontStyle::Normal, dejavu::sans::regular())
         .map_err(|_| "the font cannot be read".into())
 }
 
-/// A number with its thousands set apart.
+/// Formats a number with thousands separators.
 pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -38,7 +38,7 @@ pub(crate) fn count(number: u64) -> String {
     text
 }
 
-/// Milliseconds with as many digits as mean something.
+/// Formats milliseconds with their significant digits.
 pub(crate) fn millis(value: f64) -> String {
     match value {
         ..10.0 => format!("{value:.2} ms"),
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_easy_to_read() {
+    fn numbers_have_separators() {
         assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([0.123, 12.34, 1234.5].map(millis), ["0.12 ms", "12.3 ms", "1234 ms"]);
     }

@@ -1,4 +1,4 @@
-//! What the client and its callers run on.
+//! The runtime of the client and its callers.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use ha_redis_smol::SmolRuntime;
 use ha_redis_tokio::runtime::Runtime as ClientRuntime;
 use ha_redis_tokio::{Client, RedisConfig, TokioRuntime};
 
-/// An async runtime. What watches the servers and what is shown runs on Tokio in any case.
+/// An async runtime. Observers and output always run on Tokio.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Runtime {
     Tokio,
@@ -25,7 +25,7 @@ impl Runtime {
         }
     }
 
-    /// The runtime, for a client and its callers.
+    /// Starts the runtime for a client and its callers.
     pub(crate) fn start(self) -> Arc<dyn ClientRuntime> {
         match self {
             Self::Tokio => Arc::new(TokioRuntime::new()),
@@ -35,7 +35,7 @@ impl Runtime {
     }
 }
 
-/// A client that has a connection to the master.
+/// Returns a client that is connected to the master.
 pub(crate) async fn connect(config: RedisConfig, runtime: &Arc<dyn ClientRuntime>) -> Result<Client, String> {
     let client = Client::new(config, Arc::clone(runtime));
     client.initialize().await.map_err(|error| error.to_string())?;

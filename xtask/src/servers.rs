@@ -1,4 +1,4 @@
-//! Sees to it that there is a Redis server to test against.
+//! Ensures that there is a Redis server to test against.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use ha_redis_testkit::binary::{self, NoServer};
 
-/// A package manager and what it takes to install a server with it.
+/// A package manager, and how it installs a server.
 struct Installer {
     program: &'static str,
     needs_root: bool,
@@ -25,16 +25,16 @@ const INSTALLERS: [Installer; 4] = [
     Installer { program: "brew", needs_root: false, steps: &[&["install", "redis"]] },
 ];
 
-/// Keeps apt-get from asking; the others ask nothing when called as above.
-const NO_QUESTIONS: [&str; 2] = ["env", "DEBIAN_FRONTEND=noninteractive"];
+/// Makes apt-get non-interactive. The others ask nothing when called as above.
+const NON_INTERACTIVE: [&str; 2] = ["env", "DEBIAN_FRONTEND=noninteractive"];
 
-/// Finds the server program, or installs one with the system's package manager where that takes no question.
+/// Finds the server program, or installs one with the system's package manager if that needs no confirmation.
 ///
-/// The package may come with a service that starts; it has port 6379, which no test uses.
+/// The package may start a service on port 6379, which no test uses.
 ///
 /// # Errors
 ///
-/// What the user can do to get one.
+/// How the user can install a server.
 pub(crate) fn ensure() -> Result<PathBuf, String> {
     let missing = match binary::redis_server() {
         Ok(server) => return Ok(server),
@@ -44,17 +44,17 @@ pub(crate) fn ensure() -> Result<PathBuf, String> {
     let Some(installer) = INSTALLERS.iter().find(|installer| is_on_path(installer.program)) else {
         return Err(missing.to_string());
     };
-    let by_hand = format!("there is no Redis server. Install one:\n  {}", installer.by_hand());
-    let Some(prefix) = installer.prefix() else { return Err(by_hand) };
+    let manual_command = format!("there is no Redis server. Install one:\n  {}", installer.manual_command());
+    let Some(prefix) = installer.prefix() else { return Err(manual_command) };
     eprintln!("No Redis server found: installing one with {}.", installer.program);
     if !installer.install(prefix) {
-        return Err(format!("{} failed; {by_hand}", installer.program));
+        return Err(format!("{} failed; {manual_command}", installer.program));
     }
     binary::redis_server().map_err(|error| error.to_string())
 }
 
 impl Installer {
-    /// The words before the command that give it the rights it needs; `None` if the user would be asked.
+    /// Returns the prefix that gives the command the required permissions, or `None` if the user would be asked.
     fn prefix(&self) -> Option<&'static [&'static str]> {
         let no_question = |program: &str, arguments: &[&str]| {
             let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
@@ -69,7 +69,7 @@ impl Installer {
 
     fn install(&self, prefix: &[&str]) -> bool {
         self.steps.iter().all(|step| {
-            let words = [prefix, &NO_QUESTIONS, &[self.program], step].concat();
+            let words = [prefix, &NON_INTERACTIVE, &[self.program], step].concat();
             eprintln!("+ {}", words.join(" "));
             Command::new(words[0])
                 .args(&words[1..])
@@ -79,8 +79,8 @@ impl Installer {
         })
     }
 
-    /// The same as a command for the user to type.
-    fn by_hand(&self) -> String {
+    /// Returns the command for the user to type.
+    fn manual_command(&self) -> String {
         let sudo = if self.needs_root { "sudo " } else { "" };
         let steps = self.steps.iter().map(|step| format!("{sudo}{} {}", self.program, step.join(" ")));
         steps.collect::<Vec<_>>().join(" && ")
@@ -97,8 +97,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_for_the_user_is_complete() {
-        let commands = INSTALLERS.map(|installer| installer.by_hand());
+    fn manual_command_is_complete() {
+        let commands = INSTALLERS.map(|installer| installer.manual_command());
         assert_eq!(
             commands[0],
             "sudo apt-get update && sudo apt-get install -y --no-install-recommends redis-server"

@@ -1,11 +1,11 @@
-//! `cargo xtask sim`: the simulation of many seeds, built for speed.
+//! `cargo xtask sim`: runs the simulation of many seeds in a release build.
 
 use std::ffi::OsString;
 
 use crate::Outcome;
 use crate::test::{cargo, execute, exit_code};
 
-/// Test the client in simulated worlds where much goes wrong: `--seeds 10000`, or `--seed 7 --trace` to replay one
+/// Test the client against random faults in a simulation: `--seeds 10000`, or `--seed 7 --trace` to replay one
 #[derive(Debug, clap::Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Options {

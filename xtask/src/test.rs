@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every test, against real servers.
+//! `cargo xtask test`: runs every test, against real servers.
 
 use std::env;
 use std::ffi::OsString;
@@ -15,15 +15,15 @@ pub(crate) struct Options {
     runner_arguments: Vec<OsString>,
 }
 
-/// How a runner is told the number of threads when its own options don't.
+/// The variables that set a runner's number of threads when its own options do not.
 const THREADS: [&str; 2] = ["NEXTEST_TEST_THREADS", "RUST_TEST_THREADS"];
 
-/// Runs the doc tests, then all others; the runner's summary comes last, and its status is the outcome.
+/// Runs the doc tests, then all others. The runner's summary comes last, and its status is the result.
 pub(crate) fn run(options: &Options) -> Outcome {
     let server = servers::ensure()?;
     eprintln!("Testing against {}.", server.display());
 
-    // nextest has no doc tests.
+    // nextest does not run doc tests.
     let doc_tests = execute(cargo().args(["test", "--workspace", "--all-features", "--doc"]))?;
     if !doc_tests.success() {
         return Ok(exit_code(doc_tests));
@@ -42,7 +42,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
     execute(&mut runner).map(exit_code)
 }
 
-/// The tests mostly wait for servers, so there are more of them at a time than processors.
+/// Returns the number of threads. Tests mostly wait for servers, so there are more threads than processors.
 fn threads() -> usize {
     2 * thread::available_parallelism().map_or(2, usize::from)
 }
@@ -53,7 +53,7 @@ fn has_nextest() -> bool {
     question.status().is_ok_and(|status| status.success())
 }
 
-/// The cargo that runs this program.
+/// Returns the cargo that runs this program.
 pub(crate) fn cargo() -> Command {
     Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
@@ -63,7 +63,7 @@ pub(crate) fn execute(command: &mut Command) -> Result<ExitStatus, String> {
 }
 
 pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
-    // A runner that a signal ended has no status of its own.
+    // A runner that a signal ended has no exit status.
     status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_status_of_the_runner_is_handed_on() {
+    fn runner_status_returned() {
         for code in [0, 1, 100] {
             let status = ExitStatus::from_raw(i32::from(code) << 8);
             assert_eq!(format!("{:?}", exit_code(status)), format!("{:?}", ExitCode::from(code)));

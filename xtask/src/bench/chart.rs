@@ -1,4 +1,4 @@
-//! The chart: throughput, processor time and latency of the small commands, client next to client.
+//! The chart: throughput, processor time and latency of the small commands for all clients.
 
 use std::error::Error;
 use std::ops::Range;
@@ -20,7 +20,7 @@ const LEFT: i32 = 96;
 
 const INK: RGBColor = RGBColor(40, 44, 52);
 const GRAY: RGBColor = RGBColor(105, 110, 120);
-/// Ours stands out; the limit is no client.
+/// Our client stands out. The limit is no client and is gray.
 const COLORS: [(Client, RGBColor); 11] = [
     (Client::HaRedis, RGBColor(205, 38, 38)),
     (Client::HaRedisAsyncStd, RGBColor(240, 120, 110)),
@@ -36,7 +36,7 @@ const COLORS: [(Client, RGBColor); 11] = [
 ];
 
 const COLUMNS: [Workload; 2] = [Workload::Get64, Workload::Set64];
-/// With whether the axis is logarithmic: latencies span some orders of magnitude.
+/// Each row with a flag for a logarithmic axis, because latencies span some orders of magnitude.
 const ROWS: [(Figure, bool); 3] = [(Figure::Throughput, false), (Figure::Cpu, true), (Figure::P99, true)];
 
 type Drawn = Result<(), Box<dyn Error>>;
@@ -57,7 +57,7 @@ pub(super) fn draw(results: &Results, file: &Path) -> Drawn {
     Ok(())
 }
 
-/// The title, where it was measured, and which color is whose.
+/// Draws the title, the machine, and the legend of colors.
 fn draw_head(results: &Results, head: &DrawingArea<SVGBackend<'_>, Shift>) -> Drawn {
     let middle = SIZE.0 as i32 / 2;
     let centered = |size, color| text(size, color).pos(Pos::new(HPos::Center, VPos::Center));
@@ -73,7 +73,7 @@ fn draw_head(results: &Results, head: &DrawingArea<SVGBackend<'_>, Shift>) -> Dr
     Ok(())
 }
 
-/// A figure under one load: a group of bars for each number of tasks.
+/// One figure under one load: a group of bars for each number of tasks.
 struct Panel<'a> {
     results: &'a Results,
     workload: Workload,
@@ -129,7 +129,7 @@ impl Panel<'_> {
         clients.into_iter().enumerate().filter_map(bar).collect()
     }
 
-    /// From below the lowest to above the highest bar.
+    /// Returns the range of the axis, from below the lowest to above the highest bar.
     fn range(&self, cases: &[Case]) -> Range<f64> {
         let clients = &self.results.clients;
         let values = cases.iter().flat_map(|case| {
@@ -154,7 +154,7 @@ impl Panel<'_> {
     }
 }
 
-/// A number at the axis.
+/// Formats a number for the axis.
 fn label(value: f64) -> String {
     match value {
         ..=0.0 => "0".to_owned(),

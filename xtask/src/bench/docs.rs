@@ -1,4 +1,5 @@
-//! The figures of a run in the documentation: all of them in `docs/benchmarks.md`, and a bar chart in the README.
+//! Writes the figures of a run into the documentation: all of them into `docs/benchmarks.md`, and a bar chart into
+//! the README.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,11 +11,11 @@ use super::report::{self, Reader, number};
 use super::results::Results;
 use crate::output::count;
 
-/// This command writes what stands between these lines.
+/// This command replaces the text between these lines.
 const BEGIN: &str = "<!-- bench: begin -->\n";
 const END: &str = "<!-- bench: end -->\n";
 
-/// What the README shows, of all that was measured.
+/// The numbers of tasks that the README shows.
 const SHOWN: [u32; 3] = [1, 64, 1_024];
 const CLIENTS: [Client; 4] = [Client::HaRedis, Client::RedisRs, Client::Fred, Client::Rustis];
 /// The length of the longest bar.
@@ -34,11 +35,11 @@ pub(super) fn write(results: &Results, workspace: &Path) -> Result<[PathBuf; 3],
 fn replace_in(file: &Path, part: &str) -> Result<(), String> {
     let cannot = |error: &dyn std::fmt::Display| format!("cannot write {}: {error}", file.display());
     let text = fs::read_to_string(file).map_err(|error| cannot(&error))?;
-    let text = replaced(&text, part).ok_or_else(|| cannot(&"its marks for the figures are gone"))?;
+    let text = replaced(&text, part).ok_or_else(|| cannot(&"the marks for the figures are missing"))?;
     fs::write(file, text).map_err(|error| cannot(&error))
 }
 
-/// `text` with `part` between its marks; `None` if it has none.
+/// Returns `text` with `part` between its marks, or `None` if it has no marks.
 fn replaced(text: &str, part: &str) -> Option<String> {
     let (before, rest) = text.split_once(BEGIN)?;
     let (_, after) = rest.split_once(END)?;
@@ -61,7 +62,7 @@ fn all(results: &Results) -> String {
     )
 }
 
-/// A bar chart in text, with where it was measured.
+/// Returns a bar chart as text, with the machine.
 fn summary(results: &Results) -> String {
     let measured = |tasks: u32, client: Client| {
         let case = Case { workload: Workload::Get64, tasks };
@@ -81,7 +82,7 @@ fn summary(results: &Results) -> String {
     )
 }
 
-/// A line for each figure, the number of tasks in the first of its group.
+/// Returns a line for each figure. The first line of each group has the number of tasks.
 fn bars(figures: &[(u32, Client, f64)]) -> Vec<String> {
     let most = figures.iter().map(|(.., value)| *value).fold(f64::MIN_POSITIVE, f64::max);
     let line = |(place, (tasks, client, value)): (usize, &(u32, Client, f64))| {
@@ -101,7 +102,7 @@ mod tests {
     use crate::bench::plan::{Plan, Runtime};
 
     #[test]
-    fn what_stands_between_the_marks_is_replaced() {
+    fn text_between_marks_replaced() {
         let text = format!("before\n{BEGIN}old\n{END}after\n");
         let expected = format!("before\n{BEGIN}new\n{END}after\n");
         assert_eq!(replaced(&text, "new\n\n").as_deref(), Some(expected.as_str()));
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documents_have_their_marks() {
+    fn documents_have_marks() {
         for document in [include_str!("../../../README.md"), include_str!("../../../docs/benchmarks.md")] {
             assert!(replaced(document, "new").is_some());
         }
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_written_into_the_documents() {
+    fn run_written_into_documents() {
         let workspace = tempfile::tempdir().unwrap();
         let file = |name: &str| workspace.path().join(name);
         fs::create_dir(file("docs")).unwrap();
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_shows_what_was_measured() {
+    fn summary_shows_measured_figures() {
         let summary = summary(&results());
         assert!(summary.contains(&format!("    64  ha-redis  {} 1,000\n", "█".repeat(24))), "{summary}");
         assert!(summary.contains(&format!("        redis-rs  {} 2,000\n", "█".repeat(48))), "{summary}");
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn bars_are_as_long_as_their_figures() {
+    fn bar_length_matches_figure() {
         let figures = [(1, Client::HaRedis, 1.0), (64, Client::HaRedis, 1_000.0), (64, Client::Fred, 500.0)];
         let lines = bars(&figures);
         let length = |line: &String| line.matches('█').count();

@@ -1,4 +1,4 @@
-//! What a measurement says.
+//! The figures of a measurement.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,22 +25,22 @@ pub(super) struct Latency {
 /// The figures that are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Figure {
-    /// Commands a second.
+    /// Commands per second.
     Throughput,
-    /// The client's processor time for a command, in microseconds.
+    /// The client's processor time per command, in microseconds.
     Cpu,
     /// Latencies, in microseconds.
     P50,
     P99,
     P999,
-    /// The most memory held at a time, in KiB.
+    /// The peak memory, in KiB.
     Memory,
-    /// Commands a second of the load beside the measured one.
+    /// Commands per second of the background load.
     Background,
 }
 
 impl Figure {
-    /// `None` if the measurement does not have it.
+    /// Returns the figure, or `None` if the measurement does not have it.
     pub(super) fn of(self, figures: &Figures) -> Option<f64> {
         let latency = figures.latency_us.as_ref();
         match self {
@@ -67,7 +67,7 @@ impl Figure {
     }
 }
 
-/// The middle one, or the mean of the two in the middle.
+/// Returns the middle value, or the mean of the two middle values.
 pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_in_the_middle() {
+    fn median_is_middle_value() {
         assert_eq!(median(vec![]), None);
         assert_eq!(median(vec![3.0, 1.0, 200.0]), Some(3.0));
         assert_eq!(median(vec![4.0, 1.0, 2.0, 100.0]), Some(3.0));

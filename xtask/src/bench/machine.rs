@@ -1,4 +1,4 @@
-//! Where it was measured, and what.
+//! The machine and the versions of a run.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::plan::Client;
 use crate::output;
 
-/// What the figures depend on beside the clients.
+/// What the figures depend on besides the clients.
 #[derive(Debug, Serialize)]
 pub(super) struct Machine {
     /// The day of the run.
@@ -26,12 +26,13 @@ pub(super) struct Machine {
 impl Machine {
     pub(super) fn here(server: &Path) -> Self {
         Self {
-            date: said("date", &["-u", "+%F"]),
+            date: command_output("date", &["-u", "+%F"]),
             processor: processor().unwrap_or_else(|| env::consts::ARCH.to_owned()),
             processors: thread::available_parallelism().map_or(1, usize::from),
-            system: said("uname", &["-sr"]),
-            rust: said("rustc", &["--version"]),
-            server: binary::version(server).map_or_else(|_| "unknown".to_owned(), |version| brief(&version)),
+            system: command_output("uname", &["-sr"]),
+            rust: command_output("rustc", &["--version"]),
+            server: binary::version(server)
+                .map_or_else(|_| "unknown".to_owned(), |version| short_version(&version)),
         }
     }
 
@@ -47,21 +48,21 @@ fn processor() -> Option<String> {
     Some(name.trim().to_owned())
 }
 
-fn said(program: &str, arguments: &[&str]) -> String {
+fn command_output(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     text.unwrap_or_else(|_| "unknown".to_owned())
 }
 
-/// `Redis 7.0.15` out of `Redis server v=7.0.15 sha=00000000:0 …`.
-fn brief(version: &str) -> String {
+/// Extracts `Redis 7.0.15` from `Redis server v=7.0.15 sha=00000000:0 …`.
+fn short_version(version: &str) -> String {
     let mut words = version.split_whitespace();
     let name = words.next().unwrap_or("unknown");
     let number = words.find_map(|word| word.strip_prefix("v="));
     number.map_or_else(|| version.to_owned(), |number| format!("{name} {number}"))
 }
 
-/// The versions of the clients' packages, from the lock file.
+/// Returns the versions of the clients' packages, from the lock file.
 pub(super) fn versions(clients: &[Client]) -> BTreeMap<&'static str, String> {
     let lock = fs::read_to_string(output::workspace().join("Cargo.lock")).unwrap_or_default();
     let packages = clients.iter().filter_map(|client| client.package());
@@ -78,8 +79,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_found() {
-        assert_eq!(brief("Redis server v=7.0.15 sha=0 malloc=jemalloc"), "Redis 7.0.15");
+    fn versions_found_in_lock_file() {
+        assert_eq!(short_version("Redis server v=7.0.15 sha=0 malloc=jemalloc"), "Redis 7.0.15");
         let lock = "[[package]]\nname = \"redis-protocol\"\nversion = \"6.0.0\"\n\n\
                     [[package]]\nname = \"redis\"\nversion = \"1.8.1\"\n";
         assert_eq!(version(lock, "redis").as_deref(), Some("1.8.1"));

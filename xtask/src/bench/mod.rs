@@ -29,18 +29,19 @@ use crate::{Outcome, output, servers};
 
 /// Compare ha-redis with other clients: throughput, latency, processor time, instructions, memory
 ///
-/// Each measurement is a process of its own, and the clients take turns, so that a change of the machine's mood meets
-/// them all. What is printed are medians over the rounds; `target/bench/` gets them as JSON, with every measurement,
-/// and as a chart. Nothing else should run meanwhile.
+/// Each measurement is a separate process, and the clients alternate, so that changes in the machine's load affect
+/// all of them. Prints the medians over the rounds, and writes them to `target/bench/` as JSON, with every
+/// measurement, and as a chart. Nothing else should run meanwhile.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Fewer loads and shorter measurements: under two minutes, once it is built
     #[arg(long)]
     quick: bool,
-    /// What ha-redis runs on; on others than Tokio it is compared with itself there, and with redis-rs on smol
+    /// The runtime of ha-redis; on runtimes other than Tokio it is compared with ha-redis on Tokio, and on smol
+    /// also with redis-rs
     #[arg(long, value_enum, default_value = "tokio")]
     runtime: Runtime,
-    /// How often each client meets each load
+    /// How often each client is measured under each load
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// How long a measurement takes [default: 1, with --quick 0.3]
@@ -52,7 +53,7 @@ pub(crate) struct Options {
     /// Only these loads
     #[arg(long, value_enum, value_delimiter = ',')]
     workloads: Vec<Workload>,
-    /// How many tasks call at the same time, in place of each load's own numbers
+    /// The numbers of concurrent tasks, instead of each load's own
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=100_000))]
     tasks: Vec<u32>,
     /// Don't count instructions
@@ -63,7 +64,7 @@ pub(crate) struct Options {
     docs: bool,
 }
 
-/// Measures, and prints and writes what came of it.
+/// Runs the measurements, and prints and writes the results.
 pub(crate) fn run(options: &Options) -> Outcome {
     let plan = Plan::new(options)?;
     let server_program = servers::ensure()?;
@@ -75,7 +76,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
     let mut progress = Progress::new(plan.measurements());
     for round in 0..plan.rounds {
         for case in &plan.cases {
-            for client in plan.turn(*case, round) {
+            for client in plan.round_order(*case, round) {
                 progress.show(&format!("round {} of {}: {case}", round + 1, plan.rounds), client.name());
                 results.add(*case, client, probe.measure(client, *case)?);
             }

@@ -1,4 +1,4 @@
-//! What is measured: which clients under which loads.
+//! What is measured: the clients and the loads.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Options, instructions};
 use crate::output::count;
 
-/// The clients, as the measuring program names them.
+/// The clients, by the names of the measuring program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(super) enum Client {
     HaRedis,
@@ -25,7 +25,7 @@ pub(super) enum Client {
     DeadpoolRedis,
     Bb8Redis,
     RawSocket,
-    /// The harness alone, to be subtracted from the memory of the others.
+    /// The harness alone, whose memory is subtracted from that of the others.
     #[value(skip)]
     Nothing,
 }
@@ -48,7 +48,7 @@ impl Client {
         }
     }
 
-    /// The package that it comes in.
+    /// Returns the client's package.
     pub(super) fn package(self) -> Option<&'static str> {
         match self {
             Self::HaRedis => Some("ha-redis-tokio"),
@@ -63,13 +63,13 @@ impl Client {
         }
     }
 
-    /// Whether it is a client, and not ours.
+    /// Returns true for clients other than ours.
     pub(super) fn is_peer(self) -> bool {
         self.package().is_some() && !matches!(self, Self::HaRedis | Self::HaRedisAsyncStd | Self::HaRedisSmol)
     }
 }
 
-/// What ha-redis runs on.
+/// The runtime of ha-redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Runtime {
     Tokio,
@@ -78,7 +78,7 @@ pub(super) enum Runtime {
 }
 
 impl Runtime {
-    /// ha-redis on this runtime.
+    /// Returns ha-redis on this runtime.
     pub(super) fn ours(self) -> Client {
         match self {
             Self::Tokio => Client::HaRedis,
@@ -87,8 +87,8 @@ impl Runtime {
         }
     }
 
-    /// The clients that it is compared with. On other runtimes than Tokio these are redis-rs, which knows smol only,
-    /// and ha-redis on Tokio.
+    /// Returns the clients of the comparison. On runtimes other than Tokio these are ha-redis on Tokio, and
+    /// redis-rs where it supports the runtime, which is only smol.
     fn clients(self, chosen_clients: &[Client]) -> Vec<Client> {
         match self {
             Self::Tokio => chosen(chosen_clients),
@@ -97,7 +97,7 @@ impl Runtime {
     }
 }
 
-/// The loads, as the measuring program names them.
+/// The loads, by the names of the measuring program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(super) enum Workload {
     /// GET of 64 bytes
@@ -141,7 +141,7 @@ impl Workload {
         }
     }
 
-    /// What its tasks do, for readers of the figures.
+    /// Describes the tasks' work for readers of the figures.
     pub(super) fn description(self) -> &'static str {
         match self {
             Self::Get64 => "Each task reads a value of 64 bytes, again and again, one of 1,000 keys.",
@@ -159,7 +159,7 @@ impl Workload {
         }
     }
 
-    /// With how many tasks it is measured.
+    /// Returns the numbers of tasks to measure.
     fn tasks(self, runtime: Runtime, quick: bool) -> &'static [u32] {
         match self {
             Self::Get64 if runtime != Runtime::Tokio => &[64, 1_024],
@@ -174,7 +174,7 @@ impl Workload {
         }
     }
 
-    /// Whether the raw socket can stand for it.
+    /// Returns true if the load can also be measured on a raw socket.
     fn has_limit(self) -> bool {
         !matches!(self, Self::BesideValues | Self::BesidePipelines)
     }
@@ -188,7 +188,7 @@ pub(super) struct Case {
 }
 
 impl Case {
-    /// Where memory is compared: what so many callers need.
+    /// The case in which memory is compared.
     pub(super) const MEMORY: Self = Self { workload: Workload::Get64, tasks: 10_000 };
 }
 
@@ -205,7 +205,7 @@ impl Serialize for Client {
     }
 }
 
-/// What a run measures.
+/// The measurements of a run.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) runtime: Runtime,
@@ -221,11 +221,11 @@ impl Plan {
     pub(super) fn new(options: &Options) -> Result<Self, String> {
         let seconds = options.seconds.unwrap_or(if options.quick { 0.3 } else { 1.0 });
         if !(0.05..=600.0).contains(&seconds) {
-            return Err(format!("--seconds must be from 0.05 to 600, and not {seconds}"));
+            return Err(format!("--seconds must be from 0.05 to 600, not {seconds}"));
         }
         let runtime = options.runtime;
         if runtime != Runtime::Tokio && !options.clients.is_empty() {
-            return Err("--clients are those on Tokio: leave it out, or --runtime".to_owned());
+            return Err("--clients are for Tokio; omit --clients or --runtime".to_owned());
         }
         let clients = runtime.clients(&options.clients);
         let mut cases = Vec::new();
@@ -244,8 +244,8 @@ impl Plan {
         Ok(Self { runtime, rounds: options.rounds, seconds, clients, cases, instructions })
     }
 
-    /// Who meets `case` in a round, in an order that changes from round to round.
-    pub(super) fn turn(&self, case: Case, round: u32) -> Vec<Client> {
+    /// Returns the clients of `case` in a round, in an order that changes from round to round.
+    pub(super) fn round_order(&self, case: Case, round: u32) -> Vec<Client> {
         let mut clients = self.clients.clone();
         clients.retain(|client| *client != Client::RawSocket || case.workload.has_limit());
         if case == Case::MEMORY {
@@ -256,14 +256,14 @@ impl Plan {
         clients
     }
 
-    /// How many measurements there will be.
+    /// Returns the number of measurements.
     pub(super) fn measurements(&self) -> usize {
-        let round: usize = self.cases.iter().map(|case| self.turn(*case, 0).len()).sum();
+        let round: usize = self.cases.iter().map(|case| self.round_order(*case, 0).len()).sum();
         round * self.rounds as usize + self.instructions.len()
     }
 }
 
-/// What the user has chosen, or all there is.
+/// Returns the values that the user has chosen, or all.
 fn chosen<T: ValueEnum + Clone>(these: &[T]) -> Vec<T> {
     if these.is_empty() { T::value_variants().to_vec() } else { these.to_vec() }
 }

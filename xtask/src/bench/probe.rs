@@ -1,4 +1,4 @@
-//! The measuring program: `ha-redis-bench`, one process a measurement.
+//! Runs the measuring program `ha-redis-bench`, one process per measurement.
 
 use std::env;
 use std::path::PathBuf;
@@ -10,10 +10,10 @@ use super::figures::Figures;
 use super::plan::{Case, Client};
 
 const PACKAGE: &str = "ha-redis-bench";
-/// Threads of async-std and smol; the program itself sees to those of Tokio.
+/// The threads of async-std and smol. The program itself sets those of Tokio.
 const WORKERS: &str = "2";
 
-/// Builds the program, and returns where it is.
+/// Builds the program and returns its path.
 pub(super) fn build() -> Result<PathBuf, String> {
     eprintln!("Building the clients.");
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -28,7 +28,7 @@ pub(super) fn build() -> Result<PathBuf, String> {
         let message: Value = serde_json::from_str(line).ok()?;
         message["executable"].as_str().map(PathBuf::from)
     });
-    executables.next_back().ok_or_else(|| format!("cargo did not say where it put {PACKAGE}"))
+    executables.next_back().ok_or_else(|| format!("cargo did not report the path of {PACKAGE}"))
 }
 
 /// Measures clients against one server.
@@ -53,7 +53,7 @@ impl Probe {
             .map_err(|error| format!("cannot read the figures of {}: {error}", client.name()))
     }
 
-    /// What callgrind says while `client` makes so many calls on one thread.
+    /// Returns callgrind's output for `client` making this many calls on one thread.
     pub(super) fn count_instructions(
         &self,
         client: Client,
@@ -78,8 +78,8 @@ fn run(command: &mut Command, client: Client) -> Result<Output, String> {
     let program = command.get_program().display().to_string();
     let output = command.output().map_err(|error| format!("cannot run {program}: {error}"))?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("the measurement of {} failed: {}", client.name(), said.trim()));
+        let output = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("the measurement of {} failed: {}", client.name(), output.trim()));
     }
     Ok(output)
 }

@@ -1,9 +1,9 @@
-//! What is to be seen while it measures: one line that changes, or, where there is no terminal, a line for each load.
+//! Shows the progress: one updated line on a terminal, otherwise one line per load.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Instant;
 
-/// How far a run has come.
+/// The progress of a run.
 #[derive(Debug)]
 pub(super) struct Progress {
     total: usize,
@@ -18,16 +18,16 @@ impl Progress {
         Self { total, done: 0, began: Instant::now(), load: String::new() }
     }
 
-    /// Says what is measured now. What can't be shown must not end the run.
+    /// Shows the current measurement. Output errors must not end the run.
     pub(super) fn show(&mut self, load: &str, client: &str) {
         let share = format!("{:>3} %", self.done * 100 / self.total.max(1));
         let mut out = io::stderr();
         if out.is_terminal() {
-            // Back to the start of the line, and clear it.
-            let _ = write!(out, "\r\x1b[2K{share}  {load}: {client}{}", self.left());
+            // Returns to the start of the line and clears it.
+            let _ = write!(out, "\r\x1b[2K{share}  {load}: {client}{}", self.time_left());
             let _ = out.flush();
         } else if self.load != load {
-            let _ = writeln!(out, "{share}  {load}{}", self.left());
+            let _ = writeln!(out, "{share}  {load}{}", self.time_left());
             load.clone_into(&mut self.load);
         }
         self.done += 1;
@@ -39,8 +39,8 @@ impl Progress {
         let _ = writeln!(out, "{clear}{} measurements in {:.0?}", self.done, self.began.elapsed());
     }
 
-    /// How long it may still take, judged by what is done.
-    fn left(&self) -> String {
+    /// Estimates the remaining time from the measurements that are done.
+    fn time_left(&self) -> String {
         if self.done == 0 {
             return String::new();
         }

@@ -1,4 +1,4 @@
-//! The tables, as Markdown that is read as easily without any rendering.
+//! The tables, as Markdown that is also readable as plain text.
 
 use super::figures::Figure;
 use super::plan::{Case, Client};
@@ -10,15 +10,15 @@ use crate::output::count;
 const TABLES: [Figure; 6] =
     [Figure::Throughput, Figure::Cpu, Figure::P50, Figure::P99, Figure::P999, Figure::Background];
 
-/// Who reads a report.
+/// The readers of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reader {
-    /// Who works on the client, and wants to know what it is to reach.
+    /// Developers of the client, who need its targets.
     Developer,
     User,
 }
 
-/// All of a run.
+/// Returns the whole report of a run.
 pub(super) fn markdown(results: &Results, reader: Reader) -> String {
     let mut parts = vec![provenance(results)];
     parts.extend(TABLES.into_iter().filter_map(|figure| figures(results, figure)));
@@ -41,7 +41,7 @@ pub(super) fn provenance(results: &Results) -> String {
     )
 }
 
-/// A figure of every client under every load; `None` if nothing has it.
+/// Returns the table of a figure for every client and load, or `None` if there are no values.
 fn figures(results: &Results, figure: Figure) -> Option<String> {
     let rows = results.cases.iter().map(|case| {
         let cells = results.clients.iter().map(|client| results.median(*case, *client, figure));
@@ -50,7 +50,7 @@ fn figures(results: &Results, figure: Figure) -> Option<String> {
     table(figure.title(), &names(&results.clients), rows.collect())
 }
 
-/// What is measured once a client: the memory of its callers and the instructions of a call.
+/// Returns the table of what is measured once per client: the memory of its callers and the instructions of a call.
 fn callers(results: &Results, reader: Reader) -> Option<String> {
     let clients = &results.clients;
     let memory = clients.iter().map(|client| results.memory(*client).map(|value| format!("{value:.1}")));
@@ -76,7 +76,7 @@ fn callers(results: &Results, reader: Reader) -> Option<String> {
     Some(format!("{table}\n\n{}", verdicts.join("; ")).trim_end().to_owned())
 }
 
-/// ha-redis as a multiple of others; for developers next to what it is to be.
+/// Returns the table of ha-redis as a multiple of others. For developers it includes the targets.
 fn comparisons(results: &Results, reader: Reader) -> Option<String> {
     let comparisons = targets::comparisons(results.ours);
     let titles: Vec<_> = comparisons.iter().map(|comparison| comparison.title()).collect();
@@ -116,7 +116,7 @@ fn names(clients: &[Client]) -> Vec<&'static str> {
     clients.iter().map(|client| client.name()).collect()
 }
 
-/// A table without the rows that have nothing; `None` if that are all of them.
+/// Returns a table without its empty rows, or `None` if all rows are empty.
 pub(super) fn table(
     title: &str,
     columns: &[&str],
@@ -150,7 +150,7 @@ fn row(cells: &[String], widths: &[usize]) -> String {
     format!("| {} |", padded.collect::<Vec<_>>().join(" | "))
 }
 
-/// A number with as many digits as mean something.
+/// Formats a number with its significant digits.
 pub(super) fn number(value: f64) -> String {
     match value {
         ..10.0 => format!("{value:.2}"),
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_leaves_out_what_was_not_measured() {
+    fn table_omits_empty_rows() {
         let rows = vec![
             ("first".to_owned(), vec![Some(number(1234.4)), None]),
             ("second".to_owned(), vec![None, None]),
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_have_the_digits_that_matter() {
+    fn numbers_have_significant_digits() {
         assert_eq!([1.234, 12.34, 123.4, 56_789.0].map(number), ["1.23", "12.3", "123", "56,789"]);
     }
 }

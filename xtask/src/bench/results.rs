@@ -12,11 +12,11 @@ use super::targets::comparisons;
 #[derive(Debug)]
 pub(super) struct Results {
     pub(super) machine: Machine,
-    /// Of the clients' packages.
+    /// The versions of the clients' packages.
     pub(super) versions: BTreeMap<&'static str, String>,
     pub(super) rounds: u32,
     pub(super) seconds: f64,
-    /// ha-redis, on the runtime that was asked for.
+    /// ha-redis on the chosen runtime.
     pub(super) ours: Client,
     pub(super) clients: Vec<Client>,
     pub(super) cases: Vec<Case>,
@@ -43,19 +43,19 @@ impl Results {
         self.runs.entry((case, client)).or_default().push(figures);
     }
 
-    /// The median over the rounds; `None` if it was not measured.
+    /// Returns the median over the rounds, or `None` if it was not measured.
     pub(super) fn median(&self, case: Case, client: Client, figure: Figure) -> Option<f64> {
         let runs = self.runs.get(&(case, client))?;
         median(runs.iter().filter_map(|run| figure.of(run)).collect())
     }
 
-    /// How much memory so many callers take beyond what the harness itself takes, in MB.
+    /// Returns the memory of the callers in MB, without the memory of the harness itself.
     pub(super) fn memory(&self, client: Client) -> Option<f64> {
         let peak = |client| self.median(Case::MEMORY, client, Figure::Memory);
         Some((peak(client)? - peak(Client::Nothing)?) * 1024.0 / 1e6)
     }
 
-    /// The calls that failed: where, how many, and what the first of them said.
+    /// Returns the failed calls: the case, how many, and the first error message.
     pub(super) fn failures(&self) -> impl Iterator<Item = (Case, Client, u64, &str)> {
         self.runs.iter().filter_map(|((case, client), runs)| {
             let first = runs.iter().find_map(|run| run.failure.as_deref())?;
@@ -63,7 +63,7 @@ impl Results {
         })
     }
 
-    /// Everything, with every single measurement.
+    /// Returns all results, with every single measurement.
     pub(super) fn json(&self) -> Value {
         let measurements = self.runs.iter().map(|((case, client), runs)| {
             let median = |figure| self.median(*case, *client, figure);

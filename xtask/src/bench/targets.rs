@@ -1,4 +1,4 @@
-//! How good ha-redis is to be.
+//! The performance targets of ha-redis.
 
 use super::figures::Figure;
 use super::plan::{Case, Client, Workload};
@@ -12,14 +12,14 @@ pub(super) enum Against {
     BestPeer,
 }
 
-/// How a figure of ha-redis is to stand to that of others, and how it does.
+/// The comparison of a figure of ha-redis with that of others.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Comparison {
     pub(super) figure: Figure,
     pub(super) against: Against,
 }
 
-/// What is compared, in the order in which it is shown.
+/// Returns the comparisons in display order.
 pub(super) fn comparisons(ours: Client) -> &'static [Comparison] {
     match ours {
         Client::HaRedis => &ON_TOKIO,
@@ -79,7 +79,7 @@ impl Bound {
 }
 
 impl Comparison {
-    /// The figure of ha-redis as a multiple of the other; `None` where one was not measured.
+    /// Returns ha-redis's figure as a multiple of the other, or `None` if one was not measured.
     pub(super) fn ratio(self, results: &Results, case: Case) -> Option<f64> {
         let other = match self.against {
             Against::Client(client) => results.median(case, client, self.figure),
@@ -91,7 +91,7 @@ impl Comparison {
         Some(results.median(case, results.ours, self.figure)? / other?)
     }
 
-    /// The bound on that ratio, where there is one.
+    /// Returns the bound on the ratio, if there is one.
     pub(super) fn target(self, case: Case) -> Option<Bound> {
         use Bound::{AtLeast, AtMost};
         let Case { workload, tasks } = case;
@@ -106,7 +106,7 @@ impl Comparison {
             (Workload::Get64 | Workload::Set64, Figure::Throughput, Against::Client(Client::Rustis)) => {
                 (tasks >= 64).then_some(AtLeast(1.4))
             }
-            // A lone caller's processor time is that of the system calls.
+            // A single caller's processor time is that of the system calls.
             (Workload::Get64 | Workload::Set64, Figure::Cpu, _) => match tasks {
                 ..16 => None,
                 16..64 => Some(AtMost(0.8)),

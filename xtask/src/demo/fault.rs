@@ -1,4 +1,4 @@
-//! The faults that the demo's master can have.
+//! The faults of the demo's master.
 
 use std::time::Instant;
 
@@ -6,22 +6,22 @@ use clap::ValueEnum;
 use ha_redis_testkit::{Error, Topology};
 use serde::Serialize;
 
-/// What happens to the master.
+/// The fault of the master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Fault {
-    /// It is killed, as by a crash
+    /// The master is killed, as by a crash
     Kill,
-    /// It stops answering, but its connections stay
+    /// The master hangs, but its connections stay open
     Hang,
-    /// The Sentinels are told to make a replica master, as before maintenance
+    /// An operator starts a failover, as before maintenance
     Planned,
-    /// Nothing
+    /// No fault
     None,
 }
 
 impl Fault {
-    /// Lets it happen, and returns the moment.
+    /// Injects the fault and returns its time.
     pub(crate) fn inject(self, topology: &Topology) -> Result<Instant, Error> {
         let master = topology.master()?;
         let at = Instant::now();
@@ -34,8 +34,8 @@ impl Fault {
         Ok(at)
     }
 
-    /// Whether calls are bound to be lost with the master, and writes that it had not passed on.
-    pub(crate) fn takes_the_master_away(self) -> bool {
+    /// Returns true if calls may be lost with the master, and writes that it had not replicated.
+    pub(crate) fn loses_master(self) -> bool {
         matches!(self, Self::Kill | Self::Hang)
     }
 

@@ -1,10 +1,10 @@
 //! `cargo xtask demo`: what the callers of a service see while their Redis master fails.
 
 mod fault;
+mod monitor;
 mod plot;
 mod promises;
 mod report;
-mod stage;
 mod view;
 
 use std::io::{self, Write};
@@ -20,49 +20,49 @@ use tokio::signal::ctrl_c;
 use tokio::time::{sleep, timeout};
 
 use self::fault::Fault;
+use self::monitor::FaultMonitor;
 use self::plot::Plot;
 use self::report::{Moments, Summary};
-use self::stage::Stage;
 use self::view::View;
 use crate::load::record::{Operation, Recorder, Series};
 use crate::load::{Account, Caller, Keys, Load, Work};
 use crate::runtime::{self, Runtime};
 use crate::{Outcome, observe, output, servers};
 
-/// How many callers there are.
+/// The number of callers.
 const CALLERS: usize = 32;
 
 const WORK: Work = Work { callers: CALLERS, turns: &[Operation::Incr, Operation::Set, Operation::Get] };
 
 /// Show what 32 callers see while their Redis master fails
 ///
-/// Starts a private master with two replicas and three Sentinels, or uses the servers behind `--url`. The exit status
-/// tells whether the client kept its promises.
+/// Starts a private master with two replicas and three Sentinels, or uses the servers behind `--url`. The exit
+/// status shows whether the client kept its promises.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// What happens to the master after five seconds [default: kill; with --url: none]
+    /// The fault of the master after five seconds [default: kill; with --url: none]
     #[arg(long, value_enum)]
     fault: Option<Fault>,
-    /// What the client and the callers run on
+    /// The runtime of the client and the callers
     #[arg(long, value_enum, default_value = "tokio")]
     runtime: Runtime,
-    /// How long the callers call
+    /// How long the callers run
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(5..=600))]
     seconds: u64,
-    /// Print the summary as JSON; all else goes to standard error
+    /// Print the summary as JSON; everything else goes to standard error
     #[arg(long)]
     json: bool,
-    /// Use these servers, which nothing is done to; the keys are removed in the end
+    /// Use these servers without injecting faults; the keys are removed at the end
     #[arg(long)]
     url: Option<RedisConfig>,
 }
 
-/// Runs the demo; the status is a failure if a promise was broken.
+/// Runs the demo. The status is a failure if a promise was broken.
 pub(crate) fn run(options: &Options) -> Outcome {
     let fault = fault_of(options)?;
     let length = Duration::from_secs(options.seconds);
     let (topology, config) = servers(options)?;
-    // From here on Ctrl-C is handled; before, it ends the process, and the servers with it.
+    // From here on Ctrl-C is handled. Before, it ends the process, and the servers with it.
     let tokio = tokio::runtime::Runtime::new().map_err(|error| format!("cannot start Tokio: {error}"))?;
     let summary = tokio.block_on(async {
         let runtime = options.runtime.start();
@@ -73,7 +73,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
         demo.clean_up().await;
         summary
     });
-    // The status that shells give to a program that Ctrl-C ended.
+    // The status that shells report for a program that Ctrl-C ended.
     let Some(summary) = summary? else { return Ok(ExitCode::from(130)) };
     print(&summary, options.json)?;
     Ok(if summary.kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -82,12 +82,12 @@ pub(crate) fn run(options: &Options) -> Outcome {
 fn fault_of(options: &Options) -> Result<Fault, String> {
     match (&options.url, options.fault) {
         (Some(_), Some(Fault::None) | None) => Ok(Fault::None),
-        (Some(_), Some(_)) => Err("--fault is for the demo's own servers: leave it or --url out".into()),
+        (Some(_), Some(_)) => Err("--fault is for the demo's own servers; omit --fault or --url".into()),
         (None, fault) => Ok(fault.unwrap_or(Fault::Kill)),
     }
 }
 
-/// The servers of the run, the demo's own ones if no others are given, and how a client reaches them.
+/// Returns the servers of the run, which are the demo's own unless a URL is given, and the client's configuration.
 fn servers(options: &Options) -> Result<(Option<Topology>, RedisConfig), String> {
     if let Some(config) = &options.url {
         return Ok((None, config.clone()));
@@ -111,11 +111,11 @@ fn print(summary: &Summary, json: bool) -> Result<(), String> {
     writeln!(io::stdout(), "{text}").map_err(|error| format!("cannot print the summary: {error}"))
 }
 
-/// A run.
+/// A run of the demo.
 struct Demo<'a> {
     fault: Fault,
     length: Duration,
-    /// `None` if the servers are someone else's.
+    /// `None` for external servers.
     topology: Option<&'a Topology>,
     runtime: Arc<dyn ClientRuntime>,
     on: Runtime,
@@ -124,28 +124,28 @@ struct Demo<'a> {
 }
 
 impl Demo<'_> {
-    /// The callers call, the fault happens, the callers end, and what they know is held against what the server has.
-    /// `None` if Ctrl-C came in between.
+    /// Runs the callers, injects the fault, and compares the callers' results with the data on the server. Returns
+    /// `None` if Ctrl-C ended the run.
     async fn play(&self, json: bool) -> Result<Option<Summary>, String> {
         let master = self.client.discover_master().await.map_err(|error| error.to_string())?.to_string();
-        let sightings = self.topology.map(observe::watch).transpose()?;
+        let observations = self.topology.map(observe::watch).transpose()?;
         let view =
             View::new(format!("ha-redis on {}: {}", self.on.name(), self.fault.title()), self.length, json);
         let recorder = Arc::new(Recorder::new(Instant::now()));
         let mut load = Load::start(&self.client, &self.runtime, &self.keys, WORK, &recorder)?;
 
-        let mut stage = Stage::new(self, &recorder, view, master);
+        let mut monitor = FaultMonitor::new(self, &recorder, view, master);
         let end = async {
             sleep(self.length).await;
             load.finish().await.map(Some)
         };
         let callers = tokio::select! {
-            callers = stage.play(sightings, end) => callers,
+            callers = monitor.play(observations, end) => callers,
             _ = ctrl_c() => Ok(None),
         };
         load.abort().await;
-        let moments = stage.moments;
-        drop(stage);
+        let moments = monitor.moments;
+        drop(monitor);
         let Some(callers) = callers? else { return Ok(None) };
 
         let account = self.account(callers).await?;
@@ -160,7 +160,7 @@ impl Demo<'_> {
         Ok(summary)
     }
 
-    /// Closes the callers' accounts with the server's own values.
+    /// Compares the callers' accounts with the server's values.
     async fn account(&self, callers: Vec<Caller>) -> Result<Account, String> {
         let values = match self.topology {
             Some(topology) => self.keys.values_on(topology.master().map_err(|error| error.to_string())?)?,
@@ -173,7 +173,7 @@ impl Demo<'_> {
         Ok(Account::close(callers, &values))
     }
 
-    /// Removes the keys from someone else's servers.
+    /// Removes the keys from external servers.
     async fn clean_up(&self) {
         if self.topology.is_none() {
             let mut connection = self.client.connection();
@@ -182,7 +182,7 @@ impl Demo<'_> {
                 eprintln!("warning: the keys could not be removed: {error}");
             }
         }
-        // Only politeness to the servers: it need not succeed.
+        // A courtesy to the servers that may fail.
         let _ = timeout(Duration::from_secs(1), self.client.close()).await;
     }
 }

@@ -1,4 +1,4 @@
-//! What goes on while the callers call.
+//! The fault and the events that follow while the callers run.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -12,25 +12,25 @@ use super::fault::Fault;
 use super::report::Moments;
 use super::view::View;
 use crate::load::record::{Recorder, SLOT};
-use crate::observe::{Sight, Sighting};
+use crate::observe::{Observation, ObservedEvent};
 
-/// When the master fails; sooner in a short run, since recovery is what is to be seen.
+/// When the master fails. Earlier in a short run, because the recovery is what matters.
 const FAULT_AFTER: Duration = Duration::from_secs(5);
 
-/// Lets the fault happen, and shows and notes down what follows.
-pub(crate) struct Stage<'a> {
+/// Injects the fault, and shows and records the events that follow.
+pub(crate) struct FaultMonitor<'a> {
     fault: Fault,
     fault_after: Duration,
     topology: Option<&'a Topology>,
     recorder: &'a Recorder,
     view: View,
     master: String,
-    /// From when on an answered write is one of the new master, once there is one.
-    turn: Option<Duration>,
+    /// When the replica became master, so that later writes were answered by it.
+    promoted_at: Option<Duration>,
     pub(crate) moments: Moments,
 }
 
-impl<'a> Stage<'a> {
+impl<'a> FaultMonitor<'a> {
     pub(crate) fn new(demo: &'a Demo<'_>, recorder: &'a Recorder, view: View, master: String) -> Self {
         Self {
             fault: demo.fault,
@@ -39,15 +39,15 @@ impl<'a> Stage<'a> {
             recorder,
             view,
             master,
-            turn: None,
+            promoted_at: None,
             moments: Moments::default(),
         }
     }
 
-    /// Goes on until `end`, and returns what that returns.
+    /// Runs until `end` completes, and returns its output.
     pub(crate) async fn play<T>(
         &mut self,
-        mut sightings: Option<UnboundedReceiver<Sighting>>,
+        mut observations: Option<UnboundedReceiver<Observation>>,
         end: impl Future<Output = Result<T, String>>,
     ) -> Result<T, String> {
         let mut end = pin!(end);
@@ -55,7 +55,7 @@ impl<'a> Stage<'a> {
         loop {
             tokio::select! {
                 ended = &mut end => return ended,
-                Some(sighting) = next(&mut sightings) => self.note(sighting),
+                Some(observation) = next(&mut observations) => self.note(observation),
                 _ = frames.tick() => {
                     let now = self.recorder.snapshot();
                     self.note_first_success();
@@ -73,26 +73,26 @@ impl<'a> Stage<'a> {
             return Ok(());
         };
         // This blocks for some milliseconds, but on the main thread, where no caller runs.
-        let at = self.fault.inject(topology).map_err(|error| format!("the fault did not happen: {error}"))?;
+        let at = self.fault.inject(topology).map_err(|error| format!("cannot inject the fault: {error}"))?;
         let at = self.recorder.time_of(at);
         self.moments.fault = Some(at);
         self.view.event(at, &format!("{} ({})", self.fault.event(), self.master));
         Ok(())
     }
 
-    fn note(&mut self, sighting: Sighting) {
-        let at = self.recorder.time_of(sighting.at);
-        match sighting.what {
-            Sight::Turned { server, still_replica } => {
+    fn note(&mut self, observation: Observation) {
+        let at = self.recorder.time_of(observation.at);
+        match observation.what {
+            ObservedEvent::Turned { server, still_replica } => {
                 self.master = server.to_string();
                 self.moments.replica_is_master = Some(at);
-                // The old master of a planned failover may still answer while the replica turns.
+                // The old master of a planned failover may still reply while the replica is promoted.
                 let planned = self.fault == Fault::Planned;
-                self.turn = Some(if planned { at } else { self.recorder.time_of(still_replica) });
+                self.promoted_at = Some(if planned { at } else { self.recorder.time_of(still_replica) });
                 self.view.event(at, &format!("a replica is master: {server}"));
                 self.note_first_success();
             }
-            Sight::Published { sentinel, channel } => {
+            ObservedEvent::Published { sentinel, channel } => {
                 if channel == "+switch-master" && self.moments.sentinels_announce.is_none() {
                     self.moments.sentinels_announce = Some(at);
                 }
@@ -102,19 +102,20 @@ impl<'a> Stage<'a> {
     }
 
     fn note_first_success(&mut self) {
-        let (Some(turn), None) = (self.turn, self.moments.first_success) else { return };
-        let Some(success) = self.recorder.first_write_after(turn) else { return };
+        let (Some(promoted_at), None) = (self.promoted_at, self.moments.first_success) else { return };
+        let Some(success) = self.recorder.first_write_after(promoted_at) else { return };
         self.moments.first_success = Some(success);
-        // A write on the new master dates its turn, too, if the client was faster than the observer.
-        self.moments.replica_is_master = self.moments.replica_is_master.map(|turned| turned.min(success));
+        // A write on the new master sets the promotion time, too, if the client was faster than the observer.
+        self.moments.replica_is_master =
+            self.moments.replica_is_master.map(|promoted_at| promoted_at.min(success));
         self.view.event(success, "the first write succeeds on the new master");
     }
 }
 
-/// The next sighting; waits for ever if nothing is watched.
-async fn next(sightings: &mut Option<UnboundedReceiver<Sighting>>) -> Option<Sighting> {
-    match sightings {
-        Some(sightings) => sightings.recv().await,
+/// Returns the next event, or waits for ever if nothing is observed.
+async fn next(observations: &mut Option<UnboundedReceiver<Observation>>) -> Option<Observation> {
+    match observations {
+        Some(observations) => observations.recv().await,
         None => std::future::pending().await,
     }
 }

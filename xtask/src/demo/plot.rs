@@ -1,4 +1,4 @@
-//! The plot of a run: throughput and latency over time, with what happened marked.
+//! The plot of a run: throughput and latency over time, with events marked.
 
 use std::error::Error;
 use std::fs;
@@ -19,10 +19,10 @@ use crate::output::{self, count, in_millis, millis};
 
 const SIZE: (i32, i32) = (1600, 1000);
 const TITLE_HEIGHT: i32 = 64;
-/// The height of a row of labels above the panels; each mark has a row of its own, so that none overlaps.
+/// The height of a row of labels above the panels. Each mark has a row of its own, so that none overlaps.
 const ROW: i32 = 28;
 const MARKS: i32 = 4;
-/// The space above a panel, for its name.
+/// The space above a panel for its name.
 const HEADING: i32 = 44;
 const LEFT: i32 = 100;
 const RIGHT: i32 = 40;
@@ -34,12 +34,12 @@ const BLUE: RGBColor = RGBColor(31, 98, 180);
 const RED: RGBColor = RGBColor(205, 38, 38);
 const PURPLE: RGBColor = RGBColor(130, 60, 180);
 const GREEN: RGBColor = RGBColor(30, 140, 60);
-/// From the median to the maximum.
+/// The colors from the median to the maximum.
 const TEALS: [RGBColor; 3] = [RGBColor(0, 85, 78), RGBColor(20, 150, 135), RGBColor(140, 208, 198)];
 
 type Drawn = Result<(), Box<dyn Error>>;
 
-/// What is drawn.
+/// The data of a plot.
 pub(crate) struct Plot<'a> {
     pub(crate) title: String,
     pub(crate) fault: &'static str,
@@ -73,7 +73,7 @@ impl Plot<'_> {
         let centered = text(28, INK).pos(Pos::new(HPos::Center, VPos::Center));
         root.draw(&Text::new(self.title.as_str(), (SIZE.0 / 2, TITLE_HEIGHT / 2), centered))?;
         let top = TITLE_HEIGHT + if self.moments.fault.is_some() { ROW * MARKS } else { 0 };
-        // The data is drawn over the marks.
+        // Marks come first, so that the data is drawn over them.
         self.draw_marks(root, top)?;
         let (_, panels) = root.split_vertically(top);
         let (upper, lower) = panels.split_vertically((SIZE.1 - top - BOTTOM) / 2);
@@ -83,7 +83,7 @@ impl Plot<'_> {
         Ok(())
     }
 
-    /// Vertical lines through both panels, each with its label in a row of its own above them.
+    /// Draws vertical lines through both panels, each with its label in a row of its own above them.
     fn draw_marks<DB: DrawingBackend>(&self, root: &DrawingArea<DB, Shift>, top: i32) -> Drawn
     where
         DB::ErrorType: 'static,
@@ -110,7 +110,7 @@ impl Plot<'_> {
                 Duration::ZERO => format!("{:.2} s", fault.as_secs_f64()),
                 later => format!("+{}", millis(in_millis(later))),
             };
-            // Where the right edge is near, the label stands to the left.
+            // Near the right edge, the label is on the left of its line.
             let (side, gap) = if share < 0.7 { (HPos::Left, 8) } else { (HPos::Right, -8) };
             let style = text(18, color).pos(Pos::new(side, VPos::Center));
             root.draw(&Text::new(format!("{name}  {since}"), (x + gap, y), style))?;
@@ -170,7 +170,7 @@ impl Plot<'_> {
         legend(&mut chart, SeriesLabelPosition::UpperRight)
     }
 
-    /// The slots within the time that is shown, which end before the last one: that is not complete.
+    /// Returns the slots within the displayed time, without the last one, which is incomplete.
     fn slots(&self) -> &[Slot] {
         let shown = usize::try_from(self.length.as_millis() / SLOT.as_millis()).unwrap_or(usize::MAX);
         &self.series.slots[..self.series.slots.len().min(shown)]
@@ -192,7 +192,7 @@ fn builder<'a, 'b, DB: DrawingBackend>(
     builder
 }
 
-/// The axes and the lines behind the data. Without a name the time axis has no labels.
+/// Draws the axes and the grid. Without a name the time axis has no labels.
 fn mesh<DB, Y>(
     chart: &mut ChartContext<'_, DB, Cartesian2d<RangedCoordf64, Y>>,
     time: &str,
@@ -206,7 +206,7 @@ where
     chart
         .configure_mesh()
         .light_line_style(TRANSPARENT)
-        // Translucent, since it lies over the marks.
+        // Translucent, because it covers the marks.
         .bold_line_style(INK.mix(0.1))
         .axis_style(GRAY)
         .label_style(text(17, INK))
@@ -239,7 +239,7 @@ where
     Ok(())
 }
 
-/// The sample of a line for the legend.
+/// Returns the sample of a line for the legend.
 fn key(color: RGBColor) -> impl Fn((i32, i32)) -> PathElement<(i32, i32)> {
     move |(x, y)| PathElement::new(vec![(x, y), (x + 20, y)], color.stroke_width(4))
 }
@@ -248,7 +248,7 @@ fn text(size: i32, color: RGBColor) -> TextStyle<'static> {
     ("sans-serif", size).into_font().color(&color)
 }
 
-/// A line that is level in each slot, in pieces: it breaks where there is no value.
+/// Returns a step line in pieces: it breaks where there is no value.
 fn steps(values: &[Option<f64>]) -> Vec<Vec<(f64, f64)>> {
     let slot = SLOT.as_secs_f64();
     let levels = values.iter().enumerate().map(|(index, value)| {
@@ -260,7 +260,7 @@ fn steps(values: &[Option<f64>]) -> Vec<Vec<(f64, f64)>> {
     pieces.map(|piece| piece.iter().flatten().flatten().copied().collect()).collect()
 }
 
-/// A latency in milliseconds, for the axis.
+/// Formats a latency in milliseconds for the axis.
 fn short(latency: f64) -> String {
     if latency >= 1000.0 { format!("{} s", latency / 1000.0) } else { format!("{latency} ms") }
 }
@@ -270,7 +270,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_breaks_where_there_is_no_value() {
+    fn line_breaks_at_missing_values() {
         assert_eq!(steps(&[None, None]), Vec::<Vec<(f64, f64)>>::new());
         let levels: Vec<Vec<f64>> = steps(&[Some(1.0), Some(2.0), None, Some(3.0)])
             .into_iter()
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn both_files_are_written() {
+    fn both_files_written() {
         let folder = std::env::temp_dir().join(format!("ha-redis-plot-{:x}", fastrand::u64(..)));
         let series = Series { slots: vec![Slot::default()], ..Series::default() };
         let moments = Moments { fault: Some(Duration::from_secs(1)), ..Moments::default() };

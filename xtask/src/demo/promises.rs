@@ -13,12 +13,12 @@ use crate::load::record::Series;
 use crate::output::{count, in_millis, millis};
 
 /// How many acknowledged writes a planned failover may lose.
-const FEW: u64 = 5;
+const MAX_LOST_WRITES: u64 = 5;
 
-/// How long after the announcement of the Sentinels the first write must succeed.
-const PROMPT: Duration = Duration::from_millis(50);
+/// How long after the Sentinels' announcement the first write must succeed.
+const MAX_FIRST_WRITE_DELAY: Duration = Duration::from_millis(50);
 
-/// Something the client promises, and what was measured.
+/// A promise of the client, and the measured result.
 #[derive(Debug, Serialize)]
 pub(crate) struct Promise {
     pub(crate) promise: &'static str,
@@ -32,9 +32,9 @@ impl Promise {
     }
 }
 
-/// What is promised for this fault, and whether it was kept.
+/// Returns the promises for this fault, and whether the run kept them.
 pub(crate) fn promises(fault: Fault, series: &Series, moments: Moments, account: &Account) -> Vec<Promise> {
-    let mut promises = if fault.takes_the_master_away() {
+    let mut promises = if fault.loses_master() {
         vec![no_read_or_set_fails(series), increments_fail_only_once(series, account)]
     } else {
         vec![no_call_fails(series)]
@@ -42,14 +42,18 @@ pub(crate) fn promises(fault: Fault, series: &Series, moments: Moments, account:
     let Tally { counters, acknowledged, maybe_applied, ran_twice, .. } = account.tally;
     let (counters, acknowledged) = (count(counters), count(acknowledged));
     promises.push(Promise::new(
-        "nothing runs twice unseen",
+        "no command runs twice without an error",
         ran_twice == 0,
         format!(
             "{ran_twice} (counted {counters}, acknowledged {acknowledged}, maybe applied {maybe_applied})"
         ),
     ));
     let foreign = account.tally.foreign_reads;
-    promises.push(Promise::new("no caller reads what it never wrote", foreign == 0, foreign.to_string()));
+    promises.push(Promise::new(
+        "no caller reads a value that it never wrote",
+        foreign == 0,
+        foreign.to_string(),
+    ));
     let lost = account.tally.lost_increments + account.tally.lost_sets;
     match fault {
         Fault::None => {
@@ -58,14 +62,14 @@ pub(crate) fn promises(fault: Fault, series: &Series, moments: Moments, account:
         Fault::Planned => {
             promises.push(Promise::new(
                 "at most 5 acknowledged writes are lost",
-                lost <= FEW,
+                lost <= MAX_LOST_WRITES,
                 lost.to_string(),
             ));
         }
         Fault::Kill | Fault::Hang => {}
     }
     if fault != Fault::None {
-        promises.extend([every_caller_goes_on(moments, account), first_write_is_prompt(moments)]);
+        promises.extend([every_caller_recovers(moments, account), first_write_is_prompt(moments)]);
     }
     promises
 }
@@ -92,9 +96,9 @@ fn no_call_fails(series: &Series) -> Promise {
     Promise::new("no call fails", failed == 0, format!("{failed} of {all}"))
 }
 
-fn every_caller_goes_on(moments: Moments, account: &Account) -> Promise {
+fn every_caller_recovers(moments: Moments, account: &Account) -> Promise {
     let recovered = moments.replica_is_master.map_or(0, |turned| account.answered_after(turned));
-    let promise = "every caller goes on with the new master";
+    let promise = "every caller continues with the new master";
     Promise::new(promise, recovered == CALLERS, format!("{recovered} of {CALLERS}"))
 }
 
@@ -103,10 +107,11 @@ fn first_write_is_prompt(moments: Moments) -> Promise {
         (Some(success), Some(word)) if success <= word => {
             (true, format!("{} before it", millis(in_millis(word - success))))
         }
-        (Some(success), Some(word)) => {
-            (success - word <= PROMPT, format!("{} after it", millis(in_millis(success - word))))
-        }
-        (Some(_), None) => (true, "before it, since it did not come during the run".into()),
+        (Some(success), Some(word)) => (
+            success - word <= MAX_FIRST_WRITE_DELAY,
+            format!("{} after it", millis(in_millis(success - word))),
+        ),
+        (Some(_), None) => (true, "before the announcement, which did not come during the run".into()),
         (None, _) => (false, "no write succeeded".into()),
     };
     Promise::new("the first write succeeds at most 50 ms after the Sentinels' announcement", kept, measured)
@@ -143,14 +148,14 @@ mod tests {
     }
 
     #[test]
-    fn a_good_run_breaks_no_promise() {
+    fn good_run_breaks_no_promise() {
         for fault in [Fault::Kill, Fault::Hang, Fault::Planned, Fault::None] {
             assert_eq!(broken(fault, |_, _, _| ()), [""; 0], "{fault:?}");
         }
     }
 
     #[test]
-    fn errors_that_a_fault_excuses_are_promised_nothing() {
+    fn excused_errors_break_nothing() {
         let change = |series: &mut Series, _: &mut Moments, account: &mut Account| {
             series.failures.incr.maybe_applied = 7;
             account.most_failed.incr = 1;
@@ -169,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn losses_break_a_promise_where_redis_need_not_lose() {
+    fn avoidable_losses_break_promise() {
         let lose = |lost| {
             move |_: &mut Series, _: &mut Moments, account: &mut Account| account.tally.lost_sets = lost
         };
@@ -180,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_or_missing_recovery_breaks_a_promise() {
+    fn late_recovery_breaks_promise() {
         let late = |_: &mut Series, moments: &mut Moments, _: &mut Account| {
             moments.first_success = Some(Duration::from_millis(6751));
         };

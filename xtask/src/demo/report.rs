@@ -1,4 +1,4 @@
-//! What a run came to: the summary, and which promises it kept.
+//! The summary of a run, and which promises it kept.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::load::Account;
 use crate::load::record::{Each, Errors, Latency, Series};
 use crate::output::{count, in_millis, millis};
 
-/// When the things happened that make a failover, as time since the start.
+/// The times of a failover's events, since the start.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Moments {
     #[serde(serialize_with = "seconds")]
@@ -26,7 +26,7 @@ pub(crate) struct Moments {
     pub(crate) sentinels_announce: Option<Duration>,
 }
 
-/// The summary of a run; its times are in seconds or, where the name says so, in milliseconds.
+/// The summary of a run. Times are in seconds, or in milliseconds where the name says so.
 #[derive(Debug, Serialize)]
 pub(crate) struct Summary {
     fault: Fault,
@@ -78,11 +78,11 @@ impl Summary {
         }
     }
 
-    /// The summary for people.
+    /// Returns the summary as text.
     pub(crate) fn text(&self) -> String {
         let mut text = String::from("\n");
         for (name, value) in self.rows() {
-            // Writing to a String can't fail.
+            // Writing to a String cannot fail.
             let _ = writeln!(text, "  {name:<28}{value}");
         }
         for example in &self.error_examples {
@@ -142,7 +142,7 @@ impl Summary {
 
     fn about_losses(&self) -> Option<&'static str> {
         let lost = self.lost_increments + self.lost_sets;
-        (lost > 0 && self.fault.takes_the_master_away()).then_some(
+        (lost > 0 && self.fault.loses_master()).then_some(
             "Replication is asynchronous: a master that fails takes with it the writes that it acknowledged and had\n  \
              not passed on yet. That is how Redis works, and no client can prevent it, so it breaks no promise.",
         )

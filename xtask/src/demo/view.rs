@@ -1,4 +1,4 @@
-//! What is to be seen while the demo runs: a live view on a terminal, plain lines elsewhere.
+//! The output while the demo runs: a live view on a terminal, otherwise plain lines.
 
 use std::env;
 use std::io::{self, IsTerminal, Stdout, Write};
@@ -14,15 +14,15 @@ use ratatui::{Frame, Terminal, TerminalOptions, Viewport};
 use crate::load::record::{Errors, Latency, Snapshot};
 use crate::output::{count, millis};
 
-/// Where the demo shows what happens.
+/// Where the demo shows its progress.
 pub(crate) enum View {
     Live(Live),
     Plain(Plain),
 }
 
 impl View {
-    /// The live view if standard output is a terminal and nothing asks for plain text. With `json`, standard output
-    /// is for that alone, and plain lines go to standard error.
+    /// Returns the live view if standard output is a terminal and plain text is not requested. With `json`,
+    /// standard output has only the JSON, and plain lines go to standard error.
     pub(crate) fn new(title: String, length: Duration, json: bool) -> Self {
         let plain =
             Plain { out: if json { Box::new(io::stderr()) } else { Box::new(io::stdout()) }, last_line: 0 };
@@ -31,21 +31,21 @@ impl View {
         if json || dumb || is_set("NO_COLOR") || is_set("CI") || !io::stdout().is_terminal() {
             return Self::Plain(plain);
         }
-        // A terminal that does not say where its cursor is gets plain lines.
+        // A terminal that does not report its cursor position gets plain lines.
         Live::new(title, length).map_or(Self::Plain(plain), Self::Live)
     }
 
-    /// Something happened.
+    /// Shows an event.
     pub(crate) fn event(&mut self, at: Duration, text: &str) {
         let shown = match self {
             Self::Live(live) => live.event(at, text),
             Self::Plain(plain) => plain.line(at, &format!("▶ {text}")),
         };
-        // What can't be shown must not end the run.
+        // Output errors must not end the run.
         drop(shown);
     }
 
-    /// How things are now.
+    /// Shows the current state.
     pub(crate) fn frame(&mut self, now: &Snapshot, master: &str) {
         let shown = match self {
             Self::Live(live) => live.frame(now, master),
@@ -55,7 +55,7 @@ impl View {
     }
 }
 
-/// Lines of text.
+/// Plain lines of text.
 pub(crate) struct Plain {
     out: Box<dyn Write>,
     /// The second that was last shown.
@@ -79,7 +79,7 @@ impl Plain {
     }
 }
 
-/// A few lines at the bottom of the terminal that are drawn again and again, with the events above them.
+/// A few lines at the bottom of the terminal that are redrawn, with the events above them.
 pub(crate) struct Live {
     terminal: Terminal<CrosstermBackend<Stdout>>,
     title: String,
@@ -110,7 +110,7 @@ impl Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
-        // Also when the demo panics: the terminal is left as it was, with the cursor below the events.
+        // Also after a panic, the terminal is restored, with the cursor below the events.
         let top = self.terminal.get_frame().area().as_position();
         let _ = self.terminal.clear();
         let _ = self.terminal.set_cursor_position(top);
@@ -149,7 +149,7 @@ fn row<'a>(name: &'a str, value: Span<'a>) -> Line<'a> {
 }
 
 fn rate_color(now: &Snapshot) -> Color {
-    // The latest slot, since the rate is that of a whole second.
+    // The latest slot, because the rate covers a whole second.
     if now.throughput.last().is_none_or(|rate| *rate == 0) { Color::Red } else { Color::Green }
 }
 

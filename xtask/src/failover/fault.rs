@@ -1,4 +1,4 @@
-//! What goes wrong.
+//! The faults.
 
 use std::time::Duration;
 
@@ -11,31 +11,31 @@ use serde::Serialize;
 pub(crate) enum Fault {
     /// The master is killed, as by a crash
     Kill,
-    /// The master stops answering, but its connections stay
+    /// The master hangs, but its connections stay open
     Hang,
-    /// A Sentinel is told to make a replica master, as before maintenance
+    /// An operator starts a failover on a Sentinel, as before maintenance
     Planned,
-    /// The master is cut off from both replicas and two Sentinels; the client and one Sentinel still reach it
+    /// The master is partitioned from both replicas and two Sentinels; the client and one Sentinel still reach it
     Partition,
-    /// So is that Sentinel, the first one in the client's list: it keeps naming the old master
+    /// As partition, with that Sentinel on the master's side: it is first in the client's list and keeps naming the old master
     StaleSentinel,
     /// Every server and every Sentinel is restarted, one after another
     RollingRestart,
 }
 
 impl Fault {
-    /// Starts the servers that it happens to.
+    /// Starts the servers for the fault.
     pub(crate) fn topology(self) -> Result<Topology, Error> {
         let topology = Topology::builder().down_after(Duration::from_millis(500));
         match self {
             Self::Kill | Self::Hang | Self::Planned => topology.start(),
             Self::Partition | Self::StaleSentinel => topology.partitionable().start(),
-            // What is restarted has to find its keys again.
+            // Restarted servers must keep their keys.
             Self::RollingRestart => topology.config("appendonly yes").start(),
         }
     }
 
-    /// Lets it happen to this master; a rolling restart has ended when this returns.
+    /// Injects the fault. A rolling restart has ended when this returns.
     pub(crate) fn inject(self, topology: &Topology, master: &Server) -> Result<(), Error> {
         let [near, far @ ..] = topology.sentinels() else {
             return Err(Error::NotReady("there are no Sentinels".into()));
@@ -57,24 +57,25 @@ impl Fault {
         }
     }
 
-    /// Whether a replica becomes master in its course.
+    /// Returns true if the fault leads to a promotion.
     pub(crate) fn promotes(self) -> bool {
         self != Self::RollingRestart
     }
 
-    /// Whether the old master goes on answering, and believes that it is master.
+    /// Returns true if the old master continues to reply as a master.
     pub(crate) fn splits(self) -> bool {
         matches!(self, Self::Partition | Self::StaleSentinel)
     }
 
-    /// Whether the old master answers until a replica is master.
-    pub(crate) fn lets_the_master_live(self) -> bool {
+    /// Returns true if the old master replies until a replica is master.
+    pub(crate) fn master_stays_up(self) -> bool {
         !matches!(self, Self::Kill | Self::Hang)
     }
 
-    /// How often, at the most, the connection to a master is lost: the times that a caller's call may be under way.
-    pub(crate) fn losses_of_a_master(self) -> u64 {
-        // In a rolling restart, each server may be master when its turn comes.
+    /// Returns how often the connection to a master is lost at most, which bounds a caller's calls with an unknown
+    /// outcome.
+    pub(crate) fn max_master_losses(self) -> u64 {
+        // In a rolling restart, each server may be master when it is restarted.
         if self == Self::RollingRestart { 3 } else { 1 }
     }
 

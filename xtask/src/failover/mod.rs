@@ -20,25 +20,25 @@ use crate::{Outcome, output, servers};
 
 /// Measure failovers: every fault, many times, each time with fresh servers and eight callers
 ///
-/// Prints a table, and writes every run to target/failover/failover.json. The exit status tells whether the client kept
-/// its promises.
+/// Prints a table, and writes every run to target/failover/failover.json. The exit status shows whether the client
+/// kept its promises.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// What goes wrong
+    /// The fault
     #[arg(long, default_value = "all", value_parser = one_or::<Fault>("all"))]
     fault: Chosen<Fault>,
-    /// How often
+    /// How often each combination is run
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
-    /// What the client and the callers run on
+    /// The runtime of the client and the callers
     #[arg(long, value_enum, default_value = "tokio")]
     runtime: Runtime,
-    /// What the callers send
+    /// The commands of the callers
     #[arg(long, default_value = "both", value_parser = one_or::<Commands>("both"))]
     commands: Chosen<Commands>,
 }
 
-/// What the callers send.
+/// The commands of the callers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Commands {
@@ -64,7 +64,7 @@ impl Commands {
     }
 }
 
-/// One of an option's values, or all of them.
+/// One value of an option, or all.
 #[derive(Clone, Debug)]
 struct Chosen<T>(Vec<T>);
 
@@ -78,7 +78,7 @@ fn one_or<T: ValueEnum + Send + Sync + 'static>(
     })
 }
 
-/// Runs all that was chosen; the status is a failure if a promise was broken.
+/// Runs the chosen combinations. The status is a failure if a promise was broken.
 pub(crate) fn run(options: &Options) -> Outcome {
     let server = servers::ensure()?;
     eprintln!("Each run starts a master, two replicas and three Sentinels of {}.", server.display());

@@ -1,4 +1,4 @@
-//! What all runs came to.
+//! The results of all runs.
 
 use std::fmt::Write;
 
@@ -21,7 +21,7 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
-    /// `unfinished` says of the runs that came to nothing why they did.
+    /// Creates the figures. `unfinished` has the reasons of the runs without a result.
     pub(crate) fn new(fault: Fault, commands: Commands, runs: Vec<Run>, unfinished: Vec<String>) -> Self {
         let mut broken_promises = promises::broken(fault, commands, &runs);
         broken_promises.extend(unfinished);
@@ -49,7 +49,7 @@ impl Figures {
         ]
     }
 
-    /// The errors of all runs, by outcome, and the most that one caller had in one of them.
+    /// Formats the errors of all runs by outcome, and the most that one caller had in one run.
     fn errors(&self) -> String {
         let sum = |count: fn(&Errors) -> u64| self.runs.iter().map(|run| count(&run.errors)).sum::<u64>();
         let outcomes = [
@@ -76,12 +76,12 @@ const HEADS: [&str; 8] = [
     "promises",
 ];
 
-/// The table, in Markdown, with the broken promises below it. Pairs are the median and the worst.
+/// Returns the table in Markdown, with the broken promises below it. Pairs are the median and the worst value.
 pub(crate) fn text(figures: &[Figures]) -> String {
     let mut text = table(&HEADS, &figures.iter().map(Figures::cells).collect::<Vec<_>>());
     for Figures { fault, commands, broken_promises, .. } in figures {
         for broken in broken_promises {
-            // Writing to a String can't fail.
+            // Writing to a String cannot fail.
             let _ = writeln!(text, "\n✗ {}, {}: {broken}", fault.name(), commands.title());
         }
     }
@@ -107,7 +107,7 @@ fn table<const N: usize>(heads: &[&str; N], rows: &[[String; N]]) -> String {
 fn median_and_worst(mut values: Vec<f64>, show: impl Fn(f64) -> String) -> String {
     values.sort_by(f64::total_cmp);
     let [.., worst] = values[..] else { return none() };
-    // Of an even number, the middle between the two in the middle.
+    // For an even number of values, the mean of the two middle ones.
     let middle = (values[(values.len() - 1) / 2] + values[values.len() / 2]) / 2.0;
     format!("{} / {}", show(middle), show(worst))
 }
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_and_the_worst_are_shown() {
+    fn median_and_worst_shown() {
         let show = |values: &[f64]| median_and_worst(values.to_vec(), |value| value.to_string());
         assert_eq!(show(&[3.0, 1.0, 2.0]), "2 / 3");
         assert_eq!(show(&[4.0, 1.0, 2.0, 30.0]), "3 / 30");
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_says_what_failed_and_what_broke() {
+    fn table_lists_failures_and_broken_promises() {
         let errors = Errors { maybe_applied: 8, ..Errors::default() };
         let good = Run { first_success_ms: Some(1.0), errors, most_errors_of_a_caller: 1, ..Run::default() };
         let late = Run { first_success_ms: Some(70.0), ..Run::default() };

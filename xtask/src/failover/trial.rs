@@ -1,4 +1,4 @@
-//! One run: the callers call, the fault happens, and what they saw is held against what the servers have.
+//! One run: the callers run, the fault happens, and their results are compared with the data on the servers.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,50 +16,50 @@ use super::fault::Fault;
 use crate::load::ledger::Tally;
 use crate::load::record::{Errors, Recorder};
 use crate::load::{Account, Keys, Load, Work};
-use crate::observe::{self, Sight, Sighting};
+use crate::observe::{self, Observation, ObservedEvent};
 use crate::output::{in_millis, millis};
 use crate::runtime::{self, Runtime};
 
 const CALLERS: usize = 8;
 
-/// How long the callers call before the fault.
+/// How long the callers run before the fault.
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// How long they go on after the promotion: until the last Sentinel has announced it, which may mislead a client.
-const AFTERWARDS: Duration = Duration::from_millis(2200);
+/// How long they run after the promotion: until the last Sentinel has announced it, which may mislead a client.
+const TIME_AFTER_PROMOTION: Duration = Duration::from_millis(2200);
 
-/// The longest a promotion may take.
+/// The longest that a promotion may take.
 const BOUND: Duration = Duration::from_secs(30);
 
-/// What a run came to.
+/// The results of a run.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Run {
-    /// From the moment a replica said that it is master to the first answered write. `None` if there was no such
-    /// moment, or no such write.
+    /// The time from a replica's first report of the master role to the first answered write. `None` if either is
+    /// missing.
     pub(crate) first_success_ms: Option<f64>,
-    /// The longest time in which no caller had an answer.
+    /// The longest time in which no caller got a reply.
     pub(crate) longest_pause_ms: f64,
     pub(crate) answered: u64,
     pub(crate) errors: Errors,
     pub(crate) most_errors_of_a_caller: u64,
     pub(crate) error_examples: Vec<String>,
-    /// Acknowledged writes that the master does not have in the end.
+    /// Acknowledged writes that the final master lacks.
     pub(crate) lost: u64,
     pub(crate) ran_twice: u64,
-    /// GETs that returned what their caller never wrote.
+    /// GETs that returned a value that their caller never wrote.
     pub(crate) foreign_reads: u64,
-    /// Writes that an old master, which still took some, was sent after the promotion.
+    /// Writes that an old master received after the promotion, if it still accepts writes.
     pub(crate) sent_to_old_master: Option<u64>,
 }
 
-/// Starts servers, lets the fault happen to them under load, and tells what came of it.
+/// Starts servers, injects the fault under load, and returns the results.
 pub(crate) async fn run(fault: Fault, commands: Commands, runtime: Runtime) -> Result<Run, String> {
     let topology = fault.topology().map_err(text)?;
     let config = topology.url().parse().map_err(|error| format!("{error}"))?;
     let runtime = runtime.start();
     let client = runtime::connect(config, &runtime).await?;
     let run = Trial { fault, commands, topology: &topology }.run(&client, &runtime).await;
-    // Only politeness to the servers: it need not succeed.
+    // A courtesy to the servers that may fail.
     let _ = timeout(Duration::from_secs(1), client.close()).await;
     run
 }
@@ -70,39 +70,39 @@ struct Trial<'a> {
     topology: &'a Topology,
 }
 
-/// What followed the fault.
+/// What follows the fault.
 struct Aftermath<'a> {
-    /// Where the callers' writes have to be.
+    /// The server that must have the callers' writes.
     master: &'a Server,
-    /// When a replica said that it is master, and from when on an answered write is one of it.
+    /// The promotion: when it was observed, and from when on answered writes belong to the new master.
     promotion: Option<Promotion>,
     sent_to_old_master: Option<u64>,
 }
 
 #[derive(Clone, Copy)]
 struct Promotion {
-    seen: Duration,
+    observed_at: Duration,
     writes_count_from: Duration,
 }
 
 impl Trial<'_> {
     async fn run(&self, client: &Client, runtime: &Arc<dyn ClientRuntime>) -> Result<Run, String> {
         let keys = Keys::new(CALLERS);
-        let sightings = observe::watch(self.topology)?;
+        let observations = observe::watch(self.topology)?;
         let recorder = Arc::new(Recorder::new(Instant::now()));
         let work = Work { callers: CALLERS, turns: self.commands.turns() };
         let mut load = Load::start(client, runtime, &keys, work, &recorder)?;
         sleep(WARM_UP).await;
-        let aftermath = self.strike(sightings, &recorder).await?;
+        let aftermath = self.inject_fault(observations, &recorder).await?;
         let callers = load.finish().await?;
         let account = Account::close(callers, &keys.values_on(aftermath.master)?);
         Ok(measure(&aftermath, &recorder, &account))
     }
 
-    /// Lets the fault happen, and waits until all is over.
-    async fn strike(
+    /// Injects the fault, and waits until its effects are over.
+    async fn inject_fault(
         &self,
-        mut sightings: UnboundedReceiver<Sighting>,
+        mut observations: UnboundedReceiver<Observation>,
         recorder: &Recorder,
     ) -> Result<Aftermath<'_>, String> {
         let old = self.topology.master().map_err(text)?;
@@ -112,10 +112,10 @@ impl Trial<'_> {
             let master = self.topology.master().map_err(text)?;
             return Ok(Aftermath { master, promotion: None, sent_to_old_master: None });
         }
-        let promotion = timeout(BOUND, self.promotion(&mut sightings, recorder)).await;
+        let promotion = timeout(BOUND, self.promotion(&mut observations, recorder)).await;
         let (master, promotion) = promotion.map_err(|_| "no replica became master".to_owned())??;
         let before = self.written_to(old)?;
-        sleep(AFTERWARDS).await;
+        sleep(TIME_AFTER_PROMOTION).await;
         let after = self.written_to(old)?;
         let sent_to_old_master = before.zip(after).map(|(before, after)| after - before);
         Ok(Aftermath { master, promotion: Some(promotion), sent_to_old_master })
@@ -123,25 +123,27 @@ impl Trial<'_> {
 
     async fn promotion(
         &self,
-        sightings: &mut UnboundedReceiver<Sighting>,
+        observations: &mut UnboundedReceiver<Observation>,
         recorder: &Recorder,
     ) -> Result<(&Server, Promotion), String> {
-        while let Some(Sighting { at, what }) = sightings.recv().await {
-            if let Sight::Turned { server, still_replica } = what {
-                let answers_until = if self.fault.lets_the_master_live() { at } else { still_replica };
+        while let Some(Observation { at, what }) = observations.recv().await {
+            if let ObservedEvent::Turned { server, still_replica } = what {
+                let answers_until = if self.fault.master_stays_up() { at } else { still_replica };
                 let promotion = Promotion {
-                    seen: recorder.time_of(at),
+                    observed_at: recorder.time_of(at),
                     writes_count_from: recorder.time_of(answers_until),
                 };
                 let mut servers = self.topology.servers().iter();
                 let master = servers.find(|one| one.address() == server);
-                return master.map(|master| (master, promotion)).ok_or_else(|| "a stranger is master".into());
+                return master
+                    .map(|master| (master, promotion))
+                    .ok_or_else(|| "an unknown server is master".into());
             }
         }
-        Err("nobody watches the replicas any more".into())
+        Err("the replicas are no longer observed".into())
     }
 
-    /// How many writes the old master was ever sent, where it still takes some.
+    /// Returns how many writes the old master has received, if it still accepts writes.
     fn written_to(&self, old: &Server) -> Result<Option<u64>, String> {
         if !self.fault.splits() {
             return Ok(None);
@@ -154,7 +156,7 @@ impl Trial<'_> {
                 .then(|| stats.split(',').next()?.parse::<u64>().ok())?
         };
         match stats.text().unwrap_or_default().lines().filter_map(calls).sum() {
-            0 => Err("the old master counts no writes at all".into()),
+            0 => Err("the old master reports no write counts".into()),
             written => Ok(Some(written)),
         }
     }
@@ -163,8 +165,8 @@ impl Trial<'_> {
 fn measure(aftermath: &Aftermath<'_>, recorder: &Recorder, account: &Account) -> Run {
     let first_success = aftermath.promotion.and_then(|promotion| {
         let success = recorder.first_write_after(promotion.writes_count_from)?;
-        // A client that was faster than the observer dates the promotion.
-        Some(success.saturating_sub(promotion.seen))
+        // The client was faster than the observer, so its first success sets the time.
+        Some(success.saturating_sub(promotion.observed_at))
     });
     let series = recorder.finish();
     let pause = series.longest_pause().map_or(Duration::ZERO, |(from, to)| to - from);

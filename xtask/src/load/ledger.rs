@@ -1,13 +1,13 @@
-//! What a caller knows of its own writes, held against what the server says: which were lost, which ran twice.
+//! Compares a caller's record of its own writes with the server's data: which were lost, and which ran twice.
 //!
-//! A caller does one thing at a time on keys that nobody else touches, so the server can say only what the
-//! caller has written. Replication passes writes on in their order: a new master lacks, if anything, the last
-//! ones. Hence a repeated write and lost ones can't hide each other: if the first run of a repeated INCR is on the
-//! new master, so is all that came before it; if it is not, the INCR ran once as far as anyone can see.
+//! A caller makes one call at a time on keys that no other caller uses, so the server can only have what the caller
+//! has written. Replication keeps the order of writes: a new master lacks only the last ones, if any. So a repeated
+//! write and lost ones cannot hide each other. If the first run of a repeated INCR is on the new master, so is
+//! everything before it. If it is not, the INCR ran only once as far as anyone can see.
 
 use std::ops::AddAssign;
 
-/// The account of one caller: an own counter, which it increments, and an own register, which it sets and reads.
+/// The ledger of one caller: its counter, which it increments, and its register, which it sets and reads.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     pub(crate) counter: Counter,
@@ -19,7 +19,7 @@ impl Ledger {
         Self { counter: Counter::default(), register: Register::new(caller) }
     }
 
-    /// Closes the account with the values that the master has in the end.
+    /// Closes the ledger with the final values on the master.
     pub(crate) fn close(mut self, counter: Option<u64>, register: Option<&str>) -> Tally {
         let counter = counter.unwrap_or(0);
         self.counter.found(counter);
@@ -36,22 +36,22 @@ impl Ledger {
     }
 }
 
-/// What became of the writes of one caller, or of several.
+/// The outcomes of the writes of one or more callers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
-    /// The counter as the server has it.
+    /// The counter on the server.
     pub(crate) counters: u64,
     /// INCRs that were answered.
     pub(crate) acknowledged: u64,
-    /// INCRs that failed with the word that they may have run.
+    /// INCRs that failed and may have run.
     pub(crate) maybe_applied: u64,
-    /// Runs of INCR that no call accounts for.
+    /// Runs of INCR without a matching call.
     pub(crate) ran_twice: u64,
-    /// Answered INCRs that the server does not have.
+    /// Answered INCRs that the server lacks.
     pub(crate) lost_increments: u64,
     /// Answered SETs that a later GET did not see.
     pub(crate) lost_sets: u64,
-    /// GETs that returned what this caller never wrote.
+    /// GETs that returned a value that this caller never wrote.
     pub(crate) foreign_reads: u64,
 }
 
@@ -70,7 +70,7 @@ impl AddAssign for Tally {
 /// The INCRs of one caller.
 #[derive(Debug, Default)]
 pub(crate) struct Counter {
-    /// The replies that nothing contradicts so far.
+    /// The replies that are not contradicted so far.
     standing: ListedStatus,
     /// INCRs since the last reply that may have run.
     open: u64,
@@ -81,7 +81,7 @@ pub(crate) struct Counter {
 }
 
 impl Counter {
-    /// An INCR was answered with the new value.
+    /// Records the reply to an INCR.
     pub(crate) fn incremented_to(&mut self, reply: u64) {
         self.found(reply.saturating_sub(1));
         self.standing.0.push(reply);
@@ -89,28 +89,28 @@ impl Counter {
         self.open = 0;
     }
 
-    /// An INCR failed and may have run.
+    /// Records an INCR that failed and may have run.
     pub(crate) fn maybe_incremented(&mut self) {
         self.maybe_applied += 1;
         self.open += 1;
     }
 
-    /// The server's value turns out to be this.
+    /// Records the server's value.
     fn found(&mut self, value: u64) {
         let lost = self.standing.drop_above(value);
         self.lost += lost;
         if lost == 0 {
-            // What a fall of the counter uncovers was accounted for on its way up.
+            // What a fall of the counter reveals was counted while the counter rose.
             self.ran_twice += value.saturating_sub(self.standing.last() + self.open);
         }
     }
 }
 
-/// The SETs and GETs of one caller. Values are `caller:number`, so that no two callers write the same.
+/// The SETs and GETs of one caller. Values are `caller:number`, so that no two callers write the same value.
 #[derive(Debug)]
 pub(crate) struct Register {
     caller: usize,
-    /// The numbers of the answered SETs that nothing contradicts so far.
+    /// The numbers of the answered SETs that are not contradicted so far.
     standing: ListedStatus,
     /// The number of the latest SET, answered or not.
     latest: u64,
@@ -123,18 +123,18 @@ impl Register {
         Self { caller, standing: ListedStatus::default(), latest: 0, lost: 0, foreign: 0 }
     }
 
-    /// The value for the next SET.
+    /// Returns the value for the next SET.
     pub(crate) fn next(&mut self) -> String {
         self.latest += 1;
         format!("{}:{}", self.caller, self.latest)
     }
 
-    /// The SET with the latest value was answered.
+    /// Records that the SET of the latest value was answered.
     pub(crate) fn acknowledged(&mut self) {
         self.standing.0.push(self.latest);
     }
 
-    /// A GET returned this.
+    /// Records the value that a GET returned.
     pub(crate) fn read(&mut self, value: Option<&str>) {
         match value.map_or(Some(0), |value| self.number(value)) {
             Some(number) => self.lost += self.standing.drop_above(number),
@@ -149,7 +149,7 @@ impl Register {
     }
 }
 
-/// The numbers of acknowledged writes, rising.
+/// The numbers of acknowledged writes, in ascending order.
 #[derive(Debug, Default)]
 struct ListedStatus(Vec<u64>);
 
@@ -158,10 +158,10 @@ impl ListedStatus {
         self.0.last().copied().unwrap_or(0)
     }
 
-    /// Drops the writes with greater numbers and says how many they were.
+    /// Removes the writes with greater numbers, and returns how many there were.
     fn drop_above(&mut self, number: u64) -> u64 {
-        let kept = self.0.partition_point(|standing| *standing <= number);
-        self.0.drain(kept..).count() as u64
+        let ascending = self.0.partition_point(|standing| *standing <= number);
+        self.0.drain(ascending..).count() as u64
     }
 }
 
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exact_counter_is_in_order() {
+    fn exact_counter_has_no_errors() {
         let tally = tally(&[Some(1), Some(2), None, Some(4), None], 5);
         let expected = Tally { counters: 5, acknowledged: 3, maybe_applied: 2, ..Tally::default() };
         assert_eq!(tally, expected);
@@ -195,13 +195,13 @@ mod tests {
     }
 
     #[test]
-    fn what_may_have_run_need_not_have() {
+    fn unknown_increment_may_not_have_run() {
         assert_eq!(lost_and_doubled(&[Some(1), None, None, Some(2), None], 2), (0, 0));
         assert_eq!(lost_and_doubled(&[Some(1), None, None, Some(4), None], 5), (0, 0));
     }
 
     #[test]
-    fn a_jump_is_a_run_that_no_call_accounts_for() {
+    fn jump_is_an_unexplained_run() {
         assert_eq!(lost_and_doubled(&[Some(1), Some(3)], 3), (0, 1));
         assert_eq!(lost_and_doubled(&[Some(1), None, Some(5)], 5), (0, 2));
         assert_eq!(lost_and_doubled(&[Some(1), None], 3), (0, 1));
@@ -209,43 +209,43 @@ mod tests {
     }
 
     #[test]
-    fn a_fall_is_a_loss_of_what_was_acknowledged() {
+    fn fall_is_a_loss_of_acknowledged_runs() {
         assert_eq!(lost_and_doubled(&[Some(1), Some(2), Some(3), Some(2)], 2), (2, 0));
         assert_eq!(lost_and_doubled(&[Some(1), Some(2), Some(3)], 0), (3, 0));
     }
 
     #[test]
-    fn a_loss_does_not_count_what_only_may_have_run() {
-        // The third to fifth runs are gone, and the fourth was never acknowledged.
+    fn loss_excludes_unknown_runs() {
+        // The third to fifth runs are lost, and the fourth was never acknowledged.
         assert_eq!(lost_and_doubled(&[Some(1), Some(2), Some(3), None, Some(5), Some(3)], 3), (2, 0));
     }
 
     #[test]
-    fn losses_and_doubled_runs_do_not_make_up_for_each_other() {
-        // Lost twice, then doubled twice: the last value alone would look right.
+    fn losses_and_double_runs_do_not_cancel() {
+        // Lost twice, then run twice: the last value alone would look right.
         let replies = [Some(1), Some(2), Some(3), Some(2), Some(3), Some(5), Some(7)];
         assert_eq!(lost_and_doubled(&replies, 7), (2, 2));
-        // Doubled, then lost.
+        // Run twice, then lost.
         assert_eq!(lost_and_doubled(&[Some(1), Some(3), Some(4), Some(4)], 4), (1, 1));
-        // Twice lost.
+        // Lost twice.
         assert_eq!(lost_and_doubled(&[Some(1), Some(2), Some(2), Some(2)], 1), (3, 0));
     }
 
-    /// A server, the truth about which is known.
+    /// Compares the ledger with a simulated server whose runs are known.
     #[test]
-    fn the_account_agrees_with_the_truth() {
+    fn ledger_matches_simulated_server() {
         let mut random = fastrand::Rng::with_seed(7);
         for _ in 0..500 {
             let (mut ledger, mut truth) = (Ledger::new(0), Tally::default());
-            // The runs that the server has, and whether each was acknowledged.
+            // The runs on the server, and whether each was acknowledged.
             let mut runs: Vec<bool> = Vec::new();
             for _ in 0..random.usize(..60) {
                 match random.u8(..10) {
                     0 => {
-                        let kept = random.usize(runs.len().saturating_sub(4)..=runs.len());
+                        let ascending = random.usize(runs.len().saturating_sub(4)..=runs.len());
                         truth.lost_increments +=
-                            runs.drain(kept..).filter(|acknowledged| *acknowledged).count() as u64;
-                        // A caller notices with its next reply, which takes one of the lost numbers.
+                            runs.drain(ascending..).filter(|acknowledged| *acknowledged).count() as u64;
+                        // A caller detects a loss with its next reply, which repeats one of the lost numbers.
                     }
                     1 => {
                         runs.push(false);
@@ -273,18 +273,18 @@ mod tests {
     }
 
     #[test]
-    fn a_get_sees_the_last_set_or_one_that_may_have_run() {
+    fn get_returns_last_or_unknown_set() {
         assert_eq!(register(&[Some("7:3"), Some("7:4"), Some("7:3")]), (0, 0));
     }
 
     #[test]
-    fn an_older_value_is_a_loss_counted_once() {
+    fn older_value_is_one_loss() {
         assert_eq!(register(&[Some("7:1"), Some("7:1")]), (2, 0));
         assert_eq!(register(&[None]), (3, 0));
     }
 
     #[test]
-    fn the_reply_of_another_call_is_noticed() {
+    fn foreign_reply_detected() {
         assert_eq!(register(&[Some("8:3"), Some("7:5"), Some("OK"), Some("12")]), (0, 4));
     }
 }

@@ -18,22 +18,22 @@ use tokio::time::timeout;
 use self::ledger::{Ledger, Tally};
 use self::record::{Each, Operation, Recorder};
 
-/// Who calls, and what.
+/// The number of callers, and their operations.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Work {
     pub(crate) callers: usize,
-    /// What each caller does, again and again.
+    /// The operations that each caller repeats.
     pub(crate) turns: &'static [Operation],
 }
 
-/// The time from one of a caller's operations to its next, at least: the servers and the callers share the machine, and
-/// latencies mean something only when it is not at its limit.
+/// The shortest time between two operations of a caller. The servers and the callers share the machine, and
+/// latencies are meaningful only below its limit.
 const PACE: Duration = Duration::from_millis(1);
 
 /// Longer than any call may take: a wait for a master, a reply, and both again for a retry.
 const LONGEST_CALL: Duration = Duration::from_secs(30);
 
-/// The keys of a run, which no other run has.
+/// The keys of a run, which are unique to the run.
 #[derive(Debug)]
 pub(crate) struct Keys {
     prefix: String,
@@ -53,13 +53,13 @@ impl Keys {
         format!("{}:register:{caller}", self.prefix)
     }
 
-    /// All of them: the callers' counters, then their registers.
+    /// Returns all keys: the callers' counters, then their registers.
     pub(crate) fn all(&self) -> Vec<String> {
         let counters = (0..self.callers).map(|caller| self.counter(caller));
         counters.chain((0..self.callers).map(|caller| self.register(caller))).collect()
     }
 
-    /// What a server has under all of them: asked directly, not through the client.
+    /// Returns the values of all keys on a server, queried directly and not through the client.
     pub(crate) fn values_on(&self, server: &Server) -> Result<Vec<Option<String>>, String> {
         let keys = self.all();
         let command: Vec<&str> = ["MGET"].into_iter().chain(keys.iter().map(String::as_str)).collect();
@@ -72,7 +72,7 @@ impl Keys {
 #[derive(Debug)]
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
-    /// Ends the callers in the midst of what they are at, when it is dropped.
+    /// Dropping this ends the callers in the middle of their calls.
     keep: watch::Sender<()>,
     callers: Vec<oneshot::Receiver<Caller>>,
 }
@@ -95,7 +95,7 @@ impl Load {
             let (mut kept, stop, pace) = (kept.clone(), Arc::clone(&stop), Arc::clone(runtime));
             let task = async move {
                 tokio::select! {
-                    // Nobody may be there any more to hear of it.
+                    // The receiver may be gone.
                     caller = caller.run(work.turns, stop, &*pace) => { let _ = ended.send(caller); }
                     _ = kept.changed() => {}
                 }
@@ -106,7 +106,7 @@ impl Load {
         Ok(Self { stop, keep, callers })
     }
 
-    /// Lets the callers finish what they are at, and returns them in their order.
+    /// Lets the callers finish their calls, and returns them in order.
     pub(crate) async fn finish(&mut self) -> Result<Vec<Caller>, String> {
         self.stop.store(true, Ordering::Relaxed);
         let mut callers = Vec::new();
@@ -120,7 +120,7 @@ impl Load {
         Ok(callers)
     }
 
-    /// Ends the callers in the midst of what they are at, and returns when they are gone.
+    /// Ends the callers in the middle of their calls, and returns when they have ended.
     pub(crate) async fn abort(self) {
         drop(self.keep);
         for caller in self.callers {
@@ -129,7 +129,7 @@ impl Load {
     }
 }
 
-/// One of the callers.
+/// One caller.
 #[derive(Debug)]
 pub(crate) struct Caller {
     number: usize,
@@ -140,7 +140,7 @@ pub(crate) struct Caller {
     ledger: Ledger,
     /// How many calls failed.
     failed: Each<u64>,
-    /// When a call was last answered.
+    /// The time of the last reply.
     last_answer: Duration,
 }
 
@@ -163,7 +163,7 @@ impl Caller {
         let mut timer = runtime.timer(next);
         for operation in turns.iter().copied().cycle().skip(self.number % turns.len()) {
             poll_fn(|cx| timer.poll(cx)).await;
-            // Who is late does not make up for it.
+            // A late caller does not catch up.
             next = (next + PACE).max(runtime.now());
             timer.reset(next);
             if stop.load(Ordering::Relaxed) {
@@ -226,18 +226,18 @@ impl Caller {
     }
 }
 
-/// What the callers and the server say in the end.
+/// The final results of the callers, compared with the server.
 #[derive(Debug, Default)]
 pub(crate) struct Account {
     pub(crate) tally: Tally,
-    /// The most calls of one caller that failed.
+    /// The most failed calls of one caller.
     pub(crate) most_failed: Each<u64>,
-    /// When each caller was last answered.
+    /// When each caller got its last reply.
     pub(crate) last_answers: Vec<Duration>,
 }
 
 impl Account {
-    /// Closes the callers' ledgers with what the master has under [`Keys::all`].
+    /// Closes the callers' ledgers with the master's values of [`Keys::all`].
     pub(crate) fn close(callers: Vec<Caller>, values: &[Option<String>]) -> Self {
         let (counters, registers) = values.split_at(callers.len().min(values.len()));
         let mut account = Self::default();
@@ -250,7 +250,7 @@ impl Account {
         account
     }
 
-    /// How many callers were answered after `time`.
+    /// Returns how many callers got a reply after `time`.
     pub(crate) fn answered_after(&self, time: Duration) -> usize {
         self.last_answers.iter().filter(|answer| **answer > time).count()
     }

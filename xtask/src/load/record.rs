@@ -1,4 +1,4 @@
-//! What the callers saw, over time.
+//! The results of the callers over time.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,14 +7,14 @@ use ha_redis_tokio::Outcome;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// The time that a point of the plot stands for.
+/// The duration of a point in the plot.
 pub(crate) const SLOT: Duration = Duration::from_millis(100);
 const SLOTS_PER_SECOND: usize = 10;
 
 /// How many slots the live view shows.
 const HISTORY: usize = 200;
 
-/// How many different errors are kept for the report.
+/// How many different errors the report keeps.
 const EXAMPLES: usize = 5;
 
 /// A command that callers send.
@@ -35,7 +35,7 @@ impl Operation {
     }
 }
 
-/// Takes down every call; shared by all callers.
+/// Records every call of all callers.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     start: Instant,
@@ -47,10 +47,10 @@ impl Recorder {
         Self { start, series: Mutex::default() }
     }
 
-    /// A call that began at `began` was answered now. Returns the time.
+    /// Records the reply to a call that began at `began`. Returns the time of the reply.
     pub(crate) fn success(&self, operation: Operation, began: Instant) -> Duration {
         let mut series = self.lock();
-        // Taken under the lock, so that times only rise.
+        // Read under the lock, so that times are in order.
         let now = self.start.elapsed();
         let latency = self.start + now - began;
         series.slot(now).record(latency);
@@ -62,7 +62,7 @@ impl Recorder {
         now
     }
 
-    /// A call failed now.
+    /// Records a failed call.
     pub(crate) fn failure(&self, operation: Operation, outcome: Outcome, message: impl FnOnce() -> String) {
         let mut series = self.lock();
         let now = self.start.elapsed();
@@ -76,12 +76,12 @@ impl Recorder {
         }
     }
 
-    /// The moment, as time since the start.
+    /// Returns a time since the start.
     pub(crate) fn time_of(&self, moment: Instant) -> Duration {
         moment.saturating_duration_since(self.start)
     }
 
-    /// How things are now.
+    /// Returns the current state.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let mut series = self.lock();
         let now = self.start.elapsed();
@@ -101,13 +101,13 @@ impl Recorder {
         }
     }
 
-    /// The first write after `time` that was answered.
+    /// Returns when the first write after `time` was answered.
     pub(crate) fn first_write_after(&self, time: Duration) -> Option<Duration> {
         let series = self.lock();
         series.writes.get(series.writes.partition_point(|write| *write < time)).copied()
     }
 
-    /// All that was taken down.
+    /// Returns all records.
     pub(crate) fn finish(&self) -> Series {
         std::mem::take(&mut *self.lock())
     }
@@ -121,7 +121,7 @@ impl Recorder {
 #[derive(Debug, Default)]
 pub(crate) struct Series {
     pub(crate) slots: Vec<Slot>,
-    /// When calls were answered, and when those that write were.
+    /// When calls, and those of them that write, were answered.
     pub(crate) successes: Vec<Duration>,
     pub(crate) writes: Vec<Duration>,
     pub(crate) calls: Each<u64>,
@@ -138,7 +138,7 @@ impl Series {
         &mut self.slots[index]
     }
 
-    /// The longest time in which no call was answered: its beginning and its end.
+    /// Returns the beginning and the end of the longest time without a reply.
     pub(crate) fn longest_pause(&self) -> Option<(Duration, Duration)> {
         let pauses = self.successes.windows(2).map(|pair| (pair[0], pair[1]));
         pauses.max_by_key(|(from, to)| *to - *from)
@@ -149,10 +149,10 @@ impl Series {
     }
 }
 
-/// What happened in [`SLOT`].
+/// What happened in one [`SLOT`].
 #[derive(Debug)]
 pub(crate) struct Slot {
-    /// Of answered calls, in microseconds.
+    /// Latencies of answered calls, in microseconds.
     latencies: Histogram<u32>,
     pub(crate) errors: u64,
 }
@@ -166,16 +166,16 @@ impl Default for Slot {
 impl Slot {
     fn record(&mut self, latency: Duration) {
         let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-        // The histogram grows as needed, so nothing is out of its range.
+        // The histogram grows as needed, so every value is in range.
         let _ = self.latencies.record(micros);
     }
 
-    /// Answered calls, as a rate.
+    /// Returns the rate of answered calls.
     pub(crate) fn per_second(&self) -> u64 {
         self.latencies.len() * SLOTS_PER_SECOND as u64
     }
 
-    /// `None` if no call was answered.
+    /// Returns the latencies, or `None` if no call was answered.
     pub(crate) fn latency(&self) -> Option<Latency> {
         Latency::of(std::slice::from_ref(self))
     }
@@ -205,11 +205,11 @@ impl Latency {
 }
 
 fn histogram() -> Histogram<u32> {
-    // Two digits: a histogram of a slot stays at a few kilobytes.
+    // With two digits, the histogram of a slot takes a few kilobytes.
     Histogram::new(2).unwrap_or_else(|_| unreachable!("two significant digits are allowed"))
 }
 
-/// Something for each operation.
+/// A value for each operation.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Each<T> {
     pub(crate) incr: T,
@@ -232,7 +232,7 @@ impl Each<u64> {
         self.incr + self.get + self.set
     }
 
-    /// The greater one of each.
+    /// Returns the greater value for each operation.
     pub(crate) fn max(self, other: Self) -> Self {
         Self { incr: self.incr.max(other.incr), get: self.get.max(other.get), set: self.set.max(other.set) }
     }
@@ -250,7 +250,7 @@ impl Each<Errors> {
     }
 }
 
-/// Failed calls by what became of their commands.
+/// Failed calls by outcome.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Errors {
     pub(crate) not_sent: u64,
@@ -265,7 +265,7 @@ impl Errors {
             Outcome::NotSent => &mut self.not_sent,
             Outcome::NotApplied => &mut self.not_applied,
             Outcome::MaybeApplied => &mut self.maybe_applied,
-            // An answer that is an error. There are no more outcomes today.
+            // An error reply. There are no other outcomes today.
             _ => &mut self.applied,
         } += 1;
     }
@@ -275,7 +275,7 @@ impl Errors {
     }
 }
 
-/// How things are at a moment; rates and latencies are of the last second.
+/// The current state. Rates and latencies cover the last second.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     pub(crate) elapsed: Duration,
@@ -292,7 +292,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pause_lies_between_two_answers() {
+    fn pause_is_between_two_replies() {
         let millis = |times: &[u64]| times.iter().copied().map(Duration::from_millis).collect();
         let series = Series { successes: millis(&[1, 2, 30, 31, 40]), ..Series::default() };
         assert_eq!(series.longest_pause(), Some((Duration::from_millis(2), Duration::from_millis(30))));
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_counted_where_it_ends() {
+    fn call_counted_in_slot_of_its_end() {
         let Some(start) = Instant::now().checked_sub(Duration::from_millis(250)) else { return };
         let recorder = Recorder::new(start);
         let answered = recorder.success(Operation::Set, start);

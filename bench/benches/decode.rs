@@ -1,4 +1,4 @@
-//! Replies out of bytes: our decoder next to redis-rs's parser, each given all bytes at once.
+//! Decodes replies: our decoder and redis-rs's parser, each with all bytes at once.
 
 use std::hint::black_box;
 

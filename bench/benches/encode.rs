@@ -1,4 +1,4 @@
-//! Bytes out of commands: what a caller does before its command is staged.
+//! Encodes commands, which a caller does before its command is staged.
 
 use std::hint::black_box;
 
@@ -11,7 +11,7 @@ criterion_main!(benches);
 fn encode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("encode");
     let (small, large) = (vec![b'v'; 64], vec![b'v'; 16 << 10]);
-    // The buffer is a connection's: kept from command to command.
+    // A connection reuses its buffer for every command.
     let mut buffer = Vec::new();
     let mut encode = |command: &Cmd| {
         buffer.clear();

@@ -1,6 +1,6 @@
-//! A call's way through the engine and back, without sockets: caller, link, driver, slot.
+//! A call's path through the engine and back, without sockets: caller, link, driver, reply slot.
 //!
-//! The transport answers at once what is written to it, and all runs on one thread, so nothing is waited for.
+//! The transport replies to every write at once, and everything runs on one thread, so nothing waits.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -41,7 +41,7 @@ fn slots(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Makes so many calls in all, shared by so many tasks.
+/// Makes `calls` calls in total from `callers` tasks.
 async fn share(connection: &Connection, callers: u64, calls: u64) {
     let mut tasks = JoinSet::new();
     for caller in 0..callers {
@@ -56,7 +56,7 @@ async fn share(connection: &Connection, callers: u64, calls: u64) {
     tasks.join_all().await;
 }
 
-/// A runtime whose connections lead nowhere and whose timers never fire.
+/// A runtime whose connections are in memory and whose timers never fire.
 #[derive(Debug)]
 struct InMemory(Handle);
 
@@ -81,7 +81,7 @@ impl Runtime for InMemory {
 
     async fn connect(&self, _endpoint: Endpoint<'_>) -> io::Result<Box<dyn Transport>> {
         let request = Cmd::get(KEY).get_packed_command().len();
-        Ok(Box::new(Answering { request, introduced: false, owed: Vec::new(), reader: None }))
+        Ok(Box::new(InMemoryServer { request, introduced: false, pending_bytes: Vec::new(), reader: None }))
     }
 }
 
@@ -95,33 +95,33 @@ impl Timer for Never {
     }
 }
 
-/// A server in the place of a socket: knows HELLO and PING, which come first, and GET.
-struct Answering {
+/// A server in place of a socket. It supports HELLO and PING, which come first, and GET.
+struct InMemoryServer {
     /// The bytes of a GET.
     request: usize,
     introduced: bool,
     /// Replies that have not been read.
-    owed: Vec<u8>,
+    pending_bytes: Vec<u8>,
     reader: Option<Waker>,
 }
 
-impl Transport for Answering {
+impl Transport for InMemoryServer {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        if self.owed.is_empty() {
+        if self.pending_bytes.is_empty() {
             self.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        let read = self.owed.len().min(buf.len());
-        buf[..read].copy_from_slice(&self.owed[..read]);
-        self.owed.drain(..read);
+        let read = self.pending_bytes.len().min(buf.len());
+        buf[..read].copy_from_slice(&self.pending_bytes[..read]);
+        self.pending_bytes.drain(..read);
         Poll::Ready(Ok(read))
     }
 
     fn poll_write(&mut self, _cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if self.introduced {
-            (0..buf.len() / self.request).for_each(|_| self.owed.extend_from_slice(REPLY));
+            (0..buf.len() / self.request).for_each(|_| self.pending_bytes.extend_from_slice(REPLY));
         } else {
-            self.owed.extend_from_slice(b"%0\r\n+PONG\r\n");
+            self.pending_bytes.extend_from_slice(b"%0\r\n+PONG\r\n");
             self.introduced = true;
         }
         if let Some(reader) = self.reader.take() {

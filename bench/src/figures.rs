@@ -1,4 +1,4 @@
-//! What a measurement came to.
+//! The figures of a measurement.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use serde::Serialize;
 /// The figures of one client under one load. `xtask` reads them.
 #[derive(Debug, Serialize)]
 pub(crate) struct Figures {
-    /// Commands a second; each command of a pipeline counts.
+    /// Commands per second. Each command of a pipeline counts.
     pub(crate) per_second: f64,
-    /// The client's processor time for a command, in microseconds.
+    /// The client's processor time per command, in microseconds.
     pub(crate) cpu_us: f64,
-    /// How long a call took; `None` if no call was timed.
+    /// The latency of a call; `None` if no call was timed.
     pub(crate) latency_us: Option<Latency>,
-    /// The most memory that the process held, in KiB; `None` where the system does not tell.
+    /// The peak memory of the process, in KiB; `None` if the system does not report it.
     pub(crate) peak_kib: Option<u64>,
-    /// Commands a second of the load beside the one that is measured, if there is one.
+    /// Commands per second of the background load, if there is one.
     pub(crate) background_per_second: Option<f64>,
     pub(crate) failures: u64,
-    /// What the first failure said.
+    /// The message of the first failure.
     pub(crate) failure: Option<String>,
 }
 
@@ -32,7 +32,7 @@ pub(crate) struct Latency {
 }
 
 impl Latency {
-    /// From latencies in nanoseconds.
+    /// Computes the figures from latencies in nanoseconds.
     pub(crate) fn of(latencies: &Histogram<u32>) -> Option<Self> {
         let at = |quantile| micros(Duration::from_nanos(latencies.value_at_quantile(quantile)));
         let max = micros(Duration::from_nanos(latencies.max()));

@@ -1,4 +1,4 @@
-//! Keeps a client under load, and measures.
+//! Puts load on a client, and measures.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -11,22 +11,22 @@ use crate::Failure;
 use crate::figures::{Figures, Latency, micros};
 use crate::{process, runtime};
 
-/// One call in so many is timed, which keeps the cost of timing low. A prime number, so that no rhythm of the load
-/// falls in step with it.
-const TIMED: usize = 7;
+/// One of this many calls is timed, which keeps the cost of timing low. A prime number, so that it does not align
+/// with a pattern of the load.
+const TIMING_INTERVAL: usize = 7;
 
-/// How long calls may take that are under way in the end.
-const LAST_CALLS: Duration = Duration::from_secs(30);
+/// How long the last calls may take.
+const LAST_CALLS_TIMEOUT: Duration = Duration::from_secs(30);
 
 const LONGEST_LATENCY: Duration = Duration::from_secs(60);
 
-/// What one task does, over and over.
+/// What one task does repeatedly.
 pub(crate) trait Calls: Send + 'static {
-    /// Makes one call; how many commands it was.
+    /// Makes one call and returns its number of commands.
     fn call(&mut self) -> impl Future<Output = Result<u64, Failure>> + Send;
 }
 
-/// Makes so many calls in all, and measures nothing: for counting instructions from outside.
+/// Makes `calls` calls in total without measuring anything, so that their instructions can be counted from outside.
 pub(crate) async fn run<C: Calls>(callers: Vec<C>, calls: u64) -> Result<(), Failure> {
     let each = calls / callers.len().max(1) as u64;
     let task = |mut caller: C| {
@@ -44,8 +44,8 @@ pub(crate) async fn run<C: Calls>(callers: Vec<C>, calls: u64) -> Result<(), Fai
     Ok(())
 }
 
-/// Has each of `callers` make calls in a task of its own, next to those of `background`, and measures the former for
-/// so many seconds, after a warm-up.
+/// Runs each of `callers` in a task of its own, beside those of `background`, and measures the callers for this
+/// many seconds after a warm-up.
 pub(crate) async fn measure<C: Calls>(
     callers: Vec<C>,
     background: Vec<C>,
@@ -66,7 +66,7 @@ pub(crate) async fn measure<C: Calls>(
     let (elapsed, cpu) = (began.elapsed(), process::cpu_time() - cpu_began);
 
     let record = Arc::clone(&load.record);
-    let (commands, beside) = runtime::within(LAST_CALLS, "the last calls", async {
+    let (commands, beside) = runtime::within(LAST_CALLS_TIMEOUT, "the last calls", async {
         Ok::<_, Failure>((load.finish().await?, beside.finish().await?))
     })
     .await??;
@@ -83,7 +83,7 @@ pub(crate) async fn measure<C: Calls>(
     })
 }
 
-/// Tasks that make calls until they are told that it is over.
+/// Tasks that make calls until the load ends.
 struct Load<T> {
     record: Arc<Record>,
     tasks: Vec<T>,
@@ -92,7 +92,7 @@ struct Load<T> {
 impl Load<()> {
     fn start<C: Calls>(callers: Vec<C>) -> Result<Load<impl Future<Output = Result<u64, Failure>>>, Failure> {
         let record = Arc::new(Record::new()?);
-        let task = |(number, caller)| runtime::spawn(Arc::clone(&record).keep(caller, number));
+        let task = |(number, caller)| runtime::spawn(Arc::clone(&record).run_calls(caller, number));
         let tasks = callers.into_iter().enumerate().map(task);
         let tasks = tasks.collect();
         Ok(Load { record, tasks })
@@ -100,7 +100,7 @@ impl Load<()> {
 }
 
 impl<T: Future<Output = Result<u64, Failure>>> Load<T> {
-    /// The commands that were answered while it was measured.
+    /// Returns the number of commands that were answered during the measurement.
     async fn finish(self) -> Result<u64, Failure> {
         let mut commands = 0;
         for task in self.tasks {
@@ -118,7 +118,7 @@ enum Phase {
     Over,
 }
 
-/// What the tasks of a load share.
+/// The state that the tasks of a load share.
 struct Record {
     phase: AtomicU8,
     /// In nanoseconds.
@@ -142,26 +142,26 @@ impl Record {
         })
     }
 
-    /// Makes calls until it is over; how many commands were answered while it was measured.
-    async fn keep<C: Calls>(self: Arc<Self>, mut caller: C, number: usize) -> u64 {
+    /// Makes calls until the load ends. Returns how many commands were answered during the measurement.
+    async fn run_calls<C: Calls>(self: Arc<Self>, mut caller: C, number: usize) -> u64 {
         let mut turn = number;
         let mut commands = 0;
         while !self.is(Phase::Over) {
             turn += 1;
-            let began = turn.is_multiple_of(TIMED).then(Instant::now);
+            let began = turn.is_multiple_of(TIMING_INTERVAL).then(Instant::now);
             match caller.call().await {
                 Ok(answered) => {
                     if self.is(Phase::Measured) {
                         commands += answered;
                     }
-                    // Calls that are under way at either end count here, or those that starve would never show.
+                    // Calls that are under way at either end count here. Otherwise starving calls would not show.
                     if let Some(began) = began.filter(|_| !self.is(Phase::WarmUp)) {
                         self.time(began.elapsed());
                     }
                 }
                 Err(failure) => {
                     self.fail(&failure);
-                    // A client that fails at once must not keep the others from running.
+                    // A client that fails at once must not keep other tasks from running.
                     runtime::yield_now().await;
                 }
             }

@@ -23,7 +23,7 @@ use self::figures::Figures;
 use self::load::Calls;
 use self::workload::Workload;
 
-/// What goes wrong is told to whoever reads the figures, and nothing else is done about it.
+/// An error of any kind, which is only reported with the figures.
 type Failure = Box<dyn Error + Send + Sync>;
 
 /// Measure one client under one load
@@ -36,13 +36,13 @@ struct Options {
     client: Name,
     #[arg(long, value_enum)]
     workload: Workload,
-    /// How many tasks make calls at the same time, each one call after another
+    /// How many tasks make calls concurrently, each one call after another
     #[arg(long, default_value_t = 64)]
     tasks: usize,
     /// How long to measure, after a warm-up
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
-    /// Instead: how many calls to make in all, for counting instructions; nothing is timed then
+    /// Make this many calls in total without measuring, so that instructions can be counted
     #[arg(long)]
     calls: Option<u64>,
     /// Worker threads of Tokio; 0 for a runtime on the main thread alone
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The figures; none if the instructions of so many calls are to be counted.
+/// Returns the figures, or `None` if the run only makes calls for counting instructions.
 async fn measure(options: Options) -> Result<Option<Figures>, Failure> {
     let url = options.url.as_str();
     match options.client {

@@ -1,4 +1,4 @@
-//! The limit: the bytes of a load on a bare socket, with no client at all.
+//! The upper limit: the bytes of a load on a bare socket, without a client.
 
 use redis::{IntoConnectionInfo, cmd};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -8,14 +8,14 @@ use crate::Failure;
 use crate::load::Calls;
 use crate::workload::Workload;
 
-/// One task writes the commands of all tasks at once, and reads until all replies must have come: their sizes are
-/// known, and nothing looks at them.
+/// One task writes the commands of all tasks at once, and reads until the known total size of the replies has
+/// arrived, without parsing them.
 pub(crate) struct Batches {
     socket: TcpStream,
     batch: Vec<u8>,
     commands: usize,
     /// The bytes of all replies.
-    owed: usize,
+    pending_bytes: usize,
     buffer: Vec<u8>,
 }
 
@@ -29,13 +29,13 @@ impl Batches {
             socket,
             batch: request.repeat(commands),
             commands,
-            owed: reply_size * commands,
+            pending_bytes: reply_size * commands,
             buffer: vec![0; 64 << 10],
         })
     }
 }
 
-/// A command's bytes, and how many its reply has.
+/// Returns a command's bytes, and the length of its reply.
 fn exchange(workload: Workload) -> Result<(Vec<u8>, usize), Failure> {
     let (key, size) = (workload.key(0), workload.value_size());
     match workload {
@@ -47,7 +47,7 @@ fn exchange(workload: Workload) -> Result<(Vec<u8>, usize), Failure> {
             Ok((set, "+OK\r\n".len()))
         }
         Workload::BesideValues | Workload::BesidePipelines => {
-            Err("the raw socket has no mixed load: choose another client".into())
+            Err("the raw socket has no mixed load; choose another client".into())
         }
     }
 }
@@ -55,12 +55,13 @@ fn exchange(workload: Workload) -> Result<(Vec<u8>, usize), Failure> {
 impl Calls for Batches {
     async fn call(&mut self) -> Result<u64, Failure> {
         self.socket.write_all(&self.batch).await?;
-        let mut owed = self.owed;
-        while owed > 0 {
+        let mut pending_bytes = self.pending_bytes;
+        while pending_bytes > 0 {
             match self.socket.read(&mut self.buffer).await? {
                 0 => return Err("the server closed the connection".into()),
                 read => {
-                    owed = owed.checked_sub(read).ok_or("more bytes came than the replies have")?;
+                    pending_bytes =
+                        pending_bytes.checked_sub(read).ok_or("received more bytes than the replies have")?;
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! All that the harness asks of an async runtime.
+//! What the harness needs from an async runtime.
 
 use std::future::{Future, poll_fn};
 use std::sync::OnceLock;
@@ -16,15 +16,15 @@ pub(crate) enum Runtime {
     Smol,
 }
 
-/// The one that runs in this process.
+/// The runtime of this process.
 static RUNNING: OnceLock<Runtime> = OnceLock::new();
 
 fn running() -> Runtime {
     *RUNNING.get().unwrap_or(&Runtime::Tokio)
 }
 
-/// Runs `future` on a runtime with so many worker threads, or, with none, on this thread alone. async-std and smol take
-/// the number of their threads from the environment, before anything else.
+/// Runs `future` on a runtime with this many worker threads, or, with none, on this thread alone. async-std and
+/// smol read the number of their threads from the environment at their first use.
 pub(crate) fn start<F: Future>(runtime: Runtime, workers: usize, future: F) -> Result<F::Output, Failure> {
     let runtime = *RUNNING.get_or_init(|| runtime);
     Ok(match runtime {
@@ -40,7 +40,7 @@ pub(crate) fn start<F: Future>(runtime: Runtime, workers: usize, future: F) -> R
     })
 }
 
-/// Starts a task, and returns what waits for its end.
+/// Spawns a task, and returns a future that waits for its end.
 pub(crate) fn spawn<T: Send + 'static>(
     future: impl Future<Output = T> + Send + 'static,
 ) -> impl Future<Output = Result<T, Failure>> {
@@ -83,7 +83,7 @@ pub(crate) async fn yield_now() {
     .await;
 }
 
-/// The output of `future`, or an error that says that `what` has not ended in time.
+/// Returns the output of `future`, or an error that says that `what` has not ended in time.
 pub(crate) async fn within<T>(
     bound: Duration,
     what: &str,

@@ -1,4 +1,4 @@
-//! What the tasks of a measurement ask for.
+//! What the tasks of a measurement do.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use crate::load::Calls;
 
 const SMALL: usize = 64;
 const KIB: usize = 1 << 10;
-/// The large values of the mixed load.
+/// The size of the large values of the mixed load.
 const LARGE: usize = 1 << 20;
 const PIPELINE: usize = 100;
-/// The pipelines of the mixed load.
+/// The length of the pipelines of the mixed load.
 const LONG_PIPELINE: usize = 1_000;
 
-/// So many keys are read or written, each task keeping to one.
+/// The number of keys. Each task uses a single one.
 const KEYS: usize = 1_000;
 
-/// The tasks beside those that are measured.
+/// The numbers of the background tasks.
 const BACKGROUND: Range<usize> = 0..2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -49,7 +49,7 @@ impl Workload {
         Ok(())
     }
 
-    /// What the tasks do that are measured.
+    /// Returns the tasks that are measured.
     pub(crate) fn callers<C: Client>(self, tasks: usize, client: &C) -> Vec<Caller<C>> {
         let value: Arc<[u8]> = vec![b'v'; self.value_size()].into();
         let job = |number: usize| match self {
@@ -60,7 +60,7 @@ impl Workload {
         (0..tasks).map(|number| Caller { client: client.clone(), job: job(number) }).collect()
     }
 
-    /// What the tasks do beside them.
+    /// Returns the background tasks.
     pub(crate) fn background<C: Client>(self, client: &C) -> Vec<Caller<C>> {
         let value: Arc<[u8]> = vec![b'v'; LARGE].into();
         let job = |number| match self {
@@ -82,7 +82,7 @@ impl Workload {
         format!("bench:{}:{:03}", self.value_size(), task % KEYS)
     }
 
-    /// The commands of one call.
+    /// Returns the number of commands of one call.
     pub(crate) fn commands(self) -> usize {
         if self == Self::Pipeline100 { PIPELINE } else { 1 }
     }
@@ -93,7 +93,7 @@ fn pipeline(task: usize, length: usize) -> Job {
     Job::Pipeline { keys: keys.collect(), value: vec![b'v'; SMALL].into() }
 }
 
-/// A task's handle of the client, and what it does with it.
+/// A task's handle of the client, and its work.
 pub(crate) struct Caller<C> {
     client: C,
     job: Job,
@@ -135,5 +135,5 @@ fn check(size: usize, expected: usize) -> Result<(), Failure> {
     if size == expected {
         return Ok(());
     }
-    Err(format!("a value of {size} bytes came in place of {expected}").into())
+    Err(format!("expected a value of {expected} bytes, got {size}").into())
 }

@@ -16,7 +16,7 @@ pub(crate) async fn fred(url: &str) -> Result<Fred, Failure> {
 
 impl Client for Fred {
     async fn get(&mut self, key: &str) -> Result<usize, Failure> {
-        // Of its types the one that copies nothing.
+        // The only one of fred's types that copies nothing.
         let value: Bytes = KeysInterface::get(self, key).await?;
         Ok(value.len())
     }

@@ -1,4 +1,4 @@
-//! The clients, each as its own documentation has it used, with its defaults.
+//! The clients, each used as its own documentation recommends, with its defaults.
 
 mod fred;
 mod nothing;
@@ -20,9 +20,9 @@ pub(crate) use self::rustis::rustis;
 use crate::Failure;
 use crate::runtime::Runtime;
 
-/// A handle of a client that tasks share: each has a clone of it.
+/// A handle of a client. Each task has a clone of it.
 pub(crate) trait Client: Clone + Send + 'static {
-    /// Reads a value; how many bytes it has.
+    /// Reads a value and returns its length in bytes.
     fn get(&mut self, key: &str) -> impl Future<Output = Result<usize, Failure>> + Send;
 
     fn set(&mut self, key: &str, value: &[u8]) -> impl Future<Output = Result<(), Failure>> + Send;
@@ -58,7 +58,7 @@ pub(crate) enum Name {
 }
 
 impl Name {
-    /// What it runs on.
+    /// Returns the runtime of this client.
     pub(crate) fn runtime(self) -> Runtime {
         match self {
             Self::HaRedisAsyncStd => Runtime::AsyncStd,

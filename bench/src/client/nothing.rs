@@ -3,7 +3,7 @@
 use super::Client;
 use crate::{Failure, runtime};
 
-/// Answers every call by itself after other tasks have had their turn.
+/// Replies to every call itself after yielding to other tasks.
 #[derive(Clone)]
 pub(crate) struct Nothing;
 

@@ -1,5 +1,5 @@
-//! Pools of redis-rs's connections: a connection is taken for each call. Both pools have their default size (deadpool
-//! two connections a processor, bb8 ten) and their default habit of trying a connection before they hand it out.
+//! Pools of redis-rs's connections: each call checks a connection out. Both pools have their default size (deadpool
+//! two connections per processor, bb8 ten), and by default test a connection before they hand it out.
 
 use bb8_redis::RedisConnectionManager;
 use bb8_redis::bb8;

@@ -1,4 +1,4 @@
-//! ha-redis, and redis-rs itself: all with redis-rs's commands.
+//! ha-redis and redis-rs itself, with redis-rs's commands.
 
 use ha_redis_tokio::{Connection, RedisClient};
 use redis::aio::{ConnectionManager, MultiplexedConnection};

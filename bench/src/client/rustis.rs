@@ -11,7 +11,7 @@ pub(crate) async fn rustis(url: &str) -> Result<Rustis, Failure> {
     Ok(Rustis::connect(url).await?)
 }
 
-// Its types for binary values, which its documentation recommends.
+// Uses rustis's types for binary values, which its documentation recommends.
 impl Client for Rustis {
     async fn get(&mut self, key: &str) -> Result<usize, Failure> {
         let value: BulkString = StringCommands::get(&*self, key).await?;

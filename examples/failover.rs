@@ -1,7 +1,7 @@
-//! A service that counts while its master changes, and knows what became of every call.
+//! A service that counts while its master changes, and that reports the outcome of every call.
 //!
-//! `REDIS_URL` names the Sentinels, such as `redis+sentinel://s1:26379,s2:26379,s3:26379/mymaster`. It counts
-//! until Ctrl-C, or as often as the first argument says.
+//! `REDIS_URL` names the Sentinels, such as `redis+sentinel://s1:26379,s2:26379,s3:26379/mymaster`. The program
+//! counts until Ctrl-C, or as often as the first argument says.
 
 use std::time::{Duration, Instant};
 
@@ -27,16 +27,16 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 async fn count(client: &RedisClient, times: u64) {
     let mut redis = client.connection();
     for _ in 0..times {
-        let asked = Instant::now();
+        let start = Instant::now();
         match redis.incr::<_, _, i64>("example:count", 1).await {
-            Ok(count) if asked.elapsed() > Duration::from_millis(100) => {
-                println!("{count} (waited {:?}: the master changed)", asked.elapsed());
+            Ok(count) if start.elapsed() > Duration::from_millis(100) => {
+                println!("{count} (waited {:?}: the master changed)", start.elapsed());
             }
             Ok(_) => {}
             Err(error) => match error.outcome() {
-                // It did not run: counting again is safe.
+                // The increment did not run, so it is safe to retry.
                 Outcome::NotSent | Outcome::NotApplied => println!("not counted: {error}"),
-                // It may have run: only the one who knows what the count is for can decide.
+                // The increment may have run. Only the application can decide whether to retry.
                 outcome => println!("{outcome}: {error}"),
             },
         }

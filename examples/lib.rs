@@ -1,6 +1,6 @@
-//! Programs to copy from. They are the binaries of this package; the library has none of its own.
+//! Example programs. They are the binaries of this package. The library is empty.
 
-/// The programs in the README and in the guides compile. The guides are modules of `ha-redis-core`, which has no
+/// Compiles the programs in the README and in the guides. The guides are modules of `ha-redis-core`, which has no
 /// runtime to compile them with.
 #[cfg(doctest)]
 mod documents {

@@ -1,4 +1,4 @@
-//! The common operations on every data type. `REDIS_URL` says where; the default is `redis://localhost:6379`.
+//! The common operations on every data type. `REDIS_URL` sets the server; the default is `redis://localhost:6379`.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,7 +1,8 @@
-//! A worker that takes jobs from a list. `BLPOP` waits on a connection of its own, so that other calls of the
-//! same client are not held up.
+//! A worker that takes jobs from a list. `BLPOP` waits on a dedicated connection, so that it does not delay other
+//! calls of the same client.
 //!
-//! `REDIS_URL` says where; the default is `redis://localhost:6379`. It ends when there was no job for a second.
+//! `REDIS_URL` sets the server; the default is `redis://localhost:6379`. The program ends when there was no job for
+//! a second.
 
 use ha_redis_tokio::redis::{AsyncCommands, RedisResult};
 use ha_redis_tokio::{RedisClient, RedisConfig};

@@ -1,4 +1,4 @@
-//! What the documents claim of settings and URLs, and whether their links lead anywhere.
+//! Checks what the documents state about settings and URLs, and that their links resolve.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +8,7 @@ use ha_redis_tokio::RedisConfig;
 
 const CONFIGURATION: &str = include_str!("../../ha-redis-core/docs/guide/configuration.md");
 
-/// The rows of every table under this heading, as the code in their cells.
+/// Returns the rows of every table under this heading, as the code in their cells.
 fn rows(heading: &str) -> Vec<Vec<Vec<&'static str>>> {
     let mut lines = CONFIGURATION.lines();
     let code = |cell: &'static str| cell.split('`').skip(1).step_by(2).collect();
@@ -21,9 +21,9 @@ fn rows(heading: &str) -> Vec<Vec<Vec<&'static str>>> {
 }
 
 #[test]
-fn urls_are_read_as_the_guide_claims() {
+fn guide_urls_parse_as_documented() {
     let rows = rows("| URL | is read as |");
-    assert!(rows.len() >= 8, "the table is there");
+    assert!(rows.len() >= 8, "the table has rows");
     for row in rows {
         for url in &row[0] {
             let config: RedisConfig = url.parse().unwrap_or_else(|error| panic!("{url}: {error}"));
@@ -33,19 +33,19 @@ fn urls_are_read_as_the_guide_claims() {
 }
 
 #[test]
-fn urls_that_the_guide_calls_rejected_are_rejected() {
+fn guide_rejected_urls_fail() {
     let rows = rows("| URL | is rejected because |");
-    assert!(rows.len() >= 7, "the table is there");
+    assert!(rows.len() >= 7, "the table has rows");
     for url in rows.iter().flat_map(|row| &row[0]) {
         assert!(url.parse::<RedisConfig>().is_err(), "{url}");
     }
 }
 
 #[test]
-fn the_guide_has_every_setting() {
+fn guide_lists_every_setting() {
     let rows = rows("| setting | default | meaning |");
     let documented: BTreeSet<&str> = rows.iter().flat_map(|row| row[0].iter().copied()).collect();
-    // `Debug` shows every field on a line of its own, and the fields are the settings.
+    // `Debug` prints every field on a line of its own, and the fields are the settings.
     let config = format!("{:#?}", RedisConfig::default());
     let fields = config.lines().filter_map(|line| line.strip_prefix("    ")?.split_once(": "));
     let settings: BTreeSet<&str> =
@@ -58,7 +58,7 @@ fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The Markdown files of these folders.
+/// Returns the Markdown files of these folders.
 fn documents() -> Vec<PathBuf> {
     let runtimes = ["ha-redis-tokio", "ha-redis-async-std", "ha-redis-smol"];
     let folders = [
@@ -77,7 +77,8 @@ fn documents() -> Vec<PathBuf> {
     files.filter(|file| file.extension().is_some_and(|extension| extension == "md")).collect()
 }
 
-/// Where the inline links and the link definitions of a document lead, but for those to other sites and within it.
+/// Returns the targets of a document's inline links and link definitions, except those to other sites and within
+/// the document.
 fn links(text: &str) -> Vec<&str> {
     let inline = text.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
     let definitions =
@@ -101,19 +102,19 @@ fn links_lead_to_files() {
     assert!(checked >= 20, "{checked} links were found");
 }
 
-/// The labels of a document's link definitions.
+/// Returns the labels of a document's link definitions.
 fn labels(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter_map(|line| line.strip_prefix('[')?.split_once("]: ").map(|(label, _)| label))
 }
 
-/// rustdoc takes the first definition of a label. A label that a source file does not define would lead to a file, or to
-/// another crate's pages.
+/// rustdoc uses the first definition of a label. Without a definition in the source file, the link would lead to a
+/// file or to another crate's pages.
 #[test]
-fn the_links_of_included_documents_are_defined_for_rustdoc() {
+fn included_documents_define_links_for_rustdoc() {
     let included = |document: PathBuf, source: PathBuf| {
         let (text, source) =
             (fs::read_to_string(&document).unwrap(), fs::read_to_string(workspace().join(source)).unwrap());
-        // Of a file with many modules, the one that includes the document.
+        // In a file with many modules, this finds the one that includes the document.
         let name = document.file_name().unwrap().to_str().unwrap();
         let include = source.find(name).unwrap_or_else(|| panic!("{} is included", document.display()));
         let start = source[..include].rfind("\n\n").unwrap_or(0);

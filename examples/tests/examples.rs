@@ -1,4 +1,4 @@
-//! Every example runs to its end on a real server.
+//! Runs every example against a real server.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -32,7 +32,7 @@ fn worker() {
 }
 
 #[test]
-fn the_same_on_every_runtime() {
+fn same_output_on_every_runtime() {
     let server = Server::start().unwrap();
     for (example, runtime) in [
         (env!("CARGO_BIN_EXE_on_tokio"), "Tokio"),
@@ -44,18 +44,18 @@ fn the_same_on_every_runtime() {
 }
 
 #[test]
-fn the_authorities_of_the_system_are_trusted() {
+fn system_authorities_trusted() {
     let server = Server::builder().tls().start().unwrap();
     let url = format!("rediss://{}", server.address());
     let run = |authorities: &Path| {
         let mut example = Command::new(env!("CARGO_BIN_EXE_on_tokio"));
-        // In place of the system's own.
+        // These replace the system's authorities.
         example.env("REDIS_URL", &url).env("SSL_CERT_FILE", authorities).env_remove("SSL_CERT_DIR");
         example.output().unwrap()
     };
     assert!(run(&server.ca_file()).status.success());
-    let stranger = Server::builder().tls().start().unwrap();
-    let refused = run(&stranger.ca_file());
+    let untrusted = Server::builder().tls().start().unwrap();
+    let refused = run(&untrusted.ca_file());
     let err = String::from_utf8_lossy(&refused.stderr);
     assert!(!refused.status.success() && err.contains("`ssl_ca_certs`"), "{err}");
     let none = run(Path::new("/nowhere"));

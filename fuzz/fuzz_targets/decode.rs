@@ -1,5 +1,6 @@
-//! Any bytes, cut anywhere, under any limits: the decoder never panics, says the same however they are cut, and agrees
-//! with redis-rs's parser on what that understands. The limits of libFuzzer hold its memory.
+//! Decodes arbitrary bytes, split anywhere, under arbitrary limits: the decoder never panics, returns the same
+//! result for every split, and agrees with redis-rs's parser where both support the input. libFuzzer limits the
+//! memory.
 #![no_main]
 
 #[path = "../../ha-redis-core/tests/pieces/mod.rs"]
@@ -10,7 +11,7 @@ use ha_redis_core::redis::parse_redis_value;
 use libfuzzer_sys::fuzz_target;
 use pieces::decode;
 
-/// So many cuts, of the lengths that the first bytes of the input tell.
+/// The number of splits, whose lengths come from the first bytes of the input.
 const CUTS: usize = 4;
 
 fuzz_target!(|data: &[u8]| {
@@ -20,7 +21,7 @@ fuzz_target!(|data: &[u8]| {
     (tight.max_reply_bytes, tight.max_reply_depth) = (16 * cuts[0], cuts[1] % 8);
     check_cuts(&tight, bytes, &cuts);
     check_cuts(&Limits::default(), bytes, &cuts);
-    // redis-rs's parser recurses as deep as the input says.
+    // redis-rs's parser recurses as deep as the input nests.
     let flat = !bytes.iter().any(|byte| b"*%~>|".contains(byte));
     if flat && let Ok(known) = parse_redis_value(bytes) {
         let (values, _) = decode(Limits::default(), bytes, &[usize::MAX]);
@@ -32,7 +33,7 @@ fn check_cuts(limits: &Limits, bytes: &[u8], cuts: &[usize]) {
     let (values, end) = decode(limits.clone(), bytes, &[usize::MAX]);
     for cuts in [cuts, &[1]] {
         let (others, other_end) = decode(limits.clone(), bytes, cuts);
-        // Debug, since not-a-number does not equal itself.
+        // Compares the `Debug` output, because NaN does not equal itself.
         assert_eq!(format!("{values:?}"), format!("{others:?}"));
         match (&end, &other_end) {
             (Ok(one), Ok(other)) => assert_eq!(one.is_idle(), other.is_idle()),

@@ -1,5 +1,5 @@
-//! Any bytes, in any pieces, with any pauses, calls and endings: the driver of a connection never panics, leaves nobody
-//! waiting, and gives nobody another's reply.
+//! Runs the driver of a connection with arbitrary bytes in arbitrary pieces, and with arbitrary pauses, calls and
+//! endings: it never panics, leaves no caller waiting, and delivers no reply to the wrong caller.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

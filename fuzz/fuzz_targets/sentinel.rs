@@ -1,5 +1,5 @@
-//! Any bytes as what a Sentinel answers and publishes, and as what a server says of its replication: reading them never
-//! panics, what is listed has a bound, every address is one, and every text stands on its line.
+//! Parses arbitrary bytes as a Sentinel's replies and events, and as a server's replication status: parsing never
+//! panics, lists are bounded, all addresses are valid, and all texts are printable on one line.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

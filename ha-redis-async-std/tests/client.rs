@@ -1,4 +1,4 @@
-//! The front door on async-std, in a process without Tokio.
+//! Tests `RedisClient` on async-std, in a process without Tokio.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -27,7 +27,7 @@ fn commands_and_pipelines_run() {
 }
 
 #[test]
-fn many_tasks_share_a_connection() {
+fn many_tasks_share_connection() {
     let server = Server::start().unwrap();
     task::block_on(async {
         let client = RedisClient::connect(config(&server.url())).await.unwrap();
@@ -43,7 +43,7 @@ fn many_tasks_share_a_connection() {
 }
 
 #[test]
-fn a_hung_server_is_given_up_in_time() {
+fn hung_server_times_out() {
     let server = Server::start().unwrap();
     let url = format!("{}?socket_timeout=200ms&retry_attempts=0&failover_wait=0", server.url());
     task::block_on(async {
@@ -60,7 +60,7 @@ fn a_hung_server_is_given_up_in_time() {
 }
 
 #[test]
-fn names_are_resolved() {
+fn host_names_resolved() {
     let server = Server::start().unwrap();
     let url = format!("redis://localhost:{}", server.port());
     let client = task::block_on(RedisClient::connect(config(&url))).unwrap();

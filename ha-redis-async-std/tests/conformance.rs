@@ -1,4 +1,4 @@
-//! The suite that every runtime passes.
+//! Runs the conformance suite on async-std.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ fn main() {
     conformance::main(&[Harness { name: "async_std", start }]);
 }
 
-/// The executor of the process, which every test uses.
+/// Returns the executor of the process, which all tests share.
 fn start() -> Started {
     Started { runtime: Arc::new(AsyncStdRuntime::new()), keep: Box::new(()) }
 }

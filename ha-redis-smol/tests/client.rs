@@ -1,4 +1,4 @@
-//! The front door on smol, in a process without Tokio.
+//! Tests `RedisClient` on smol, in a process without Tokio.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -28,7 +28,7 @@ fn commands_and_pipelines_run() {
 }
 
 #[test]
-fn many_tasks_share_a_connection() {
+fn many_tasks_share_connection() {
     let server = Server::start().unwrap();
     smol::block_on(async {
         let client = RedisClient::connect(config(&server.url())).await.unwrap();
@@ -44,7 +44,7 @@ fn many_tasks_share_a_connection() {
 }
 
 #[test]
-fn a_hung_server_is_given_up_in_time() {
+fn hung_server_times_out() {
     let server = Server::start().unwrap();
     let url = format!("{}?socket_timeout=200ms&retry_attempts=0&failover_wait=0", server.url());
     smol::block_on(async {
@@ -61,7 +61,7 @@ fn a_hung_server_is_given_up_in_time() {
 }
 
 #[test]
-fn names_are_resolved() {
+fn host_names_resolved() {
     let server = Server::start().unwrap();
     let url = format!("redis://localhost:{}", server.port());
     let client = smol::block_on(RedisClient::connect(config(&url))).unwrap();
@@ -69,12 +69,12 @@ fn names_are_resolved() {
 }
 
 #[test]
-fn an_executor_of_ones_own_carries_the_client() {
+fn client_runs_on_own_executor() {
     let server = Server::start().unwrap();
     let executor = Arc::new(smol::Executor::new());
     let client = RedisClient::on(config(&server.url()), SmolRuntime::from(Arc::clone(&executor)));
     smol::block_on(executor.run(client.initialize())).unwrap();
-    assert!(!executor.is_empty(), "its tasks are there");
+    assert!(!executor.is_empty(), "the client's tasks run on the executor");
     let mut redis = client.connection();
     smol::block_on(executor.run(redis.set::<_, _, ()>("key", 1))).unwrap();
 }

@@ -1,4 +1,4 @@
-//! The suite that every runtime passes.
+//! Runs the conformance suite on smol.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ fn main() {
     conformance::main(&[Harness { name: "smol", start }]);
 }
 
-/// The executor of the process, which every test uses.
+/// Returns the executor of the process, which all tests share.
 fn start() -> Started {
     Started { runtime: Arc::new(SmolRuntime::new()), keep: Box::new(()) }
 }

@@ -1,4 +1,5 @@
-//! Calls that are dropped on their way. It is the process's memory that is measured, so no other test stands here.
+//! Tests calls that are dropped before they end. It measures the memory of the process, so this file has no other
+//! test.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -16,7 +17,7 @@ use tokio::task::{JoinSet, yield_now};
 const CALLERS: u64 = 250;
 const CANCELLED: u64 = 1_000_000;
 
-/// What no other call asks for comes back: else it would be another call's reply.
+/// Checks that the reply contains this call's number, and not another call's.
 async fn echo(redis: &mut Connection, number: u64) -> RedisResult<()> {
     let number = number.to_string();
     if number.ends_with('7') {
@@ -31,10 +32,10 @@ async fn echo(redis: &mut Connection, number: u64) -> RedisResult<()> {
     Ok(())
 }
 
-/// Drops a call after it has been polled a few times. True when it had not ended by then.
-async fn is_cancelled(redis: &mut Connection, number: u64) -> bool {
+/// Drops a call after a few polls. Returns true if it had not ended by then.
+async fn cancel_after_polls(redis: &mut Connection, number: u64) -> bool {
     let polls = fastrand::u32(1..6);
-    let patience = async {
+    let timeout = async {
         for _ in 0..polls {
             yield_now().await;
         }
@@ -42,12 +43,12 @@ async fn is_cancelled(redis: &mut Connection, number: u64) -> bool {
     tokio::select! {
         biased;
         reply = echo(redis, number) => { reply.unwrap(); false }
-        () = patience => true,
+        () = timeout => true,
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_million_calls_cancelled_anywhere_leave_everybody_in_step() {
+async fn million_cancelled_calls_keep_replies_in_order() {
     let server = Server::start().unwrap();
     let client = client_of(&server).await;
     let mut redis = client.connection();
@@ -60,17 +61,18 @@ async fn a_million_calls_cancelled_anywhere_leave_everybody_in_step() {
         callers.spawn(async move {
             while cancelled.load(Ordering::Relaxed) < CANCELLED {
                 let number = numbers.fetch_add(1, Ordering::Relaxed);
-                if is_cancelled(&mut redis, number).await {
+                if cancel_after_polls(&mut redis, number).await {
                     cancelled.fetch_add(1, Ordering::Relaxed);
                 }
-                // The handle's next call, right behind one that was dropped.
+                // The handle's next call, immediately after a dropped one.
                 if fastrand::u8(..) < 16 {
                     echo(&mut redis, numbers.fetch_add(1, Ordering::Relaxed)).await.unwrap();
                 }
             }
         });
     }
-    common::until("a tenth are cancelled", || cancelled.load(Ordering::Relaxed) > CANCELLED / 10).await;
+    common::until("a tenth of the calls is cancelled", || cancelled.load(Ordering::Relaxed) > CANCELLED / 10)
+        .await;
     let early = resident_memory();
     while let Some(ended) = callers.join_next().await {
         ended.unwrap();
@@ -84,5 +86,5 @@ async fn a_million_calls_cancelled_anywhere_leave_everybody_in_step() {
     );
     assert!(late < early + (4 << 20), "memory grew from {early} to {late} bytes");
     let now: u64 = redis::cmd("CLIENT").arg("ID").query_async(&mut redis).await.unwrap();
-    assert_eq!(now, connection, "the connection was made anew");
+    assert_eq!(now, connection, "the client has reconnected");
 }

@@ -1,4 +1,4 @@
-//! The suite that every runtime passes, on both of Tokio's schedulers.
+//! Runs the conformance suite on both of Tokio's schedulers.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -22,7 +22,7 @@ fn multi_thread() -> Started {
     Started { runtime: on(tokio.handle()), keep: Box::new(tokio) }
 }
 
-/// A runtime of one thread, which is not the test's own.
+/// Starts a single-threaded runtime on a thread other than the test's.
 fn current_thread() -> Started {
     let tokio = Builder::new_current_thread().enable_all().build().unwrap();
     let runtime = on(tokio.handle());

@@ -1,4 +1,4 @@
-//! What is Tokio's own in making connections.
+//! Tests connecting where it depends on Tokio.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -10,14 +10,14 @@ use ha_redis_tokio::redis::AsyncCommands;
 use ha_redis_tokio::{RedisClient, RedisConfig};
 
 #[test]
-fn a_client_outside_of_a_runtime_gives_an_error() {
+fn client_outside_runtime_is_an_error() {
     let client = RedisClient::new(RedisConfig::default());
     let error = futures_lite::future::block_on(client.initialize()).unwrap_err();
     assert!(error.is_config(), "{error}");
 }
 
 #[test]
-fn a_client_whose_runtime_has_ended_says_so() {
+fn client_of_ended_runtime_is_an_error() {
     let server = Server::start().unwrap();
     let client = RedisClient::new(config(&server.url()));
     let first = tokio::runtime::Runtime::new().unwrap();
@@ -28,14 +28,15 @@ fn a_client_whose_runtime_has_ended_says_so() {
     assert!(error.to_string().contains("the runtime on which the client was started has ended"), "{error}");
 }
 
-/// A client that is kept in a `static` is often touched in one test and used in the next, each of which has a runtime.
+/// A client in a `static` is often created in one test and used in the next, and each test has a runtime of its
+/// own.
 #[test]
-fn client_whose_runtime_ended_before_its_tasks_ran_says_so() {
+fn client_of_runtime_ended_before_first_poll_is_an_error() {
     let server = Server::start().unwrap();
     let first = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let client = first.block_on(async {
         let client = RedisClient::new(config(&server.url()));
-        // Polled once, and given up: its tasks have not been polled.
+        // The future is dropped after one poll, before the client's tasks have been polled.
         assert!(futures_lite::future::poll_once(client.initialize()).await.is_none());
         client
     });

@@ -1,4 +1,4 @@
-//! Long faults and many clients: nothing grows, nobody is forgotten, everybody recovers.
+//! Tests long faults and many clients: memory stays bounded, and every caller and client recovers.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -16,7 +16,7 @@ use ha_redis_tokio::{RedisClient, RedisErrorExt};
 use tokio::task::JoinSet;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_hangs_for_twenty_seconds_costs_each_call_its_deadline() {
+async fn calls_end_by_deadline_while_server_hangs() {
     const DEADLINE: Duration = Duration::from_secs(2);
     let server = Server::start().unwrap();
     let client = client_of(&server).await;
@@ -51,13 +51,13 @@ async fn a_server_that_hangs_for_twenty_seconds_costs_each_call_its_deadline() {
     println!(
         "longest call {longest:?} with a deadline of {DEADLINE:?}; first success {recovered:?} after the end"
     );
-    // A machine that is busy with other tests may be late in waking a task: this guards the order of magnitude.
+    // A busy machine may wake a task late, so this checks only the order of magnitude.
     assert!(longest < DEADLINE + Duration::from_secs(1), "{longest:?}");
     assert!(recovered < Duration::from_secs(1), "{recovered:?}");
 }
 
-/// So many clients of a server that is killed, and of what becomes of them: when each attempt to connect was made,
-/// from the kill to the restart.
+/// Runs this many clients of a server that is killed, and returns when each connection attempt was made between the
+/// kill and the restart.
 async fn attempts_of(clients: usize) -> Vec<Duration> {
     let server = Server::start().unwrap();
     let proxy = Proxy::before(&server).unwrap();
@@ -68,9 +68,9 @@ async fn attempts_of(clients: usize) -> Vec<Duration> {
     server.kill().unwrap();
     proxy.cut(Cut::Reset);
     let down = Instant::now();
-    // The proxy takes each attempt, and passes on that there is no server.
+    // The proxy accepts each attempt, and resets it because there is no server.
     let attempts = || proxy.accepted_at().into_iter().filter(|at| *at > down).map(|at| at - down);
-    until("everybody has tried several times", || attempts().count() > 5 * clients).await;
+    until("every client has made several attempts", || attempts().count() > 5 * clients).await;
     let attempts = attempts().collect();
     server.restart().unwrap();
     for client in connected {
@@ -79,7 +79,7 @@ async fn attempts_of(clients: usize) -> Vec<Duration> {
     attempts
 }
 
-/// How many attempts fell into each of the moments of this length.
+/// Returns how many attempts fell into each interval of length `moment`.
 fn histogram(attempts: &[Duration], moment: Duration) -> BTreeMap<u128, usize> {
     let mut histogram = BTreeMap::new();
     for at in attempts {
@@ -89,7 +89,7 @@ fn histogram(attempts: &[Duration], moment: Duration) -> BTreeMap<u128, usize> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_clients_of_a_server_that_restarts_all_come_back() {
+async fn thousand_clients_recover_after_restart() {
     let attempts = attempts_of(1_000).await;
     for (tenth, attempts) in histogram(&attempts, Duration::from_millis(100)) {
         println!("{:>4.1} s {attempts:>5} {}", tenth as f64 / 10.0, "#".repeat(attempts / 20));
@@ -97,15 +97,15 @@ async fn a_thousand_clients_of_a_server_that_restarts_all_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_that_lost_their_server_together_do_not_return_together() {
+async fn reconnects_are_spread() {
     let attempts = attempts_of(30).await;
-    // In step, all of them would knock at five moments. A busy machine smears those, but not so far.
+    // Synchronized clients would connect at five moments. A busy machine spreads those, but not this far.
     let moments = histogram(&attempts, Duration::from_millis(10)).len();
     assert!(moments > 60, "{} attempts at {moments} moments: {attempts:?}", attempts.len());
 }
 
 #[tokio::test]
-async fn a_wrong_password_does_not_hammer_the_server() {
+async fn wrong_password_reconnects_rarely() {
     let server = Server::builder().password("right").start().unwrap();
     let proxy = Proxy::start(server.address()).unwrap();
     let client = RedisClient::new(config(&format!("redis://:wrong@{}", proxy.address())));
@@ -121,12 +121,12 @@ async fn a_wrong_password_does_not_hammer_the_server() {
 }
 
 #[tokio::test]
-async fn nor_do_blocking_calls_that_need_connections_of_their_own() {
+async fn wrong_password_limits_dedicated_connections() {
     let server = Server::start().unwrap();
     let proxy = Proxy::start(server.address()).unwrap();
     let client = RedisClient::connect(config(&format!("redis://{}", proxy.address()))).await.unwrap();
     let mut redis = client.connection();
-    // The shared connection stays; new ones are refused.
+    // The shared connection stays open, and new ones are refused.
     server.query(&["CONFIG", "SET", "requirepass", "new"]).unwrap();
     let until = Instant::now() + Duration::from_secs(2);
     while Instant::now() < until {

@@ -1,4 +1,4 @@
-//! What connections cost in memory when nothing happens.
+//! Tests the memory of idle connections.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -10,11 +10,11 @@ use ha_redis_tokio::RedisClient;
 use ha_redis_tokio::redis::AsyncCommands;
 use tokio::sync::Mutex;
 
-/// It is the process's memory that is measured.
+/// The tests measure the memory of the whole process.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 #[tokio::test]
-async fn an_idle_connection_is_small() {
+async fn idle_connection_uses_little_memory() {
     const CONNECTIONS: usize = 1_000;
     let _alone = ONE_AT_A_TIME.lock().await;
     let server = Server::start().unwrap();
@@ -26,12 +26,12 @@ async fn an_idle_connection_is_small() {
         connections.push(client.dedicated().await.unwrap());
     }
     let each = (resident_memory() - before) / (CONNECTIONS - 1);
-    println!("{each} bytes a connection");
-    assert!(each < 20 << 10, "{each} bytes a connection");
+    println!("{each} bytes per connection");
+    assert!(each < 20 << 10, "{each} bytes per connection");
 }
 
 #[tokio::test]
-async fn what_a_burst_has_grown_is_given_back() {
+async fn memory_released_after_burst() {
     const BURST: usize = 64 << 20;
     let _alone = ONE_AT_A_TIME.lock().await;
     let server = Server::start().unwrap();
@@ -45,6 +45,6 @@ async fn what_a_burst_has_grown_is_given_back() {
     let value: Vec<u8> = redis.get("key").await.unwrap();
     assert_eq!(value.len(), BURST);
     drop(value);
-    common::until("the memory is given back", || resident_memory() < before + BURST / 8).await;
+    common::until("the memory is released", || resident_memory() < before + BURST / 8).await;
     redis.ping::<()>().await.unwrap();
 }

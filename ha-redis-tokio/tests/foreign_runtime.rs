@@ -1,4 +1,4 @@
-//! A client on one Tokio runtime whose calls are awaited on another.
+//! Tests a client on one Tokio runtime whose calls are awaited on another.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -16,29 +16,29 @@ use ha_redis_tokio::{DedicatedConnection, Outcome, RedisClient, RedisErrorExt, T
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
-/// The runtime of the client, which is driven all the time.
-fn home() -> Runtime {
+/// Returns the runtime of the client, which is always driven.
+fn client_runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
-/// A runtime that is driven while somebody waits on it, and never else.
-fn foreign() -> Runtime {
+/// Returns a runtime that is driven only during `block_on`.
+fn foreign_runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-fn client_at(home: &Runtime, server: &Server) -> RedisClient {
+fn client_at(client_runtime: &Runtime, server: &Server) -> RedisClient {
     let settings = settings(server.port()).socket_timeout(Duration::from_millis(200));
-    let runtime = TokioRuntime::from(home.handle().clone());
+    let runtime = TokioRuntime::from(client_runtime.handle().clone());
     let client = RedisClient::on(settings.build().unwrap(), runtime);
-    home.block_on(client.initialize()).unwrap();
+    client_runtime.block_on(client.initialize()).unwrap();
     client
 }
 
 type Popped = RedisResult<Option<(String, String)>>;
 
-/// A blocking call to a hung server, which its deadline is to end.
+/// Asserts that the deadline ends a blocking call to a hung server.
 async fn assert_deadline_fires(popping: impl Future<Output = Popped>) {
-    let popped = timeout(BOUND, popping).await.expect("no deadline fired");
+    let popped = timeout(BOUND, popping).await.expect("the deadline did not fire");
     let error = popped.unwrap_err();
     assert!(error.client_error().is_some_and(|error| error.is_timeout()), "{error}");
 }
@@ -51,151 +51,155 @@ async fn assert_dedicated_keeps_time(mut own: DedicatedConnection, server: &Serv
 }
 
 #[test]
-fn deadlines_fire_while_the_runtime_of_the_borrower_is_idle() {
-    let (server, home, foreign) = (Server::start().unwrap(), home(), foreign());
-    let client = client_at(&home, &server);
-    let own = foreign.block_on(client.dedicated()).unwrap();
-    home.block_on(assert_dedicated_keeps_time(own, &server));
+fn deadline_fires_when_borrower_runtime_idle() {
+    let (server, client_runtime, foreign_runtime) =
+        (Server::start().unwrap(), client_runtime(), foreign_runtime());
+    let client = client_at(&client_runtime, &server);
+    let own = foreign_runtime.block_on(client.dedicated()).unwrap();
+    client_runtime.block_on(assert_dedicated_keeps_time(own, &server));
 }
 
 #[test]
-fn deadlines_fire_while_the_runtime_of_the_borrower_is_blocked() {
-    let (server, home) = (Server::start().unwrap(), home());
-    let client = client_at(&home, &server);
+fn deadline_fires_when_borrower_runtime_blocked() {
+    let (server, client_runtime) = (Server::start().unwrap(), client_runtime());
+    let client = client_at(&client_runtime, &server);
     let (lend, lent) = mpsc::channel();
     let (release, released) = mpsc::channel::<()>();
     let borrower = thread::spawn({
         let client = client.clone();
         move || {
-            foreign().block_on(async move {
+            foreign_runtime().block_on(async move {
                 lend.send(client.dedicated().await.unwrap()).unwrap();
-                // A task that blocks its thread.
+                // This task blocks its thread.
                 released.recv().unwrap();
             });
         }
     });
     let own = lent.recv().unwrap();
-    home.block_on(assert_dedicated_keeps_time(own, &server));
+    client_runtime.block_on(assert_dedicated_keeps_time(own, &server));
     release.send(()).unwrap();
     borrower.join().unwrap();
 }
 
 #[test]
-fn deadlines_fire_after_the_runtime_of_the_borrower_has_ended() {
-    let (server, home, foreign) = (Server::start().unwrap(), home(), foreign());
-    let client = client_at(&home, &server);
-    let own = foreign.block_on(client.dedicated()).unwrap();
-    drop(foreign);
-    home.block_on(assert_dedicated_keeps_time(own, &server));
+fn deadline_fires_after_borrower_runtime_ended() {
+    let (server, client_runtime, foreign_runtime) =
+        (Server::start().unwrap(), client_runtime(), foreign_runtime());
+    let client = client_at(&client_runtime, &server);
+    let own = foreign_runtime.block_on(client.dedicated()).unwrap();
+    drop(foreign_runtime);
+    client_runtime.block_on(assert_dedicated_keeps_time(own, &server));
 }
 
 #[test]
-fn connection_made_for_a_call_on_a_runtime_that_has_ended_serves_others() {
-    let (server, home, foreign) = (Server::start().unwrap(), home(), foreign());
-    let client = client_at(&home, &server);
+fn connection_outlives_borrower_runtime() {
+    let (server, client_runtime, foreign_runtime) =
+        (Server::start().unwrap(), client_runtime(), foreign_runtime());
+    let client = client_at(&client_runtime, &server);
     let mut redis = client.connection();
-    let nothing: Popped = foreign.block_on(redis.blpop("queue", 0.01));
+    let nothing: Popped = foreign_runtime.block_on(redis.blpop("queue", 0.01));
     assert_eq!(nothing.unwrap(), None);
-    drop(foreign);
-    let connections = || home.block_on(client.health_check()).dedicated_connections;
+    drop(foreign_runtime);
+    let connections = || client_runtime.block_on(client.health_check()).dedicated_connections;
     assert_eq!(connections(), 1);
-    let nothing: Popped = home.block_on(redis.blpop("queue", 0.01));
+    let nothing: Popped = client_runtime.block_on(redis.blpop("queue", 0.01));
     assert_eq!((nothing.unwrap(), connections()), (None, 1));
     server.hang().unwrap();
-    home.block_on(assert_deadline_fires(redis.blpop("queue", 0.2)));
+    client_runtime.block_on(assert_deadline_fires(redis.blpop("queue", 0.2)));
     server.resume().unwrap();
 }
 
 #[test]
-fn deadlines_fire_on_a_runtime_that_is_not_the_clients() {
-    let (server, home, foreign) = (Server::start().unwrap(), home(), foreign());
-    let client = client_at(&home, &server);
+fn deadline_fires_on_foreign_runtime() {
+    let (server, client_runtime, foreign_runtime) =
+        (Server::start().unwrap(), client_runtime(), foreign_runtime());
+    let client = client_at(&client_runtime, &server);
     let mut redis = client.connection();
-    let nothing: Popped = foreign.block_on(redis.blpop("queue", 0.01));
+    let nothing: Popped = foreign_runtime.block_on(redis.blpop("queue", 0.01));
     assert_eq!(nothing.unwrap(), None);
     server.hang().unwrap();
-    foreign.block_on(assert_deadline_fires(redis.blpop("queue", 0.2)));
+    foreign_runtime.block_on(assert_deadline_fires(redis.blpop("queue", 0.2)));
     server.resume().unwrap();
 }
 
-/// The runtime of a client that nobody drives any more, although it lives.
-fn client_of_an_idle_home(server: &Server, home: &Runtime) -> RedisClient {
+/// Returns a client whose runtime exists but is no longer driven.
+fn client_of_undriven_runtime(server: &Server, client_runtime: &Runtime) -> RedisClient {
     let settings = settings(server.port()).socket_timeout(Duration::from_millis(300));
     let settings = settings.failover_wait(Duration::from_millis(300));
-    let runtime = TokioRuntime::from(home.handle().clone());
+    let runtime = TokioRuntime::from(client_runtime.handle().clone());
     let client = RedisClient::on(settings.build().unwrap(), runtime);
-    home.block_on(client.initialize()).unwrap();
+    client_runtime.block_on(client.initialize()).unwrap();
     client
 }
 
 #[test]
-fn bounds_hold_while_the_runtime_of_the_client_is_not_driven() {
+fn timeouts_hold_when_client_runtime_undriven() {
     let server = Server::start().unwrap();
-    let (home, elsewhere) = (foreign(), foreign());
-    let client = client_of_an_idle_home(&server, &home);
+    let (client_runtime, elsewhere) = (foreign_runtime(), foreign_runtime());
+    let client = client_of_undriven_runtime(&server, &client_runtime);
     for _ in 0..2 {
         let mut redis = client.connection();
         let error = elsewhere.block_on(async { timeout(BOUND, redis.get::<_, Option<i64>>("key")).await });
-        let error = error.expect("no bound held").unwrap_err();
+        let error = error.expect("the timeout did not fire").unwrap_err();
         assert!(error.client_error().is_some_and(|error| error.is_timeout()), "{error}");
         assert_eq!(error.outcome(), Outcome::NotSent, "{error}");
-        // No runtime at all drives this one.
+        // No Tokio runtime drives this future.
         let mut redis = client.connection().with_timeout(Duration::from_millis(100));
         let error = block_on(redis.get::<_, Option<i64>>("key")).unwrap_err();
         assert!(error.client_error().is_some_and(|error| error.is_timeout()), "{error}");
     }
-    // Driven again, it serves.
-    let got = home.block_on(client.connection().get::<_, Option<i64>>("key"));
+    // The client works again when its runtime is driven.
+    let got = client_runtime.block_on(client.connection().get::<_, Option<i64>>("key"));
     assert_eq!(got.unwrap(), None);
 }
 
 #[test]
-fn dedicated_connection_ends_while_the_runtime_of_the_client_is_not_driven() {
+fn dedicated_connection_released_when_client_runtime_undriven() {
     let server = Server::start().unwrap();
-    let (home, elsewhere) = (foreign(), foreign());
-    let client = client_of_an_idle_home(&server, &home);
-    let mut own = home.block_on(client.dedicated()).unwrap();
+    let (client_runtime, elsewhere) = (foreign_runtime(), foreign_runtime());
+    let client = client_of_undriven_runtime(&server, &client_runtime);
+    let mut own = client_runtime.block_on(client.dedicated()).unwrap();
     for outcome in [Outcome::NotSent, Outcome::NotSent] {
         let got = elsewhere.block_on(async { timeout(BOUND, own.get::<_, Option<i64>>("key")).await });
-        let error = got.expect("no bound held").unwrap_err();
+        let error = got.expect("the timeout did not fire").unwrap_err();
         assert_eq!(error.outcome(), outcome, "{error}");
     }
     drop(own);
-    // Its place is free again once the runtime is driven.
-    let mut own = home.block_on(client.dedicated()).unwrap();
-    assert_eq!(home.block_on(own.get::<_, Option<i64>>("key")).unwrap(), None);
+    // The connection is released when the runtime is driven again.
+    let mut own = client_runtime.block_on(client.dedicated()).unwrap();
+    assert_eq!(client_runtime.block_on(own.get::<_, Option<i64>>("key")).unwrap(), None);
 }
 
 #[test]
-fn timers_fire_where_a_runtime_is_only_entered() {
+fn timer_fires_in_entered_runtime() {
     let server = Server::start().unwrap();
-    let home = foreign();
-    let client = client_of_an_idle_home(&server, &home);
+    let client_runtime = foreign_runtime();
+    let client = client_of_undriven_runtime(&server, &client_runtime);
     server.hang().unwrap();
-    let _entered = home.enter();
-    // Nobody drives it: all this waits for its bound.
+    let _entered = client_runtime.enter();
+    // Nobody drives the runtime, so all of these wait until their timeouts.
     let error = block_on(client.connection().blpop::<_, Option<(String, String)>>("queue", 0.1)).unwrap_err();
     assert_eq!(error.outcome(), Outcome::NotSent, "{error}");
     server.resume().unwrap();
 }
 
 #[test]
-fn deadline_holds_while_the_runtime_of_the_client_is_blocked() {
-    let (server, home) = (Server::start().unwrap(), home());
-    let client = client_at(&home, &server);
+fn deadline_fires_when_client_runtime_blocked() {
+    let (server, client_runtime) = (Server::start().unwrap(), client_runtime());
+    let client = client_at(&client_runtime, &server);
     let (blocked, is_blocked) = mpsc::channel();
     let (release, released) = mpsc::channel::<()>();
-    let blocking = home.spawn(async move {
+    let blocking = client_runtime.spawn(async move {
         blocked.send(()).unwrap();
-        // A task that blocks the only worker.
+        // This task blocks the only worker.
         released.recv().unwrap();
     });
     is_blocked.recv().unwrap();
     let mut redis = client.connection().with_timeout(Duration::from_millis(100));
-    let error = foreign().block_on(redis.incr::<_, _, i64>("n", 1)).unwrap_err();
+    let error = foreign_runtime().block_on(redis.incr::<_, _, i64>("n", 1)).unwrap_err();
     assert!(error.client_error().is_some_and(|error| error.is_timeout()), "{error}");
     release.send(()).unwrap();
-    home.block_on(blocking).unwrap();
-    let n: Option<i64> = home.block_on(client.connection().get("n")).unwrap();
+    client_runtime.block_on(blocking).unwrap();
+    let n: Option<i64> = client_runtime.block_on(client.connection().get("n")).unwrap();
     assert_eq!(n.is_none(), error.outcome() == Outcome::NotSent, "{error}");
 }

@@ -1,4 +1,5 @@
-//! A server that announces more than it sends. It is the process's memory that is measured, so no other test stands here.
+//! Tests a server that announces more data than it sends. It measures the memory of the process, so this file has
+//! no other test.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -9,7 +10,7 @@ use ha_redis_testkit::{Answer, ScriptedServer};
 use ha_redis_tokio::RedisClient;
 use ha_redis_tokio::redis::AsyncCommands;
 
-/// The most memory that this process has had or reserved, in bytes.
+/// Returns the peak memory that this process has used or reserved, in bytes.
 fn peak_memory() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmPeak:")).unwrap();
@@ -17,16 +18,16 @@ fn peak_memory() -> usize {
 }
 
 #[tokio::test]
-async fn lengths_that_lie_take_no_memory() {
+async fn false_lengths_allocate_nothing() {
     let lies = [
         "$4294967296\r\nabc".to_owned(),
         "$536870912\r\nabc".to_owned(),
         "*4294967295\r\n:1\r\n".to_owned(),
         "*2147483647\r\n".repeat(100),
     ];
-    let mut told = lies.clone().into_iter();
+    let mut error = lies.clone().into_iter();
     let server = ScriptedServer::start(move |_, _: &[String]| {
-        told.next().map_or(Answer::Silence, |lie| Answer::Send(lie.into()))
+        error.next().map_or(Answer::Silence, |lie| Answer::Send(lie.into()))
     })
     .unwrap();
     let url = format!("{}?retry_attempts=0&socket_timeout=500ms", server.url());
@@ -36,6 +37,6 @@ async fn lengths_that_lie_take_no_memory() {
         redis.get::<_, String>("key").await.unwrap_err();
     }
     let grown = peak_memory() - before;
-    // Far less than any of the lengths; a thread of the test's own reserves more than the client does.
+    // Far less than any of the announced lengths. A thread of the test itself reserves more than the client does.
     assert!(grown < 256 << 20, "{grown} bytes");
 }

@@ -1,4 +1,5 @@
-//! Memory while there is no server. It is the process's that is measured, so no other test stands here.
+//! Tests memory use while there is no server. It measures the memory of the process, so this file has no other
+//! test.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -14,7 +15,7 @@ use ha_redis_tokio::redis::AsyncCommands;
 use tokio::task::JoinSet;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_callers_without_a_server_for_a_minute_take_no_more_memory() {
+async fn memory_bounded_without_server() {
     let server = Server::start().unwrap();
     let client = client_of(&server).await;
     let stop = Arc::new(AtomicBool::new(false));
@@ -36,7 +37,7 @@ async fn ten_thousand_callers_without_a_server_for_a_minute_take_no_more_memory(
         most = most.max(resident_memory());
     }
     println!("resident memory: {} KiB after a second, at most {} KiB in a minute", early >> 10, most >> 10);
-    assert!(most - early < 10 << 20, "it grew from {early} to {most} bytes");
+    assert!(most - early < 10 << 20, "memory grew from {early} to {most} bytes");
     stop.store(true, Ordering::Relaxed);
     server.restart().unwrap();
     callers.join_all().await;

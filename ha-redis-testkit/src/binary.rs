@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn redis_comes_before_valkey_wherever_they_are() {
+    fn redis_preferred_to_valkey() {
         let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let path = env::join_paths([first.path(), second.path()]).unwrap();
         program(first.path(), "valkey-server", 0o755);
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn the_variable_has_the_last_word() {
+    fn variable_overrides_search() {
         let folder = tempfile::tempdir().unwrap();
         program(folder.path(), "redis-server", 0o755);
         let mine = program(folder.path(), "mine", 0o755);

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wait_goes_on_until_it_succeeds_or_cannot() {
+    fn wait_ends_on_success_or_final_error() {
         let mut attempts = 0;
         let outcome = wait_for(Duration::from_secs(5), || {
             attempts += 1;
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_in_vain_says_what_was_lacking() {
+    fn timed_out_wait_names_last_error() {
         let outcome = wait_for::<()>(Duration::ZERO, || Err(Error::NotReady("no replica".into())));
         assert_eq!(outcome.unwrap_err().to_string(), "timed out after 0ns: no replica");
     }

@@ -1,17 +1,17 @@
-# Runs one server for a test, and outlives the test by just long enough to clean up after it.
+# Runs one server for a test, and cleans up after the test has ended.
 #
 # Arguments: the server's folder, then the server's command line.
-# Requests come as lines on standard input; each is answered by one line. The end of the input, which also comes
-# when the test's process dies in whatever way, ends the server and removes its folder.
+# Reads requests as lines from standard input, and answers each with one line. The end of the input, which also comes
+# when the test's process dies in any way, kills the server and removes its folder.
 
-# Only the end of the input ends this script. PIPE: an answer may find nobody left to read it.
+# Only the end of the input ends this script. PIPE is ignored because the reader of an answer may be gone.
 trap '' HUP INT QUIT TERM PIPE
 
 folder=$1
 shift
 server=
 
-# `jobs` reaps a server that has ended: until then its pid exists, so it can be taken by no other process.
+# `jobs` reaps a server that has ended. Until then the pid exists, so that no other process can reuse it.
 running() {
     jobs >/dev/null
     kill -s 0 "$server" 2>/dev/null

@@ -103,7 +103,7 @@ mod tests {
     const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     #[test]
-    fn a_reserved_port_is_given_to_nobody_else() {
+    fn reserved_port_is_exclusive() {
         let port = Port::any(HOST).unwrap();
         let number = port.number();
         assert!(matches!(Port::exactly(number, HOST), Err(Error::PortTaken { .. })));
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_somebody_listens_on_is_not_free() {
+    fn port_in_use_is_not_free() {
         let port = Port::any(HOST).unwrap();
         let listener = TcpListener::bind((HOST, port.number())).unwrap();
         assert!(!port.is_free(HOST));

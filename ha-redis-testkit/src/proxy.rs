@@ -154,77 +154,77 @@ impl Proxy {
     /// Delays every byte by `delay`, including bytes that are under way. Bytes stay in order and are delayed
     /// independently: a delay of 50 ms adds latency without reducing throughput.
     pub fn delay(&self, direction: Direction, delay: Duration) {
-        self.ask(move |relay| relay.faults(direction).delay = delay);
+        self.on_relay(move |relay| relay.faults(direction).delay = delay);
     }
 
     /// Limits each connection to `bytes_per_second`, and at least one byte per second.
     pub fn throttle(&self, direction: Direction, bytes_per_second: u64) {
-        self.ask(move |relay| relay.faults(direction).rate = Some(bytes_per_second.max(1)));
+        self.on_relay(move |relay| relay.faults(direction).rate = Some(bytes_per_second.max(1)));
     }
 
     /// Reads and discards bytes while connections stay open. [`Proxy::lost`] counts the bytes.
     pub fn lose(&self, direction: Direction) {
-        self.ask(move |relay| relay.faults(direction).lose = true);
+        self.on_relay(move |relay| relay.faults(direction).lose = true);
     }
 
     /// Stops reading and forwarding in both directions. Connections stay open, and new ones are accepted. Data that
     /// is sent meanwhile is delivered after [`Proxy::heal`], as after a network outage.
     pub fn black_hole(&self) {
-        self.ask(|relay| relay.black_hole = true);
+        self.on_relay(|relay| relay.black_hole = true);
     }
 
     /// Holds back the data that arrives on the connections that exist now, as a network with late delivery does.
     /// New connections are forwarded. [`Proxy::deliver`] delivers the data, even if the sender has closed or reset
     /// the connection since.
     pub fn keep_back(&self) {
-        self.ask(Relay::keep_back);
+        self.on_relay(Relay::keep_back);
     }
 
     /// Delivers the data that [`Proxy::keep_back`] has held back, and forwards normally again.
     pub fn deliver(&self) {
-        self.ask(Relay::deliver);
+        self.on_relay(Relay::deliver);
     }
 
     /// Applies [`Proxy::black_hole`] to the connections from these addresses, and forwards the others. On Linux,
     /// `bind-source-addr 127.0.0.5` sets the address from which a server connects.
     pub fn partition(&self, from: impl IntoIterator<Item = IpAddr>) {
         let from: Vec<IpAddr> = from.into_iter().collect();
-        self.ask(move |relay| relay.cut_off.extend(from));
+        self.on_relay(move |relay| relay.cut_off.extend(from));
     }
 
     /// Refuses new connections by closing the listener. Existing connections stay open.
     pub fn refuse(&self) {
-        self.ask(Relay::refuse);
+        self.on_relay(Relay::refuse);
     }
 
     /// Replaces the next bytes in this direction with `bytes`, on any connections.
     pub fn corrupt(&self, direction: Direction, bytes: impl Into<Vec<u8>>) {
         let bytes = bytes.into();
-        self.ask(move |relay| relay.faults(direction).garbage = bytes.into());
+        self.on_relay(move |relay| relay.faults(direction).garbage = bytes.into());
     }
 
     /// Sends `bytes` to the receiving side of all open connections, after the data that is under way.
     pub fn inject(&self, direction: Direction, bytes: impl Into<Vec<u8>>) {
         let bytes = bytes.into();
-        self.ask(move |relay| relay.inject(direction, &bytes));
+        self.on_relay(move |relay| relay.inject(direction, &bytes));
     }
 
     /// Signals the end of the stream to the receiving side of all open connections, and discards further bytes in
     /// this direction. The other direction continues. [`Proxy::heal`] cannot undo this.
     pub fn half_close(&self, direction: Direction) {
-        self.ask(move |relay| relay.half_close(direction));
+        self.on_relay(move |relay| relay.half_close(direction));
     }
 
     /// Ends all open connections at once. New ones are accepted.
     pub fn cut(&self, how: Cut) {
-        self.ask(move |relay| relay.cut(how));
+        self.on_relay(move |relay| relay.cut(how));
     }
 
     /// Lets `bytes` more bytes pass in this direction, on any connections, and then ends the connection that sends
     /// the next byte, once. So 0 cuts before the next reply, and 1 cuts in the middle of it. [`Proxy::cuts`] counts
     /// the cuts.
     pub fn cut_after(&self, direction: Direction, bytes: u64, how: Cut) {
-        self.ask(move |relay| relay.faults(direction).cut = Some((bytes, how)));
+        self.on_relay(move |relay| relay.faults(direction).cut = Some((bytes, how)));
     }
 
     /// Ends all faults, for existing and new connections, on the same port.
@@ -233,48 +233,48 @@ impl Proxy {
     ///
     /// [`Error::Io`] if the port cannot be opened again after [`Proxy::refuse`]. The other faults end all the same.
     pub fn heal(&self) -> Result<(), Error> {
-        self.ask(Relay::heal).map_err(Error::io(format!("listen on {} again", self.address)))
+        self.on_relay(Relay::heal).map_err(Error::io(format!("listen on {} again", self.address)))
     }
 
     /// Returns how many connections are open.
     pub fn connections(&self) -> usize {
-        self.ask(|relay| relay.connections())
+        self.on_relay(|relay| relay.connections())
     }
 
     /// Returns how many connections the proxy has accepted.
     pub fn accepted(&self) -> usize {
-        self.ask(|relay| relay.accepted_at.len())
+        self.on_relay(|relay| relay.accepted_at.len())
     }
 
     /// Returns when each connection was accepted, in order. Use this to check how reconnects are spread.
     pub fn accepted_at(&self) -> Vec<Instant> {
-        self.ask(|relay| relay.accepted_at.clone())
+        self.on_relay(|relay| relay.accepted_at.clone())
     }
 
     /// Returns how many connections [`Proxy::cut`] and [`Proxy::cut_after`] have ended.
     pub fn cuts(&self) -> usize {
-        self.ask(|relay| relay.cuts)
+        self.on_relay(|relay| relay.cuts)
     }
 
     /// Returns how many bytes the proxy has forwarded in this direction, including injected ones.
     pub fn bytes(&self, direction: Direction) -> u64 {
-        self.ask(move |relay| relay.line(direction).forwarded)
+        self.on_relay(move |relay| relay.line(direction).forwarded)
     }
 
     /// Returns how many bytes [`Proxy::lose`] has discarded.
     pub fn lost(&self, direction: Direction) -> u64 {
-        self.ask(move |relay| relay.line(direction).lost)
+        self.on_relay(move |relay| relay.line(direction).lost)
     }
 
     /// Runs `request` on the relay's thread and returns its result.
-    fn ask<T: Send + 'static>(&self, request: impl FnOnce(&mut Relay) -> T + Send + 'static) -> T {
+    fn on_relay<T: Send + 'static>(&self, request: impl FnOnce(&mut Relay) -> T + Send + 'static) -> T {
         let (answer, answers) = mpsc::channel();
         let request = Box::new(move |relay: &mut Relay| {
             // Only this function receives the answer, and it is waiting.
             let _ = answer.send(request(relay));
         });
-        let asked = self.requests.send(request).is_ok() && (&self.waker).write_all(&[0]).is_ok();
-        asked.then(|| answers.recv().ok()).flatten().expect("the relay runs until the proxy drops")
+        let sent = self.requests.send(request).is_ok() && (&self.waker).write_all(&[0]).is_ok();
+        sent.then(|| answers.recv().ok()).flatten().expect("the relay runs until the proxy drops")
     }
 }
 

@@ -12,7 +12,7 @@ use crate::Error;
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The limit of the parser's recursion, far deeper than any reply of Redis.
-const DEEPEST: usize = 32;
+const MAX_DEPTH: usize = 32;
 
 /// A reply of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,12 +124,12 @@ fn encode(command: &[&str]) -> Vec<u8> {
 
 /// Reads a command as clients send it. Invalid UTF-8 is replaced.
 pub(crate) fn read_command(stream: &mut impl BufRead) -> io::Result<Vec<String>> {
-    let Reply::Array(words) = read(stream, 0)? else { return Err(malformed("not an array")) };
-    let words = words.into_iter().map(|word| match word {
-        Reply::Text(word) => Ok(word),
+    let Reply::Array(args) = read(stream, 0)? else { return Err(malformed("not an array")) };
+    let args = args.into_iter().map(|arg| match arg {
+        Reply::Text(arg) => Ok(arg),
         _ => Err(malformed("not a string")),
     });
-    words.collect()
+    args.collect()
 }
 
 fn read(stream: &mut impl BufRead, depth: usize) -> io::Result<Reply> {
@@ -143,7 +143,7 @@ fn read(stream: &mut impl BufRead, depth: usize) -> io::Result<Reply> {
             Ok(length) => read_text(stream, length),
             Err(_) => Ok(Reply::Nil),
         },
-        "*" if depth == DEEPEST => Err(malformed("arrays nested too deeply")),
+        "*" if depth == MAX_DEPTH => Err(malformed("arrays nested too deeply")),
         "*" => match number(rest)? {
             ..0 => Ok(Reply::Nil),
             length => {
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_reply_is_read() {
+    fn all_reply_types_parsed() {
         let bytes = b"*6\r\n+OK\r\n-ERR no\r\n:-7\r\n$-1\r\n$3\r\na\r\n\r\n*0\r\n";
         let expected = [
             Reply::Text("OK".into()),
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_or_not_resp_is_an_error() {
+    fn truncated_or_invalid_reply_is_an_error() {
         for bytes in
             [&b""[..], b"\r\n", b"+OK", b"$5\r\nab\r\n", b"$x\r\n", b"*2\r\n:1\r\n", b"%1\r\n", b"?\r\n"]
         {
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_found_in_arrays_and_in_lines() {
+    fn fields_found_in_arrays_and_lines() {
         let text = |text: &str| Reply::Text(text.into());
         let array = Reply::Array(vec![text("ip"), text("::1"), text("port"), text("1")]);
         assert_eq!(array.field("port"), Some("1"));
@@ -227,12 +227,12 @@ mod tests {
     }
 
     #[test]
-    fn a_command_is_an_array_of_strings() {
+    fn command_encoded_as_array_of_strings() {
         assert_eq!(encode(&["GET", "é"]), "*2\r\n$3\r\nGET\r\n$2\r\né\r\n".as_bytes());
     }
 
     #[test]
-    fn commands_are_read_one_by_one() {
+    fn commands_read_one_by_one() {
         let mut bytes = &[encode(&["GET", "a\r\n"]), encode(&["PING"]), b"+OK\r\n".to_vec()].concat()[..];
         assert_eq!(read_command(&mut bytes).unwrap(), ["GET", "a\r\n"]);
         assert_eq!(read_command(&mut bytes).unwrap(), ["PING"]);

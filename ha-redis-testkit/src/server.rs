@@ -338,14 +338,14 @@ mod tests {
     }
 
     #[test]
-    fn debug_output_holds_no_secret() {
+    fn debug_output_hides_passwords() {
         let builder =
             Server::builder().password("secret").user("alice", "on >secret").config("masterauth secret");
         assert!(!format!("{builder:?}").contains("secret"));
     }
 
     #[test]
-    fn a_start_is_repeated_only_for_a_taken_port() {
+    fn start_repeated_only_for_taken_port() {
         let mut starts = 0;
         let outcome = retry_taken_ports(|| {
             starts += 1;

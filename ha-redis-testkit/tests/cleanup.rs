@@ -42,7 +42,7 @@ fn holder() {
     // Continues when the other side closes the pipe, unless it has already ended this process.
     io::stdin().read_to_end(&mut Vec::new()).unwrap();
     match end.as_str() {
-        "panic" => panic!("as asked for"),
+        "panic" => panic!("requested by the test"),
         "exit" => std::process::exit(0),
         "abort" => std::process::abort(),
         _ => {}

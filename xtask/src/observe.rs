@@ -36,7 +36,7 @@ pub(crate) struct Observation {
 #[derive(Debug)]
 pub(crate) enum ObservedEvent {
     /// A replica reports the master role. At `still_replica` it did not.
-    Turned { server: SocketAddr, still_replica: Instant },
+    Promoted { server: SocketAddr, still_replica: Instant },
     /// A Sentinel published a message about the master.
     Published { sentinel: SocketAddr, channel: String },
 }
@@ -80,7 +80,7 @@ fn watch_role(client: &redis::Client, server: SocketAddr, sender: &UnboundedSend
             let query_start = Instant::now();
             match is_master(&mut connection) {
                 Ok(true) => {
-                    let what = ObservedEvent::Turned { server, still_replica };
+                    let what = ObservedEvent::Promoted { server, still_replica };
                     // At the end of a run the receiver is gone.
                     let _ = sender.send(Observation { at: Instant::now(), what });
                     return;

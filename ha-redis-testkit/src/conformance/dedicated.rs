@@ -328,9 +328,9 @@ async fn opening_restarts_at_new_master(kit: Kit) {
 
 async fn blocking_call_ends_when_server_dead(kit: Kit) {
     let server = Server::start().unwrap();
-    let brief = Duration::from_millis(200);
-    let settings = settings(server.port()).socket_timeout(brief).socket_connect_timeout(brief);
-    let settings = settings.health_check_interval(brief).retry_attempts(0);
+    let short_wait = Duration::from_millis(200);
+    let settings = settings(server.port()).socket_timeout(short_wait).socket_connect_timeout(short_wait);
+    let settings = settings.health_check_interval(short_wait).retry_attempts(0);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     let popping = kit.spawn({
         let mut redis = client.connection();

@@ -65,7 +65,7 @@ async fn wrong_role_queries_sentinels_again(kit: Kit) {
     let client = kit.client(sentinels.config());
     let mut redis = client.connection();
     let named = async {
-        kit.until("the replica was asked for its role", || calls(&replica, "role") >= 2).await;
+        kit.until("the client has queried the role of the replica", || calls(&replica, "role") >= 2).await;
         sentinels.change(0, |replies| (replies.master, replies.epoch) = (Some(master.port()), 2));
     };
     let (written, ()) = zip(redis.set::<_, _, ()>("key", 1), named).await;

@@ -176,7 +176,7 @@ async fn readonly_in_pipeline_triggers_rediscovery(kit: Kit) {
     };
     let first = id(&server);
     server.query(&["REPLICAOF", "127.0.0.1", &other.port().to_string()]).unwrap();
-    kit.until("the refused pipeline has the connection made anew", || {
+    kit.until("the client reconnects after the refused pipeline", || {
         let mut redis = client.connection();
         let mut pipeline = redis::pipe();
         pipeline.cmd("PUBLISH").arg("news").arg(1).set("key", 1);

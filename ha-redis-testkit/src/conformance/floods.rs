@@ -43,11 +43,11 @@ impl Ticker {
     fn start(kit: &Kit) -> Self {
         const INTERVAL: Duration = Duration::from_millis(2);
         let (ticks, longest_gap) = (Arc::<AtomicU64>::default(), Arc::<Mutex<Duration>>::default());
-        let (own, counter, gap) = (kit.clone(), Arc::clone(&ticks), Arc::clone(&longest_gap));
+        let (task_kit, counter, gap) = (kit.clone(), Arc::clone(&ticks), Arc::clone(&longest_gap));
         let task = kit.spawn(async move {
             loop {
                 let begun = Instant::now();
-                own.sleep(INTERVAL).await;
+                task_kit.sleep(INTERVAL).await;
                 let mut longest = gap.lock().unwrap_or_else(PoisonError::into_inner);
                 *longest = longest.max(begun.elapsed().saturating_sub(INTERVAL));
                 counter.fetch_add(1, Ordering::Relaxed);
@@ -58,8 +58,8 @@ impl Ticker {
 
     /// Waits for `ticks` more turns.
     async fn until_ticks(&self, kit: &Kit, ticks: u64) {
-        let so_far = self.ticks.load(Ordering::Relaxed);
-        kit.until("another task runs", || self.ticks.load(Ordering::Relaxed) >= so_far + ticks).await;
+        let ticks_before = self.ticks.load(Ordering::Relaxed);
+        kit.until("another task runs", || self.ticks.load(Ordering::Relaxed) >= ticks_before + ticks).await;
     }
 
     fn assert_never_delayed(self) {
@@ -288,13 +288,13 @@ async fn large_replication_info_does_not_block(kit: Kit) {
     .unwrap();
     let client = kit.connect(settings(server.port()).build().unwrap()).await.unwrap();
     let ticker = Ticker::start(&kit);
-    let asking = kit.spawn(async move {
+    let task = kit.spawn(async move {
         for _ in 0..3 {
             assert!(client.topology().await.unwrap().replicas.is_empty());
             assert!(client.health_check().await.error.is_none());
         }
     });
-    kit.within("the topology is available", asking.end()).await;
+    kit.within("the topology is available", task.end()).await;
     ticker.assert_never_delayed();
 }
 

@@ -30,7 +30,7 @@ const PASSWORD: &str = "the-secret";
 const HONEST: usize = 2;
 const LIAR: usize = 2;
 
-/// A server that claims the role that a forged reply gave it, and counts the commands it receives.
+/// A server that claims the given role, and counts the commands it receives.
 struct UnknownServer {
     server: ScriptedServer,
     commands: Arc<AtomicUsize>,
@@ -82,7 +82,7 @@ async fn client(kit: &Kit, sentinels: &Sentinels) -> Client {
     kit.connect(settings.failover_wait(BOUND).build().unwrap()).await.unwrap()
 }
 
-fn topology_of(channel: &str, replica: u16, master: &Server) -> (String, String) {
+fn event_of(channel: &str, replica: u16, master: &Server) -> (String, String) {
     let text = match channel {
         "+switch-master" => format!("mymaster 127.0.0.1 {} 127.0.0.1 {replica}", master.port()),
         _ => format!("slave 127.0.0.1:{replica} 127.0.0.1 {replica} @ mymaster 127.0.0.1 {}", master.port()),
@@ -91,7 +91,7 @@ fn topology_of(channel: &str, replica: u16, master: &Server) -> (String, String)
 }
 
 /// Calls with pauses until the client has queried the malicious Sentinel `times` more times.
-async fn call_while_asked(kit: &Kit, client: &Client, sentinels: &Sentinels, times: usize) {
+async fn call_until_queried(kit: &Kit, client: &Client, sentinels: &Sentinels, times: usize) {
     let (start, mut redis) = (Instant::now(), client.connection());
     let target = sentinels.query_count(LIAR) + times;
     while sentinels.query_count(LIAR) < target {
@@ -109,14 +109,14 @@ async fn huge_epoch_does_not_redirect(kit: Kit) {
     sentinels.change(LIAR, |replies| {
         (replies.master, replies.epoch) = (Some(attacker.port()), u64::MAX);
         replies.replicas.push(attacker.port());
-        replies.publishes = vec![topology_of("+switch-master", attacker.port(), &master)];
+        replies.publishes = vec![event_of("+switch-master", attacker.port(), &master)];
     });
-    call_while_asked(&kit, &client, &sentinels, 6).await;
+    call_until_queried(&kit, &client, &sentinels, 6).await;
     master.query(&["CLIENT", "KILL", "TYPE", "normal"]).unwrap();
-    call_while_asked(&kit, &client, &sentinels, 6).await;
+    call_until_queried(&kit, &client, &sentinels, 6).await;
     // A newly started client is not misled either.
     let client = self::client(&kit, &sentinels).await;
-    call_while_asked(&kit, &client, &sentinels, 6).await;
+    call_until_queried(&kit, &client, &sentinels, 6).await;
     attacker.assert_not_contacted();
 }
 
@@ -125,9 +125,9 @@ async fn dead_address_in_huge_epoch_does_not_lock_out(kit: Kit) {
     let client = client(&kit, &sentinels).await;
     sentinels.change(LIAR, |replies| {
         (replies.master, replies.epoch) = (Some(1), u64::MAX);
-        replies.publishes = vec![topology_of("+switch-master", 1, &master)];
+        replies.publishes = vec![event_of("+switch-master", 1, &master)];
     });
-    call_while_asked(&kit, &client, &sentinels, 6).await;
+    call_until_queried(&kit, &client, &sentinels, 6).await;
     sentinels.change(LIAR, |replies| replies.answers = false);
     let mut redis = client.connection();
     for round in 0..3 {
@@ -148,9 +148,9 @@ async fn forged_promotion_gets_no_password(kit: Kit) {
         replies.replicas.push(attacker.port());
         let steps =
             ["+selected-slave", "+failover-state-send-slaveof-noone", "+promoted-slave", "+switch-master"];
-        replies.publishes = steps.map(|step| topology_of(step, attacker.port(), &master)).to_vec();
+        replies.publishes = steps.map(|step| event_of(step, attacker.port(), &master)).to_vec();
     });
-    call_while_asked(&kit, &client, &sentinels, 10).await;
+    call_until_queried(&kit, &client, &sentinels, 10).await;
     attacker.assert_not_contacted();
 }
 
@@ -160,7 +160,7 @@ async fn stuck_promotion_checked_less_often(kit: Kit) {
     let client = client(&kit, &sentinels).await;
     sentinels.change(LIAR, |replies| {
         (replies.master, replies.epoch) = (Some(replica.port()), u64::MAX);
-        replies.publishes = vec![("+slave".to_owned(), topology_of("+slave", replica.port(), &master).1)];
+        replies.publishes = vec![("+slave".to_owned(), event_of("+slave", replica.port(), &master).1)];
     });
     let (start, mut redis) = (Instant::now(), client.connection());
     // The client checks the replica for five seconds, and again after a rest.
@@ -183,7 +183,7 @@ async fn flapping_sentinel_fails_no_call(kit: Kit) {
     sentinels.change(LIAR, |replies| {
         let turn = |replica| {
             ["+selected-slave", "+promoted-slave", "+switch-master"]
-                .map(|step| topology_of(step, replica, &master))
+                .map(|step| event_of(step, replica, &master))
         };
         let aborted = (
             "-failover-abort-slave-timeout".to_owned(),
@@ -197,7 +197,7 @@ async fn flapping_sentinel_fails_no_call(kit: Kit) {
         for port in [one.port(), other.port(), attacker.port(), master.port()] {
             sentinels.change(LIAR, |replies| (replies.master, replies.epoch) = (Some(port), epoch));
             epoch += 1;
-            call_while_asked(&kit, &client, &sentinels, 1).await;
+            call_until_queried(&kit, &client, &sentinels, 1).await;
         }
     }
     attacker.assert_not_contacted();

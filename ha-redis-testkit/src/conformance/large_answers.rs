@@ -30,17 +30,17 @@ struct BusyTask {
 
 impl BusyTask {
     fn start(kit: &Kit) -> Self {
-        let pulse = Self { longest: Arc::default(), stop: Arc::default() };
-        let (kit, longest, stop) = (kit.clone(), Arc::clone(&pulse.longest), Arc::clone(&pulse.stop));
-        let beating = kit.clone();
+        let busy_task = Self { longest: Arc::default(), stop: Arc::default() };
+        let (kit, longest, stop) = (kit.clone(), Arc::clone(&busy_task.longest), Arc::clone(&busy_task.stop));
+        let task_kit = kit.clone();
         drop(kit.spawn(async move {
             while !stop.load(Ordering::Relaxed) {
                 let began = Instant::now();
-                beating.sleep(Duration::from_millis(5)).await;
+                task_kit.sleep(Duration::from_millis(5)).await;
                 longest.fetch_max(began.elapsed().as_millis() as u64, Ordering::Relaxed);
             }
         }));
-        pulse
+        busy_task
     }
 
     fn longest(&self) -> u64 {
@@ -67,11 +67,11 @@ async fn role_with_a_million_replicas_is_bounded(kit: Kit) {
     let role = Answer::from(role.as_str());
     // The handshake succeeds, but the list of replicas is too large.
     let server = ScriptedServer::start_bare(move |_, command: &[String]| {
-        let asked_alone = command[0].eq_ignore_ascii_case("ROLE");
+        let is_role = command[0].eq_ignore_ascii_case("ROLE");
         match command[0].to_ascii_uppercase().as_str() {
             "HELLO" => Answer::from("-ERR unknown command\r\n"),
             "PING" => Answer::from("+PONG\r\n"),
-            _ if asked_alone => role.clone(),
+            _ if is_role => role.clone(),
             "INFO" => bulk(MASTER),
             _ => Answer::from("+OK\r\n"),
         }
@@ -104,7 +104,7 @@ async fn endless_replication_info_not_read(kit: Kit) {
     .unwrap();
     let client = kit.connect(settings(server.port()).build().unwrap()).await.unwrap();
     let mut reads = client.replica_connection();
-    let pulse = BusyTask::start(&kit);
+    let busy_task = BusyTask::start(&kit);
     let reading = async {
         while queries.load(Ordering::Relaxed) < 3 {
             assert_eq!(reads.get::<_, String>("key").await.unwrap(), "value");
@@ -112,8 +112,8 @@ async fn endless_replication_info_not_read(kit: Kit) {
         }
     };
     kit.within("the client has queried three times", reading).await;
-    println!("another task stood still for {} ms", pulse.longest());
-    assert!(pulse.longest() < 500, "{} ms", pulse.longest());
+    println!("another task stood still for {} ms", busy_task.longest());
+    assert!(busy_task.longest() < 500, "{} ms", busy_task.longest());
 }
 
 async fn replicas_beyond_cap_not_contacted(kit: Kit) {

@@ -174,7 +174,7 @@ impl Ended for RedisResult<()> {
 
 /// Runs the tests that the command line selects on each of the runtimes, then exits the process.
 pub fn main(harnesses: &[Harness]) {
-    process::run_if_asked(harnesses);
+    process::run_program_if_set(harnesses);
     let tests = SUITE.iter().copied().flatten();
     let trials = tests.flat_map(|test| harnesses.iter().map(|harness| trial(*harness, test)));
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit();

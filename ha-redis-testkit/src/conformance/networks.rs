@@ -75,23 +75,26 @@ const NAME: &str = "redis.test";
 struct ExternalRuntime {
     runtime: Arc<dyn Runtime>,
     /// The addresses that the name resolves to.
-    named: Names,
+    addresses: SharedAddresses,
 }
 
 /// The addresses that the name currently resolves to.
-type Names = Arc<Mutex<Vec<SocketAddr>>>;
+type SharedAddresses = Arc<Mutex<Vec<SocketAddr>>>;
 
 impl ExternalRuntime {
     fn client(kit: &Kit, config: RedisConfig) -> Client {
-        Self::naming(Vec::new(), kit, config)
+        Self::with_addresses(Vec::new(), kit, config)
     }
 
-    fn naming(named: Vec<SocketAddr>, kit: &Kit, config: RedisConfig) -> Client {
-        Self::looking_up(&Arc::new(Mutex::new(named)), kit, config)
+    fn with_addresses(addresses: Vec<SocketAddr>, kit: &Kit, config: RedisConfig) -> Client {
+        Self::with_shared_addresses(&Arc::new(Mutex::new(addresses)), kit, config)
     }
 
-    fn looking_up(named: &Names, kit: &Kit, config: RedisConfig) -> Client {
-        Client::new(config, Arc::new(Self { runtime: Arc::clone(&kit.runtime), named: Arc::clone(named) }))
+    fn with_shared_addresses(addresses: &SharedAddresses, kit: &Kit, config: RedisConfig) -> Client {
+        Client::new(
+            config,
+            Arc::new(Self { runtime: Arc::clone(&kit.runtime), addresses: Arc::clone(addresses) }),
+        )
     }
 }
 
@@ -110,7 +113,7 @@ impl Runtime for ExternalRuntime {
     }
 
     async fn resolve(&self, host: &str, _port: u16) -> io::Result<Vec<SocketAddr>> {
-        if host == NAME { Ok(self.named.lock().unwrap().clone()) } else { pending().await }
+        if host == NAME { Ok(self.addresses.lock().unwrap().clone()) } else { pending().await }
     }
 
     async fn connect(&self, endpoint: Endpoint<'_>) -> io::Result<Box<dyn Transport>> {
@@ -156,8 +159,8 @@ async fn error_names_announced_and_mapped_address(kit: Kit) {
     let error = client.initialize().await.unwrap_err().to_string();
     assert!(error.contains(&format!("cannot connect to {announced} (")), "{error}");
 
-    let wrong = settings.address_map([(announced.to_string(), "127.0.0.1:1")]).build().unwrap();
-    let error = kit.connect(wrong).await.unwrap_err().to_string();
+    let config = settings.address_map([(announced.to_string(), "127.0.0.1:1")]).build().unwrap();
+    let error = kit.connect(config).await.unwrap_err().to_string();
     assert!(error.contains(&format!("127.0.0.1:1, for {announced} in the address_map")), "{error}");
 }
 
@@ -203,7 +206,7 @@ async fn unresponsive_address_falls_back_to_next(kit: Kit) {
     let (silent, server) = (UnansweredListener::listen(), Server::start().unwrap());
     let bound = Duration::from_secs(10);
     let config = by_name().socket_connect_timeout(bound).build().unwrap();
-    let client = ExternalRuntime::naming(vec![silent.address(), server.address()], &kit, config);
+    let client = ExternalRuntime::with_addresses(vec![silent.address(), server.address()], &kit, config);
     let began = Instant::now();
     client.initialize().await.unwrap();
     assert!(began.elapsed() < bound / 2, "{:?}", began.elapsed());
@@ -216,14 +219,14 @@ async fn short_timeout_leaves_time_for_next_address(kit: Kit) {
     // because the machine may be busy.
     let short = by_name().socket_connect_timeout(Duration::from_millis(240));
     let addresses = vec![silent.address(), CLOSED_PORT, server.address()];
-    let client = ExternalRuntime::naming(addresses, &kit, short.build().unwrap());
+    let client = ExternalRuntime::with_addresses(addresses, &kit, short.build().unwrap());
     client.connection().set::<_, _, ()>("key", 1).await.unwrap();
 }
 
 async fn refusing_address_falls_back_to_next(kit: Kit) {
     let server = Server::start().unwrap();
     let addresses = vec![CLOSED_PORT, CLOSED_PORT, server.address()];
-    let client = ExternalRuntime::naming(addresses, &kit, by_name().build().unwrap());
+    let client = ExternalRuntime::with_addresses(addresses, &kit, by_name().build().unwrap());
     client.initialize().await.unwrap();
     client.connection().set::<_, _, ()>("key", 1).await.unwrap();
 }
@@ -231,7 +234,7 @@ async fn refusing_address_falls_back_to_next(kit: Kit) {
 async fn error_lists_each_tried_address(kit: Kit) {
     let refusing_too = SocketAddr::from((Ipv6Addr::LOCALHOST, 1));
     let unreachable = SocketAddr::from((INTERNAL_HOST, 6379));
-    let client = ExternalRuntime::naming(
+    let client = ExternalRuntime::with_addresses(
         vec![CLOSED_PORT, unreachable, refusing_too],
         &kit,
         by_name().build().unwrap(),
@@ -239,13 +242,13 @@ async fn error_lists_each_tried_address(kit: Kit) {
     let error = client.initialize().await.unwrap_err();
     assert!(error.is_connection(), "{error}");
     let text = error.to_string();
-    let named = [NAME, "127.0.0.1:1: ", "[::1]:1: ", "127.0.0.2:6379: network unreachable"];
-    let places = named.map(|name| text.find(name).unwrap_or_else(|| panic!("no {name} in {text}")));
+    let addresses = [NAME, "127.0.0.1:1: ", "[::1]:1: ", "127.0.0.2:6379: network unreachable"];
+    let places = addresses.map(|name| text.find(name).unwrap_or_else(|| panic!("no {name} in {text}")));
     assert!(places.is_sorted(), "address families alternate: {text}");
 
     let silent = UnansweredListener::listen();
     let config = by_name().socket_connect_timeout(Duration::from_millis(200)).build().unwrap();
-    let client = ExternalRuntime::naming(vec![CLOSED_PORT, silent.address()], &kit, config);
+    let client = ExternalRuntime::with_addresses(vec![CLOSED_PORT, silent.address()], &kit, config);
     let error = client.initialize().await.unwrap_err();
     assert!(error.is_timeout(), "{error}");
     let text = error.to_string();
@@ -266,7 +269,7 @@ async fn non_redis_address_falls_back_to_next(kit: Kit) {
     for answer in [Answer::Close(Vec::new()), Answer::from(web), Answer::from("-WRONGPASS not yours\r\n")] {
         let (useless, server) = (unusable_server(answer), Server::start().unwrap());
         let config = by_name().max_connections(10).build().unwrap();
-        let client = ExternalRuntime::naming(vec![useless.address(), server.address()], &kit, config);
+        let client = ExternalRuntime::with_addresses(vec![useless.address(), server.address()], &kit, config);
         client.initialize().await.unwrap();
         client.connection().set::<_, _, ()>("key", 1).await.unwrap();
         let before = useless.accepted();
@@ -286,7 +289,7 @@ async fn hung_server_falls_back_to_next_address(kit: Kit) {
     hung.hang().unwrap();
     let bound = Duration::from_secs(10);
     let config = by_name().socket_connect_timeout(bound).build().unwrap();
-    let client = ExternalRuntime::naming(vec![hung.address(), server.address()], &kit, config);
+    let client = ExternalRuntime::with_addresses(vec![hung.address(), server.address()], &kit, config);
     client.initialize().await.unwrap();
     client.connection().set::<_, _, ()>("key", 1).await.unwrap();
     assert_eq!(server.query(&["GET", "key"]).unwrap().text(), Some("1"));
@@ -297,7 +300,8 @@ async fn error_lists_each_failed_handshake(kit: Kit) {
     let (useless, hung) = (unusable_server(Answer::Close(Vec::new())), Server::start().unwrap());
     hung.hang().unwrap();
     let config = by_name().socket_connect_timeout(Duration::from_millis(600)).build().unwrap();
-    let client = ExternalRuntime::naming(vec![useless.address(), CLOSED_PORT, hung.address()], &kit, config);
+    let client =
+        ExternalRuntime::with_addresses(vec![useless.address(), CLOSED_PORT, hung.address()], &kit, config);
     let error = client.initialize().await.unwrap_err();
     assert!(error.is_timeout(), "{error}");
     let text = error.to_string();
@@ -307,8 +311,11 @@ async fn error_lists_each_failed_handshake(kit: Kit) {
     // Each address on its own fails as well.
     for address in [CLOSED_PORT, useless.address(), hung.address()] {
         let config = by_name().socket_connect_timeout(Duration::from_millis(300)).build().unwrap();
-        let error =
-            ExternalRuntime::naming(vec![address], &kit, config).initialize().await.unwrap_err().to_string();
+        let error = ExternalRuntime::with_addresses(vec![address], &kit, config)
+            .initialize()
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(NAME) && error.contains(&address.to_string()), "{error}");
     }
     hung.resume().unwrap();
@@ -316,8 +323,8 @@ async fn error_lists_each_failed_handshake(kit: Kit) {
 
 async fn demoted_server_name_resolved_again(kit: Kit) {
     let (first, second) = (Server::start().unwrap(), Server::start().unwrap());
-    let names: Names = Arc::new(Mutex::new(vec![first.address()]));
-    let client = ExternalRuntime::looking_up(&names, &kit, by_name().build().unwrap());
+    let names: SharedAddresses = Arc::new(Mutex::new(vec![first.address()]));
+    let client = ExternalRuntime::with_shared_addresses(&names, &kit, by_name().build().unwrap());
     let mut redis = client.connection();
     // Each server is demoted right after the client connects to it.
     for (round, (old, new)) in
@@ -334,8 +341,9 @@ async fn demoted_server_name_resolved_again(kit: Kit) {
 
 async fn write_waits_for_name_to_move(kit: Kit) {
     let (old, new) = (Server::start().unwrap(), Server::start().unwrap());
-    let names: Names = Arc::new(Mutex::new(vec![old.address()]));
-    let client = ExternalRuntime::looking_up(&names, &kit, by_name().failover_wait(BOUND).build().unwrap());
+    let names: SharedAddresses = Arc::new(Mutex::new(vec![old.address()]));
+    let client =
+        ExternalRuntime::with_shared_addresses(&names, &kit, by_name().failover_wait(BOUND).build().unwrap());
     client.initialize().await.unwrap();
     old.query(&["REPLICAOF", "127.0.0.1", &new.port().to_string()]).unwrap();
     let mut redis = client.connection();
@@ -357,11 +365,11 @@ async fn addresses_per_name_are_capped(kit: Kit) {
     let server = Server::start().unwrap();
     let refusing = (0..5000_u16).map(|n| SocketAddr::from((INTERNAL_HOST, 1 + n)));
     let mut addresses: Vec<_> = refusing.collect();
-    let client = ExternalRuntime::naming(addresses.clone(), &kit, by_name().build().unwrap());
+    let client = ExternalRuntime::with_addresses(addresses.clone(), &kit, by_name().build().unwrap());
     let error = client.initialize().await.unwrap_err().to_string();
     assert_eq!(error.matches("network unreachable").count(), 16, "{error}");
     addresses.insert(10, server.address());
-    let client = ExternalRuntime::naming(addresses, &kit, by_name().build().unwrap());
+    let client = ExternalRuntime::with_addresses(addresses, &kit, by_name().build().unwrap());
     client.initialize().await.unwrap();
     client.connection().set::<_, _, ()>("key", 1).await.unwrap();
 }

@@ -122,8 +122,8 @@ async fn tls_error_fails_fast(kit: Kit) {
     let error = errors_of_all_calls(&kit, settings(server.port()).build().unwrap()).await;
     assert!(error.is_config(), "{error}");
     all_contain(&error, &["`ssl`"]);
-    let asking = Server::builder().mutual_tls().start().unwrap();
-    all_contain(&errors_of_all_calls(&kit, config(&asking.url())).await, &["`ssl_certfile`"]);
+    let mutual_tls = Server::builder().mutual_tls().start().unwrap();
+    all_contain(&errors_of_all_calls(&kit, config(&mutual_tls.url())).await, &["`ssl_certfile`"]);
 }
 
 async fn sentinel_password_refusal_fails_fast(kit: Kit) {

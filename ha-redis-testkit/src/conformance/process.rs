@@ -132,7 +132,7 @@ async fn run_out_of_descriptors(kit: &Kit, server: &Server) {
 }
 
 /// Runs the program instead of the suite if the environment variable is set.
-pub(super) fn run_if_asked(harnesses: &[Harness]) {
+pub(super) fn run_program_if_set(harnesses: &[Harness]) {
     let Ok(program) = env::var(PROGRAM) else { return };
     let (harness, end) = program.split_once(' ').unwrap();
     let harness = harnesses.iter().find(|other| other.name == harness).unwrap();

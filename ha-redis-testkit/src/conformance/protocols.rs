@@ -63,7 +63,7 @@ fn named(server: &ScriptedServer) -> RedisConfig {
     settings(server.port()).password("pw").client_name("billing").build().unwrap()
 }
 
-async fn serves(kit: &Kit, config: RedisConfig, what: &str) {
+async fn check_get_set(kit: &Kit, config: RedisConfig, what: &str) {
     let client = kit.connect(config).await.unwrap_or_else(|error| panic!("{what}: {error}"));
     let mut redis = client.connection();
     redis.set::<_, _, ()>("key", "value").await.unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -84,15 +84,15 @@ async fn any_hello_refusal_falls_back_to_resp2(kit: Kit) {
     ] {
         let unknown = Answer::from("-ERR unsupported command\r\n");
         let (server, _) = proxy(refusal.into(), unknown.clone());
-        serves(&kit, named(&server), refusal).await;
+        check_get_set(&kit, named(&server), refusal).await;
         let (server, _) = proxy(Answer::Close(refusal.into()), unknown);
-        serves(&kit, named(&server), &format!("closes after {refusal}")).await;
+        check_get_set(&kit, named(&server), &format!("closes after {refusal}")).await;
     }
 }
 
 async fn closing_proxy_falls_back_to_resp2(kit: Kit) {
     let (server, log) = proxy(Answer::Close(Vec::new()), Answer::Close(Vec::new()));
-    serves(&kit, named(&server), "closes").await;
+    check_get_set(&kit, named(&server), "closes").await;
     let log = log.lock().unwrap();
     assert!(log.iter().any(|(_, command)| command == "CLIENT"), "CLIENT was sent: {log:?}");
 }

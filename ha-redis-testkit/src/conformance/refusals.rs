@@ -261,8 +261,8 @@ async fn connection_closed_after(kit: &Kit, answers: &[&'static str]) -> (Script
     });
     let server = server.unwrap();
     let proxy = Proxy::start(server.address()).unwrap();
-    let brief = settings(proxy.port()).failover_wait(Duration::from_millis(300));
-    let client = kit.connect(brief.build().unwrap()).await.unwrap();
+    let short_wait = settings(proxy.port()).failover_wait(Duration::from_millis(300));
+    let client = kit.connect(short_wait.build().unwrap()).await.unwrap();
     proxy.refuse();
     (server, proxy, client.connection())
 }

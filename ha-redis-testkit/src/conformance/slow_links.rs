@@ -111,7 +111,7 @@ async fn pushes_do_not_count_as_alive(kit: Kit) {
     let mut redis = client.connection();
     let get = kit.spawn(async move { redis.get::<_, Option<String>>("key").await });
     kit.until("another connection is tried", || {
-        proxy.inject(Direction::ToClient, *b">2\r\n+news\r\n+nobody waits for this\r\n");
+        proxy.inject(Direction::ToClient, *b">2\r\n+news\r\n+an unexpected push\r\n");
         proxy.accepted() > 1
     })
     .await;

@@ -196,8 +196,8 @@ impl Flow {
         } else {
             let bytes = &mut buffer[..count];
             let garbage = &mut line.faults.garbage;
-            let spoilt = count.min(garbage.len());
-            bytes.iter_mut().zip(garbage.drain(..spoilt)).for_each(|(byte, garbage)| *byte = garbage);
+            let corrupted = count.min(garbage.len());
+            bytes.iter_mut().zip(garbage.drain(..corrupted)).for_each(|(byte, garbage)| *byte = garbage);
             self.push(bytes.to_vec(), now);
         }
         Ok(())

@@ -7,7 +7,7 @@ use ha_redis_core::{Outcome, RetrySafety};
 
 use super::history::{Attempt, Call, End, Execution, History, Kind, What};
 use super::host::Host;
-use super::hostile::{Harm, Manner};
+use super::hostile::{Harm, Misbehavior};
 use super::linearizability::unexplained_registers;
 use super::plan::Plan;
 
@@ -20,7 +20,7 @@ const LAST_ATTEMPT_MARGIN: Duration = Duration::from_millis(100);
 const DETECTION_TIME: Duration = Duration::from_secs(4);
 
 /// An endless reply keeps its connection in use for as long as it arrives, also when its caller has gone.
-const ENDLESS: Harm = Harm::Connection(Manner::Endless);
+const ENDLESS: Harm = Harm::Connection(Misbehavior::Endless);
 /// How long a connection may be unused.
 const MAX_UNUSED: Duration = Duration::from_secs(1);
 /// The most connection attempts within a second, where peers are hostile.

@@ -2,9 +2,9 @@
 
 use super::host::Host;
 use super::network::ConnectionId;
+use super::permissions::Hello;
 use super::reply;
 use super::session::Session;
-use super::users::Hello;
 use super::world::World;
 
 impl World {
@@ -17,11 +17,11 @@ impl World {
 
     /// Answers HELLO, which may set the client's name.
     pub(super) fn hello(&mut self, number: ConnectionId, args: &[&str]) -> Vec<u8> {
-        if self.habits.hello == Hello::Closed {
+        if self.behavior.hello == Hello::Closed {
             self.finish(number);
             return Vec::new();
         }
-        let named = args.iter().position(|word| word.eq_ignore_ascii_case("SETNAME"));
+        let named = args.iter().position(|arg| arg.eq_ignore_ascii_case("SETNAME"));
         let name = named.and_then(|at| args.get(at + 1));
         let Some(session) = self.sessions.get_mut(&number) else { return Vec::new() };
         if let Some(name) = name {

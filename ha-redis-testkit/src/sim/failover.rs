@@ -56,7 +56,7 @@ impl World {
 
     pub(super) fn start_failover(&mut self, leader: usize) {
         let epoch = self.newest_epoch() + 1;
-        let will_abort = self.rng.u8(..100) < self.habits.aborts;
+        let will_abort = self.rng.u8(..100) < self.behavior.aborts;
         let (number, state, candidate) = (self.now().as_nanos() as u64, State::Select, 0);
         self.failover = Some(Failover { number, leader, epoch, candidate, state, retries: 0, will_abort });
         self.log_note(format!("{} leads a failover, epoch {epoch}", Host::Sentinel(leader)));
@@ -90,7 +90,7 @@ impl World {
                 if self.is_contested(candidate) {
                     self.revoke(era);
                 }
-                self.enter_state(State::Confirm { era }, self.habits.late_aborts);
+                self.enter_state(State::Confirm { era }, self.behavior.late_aborts);
                 self.schedule_next_state(10, 1_000);
             }
             State::Confirm { era } if self.will_abort() => {

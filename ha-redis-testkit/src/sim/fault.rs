@@ -5,7 +5,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::host::{Host, SENTINELS, SERVERS};
-use super::operator::Act;
+use super::operator::OperatorAction;
 use super::world::{Event, World};
 
 /// A fault. Lasting faults end after a while.
@@ -70,7 +70,7 @@ pub(super) enum Fault {
         lasts: Duration,
     },
     /// An operator's action.
-    Act(Act),
+    OperatorAction(OperatorAction),
     /// All faults end.
     Heal,
 }
@@ -90,7 +90,9 @@ impl Fault {
     /// A fault that must not lose an acknowledged write: a planned failover.
     pub(super) fn harmless(rng: &mut Rng) -> Self {
         match rng.u8(..4) {
-            0 => Self::Act(Act::Reset { sentinel: rng.bool().then(|| rng.usize(..SENTINELS)) }),
+            0 => Self::OperatorAction(OperatorAction::Reset {
+                sentinel: rng.bool().then(|| rng.usize(..SENTINELS)),
+            }),
             _ => Self::Failover,
         }
     }
@@ -117,7 +119,7 @@ impl Fault {
             20 => Self::Refuse { host, lasts },
             21 | 22 => Self::Stall { lasts },
             23 => Self::Busy { server: rng.usize(..SERVERS), lasts },
-            24 | 25 => Self::Act(Act::any(rng, lasts)),
+            24 | 25 => Self::OperatorAction(OperatorAction::any(rng, lasts)),
             26 => Self::Slow { host, by: Duration::from_millis(rng.u64(5..400)), lasts },
             _ => Self::Isolate { lasts },
         }
@@ -160,13 +162,13 @@ impl World {
                 self.network.slow_down(host, by);
                 self.after(lasts, Event::Repair(Repair::Slowness(host)));
             }
-            Fault::Act(act) => self.on_act(act),
+            Fault::OperatorAction(act) => self.on_operator_action(act),
             Fault::Heal => {
                 self.end_bad_connections();
                 self.network.heal();
                 for server in &mut self.servers {
                     server.busy_until = Duration::ZERO;
-                    server.min_replicas = self.habits.min_replicas;
+                    server.min_replicas = self.behavior.min_replicas;
                 }
                 Host::servers().for_each(|host| self.bring_back(host));
             }
@@ -177,7 +179,7 @@ impl World {
         self.log_note(format!("fault ends: {repair:?}"));
         match repair {
             Repair::Process { host: Host::Redis(server), empty } if !self.listens(Host::Redis(server)) => {
-                let longest = self.habits.longest_loading.as_millis() as u64;
+                let longest = self.behavior.longest_loading.as_millis() as u64;
                 let loading = self.between(1, longest);
                 self.restart(server, empty, loading);
             }
@@ -188,7 +190,7 @@ impl World {
                 self.network.silence(host, Host::Client, false);
             }
             Repair::Refusal(host) => self.network.refuse(host, false),
-            Repair::MinReplicas(server) => self.servers[server].min_replicas = self.habits.min_replicas,
+            Repair::MinReplicas(server) => self.servers[server].min_replicas = self.behavior.min_replicas,
             Repair::Slowness(host) => self.network.slow_down(host, Duration::ZERO),
         }
     }

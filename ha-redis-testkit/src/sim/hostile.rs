@@ -46,16 +46,16 @@ pub(super) enum Harm {
     /// The lying Sentinel sends control characters and invalid addresses.
     ControlCharacters,
     /// The Sentinel violates the protocol.
-    Sentinel(Manner),
+    Sentinel(Misbehavior),
     /// One of the replicas violates the protocol.
-    Replica(Manner),
+    Replica(Misbehavior),
     /// Some connections to servers violate the protocol after a while, until the faults end.
-    Connection(Manner),
+    Connection(Misbehavior),
 }
 
 /// How a peer violates the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Manner {
+pub(super) enum Misbehavior {
     Garbage,
     /// Endless pushes.
     Pushes,
@@ -75,16 +75,16 @@ pub(super) enum Manner {
     Impostor,
 }
 
-const MANNERS: [Manner; 9] = [
-    Manner::Garbage,
-    Manner::Pushes,
-    Manner::Trickle,
-    Manner::Endless,
-    Manner::Unasked,
-    Manner::Echo,
-    Manner::Silence,
-    Manner::Closing,
-    Manner::Impostor,
+const MISBEHAVIORS: [Misbehavior; 9] = [
+    Misbehavior::Garbage,
+    Misbehavior::Pushes,
+    Misbehavior::Trickle,
+    Misbehavior::Endless,
+    Misbehavior::Unasked,
+    Misbehavior::Echo,
+    Misbehavior::Silence,
+    Misbehavior::Closing,
+    Misbehavior::Impostor,
 ];
 
 /// Every kind of attack.
@@ -99,28 +99,28 @@ const HARMS: [Harm; 32] = [
     Harm::InflatedPeerCount,
     Harm::FalseId,
     Harm::ControlCharacters,
-    Harm::Sentinel(Manner::Garbage),
-    Harm::Sentinel(Manner::Pushes),
-    Harm::Sentinel(Manner::Trickle),
-    Harm::Sentinel(Manner::Endless),
-    Harm::Sentinel(Manner::Unasked),
-    Harm::Sentinel(Manner::Echo),
-    Harm::Sentinel(Manner::Silence),
-    Harm::Sentinel(Manner::Closing),
-    Harm::Replica(Manner::Garbage),
-    Harm::Replica(Manner::Pushes),
-    Harm::Replica(Manner::Trickle),
-    Harm::Replica(Manner::Endless),
-    Harm::Replica(Manner::Unasked),
-    Harm::Replica(Manner::Echo),
-    Harm::Replica(Manner::Silence),
-    Harm::Replica(Manner::Closing),
-    Harm::Connection(Manner::Garbage),
-    Harm::Connection(Manner::Pushes),
-    Harm::Connection(Manner::Trickle),
-    Harm::Connection(Manner::Endless),
-    Harm::Connection(Manner::Silence),
-    Harm::Connection(Manner::Closing),
+    Harm::Sentinel(Misbehavior::Garbage),
+    Harm::Sentinel(Misbehavior::Pushes),
+    Harm::Sentinel(Misbehavior::Trickle),
+    Harm::Sentinel(Misbehavior::Endless),
+    Harm::Sentinel(Misbehavior::Unasked),
+    Harm::Sentinel(Misbehavior::Echo),
+    Harm::Sentinel(Misbehavior::Silence),
+    Harm::Sentinel(Misbehavior::Closing),
+    Harm::Replica(Misbehavior::Garbage),
+    Harm::Replica(Misbehavior::Pushes),
+    Harm::Replica(Misbehavior::Trickle),
+    Harm::Replica(Misbehavior::Endless),
+    Harm::Replica(Misbehavior::Unasked),
+    Harm::Replica(Misbehavior::Echo),
+    Harm::Replica(Misbehavior::Silence),
+    Harm::Replica(Misbehavior::Closing),
+    Harm::Connection(Misbehavior::Garbage),
+    Harm::Connection(Misbehavior::Pushes),
+    Harm::Connection(Misbehavior::Trickle),
+    Harm::Connection(Misbehavior::Endless),
+    Harm::Connection(Misbehavior::Silence),
+    Harm::Connection(Misbehavior::Closing),
 ];
 
 /// The hostile peers of a run.
@@ -132,7 +132,7 @@ pub(super) struct Hostility {
     /// The server that is hostile, if one is.
     pub(super) server: usize,
     /// How the attacker's servers respond.
-    pub(super) attacker: Manner,
+    pub(super) attacker: Misbehavior,
     /// Whether there are no other faults.
     pub(super) alone: bool,
     /// When the attack begins.
@@ -158,7 +158,7 @@ impl Hostility {
             liar: rng.usize(..SENTINELS),
             // The first server is the initial master, and others may become master where there are failovers.
             server: rng.usize(1..SERVERS),
-            attacker: MANNERS[rng.usize(..MANNERS.len())],
+            attacker: MISBEHAVIORS[rng.usize(..MISBEHAVIORS.len())],
             alone: rng.u8(..3) > 0 || matches!(harm, Harm::Replica(_)),
             from: Duration::from_millis(if rng.bool() { 0 } else { rng.u64(..3_000) }),
             seed: rng.u64(..),
@@ -190,7 +190,7 @@ impl Hostility {
             Fault::Silence { from, to, .. } => {
                 [from, to].into_iter().all(|host| !matches!(host, Host::Sentinel(_)))
             }
-            Fault::Isolate { .. } | Fault::Act(_) => false,
+            Fault::Isolate { .. } | Fault::OperatorAction(_) => false,
         }
     }
 }
@@ -206,7 +206,7 @@ pub(super) enum Attack {
 
 /// The state of the hostile peers.
 pub(super) struct Hostile {
-    pub(super) is: Hostility,
+    pub(super) hostility: Hostility,
     pub(super) rng: Rng,
     /// How often the lying Sentinel has changed its replies.
     pub(super) turns: u64,
@@ -220,7 +220,7 @@ pub(super) struct Hostile {
 impl Hostile {
     pub(super) fn new(hostility: Hostility) -> Self {
         Self {
-            is: hostility,
+            hostility,
             rng: Rng::with_seed(hostility.seed),
             turns: 0,
             is_silent: false,
@@ -230,14 +230,18 @@ impl Hostile {
     }
 
     /// Returns how `host` violates the protocol, if it does.
-    fn manner(&self, host: Host) -> Option<Manner> {
-        match (self.is.harm, host) {
-            (_, Host::Attacker) => Some(self.is.attacker),
-            (Harm::DeadMaster, Host::Sentinel(number)) if number == self.is.liar && self.is_silent => {
-                Some(Manner::Silence)
+    fn misbehavior(&self, host: Host) -> Option<Misbehavior> {
+        match (self.hostility.harm, host) {
+            (_, Host::Attacker) => Some(self.hostility.attacker),
+            (Harm::DeadMaster, Host::Sentinel(number)) if number == self.hostility.liar && self.is_silent => {
+                Some(Misbehavior::Silence)
             }
-            (Harm::Sentinel(manner), Host::Sentinel(number)) if number == self.is.liar => Some(manner),
-            (Harm::Replica(manner), Host::Redis(number)) if number == self.is.server => Some(manner),
+            (Harm::Sentinel(misbehavior), Host::Sentinel(number)) if number == self.hostility.liar => {
+                Some(misbehavior)
+            }
+            (Harm::Replica(misbehavior), Host::Redis(number)) if number == self.hostility.server => {
+                Some(misbehavior)
+            }
             _ => None,
         }
     }
@@ -255,26 +259,26 @@ impl World {
 
     /// Returns true if the attack has begun.
     pub(super) fn is_hostile(&self) -> bool {
-        self.hostile.as_ref().is_some_and(|hostile| hostile.is.from <= self.now())
+        self.hostile.as_ref().is_some_and(|hostile| hostile.hostility.from <= self.now())
     }
 
     /// Returns how a host violates the protocol on a connection, if it does.
-    pub(super) fn manner_on(&self, number: ConnectionId, host: Host) -> Option<Manner> {
+    pub(super) fn misbehavior_on(&self, number: ConnectionId, host: Host) -> Option<Misbehavior> {
         let hostile = self.hostile.as_ref()?;
-        if let Harm::Connection(manner) = hostile.is.harm {
+        if let Harm::Connection(misbehavior) = hostile.hostility.harm {
             let turned =
                 self.sessions.get(&number).is_some_and(|session| session.commands_until_bad == Some(0));
-            return turned.then_some(manner);
+            return turned.then_some(misbehavior);
         }
-        let manner = hostile.manner(host)?;
-        (host == Host::Attacker || self.is_hostile()).then_some(manner)
+        let misbehavior = hostile.misbehavior(host)?;
+        (host == Host::Attacker || self.is_hostile()).then_some(misbehavior)
     }
 
     /// Returns after how many commands a new connection turns bad, if it does.
     pub(super) fn commands_until_bad(&mut self, host: Host) -> Option<u32> {
         let is_server = self.is_hostile() && matches!(host, Host::Redis(_));
         let hostile = self.hostile.as_mut().filter(|_| is_server)?;
-        let turns = matches!(hostile.is.harm, Harm::Connection(_)) && hostile.rng.u8(..3) == 0;
+        let turns = matches!(hostile.hostility.harm, Harm::Connection(_)) && hostile.rng.u8(..3) == 0;
         turns.then(|| hostile.rng.u32(4..30))
     }
 
@@ -285,7 +289,7 @@ impl World {
         let Some(commands_until_bad) = &mut session.commands_until_bad else { return };
         *commands_until_bad = commands_until_bad.saturating_sub(1);
         if let (0, Some(hostile)) = (*commands_until_bad, &mut self.hostile)
-            && let Harm::Connection(_) = hostile.is.harm
+            && let Harm::Connection(_) = hostile.hostility.harm
             && is_held
         {
             hostile.bad.entry(number).or_insert(now);
@@ -304,8 +308,8 @@ impl World {
     /// Ends the faults of connections: those that have turned bad are cut, and no others turn bad.
     pub(super) fn end_bad_connections(&mut self) {
         let Some(hostile) = &mut self.hostile else { return };
-        if let Harm::Connection(_) = hostile.is.harm {
-            hostile.is.harm = Harm::None;
+        if let Harm::Connection(_) = hostile.hostility.harm {
+            hostile.hostility.harm = Harm::None;
             let bad = std::mem::take(&mut hostile.bad);
             for (number, since) in bad {
                 self.history.longest_bad_connection =
@@ -337,30 +341,30 @@ impl World {
     /// Returns a hostile peer's response to a command.
     pub(super) fn hostile_command(
         &mut self,
-        manner: Manner,
+        misbehavior: Misbehavior,
         number: ConnectionId,
         command: &[String],
     ) -> Response {
         let response = self.impostor_reply(number, command);
         let Some(hostile) = &mut self.hostile else { return Vec::new().into() };
         let rng = &mut hostile.rng;
-        match manner {
-            Manner::Impostor => response,
-            Manner::Garbage => {
+        match misbehavior {
+            Misbehavior::Impostor => response,
+            Misbehavior::Garbage => {
                 // On a connection that worked before, random bytes could form a valid reply.
-                let whole = matches!(hostile.is.harm, Harm::Connection(_));
+                let whole = matches!(hostile.hostility.harm, Harm::Connection(_));
                 let length = rng.usize(1..200);
                 let garbage = (0..length).map(|_| b"*$+-:%~_,#!=(>\r\n019a"[rng.usize(..20)]);
                 if whole { b"HTTP/1.1 400 Bad Request\r\n".to_vec() } else { garbage.collect::<Vec<_>>() }
             }
-            Manner::Unasked => [response.clone(), response].concat(),
-            Manner::Echo => reply::error(&format!("ERR {}", command.join(" "))),
-            Manner::Silence => Vec::new(),
-            Manner::Closing => {
+            Misbehavior::Unasked => [response.clone(), response].concat(),
+            Misbehavior::Echo => reply::error(&format!("ERR {}", command.join(" "))),
+            Misbehavior::Silence => Vec::new(),
+            Misbehavior::Closing => {
                 self.finish(number);
                 Vec::new()
             }
-            Manner::Endless | Manner::Pushes | Manner::Trickle => {
+            Misbehavior::Endless | Misbehavior::Pushes | Misbehavior::Trickle => {
                 let is_first = self
                     .sessions
                     .get_mut(&number)
@@ -368,9 +372,9 @@ impl World {
                 if is_first {
                     self.after(Duration::from_millis(1), Event::Attack(Attack::SendMore(number)));
                 }
-                match manner {
-                    Manner::Endless if is_first => b"*?\r\n".to_vec(),
-                    Manner::Trickle if is_first => b"$1000\r\n".to_vec(),
+                match misbehavior {
+                    Misbehavior::Endless if is_first => b"*?\r\n".to_vec(),
+                    Misbehavior::Trickle if is_first => b"$1000\r\n".to_vec(),
                     _ => Vec::new(),
                 }
             }
@@ -380,7 +384,7 @@ impl World {
 
     /// Replies as a master would. The client must not send it any command of a caller.
     fn impostor_reply(&mut self, number: ConnectionId, command: &[String]) -> Vec<u8> {
-        let args = command.iter().map(|word| word.to_ascii_uppercase()).collect::<Vec<_>>();
+        let args = command.iter().map(|arg| arg.to_ascii_uppercase()).collect::<Vec<_>>();
         let args = args.iter().map(String::as_str).collect::<Vec<_>>();
         let is_attacker = self.sessions.get(&number).is_some_and(|session| session.host == Host::Attacker);
         match args[..] {
@@ -413,11 +417,15 @@ impl World {
     /// Sends more of an endless reply.
     fn send_more(&mut self, number: ConnectionId) {
         let Some(host) = self.sessions.get(&number).map(|session| session.host) else { return };
-        let Some(manner) = self.manner_on(number, host) else { return };
+        let Some(misbehavior) = self.misbehavior_on(number, host) else { return };
         let Some(hostile) = &mut self.hostile else { return };
-        let (more, wait) = match manner {
-            Manner::Pushes => (b">0\r\n".repeat(hostile.rng.usize(1..1_000)), hostile.rng.u64(500..5_000)),
-            Manner::Endless => (b"_\r\n".repeat(hostile.rng.usize(1..1_000)), hostile.rng.u64(500..5_000)),
+        let (more, wait) = match misbehavior {
+            Misbehavior::Pushes => {
+                (b">0\r\n".repeat(hostile.rng.usize(1..1_000)), hostile.rng.u64(500..5_000))
+            }
+            Misbehavior::Endless => {
+                (b"_\r\n".repeat(hostile.rng.usize(1..1_000)), hostile.rng.u64(500..5_000))
+            }
             _ => (b"x".to_vec(), hostile.rng.u64(10_000..300_000)),
         };
         self.reply(number, more);

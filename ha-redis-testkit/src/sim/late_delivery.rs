@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::host::Host;
-use super::network::{Chunk, ConnectionId, Way};
+use super::network::{Chunk, ConnectionId, Direction};
 use super::world::World;
 
 impl World {
@@ -11,7 +11,7 @@ impl World {
     pub(super) fn stall(&mut self, host: Host, lasts: Duration) {
         let until = self.now() + lasts;
         for number in self.connections_of(host) {
-            self.network.pipe(number, Way::Up).stalled_until = until;
+            self.network.pipe(number, Direction::ToServer).stalled_until = until;
         }
     }
 
@@ -19,17 +19,17 @@ impl World {
     /// be lost.
     pub(super) fn give_up(&mut self, number: ConnectionId) {
         if self.network.conditions.honours_resets {
-            let lost = self.network.is_silent(number, Way::Up);
-            let pipe = self.network.pipe(number, Way::Up);
+            let lost = self.network.is_silent(number, Direction::ToServer);
+            let pipe = self.network.pipe(number, Direction::ToServer);
             pipe.lose_all();
             pipe.stalled_until = Duration::ZERO;
             self.network.release(number);
             self.on_release(number);
             if !lost {
-                self.send(number, Way::Up, Chunk::Reset);
+                self.send(number, Direction::ToServer, Chunk::Reset);
             }
         } else {
-            self.hang_up(number);
+            self.close_from_client(number);
         }
     }
 }

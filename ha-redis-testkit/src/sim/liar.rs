@@ -33,8 +33,8 @@ impl World {
         if !self.is_hostile() {
             return None;
         }
-        let hostile = self.hostile.as_mut().filter(|hostile| hostile.is.liar == sentinel)?;
-        let harm = hostile.is.harm;
+        let hostile = self.hostile.as_mut().filter(|hostile| hostile.hostility.liar == sentinel)?;
+        let harm = hostile.hostility.harm;
         if let (Harm::FalseId, ["SENTINEL", "MYID"]) = (harm, args) {
             let other = (sentinel + hostile.rng.usize(1..SENTINELS)) % SENTINELS;
             return Some(reply::bulk(&id_of(other)));
@@ -98,7 +98,7 @@ impl World {
     /// Publishes false events.
     pub(super) fn publish_false_events(&mut self) {
         let Some(hostile) = &mut self.hostile else { return };
-        let (liar, harm) = (hostile.is.liar, hostile.is.harm);
+        let (liar, harm) = (hostile.hostility.liar, hostile.hostility.harm);
         let (odd, odd_port) = ODD_ADDRESSES[hostile.rng.usize(..ODD_ADDRESSES.len())];
         let wait = match harm {
             Harm::Flapping => hostile.rng.u64(1_000..20_000),

@@ -17,13 +17,13 @@ use super::history::{Call, End, Execution, History, Kind, What};
 
 /// Returns a violation for each register whose history cannot be explained.
 pub(super) fn unexplained_registers(history: &History, lossless: bool) -> Vec<String> {
-    let mut accounts: BTreeMap<(u64, u64), Vec<Operation>> = BTreeMap::new();
+    let mut histories: BTreeMap<(u64, u64), Vec<Operation>> = BTreeMap::new();
     for (number, call) in history.calls().filter(|(_, call)| is_of_master(call.kind)) {
         for (lineage, operation) in operations(number, call, history.executions(number), lossless) {
-            accounts.entry((call.register, lineage)).or_default().push(operation);
+            histories.entry((call.register, lineage)).or_default().push(operation);
         }
     }
-    let unexplained = accounts.iter().filter(|((register, lineage), operations)| {
+    let unexplained = histories.iter().filter(|((register, lineage), operations)| {
         let began_with = history.initial_value(*lineage, *register);
         !can_be_explained(began_with, operations)
     });
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_done_is_read_from_then_on() {
+    fn completed_set_is_read_afterwards() {
         let (first, second) = (operation(Step::Set(1), 1, 2), operation(Step::Set(2), 3, 4));
         assert!(can_be_explained(None, &[first, second, operation(Step::Get(Some(2)), 5, 6)]));
         assert!(!can_be_explained(None, &[first, second, operation(Step::Get(Some(1)), 5, 6)]));
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_doubt_takes_effect_once_at_any_time_or_never() {
+    fn unknown_set_takes_effect_at_most_once() {
         let (doubtful, done) = (operation(Step::Set(1), 1, 0), operation(Step::Set(2), 3, 4));
         let (one, two) = (Step::Get(Some(1)), Step::Get(Some(2)));
         let late = [doubtful, done, operation(two, 5, 6), operation(one, 7, 8)];

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::network::Way;
+use super::network::Direction;
 
 /// The throughput of a connection, in bytes per second.
 #[derive(Clone, Copy, Debug)]
@@ -15,10 +15,10 @@ pub(super) struct LinkSpeed {
 
 impl LinkSpeed {
     /// Returns how long sending this many bytes takes.
-    pub(super) fn transmission(self, way: Way, bytes: usize) -> Duration {
-        let speed = match way {
-            Way::Up => self.up,
-            Way::Down => self.down,
+    pub(super) fn transmission(self, direction: Direction, bytes: usize) -> Duration {
+        let speed = match direction {
+            Direction::ToServer => self.up,
+            Direction::ToClient => self.down,
         };
         Duration::from_nanos(bytes as u64 * 1_000_000_000 / speed.max(1))
     }

@@ -41,6 +41,7 @@ mod log;
 mod network;
 mod operator;
 mod payload;
+mod permissions;
 mod plan;
 mod redis;
 mod refusals;
@@ -53,7 +54,6 @@ mod sentinel;
 mod session;
 mod stray_writes;
 mod trace;
-mod users;
 mod workload;
 mod world;
 

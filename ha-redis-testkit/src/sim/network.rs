@@ -18,11 +18,9 @@ const RETRANSMIT: Duration = Duration::from_millis(150);
 
 /// A direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Way {
-    /// To the server.
-    Up,
-    /// To the client.
-    Down,
+pub(super) enum Direction {
+    ToServer,
+    ToClient,
 }
 
 /// The paths between all hosts, and the client's connections.
@@ -44,7 +42,7 @@ pub(super) struct Conditions {
     /// How many bytes from the client to a server may be under way.
     pub(super) window: usize,
     /// Whether reads and writes are split into pieces.
-    pub(super) choppy: bool,
+    pub(super) fragmented: bool,
     /// Whether a client's reset discards the data that is under way. A proxy may still forward that data.
     pub(super) honours_resets: bool,
     /// The throughput of a connection to a data server, if it is limited.
@@ -76,8 +74,8 @@ enum Phase {
 
 #[derive(Default)]
 pub(super) struct Pipe {
-    flying: VecDeque<Chunk>,
-    /// The number of bytes in `flying`.
+    in_flight: VecDeque<Chunk>,
+    /// The number of bytes in `in_flight`.
     bytes: usize,
     /// When the last byte was sent.
     sent: Duration,
@@ -90,7 +88,7 @@ pub(super) struct Pipe {
 impl Pipe {
     /// Discards everything that is under way.
     pub(super) fn lose_all(&mut self) {
-        self.flying.clear();
+        self.in_flight.clear();
         self.bytes = 0;
     }
 }
@@ -157,11 +155,11 @@ impl Network {
         self.connections[connection].held
     }
 
-    pub(super) fn is_silent(&self, connection: ConnectionId, way: Way) -> bool {
+    pub(super) fn is_silent(&self, connection: ConnectionId, direction: Direction) -> bool {
         let (client, server) = (Host::Client.index(), self.connections[connection].server.index());
-        match way {
-            Way::Up => self.silent[client][server],
-            Way::Down => self.silent[server][client],
+        match direction {
+            Direction::ToServer => self.silent[client][server],
+            Direction::ToClient => self.silent[server][client],
         }
     }
 
@@ -174,11 +172,11 @@ impl Network {
         self.connections[connection].server
     }
 
-    pub(super) fn pipe(&mut self, connection: ConnectionId, way: Way) -> &mut Pipe {
+    pub(super) fn pipe(&mut self, connection: ConnectionId, direction: Direction) -> &mut Pipe {
         let connection = &mut self.connections[connection];
-        match way {
-            Way::Up => &mut connection.up,
-            Way::Down => &mut connection.down,
+        match direction {
+            Direction::ToServer => &mut connection.up,
+            Direction::ToClient => &mut connection.down,
         }
     }
 }
@@ -227,11 +225,11 @@ impl World {
         cx: &Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let choppy = self.network.conditions.choppy && self.rng.u8(..8) == 0;
+        let fragmented = self.network.conditions.fragmented && self.rng.u8(..8) == 0;
         let connection = &mut self.network.connections[number];
         if !connection.arrived.is_empty() {
             let most = connection.arrived.len().min(buf.len());
-            let read = if choppy { self.rng.usize(1..=most) } else { most };
+            let read = if fragmented { self.rng.usize(1..=most) } else { most };
             for (into, byte) in buf.iter_mut().zip(connection.arrived.drain(..read)) {
                 *into = byte;
             }
@@ -263,18 +261,18 @@ impl World {
             connection.writer = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        let choppy = conditions.choppy && self.rng.u8(..8) == 0;
-        let written = if choppy { self.rng.usize(1..=most) } else { most };
-        self.send(number, Way::Up, Chunk::Bytes(buf[..written].to_vec()));
+        let fragmented = conditions.fragmented && self.rng.u8(..8) == 0;
+        let written = if fragmented { self.rng.usize(1..=most) } else { most };
+        self.send(number, Direction::ToServer, Chunk::Bytes(buf[..written].to_vec()));
         Poll::Ready(Ok(written))
     }
 
     /// The client closes the connection. The data that it has written still arrives.
-    pub(super) fn hang_up(&mut self, number: ConnectionId) {
+    pub(super) fn close_from_client(&mut self, number: ConnectionId) {
         self.network.release(number);
         self.on_release(number);
         if self.network.connections[number].phase == Phase::Open {
-            self.send(number, Way::Up, Chunk::End);
+            self.send(number, Direction::ToServer, Chunk::End);
         }
     }
 }
@@ -287,43 +285,43 @@ impl World {
         usual / 2 + jitter + self.network.slow[server.index()]
     }
 
-    pub(super) fn send(&mut self, number: ConnectionId, way: Way, chunk: Chunk) {
+    pub(super) fn send(&mut self, number: ConnectionId, direction: Direction, chunk: Chunk) {
         let server = self.network.server_of(number);
         let speed = self.network.conditions.speed.filter(|_| matches!(server, Host::Redis(_)));
         match (chunk, speed) {
             (Chunk::Bytes(bytes), Some(speed)) => {
                 for segment in speed.segments(bytes) {
-                    let transmission = speed.transmission(way, segment.len());
-                    self.transmit(number, way, Chunk::Bytes(segment), transmission);
+                    let transmission = speed.transmission(direction, segment.len());
+                    self.transmit(number, direction, Chunk::Bytes(segment), transmission);
                 }
             }
-            (chunk, _) => self.transmit(number, way, chunk, Duration::ZERO),
+            (chunk, _) => self.transmit(number, direction, chunk, Duration::ZERO),
         }
     }
 
-    fn transmit(&mut self, number: ConnectionId, way: Way, chunk: Chunk, transmission: Duration) {
+    fn transmit(&mut self, number: ConnectionId, direction: Direction, chunk: Chunk, transmission: Duration) {
         let latency = self.latency(self.network.server_of(number));
         let now = self.now();
-        let pipe = self.network.pipe(number, way);
+        let pipe = self.network.pipe(number, direction);
         if let Chunk::Bytes(bytes) = &chunk {
             pipe.bytes += bytes.len();
         }
-        pipe.flying.push_back(chunk);
+        pipe.in_flight.push_back(chunk);
         pipe.sent = pipe.sent.max(now) + transmission;
         pipe.last = pipe.last.max(pipe.sent + latency);
         let at = pipe.last;
-        self.schedule(at, Event::Deliver(number, way));
+        self.schedule(at, Event::Deliver(number, direction));
     }
 
     /// Sends data from a server to the client.
     pub(super) fn reply(&mut self, number: ConnectionId, mut bytes: Vec<u8>) {
-        if self.network.conditions.choppy && bytes.len() > 1 && self.rng.u8(..8) == 0 {
+        if self.network.conditions.fragmented && bytes.len() > 1 && self.rng.u8(..8) == 0 {
             let second = bytes.split_off(self.rng.usize(1..bytes.len()));
-            self.send(number, Way::Down, Chunk::Bytes(bytes));
+            self.send(number, Direction::ToClient, Chunk::Bytes(bytes));
             bytes = second;
         }
         if !bytes.is_empty() {
-            self.send(number, Way::Down, Chunk::Bytes(bytes));
+            self.send(number, Direction::ToClient, Chunk::Bytes(bytes));
         }
     }
 
@@ -332,7 +330,9 @@ impl World {
         if !self.network.connections[number].held {
             return;
         }
-        if self.network.is_silent(number, Way::Up) || self.network.is_silent(number, Way::Down) {
+        if self.network.is_silent(number, Direction::ToServer)
+            || self.network.is_silent(number, Direction::ToClient)
+        {
             let at = self.now() + RETRANSMIT;
             self.schedule(at, Event::Dial(number));
             return;
@@ -357,31 +357,31 @@ impl World {
             self.note(Line::Connection { number, server, what });
         }
         if accepted && !held {
-            self.send(number, Way::Up, Chunk::End);
+            self.send(number, Direction::ToServer, Chunk::End);
         }
     }
 
     /// The next chunk of a connection arrives.
-    pub(super) fn on_deliver(&mut self, number: ConnectionId, way: Way) {
-        if self.network.is_silent(number, way) {
+    pub(super) fn on_deliver(&mut self, number: ConnectionId, direction: Direction) {
+        if self.network.is_silent(number, direction) {
             let at = self.now() + RETRANSMIT;
-            self.schedule(at, Event::Deliver(number, way));
+            self.schedule(at, Event::Deliver(number, direction));
             return;
         }
         let now = self.now();
-        let pipe = self.network.pipe(number, way);
+        let pipe = self.network.pipe(number, direction);
         if pipe.stalled_until > now {
             let at = pipe.stalled_until.min(now + RETRANSMIT);
-            self.schedule(at, Event::Deliver(number, way));
+            self.schedule(at, Event::Deliver(number, direction));
             return;
         }
-        let Some(chunk) = pipe.flying.pop_front() else { return };
+        let Some(chunk) = pipe.in_flight.pop_front() else { return };
         if let Chunk::Bytes(bytes) = &chunk {
             pipe.bytes -= bytes.len();
         }
-        match way {
-            Way::Up => self.arrive_at_server(number, chunk),
-            Way::Down => self.arrive_at_client(number, chunk),
+        match direction {
+            Direction::ToServer => self.arrive_at_server(number, chunk),
+            Direction::ToClient => self.arrive_at_client(number, chunk),
         }
     }
 
@@ -412,25 +412,25 @@ impl World {
     /// The server resets the connection. The client notices when the reset arrives.
     pub(super) fn reset(&mut self, number: ConnectionId) {
         self.close_session(number);
-        self.send(number, Way::Down, Chunk::Reset);
+        self.send(number, Direction::ToClient, Chunk::Reset);
     }
 
     /// Cuts a connection: the server may or may not receive the data under way to it, and the client receives
     /// nothing more.
     pub(super) fn cut(&mut self, number: ConnectionId) {
-        if self.rng.bool() && !self.network.is_silent(number, Way::Up) {
-            while let Some(chunk) = self.network.pipe(number, Way::Up).flying.pop_front() {
+        if self.rng.bool() && !self.network.is_silent(number, Direction::ToServer) {
+            while let Some(chunk) = self.network.pipe(number, Direction::ToServer).in_flight.pop_front() {
                 self.arrive_at_server(number, chunk);
             }
         }
-        self.network.pipe(number, Way::Up).lose_all();
-        self.network.pipe(number, Way::Down).lose_all();
+        self.network.pipe(number, Direction::ToServer).lose_all();
+        self.network.pipe(number, Direction::ToClient).lose_all();
         self.reset(number);
     }
 
     /// The server closes the connection after the data that it has sent.
     pub(super) fn finish(&mut self, number: ConnectionId) {
         self.close_session(number);
-        self.send(number, Way::Down, Chunk::End);
+        self.send(number, Direction::ToClient, Chunk::End);
     }
 }

@@ -17,7 +17,7 @@ const INFO_INTERVAL_MS: u64 = 10_000;
 
 /// An action of an operator.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Act {
+pub(super) enum OperatorAction {
     /// `SENTINEL RESET` on one Sentinel, or on all.
     Reset { sentinel: Option<usize> },
     /// A Sentinel is recreated with its initial configuration.
@@ -32,7 +32,7 @@ pub(super) enum Act {
     MinReplicas { server: usize, count: usize, lasts: Duration },
 }
 
-impl Act {
+impl OperatorAction {
     pub(super) fn any(rng: &mut Rng, lasts: Duration) -> Self {
         let (server, sentinel) = (rng.usize(..SERVERS), rng.usize(..SENTINELS));
         match rng.u8(..8) {
@@ -46,18 +46,18 @@ impl Act {
 }
 
 impl World {
-    pub(super) fn on_act(&mut self, act: Act) {
+    pub(super) fn on_operator_action(&mut self, act: OperatorAction) {
         match act {
             // The reset would drop the failover that the Sentinel leads.
-            Act::Reset { .. } if self.failover.is_some() => {}
-            Act::Reset { sentinel } => {
+            OperatorAction::Reset { .. } if self.failover.is_some() => {}
+            OperatorAction::Reset { sentinel } => {
                 let reset = (0..SENTINELS).filter(|number| sentinel.is_none_or(|one| one == *number));
                 reset.for_each(|number| self.clear_known(number, INFO_INTERVAL_MS));
             }
-            Act::Recreate { sentinel } => self.recreate_sentinel(sentinel),
-            Act::HandOver { to, lost, gap } => self.hand_over(to, lost, gap),
-            Act::Promote { server } => self.promote_by_hand(server),
-            Act::MinReplicas { server, count, lasts } => {
+            OperatorAction::Recreate { sentinel } => self.recreate_sentinel(sentinel),
+            OperatorAction::HandOver { to, lost, gap } => self.hand_over(to, lost, gap),
+            OperatorAction::Promote { server } => self.promote_by_hand(server),
+            OperatorAction::MinReplicas { server, count, lasts } => {
                 self.servers[server].min_replicas = count;
                 self.after(lasts, Event::Repair(Repair::MinReplicas(server)));
             }
@@ -91,7 +91,7 @@ impl World {
         // Two of three Sentinels can agree.
         let lost = lost.filter(|_| self.sentinels.iter().all(|sentinel| !sentinel.removed));
         // The client must know a majority of the remaining Sentinels.
-        let (named, hidden) = (self.habits.named_sentinels, self.rights.hides("SENTINEL SENTINELS"));
+        let (named, hidden) = (self.behavior.named_sentinels, self.permissions.hides("SENTINEL SENTINELS"));
         let lost = lost.filter(|lost| named == SENTINELS || (!hidden && (named > 1 || *lost > 0)));
         if let Some(lost) = lost {
             self.sentinels[lost].removed = true;

@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_payload_is_read_back_and_a_mixed_one_is_not() {
+    fn payload_parses_and_mixture_does_not() {
         let payload = Payload { call: 28, padding: 3 };
         assert_eq!(payload.to_string(), "28:ccc");
         assert_eq!(Payload::read("28:ccc"), Some(payload));

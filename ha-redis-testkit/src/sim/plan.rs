@@ -10,9 +10,9 @@ use super::host::{Host, SENTINELS};
 use super::hostile::{Harm, Hostility, PASSWORD};
 use super::link_speed::LinkSpeed;
 use super::network::Conditions;
+use super::permissions::{Hello, Permissions};
 use super::sentinel::MASTER_NAME;
-use super::users::{Hello, Rights};
-use super::world::{Habits, World};
+use super::world::{Behavior, World};
 
 /// How long the client may take to find the master after the faults.
 const RECOVERY: Duration = Duration::from_secs(6);
@@ -20,8 +20,8 @@ const RECOVERY: Duration = Duration::from_secs(6);
 pub(super) struct Plan {
     pub(super) config: RedisConfig,
     pub(super) conditions: Conditions,
-    pub(super) habits: Habits,
-    pub(super) rights: Rights,
+    pub(super) behavior: Behavior,
+    pub(super) permissions: Permissions,
     pub(super) callers: usize,
     /// The longest pause of a caller between two calls.
     pub(super) pause: Duration,
@@ -66,7 +66,7 @@ impl Plan {
         let lossless = rng.u8(..5) == 0;
         let callers = rng.usize(2..=5);
         let load = Load::new(rng, callers, lossless);
-        let lag_bytes = if lossless { millis(rng, 1, 15) } else { millis(rng, 1, 300) };
+        let replication_lag = if lossless { millis(rng, 1, 15) } else { millis(rng, 1, 300) };
         let (mut faults, mut idle_period) = (faults(rng, lossless), None);
         if rng.u8(..4) == 0 {
             idle_period = Some(insert_idle_period(rng, &mut faults));
@@ -75,8 +75,8 @@ impl Plan {
         let crowded = rng.u8(..8) == 0;
         Self {
             config: config(rng, &load, named_sentinels, crowded),
-            habits: Habits {
-                replication_lag: lag_bytes,
+            behavior: Behavior {
+                replication_lag,
                 hello: Hello::any(rng),
                 named_sentinels,
                 min_replicas: usize::from(rng.u8(..3) == 0),
@@ -86,10 +86,10 @@ impl Plan {
                 // Soon after an aborted failover, the client does not hold writes back for the next one.
                 aborts: if lossless || rng.bool() { 0 } else { 25 },
                 late_aborts: if lossless || rng.bool() { 0 } else { 25 },
-                leniency: if rng.u8(..4) == 0 { 50 } else { 15 },
+                reconfigure_delay: if rng.u8(..4) == 0 { 50 } else { 15 },
             },
             // Lossless failovers need the Sentinels' events and the replies of every server.
-            rights: if lossless { Rights::default() } else { Rights::any(rng) },
+            permissions: if lossless { Permissions::default() } else { Permissions::any(rng) },
             callers,
             pause: millis(rng, 10, 100),
             safety: [RetrySafety::ReadOnly, RetrySafety::Repeatable, RetrySafety::Anything][rng.usize(..3)],
@@ -118,8 +118,8 @@ impl Plan {
         let config = self.config.to_builder().password(PASSWORD).sentinel_hosts(sentinels);
         // The previous values are within the limits of the builder.
         self.config = config.build().unwrap_or_default();
-        self.habits.named_sentinels = SENTINELS;
-        self.rights = Rights::default();
+        self.behavior.named_sentinels = SENTINELS;
+        self.permissions = Permissions::default();
         // A lossless failover needs the events of the Sentinel that leads it, which may be the hostile one.
         self.lossless = false;
         self.faults.retain(|(_, fault)| hostility.permits(fault));
@@ -141,8 +141,8 @@ impl Plan {
     /// Returns true if the client can prevent the late execution of abandoned calls: by a reset, or by CLIENT KILL,
     /// for which it must know and find its connection.
     pub(super) fn can_fence(&self) -> bool {
-        let knows_number = self.habits.hello == Hello::Known || self.rights.allow("CLIENT ID");
-        let finds_and_kills = self.rights.allow("CLIENT LIST") && self.rights.allow("CLIENT KILL");
+        let knows_number = self.behavior.hello == Hello::Known || self.permissions.allow("CLIENT ID");
+        let finds_and_kills = self.permissions.allow("CLIENT LIST") && self.permissions.allow("CLIENT KILL");
         self.conditions.honours_resets || (knows_number && finds_and_kills)
     }
 
@@ -154,18 +154,18 @@ impl Plan {
 
     /// Returns true if the client's queries about replicas are answered.
     pub(super) fn replica_queries_allowed(&self) -> bool {
-        self.rights.allow("INFO") && !self.rights.hides("SENTINEL REPLICAS")
+        self.permissions.allow("INFO") && !self.permissions.hides("SENTINEL REPLICAS")
     }
 
     /// Writes the properties of the run to the trace.
     pub(super) fn log_conditions(&self, world: &mut World) {
         world.log_note(format!("{:?}", self.conditions));
-        world.log_note(format!("{:?}", self.habits));
-        world.log_note(format!("{:?}", self.rights));
+        world.log_note(format!("{:?}", self.behavior));
+        world.log_note(format!("{:?}", self.permissions));
         let Self { callers, pause, safety, largest_text, lossless, idle_period, ending, .. } = self;
         world.log_note(format!(
             "{callers} callers that pause for {pause:?} and allow {safety}, texts of up to {largest_text}, \
-             lossless: {lossless}, rest: {idle_period:?}, ending: {ending:?}"
+             lossless: {lossless}, idle: {idle_period:?}, ending: {ending:?}"
         ));
         world.log_note(format!("{:?}", self.config));
     }
@@ -193,7 +193,7 @@ impl Load {
             conditions: Conditions {
                 latency: Duration::from_micros(rng.u64(100..latency)),
                 window: if narrow { rng.usize(60..400) } else { 64 << 10 },
-                choppy: rng.bool(),
+                fragmented: rng.bool(),
                 honours_resets: rng.u8(..3) != 0,
                 speed: None,
             },

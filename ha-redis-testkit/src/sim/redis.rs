@@ -111,7 +111,7 @@ impl World {
         {
             let server = Host::Redis(server);
             self.history.violation(format!(
-                "{name} came over a connection on which {server} had said that it is a replica"
+                "{name} came over a connection on which {server} had reported that it is a replica"
             ));
         }
         match (&*name, &mut session.queued) {
@@ -212,7 +212,7 @@ impl World {
         redis.log.push((key.to_owned(), value));
         for replica in 0..SERVERS {
             if self.servers[replica].role == (Role::Replica { of: server }) {
-                self.replicate_later(replica, self.habits.replication_lag);
+                self.replicate_later(replica, self.behavior.replication_lag);
             }
         }
     }

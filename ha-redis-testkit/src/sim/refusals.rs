@@ -14,7 +14,7 @@ const BUSY: &str = "BUSY Redis is busy running a script. You can only call SCRIP
 impl World {
     /// Returns the error for a command that must not run.
     pub(super) fn refusal(&self, server: usize, name: &str, args: &[&str]) -> Option<Vec<u8>> {
-        let what = args.first().map(|word| word.to_ascii_uppercase()).unwrap_or_default();
+        let what = args.first().map(|arg| arg.to_ascii_uppercase()).unwrap_or_default();
         let of_user = self.refusal_of_user(Host::Redis(server), &[name, &what]);
         of_user.or_else(|| self.refusal_of_state(server, name).map(reply::error))
     }
@@ -28,7 +28,7 @@ impl World {
         if writes(name) && self.good_replicas(server) < redis.min_replicas {
             return Some(NO_REPLICAS);
         }
-        if !self.habits.serves_stale && name == "GETRANGE" && self.has_lost_its_master(server) {
+        if !self.behavior.serves_stale && name == "GETRANGE" && self.has_lost_its_master(server) {
             return Some(MASTER_DOWN);
         }
         if redis.loading_until > self.now() && !runs_while_loading(name) {

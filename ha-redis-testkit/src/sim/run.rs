@@ -12,7 +12,7 @@ use super::check::check;
 use super::history::History;
 use super::hostile::Hostility;
 use super::log::Log;
-use super::operator::Act;
+use super::operator::OperatorAction;
 use super::plan::{Ending, Plan};
 use super::runtime::SimRuntime;
 use super::scheduler::{Clock, Owner, Scheduler, lock};
@@ -71,7 +71,8 @@ pub fn run_with_harm(seed: u64, harm: Option<&str>, lines: usize, log: bool) -> 
     let mut scheduler = Scheduler::new(rng.u64(..));
     let clock = Arc::clone(scheduler.clock());
     let trace = Trace::new(lines);
-    let world = World::new(&clock, rng.u64(..), plan.conditions, plan.habits, plan.rights.clone(), trace);
+    let world =
+        World::new(&clock, rng.u64(..), plan.conditions, plan.behavior, plan.permissions.clone(), trace);
     let world = Arc::new(Mutex::new(world));
     plan.log_conditions(&mut lock(&world));
     plan.hostility.into_iter().for_each(|hostility| lock(&world).begin_hostility(hostility));
@@ -243,7 +244,7 @@ impl Director {
     /// Makes the Sentinels lose their replicas for a while, which no call may notice.
     async fn reset_sentinels(&self) {
         self.runtime.sleep(REPLICA_DETECTION).await;
-        lock(&self.world).on_act(Act::Reset { sentinel: None });
+        lock(&self.world).on_operator_action(OperatorAction::Reset { sentinel: None });
         self.runtime.sleep(RESET_LASTS).await;
     }
 

@@ -165,7 +165,7 @@ impl Drop for Socket {
         let mut world = lock(&self.world);
         match self.reset {
             true => world.give_up(self.connection),
-            false => world.hang_up(self.connection),
+            false => world.close_from_client(self.connection),
         }
     }
 }

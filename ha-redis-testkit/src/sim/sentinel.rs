@@ -72,7 +72,7 @@ impl World {
         number: ConnectionId,
         command: &[String],
     ) -> Vec<u8> {
-        let args = command.iter().map(|word| word.to_ascii_uppercase()).collect::<Vec<_>>();
+        let args = command.iter().map(|arg| arg.to_ascii_uppercase()).collect::<Vec<_>>();
         let args = args.iter().map(String::as_str).collect::<Vec<_>>();
         if let Some(refusal) = self.refusal_of_user(Host::Sentinel(sentinel), &args) {
             return refusal;
@@ -80,7 +80,7 @@ impl World {
         if let Some(false_reply) = self.false_reply(sentinel, &args) {
             return false_reply;
         }
-        let knows_none = !self.sentinels[sentinel].monitors;
+        let has_no_master = !self.sentinels[sentinel].monitors;
         match args[..] {
             ["HELLO", ..] => {
                 let args = command.iter().map(String::as_str).skip(1).collect::<Vec<_>>();
@@ -91,8 +91,8 @@ impl World {
             ["SUBSCRIBE", ..] => self.subscribe(number, &command[1..]),
             ["INFO", ..] => reply::bulk("# Sentinel\r\nsentinel_tilt:0\r\n"),
             ["SENTINEL", "MYID"] => reply::bulk(&id_of(sentinel)),
-            ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", _] if knows_none => b"*-1\r\n".to_vec(),
-            ["SENTINEL", "MASTER" | "REPLICAS" | "SENTINELS", _] if knows_none => {
+            ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", _] if has_no_master => b"*-1\r\n".to_vec(),
+            ["SENTINEL", "MASTER" | "REPLICAS" | "SENTINELS", _] if has_no_master => {
                 reply::error("ERR No such master with that name")
             }
             ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", _] => {
@@ -169,7 +169,7 @@ impl World {
 
     pub(super) fn publish(&mut self, sentinel: usize, channel: &'static str, payload: &str) {
         self.note(Line::Published { sentinel: Host::Sentinel(sentinel), channel });
-        if self.habits.publish {
+        if self.behavior.publish {
             self.publish_to_all(sentinel, channel, payload);
         }
     }
@@ -226,17 +226,17 @@ impl World {
 
     /// Sets the master of a Sentinel, with this epoch, and schedules the query for the master's replicas.
     pub(super) fn set_master(&mut self, number: usize, epoch: u64, master: usize) {
-        let soon = self.now() + NEW_MASTER_INFO_DELAY;
+        let replicas_from = self.now() + NEW_MASTER_INFO_DELAY;
         let sentinel = &mut self.sentinels[number];
         (sentinel.epoch, sentinel.master) = (epoch, master);
         (sentinel.missing_since, sentinel.odown) = (None, false);
-        sentinel.replicas_from = sentinel.replicas_from.min(soon);
+        sentinel.replicas_from = sentinel.replicas_from.min(replicas_from);
     }
 
     /// Returns true if a Sentinel receives another's view of the master.
     fn receives_view_of(&self, number: usize, other: usize) -> bool {
-        let meets = other == number || self.sentinels[number].knows_peer(other, self.now());
-        meets && self.sentinels[other].monitors && self.sees(Host::Sentinel(number), Host::Sentinel(other))
+        let knows = other == number || self.sentinels[number].knows_peer(other, self.now());
+        knows && self.sentinels[other].monitors && self.sees(Host::Sentinel(number), Host::Sentinel(other))
     }
 
     /// Checks whether the master is reachable, and whether a quorum agrees.
@@ -249,14 +249,14 @@ impl World {
             return;
         }
         self.sentinels[number].missing_since.get_or_insert(now);
-        let misses = |sentinel: &Sentinel| {
+        let finds_down = |sentinel: &Sentinel| {
             sentinel.master == master && sentinel.missing_since.is_some_and(|since| since + DOWN_AFTER <= now)
         };
-        if !misses(&self.sentinels[number]) {
+        if !finds_down(&self.sentinels[number]) {
             return;
         }
         let others = (0..SENTINELS).filter(|other| self.receives_view_of(number, *other));
-        if others.filter(|other| misses(&self.sentinels[*other])).count() < QUORUM {
+        if others.filter(|other| finds_down(&self.sentinels[*other])).count() < QUORUM {
             return;
         }
         if !std::mem::replace(&mut self.sentinels[number].odown, true) {
@@ -272,18 +272,21 @@ impl World {
     fn reconfigure_replicas(&mut self, number: usize) {
         let newest = self.newest_epoch();
         let me = Host::Sentinel(number);
-        let mut knowing = (0..SENTINELS).filter(|other| {
+        let mut up_to_date = (0..SENTINELS).filter(|other| {
             let sentinel = &self.sentinels[*other];
             self.is_up(Host::Sentinel(*other)) && sentinel.monitors && sentinel.epoch == newest
         });
         let master = self.sentinels[number].master;
-        let sane = self.sees(me, Host::Redis(master)) && self.servers[master].is_master();
-        if knowing.next() != Some(number) || !sane || self.failover.is_some() {
+        let master_is_healthy = self.sees(me, Host::Redis(master)) && self.servers[master].is_master();
+        if up_to_date.next() != Some(number) || !master_is_healthy || self.failover.is_some() {
             return;
         }
         for server in (0..SERVERS).filter(|server| *server != master) {
-            let stray = self.servers[server].role != (Role::Replica { of: master });
-            if stray && self.sees(me, Host::Redis(server)) && self.rng.u8(..self.habits.leniency) == 0 {
+            let has_wrong_master = self.servers[server].role != (Role::Replica { of: master });
+            if has_wrong_master
+                && self.sees(me, Host::Redis(server))
+                && self.rng.u8(..self.behavior.reconfigure_delay) == 0
+            {
                 self.attach(server, master);
             }
         }
@@ -317,9 +320,9 @@ impl World {
                 && (sentinel.epoch, sentinel.master) == (epoch, master)
                 && self.is_up(Host::Sentinel(number))
         });
-        let quiet = self.failover.is_none() && (0..SERVERS).all(|server| self.is_up(Host::Redis(server)));
+        let is_stable = self.failover.is_none() && (0..SERVERS).all(|server| self.is_up(Host::Redis(server)));
         match self.servers[master].role {
-            Role::Master { era } if agreed && quiet => Some(era),
+            Role::Master { era } if agreed && is_stable => Some(era),
             _ => None,
         }
     }

@@ -96,9 +96,11 @@ impl World {
             let read = session.inbox.len() - rest.len();
             session.inbox.drain(..read);
             self.count_command(number);
-            let manner = self.manner_on(number, host);
+            let misbehavior = self.misbehavior_on(number, host);
             let response = match host {
-                _ if let Some(manner) = manner => self.hostile_command(manner, number, &command),
+                _ if let Some(misbehavior) = misbehavior => {
+                    self.hostile_command(misbehavior, number, &command)
+                }
                 Host::Sentinel(sentinel) => self.sentinel_command(sentinel, number, &command).into(),
                 Host::Redis(server) => self.redis_command(server, number, command),
                 Host::Client | Host::Attacker => return,

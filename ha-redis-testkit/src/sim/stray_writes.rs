@@ -23,7 +23,7 @@ impl World {
         let present = self.present_sentinels().count();
         let up = (0..SENTINELS).filter(|number| self.is_up(Host::Sentinel(*number))).collect::<Vec<_>>();
         let reachable = up.iter().filter(|number| self.is_reachable(**number)).count();
-        let majority = reachable * 2 > present && !self.rights.hides("SENTINEL SENTINELS");
+        let majority = reachable * 2 > present && !self.permissions.hides("SENTINEL SENTINELS");
         for server in 0..SERVERS {
             let mut named = up.iter().map(|number| &self.sentinels[*number]);
             let unlisted = !named.any(|sentinel| sentinel.monitors && sentinel.master == server);

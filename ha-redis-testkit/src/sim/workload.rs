@@ -50,7 +50,7 @@ impl Caller {
             let pause = self.plan.pause.mul_f64(self.rng.f64());
             self.runtime.sleep(pause).await;
             self.wait_while_idle().await;
-            let kind = self.any_kind();
+            let kind = self.random_kind();
             let timeout = (self.rng.u8(..10) == 0).then(|| self.plan.pause.mul_f64(self.rng.f64()));
             if self.call(kind, timeout).await.is_some_and(|error| is_closed(&error)) {
                 return;
@@ -72,7 +72,7 @@ impl Caller {
         }
     }
 
-    fn any_kind(&mut self) -> Kind {
+    fn random_kind(&mut self) -> Kind {
         if self.replicas.is_some() && self.rng.u8(..4) == 0 {
             return Kind::ReplicaGet;
         }
@@ -128,7 +128,7 @@ impl Caller {
         error
     }
 
-    fn begin(&mut self, kind: Kind) -> Making {
+    fn begin(&mut self, kind: Kind) -> CallInProgress {
         let begun = self.runtime.elapsed();
         let large = self.plan.largest_text > 0 && self.rng.u8(..5) == 0;
         let padding = if large { self.rng.usize(..self.plan.largest_text) } else { 0 };
@@ -150,10 +150,10 @@ impl Caller {
         };
         let number = world.history.begin(call);
         world.note(Line::Begun { call: number, what: kind.name() });
-        Making { number, kind, register, text: Payload { call: number, padding } }
+        CallInProgress { number, kind, register, text: Payload { call: number, padding } }
     }
 
-    async fn perform(&mut self, call: Making) -> RedisResult<()> {
+    async fn perform(&mut self, call: CallInProgress) -> RedisResult<()> {
         match call.kind {
             Kind::Count => {
                 let counted = self.connection.request(&call.count()).await?.extract_error()?;
@@ -165,12 +165,12 @@ impl Caller {
             }
             Kind::Get => {
                 let value = self.connection.request(&call.get()).await?.extract_error()?;
-                self.take(call, &value);
+                self.record_read(call, &value);
             }
             Kind::ReplicaGet => {
                 if let Some(replicas) = &mut self.replicas {
                     let value = replicas.request(&call.get()).await?.extract_error()?;
-                    self.take(call, &value);
+                    self.record_read(call, &value);
                 }
             }
             Kind::NewEntries => {
@@ -197,7 +197,7 @@ impl Caller {
     }
 
     /// Continues the caller's scan, or begins one. A scan that has lost its server begins again.
-    async fn scan(&mut self, call: Making) -> RedisResult<()> {
+    async fn scan(&mut self, call: CallInProgress) -> RedisResult<()> {
         let mut step = cmd("SCAN");
         step.arg(std::mem::take(&mut self.cursor)).arg("COUNT").arg(call.number);
         let found = match self.connection.request(&step).await.and_then(Value::extract_error) {
@@ -211,7 +211,7 @@ impl Caller {
     }
 
     /// Makes the calls of a burst. Each gets its own reply or an error.
-    async fn burst(&mut self, call: Making) -> RedisResult<()> {
+    async fn burst(&mut self, call: CallInProgress) -> RedisResult<()> {
         let echoes = (0..self.rng.usize(BURST)).map(|number| {
             let text = format!("{}:{number}", call.number);
             let mut connection = self.connection.clone();
@@ -230,7 +230,7 @@ impl Caller {
         error.map_or(Ok(()), Err)
     }
 
-    async fn pipeline(&mut self, call: Making) -> RedisResult<()> {
+    async fn pipeline(&mut self, call: CallInProgress) -> RedisResult<()> {
         let mut three = Pipeline::new();
         three.add_command(call.echo()).add_command(call.count()).add_command(call.get());
         let values = self.connection.request_pipeline(&three).await?;
@@ -243,14 +243,14 @@ impl Caller {
             self.expect(call.is_text(echoed), call, echoed);
         }
         if !is_refused(value) {
-            self.take(call, value);
+            self.record_read(call, value);
         }
         let counted = counted.clone().extract_error()?;
         self.expect(call.is_count(&counted), call, &counted);
         Ok(())
     }
 
-    async fn transaction(&mut self, call: Making) -> RedisResult<()> {
+    async fn transaction(&mut self, call: CallInProgress) -> RedisResult<()> {
         let mut both = pipe();
         both.atomic().add_command(call.count()).add_command(call.set());
         let values = self.connection.request_pipeline(&both).await?;
@@ -264,7 +264,7 @@ impl Caller {
         Ok(())
     }
 
-    async fn dedicated(&mut self, call: Making) -> RedisResult<()> {
+    async fn dedicated(&mut self, call: CallInProgress) -> RedisResult<()> {
         let mut own = self.client.dedicated().await?;
         // Taking the connection has its own timeout, and the command begins a new one.
         let now = self.runtime.elapsed();
@@ -281,7 +281,7 @@ impl Caller {
     }
 
     /// Records what a call has read from its register.
-    fn take(&self, call: Making, value: &Value) {
+    fn record_read(&self, call: CallInProgress, value: &Value) {
         if call.kind == Kind::ReplicaGet && self.plan.has_hostile_replica() {
             return;
         }
@@ -297,7 +297,7 @@ impl Caller {
         lock(&self.world).history.call(call.number).read = setter;
     }
 
-    fn expect(&self, right: bool, call: Making, got: &Value) {
+    fn expect(&self, right: bool, call: CallInProgress, got: &Value) {
         if !right {
             let mut got = format!("{got:?}");
             got.truncate(200);
@@ -308,14 +308,14 @@ impl Caller {
 
 /// A call in progress: its commands and the expected replies.
 #[derive(Clone, Copy)]
-struct Making {
+struct CallInProgress {
     number: u64,
     kind: Kind,
     register: u64,
     text: Payload,
 }
 
-impl Making {
+impl CallInProgress {
     fn count(self) -> Cmd {
         cmd("INCRBY").arg(format!("count:{}", self.number)).arg(self.number).take()
     }

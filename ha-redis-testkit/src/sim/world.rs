@@ -11,14 +11,14 @@ use super::fault::{Fault, Repair};
 use super::history::{End, History, What};
 use super::host::{HOSTS, Host, SENTINELS, SERVERS};
 use super::hostile::{Attack, Hostile};
-use super::network::{Conditions, ConnectionId, Network, Way};
+use super::network::{Conditions, ConnectionId, Direction, Network};
+use super::permissions::{Hello, Permissions};
 use super::redis::Redis;
 use super::scheduler::Clock;
 use super::sentinel::Sentinel;
 use super::session::Session;
 use super::stray_writes::StrayWrites;
 use super::trace::{Line, Trace};
-use super::users::{Hello, Rights};
 
 pub(super) struct World {
     clock: Arc<Clock>,
@@ -36,8 +36,8 @@ pub(super) struct World {
     pub(super) sentinels: [Sentinel; SENTINELS],
     pub(super) failover: Option<Failover>,
     pub(super) stray_writes: StrayWrites,
-    pub(super) habits: Habits,
-    pub(super) rights: Rights,
+    pub(super) behavior: Behavior,
+    pub(super) permissions: Permissions,
     /// The hostile peers, in some runs.
     pub(super) hostile: Option<Hostile>,
     /// How many commands have blocked.
@@ -57,7 +57,7 @@ pub(super) enum Event {
         number: ConnectionId,
         accepted: bool,
     },
-    Deliver(ConnectionId, Way),
+    Deliver(ConnectionId, Direction),
     /// The wait of a blocked command times out.
     Unblock(ConnectionId, u64),
     /// A replica copies the writes of its master.
@@ -89,7 +89,7 @@ pub(super) enum Process {
 
 /// How the servers and Sentinels behave in this run.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Habits {
+pub(super) struct Behavior {
     pub(super) replication_lag: Duration,
     /// How servers handle HELLO. Without it there is no RESP3.
     pub(super) hello: Hello,
@@ -107,7 +107,7 @@ pub(super) struct Habits {
     pub(super) aborts: u8,
     pub(super) late_aborts: u8,
     /// How many checks of a Sentinel pass on average before it reconfigures a server with the wrong master.
-    pub(super) leniency: u8,
+    pub(super) reconfigure_delay: u8,
 }
 
 impl World {
@@ -115,8 +115,8 @@ impl World {
         clock: &Arc<Clock>,
         seed: u64,
         conditions: Conditions,
-        habits: Habits,
-        rights: Rights,
+        behavior: Behavior,
+        permissions: Permissions,
         trace: Trace,
     ) -> Self {
         let mut world = Self {
@@ -133,8 +133,8 @@ impl World {
             sentinels: std::array::from_fn(|_| Sentinel::new()),
             failover: None,
             stray_writes: StrayWrites::default(),
-            habits,
-            rights,
+            behavior,
+            permissions,
             hostile: None,
             waits: 0,
             eras: 1,
@@ -143,7 +143,7 @@ impl World {
             trace,
         };
         for server in &mut world.servers {
-            server.min_replicas = habits.min_replicas;
+            server.min_replicas = behavior.min_replicas;
         }
         for sentinel in 0..SENTINELS {
             world.schedule_tick(sentinel);
@@ -188,7 +188,7 @@ impl World {
         match event {
             Event::Dial(number) => self.on_dial(number),
             Event::Answered { number, accepted } => self.on_answered(number, accepted),
-            Event::Deliver(number, way) => self.on_deliver(number, way),
+            Event::Deliver(number, direction) => self.on_deliver(number, direction),
             Event::Unblock(number, begun) => self.on_unblock(number, begun),
             Event::Replicate(replica) => self.on_replicate(replica),
             Event::Tick(sentinel) => self.on_tick(sentinel),

@@ -116,10 +116,11 @@ impl Topology {
         if let [master] = masters[..] {
             return Ok(master);
         }
-        let named: Vec<u16> = self.sentinels.iter().filter_map(|sentinel| self.named_by(sentinel)).collect();
+        let named: Vec<u16> =
+            self.sentinels.iter().filter_map(|sentinel| self.master_named_by(sentinel)).collect();
         let votes = |server: &&Server| named.iter().filter(|port| **port == server.port()).count();
         let master = masters.into_iter().max_by_key(votes);
-        master.ok_or_else(|| Error::NotReady("no server says that it is the master".into()))
+        master.ok_or_else(|| Error::NotReady("no server reports the master role".into()))
     }
 
     /// Returns all servers but the master.
@@ -202,10 +203,10 @@ impl Topology {
     /// The same as for [`Server::restart`].
     pub fn replace_sentinel(&self, sentinel: &Server, master: &Server) -> Result<(), Error> {
         let place = sentinel.address().ip();
-        let anew = self.settings.new_sentinel(master).bind(place);
+        let recreated = self.settings.new_sentinel(master).bind(place);
         sentinel.start_anew(&match self.network {
-            Some(_) => network::leaving_from(place, anew),
-            None => anew,
+            Some(_) => network::leaving_from(place, recreated),
+            None => recreated,
         })
     }
 
@@ -270,17 +271,17 @@ impl Topology {
         let master = master.port();
         for replica in self.servers.iter().filter(|server| server.port() != master) {
             let info = replica.query(&["INFO", "replication"])?;
-            let follows = info.field("master_port").and_then(|port| port.parse().ok()) == Some(master);
-            if !follows || info.field("master_link_status") != Some("up") {
+            let replicates = info.field("master_port").and_then(|port| port.parse().ok()) == Some(master);
+            if !replicates || info.field("master_link_status") != Some("up") {
                 let port = replica.port();
                 return Err(Error::NotReady(format!(
-                    "server {port} does not follow the master {master} yet"
+                    "server {port} does not replicate from the master {master} yet"
                 )));
             }
             if offset(&info, "slave_repl_offset") < written {
                 let port = replica.port();
                 return Err(Error::NotReady(format!(
-                    "server {port} has not all that the master {master} has"
+                    "server {port} has not replicated all data of the master {master}"
                 )));
             }
         }
@@ -288,38 +289,40 @@ impl Topology {
     }
 
     fn check_sentinel(&self, sentinel: &Server) -> Result<(), Error> {
-        let lacking = |what: String| {
+        let not_ready = |what: String| {
             let port = sentinel.port();
             Err(Error::NotReady(format!("Sentinel {port} {what}")))
         };
-        let ask = |command| sentinel.query(&["SENTINEL", command, self.master_name()]);
+        let query = |command| sentinel.query(&["SENTINEL", command, self.master_name()]);
 
-        let master = ask("MASTER")?;
-        if self.named_by(sentinel) != Some(self.master()?.port()) || master.field("flags") != Some("master") {
-            return lacking(format!("does not see the master well: {:?}", master.field("flags")));
+        let master = query("MASTER")?;
+        if self.master_named_by(sentinel) != Some(self.master()?.port())
+            || master.field("flags") != Some("master")
+        {
+            return not_ready(format!("does not report a healthy master: flags {:?}", master.field("flags")));
         }
-        let replicas = ask("REPLICAS")?;
-        let good_replicas = replicas.items().iter().filter(|replica| {
+        let replicas = query("REPLICAS")?;
+        let healthy_replicas = replicas.items().iter().filter(|replica| {
             // A Sentinel's status of a replica's link may be ten seconds old: see `check_replication`.
             replica.field("flags") == Some("slave")
                 && replica.field("info-refresh") != Some("0")
                 && replica.field("master-link-down-time") == Some("0")
         });
-        let (good, all) = (good_replicas.count(), self.servers.len() - 1);
+        let (good, all) = (healthy_replicas.count(), self.servers.len() - 1);
         if good != all {
-            return lacking(format!("sees {good} of {all} replicas well"));
+            return not_ready(format!("reports {good} of {all} replicas as healthy"));
         }
-        let others = ask("SENTINELS")?;
-        let good_others = others.items().iter().filter(|other| other.field("flags") == Some("sentinel"));
-        let (good, all) = (good_others.count(), self.sentinels.len() - 1);
+        let others = query("SENTINELS")?;
+        let healthy_others = others.items().iter().filter(|other| other.field("flags") == Some("sentinel"));
+        let (good, all) = (healthy_others.count(), self.sentinels.len() - 1);
         if good != all {
-            return lacking(format!("sees {good} of {all} other Sentinels well"));
+            return not_ready(format!("reports {good} of {all} other Sentinels as healthy"));
         }
-        ask("CKQUORUM").map(drop)
+        query("CKQUORUM").map(drop)
     }
 
     /// Returns the port of the master that a Sentinel names.
-    fn named_by(&self, sentinel: &Server) -> Option<u16> {
+    fn master_named_by(&self, sentinel: &Server) -> Option<u16> {
         if sentinel.is_hanging() {
             return None;
         }

@@ -48,7 +48,7 @@ fn replaced(text: &str, part: &str) -> Option<String> {
 
 fn all(results: &Results) -> String {
     let workloads: Vec<Workload> = results.cases.iter().map(|case| case.workload).collect();
-    let mut loads = vec!["| load | what it is |".to_owned(), "|---|---|".to_owned()];
+    let mut loads = vec!["| load | description |".to_owned(), "|---|---|".to_owned()];
     for (place, workload) in workloads.iter().enumerate() {
         if !workloads[..place].contains(workload) {
             loads.push(format!("| {} | {} |", workload.title(), workload.description()));

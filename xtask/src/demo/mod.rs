@@ -32,7 +32,7 @@ use crate::{Outcome, observe, output, servers};
 /// The number of callers.
 const CALLERS: usize = 32;
 
-const WORK: Work = Work { callers: CALLERS, turns: &[Operation::Incr, Operation::Set, Operation::Get] };
+const WORK: Work = Work { callers: CALLERS, operations: &[Operation::Incr, Operation::Set, Operation::Get] };
 
 /// Show what 32 callers see while their Redis master fails
 ///
@@ -69,7 +69,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
         let client = runtime::connect(config, &runtime).await?;
         let (topology, keys) = (topology.as_ref(), Keys::new(CALLERS));
         let demo = Demo { fault, length, topology, runtime, on: options.runtime, client, keys };
-        let summary = demo.play(options.json).await;
+        let summary = demo.run(options.json).await;
         demo.clean_up().await;
         summary
     });
@@ -126,7 +126,7 @@ struct Demo<'a> {
 impl Demo<'_> {
     /// Runs the callers, injects the fault, and compares the callers' results with the data on the server. Returns
     /// `None` if Ctrl-C ended the run.
-    async fn play(&self, json: bool) -> Result<Option<Summary>, String> {
+    async fn run(&self, json: bool) -> Result<Option<Summary>, String> {
         let master = self.client.discover_master().await.map_err(|error| error.to_string())?.to_string();
         let observations = self.topology.map(observe::watch).transpose()?;
         let view =
@@ -140,7 +140,7 @@ impl Demo<'_> {
             load.finish().await.map(Some)
         };
         let callers = tokio::select! {
-            callers = monitor.play(observations, end) => callers,
+            callers = monitor.run(observations, end) => callers,
             _ = ctrl_c() => Ok(None),
         };
         load.abort().await;

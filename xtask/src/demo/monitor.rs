@@ -45,7 +45,7 @@ impl<'a> FaultMonitor<'a> {
     }
 
     /// Runs until `end` completes, and returns its output.
-    pub(crate) async fn play<T>(
+    pub(crate) async fn run<T>(
         &mut self,
         mut observations: Option<UnboundedReceiver<Observation>>,
         end: impl Future<Output = Result<T, String>>,
@@ -55,10 +55,10 @@ impl<'a> FaultMonitor<'a> {
         loop {
             tokio::select! {
                 ended = &mut end => return ended,
-                Some(observation) = next(&mut observations) => self.note(observation),
+                Some(observation) = next(&mut observations) => self.record(observation),
                 _ = frames.tick() => {
                     let now = self.recorder.snapshot();
-                    self.note_first_success();
+                    self.record_first_success();
                     self.view.frame(&now, &self.master);
                     if now.elapsed >= self.fault_after && self.moments.fault.is_none() {
                         self.inject()?;
@@ -80,17 +80,17 @@ impl<'a> FaultMonitor<'a> {
         Ok(())
     }
 
-    fn note(&mut self, observation: Observation) {
+    fn record(&mut self, observation: Observation) {
         let at = self.recorder.time_of(observation.at);
         match observation.what {
-            ObservedEvent::Turned { server, still_replica } => {
+            ObservedEvent::Promoted { server, still_replica } => {
                 self.master = server.to_string();
                 self.moments.replica_is_master = Some(at);
                 // The old master of a planned failover may still reply while the replica is promoted.
                 let planned = self.fault == Fault::Planned;
                 self.promoted_at = Some(if planned { at } else { self.recorder.time_of(still_replica) });
                 self.view.event(at, &format!("a replica is master: {server}"));
-                self.note_first_success();
+                self.record_first_success();
             }
             ObservedEvent::Published { sentinel, channel } => {
                 if channel == "+switch-master" && self.moments.sentinels_announce.is_none() {
@@ -101,7 +101,7 @@ impl<'a> FaultMonitor<'a> {
         }
     }
 
-    fn note_first_success(&mut self) {
+    fn record_first_success(&mut self) {
         let (Some(promoted_at), None) = (self.promoted_at, self.moments.first_success) else { return };
         let Some(success) = self.recorder.first_write_after(promoted_at) else { return };
         self.moments.first_success = Some(success);

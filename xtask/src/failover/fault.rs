@@ -63,7 +63,7 @@ impl Fault {
     }
 
     /// Returns true if the old master continues to reply as a master.
-    pub(crate) fn splits(self) -> bool {
+    pub(crate) fn isolates_master(self) -> bool {
         matches!(self, Self::Partition | Self::StaleSentinel)
     }
 

@@ -56,7 +56,7 @@ impl Commands {
         }
     }
 
-    fn turns(self) -> &'static [Operation] {
+    fn operations(self) -> &'static [Operation] {
         match self {
             Self::Incr => &[Operation::Incr],
             Self::GetSet => &[Operation::Set, Operation::Get],

@@ -90,7 +90,7 @@ impl Trial<'_> {
         let keys = Keys::new(CALLERS);
         let observations = observe::watch(self.topology)?;
         let recorder = Arc::new(Recorder::new(Instant::now()));
-        let work = Work { callers: CALLERS, turns: self.commands.turns() };
+        let work = Work { callers: CALLERS, operations: self.commands.operations() };
         let mut load = Load::start(client, runtime, &keys, work, &recorder)?;
         sleep(WARM_UP).await;
         let aftermath = self.inject_fault(observations, &recorder).await?;
@@ -114,9 +114,9 @@ impl Trial<'_> {
         }
         let promotion = timeout(BOUND, self.promotion(&mut observations, recorder)).await;
         let (master, promotion) = promotion.map_err(|_| "no replica became master".to_owned())??;
-        let before = self.written_to(old)?;
+        let before = self.writes_received(old)?;
         sleep(TIME_AFTER_PROMOTION).await;
-        let after = self.written_to(old)?;
+        let after = self.writes_received(old)?;
         let sent_to_old_master = before.zip(after).map(|(before, after)| after - before);
         Ok(Aftermath { master, promotion: Some(promotion), sent_to_old_master })
     }
@@ -127,7 +127,7 @@ impl Trial<'_> {
         recorder: &Recorder,
     ) -> Result<(&Server, Promotion), String> {
         while let Some(Observation { at, what }) = observations.recv().await {
-            if let ObservedEvent::Turned { server, still_replica } = what {
+            if let ObservedEvent::Promoted { server, still_replica } = what {
                 let answers_until = if self.fault.master_stays_up() { at } else { still_replica };
                 let promotion = Promotion {
                     observed_at: recorder.time_of(at),
@@ -144,8 +144,8 @@ impl Trial<'_> {
     }
 
     /// Returns how many writes the old master has received, if it still accepts writes.
-    fn written_to(&self, old: &Server) -> Result<Option<u64>, String> {
-        if !self.fault.splits() {
+    fn writes_received(&self, old: &Server) -> Result<Option<u64>, String> {
+        if !self.fault.isolates_master() {
             return Ok(None);
         }
         let stats = old.query(&["INFO", "commandstats"]).map_err(text)?;

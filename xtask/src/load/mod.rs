@@ -23,7 +23,7 @@ use self::record::{Each, Operation, Recorder};
 pub(crate) struct Work {
     pub(crate) callers: usize,
     /// The operations that each caller repeats.
-    pub(crate) turns: &'static [Operation],
+    pub(crate) operations: &'static [Operation],
 }
 
 /// The shortest time between two operations of a caller. The servers and the callers share the machine, and
@@ -31,7 +31,7 @@ pub(crate) struct Work {
 const PACE: Duration = Duration::from_millis(1);
 
 /// Longer than any call may take: a wait for a master, a reply, and both again for a retry.
-const LONGEST_CALL: Duration = Duration::from_secs(30);
+const MAX_CALL_TIME: Duration = Duration::from_secs(30);
 
 /// The keys of a run, which are unique to the run.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ impl Keys {
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     /// Dropping this ends the callers in the middle of their calls.
-    keep: watch::Sender<()>,
+    abort_on_drop: watch::Sender<()>,
     callers: Vec<oneshot::Receiver<Caller>>,
 }
 
@@ -87,23 +87,23 @@ impl Load {
         recorder: &Arc<Recorder>,
     ) -> Result<Self, String> {
         let stop = Arc::new(AtomicBool::new(false));
-        let (keep, kept) = watch::channel(());
+        let (abort_on_drop, aborted) = watch::channel(());
         let mut callers = Vec::new();
         for number in 0..work.callers {
             let caller = Caller::new(number, client.connection(), keys, Arc::clone(recorder));
             let (ended, end) = oneshot::channel();
-            let (mut kept, stop, pace) = (kept.clone(), Arc::clone(&stop), Arc::clone(runtime));
+            let (mut aborted, stop, pace) = (aborted.clone(), Arc::clone(&stop), Arc::clone(runtime));
             let task = async move {
                 tokio::select! {
                     // The receiver may be gone.
-                    caller = caller.run(work.turns, stop, &*pace) => { let _ = ended.send(caller); }
-                    _ = kept.changed() => {}
+                    caller = caller.run(work.operations, stop, &*pace) => { let _ = ended.send(caller); }
+                    _ = aborted.changed() => {}
                 }
             };
             runtime.spawn(Box::pin(task)).map_err(|error| format!("cannot start a caller: {error}"))?;
             callers.push(end);
         }
-        Ok(Self { stop, keep, callers })
+        Ok(Self { stop, abort_on_drop, callers })
     }
 
     /// Lets the callers finish their calls, and returns them in order.
@@ -111,7 +111,7 @@ impl Load {
         self.stop.store(true, Ordering::Relaxed);
         let mut callers = Vec::new();
         for caller in self.callers.drain(..) {
-            match timeout(LONGEST_CALL, caller).await {
+            match timeout(MAX_CALL_TIME, caller).await {
                 Ok(Ok(caller)) => callers.push(caller),
                 Ok(Err(_)) => return Err("a caller has panicked".to_owned()),
                 Err(_) => return Err("a call did not end".to_owned()),
@@ -122,7 +122,7 @@ impl Load {
 
     /// Ends the callers in the middle of their calls, and returns when they have ended.
     pub(crate) async fn abort(self) {
-        drop(self.keep);
+        drop(self.abort_on_drop);
         for caller in self.callers {
             let _ = caller.await;
         }
@@ -158,10 +158,10 @@ impl Caller {
         }
     }
 
-    async fn run(mut self, turns: &[Operation], stop: Arc<AtomicBool>, runtime: &dyn Runtime) -> Self {
+    async fn run(mut self, operations: &[Operation], stop: Arc<AtomicBool>, runtime: &dyn Runtime) -> Self {
         let mut next = runtime.now();
         let mut timer = runtime.timer(next);
-        for operation in turns.iter().copied().cycle().skip(self.number % turns.len()) {
+        for operation in operations.iter().copied().cycle().skip(self.number % operations.len()) {
             poll_fn(|cx| timer.poll(cx)).await;
             // A late caller does not catch up.
             next = (next + PACE).max(runtime.now());

@@ -25,7 +25,7 @@ const SENTINEL_COMMANDS: [&str; 7] = [
 
 /// The commands that are refused, and how.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Rights {
+pub(super) struct Permissions {
     on_servers: BTreeMap<&'static str, Refusal>,
     on_sentinels: BTreeMap<&'static str, Refusal>,
 }
@@ -37,7 +37,7 @@ enum Refusal {
     Unknown,
 }
 
-impl Rights {
+impl Permissions {
     /// Usually allows everything, otherwise refuses a few commands.
     pub(super) fn any(rng: &mut Rng) -> Self {
         let mut some_of = |commands: &[&'static str]| {
@@ -88,7 +88,7 @@ impl Hello {
 
 impl World {
     pub(super) fn speaks_resp3(&self) -> bool {
-        self.habits.hello == Hello::Known
+        self.behavior.hello == Hello::Known
     }
 
     /// Returns the error for a command, in capitals, that the client's user may not run or that the server does not
@@ -96,13 +96,13 @@ impl World {
     pub(super) fn refusal_of_user(&self, host: Host, args: &[&str]) -> Option<Vec<u8>> {
         let name = args.first().copied().unwrap_or_default();
         if name == "HELLO"
-            && let Hello::Refused(error) = self.habits.hello
+            && let Hello::Refused(error) = self.behavior.hello
         {
             return Some(reply::error(error));
         }
         let refused = match host {
-            Host::Sentinel(_) => &self.rights.on_sentinels,
-            _ => &self.rights.on_servers,
+            Host::Sentinel(_) => &self.permissions.on_sentinels,
+            _ => &self.permissions.on_servers,
         };
         let command = args.get(..2).map(|two| two.join(" ")).unwrap_or_default();
         let how = refused.get(name).or_else(|| refused.get(&*command))?;

@@ -27,7 +27,7 @@ fn get(server: &Server, key: &str) -> Option<String> {
 }
 
 /// Returns true if the server has no connection other than the one of this query.
-fn is_alone(server: &Server) -> bool {
+fn has_no_other_connection(server: &Server) -> bool {
     server.query(&["INFO", "clients"]).unwrap().field("connected_clients") == Some("1")
 }
 
@@ -52,7 +52,7 @@ fn bytes_forwarded_and_counted() {
     assert_eq!((proxy.bytes(ToServer), proxy.bytes(ToClient)), (14, length));
     assert_eq!((proxy.connections(), proxy.accepted()), (1, 1));
     drop(client);
-    wait_until("the connection is over", || proxy.connections() == 0 && is_alone(&server));
+    wait_until("the connection has ended", || proxy.connections() == 0 && has_no_other_connection(&server));
     assert_eq!((proxy.accepted(), proxy.cuts()), (1, 0));
 }
 
@@ -149,7 +149,7 @@ fn cut_ends_all_connections() {
         let error = (how == Cut::Reset).then_some(ErrorKind::ConnectionReset);
         assert_eq!(first.read_to_end(), (String::new(), error));
         assert_eq!(second.read_to_end(), (String::new(), error));
-        wait_until("the server has noticed", || is_alone(&server));
+        wait_until("the server has noticed", || has_no_other_connection(&server));
         first = Client::open(proxy.address());
     }
     assert_healthy(&proxy, &mut first);
@@ -172,7 +172,7 @@ fn cut_inside_reply_and_request() {
     client.send("SET key 9876543210").unwrap();
     assert_eq!(client.read_to_end().1, Some(ErrorKind::ConnectionReset));
     assert_eq!(get(&server, "key").as_deref(), Some("0123456789"));
-    wait_until("the server has noticed", || is_alone(&server));
+    wait_until("the server has noticed", || has_no_other_connection(&server));
 
     // Healing cancels the cut.
     proxy.cut_after(ToClient, 0, Cut::Reset);
@@ -292,7 +292,7 @@ fn close_and_reset_forwarded() {
         assert_eq!(client.read_to_end(), (String::new(), error));
     }
     assert_eq!(outer.cuts(), 0);
-    wait_until("the server has noticed", || is_alone(&server));
+    wait_until("the server has noticed", || has_no_other_connection(&server));
 }
 
 #[test]
@@ -320,14 +320,14 @@ fn half_close_keeps_other_direction() {
     wait_until("the request has arrived", || get(&server, "key").is_some());
     assert_eq!(proxy.connections(), 1);
     client.stream.get_ref().shutdown(Shutdown::Write).unwrap();
-    wait_until("the connection is over", || proxy.connections() == 0 && is_alone(&server));
+    wait_until("the connection has ended", || proxy.connections() == 0 && has_no_other_connection(&server));
 
     let mut client = Client::open(proxy.address());
     assert_eq!(client.query("PING").unwrap(), "+PONG");
     proxy.half_close(ToServer);
     // Redis replies to the end of the stream by closing the connection.
     assert_eq!(client.read_to_end(), (String::new(), None));
-    wait_until("the connection is over", || proxy.connections() == 0);
+    wait_until("the connection has ended", || proxy.connections() == 0);
     assert_healthy(&proxy, &mut Client::open(proxy.address()));
 }
 
@@ -390,7 +390,7 @@ fn slow_receiver_slows_sender() {
     drop(stream);
     proxy.cut(Cut::Reset);
     server.resume().unwrap();
-    wait_until("the server has noticed", || is_alone(&server));
+    wait_until("the server has noticed", || has_no_other_connection(&server));
 }
 
 #[test]
@@ -417,7 +417,7 @@ fn drop_ends_everything() {
     // This returns when the thread has ended.
     drop(proxy);
     assert_eq!(client.read_to_end().0, "");
-    wait_until("the server has noticed", || is_alone(&server));
+    wait_until("the server has noticed", || has_no_other_connection(&server));
     let other = Server::builder().port(port).start().unwrap();
     assert_eq!(other.query(&["PING"]).unwrap(), Reply::Text("PONG".into()));
 }
@@ -432,7 +432,7 @@ fn partition_selects_by_address() {
         .start()
         .unwrap();
     let link = || far.query(&["INFO", "replication"]).unwrap().field("master_link_status") == Some("up");
-    wait_until("the replica follows", link);
+    wait_until("the replica is connected to its master", link);
     proxy.partition([far.address().ip()]);
     assert_eq!(client.query("SET key 1").unwrap(), "+OK");
     assert_eq!(Client::open(proxy.address()).query("SET key 2").unwrap(), "+OK");

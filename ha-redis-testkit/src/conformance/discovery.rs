@@ -104,7 +104,7 @@ async fn reconnects_after_client_kill(kit: Kit) {
     for sentinel in topology.sentinels() {
         sentinel.query(&["CLIENT", "KILL", "TYPE", "normal"]).unwrap();
         sentinel.query(&["CLIENT", "KILL", "TYPE", "pubsub"]).unwrap();
-        kit.until("it is listened to again", || listeners(sentinel) == 1).await;
+        kit.until("the client has subscribed again", || listeners(sentinel) == 1).await;
     }
     topology.wait_until_healthy().unwrap();
     let old = topology.planned_failover().unwrap();

@@ -29,7 +29,7 @@ async fn next<T>(kit: &Kit, events: &mut Events, mut select: impl FnMut(&Event) 
             }
         }
     };
-    kit.within("such an event", search).await
+    kit.within("a matching event", search).await
 }
 
 async fn next_report(kit: &Kit, events: &mut Events) -> FailoverReport {

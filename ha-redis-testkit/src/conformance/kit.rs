@@ -75,7 +75,7 @@ impl Kit {
     pub(super) async fn until(&self, what: &str, mut condition: impl FnMut() -> bool) {
         let start = Instant::now();
         while !condition() {
-            assert!(start.elapsed() < BOUND, "timed out waiting until {what}");
+            assert!(start.elapsed() < BOUND, "timed out waiting for: {what}");
             self.sleep(Duration::from_millis(10)).await;
         }
     }
@@ -110,7 +110,7 @@ impl Kit {
     pub(super) async fn within<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
         let late = async {
             self.sleep(BOUND).await;
-            panic!("timed out waiting until {what}");
+            panic!("timed out waiting for: {what}");
         };
         or(work, late).await
     }

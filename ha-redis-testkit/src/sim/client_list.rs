@@ -34,8 +34,8 @@ impl World {
     pub(super) fn client_command(&mut self, number: ConnectionId, args: &[&str]) -> Vec<u8> {
         let Some(session) = self.sessions.get_mut(&number) else { return Vec::new() };
         let host = session.host;
-        let what = args.first().map(|what| what.to_ascii_uppercase()).unwrap_or_default();
-        match (&*what, &args[1.min(args.len())..]) {
+        let subcommand = args.first().map(|subcommand| subcommand.to_ascii_uppercase()).unwrap_or_default();
+        match (&*subcommand, &args[1.min(args.len())..]) {
             ("ID", []) => reply::integer(session.id as i64),
             ("SETNAME", [name]) => {
                 session.name = (*name).to_owned();
@@ -57,7 +57,9 @@ impl World {
                 }
                 reply::integer(killed.is_some().into())
             }
-            _ => reply::error(&format!("ERR unknown subcommand or wrong number of arguments for '{what}'")),
+            _ => reply::error(&format!(
+                "ERR unknown subcommand or wrong number of arguments for '{subcommand}'"
+            )),
         }
     }
 

@@ -27,14 +27,15 @@ pub(super) fn unexplained_registers(history: &History, lossless: bool) -> Vec<St
         let began_with = history.initial_value(*lineage, *register);
         !can_be_explained(began_with, operations)
     });
-    let log_conditions = |((register, lineage), operations): (&(u64, u64), &Vec<Operation>)| {
+    let describe = |((register, lineage), operations): (&(u64, u64), &Vec<Operation>)| {
         let began_with = history.initial_value(*lineage, *register);
         let operations = operations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         format!(
-            "register {register} is not linearizable in line {lineage} of the data, which began with {began_with:?}: {operations}"
+            "register {register} is not linearizable in lineage {lineage}, which began with {began_with:?}: \
+             {operations}"
         )
     };
-    unexplained.map(log_conditions).collect()
+    unexplained.map(describe).collect()
 }
 
 /// Reads from replicas may be stale.
@@ -70,12 +71,12 @@ fn operations(number: u64, call: &Call, executions: &[Execution], lossless: bool
     let mut operations = Vec::new();
     let last = in_time().rev().find(|run| run.what == What::Set).filter(|_| end == End::Done);
     for run in executions.iter().filter(|run| run.what == What::Set) {
-        let done_here = last.is_some_and(|last| lineage(last) == lineage(run));
-        if done_here && run.at > ended {
+        let ran_last_here = last.is_some_and(|last| lineage(last) == lineage(run));
+        if ran_last_here && run.at > ended {
             // A call that has ended cannot explain what it undoes.
             continue;
         }
-        let ended = done_here.then_some(ended);
+        let ended = ran_last_here.then_some(ended);
         operations.push((lineage(run), Operation { step: Step::Set(number), begun: call.begun, ended }));
     }
     let answered = in_time().rev().find(|run| run.what == What::Get);

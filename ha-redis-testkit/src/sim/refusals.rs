@@ -25,7 +25,7 @@ impl World {
         if writes(name) && !redis.is_master() {
             return Some(READ_ONLY);
         }
-        if writes(name) && self.good_replicas(server) < redis.min_replicas {
+        if writes(name) && self.replicating_replicas(server) < redis.min_replicas {
             return Some(NO_REPLICAS);
         }
         if !self.behavior.serves_stale && name == "GETRANGE" && self.has_lost_its_master(server) {

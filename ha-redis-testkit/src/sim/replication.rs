@@ -96,12 +96,12 @@ impl World {
     }
 
     /// Returns how many replicas copy the master's writes.
-    pub(super) fn good_replicas(&self, server: usize) -> usize {
-        (0..SERVERS).filter(|replica| self.is_good_replica(*replica, server)).count()
+    pub(super) fn replicating_replicas(&self, server: usize) -> usize {
+        (0..SERVERS).filter(|replica| self.is_replicating(*replica, server)).count()
     }
 
     /// A hung replica counts for longer than a simulation lasts.
-    fn is_good_replica(&self, replica: usize, master: usize) -> bool {
+    fn is_replicating(&self, replica: usize, master: usize) -> bool {
         let redis = &self.servers[replica];
         redis.role == (Role::Replica { of: master })
             && redis.synced
@@ -136,12 +136,12 @@ impl World {
         let offset = 100 * redis.log.len();
         let part = match redis.role {
             Role::Master { .. } => {
-                let replicas = (0..SERVERS).filter(|replica| self.is_good_replica(*replica, server));
+                let replicas = (0..SERVERS).filter(|replica| self.is_replicating(*replica, server));
                 let replicas = replicas.zip(0..).map(|(replica, number)| {
                     let (host, port) = (Host::Redis(replica), Host::Redis(replica).port());
                     format!("\r\nslave{number}:ip={host},port={port},state=online,offset={offset},lag=0")
                 });
-                let connected = self.good_replicas(server);
+                let connected = self.replicating_replicas(server);
                 format!("role:master\r\nconnected_slaves:{connected}{}", replicas.collect::<String>())
             }
             Role::Replica { of } => {

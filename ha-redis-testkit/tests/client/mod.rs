@@ -57,7 +57,7 @@ impl Client {
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < BOUND, "timed out waiting until {what}");
+        assert!(start.elapsed() < BOUND, "timed out waiting for: {what}");
         thread::sleep(Duration::from_millis(1));
     }
 }

@@ -28,7 +28,7 @@ pub(crate) async fn client_of(server: &Server) -> RedisClient {
 pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < BOUND, "timed out waiting until {what}");
+        assert!(start.elapsed() < BOUND, "timed out waiting for: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -17,7 +17,7 @@ pub(crate) enum Fault {
     Planned,
     /// The master is partitioned from both replicas and two Sentinels; the client and one Sentinel still reach it
     Partition,
-    /// As partition, with that Sentinel on the master's side: it is first in the client's list and keeps naming the old master
+    /// As partition, but that Sentinel, the first in the client's list, reaches only the master and keeps naming it
     StaleSentinel,
     /// Every server and every Sentinel is restarted, one after another
     RollingRestart,

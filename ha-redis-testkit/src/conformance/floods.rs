@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::kit::{Kit, Spawned, settings};
+use super::kit::{BOUND, Kit, Spawned, settings};
 use crate::{Answer, ScriptedServer, Server};
 use ha_redis_core::{PubSubEvent, RedisConfig};
 use redis::{AsyncCommands, Value};
@@ -286,7 +286,7 @@ async fn large_replication_info_does_not_block(kit: Kit) {
         _ => Answer::from("+OK\r\n"),
     })
     .unwrap();
-    let client = kit.connect(settings(server.port()).build().unwrap()).await.unwrap();
+    let client = kit.connect(settings(server.port()).socket_timeout(BOUND).build().unwrap()).await.unwrap();
     let ticker = Ticker::start(&kit);
     let task = kit.spawn(async move {
         for _ in 0..3 {

@@ -13,7 +13,7 @@ use crate::closing::CloseReport;
 use crate::config::RedisConfig;
 use crate::connection::Connection;
 use crate::dedicated::DedicatedConnection;
-use crate::error::{Error, Kind, Outcome, said, will_pass};
+use crate::error::{Error, Kind, Outcome, may_succeed_later, printable_error};
 use crate::events::Events;
 use crate::health::Health;
 use crate::node::core::{ClientGuard, Core, closed};
@@ -389,8 +389,8 @@ impl Client {
         let message = format!(
             "{server} does not say what it is, in reply to ROLE ({}) or to INFO ({}); allow one of them (ACL SETUSER \
              <user> +role)",
-            self.core.data.hide(said(&no_role)),
-            self.core.data.hide(said(&no_info))
+            self.core.data.hide(printable_error(&no_role)),
+            self.core.data.hide(printable_error(&no_info))
         );
         Err(Error::new(kind, message).with_outcome(Outcome::NotApplied))
     }
@@ -398,7 +398,7 @@ impl Client {
     /// Sends one command; returns the server's error if it lacks the command or refuses it to this user.
     async fn ask(&self, question: Cmd) -> Result<Result<Value, ServerError>, Error> {
         match self.connection().request(&question).await.map_err(Error::from_redis)? {
-            Value::ServerError(error) if !will_pass(&error) => Ok(Err(error)),
+            Value::ServerError(error) if !may_succeed_later(&error) => Ok(Err(error)),
             reply => Error::answer(reply).map(Ok),
         }
     }
@@ -447,7 +447,7 @@ impl Client {
 /// lack a permission, or the server a command.
 fn bad_state(reply: &Value) -> Option<Error> {
     match reply {
-        Value::ServerError(error) if will_pass(error) => {
+        Value::ServerError(error) if may_succeed_later(error) => {
             Error::answer(Value::ServerError(error.clone())).err()
         }
         _ => None,

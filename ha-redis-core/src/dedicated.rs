@@ -151,7 +151,7 @@ impl DedicatedConnection {
         let Some(refusal) = refused(call, reply) else { return false };
         let core = &self.core;
         let generation = self.borrowed.link().generation;
-        if refusal.elsewhere {
+        if refusal.not_master {
             // Share what this call found out. Its own connection stays where it is.
             self.shard.on_not_master(generation, core.runtime.now());
             return false;

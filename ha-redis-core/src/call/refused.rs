@@ -47,7 +47,7 @@ impl Refusals {
 
     /// The server unblocked the call because it became a replica.
     fn unblocked(&mut self, call: Call<'_>, now: Instant) {
-        self.wait.was_taken(now - self.sent_at);
+        self.wait.record_refused_after(now - self.sent_at);
         if let Call::Command(command) = call {
             self.shortened = with_time_left(command, now - self.began);
         }
@@ -67,7 +67,7 @@ impl Caller {
     ) -> Option<Instant> {
         if self.reads_replicas() {
             self.drop_link();
-        } else if refusal.elsewhere {
+        } else if refusal.not_master {
             self.link = None;
             self.shard.on_not_master(generation, self.core.runtime.now());
         }
@@ -83,7 +83,7 @@ impl Caller {
         }
         let (at, until) = refusals.wait.next(self.wait_bound(deadline), now, random)?;
         self.record(CallEvent::Retried);
-        self.pause_before(at, generation, refusals.wait.is_new()).await;
+        self.pause_before(at, generation, refusals.wait.is_first_refusal()).await;
         Some(until)
     }
 }
@@ -115,20 +115,21 @@ pub(crate) fn refused(call: Call<'_>, reply: &Reply) -> Option<Refusal> {
 /// Returns the reply for the caller: each error says what became of its command, also where its code does not.
 pub(crate) fn annotated(call: Call<'_>, reply: Reply, in_doubt: bool) -> Reply {
     match (call, reply) {
-        (_, Reply::One(value)) if in_doubt => Reply::One(refusal::told_in_doubt(value)),
+        (_, Reply::One(value)) if in_doubt => Reply::One(refusal::with_doubt_note(value)),
         (_, Reply::Many(replies)) if in_doubt => {
-            Reply::Many(replies.into_iter().map(refusal::told_in_doubt).collect())
+            Reply::Many(replies.into_iter().map(refusal::with_doubt_note).collect())
         }
-        (Call::Command(command), Reply::One(value)) => Reply::One(refusal::told(command, value)),
+        (Call::Command(command), Reply::One(value)) => Reply::One(refusal::with_outcome_note(command, value)),
         (Call::Pipeline(pipeline), Reply::Many(mut replies)) => {
             let commands = pipeline.cmd_iter();
             if !pipeline.is_transaction() {
-                let told = commands.zip(replies).map(|(command, reply)| refusal::told(command, reply));
+                let told =
+                    commands.zip(replies).map(|(command, reply)| refusal::with_outcome_note(command, reply));
                 return Reply::Many(told.collect());
             }
             if let Some(Value::Array(values)) = replies.last_mut() {
                 for (command, value) in commands.zip(values) {
-                    *value = refusal::told(command, std::mem::replace(value, Value::Nil));
+                    *value = refusal::with_outcome_note(command, std::mem::replace(value, Value::Nil));
                 }
             }
             Reply::Many(replies)

@@ -1,4 +1,4 @@
-//! Where servers are reached whose announced address is of no use to the client.
+//! Maps announced addresses that the client cannot use to those where servers are reached.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -6,10 +6,10 @@ use std::fmt;
 use super::setting::is_host;
 use crate::address::Address;
 
-/// Announced addresses, and where each is reached: behind NAT, or in containers with published ports.
+/// Announced addresses and where each is reached: for servers behind NAT, or in containers with published ports.
 ///
-/// An entry maps `host:port` to `host:port`, or `host` to `host` with whatever port; the former goes first. IPv6
-/// addresses that stand with a port are in brackets. What the map does not name is reached where it says.
+/// An entry maps `host:port` to `host:port`, or `host` to `host` with any port; entries with a port take precedence.
+/// IPv6 addresses with a port are in brackets. Addresses without an entry are used as announced.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressMap {
     entries: Vec<(String, String)>,
@@ -27,27 +27,28 @@ impl AddressMap {
         Some(Self::new(entries.collect::<Option<Vec<_>>>()?)).filter(Self::is_valid)
     }
 
-    /// Whether each entry maps a host to a host, or a host and port to a host and port, and none is there twice.
+    /// Returns true if each entry maps a host to a host, or a host and port to a host and port, and none is listed
+    /// twice.
     pub(super) fn is_valid(&self) -> bool {
-        let places = self.entries.iter().map(|(announced, reached)| {
+        let targets = self.entries.iter().map(|(announced, reached)| {
             let (announced, reached) = (Target::read(announced)?, Target::read(reached)?);
             (announced.port.is_some() == reached.port.is_some()).then_some(announced)
         });
-        let mut known = HashSet::new();
-        places.into_iter().all(|place| place.is_some_and(|place| known.insert(place)))
+        let mut seen = HashSet::new();
+        targets.into_iter().all(|target| target.is_some_and(|target| seen.insert(target)))
     }
 
-    /// Whether there is no entry.
+    /// Returns true if there is no entry.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Announced addresses, and where each is reached, as they were set.
+    /// Returns the entries as they were set: (announced, reached).
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.entries.iter().map(|(announced, reached)| (announced.as_str(), reached.as_str()))
     }
 
-    /// Where the server is reached that announces `address`; `None` if there is no entry for it.
+    /// Returns where a server that announces `address` is reached; `None` if there is no entry for it.
     ///
     /// ```
     /// use ha_redis_core::{Address, RedisConfig};
@@ -68,7 +69,8 @@ impl AddressMap {
         let entry = |port: Option<u16>| {
             let announced = Target { host: host.to_ascii_lowercase(), port };
             let mut entries = self.entries.iter();
-            let (_, reached) = entries.find(|(place, _)| Target::read(place).as_ref() == Some(&announced))?;
+            let (_, reached) =
+                entries.find(|(target, _)| Target::read(target).as_ref() == Some(&announced))?;
             Target::read(reached)
         };
         let reached = entry(Some(*port)).or_else(|| entry(None))?;
@@ -87,7 +89,7 @@ impl fmt::Display for AddressMap {
     }
 }
 
-/// One side of an entry: `host`, `host:port`, `::1` or `[::1]:port`. Names of hosts have no case.
+/// One side of an entry: `host`, `host:port`, `::1` or `[::1]:port`. Host names are case-insensitive.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Target {
     host: String,

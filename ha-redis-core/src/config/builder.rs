@@ -1,4 +1,4 @@
-//! Building a [`RedisConfig`] setting by setting.
+//! Builds a [`RedisConfig`] setting by setting.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::address::Address;
 use crate::config::{Jitter, RetrySafety};
 use crate::replica_choice::ReplicaStrategy;
 
-/// Builds a [`RedisConfig`]. What is not set keeps its default; the accessors of [`RedisConfig`] name units and
+/// Builds a [`RedisConfig`]. Unset settings keep their defaults; the accessors of [`RedisConfig`] document units and
 /// defaults.
 ///
 /// ```
@@ -41,150 +41,150 @@ impl From<RedisConfig> for RedisConfigBuilder {
 }
 
 impl RedisConfigBuilder {
-    /// Checks the settings.
+    /// Checks the settings and returns the configuration.
     ///
     /// # Errors
-    /// Every mistake at once: values out of range, and settings that contradict each other.
+    /// Returns every mistake at once: values out of range, and settings that contradict each other.
     pub fn build(self) -> Result<RedisConfig, ConfigError> {
         let problems = check(&self.config);
         if problems.is_empty() { Ok(self.config) } else { Err(ConfigError::new(problems)) }
     }
 
-    /// Host name or IP address (IPv6 without brackets) of the server in direct mode.
+    /// Sets the host name or IP address (IPv6 without brackets) of the server in direct mode.
     pub fn host(mut self, host: impl Into<String>) -> Self {
         self.config.host = host.into();
         self
     }
 
-    /// TCP port of the server in direct mode, not 0.
+    /// Sets the TCP port of the server in direct mode, not 0.
     pub fn port(mut self, port: u16) -> Self {
         self.config.port = port;
         self
     }
 
-    /// Absolute path of the server's Unix socket. Host, port and `ssl` then stay at their defaults.
+    /// Sets the absolute path of the server's Unix socket. Host, port and `ssl` then stay at their defaults.
     pub fn unix_socket(mut self, path: impl Into<PathBuf>) -> Self {
         self.config.unix_socket = Some(path.into());
         self
     }
 
-    /// ACL user name for the Redis servers; it needs a [`password`](Self::password).
+    /// Sets the ACL user name for the Redis servers; it needs a [`password`](Self::password).
     pub fn username(mut self, username: impl Into<String>) -> Self {
         self.config.username = Some(username.into());
         self
     }
 
-    /// Password for the Redis servers, not empty.
+    /// Sets the password for the Redis servers, not empty.
     pub fn password(mut self, password: impl Into<String>) -> Self {
         self.config.password = Some(Password::new(password));
         self
     }
 
-    /// Number of the database, in direct and in Sentinel mode.
+    /// Sets the number of the database, in direct and in Sentinel mode.
     pub fn db(mut self, db: u32) -> Self {
         self.config.db = db;
         self
     }
 
-    /// The version of Redis's protocol that connections speak.
+    /// Sets the version of the Redis protocol that connections use.
     pub fn protocol(mut self, protocol: Protocol) -> Self {
         self.config.protocol = protocol;
         self
     }
 
-    /// Most connections to the server at a time, 1 to 10,000, the shared ones among them.
+    /// Sets the maximum number of connections to the server, 1 to 10,000, including the shared ones.
     pub fn max_connections(mut self, max_connections: usize) -> Self {
         self.config.max_connections = max_connections;
         self
     }
 
-    /// How many connections the handles share, 1 to 64.
+    /// Sets how many connections the handles share, 1 to 64.
     pub fn shared_connections(mut self, shared_connections: usize) -> Self {
         self.config.shared_connections = shared_connections;
         self
     }
 
-    /// How long a reply may take: more than zero, up to 24 hours.
+    /// Sets how long a reply may take: more than zero, up to 24 hours.
     pub fn socket_timeout(mut self, timeout: Duration) -> Self {
         self.config.socket_timeout = timeout;
         self
     }
 
-    /// How long connecting may take: more than zero, up to 24 hours.
+    /// Sets how long connecting may take: more than zero, up to 24 hours.
     pub fn socket_connect_timeout(mut self, timeout: Duration) -> Self {
         self.config.socket_connect_timeout = timeout;
         self
     }
 
-    /// How often an idle connection is checked, up to 24 hours; zero turns the checks off.
+    /// Sets how often an idle connection is checked, up to 24 hours; zero turns the checks off.
     pub fn health_check_interval(mut self, interval: Duration) -> Self {
         self.config.health_check_interval = interval;
         self
     }
 
-    /// Whether to ask Sentinels for the master; needs [`sentinel_hosts`](Self::sentinel_hosts).
+    /// Sets whether to query Sentinels for the master; needs [`sentinel_hosts`](Self::sentinel_hosts).
     pub fn use_sentinel(mut self, use_sentinel: bool) -> Self {
         self.config.use_sentinel = use_sentinel;
         self
     }
 
-    /// The Sentinels to ask first, as `(host, port)` or [`Address`]. They replace those set before and do not turn
-    /// [`use_sentinel`](Self::use_sentinel) on.
+    /// Sets the Sentinels to query first, as `(host, port)` or [`Address`]. They replace those set before and do not
+    /// turn [`use_sentinel`](Self::use_sentinel) on.
     pub fn sentinel_hosts(mut self, hosts: impl IntoIterator<Item = impl Into<Address>>) -> Self {
         self.config.sentinel_hosts = hosts.into_iter().map(Into::into).collect();
         self
     }
 
-    /// The name under which the Sentinels watch the master, without spaces and control characters.
+    /// Sets the name under which the Sentinels watch the master, without spaces and control characters.
     pub fn sentinel_master_name(mut self, name: impl Into<String>) -> Self {
         self.config.sentinel_master_name = name.into();
         self
     }
 
-    /// ACL user name for the Sentinels; it needs a [`sentinel_password`](Self::sentinel_password).
+    /// Sets the ACL user name for the Sentinels; it needs a [`sentinel_password`](Self::sentinel_password).
     pub fn sentinel_username(mut self, username: impl Into<String>) -> Self {
         self.config.sentinel_username = Some(username.into());
         self
     }
 
-    /// Password for the Sentinels, not empty.
+    /// Sets the password for the Sentinels, not empty.
     pub fn sentinel_password(mut self, password: impl Into<String>) -> Self {
         self.config.sentinel_password = Some(Password::new(password));
         self
     }
 
-    /// How long a Sentinel's reply may take: more than zero, up to 24 hours.
+    /// Sets how long a Sentinel's reply may take: more than zero, up to 24 hours.
     pub fn sentinel_socket_timeout(mut self, timeout: Duration) -> Self {
         self.config.sentinel_socket_timeout = timeout;
         self
     }
 
-    /// How long connecting to a Sentinel may take: more than zero, up to 24 hours.
+    /// Sets how long connecting to a Sentinel may take: more than zero, up to 24 hours.
     pub fn sentinel_socket_connect_timeout(mut self, timeout: Duration) -> Self {
         self.config.sentinel_socket_connect_timeout = timeout;
         self
     }
 
-    /// Whether writes fail at once while no majority of the Sentinels answers and acts.
+    /// Sets whether writes fail immediately while no majority of the Sentinels replies and acts.
     pub fn sentinel_require_majority(mut self, require: bool) -> Self {
         self.config.sentinel_require_majority = require;
         self
     }
 
-    /// Whether to follow a selected replica as soon as it is master, before the Sentinels say so.
+    /// Sets whether to switch to a selected replica as soon as it is master, before the Sentinels report it.
     pub fn early_promotion(mut self, early: bool) -> Self {
         self.config.early_promotion = early;
         self
     }
 
-    /// How long commands are held back at the most during a promotion, up to 24 hours; zero for not at all.
+    /// Sets how long commands are held back at most during a promotion, up to 24 hours; zero turns holds off.
     pub fn promotion_hold(mut self, hold: Duration) -> Self {
         self.config.promotion_hold = hold;
         self
     }
 
-    /// Where servers and Sentinels are reached, as (announced, reached): a `host` for a `host`, or a `host:port` for a
-    /// `host:port`. It replaces the map set before.
+    /// Sets where servers and Sentinels are reached, as (announced, reached): a `host` for a `host`, or a `host:port`
+    /// for a `host:port`. The map replaces the one set before.
     pub fn address_map(
         mut self,
         entries: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>,
@@ -193,165 +193,165 @@ impl RedisConfigBuilder {
         self
     }
 
-    /// Whether connections use TLS; needs the cargo feature `tls` of the runtime crate.
+    /// Sets whether connections use TLS; needs the cargo feature `tls` of the runtime crate.
     pub fn ssl(mut self, ssl: bool) -> Self {
         self.config.ssl = ssl;
         self
     }
 
-    /// PEM file of the certificate authorities that may vouch for the server. Needs [`ssl`](Self::ssl).
+    /// Sets the PEM file of the certificate authorities that are trusted for the server. Needs [`ssl`](Self::ssl).
     pub fn ssl_ca_certs(mut self, file: impl Into<PathBuf>) -> Self {
         self.config.ssl_ca_certs = Some(file.into());
         self
     }
 
-    /// PEM file of the client's certificate, and those between it and its authority. Needs
+    /// Sets the PEM file of the client's certificate and the intermediate certificates. Needs
     /// [`ssl_keyfile`](Self::ssl_keyfile).
     pub fn ssl_certfile(mut self, file: impl Into<PathBuf>) -> Self {
         self.config.ssl_certfile = Some(file.into());
         self
     }
 
-    /// PEM file of the private key, unencrypted, of [`ssl_certfile`](Self::ssl_certfile).
+    /// Sets the PEM file of the unencrypted private key of [`ssl_certfile`](Self::ssl_certfile).
     pub fn ssl_keyfile(mut self, file: impl Into<PathBuf>) -> Self {
         self.config.ssl_keyfile = Some(file.into());
         self
     }
 
-    /// The name that the server's certificate has, where it is not the name of the host.
+    /// Sets the name in the server's certificate if it differs from the host name.
     pub fn ssl_server_name(mut self, name: impl Into<String>) -> Self {
         self.config.ssl_server_name = Some(name.into());
         self
     }
 
-    /// Whether connections to Sentinels use TLS, where that differs from [`ssl`](Self::ssl).
+    /// Sets whether connections to Sentinels use TLS, if that differs from [`ssl`](Self::ssl).
     pub fn sentinel_ssl(mut self, ssl: bool) -> Self {
         self.config.sentinel_ssl = Some(ssl);
         self
     }
 
-    /// As [`ssl_ca_certs`](Self::ssl_ca_certs), for the Sentinels.
+    /// Like [`ssl_ca_certs`](Self::ssl_ca_certs), for the Sentinels.
     pub fn sentinel_ssl_ca_certs(mut self, file: impl Into<PathBuf>) -> Self {
         self.config.sentinel_ssl_ca_certs = Some(file.into());
         self
     }
 
-    /// As [`ssl_certfile`](Self::ssl_certfile), for the Sentinels.
+    /// Like [`ssl_certfile`](Self::ssl_certfile), for the Sentinels.
     pub fn sentinel_ssl_certfile(mut self, file: impl Into<PathBuf>) -> Self {
         self.config.sentinel_ssl_certfile = Some(file.into());
         self
     }
 
-    /// As [`ssl_keyfile`](Self::ssl_keyfile), for the Sentinels.
+    /// Like [`ssl_keyfile`](Self::ssl_keyfile), for the Sentinels.
     pub fn sentinel_ssl_keyfile(mut self, file: impl Into<PathBuf>) -> Self {
         self.config.sentinel_ssl_keyfile = Some(file.into());
         self
     }
 
-    /// As [`ssl_server_name`](Self::ssl_server_name), for the Sentinels.
+    /// Like [`ssl_server_name`](Self::ssl_server_name), for the Sentinels.
     pub fn sentinel_ssl_server_name(mut self, name: impl Into<String>) -> Self {
         self.config.sentinel_ssl_server_name = Some(name.into());
         self
     }
 
-    /// Number of retries after the first attempt, 0 to 1000.
+    /// Sets the number of retries after the first attempt, 0 to 1000.
     pub fn retry_attempts(mut self, attempts: u32) -> Self {
         self.config.retry_attempts = attempts;
         self
     }
 
-    /// Delay before the first retry, which doubles for each further one; up to 24 hours.
+    /// Sets the delay before the first retry, which doubles for each further one; up to 24 hours.
     pub fn retry_base_delay(mut self, delay: Duration) -> Self {
         self.config.retry_base_delay = delay;
         self
     }
 
-    /// The name under which `CLIENT LIST` shows the connections: printable ASCII without spaces.
+    /// Sets the name that `CLIENT LIST` shows for the connections: printable ASCII without spaces.
     pub fn client_name(mut self, name: impl Into<String>) -> Self {
         self.config.client_name = Some(name.into());
         self
     }
 
-    /// How long a call may wait for a usable connection, up to 24 hours; zero for not at all.
+    /// Sets how long a call may wait for a usable connection, up to 24 hours; zero means not at all.
     pub fn failover_wait(mut self, wait: Duration) -> Self {
         self.config.failover_wait = wait;
         self
     }
 
-    /// How long a call may take with all its waits and attempts: more than zero, up to 24 hours.
+    /// Sets how long a call may take with all its waits and attempts: more than zero, up to 24 hours.
     pub fn call_timeout(mut self, timeout: Duration) -> Self {
         self.config.call_timeout = Some(timeout);
         self
     }
 
-    /// How the delays between attempts are spread.
+    /// Sets how the delays between attempts are spread.
     pub fn retry_jitter(mut self, jitter: Jitter) -> Self {
         self.config.retry_jitter = jitter;
         self
     }
 
-    /// How many retries there may be for every hundred calls, 0 to 100; 100 for no limit.
+    /// Sets how many retries are allowed for every hundred calls, 0 to 100; 100 means no limit.
     pub fn retry_budget(mut self, percent: u32) -> Self {
         self.config.retry_budget = percent;
         self
     }
 
-    /// Which commands are sent again although they may have run.
+    /// Sets which commands are sent again although they may have run.
     pub fn retry_safety(mut self, safety: RetrySafety) -> Self {
         self.config.retry_safety = safety;
         self
     }
 
-    /// How many commands a connection may owe replies at a time, 1 to 10,000,000.
+    /// Sets how many commands of a connection may wait for replies at a time, 1 to 10,000,000.
     pub fn max_in_flight(mut self, commands: u32) -> Self {
         self.config.max_in_flight = commands;
         self
     }
 
-    /// How many bytes of commands may wait to be written to a connection, 1 KiB to 4 GiB.
+    /// Sets how many bytes of commands may wait to be written to a connection, 1 KiB to 4 GiB.
     pub fn max_in_flight_bytes(mut self, bytes: u64) -> Self {
         self.config.max_in_flight_bytes = bytes;
         self
     }
 
-    /// How many bytes of memory the reply to one call may take, 1 KiB to 1 TiB; a larger one is read over.
+    /// Sets how many bytes of memory the reply to one call may take, 1 KiB to 1 TiB; a larger one is skipped.
     pub fn max_reply_bytes(mut self, bytes: u64) -> Self {
         self.config.max_reply_bytes = bytes;
         self
     }
 
-    /// How deep the aggregates of a reply may nest, 1 to 1024; one that nests deeper is read over.
+    /// Sets how deep the aggregates of a reply may nest, 1 to 1024; a deeper one is skipped.
     pub fn max_reply_depth(mut self, aggregates: u32) -> Self {
         self.config.max_reply_depth = aggregates;
         self
     }
 
-    /// How the replica is chosen that a read goes to.
+    /// Sets how the replica for a read is chosen.
     pub fn replica_strategy(mut self, strategy: ReplicaStrategy) -> Self {
         self.config.replica_strategy = strategy;
         self
     }
 
-    /// The replicas to read from as long as one of them is healthy: addresses (`host:port`), hosts, domains
+    /// Sets the replicas to prefer for reads while one of them is healthy: addresses (`host:port`), hosts, domains
     /// (`.zone-a.example.com`) or IP networks (`10.1.0.0/16`). They replace those set before.
     pub fn preferred_replicas(mut self, replicas: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.config.preferred_replicas = replicas.into_iter().map(Into::into).collect();
         self
     }
 
-    /// How many bytes of the master's writes a replica may lack and still be read from.
+    /// Sets how many bytes a replica may lag behind the master and still serve reads.
     pub fn replica_max_lag(mut self, bytes: u64) -> Self {
         self.config.replica_max_lag = Some(bytes);
         self
     }
 
-    /// Whether the master serves reads while there is no healthy replica.
+    /// Sets whether the master serves reads while there is no healthy replica.
     pub fn replica_fallback(mut self, fallback: bool) -> Self {
         self.config.replica_fallback = fallback;
         self
     }
 
-    /// How many bytes of messages a [`PubSub`](crate::PubSub) keeps for its reader, 1 KiB to 4 GiB.
+    /// Sets how many bytes of messages a [`PubSub`](crate::PubSub) buffers for its reader, 1 KiB to 4 GiB.
     pub fn pubsub_buffer_bytes(mut self, bytes: u64) -> Self {
         self.config.pubsub_buffer_bytes = bytes;
         self

@@ -1,10 +1,10 @@
-//! What makes a configuration valid: each setting on its own, and the settings together.
+//! Validates a configuration: each setting on its own, and the settings together.
 
 use super::RedisConfig;
 use super::error::Problem;
 use super::setting::Setting;
 
-/// Every mistake in `config`, in the order of the settings.
+/// Returns every mistake in `config`, in the order of the settings.
 pub(super) fn check(config: &RedisConfig) -> Vec<Problem> {
     let mut problems: Vec<Problem> = Setting::all()
         .filter(|setting| !(setting.valid)(config))
@@ -31,7 +31,7 @@ fn check_credentials(config: &RedisConfig, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Where TLS is off, its other settings do nothing; yet whoever sets them believes that it is on.
+/// While TLS is off, the other TLS settings have no effect; rejecting them tells users who believe that it is on.
 fn check_tls(config: &RedisConfig, problems: &mut Vec<Problem>) {
     if !config.ssl {
         let allowed = "nothing while ssl is off";
@@ -70,11 +70,11 @@ fn check_tls(config: &RedisConfig, problems: &mut Vec<Problem>) {
     }
 }
 
-/// A server is reached in one of three ways: by host and port, by a Unix socket, or through Sentinels.
+/// Checks that exactly one of three ways to reach the server is set: host and port, a Unix socket, or Sentinels.
 fn check_modes(config: &RedisConfig, problems: &mut Vec<Problem>) {
     if config.use_sentinel {
         let allowed =
-            "no host, port or unix_socket together with use_sentinel, since the Sentinels know the master";
+            "no host, port or unix_socket together with use_sentinel, since the Sentinels report the master";
         let remedy = "leave it out, or turn use_sentinel off";
         refuse(&["host", "port", "unix_socket"], allowed, remedy, config, problems);
         if config.sentinel_hosts.is_empty() {
@@ -93,7 +93,7 @@ fn check_modes(config: &RedisConfig, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Those of the named settings that are not at their default are mistakes.
+/// Reports each of the named settings that is not at its default as a mistake.
 fn refuse(names: &[&str], allowed: &str, remedy: &str, config: &RedisConfig, problems: &mut Vec<Problem>) {
     let default = RedisConfig::default();
     for setting in Setting::all().filter(|setting| names.contains(&setting.name)) {

@@ -1,6 +1,6 @@
-//! Settings whose values are words.
+//! The error of settings that have a fixed set of values.
 
-/// A text that names none of the choices.
+/// A text that is none of the allowed values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it is none of the words that are allowed")]
+#[error("not one of the allowed values")]
 pub struct ParseChoiceError;

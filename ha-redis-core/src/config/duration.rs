@@ -1,4 +1,4 @@
-//! Lengths of time as text: seconds as a decimal number, or a number with a unit.
+//! Durations as text: seconds as a decimal number, or a number with a unit.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const UNITS: [(&str, u128); 7] = [
 ];
 const SECOND: u128 = 1_000_000_000;
 
-/// Reads `5`, `0.25`, `500ms`, `2m`, `1d` …; what is finer than a nanosecond is cut off.
+/// Reads `5`, `0.25`, `500ms`, `2m`, `1d` …; digits below a nanosecond are cut off.
 pub(super) fn parse(text: &str) -> Option<Duration> {
     let number_ends = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(number_ends);
@@ -33,7 +33,7 @@ pub(super) fn parse(text: &str) -> Option<Duration> {
     Some(Duration::new(seconds, u32::try_from(nanos % SECOND).ok()?))
 }
 
-/// Writes a whole number of the largest of `s`, `ms`, `us`, `ns` that loses nothing.
+/// Writes a whole number in the largest of `s`, `ms`, `us`, `ns` that loses no precision.
 pub(super) fn format(duration: Duration) -> String {
     let nanos = duration.as_nanos();
     let (unit, nanos_per_unit) =
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_is_read_exactly() {
+    fn parses_every_unit() {
         for (text, nanos) in [
             ("0", 0),
             ("5", 5_000_000_000),
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_length_of_time_is_refused() {
+    fn rejects_invalid_durations() {
         let long = "9".repeat(60);
         for text in ["", "s", ".5", "5.", "-1", "+1", "1.2.3", "5 s", "5x", "1e3", "NaN", "5S", &long] {
             assert_eq!(parse(text), None, "{text}");
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_exact_unit_is_written() {
+    fn formats_in_largest_exact_unit() {
         for text in ["0s", "90s", "1500ms", "1us", "1000001ns"] {
             assert_eq!(format(parse(text).unwrap()), text);
         }

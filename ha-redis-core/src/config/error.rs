@@ -1,20 +1,20 @@
-//! What is wrong with a configuration: every mistake at once.
+//! The mistakes in a configuration.
 
 use std::fmt;
 
 pub(super) const HIDDEN: &str = "<hidden>";
 const NONE: &str = "none";
 
-/// So many mistakes are listed, and the others counted.
+/// How many mistakes are listed; the others are counted.
 const MAX_LISTED: usize = 32;
 
-/// So many characters of a value are quoted, as they are printed.
+/// How many characters of a value are quoted, counted as they are printed.
 const MAX_QUOTED: usize = 200;
 
 /// The mistakes in a configuration: the first 32, and how many more there are.
 ///
-/// `Display` prints one line a mistake: the setting, the value found, what is allowed and what to do. A
-/// password is never printed, nor what stands in a URL where a password may have been meant.
+/// `Display` prints one line for each mistake: the setting, the value found, what is allowed and what to do. It never
+/// prints a password, nor a part of a URL that may have been meant as one.
 ///
 /// ```
 /// use ha_redis_core::config::RedisConfig;
@@ -45,12 +45,12 @@ impl ConfigError {
         }
     }
 
-    /// The mistakes found, at least one and at most 32.
+    /// Returns the mistakes found, at least one and at most 32.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
 
-    /// How many mistakes were found beside those in [`problems`](Self::problems).
+    /// Returns how many mistakes were found in addition to [`problems`](Self::problems).
     pub fn unlisted(&self) -> usize {
         self.more
     }
@@ -85,7 +85,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A mistake whose value is `none` until [`found`](Self::found) or [`hidden`](Self::hidden) says otherwise.
+    /// Creates a mistake with the value `none`. [`found`](Self::found) and [`hidden`](Self::hidden) replace it.
     pub(crate) fn new(field: &'static str, allowed: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { field, part: None, value: NONE.into(), allowed: allowed.into(), remedy: remedy.into() }
     }
@@ -98,7 +98,7 @@ impl Problem {
         self.found(HIDDEN)
     }
 
-    /// Whether there is no value.
+    /// Returns true if there is no value.
     pub(super) fn is_of_missing(&self) -> bool {
         self.value == NONE
     }
@@ -108,29 +108,29 @@ impl Problem {
         Self { part, ..self }
     }
 
-    /// The setting, or the part of the URL (`scheme`, `query` …) where no setting could be told.
+    /// Returns the setting, or the part of the URL (`scheme`, `query` …) if the setting is unknown.
     pub fn field(&self) -> &str {
         self.field
     }
 
-    /// The value found: `<hidden>` where it is or could be a password, `none` where one is missing. The end of a long one
-    /// is left out.
+    /// Returns the value found: `<hidden>` if it is or could be a password, `none` if it is missing. A long value is
+    /// cut.
     pub fn value(&self) -> &str {
         &self.value
     }
 
-    /// What is allowed instead.
+    /// Returns what is allowed instead.
     pub fn allowed(&self) -> &str {
         &self.allowed
     }
 
-    /// What to do about it.
+    /// Returns how to fix the mistake.
     pub fn remedy(&self) -> &str {
         &self.remedy
     }
 }
 
-/// The beginning of a text, and how long it is if that is not all.
+/// Returns the beginning of a text, and its length if it was cut.
 pub(crate) fn cut(text: &str) -> String {
     let mut printed = 0;
     let end = text.char_indices().find(|(_, c)| {

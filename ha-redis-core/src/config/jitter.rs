@@ -1,22 +1,22 @@
-//! How delays are spread.
+//! How delays are spread at random.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::config::ParseChoiceError;
 
-/// How delays are spread, so that clients which failed together do not return together.
+/// How delays are spread, so that clients that failed together do not come back together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Jitter {
-    /// The delay, and up to a quarter more.
+    /// The delay plus up to a quarter of it.
     #[default]
     Added,
-    /// Half the delay, and up to as much again.
+    /// Half the delay plus up to another half.
     Equal,
-    /// Anything up to the delay.
+    /// A random time up to the delay.
     Full,
-    /// The delay as it is.
+    /// The delay unchanged.
     None,
 }
 
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_jitter_reads_back() {
+    fn jitter_round_trips() {
         for jitter in [Jitter::Added, Jitter::Equal, Jitter::Full, Jitter::None] {
             assert_eq!(jitter.to_string().parse(), Ok(jitter));
         }

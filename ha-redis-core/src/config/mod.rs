@@ -12,25 +12,24 @@
 //!                                                                    rediss-sentinel:// for TLS
 //! ```
 //!
-//! - **The scheme** may have `valkey` in place of `redis`.
-//! - **Ports** default to 6379, those of Sentinels to 26379. An IPv6 address stands in brackets.
-//! - **Before the `@`**: `user:password`, or `:password` alone, or neither. A word without a colon is the *user name*,
-//!   as redis-rs and redis-py read it, and needs a password among the parameters; only in the schemes of Lettuce alone,
-//!   `redis-sentinel://`, `rediss-sentinel://`, `redis+ssl://`, `redis+socket://` and `redis-socket://`, is it the
-//!   *password*, as Lettuce reads it.
-//! - **The path of a Sentinel URL** is `/service[/db]`. It is `/db` where the service is named by the fragment
-//!   or by a parameter, and a lone number is always a `db`. The service is `sentinel_master_name`.
-//! - **Parameters** are the settings by their names, except those that stand before the `?`:
-//!   `?socket_timeout=2.5&client_name=api`. Times are seconds as a decimal number, or a number with one of the
-//!   units `d`, `h`, `m`, `s`, `ms`, `us`, `ns`.
-//! - **Other clients' names** of parameters are understood: `sentinelServiceName`, `sentinelUsername`,
-//!   `sentinelPassword` and the repeatable `node=host:port` for a further Sentinel (fred); `sentinelMasterId`,
-//!   `clientName`, `database`, and `timeout`, which is `call_timeout`, in milliseconds where no unit stands (Lettuce);
-//!   `user`, `pass` (redis-rs).
+//! - **The scheme** may begin with `valkey` instead of `redis`.
+//! - **Ports** default to 6379, those of Sentinels to 26379. IPv6 addresses are in brackets.
+//! - **Before the `@`** is `user:password`, `:password`, or nothing. A word without a colon is the *user name*, as in
+//!   redis-rs and redis-py, and needs a password among the parameters. In the schemes that only Lettuce uses
+//!   (`redis-sentinel://`, `rediss-sentinel://`, `redis+ssl://`, `redis+socket://` and `redis-socket://`) it is the
+//!   *password*, as in Lettuce.
+//! - **The path of a Sentinel URL** is `/service[/db]`. If the fragment or a parameter names the service, it is
+//!   `/db`. A lone number is always a `db`. The service is `sentinel_master_name`.
+//! - **Parameters** are settings by name, except those that belong before the `?`:
+//!   `?socket_timeout=2.5&client_name=api`. Times are seconds as a decimal number, or a number with one of the units
+//!   `d`, `h`, `m`, `s`, `ms`, `us`, `ns`.
+//! - **Other clients' parameter names** are accepted: `sentinelServiceName`, `sentinelUsername`, `sentinelPassword`
+//!   and the repeatable `node=host:port` for a further Sentinel (fred); `sentinelMasterId`, `clientName`, `database`,
+//!   and `timeout`, which is `call_timeout`, in milliseconds if it has no unit (Lettuce); `user`, `pass` (redis-rs).
 //! - **Special characters** are percent-encoded in every part: `@` as `%40`, `/` as `%2F`, and so on. A `+` is a
 //!   plus sign, never a space.
 //! - A setting given twice, an unknown parameter and a value that can't be read are mistakes, reported together.
-//! - **A URL may have 64 KiB.** Mistakes in it are not quoted where they may be a password in the wrong place.
+//! - **A URL may have 64 KiB.** Error messages do not quote parts of it that may be a misplaced password.
 
 mod address_map;
 mod builder;
@@ -68,11 +67,11 @@ use crate::replica_choice::ReplicaStrategy;
 
 const MAX_CONNECTIONS: usize = 10_000;
 
-/// How to reach Redis and how patient to be with it. Whatever exists is valid: it comes from
-/// [`builder`](Self::builder), from a URL ([the forms](self#url-forms)) or from [`Default`].
+/// The settings of a client. Every instance is valid: it comes from [`builder`](Self::builder), from a URL ([the
+/// forms](self#url-forms)) or from [`Default`].
 ///
-/// Defaults are those of the Python library `ha_redis`, except where an accessor says otherwise. `Debug` and
-/// `Display` never show a password.
+/// Defaults are those of the Python library `ha_redis`, unless an accessor states another. `Debug` and `Display`
+/// never show a password.
 ///
 /// ```
 /// use ha_redis_core::config::RedisConfig;
@@ -199,27 +198,27 @@ impl Default for RedisConfig {
 }
 
 impl RedisConfig {
-    /// Starts from the defaults.
+    /// Creates a builder with the defaults.
     pub fn builder() -> RedisConfigBuilder {
         Self::default().to_builder()
     }
 
-    /// Starts from this configuration, to change some of it.
+    /// Creates a builder with the settings of this configuration.
     pub fn to_builder(&self) -> RedisConfigBuilder {
         RedisConfigBuilder::from(self.clone())
     }
 
-    /// The configuration as a URL that reads back as the same configuration. **It holds the passwords in clear**: keep it
-    /// out of logs, errors, command lines and metrics. For a form to show, use `Display`.
+    /// Returns the configuration as a URL that reads back as the same configuration. **It contains the passwords in
+    /// clear**: keep it out of logs, errors, command lines and metrics. Use `Display` for a form without them.
     ///
-    /// Settings at their defaults are left out. What takes more than 64 KiB, thousands of Sentinels for example, is not
-    /// read back.
+    /// Settings at their defaults are left out. A URL of more than 64 KiB, with thousands of Sentinels for example,
+    /// cannot be read back.
     pub fn url(&self) -> String {
         write_url::with_passwords(self)
     }
 
-    /// Where the server listens in direct mode: the Unix socket if there is one, else host and port. In
-    /// Sentinel mode the Sentinels say where the master is, and this address has no meaning.
+    /// Returns where the server listens in direct mode: the Unix socket if there is one, else host and port. In
+    /// Sentinel mode the Sentinels report the master's address, and this one has no meaning.
     pub fn address(&self) -> Address {
         match &self.unix_socket {
             Some(path) => Address::unix(path),
@@ -227,8 +226,8 @@ impl RedisConfig {
         }
     }
 
-    /// The Python library's rule of thumb for [`max_connections`](Self::max_connections): cores × 2 + 10, held
-    /// within what the setting allows.
+    /// Returns the Python library's rule of thumb for [`max_connections`](Self::max_connections): cores × 2 + 10,
+    /// clamped to what the setting allows.
     ///
     /// ```
     /// # use ha_redis_core::config::RedisConfig;
@@ -238,8 +237,8 @@ impl RedisConfig {
         cores.saturating_mul(2).saturating_add(10).min(MAX_CONNECTIONS)
     }
 
-    /// [`recommended_max_connections`](Self::recommended_max_connections) for the cores this process may use;
-    /// for one core where the system can't tell.
+    /// Returns [`recommended_max_connections`](Self::recommended_max_connections) for the cores this process may use,
+    /// or for one core if the system does not report them.
     pub fn recommended_max_connections_here() -> usize {
         Self::recommended_max_connections(std::thread::available_parallelism().map_or(1, usize::from))
     }
@@ -262,13 +261,13 @@ impl FromStr for RedisConfig {
     type Err = ConfigError;
 
     /// # Errors
-    /// The mistakes in the URL. Passwords are not repeated, nor what may be one in the wrong place.
+    /// Returns the mistakes in the URL. They do not repeat passwords, nor parts that may be a misplaced one.
     fn from_str(url: &str) -> Result<Self, ConfigError> {
         read_url::read(url)
     }
 }
 
-/// As [`FromStr`].
+/// Like [`FromStr`].
 impl TryFrom<&str> for RedisConfig {
     type Error = ConfigError;
 

@@ -1,10 +1,10 @@
-//! A password that no output shows.
+//! A password that is never printed.
 
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 
-/// Wiped from memory on drop; `Debug` hides it.
+/// A string that is wiped from memory on drop and hidden by `Debug`.
 #[derive(Clone)]
 pub(super) struct Password(SecretString);
 

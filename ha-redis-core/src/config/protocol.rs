@@ -1,13 +1,13 @@
-//! Which version of Redis's protocol connections speak.
+//! The version of the Redis protocol.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::config::ParseChoiceError;
 
-/// The version of Redis's protocol that connections speak: the setting `protocol`.
+/// The version of the Redis protocol that connections use: the setting `protocol`.
 ///
-/// It decides the shapes of replies: with RESP3 `HGETALL` gives a [`redis::Value::Map`] and `ZSCORE` a
+/// It determines the types of replies: with RESP3 `HGETALL` returns a [`redis::Value::Map`] and `ZSCORE` a
 /// [`redis::Value::Double`], with RESP2 an array and a string.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -15,7 +15,7 @@ pub enum Protocol {
     /// RESP3, or RESP2 with a server or proxy that refuses `HELLO`.
     #[default]
     Auto,
-    /// RESP3, and an error where that is refused.
+    /// RESP3, or an error if the server refuses it.
     Resp3,
     /// RESP2; `HELLO` is not sent.
     Resp2,

@@ -1,7 +1,7 @@
-//! A configuration from a URL. The forms and their rules stand in the documentation of [`super`].
+//! Reads a configuration from a URL. The documentation of [`super`] describes the forms.
 //!
-//! A message must never repeat a password, not even of a URL that is not well-formed, where a password may stand
-//! anywhere: what can't be told from one is hidden. Quoted are values of parameters, by their names, and what is empty.
+//! A message must never repeat a password. In a malformed URL a password may be anywhere, so every part that may be
+//! one is hidden. Only values of parameters are quoted, by their names, and empty values.
 
 use std::borrow::Cow;
 use std::mem;
@@ -16,10 +16,10 @@ use crate::address::Address;
 
 pub(super) const DEFAULT_SENTINEL_PORT: u16 = 26379;
 
-/// A longer URL is not read.
+/// Longer URLs are rejected.
 pub(super) const MAX_BYTES: usize = 64 << 10;
 
-/// What a scheme that is not ours may be made of, to be quoted: any other word may be a password.
+/// The words of which an unknown scheme must consist to be quoted: any other word may be a password.
 const WORDS_OF_SCHEMES: [&str; 23] = [
     "redis",
     "rediss",
@@ -57,7 +57,7 @@ struct Scheme {
     name: &'static str,
     server: Server,
     ssl: bool,
-    /// The setting that a word without a colon before the `@` is.
+    /// The setting to which a word without a colon before the `@` belongs.
     lone_word: &'static str,
 }
 
@@ -67,7 +67,7 @@ impl Scheme {
     }
 }
 
-/// Each that begins with `redis` may begin with `valkey` as well.
+/// Every scheme that begins with `redis` may begin with `valkey` as well.
 static SCHEMES: [Scheme; 11] = [
     Scheme::new("redis", Server::Tcp, false, "username"),
     Scheme::new("rediss", Server::Tcp, true, "username"),
@@ -82,7 +82,7 @@ static SCHEMES: [Scheme; 11] = [
     Scheme::new("rediss-sentinel", Server::Sentinel, true, "password"),
 ];
 
-/// What fred, Lettuce and redis-rs call a setting.
+/// Names of settings in fred, Lettuce and redis-rs.
 const ALIASES: [(&str, &str); 9] = [
     ("sentinelServiceName", "sentinel_master_name"),
     ("sentinelMasterId", "sentinel_master_name"),
@@ -95,7 +95,7 @@ const ALIASES: [(&str, &str); 9] = [
     ("pass", "password"),
 ];
 
-/// A number without a unit is one of milliseconds here.
+/// A number without a unit is in milliseconds here.
 const TIMEOUT_OF_LETTUCE: &str = "timeout";
 
 pub(super) fn read(url: &str) -> Result<RedisConfig, ConfigError> {
@@ -108,7 +108,7 @@ pub(super) fn read(url: &str) -> Result<RedisConfig, ConfigError> {
     if let Some(credentials) = parts.credentials {
         reader.credentials(scheme, credentials);
     }
-    // Before the path, whose meaning depends on whether the service is named elsewhere.
+    // The query comes before the path, whose meaning depends on whether the service is named elsewhere.
     reader.query(scheme, parts.query);
     reader.fragment(scheme, parts.fragment);
     match scheme.server {
@@ -139,7 +139,7 @@ fn split(url: &str) -> Result<(&'static Scheme, Parts<'_>), Problem> {
         let allowed = "no @ but the one before the host";
         let remedy = "percent-encode special characters of user names, passwords, paths and parameters: \
                       @ as %40, / as %2F, ? as %3F, # as %23";
-        // Any piece of this URL may be one of the password, so nothing more can be said of it.
+        // Any part of this URL may belong to the password, so the message quotes nothing.
         return Err(Problem::new("authority", allowed, remedy).hidden());
     }
     let (tail, fragment) = split_off(tail, '#');
@@ -151,7 +151,7 @@ fn split(url: &str) -> Result<(&'static Scheme, Parts<'_>), Problem> {
     Ok((scheme, Parts { credentials, hosts, path, query: query.unwrap_or_default(), fragment }))
 }
 
-/// The scheme, and what follows its `://`; or its `:`, in front of the path of a socket.
+/// Returns the scheme, and the text after its `://`; or after its `:` in front of the path of a socket.
 fn split_scheme(url: &str) -> Result<(&'static Scheme, &str), Problem> {
     if let Some((name, path)) = url.split_once(':')
         && let Some(scheme) = known_scheme(name).filter(|scheme| scheme.server == Server::Unix)
@@ -189,16 +189,16 @@ fn scheme_problem() -> Problem {
 struct Reader {
     config: RedisConfig,
     problems: ConfigError,
-    /// The settings read so far, and the part of the URL each stands in.
+    /// The settings read so far, and the part of the URL each was in.
     seen: Vec<(&'static str, &'static str)>,
-    /// Whether a mistake has listed all names of parameters.
+    /// True once a mistake has listed all parameter names.
     names_are_listed: bool,
 }
 
 impl Reader {
     fn credentials(&mut self, scheme: &Scheme, text: &str) {
         match text.split_once(':') {
-            // Of a template that was filled in with no user name and no password.
+            // From a template that was filled in without user name and password.
             _ if matches!(text, "" | ":") => {}
             Some(("", password)) => self.setting("password", password, "user information"),
             Some((username, password)) => {
@@ -234,7 +234,8 @@ impl Reader {
         }
     }
 
-    /// The name may be a piece of a password with an `&` in it. Only one that is nearly right is quoted.
+    /// Reports an unknown parameter. Its name may be a piece of a password with an `&` in it, so only a name close to
+    /// a known one is quoted.
     fn unknown_parameter(&mut self, name: Option<&str>, number: usize) {
         let allowed = match mem::replace(&mut self.names_are_listed, true) {
             false => {
@@ -245,7 +246,7 @@ impl Reader {
         };
         let remedy = format!(
             "correct or remove parameter {number}, and write & as %26 within a value; \
-             hosts, ports and sockets stand before the ?, and the scheme decides on TLS and Sentinels"
+              hosts, ports and sockets belong before the ?, and the scheme selects TLS and Sentinels"
         );
         let problem = Problem::new("query", allowed, remedy);
         let name = name.filter(|name| is_nearly_a_name(name) && !self.has_password_in_query());
@@ -260,7 +261,7 @@ impl Reader {
             (_, None) => {}
             (Server::Sentinel, Some(service)) => self.setting("sentinel_master_name", service, "fragment"),
             (_, Some(_)) => {
-                let allowed = "no fragment, but in the URL of Sentinels, where it names the service";
+                let allowed = "no fragment, except in a Sentinel URL, where it names the service";
                 let remedy = "remove it, or write # as %23";
                 self.problems.add(Problem::new("fragment", allowed, remedy).hidden());
             }
@@ -291,9 +292,10 @@ impl Reader {
         self.config.unix_socket = self.decode(path, "unix_socket", "path").map(Into::into);
     }
 
-    /// The path is `/service[/db]`, but `/db` when the service stands elsewhere; a lone number is a db.
+    /// Reads the hosts and the path. The path is `/service[/db]`, or `/db` if the service is named elsewhere; a lone
+    /// number is a db.
     fn sentinels(&mut self, hosts: &str, path: &str) {
-        // Those of the query were read before, and come behind.
+        // The nodes of the query were read first but come last.
         let nodes = mem::take(&mut self.config.sentinel_hosts);
         let unreadable = hosts.split(',').filter(|host| !self.sentinel(host, "authority")).count();
         self.config.sentinel_hosts.extend(nodes);
@@ -313,7 +315,7 @@ impl Reader {
         }
     }
 
-    /// False when the address can't be read at all.
+    /// Adds a Sentinel. Returns false if the address cannot be read at all.
     fn sentinel(&mut self, address: &str, part: &'static str) -> bool {
         if self.part_of("sentinel_hosts").is_none() {
             self.seen.push(("sentinel_hosts", part));
@@ -324,7 +326,7 @@ impl Reader {
         readable
     }
 
-    /// `host[:port]` or `[ipv6][:port]`, whose mistakes are named after `fields`; `None` when it can't be read.
+    /// Reads `host[:port]` or `[ipv6][:port]`. Mistakes are reported for `fields`; `None` if the text cannot be read.
     fn host_port(
         &mut self,
         text: &str,
@@ -350,7 +352,7 @@ impl Reader {
         }
         let remedy = "correct it or leave it out; if it belongs to an IPv6 address, write [ipv6]:port; \
                       if it is a password, write :password@host";
-        // `redis://user:secret` lacks its host, and what looks like a port is the password.
+        // In `redis://user:secret` the host is missing, and the apparent port is the password.
         let problem = Problem::new(port_field, "a port from 1 to 65535", remedy).in_part(Some(part));
         self.problems.add(problem.hidden());
         let is_number = port.len() <= 5 && is_number(port);
@@ -362,11 +364,11 @@ impl Reader {
         let Some((setting, read)) =
             Setting::parameter(name).and_then(|setting| Some((setting, setting.read?)))
         else {
-            return; // whoever calls this knows that there is one
+            return; // every caller passes the name of a parameter
         };
         if let Some(first) = self.part_of(setting.name) {
             let found = format!("a value in the {first} and one in the {part}");
-            self.problems.add(Problem::new(setting.name, "it once", "keep one of the two").found(found));
+            self.problems.add(Problem::new(setting.name, "one value", "keep one of the two").found(found));
             return;
         }
         self.seen.push((setting.name, part));
@@ -378,14 +380,15 @@ impl Reader {
         }
     }
 
-    /// The mistake in the value `text`, which an error may not quote where it may be a password, or a piece of one.
+    /// Returns the mistake in the value `text`, hidden if the text may be a password or a piece of one.
     fn hide_if_secret(&self, problem: Problem, text: &str, part: &'static str) -> Problem {
         let may_be_quoted = match part {
             "query" => {
                 let names_one = text.contains("pass");
                 !problem.field().ends_with("username") && !names_one && !self.has_password_in_query()
             }
-            // `redis://host/secret`; a number of a few digits is meant as what it stands for.
+            // The path may be a password, as in `redis://host/secret`. A number of a few digits is certainly a
+            // db.
             "path" => {
                 let digits = text.strip_prefix('-').unwrap_or(text);
                 problem.field() == "db" && digits.len() <= 10 && is_number(digits)
@@ -396,7 +399,7 @@ impl Reader {
         if may_be_quoted || text.is_empty() || problem.is_of_missing() { problem } else { problem.hidden() }
     }
 
-    /// Then what follows it may belong to it, behind an `&`.
+    /// After a password in the query, the next parameter may be a part of it that contains an `&`.
     fn has_password_in_query(&self) -> bool {
         self.seen.iter().any(|(name, part)| name.ends_with("password") && *part == "query")
     }
@@ -416,7 +419,7 @@ impl Reader {
 
     fn finish(mut self) -> Result<RedisConfig, ConfigError> {
         for problem in check(&self.config) {
-            // What could not be read was reported and left at its default: no second word on it.
+            // Skip settings that could not be read: they were reported and left at their defaults.
             if self.problems.problems().iter().any(|known| known.field() == problem.field()) {
                 continue;
             }
@@ -437,7 +440,7 @@ pub(super) fn is_number(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The host, without brackets, and the port, both as they stand in the URL.
+/// Returns the host without brackets, and the port, both as written in the URL.
 fn split_host_port(text: &str) -> Option<(&str, Option<&str>)> {
     let Some(bracketed) = text.strip_prefix('[') else {
         return Some(split_off(text, ':'));
@@ -449,16 +452,16 @@ fn split_host_port(text: &str) -> Option<(&str, Option<&str>)> {
     }
 }
 
-/// Whether a word is the name of a setting but for a few letters.
+/// Returns true if a word is the name of a setting except for a few letters.
 fn is_nearly_a_name(word: &str) -> bool {
     let mut names = Setting::all().map(|setting| setting.name).chain(ALIASES.iter().map(|(alias, _)| *alias));
     names.any(|name| {
-        let most = name.len() / 4;
-        word.len().abs_diff(name.len()) <= most && distance(word, name) <= most
+        let max_distance = name.len() / 4;
+        word.len().abs_diff(name.len()) <= max_distance && distance(word, name) <= max_distance
     })
 }
 
-/// How many letters differ, are missing or too many: the distance of Levenshtein, in bytes and without regard to case.
+/// Returns the Levenshtein distance, in bytes and ignoring case.
 fn distance(one: &str, other: &str) -> usize {
     let mut row: Vec<usize> = (0..=other.len()).collect();
     for (at, byte) in one.bytes().enumerate() {

@@ -1,25 +1,26 @@
-//! What a caller allows to run twice.
+//! Which commands may be retried after they may have run.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::config::ParseChoiceError;
 
-/// Which commands may be sent again although they may have run: those whose reply was lost.
+/// Which commands may be sent again after their reply was lost, although they may have run.
 ///
-/// It is a setting of the client (`retry_safety`), and of a handle
-/// ([`Connection::with_retry_safety`](crate::Connection::with_retry_safety)). Which command is which, by its options
-/// too, is in [`command::safety`](crate::command::safety()). A transaction is never sent again once it was written.
+/// This is a setting of the client (`retry_safety`) and of a handle
+/// ([`Connection::with_retry_safety`](crate::Connection::with_retry_safety)).
+/// [`command::safety`](crate::command::safety()) classifies commands, including their options. A transaction is never
+/// sent again once it was written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum RetrySafety {
     /// Only commands that change nothing: `GET`, `HGETALL`, `SCAN`.
     ReadOnly,
-    /// Also those that leave the state and give the reply of one run when they run again later: plain `SET`, `EXPIRE`
-    /// by ten minutes or more.
+    /// Also commands that give the same state and reply when they run again later: plain `SET`, `EXPIRE` by ten
+    /// minutes or more.
     #[default]
     Repeatable,
-    /// Every command and script. Whoever says so takes it that an `INCR` may count twice.
+    /// Every command and script. With this setting an `INCR` may count twice.
     Anything,
 }
 

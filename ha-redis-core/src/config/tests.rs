@@ -12,7 +12,7 @@ fn read(url: &str) -> RedisConfig {
     url.parse().unwrap_or_else(|error| panic!("{url}: {error}"))
 }
 
-/// The mistakes in a URL as (field, value).
+/// Returns the mistakes in a URL as (field, value).
 fn mistakes(url: &str) -> Vec<(String, String)> {
     let error = url.parse::<RedisConfig>().expect_err(url);
     error.problems().iter().map(|problem| (problem.field().into(), problem.value().into())).collect()
@@ -24,12 +24,12 @@ fn one_mistake(url: &str, field: &str, value: &str) {
 
 fn fields(builder: RedisConfigBuilder) -> Vec<String> {
     let error = builder.build().unwrap_err();
-    assert_eq!(error.to_string().lines().count(), error.problems().len(), "one line a problem");
+    assert_eq!(error.to_string().lines().count(), error.problems().len(), "one line for each problem");
     error.problems().iter().map(|problem| problem.field().to_owned()).collect()
 }
 
 #[test]
-fn the_defaults_are_valid_and_have_the_shortest_url() {
+fn defaults_are_valid() {
     let config = RedisConfig::builder().build().unwrap();
     assert_eq!(config, RedisConfig::default());
     assert_eq!(config.url(), "redis://localhost");
@@ -37,7 +37,7 @@ fn the_defaults_are_valid_and_have_the_shortest_url() {
 }
 
 #[test]
-fn recommended_connections_stay_within_the_setting() {
+fn recommended_connections_are_valid() {
     assert_eq!(RedisConfig::recommended_max_connections(0), 10);
     assert_eq!(RedisConfig::recommended_max_connections(4), 18);
     for recommended in [
@@ -49,7 +49,7 @@ fn recommended_connections_stay_within_the_setting() {
 }
 
 #[test]
-fn every_mistake_is_reported_at_once() {
+fn all_mistakes_reported_together() {
     let builder = RedisConfig::builder()
         .host("a b")
         .port(0)
@@ -97,7 +97,7 @@ fn every_mistake_is_reported_at_once() {
 }
 
 #[test]
-fn a_problem_says_what_was_found_what_is_allowed_and_what_to_do() {
+fn problem_message() {
     let error = RedisConfig::builder().max_connections(0).client_name("a\nb").build().unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -111,7 +111,7 @@ fn a_problem_says_what_was_found_what_is_allowed_and_what_to_do() {
 }
 
 #[test]
-fn settings_that_contradict_each_other_are_mistakes() {
+fn contradicting_settings_rejected() {
     let sentinel = || RedisConfig::builder().use_sentinel(true).sentinel_hosts([("s1", 26379)]);
     assert_eq!(fields(RedisConfig::builder().use_sentinel(true)), ["sentinel_hosts"]);
     assert_eq!(fields(RedisConfig::builder().sentinel_hosts([("s1", 26379)])), ["sentinel_hosts"]);
@@ -127,7 +127,7 @@ fn settings_that_contradict_each_other_are_mistakes() {
 }
 
 #[test]
-fn tls_of_the_sentinels_is_that_of_the_data_unless_it_is_set() {
+fn sentinel_tls_defaults_to_data_tls() {
     let shared = RedisConfig::builder()
         .use_sentinel(true)
         .sentinel_hosts([("s1", 26379)])
@@ -152,7 +152,7 @@ fn tls_of_the_sentinels_is_that_of_the_data_unless_it_is_set() {
 }
 
 #[test]
-fn settings_of_tls_need_tls() {
+fn tls_settings_rejected_without_tls() {
     let tls = || RedisConfig::builder().ssl(true);
     assert_eq!(
         fields(RedisConfig::builder().ssl_ca_certs("/ca").ssl_server_name("h")),
@@ -161,7 +161,7 @@ fn settings_of_tls_need_tls() {
     assert_eq!(
         fields(tls().sentinel_ssl(false).sentinel_ssl_ca_certs("/ca")),
         ["sentinel_ssl_ca_certs"],
-        "those of the Sentinels need theirs"
+        "the Sentinels' TLS settings need sentinel_ssl"
     );
     RedisConfig::builder().sentinel_ssl(true).sentinel_ssl_ca_certs("/ca").build().unwrap();
     assert_eq!(fields(tls().ssl_certfile("/cert")), ["ssl_keyfile"]);
@@ -170,7 +170,7 @@ fn settings_of_tls_need_tls() {
 }
 
 #[test]
-fn hosts_and_sockets_are_checked() {
+fn hosts_and_socket_paths_validated() {
     for host in ["redis", "redis_1.svc.", "10.0.0.1", "::1", "fe80::1%eth0", "bücher.example"] {
         RedisConfig::builder().host(host).build().unwrap();
     }
@@ -205,7 +205,7 @@ fn unix_urls() {
 }
 
 #[test]
-fn sentinel_urls_of_every_client_mean_the_same() {
+fn sentinel_urls_of_all_clients_equal() {
     let expected = RedisConfig::builder()
         .use_sentinel(true)
         .sentinel_hosts([("s1", 26379), ("s2", 7000), ("::1", 26379)])
@@ -235,7 +235,7 @@ fn sentinel_urls_of_every_client_mean_the_same() {
 }
 
 #[test]
-fn the_path_of_a_sentinel_url() {
+fn sentinel_url_path() {
     for (url, service, db) in [
         ("redis+sentinel://s1", "mymaster", 0),
         ("redis+sentinel://s1/", "mymaster", 0),
@@ -250,7 +250,7 @@ fn the_path_of_a_sentinel_url() {
 }
 
 #[test]
-fn a_word_before_the_at_is_a_user_name_but_in_the_schemes_of_lettuce() {
+fn word_before_at_is_username_or_lettuce_password() {
     for scheme in ["redis", "rediss", "redis+sentinel", "rediss+sentinel"] {
         assert_eq!(read(&format!("{scheme}://word@h?password=p")).username(), Some("word"));
         one_mistake(&format!("{scheme}://word@h"), "password", "none");
@@ -262,9 +262,9 @@ fn a_word_before_the_at_is_a_user_name_but_in_the_schemes_of_lettuce() {
     }
 }
 
-/// What redis-rs, Lettuce and fred read, as they do.
+/// URLs in the forms of redis-rs, Lettuce and fred.
 #[test]
-fn urls_of_other_clients_are_read() {
+fn urls_of_other_clients() {
     for (url, same) in [
         ("redis://@h", "redis://h"),
         ("redis://:@h", "redis://h"),
@@ -301,7 +301,7 @@ fn urls_of_other_clients_are_read() {
 }
 
 #[test]
-fn parameters_set_every_other_setting() {
+fn parameters_set_settings() {
     let url = "redis://h?max_connections=7&socket_timeout=2.5&socket_connect_timeout=500ms\
                &health_check_interval=0&retry_attempts=0&retry_base_delay=1s&client_name=api&failover_wait=2m\
                &replica_strategy=least-lag&preferred_replicas=.a.example,10.1.0.0/16&replica_max_lag=1024\
@@ -324,7 +324,7 @@ fn parameters_set_every_other_setting() {
 }
 
 #[test]
-fn the_protocol_is_read_as_redis_rs_writes_it() {
+fn protocol_accepts_redis_rs_values() {
     for (text, expected) in [
         ("auto", Protocol::Auto),
         ("resp3", Protocol::Resp3),
@@ -339,7 +339,7 @@ fn the_protocol_is_read_as_redis_rs_writes_it() {
 }
 
 #[test]
-fn an_address_map_is_read_checked_and_written() {
+fn address_map_round_trips() {
     let map = [("10.0.0.1:6379", "localhost:7001"), ("fd00::1", "redis.example"), ("[fd00::2]:1", "[::1]:2")];
     let config = read(
         "redis+sentinel://s1?address_map=10.0.0.1:6379=localhost:7001,fd00::1=redis.example,[fd00::2]:1=[::1]:2",
@@ -364,7 +364,7 @@ fn an_address_map_is_read_checked_and_written() {
 }
 
 #[test]
-fn mistakes_in_a_url_name_its_part() {
+fn url_mistakes_name_their_part() {
     one_mistake("http://h", "scheme", "http");
     one_mistake("localhost:6379", "scheme", "<hidden>");
     one_mistake("redis://", "host", "");
@@ -410,13 +410,13 @@ fn mistakes_in_a_url_name_its_part() {
 
 proptest! {
     #[test]
-    fn a_url_reads_back_as_the_configuration_it_was_written_from(config in any_config()) {
+    fn url_round_trips(config in any_config()) {
         let url = config.url();
         prop_assert_eq!(read(&url), config);
     }
 
     #[test]
-    fn no_text_makes_reading_panic(
+    fn parsing_never_panics(
         scheme in prop_oneof!["redis://", "unix://", "unix:", "valkey", "redis+sentinel://", "redis-sentinel://", ""],
         rest in prop_oneof!["[a-z0-9:/?#@,&=%\\[\\]]{0,30}", any::<String>()],
     ) {

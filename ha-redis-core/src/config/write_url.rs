@@ -1,4 +1,4 @@
-//! A configuration as a URL: the canonical form, without settings at their defaults.
+//! Writes a configuration as a URL: the canonical form, without settings at their defaults.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use super::read_url::{DEFAULT_SENTINEL_PORT, is_number};
 use super::setting::Setting;
 use crate::address::Address;
 
-/// Encoded in every part: all but RFC 3986's unreserved characters.
+/// Characters encoded in every part: all but RFC 3986's unreserved ones.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 const RESERVED_IN_HOST: &AsciiSet = &RESERVED.remove(b':');
 const RESERVED_IN_PATH: &AsciiSet = &RESERVED.remove(b'/');
@@ -22,7 +22,7 @@ pub(super) fn without_passwords(config: &RedisConfig) -> String {
     write(config, |_| "***".into())
 }
 
-/// `secret` writes a password.
+/// Writes the URL; `secret` formats a password.
 fn write(config: &RedisConfig, secret: fn(&str) -> String) -> String {
     let credentials = match (config.username(), config.password()) {
         (Some(username), Some(password)) => format!("{}:{}@", encode(username), secret(password)),
@@ -71,7 +71,7 @@ fn sentinels(config: &RedisConfig) -> String {
     match config.db {
         0 if is_default => hosts,
         0 if !is_number(service) => format!("{hosts}/{}", encode(service)),
-        // Even a db of 0, since a lone number would be read as the db.
+        // A db of 0 is written too, since a lone number would be read as the db.
         db => format!("{hosts}/{}/{db}", encode(service)),
     }
 }
@@ -82,7 +82,7 @@ fn host_port(host: &str, port: u16, default_port: u16) -> String {
     if port == default_port { host } else { format!("{host}:{port}") }
 }
 
-/// The settings that have no place before the `?`.
+/// Returns the query: the settings that have no place before the `?`.
 fn query(config: &RedisConfig, secret: fn(&str) -> String) -> String {
     let default = RedisConfig::default();
     let mut query = String::new();

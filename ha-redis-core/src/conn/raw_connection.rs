@@ -9,7 +9,7 @@ use redis::{Cmd, Value, cmd};
 use crate::conn::reply_reader::ReplyReader;
 use crate::conn::tls;
 use crate::coop_budget::CoopBudget;
-use crate::error::{Error, Kind, will_pass};
+use crate::error::{Error, Kind, may_succeed_later};
 use crate::proto::{DecodeError, Incoming, Limits, Role, Skipped, TOO_LARGE, read_info_role, refused};
 use crate::proto::{read_hello_role, read_role};
 use crate::runtime::Transport;
@@ -114,7 +114,7 @@ impl RawConnection {
     /// Asks one thing. `None`: the server does not have it, or not for this user.
     async fn one(&mut self, question: Cmd) -> Result<Option<Value>, Error> {
         match self.query(&[question]).await?.pop() {
-            Some(Value::ServerError(error)) if will_pass(&error) => {
+            Some(Value::ServerError(error)) if may_succeed_later(&error) => {
                 Err(refused("the question for its role", &error))
             }
             Some(Value::ServerError(_)) | None => Ok(None),

@@ -39,7 +39,7 @@ impl ReconnectBackoff {
         self.failures += 1;
         self.backoff = match error.kind() {
             // Whoever waited for an answer has waited enough, but not all clients to the same instant.
-            Kind::Timeout => Backoff::AFTER_A_WAIT,
+            Kind::Timeout => Backoff::AFTER_WAIT,
             // A script may be ended soon.
             Kind::Busy => Backoff::RECONNECT,
             _ if error.is_permanent() => Backoff::PERMANENT_FAILURE,
@@ -50,7 +50,7 @@ impl ReconnectBackoff {
     /// The wait before the next attempt.
     pub(crate) fn pause(&self, random: u64) -> Duration {
         match self.failures {
-            0 => Backoff::AFTER_A_LOSS.delay(0, random),
+            0 => Backoff::AFTER_LOSS.delay(0, random),
             failures => self.backoff.delay(failures - 1, random),
         }
     }

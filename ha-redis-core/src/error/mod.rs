@@ -1,4 +1,4 @@
-//! What went wrong, and what became of the command.
+//! The client's error type, and what became of a failed command.
 
 mod outcome;
 mod redis_error;
@@ -16,12 +16,13 @@ use crate::peer_text::printable;
 
 pub use outcome::Outcome;
 pub use redis_error::RedisErrorExt;
-pub(crate) use redis_error::passes;
+pub(crate) use redis_error::is_temporary;
 pub(crate) use server_error::{
-    Passing, is_from_inside, is_refusal, noted, outcome_of, passing_of, said, verbatim, will_pass,
+    Recovery, is_from_inside, is_refusal, may_succeed_later, outcome_of, printable_error, recovery_of,
+    verbatim, with_note,
 };
 
-/// An error of the client: opaque, cheap to clone, with predicates for what callers branch on.
+/// An error of the client: opaque and cheap to clone, with predicates for the cases that callers handle.
 ///
 /// Commands that are called through redis-rs return a [`RedisError`]. [`RedisErrorExt`] returns its outcome and the
 /// `Error` inside it.
@@ -58,13 +59,13 @@ pub(crate) enum Kind {
 }
 
 impl Error {
-    /// An error before anything was sent. [`Error::with_outcome`] changes that.
+    /// Creates an error with the outcome [`Outcome::NotSent`]. [`Error::with_outcome`] changes that.
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
         let inner = Inner { kind, message: message.into(), source: None };
         Self { outcome: Outcome::NotSent, inner: Arc::new(inner) }
     }
 
-    /// The same with a cause, which is printed behind the message.
+    /// Creates an error with a cause, which is printed after the message.
     pub(crate) fn caused(
         kind: Kind,
         message: impl Into<String>,
@@ -75,7 +76,8 @@ impl Error {
         Self { outcome: Outcome::NotSent, inner: Arc::new(inner) }
     }
 
-    /// A reply, unless it is an error. It is not looked through for errors inside it, which takes long for a large one.
+    /// Returns the reply, or an error if the reply is one. Errors nested in a reply are not searched for: that takes
+    /// long in a large one.
     pub(crate) fn answer(reply: Value) -> Result<Value, Self> {
         match reply {
             Value::ServerError(_) => reply.extract_error().map_err(Self::from_redis),
@@ -83,18 +85,18 @@ impl Error {
         }
     }
 
-    /// The client's own error inside `error`, or one that says what the server said.
+    /// Returns the client's own error inside `error`, or a new one with the server's text.
     pub(crate) fn from_redis(error: RedisError) -> Self {
         if let Some(ours) = error.client_error() {
             return ours.clone();
         }
         let outcome = error.outcome();
-        let message = format!("the server answered with an error: {}", printable(&error.to_string()));
+        let message = format!("the server replied with an error: {}", printable(&error.to_string()));
         let inner = Inner { kind: Kind::Server, message, source: Some(Arc::new(error)) };
         Self { outcome, inner: Arc::new(inner) }
     }
 
-    /// The same error, with what was being done when it came up.
+    /// Puts what was being done in front of the message.
     pub(crate) fn during(self, what: impl fmt::Display) -> Self {
         let message = format!("{what}: {}", self.inner.message);
         let inner = Inner { kind: self.kind(), message, source: Some(Arc::new(self.clone())) };
@@ -106,7 +108,7 @@ impl Error {
         self
     }
 
-    /// The same error in other words. Its cause, which may have the same words as it had, is left out.
+    /// Replaces the message. The cause is dropped, since it may contain the text that is replaced.
     pub(crate) fn with_message(self, message: String) -> Self {
         Self { outcome: self.outcome, inner: Arc::new(Inner { kind: self.kind(), message, source: None }) }
     }
@@ -115,13 +117,13 @@ impl Error {
         self.inner.kind
     }
 
-    /// The message alone, to be quoted in another.
+    /// Returns the message without the outcome, to be quoted in another message.
     pub(crate) fn message(&self) -> &str {
         &self.inner.message
     }
 
-    /// Returns what became of the command: [`Outcome::NotSent`] for errors that belong to no command, of a connection
-    /// attempt for example.
+    /// Returns what became of the command: [`Outcome::NotSent`] for errors that belong to no command, such as those
+    /// of a connection attempt.
     pub fn outcome(&self) -> Outcome {
         self.outcome
     }
@@ -131,13 +133,13 @@ impl Error {
         self.kind() == Kind::Config
     }
 
-    /// Returns true if a wait reached its bound: for a reply, for a connection, or for an answer of the Sentinels.
+    /// Returns true if a wait reached its bound: for a reply, for a connection, or for a reply of the Sentinels.
     pub fn is_timeout(&self) -> bool {
         self.kind() == Kind::Timeout
     }
 
-    /// Returns true if no connection could be made, or if the one in use was lost or ended by a switch to another
-    /// master.
+    /// Returns true if no connection could be made, or if the connection in use was lost or ended by a switch to
+    /// another master.
     pub fn is_connection(&self) -> bool {
         matches!(
             self.kind(),
@@ -156,7 +158,7 @@ impl Error {
         self.kind() == Kind::Permission
     }
 
-    /// Returns true if the Sentinels did not name a master, or if too few of them answer for writes (see
+    /// Returns true if the Sentinels did not name a master, or if too few of them reply for writes (see
     /// [`sentinel_require_majority`](crate::RedisConfig::sentinel_require_majority)).
     pub fn is_sentinel(&self) -> bool {
         self.kind() == Kind::Sentinel
@@ -188,13 +190,13 @@ impl Error {
         self.kind() == Kind::ReplyTooLarge
     }
 
-    /// Returns true if the command is not allowed on this kind of connection, or if an atomic pipeline did not run as a
-    /// transaction, for the reason in the message.
+    /// Returns true if the command is not allowed on this kind of connection, or if an atomic pipeline did not run as
+    /// a transaction. The message gives the reason.
     pub fn is_refused_command(&self) -> bool {
         self.kind() == Kind::Refused
     }
 
-    /// Returns true if the next attempt will fail in the same way until somebody changes a setting, or ends a script.
+    /// Returns true if the next attempt will fail in the same way until somebody changes a setting or ends a script.
     pub(crate) fn is_permanent(&self) -> bool {
         let kinds = [Kind::Authentication, Kind::Permission, Kind::Tls, Kind::Busy, Kind::Config];
         kinds.contains(&self.kind())
@@ -238,13 +240,13 @@ impl StdError for Error {
 
 impl From<ConfigError> for Error {
     fn from(error: ConfigError) -> Self {
-        Self::caused(Kind::Config, "the configuration cannot be used", error)
+        Self::caused(Kind::Config, "invalid configuration", error)
     }
 }
 
 impl From<Error> for RedisError {
-    /// Keeps the error inside, for [`RedisErrorExt`] to find. redis-rs's own `is_timeout`,
-    /// `is_connection_dropped` and `is_connection_refusal` answer as they would for its connections.
+    /// Keeps the error inside, where [`RedisErrorExt`] finds it. redis-rs's own `is_timeout`, `is_connection_dropped`
+    /// and `is_connection_refusal` return what they would for its own connections.
     fn from(error: Error) -> Self {
         io::Error::new(error.io_kind(), error).into()
     }
@@ -260,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redis_error_keeps_the_outcome_of_ours() {
+    fn redis_error_keeps_outcome_of_client_error() {
         for outcome in [Outcome::NotSent, Outcome::NotApplied, Outcome::MaybeApplied] {
             let error = Error::new(Kind::Lost, "gone").with_outcome(outcome);
             let redis_error = RedisError::from(error);
@@ -274,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_servers_error_tells_whether_the_command_ran() {
+    fn outcome_from_server_error_code() {
         for line in ["READONLY no", "ERR syntax error", "WRONGTYPE no", "NOSCRIPT none", "OOM full"] {
             assert_eq!(server_error(line).outcome(), Outcome::NotApplied, "{line}");
         }
@@ -285,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cause_is_named_and_kept() {
+    fn cause_in_message_and_source() {
         let cause = io::Error::from(io::ErrorKind::ConnectionRefused);
         let error = Error::caused(Kind::Connect, "cannot connect to localhost:1", cause);
         assert_eq!(error.to_string(), "cannot connect to localhost:1: connection refused (not sent)");

@@ -1,10 +1,10 @@
-//! What an error of a server says: one table of the codes of Redis and Valkey, and the wording where a code alone does
-//! not tell.
+//! Interprets error replies: one table of the codes of Redis and Valkey, and the wording where a code alone is
+//! ambiguous.
 //!
-//! Two questions are answered here. *What became of the command:* a command of the server's own that is answered with an
-//! error has changed nothing. A script, a function or a module's command may have done a part of its work, and may
-//! answer with any code; of those, only what the server itself says before they begin counts as a refusal. And *does it
-//! pass:* some refusals end by themselves, on the same server or with another master.
+//! The module answers two questions. *What became of the command:* a built-in command that fails with an error reply
+//! has changed nothing. A script, a function or a module's command may have done a part of its work, and may reply
+//! with any code; for those, only errors that the server itself raises before they begin count as refusals. *Is the
+//! error temporary:* some refusals end by themselves, on the same server or with another master.
 
 use redis::{RedisError, ServerError, Value};
 
@@ -12,49 +12,49 @@ use crate::error::Outcome;
 use crate::peer_text::printable;
 
 use Outcome::{MaybeApplied, NotApplied, Ran};
-use Passing::{ByHand, Elsewhere, Here, Never};
+use Recovery::{Manual, Master, Never, SameServer};
 
-/// Whether a server will take later what it refuses now.
+/// Whether a server will later accept what it refuses now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Passing {
-    /// Not this command of this user, whatever its state.
+pub(crate) enum Recovery {
+    /// Never: this user may not run this command, whatever the state of the server.
     Never,
-    /// Not before somebody frees memory or disk, or ends a script.
-    ByHand,
+    /// Only when somebody frees memory or disk, or ends a script.
+    Manual,
     /// The same server will: it loads its data, or waits for a replica.
-    Here,
-    /// The master will, and this server is not, or no longer, the master.
-    Elsewhere,
+    SameServer,
+    /// The master will; this server is not, or no longer, the master.
+    Master,
 }
 
-impl Passing {
-    /// Whether waiting is enough.
-    pub(crate) fn by_itself(self) -> bool {
-        matches!(self, Here | Elsewhere)
+impl Recovery {
+    /// Returns true if waiting is enough.
+    pub(crate) fn is_automatic(self) -> bool {
+        matches!(self, SameServer | Master)
     }
 }
 
-/// Every error code in the sources of Redis and Valkey: what became of a command of the server's own that is answered
-/// with it, and whether it passes.
-const CODES: &[(&str, Outcome, Passing)] = &[
+/// Every error code in the sources of Redis and Valkey: what it means for a built-in command, and whether it is
+/// temporary.
+const CODES: &[(&str, Outcome, Recovery)] = &[
     // The state of the server, or of its cluster, does not allow the command for now.
-    ("LOADING", NotApplied, Here),
-    ("NOREPLICAS", NotApplied, Here),
-    ("CLUSTERDOWN", NotApplied, Here),
-    ("TRYAGAIN", NotApplied, Here),
-    ("ASK", NotApplied, Here),
-    // It is a replica. So does a replica answer in a cluster of one shard: MOVED, with its master's address.
-    ("READONLY", NotApplied, Elsewhere),
-    ("MASTERDOWN", NotApplied, Elsewhere),
-    ("REDIRECT", NotApplied, Elsewhere),
-    ("MOVED", NotApplied, Elsewhere),
-    // It has become a replica while the command waited. CLIENT UNBLOCK gives the same code: see `passing_of`.
-    ("UNBLOCKED", NotApplied, Elsewhere),
-    // It has no memory or disk, or runs a script that does not end.
-    ("OOM", NotApplied, ByHand),
-    ("MISCONF", NotApplied, ByHand),
-    ("BUSY", NotApplied, ByHand),
-    // The user may not.
+    ("LOADING", NotApplied, SameServer),
+    ("NOREPLICAS", NotApplied, SameServer),
+    ("CLUSTERDOWN", NotApplied, SameServer),
+    ("TRYAGAIN", NotApplied, SameServer),
+    ("ASK", NotApplied, SameServer),
+    // The server is a replica. A replica of a one-shard cluster replies MOVED, with its master's address.
+    ("READONLY", NotApplied, Master),
+    ("MASTERDOWN", NotApplied, Master),
+    ("REDIRECT", NotApplied, Master),
+    ("MOVED", NotApplied, Master),
+    // The server became a replica while the command waited. CLIENT UNBLOCK gives the same code: see `recovery_of`.
+    ("UNBLOCKED", NotApplied, Master),
+    // The server has no memory or disk, or runs a script that does not end.
+    ("OOM", NotApplied, Manual),
+    ("MISCONF", NotApplied, Manual),
+    ("BUSY", NotApplied, Manual),
+    // The user lacks permission.
     ("NOAUTH", NotApplied, Never),
     ("WRONGPASS", NotApplied, Never),
     ("NOPERM", NotApplied, Never),
@@ -72,27 +72,27 @@ const CODES: &[(&str, Outcome, Passing)] = &[
     ("NOGROUP", NotApplied, Never),
     ("NOTBUSY", NotApplied, Never),
     ("UNKILLABLE", NotApplied, Never),
-    // Said to replicas, and by Sentinels.
+    // Sent to replicas, and by Sentinels.
     ("NOMASTERLINK", NotApplied, Never),
     ("NOGOODSLAVE", NotApplied, Never),
     ("NOQUORUM", NotApplied, Never),
     ("INPROG", NotApplied, Never),
-    // MIGRATE has moved some of its keys; PFADD has met damage behind what it had added.
+    // MIGRATE has moved some of its keys; PFADD found corrupt data after it had added some elements.
     ("IOERR", Ran, Never),
     ("INVALIDOBJ", Ran, Never),
 ];
 
-/// The row of a code. `None` for one that neither Redis nor Valkey knows: a script or a module has made it up.
-fn known(code: &str) -> Option<(Outcome, Passing)> {
-    CODES.iter().find(|(known, ..)| *known == code).map(|(_, outcome, passing)| (*outcome, *passing))
+/// Returns the row of a code. `None` for one that neither Redis nor Valkey defines: a script or a module made it up.
+fn known(code: &str) -> Option<(Outcome, Recovery)> {
+    CODES.iter().find(|(known, ..)| *known == code).map(|(_, outcome, recovery)| (*outcome, *recovery))
 }
 
-/// Behind an error whose code and text alone would say that nothing was changed.
+/// Appended to an error whose code and text alone suggest that nothing was changed.
 const RAN: &str = "(it ran, and may have done a part of its work)";
-/// Behind the error of the last attempt, when an earlier one may have been applied.
+/// Appended to the error of the last attempt when an earlier one may have been applied.
 const IN_DOUBT: &str = "(an earlier attempt got no reply, and may have been applied)";
 
-/// What became of the command that was answered with `error`.
+/// Returns what became of the command that failed with `error`.
 pub(crate) fn outcome_of(error: &ServerError) -> Outcome {
     let text = error.details().unwrap_or_default();
     if text.ends_with(IN_DOUBT) {
@@ -102,38 +102,39 @@ pub(crate) fn outcome_of(error: &ServerError) -> Outcome {
     if let Some((code, text)) = raised {
         return if is_first_write(code, text) { NotApplied } else { Ran };
     }
-    // The first is MIGRATE's.
+    // The first is an error of MIGRATE.
     if text.starts_with("Target instance replied with error") || text.ends_with(RAN) {
         return Ran;
     }
     known(error.code()).map_or(Ran, |(outcome, _)| outcome)
 }
 
-/// Whether what was refused with `error` will pass. Asked only where the error is the server's own refusal.
-pub(crate) fn passing_of(error: &ServerError) -> Passing {
+/// Returns whether `error` is temporary. Meaningful only if `error` is the server's own refusal.
+pub(crate) fn recovery_of(error: &ServerError) -> Recovery {
     let text = error.details().unwrap_or_default();
     let (code, text) = raised_by_script(error.code(), text).unwrap_or((error.code(), text));
-    // An EXEC that was refused itself names the reason.
+    // A refused EXEC quotes the cause.
     let (code, text) = match text.split_once("because of: ") {
         Some((_, reason)) if code == "EXECABORT" => reason.split_once(' ').unwrap_or((reason, "")),
         _ => (code, text),
     };
     match known(code) {
-        // Not that of CLIENT UNBLOCK, nor that of a stream that was deleted.
+        // Neither CLIENT UNBLOCK's nor that of a deleted stream.
         Some(_) if code == "UNBLOCKED" && !text.starts_with("force unblock") => Never,
-        Some((NotApplied, passing)) => passing,
+        Some((NotApplied, recovery)) => recovery,
         _ => Never,
     }
 }
 
-/// Whether a server that refuses a command may take it soon. Otherwise this user may not run it, or the server does not
-/// know it: how that is said differs from server to server.
-pub(crate) fn will_pass(error: &ServerError) -> bool {
-    passing_of(error) != Never
+/// Returns true if a server that refuses a command may accept it later. Otherwise this user may not run it, or the
+/// server does not know it; the wording of those differs from server to server.
+pub(crate) fn may_succeed_later(error: &ServerError) -> bool {
+    recovery_of(error) != Never
 }
 
-/// Whether the server refused a script, a function or a command of a module before it began, or a script at its first
-/// write. `declared` is whether the server knew before what the script would do, and refused it as a whole.
+/// Returns true if the server refused a script, a function or a command of a module before it began, or a script at
+/// its first write. `declared` is true if the server knew beforehand what the script would do, and refused it as a
+/// whole.
 pub(crate) fn is_refusal(error: &ServerError, name: &str, declared: bool) -> bool {
     let text = error.details().unwrap_or_default();
     if let Some((code, text)) = raised_by_script(error.code(), text) {
@@ -153,10 +154,11 @@ pub(crate) fn is_refusal(error: &ServerError, name: &str, declared: bool) -> boo
         "REDIRECT" => !text.contains(' ') && text.contains(':'),
         "NOSCRIPT" => begins(&["No matching script"]),
         "NOAUTH" => begins(&["Authentication required"]),
-        // About what a script ran into, the text speaks of the script.
+        // For an error inside a script, the text mentions the script.
         "NOPERM" => text.to_ascii_lowercase().contains("no permissions to ") && !text.contains("script"),
         "MISCONF" => text.contains(" is configured to ") || begins(&["Errors writing to the AOF"]),
-        // A script that got the same words from a `pcall` may have gone on with what needs no memory, such as DEL.
+        // A script that got the same text from a `pcall` may have continued with commands that need no memory,
+        // such as DEL.
         "OOM" => {
             begins(&["allow-oom flag is not set on the script"])
                 || (declared && begins(&["command not allowed when used memory"]))
@@ -174,23 +176,24 @@ pub(crate) fn is_refusal(error: &ServerError, name: &str, declared: bool) -> boo
     }
 }
 
-/// Whether a script had begun when it ran into this.
+/// Returns true if the error was raised inside a running script.
 pub(crate) fn is_from_inside(error: &ServerError) -> bool {
     raised_by_script(error.code(), error.details().unwrap_or_default()).is_some()
 }
 
-/// The error that ended a script from inside, if `error` is one: what it ran into is quoted with the script's name.
+/// Returns the error that ended a script from inside. The server quotes it with the script's name.
 fn raised_by_script<'a>(code: &'a str, text: &'a str) -> Option<(&'a str, &'a str)> {
     if text.contains(" script: ") && text.contains(", on @user_") {
         return Some((code, text));
     }
-    // Before Redis 7, all is an `ERR` with the error itself behind the place.
+    // Before Redis 7, every such error is an `ERR` with the original error after the position.
     let around = text.strip_prefix("Error running script")?;
     let inner = around.split_once(": -").and_then(|(_, inner)| inner.split_once(' '));
     Some(inner.unwrap_or((code, text)))
 }
 
-/// Whether this is said to a script that has written nothing: once it has, the server lets it go on.
+/// Returns true if the server raises this error only for a script that has written nothing: after a write, the script
+/// continues.
 fn is_first_write(code: &str, text: &str) -> bool {
     match code {
         "READONLY" => text.starts_with("You can't write against a read only"),
@@ -203,8 +206,8 @@ fn is_first_write(code: &str, text: &str) -> bool {
     }
 }
 
-/// The same error, saying what became of the command where it would not by itself. Code and kind stay.
-pub(crate) fn noted(error: ServerError, outcome: Outcome) -> ServerError {
+/// Returns the error with a note on the outcome if its code and text suggest another one. Code and kind stay.
+pub(crate) fn with_note(error: ServerError, outcome: Outcome) -> ServerError {
     let note = match outcome {
         _ if outcome_of(&error) == outcome => return error,
         Ran => RAN,
@@ -212,19 +215,19 @@ pub(crate) fn noted(error: ServerError, outcome: Outcome) -> ServerError {
         Outcome::NotSent | NotApplied => return error,
     };
     let noted = format!("{} {note}", verbatim(&error));
-    // By its length, since a text may have several lines.
+    // As a bulk error, since a text may have several lines.
     match redis::parse_redis_value(format!("!{}\r\n{noted}\r\n", noted.len()).as_bytes()) {
         Ok(Value::ServerError(noted)) => noted,
         _ => error,
     }
 }
 
-/// A server's error in its own words, to be printed.
-pub(crate) fn said(error: &ServerError) -> String {
+/// Returns the text of a server's error, made printable.
+pub(crate) fn printable_error(error: &ServerError) -> String {
     printable(&verbatim(error))
 }
 
-/// A server's error in its own words, to be given to callers as an error of the server.
+/// Returns the text of a server's error unchanged, for an error that callers get as a server error.
 pub(crate) fn verbatim(error: &ServerError) -> String {
     match error.details() {
         Some(text) => format!("{} {text}", error.code()),
@@ -232,7 +235,7 @@ pub(crate) fn verbatim(error: &ServerError) -> String {
     }
 }
 
-/// The errors of a server that `error` is made of: one, or those of the commands of a pipeline.
+/// Returns the server errors in `error`: one, or those of the commands of a pipeline.
 pub(crate) fn server_errors(error: &RedisError) -> Vec<ServerError> {
     let errors = error.clone().into_server_errors();
     errors.iter().flat_map(|errors| errors.iter()).map(|(_, error)| error.clone()).collect()
@@ -252,35 +255,35 @@ mod tests {
     }
 
     #[test]
-    fn the_table_has_the_codes_of_the_sources_and_no_others() {
+    fn table_matches_codes_in_sources() {
         let lines = include_str!("server-error-codes.txt").lines().filter(|line| !line.starts_with('#'));
         let in_sources = lines.filter_map(|line| line.split(' ').next()).collect::<BTreeSet<_>>();
         let in_table = CODES.iter().map(|(code, ..)| *code).collect::<BTreeSet<_>>();
         assert_eq!(in_table, in_sources);
-        assert_eq!(in_table.len(), CODES.len(), "each has one row");
+        assert_eq!(in_table.len(), CODES.len(), "one row for each code");
     }
 
     #[test]
-    fn a_code_that_the_server_does_not_have_may_mean_anything() {
+    fn unknown_code_counts_as_ran() {
         assert_eq!(outcome_of(&error("MYERR half way")), Outcome::Ran);
-        assert_eq!(passing_of(&error("MYERR half way")), Never);
+        assert_eq!(recovery_of(&error("MYERR half way")), Never);
         assert_eq!(outcome_of(&error("ERR Target instance replied with error: OOM no")), Outcome::Ran);
     }
 
     #[test]
-    fn the_reason_of_a_refused_exec_passes_or_not() {
+    fn recovery_of_execabort_from_its_reason() {
         let because = "EXECABORT Transaction discarded because of:";
-        assert_eq!(passing_of(&error(&format!("{because} READONLY You can't write"))), Elsewhere);
+        assert_eq!(recovery_of(&error(&format!("{because} READONLY You can't write"))), Master);
         assert_eq!(
-            passing_of(&error(&format!("{because} NOREPLICAS Not enough good replicas to write."))),
-            Here
+            recovery_of(&error(&format!("{because} NOREPLICAS Not enough good replicas to write."))),
+            SameServer
         );
-        assert_eq!(passing_of(&error(&format!("{because} OOM no"))), ByHand);
-        assert_eq!(passing_of(&error("EXECABORT Transaction discarded because of previous errors.")), Never);
+        assert_eq!(recovery_of(&error(&format!("{because} OOM no"))), Manual);
+        assert_eq!(recovery_of(&error("EXECABORT Transaction discarded because of previous errors.")), Never);
     }
 
     #[test]
-    fn a_note_is_read_back_and_keeps_the_rest() {
+    fn outcome_note_round_trips() {
         for (outcome, line) in [
             (Outcome::Ran, "ERR limit reached"),
             (Outcome::Ran, "WRONGTYPE Operation against"),
@@ -289,12 +292,12 @@ mod tests {
             (Outcome::MaybeApplied, "OOM"),
         ] {
             let plain = error(line);
-            let noted = noted(plain.clone(), outcome);
+            let noted = with_note(plain.clone(), outcome);
             assert_eq!(outcome_of(&noted), outcome, "{line}");
             assert_eq!((noted.code(), noted.kind()), (plain.code(), plain.kind()));
             assert!(noted.details().unwrap().starts_with(plain.details().unwrap_or_default()));
         }
         let plain = error("MYERR made up");
-        assert_eq!(noted(plain.clone(), Outcome::Ran), plain, "it says so by itself");
+        assert_eq!(with_note(plain.clone(), Outcome::Ran), plain, "the code already means ran");
     }
 }

@@ -17,7 +17,7 @@ use redis::{Cmd, Value, cmd};
 use crate::address::Address;
 use crate::conn::link::Link;
 use crate::conn::raw_connection::RawConnection;
-use crate::error::{Error, Kind, said, will_pass};
+use crate::error::{Error, Kind, may_succeed_later, printable_error};
 use crate::node::core::Core;
 use crate::peer_text::text_of;
 use crate::proto::refused;
@@ -152,9 +152,11 @@ async fn kill(core: &Core, abandoned: &[Abandoned], raw: &mut RawConnection) -> 
     for (abandoned, reply) in ours.iter().zip(raw.query(&kills).await?) {
         match reply {
             // The next connection tries again.
-            Value::ServerError(error) if will_pass(&error) => return Err(refused("CLIENT KILL", &error)),
+            Value::ServerError(error) if may_succeed_later(&error) => {
+                return Err(refused("CLIENT KILL", &error));
+            }
             Value::ServerError(error) => {
-                let error = core.data.hide(said(&error));
+                let error = core.data.hide(printable_error(&error));
                 tracing::debug!(error, id = abandoned.id, "cannot end an abandoned connection on the server");
             }
             _ => {
@@ -178,9 +180,11 @@ async fn list(
     // Servers before 6.2 list all connections or none.
     for question in [by_id, cmd("CLIENT").arg("LIST").take()] {
         match raw.query(&[question]).await?.pop().unwrap_or(Value::Nil) {
-            Value::ServerError(error) if will_pass(&error) => return Err(refused("CLIENT LIST", &error)),
+            Value::ServerError(error) if may_succeed_later(&error) => {
+                return Err(refused("CLIENT LIST", &error));
+            }
             Value::ServerError(error) => {
-                let error = core.data.hide(said(&error));
+                let error = core.data.hide(printable_error(&error));
                 tracing::debug!(error, "cannot list the abandoned connections");
             }
             listed => return Ok(text_of(&listed, usize::MAX).map(str::to_owned)),

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use redis::{Cmd, ServerError, Value, cmd};
 
-use crate::error::{Error, Kind, said, verbatim, will_pass};
+use crate::error::{Error, Kind, may_succeed_later, printable_error, verbatim};
 use crate::peer_text::printable;
 use crate::proto::role::{Role, hello_field, read_hello_role, read_role};
 use crate::proto::secrets::Secrets;
@@ -303,7 +303,7 @@ fn hear_role(greeting: &mut Greeting, reply: &Value) -> Result<(), Error> {
 
 /// Whether the server has refused for its state, or for that of all its clients, whatever it was asked.
 fn turns_away(error: &ServerError) -> bool {
-    will_pass(error) || turns_clients_away(error)
+    may_succeed_later(error) || turns_clients_away(error)
 }
 
 /// Whether it has said so to the connection itself, before it has read a word: it is full, or in protected mode.
@@ -319,7 +319,7 @@ fn wrong_password(said: &str) -> Error {
 pub(crate) fn refused(command: &str, error: &ServerError) -> Error {
     // Others than those who wait have to end that.
     let kind = if error.code() == "BUSY" { Kind::Busy } else { Kind::Connect };
-    Error::new(kind, format!("it answered {command} with: {}", said(error)))
+    Error::new(kind, format!("it answered {command} with: {}", printable_error(error)))
 }
 
 #[cfg(test)]

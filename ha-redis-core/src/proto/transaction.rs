@@ -2,7 +2,7 @@
 
 use redis::{ServerError, Value};
 
-use crate::error::{Outcome, outcome_of, said};
+use crate::error::{Outcome, outcome_of, printable_error};
 
 /// What became of a transaction.
 #[derive(Debug, PartialEq)]
@@ -45,7 +45,10 @@ impl Transaction {
             (Value::ServerError(multi), Value::ServerError(_)) => {
                 if let Some((index, error)) = refused.iter().find(|(_, error)| may_have_run(error)) {
                     let multi = why(&Value::ServerError(multi));
-                    return Self::Torn(format!("command {index} ran by itself{multi}: {}", said(error)));
+                    return Self::Torn(format!(
+                        "command {index} ran by itself{multi}: {}",
+                        printable_error(error)
+                    ));
                 }
                 Self::Aborted { commands: Vec::new(), exec: multi }
             }
@@ -70,7 +73,7 @@ fn executed(refused: Vec<(usize, ServerError)>, commands: usize, exec: Value) ->
         }
         (Some((index, error)), Value::Nil | Value::Array(_)) => Transaction::Torn(format!(
             "EXEC ran it without command {index}, which was refused: {}",
-            said(&error)
+            printable_error(&error)
         )),
         _ => Transaction::Torn("EXEC was answered with something else than values".into()),
     }
@@ -90,10 +93,10 @@ fn why(multi: &Value) -> String {
         Value::ServerError(error) if error.code() == "NOPERM" => {
             format!(
                 ", since its user may not run MULTI: {}; allow it (ACL SETUSER <user> +multi)",
-                said(error)
+                printable_error(error)
             )
         }
-        Value::ServerError(error) => format!(", since MULTI was refused: {}", said(error)),
+        Value::ServerError(error) => format!(", since MULTI was refused: {}", printable_error(error)),
         _ => String::new(),
     }
 }
@@ -146,11 +149,12 @@ mod tests {
             panic!("it was aborted");
         };
         assert_eq!(exec.code(), "EXECABORT");
-        let commands = commands.iter().map(|(index, error)| (*index, said(error))).collect::<Vec<_>>();
+        let commands =
+            commands.iter().map(|(index, error)| (*index, printable_error(error))).collect::<Vec<_>>();
         assert_eq!(commands, [(0, "ERR a".to_owned()), (2, "OOM b".to_owned())]);
         let Transaction::Aborted { commands, exec } = read(&["-NOAUTH a", "-NOAUTH b", "-NOAUTH c"]) else {
             panic!("nothing was run");
         };
-        assert_eq!((commands.len(), said(&exec).as_str()), (0, "NOAUTH a"));
+        assert_eq!((commands.len(), printable_error(&exec).as_str()), (0, "NOAUTH a"));
     }
 }

@@ -1,18 +1,18 @@
-//! How the calls of a handle are repeated, and how long they may take.
+//! How calls are retried, and how long they may take.
 
 use std::time::Duration;
 
 use crate::config::{RedisConfig, RetrySafety};
 use crate::retry::RetryPolicy;
 
-/// On what terms calls are made.
+/// The retry and timeout settings of the calls of a handle.
 #[derive(Clone, Debug)]
 pub(crate) struct CallOptions {
     pub(crate) policy: RetryPolicy,
     pub(crate) safety: RetrySafety,
     /// The bound on a call with all its waits and attempts.
     pub(crate) timeout: Option<Duration>,
-    /// Whether a call waits while the server refuses it for a reason that passes.
+    /// True if a call waits while the server refuses it for a temporary reason.
     pub(crate) waits_for_refusals: bool,
 }
 

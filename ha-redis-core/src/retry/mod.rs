@@ -1,8 +1,8 @@
-//! Whether, and when, a command is sent again: decisions only, no clock and no I/O.
+//! Decides whether, and when, a command is sent again, without clock or I/O.
 //!
-//! A [`RetryPolicy`] says how often and how patiently; a `RetrySession` keeps the account of one call and decides
-//! after each failed attempt; a `RetryBudget` is shared by all calls of a client. What a server refuses for now is no
-//! failed attempt: a `RefusalWait` says when it is asked again.
+//! A [`RetryPolicy`] configures the number and delays of retries; a `RetrySession` counts the retries of one call and
+//! decides after each failed attempt; a `RetryBudget` is shared by all calls of a client. A temporary refusal is not
+//! a failed attempt: a `RefusalWait` schedules when the call is sent again.
 
 mod backoff;
 mod budget;
@@ -17,25 +17,25 @@ use redis::{ErrorKind, RedisError};
 
 use crate::command::Safety;
 use crate::config::{Jitter, RetrySafety};
-use crate::error::{Kind, Outcome, RedisErrorExt, passes};
+use crate::error::{Kind, Outcome, RedisErrorExt, is_temporary};
 
 pub(crate) use backoff::Backoff;
 pub(crate) use budget::RetryBudget;
 pub(crate) use call_options::CallOptions;
 pub(crate) use refusal_wait::RefusalWait;
 
-/// How often and how patiently to try again.
+/// How many retries to make, and how long to wait between them.
 ///
 /// ```
 /// use ha_redis_core::{Jitter, RetryPolicy};
 /// use std::time::Duration;
 ///
-/// let patient = RetryPolicy::new().max_retries(8).base_delay(Duration::from_millis(50)).jitter(Jitter::Full);
+/// let policy = RetryPolicy::new().max_retries(8).base_delay(Duration::from_millis(50)).jitter(Jitter::Full);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct RetryPolicy {
-    attempts: u32,
+    max_retries: u32,
     backoff: Backoff,
 }
 
@@ -46,45 +46,45 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The defaults of the Python library `ha_redis`: three attempts after the first, 0.1, 0.2 and 0.4 s later,
-    /// with [`Jitter::Added`]; delays grow up to 2 s.
+    /// Creates a policy with the defaults of the Python library `ha_redis`: three retries, 0.1, 0.2 and 0.4 s after
+    /// each failure, with [`Jitter::Added`]; delays grow up to 2 s.
     pub fn new() -> Self {
         let (base, cap) = (Duration::from_millis(100), Duration::from_secs(2));
-        Self { attempts: 3, backoff: Backoff { base, cap, jitter: Jitter::default() } }
+        Self { max_retries: 3, backoff: Backoff { base, cap, jitter: Jitter::default() } }
     }
 
-    /// A policy that never tries again.
+    /// Creates a policy that never retries.
     pub fn never() -> Self {
         Self::new().max_retries(0)
     }
 
-    /// How many attempts may follow the first.
-    pub fn max_retries(mut self, attempts: u32) -> Self {
-        self.attempts = attempts;
+    /// Sets how many retries may follow the first attempt.
+    pub fn max_retries(mut self, max_retries: u32) -> Self {
+        self.max_retries = max_retries;
         self
     }
 
-    /// The delay before the second attempt, which doubles for each further one.
+    /// Sets the delay before the first retry, which doubles for each further one.
     pub fn base_delay(mut self, delay: Duration) -> Self {
         self.backoff.base = delay;
         self
     }
 
-    /// What delays grow up to.
+    /// Sets the longest delay.
     pub fn longest_delay(mut self, delay: Duration) -> Self {
         self.backoff.cap = delay;
         self
     }
 
-    /// How delays are spread.
+    /// Sets how delays are spread.
     pub fn jitter(mut self, jitter: Jitter) -> Self {
         self.backoff.jitter = jitter;
         self
     }
 
-    /// Begins the account of one call, which must have ended by `deadline`.
+    /// Starts the session of one call, which must end by `deadline`.
     pub(crate) fn session(self, deadline: Option<Instant>) -> RetrySession {
-        RetrySession { policy: self, deadline, made: 0 }
+        RetrySession { policy: self, deadline, retries: 0 }
     }
 }
 
@@ -93,7 +93,7 @@ impl RetryPolicy {
 pub(crate) struct RetrySession {
     policy: RetryPolicy,
     deadline: Option<Instant>,
-    made: u32,
+    retries: u32,
 }
 
 /// What to do after a failed attempt.
@@ -105,8 +105,7 @@ pub(crate) enum Decision {
 }
 
 impl RetrySession {
-    /// Decides on a failed attempt: what may have run is sent again only where `allowed` says that it does no
-    /// harm.
+    /// Decides after a failed attempt: a command that may have run is sent again only if `allowed` covers its safety.
     pub(crate) fn decide(
         &mut self,
         outcome: Outcome,
@@ -120,33 +119,33 @@ impl RetrySession {
             Outcome::MaybeApplied => allowed.allows(safety),
             Outcome::Ran => false,
         };
-        if harmless { self.again(now, random) } else { Decision::GiveUp }
+        if harmless { self.next_retry(now, random) } else { Decision::GiveUp }
     }
 
-    /// Decides for a caller who has said that the whole may be repeated.
+    /// Decides for a caller who has declared the whole call repeatable.
     pub(crate) fn decide_repeatable(&mut self, error: &RedisError, now: Instant, random: u64) -> Decision {
-        if is_transient(error) { self.again(now, random) } else { Decision::GiveUp }
+        if is_transient(error) { self.next_retry(now, random) } else { Decision::GiveUp }
     }
 
-    fn again(&mut self, now: Instant, random: u64) -> Decision {
-        let at = now + self.policy.backoff.delay(self.made, random);
-        if self.made == self.policy.attempts || self.deadline.is_some_and(|deadline| at >= deadline) {
+    fn next_retry(&mut self, now: Instant, random: u64) -> Decision {
+        let at = now + self.policy.backoff.delay(self.retries, random);
+        if self.retries == self.policy.max_retries || self.deadline.is_some_and(|deadline| at >= deadline) {
             return Decision::GiveUp;
         }
-        self.made += 1;
+        self.retries += 1;
         Decision::RetryAt(at)
     }
 }
 
-/// Whether the same call may well succeed a little later: the connection failed, a wait came to its bound,
-/// or the server says that it is not ready.
+/// Returns true if the same call may well succeed a little later: the connection failed, a wait reached its bound, or
+/// the server replied that it is not ready.
 fn is_transient(error: &RedisError) -> bool {
     if let Some(error) = error.client_error() {
         let kind = error.kind();
         return matches!(kind, Kind::Connect | Kind::Lost | Kind::Timeout | Kind::NotMaster | Kind::Sentinel)
             || matches!(kind, Kind::Protocol | Kind::Overloaded);
     }
-    error.kind() == ErrorKind::Io || passes(error)
+    error.kind() == ErrorKind::Io || is_temporary(error)
 }
 
 #[cfg(test)]
@@ -163,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_schedule_is_a_tenth_two_tenths_four_tenths_of_a_second() {
+    fn default_retry_delays() {
         let now = Instant::now();
         let mut session = policy().session(None);
         let mut next = || session.decide(Outcome::NotApplied, Safety::Unsafe, RetrySafety::ReadOnly, now, 0);
@@ -174,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_does_no_harm_runs_twice() {
+    fn maybe_applied_retried_only_if_allowed() {
         use RetrySafety::{Anything, ReadOnly, Repeatable};
         for safety in [Safety::ReadOnly, Safety::Repeatable, Safety::Unsafe] {
             for allowed in [ReadOnly, Repeatable, Anything] {
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn no_retry_begins_after_the_deadline() {
+    fn no_retry_after_deadline() {
         let now = Instant::now();
         let decide = |deadline: Duration| {
             let mut session = policy().session(Some(now + deadline));
@@ -201,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeatable_whole_is_tried_again_after_what_may_pass() {
+    fn repeatable_call_retried_after_transient_error() {
         let decide = |error: RedisError| policy().session(None).decide_repeatable(&error, Instant::now(), 0);
         let server = |line: &str| redis::parse_redis_value(line.as_bytes()).unwrap().extract_error();
         assert_ne!(decide(Error::new(Kind::Lost, "gone").into()), Decision::GiveUp);

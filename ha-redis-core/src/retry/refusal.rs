@@ -1,101 +1,99 @@
-//! Replies that say that the server left a command, a pipeline or a transaction alone.
+//! Finds the replies by which a server refused a command, a pipeline or a transaction for now.
 
 use redis::{Arg, Cmd, Pipeline, ServerError, Value};
 
 use crate::command::{Safety, pipeline_safety, safety};
 use crate::error::Outcome::{self, MaybeApplied, NotApplied, Ran};
-use crate::error::{Passing, is_from_inside, is_refusal, noted, outcome_of, passing_of};
+use crate::error::{Recovery, is_from_inside, is_refusal, outcome_of, recovery_of, with_note};
 use crate::proto::Transaction;
 
-/// A server's refusal of a call that it will take later.
+/// A server's temporary refusal of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
-    /// Whether it is for another server to take it: this one is no master.
-    pub(crate) elsewhere: bool,
-    /// Whether the call had waited on the server, which has become a replica since.
+    /// True if another server has to run the call: this one is not the master.
+    pub(crate) not_master: bool,
+    /// True if the call was waiting on the server when it became a replica.
     pub(crate) unblocked: bool,
-    /// What sending the whole call again would run twice.
+    /// The safety of what would run twice if the whole call were sent again.
     pub(crate) ran: Safety,
 }
 
 impl Refusal {
-    /// The refusal of a whole call for this reason, if it passes.
+    /// Returns the refusal of a whole call by this error, or `None` if the error is not temporary.
     fn of(error: &ServerError) -> Option<Self> {
-        let passing = passing_of(error);
+        let recovery = recovery_of(error);
         let refusal = Self {
-            elsewhere: passing == Passing::Elsewhere,
+            not_master: recovery == Recovery::Master,
             unblocked: error.code() == "UNBLOCKED",
             ran: Safety::ReadOnly,
         };
-        passing.by_itself().then_some(refusal)
+        recovery.is_automatic().then_some(refusal)
     }
 }
 
 pub(crate) fn of_command(command: &Cmd, reply: &Value) -> Option<Refusal> {
     let Value::ServerError(error) = reply else { return None };
     let refusal = Refusal::of(error).filter(|_| outcome(command, error) == NotApplied)?;
-    // It has written nothing, but a message is no write.
-    let ran = if is_from_inside(error) && speaks_of_publishing(command) {
-        safety(command)
-    } else {
-        Safety::ReadOnly
-    };
+    // The script has written nothing, but it may have published a message.
+    let ran =
+        if is_from_inside(error) && mentions_publish(command) { safety(command) } else { Safety::ReadOnly };
     Some(Refusal { ran, ..refusal })
 }
 
-/// A pipeline of which some commands were refused, and the others have run.
+/// Returns the refusal of a pipeline in which some commands were refused and the others have run.
 pub(crate) fn of_pipeline(pipeline: &Pipeline, replies: &[Value]) -> Option<Refusal> {
-    let answered = || pipeline.cmd_iter().zip(replies);
-    let mut refusals = answered().filter_map(|(command, reply)| of_command(command, reply));
+    let pairs = || pipeline.cmd_iter().zip(replies);
+    let mut refusals = pairs().filter_map(|(command, reply)| of_command(command, reply));
     let first = refusals.next()?;
-    let elsewhere = first.elsewhere || refusals.any(|refusal| refusal.elsewhere);
+    let not_master = first.not_master || refusals.any(|refusal| refusal.not_master);
     let has_written = |(command, reply): &(&Cmd, &Value)| match of_command(command, reply) {
         Some(refusal) => refusal.ran > Safety::ReadOnly,
         None => has_run(command, reply) && safety(command) > Safety::ReadOnly,
     };
-    // Sent again, what was refused before a write that ran would look at it.
-    let writes = answered().enumerate().filter(|(_, answered)| has_written(answered));
+    // In a second run, a command that was refused before a write that ran would see that write.
+    let writes = pairs().enumerate().filter(|(_, pairs)| has_written(pairs));
     let last = writes.map(|(index, _)| index).last();
     let mut again = Pipeline::new();
-    for (command, reply) in answered().take(last.map_or(0, |last| last + 1)) {
-        // What was refused for good will be again.
+    for (command, reply) in pairs().take(last.map_or(0, |last| last + 1)) {
+        // Permanently refused commands do not run in the second attempt either.
         if of_command(command, reply).is_some() || has_run(command, reply) {
             again.add_command(command.clone());
         }
     }
-    Some(Refusal { elsewhere, ran: pipeline_safety(&again), ..first })
+    Some(Refusal { not_master, ran: pipeline_safety(&again), ..first })
 }
 
-/// A transaction that was not run: the replies are those to MULTI, to each command, and to EXEC.
+/// Returns the refusal of a transaction that did not run. The replies are those to MULTI, to each command, and to
+/// EXEC.
 pub(crate) fn of_transaction(replies: &[Value]) -> Option<Refusal> {
     let [.., Value::ServerError(_)] = replies else { return None };
     let Transaction::Aborted { commands, exec } = Transaction::read(replies.to_vec()) else { return None };
     if commands.is_empty() {
         return Refusal::of(&exec);
     }
-    // What is refused for good would be refused again.
+    // A permanent refusal would be repeated.
     let refusals = commands.iter().map(|(_, error)| Refusal::of(error)).collect::<Option<Vec<_>>>()?;
-    let elsewhere = refusals.iter().any(|refusal| refusal.elsewhere);
-    refusals.first().map(|first| Refusal { elsewhere, ..*first })
+    let not_master = refusals.iter().any(|refusal| refusal.not_master);
+    refusals.first().map(|first| Refusal { not_master, ..*first })
 }
 
-/// The reply as the caller of `command` is told it: an error that would seem to have changed nothing says so if it may
-/// have.
-pub(crate) fn told(command: &Cmd, reply: Value) -> Value {
+/// Adds a note to an error reply that suggests that nothing was changed although `command` may have changed
+/// something.
+pub(crate) fn with_outcome_note(command: &Cmd, reply: Value) -> Value {
     match reply {
-        // What only reads has changed nothing, whatever it ran into.
+        // A command that only reads has changed nothing, whatever its error.
         Value::ServerError(error) if safety(command) != Safety::ReadOnly => {
             let outcome = outcome(command, &error);
-            Value::ServerError(noted(error, outcome))
+            Value::ServerError(with_note(error, outcome))
         }
         reply => reply,
     }
 }
 
-/// The reply to the last attempt of a call, an earlier one of which may have run.
-pub(crate) fn told_in_doubt(reply: Value) -> Value {
+/// Adds a note to an error reply to the last attempt of a call if an earlier attempt may have run.
+pub(crate) fn with_doubt_note(reply: Value) -> Value {
     match reply {
-        Value::ServerError(error) => Value::ServerError(noted(error, MaybeApplied)),
+        Value::ServerError(error) => Value::ServerError(with_note(error, MaybeApplied)),
         reply => reply,
     }
 }
@@ -104,7 +102,7 @@ fn has_run(command: &Cmd, reply: &Value) -> bool {
     !matches!(reply, Value::ServerError(error) if outcome(command, error) == NotApplied)
 }
 
-/// What became of `command`, which was answered with `error`.
+/// Returns what became of `command`, which failed with `error`.
 fn outcome(command: &Cmd, error: &ServerError) -> Outcome {
     match UserCode::of(command) {
         Some(code) if outcome_of(error) == NotApplied && !is_refusal(error, &code.name, code.declared) => Ran,
@@ -112,11 +110,11 @@ fn outcome(command: &Cmd, error: &ServerError) -> Outcome {
     }
 }
 
-/// A command that runs a script, a function or a module, which may answer with an error of any code after it has done
-/// something.
+/// A command that runs a script, a function or a module's code, which may return an error with any code after it has
+/// done something.
 struct UserCode {
     name: String,
-    /// Whether the server knows beforehand whether it writes: of functions, of scripts that begin with `#!`, and of
+    /// True if the server knows beforehand whether the code writes: for functions, scripts that begin with `#!`, and
     /// modules' commands.
     declared: bool,
 }
@@ -132,7 +130,7 @@ impl UserCode {
             "EVAL" | "EVAL_RO" => words.next().is_some_and(|script| script.starts_with(b"#!")),
             "EVALSHA" | "EVALSHA_RO" => false,
             "FCALL" | "FCALL_RO" => true,
-            // Modules have a dot in the names of their commands.
+            // The names of modules' commands contain a dot.
             name if name.contains('.') => true,
             _ => return None,
         };
@@ -140,8 +138,9 @@ impl UserCode {
     }
 }
 
-/// Whether the script that this runs speaks of publishing. Nobody can tell that of one that is called by its hash.
-fn speaks_of_publishing(command: &Cmd) -> bool {
+/// Returns true if the command contains the script's text and the text mentions PUBLISH. A script called by its hash
+/// cannot be searched.
+fn mentions_publish(command: &Cmd) -> bool {
     command.args_iter().any(|arg| match arg {
         Arg::Simple(text) => text.windows(7).any(|word| word.eq_ignore_ascii_case(b"publish")),
         _ => false,
@@ -157,11 +156,11 @@ mod tests {
     }
 
     fn read_only(ran: Safety) -> Option<Refusal> {
-        Some(Refusal { elsewhere: true, unblocked: false, ran })
+        Some(Refusal { not_master: true, unblocked: false, ran })
     }
 
     #[test]
-    fn a_partly_refused_pipeline_is_as_safe_as_what_has_run() {
+    fn safety_of_partly_refused_pipeline() {
         let mut pipeline = redis::pipe();
         pipeline.cmd("GET").arg("k").cmd("INCR").arg("n");
         let refused = value("-READONLY You can't write");
@@ -185,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_may_not_look_at_what_ran_behind_it() {
+    fn refused_command_must_not_see_later_write() {
         let mut pipeline = redis::pipe();
         pipeline.cmd("INCR").arg("n").cmd("SET").arg("n").arg(5);
         let refused = value("-READONLY no");
@@ -201,14 +200,14 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_is_refused_by_its_commands_or_by_exec() {
+    fn transaction_refused_by_command_or_exec() {
         let aborted = "-EXECABORT Transaction discarded because of previous errors.";
         let refused = [Value::Okay, value("-READONLY no"), value(aborted)];
         assert_eq!(of_transaction(&refused), read_only(Safety::ReadOnly));
         let wrong = [Value::Okay, value("-ERR unknown command 'FOO'"), value(aborted)];
         assert_eq!(of_transaction(&wrong), None);
         let both = [Value::Okay, value("-READONLY no"), value("-ERR unknown command 'FOO'"), value(aborted)];
-        assert_eq!(of_transaction(&both), None, "what is wrong for good will not pass");
+        assert_eq!(of_transaction(&both), None, "the unknown command stays unknown");
         let at_exec = "-EXECABORT Transaction discarded because of: READONLY You can't write";
         let late = [Value::Okay, value("+QUEUED"), value(at_exec)];
         assert_eq!(of_transaction(&late), read_only(Safety::ReadOnly));
@@ -218,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scripts_own_error_is_no_refusal() {
+    fn script_error_is_not_refusal() {
         let mut script = redis::cmd("EVAL");
         script.arg("return redis.error_reply('TRYAGAIN later')").arg(0);
         assert_eq!(of_command(&script, &value("-TRYAGAIN later")), None);

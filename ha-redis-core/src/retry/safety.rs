@@ -1,4 +1,4 @@
-//! What a caller allows to run twice.
+//! Which commands a caller allows to run twice.
 
 use crate::command::Safety;
 use crate::config::RetrySafety;

@@ -15,7 +15,7 @@ use crate::conn::driver::{OnSilence, unresponsive};
 use crate::conn::link::{Call, Link, NoReply, ReplySlot, SubmitError};
 use crate::conn::raw_connection::ConnectionParts;
 use crate::conn::reconnect_backoff::ReconnectBackoff;
-use crate::error::{Error, Kind, said, will_pass};
+use crate::error::{Error, Kind, may_succeed_later, printable_error};
 use crate::generation::Generation;
 use crate::node::core::Core;
 use crate::node::shard::Shard;
@@ -227,11 +227,11 @@ async fn query_replication(core: &Core, link: &Link) -> Result<Replication, Erro
         NoReply::Ended(error) => error,
     });
     match reply? {
-        Reply::One(Value::ServerError(error)) if !will_pass(&error) => {
+        Reply::One(Value::ServerError(error)) if !may_succeed_later(&error) => {
             let kind = if error.code() == "NOPERM" { Kind::Permission } else { Kind::Server };
             let message = format!(
                 "INFO was refused: {}; allow it (ACL SETUSER <user> +info)",
-                core.data.hide(said(&error))
+                core.data.hide(printable_error(&error))
             );
             Err(Error::new(kind, message))
         }

@@ -8,7 +8,7 @@ use redis::{Value, cmd};
 
 use crate::address::Address;
 use crate::conn::raw_connection::RawConnection;
-use crate::error::{Error, Kind, said};
+use crate::error::{Error, Kind, printable_error};
 use crate::node::core::Core;
 use crate::retry::Backoff;
 use crate::time::{Elapsed, sleep, until};
@@ -113,7 +113,7 @@ async fn subscribe(core: &Core, sentinel: &Address) -> Result<RawConnection, Err
             let kind = if error.code() == "NOPERM" { Kind::Permission } else { Kind::Sentinel };
             let message = format!(
                 "cannot subscribe to the events of {sentinel}: {}; allow it (ACL SETUSER <user> +subscribe &*)",
-                core.sentinels.hide(said(&error))
+                core.sentinels.hide(printable_error(&error))
             );
             Err(Error::new(kind, message))
         }

@@ -1,4 +1,4 @@
-//! What a call may take, and how it is repeated.
+//! The limits of a call, and how it is retried.
 
 use std::ops::RangeInclusive;
 
@@ -9,7 +9,7 @@ const RETRIES: RangeInclusive<u32> = 0..=1000;
 const IN_FLIGHT: RangeInclusive<u32> = 1..=10_000_000;
 const BUFFER_BYTES: RangeInclusive<u64> = 1024..=1 << 32;
 const REPLY_BYTES: RangeInclusive<u64> = 1024..=1 << 40;
-/// Values are dropped and compared recursively.
+/// The depth is limited because values are dropped and compared recursively.
 const REPLY_DEPTH: RangeInclusive<u32> = 1..=1024;
 
 pub(super) static SETTINGS: &[Setting] = &[

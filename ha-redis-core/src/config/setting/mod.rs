@@ -1,4 +1,4 @@
-//! Every setting: its name, what is allowed, and how it is read from and written as text.
+//! The table of settings: the name, what is allowed, and how the value is read from and written as text.
 
 mod calls;
 mod replicas;
@@ -28,20 +28,20 @@ pub(super) struct Setting {
     pub(super) secret: bool,
     pub(super) allowed: &'static str,
     pub(super) valid: fn(&RedisConfig) -> bool,
-    /// The value as text, `None` when there is none.
+    /// Returns the value as text, `None` if there is none.
     pub(super) text: fn(&RedisConfig) -> Option<String>,
-    /// Sets the value from the text of a URL parameter; false when that text is none. Settings that the scheme
-    /// and the authority of a URL decide are no parameters.
+    /// Sets the value from the text of a URL parameter; returns false if the text is invalid. `None` for settings
+    /// that the scheme and the authority of a URL determine.
     pub(super) read: Option<fn(&mut RedisConfig, &str) -> bool>,
 }
 
 impl Setting {
-    /// The setting that may stand under `name` in the query of a URL.
+    /// Returns the setting that may be given as `name` in the query of a URL.
     pub(super) fn parameter(name: &str) -> Option<&'static Self> {
         Self::parameters().find(|setting| setting.name == name)
     }
 
-    /// In the order in which mistakes are reported.
+    /// Returns all settings, in the order in which mistakes are reported.
     pub(super) fn all() -> impl Iterator<Item = &'static Self> {
         let tables =
             [server::SETTINGS, sentinel::SETTINGS, tls::SETTINGS, calls::SETTINGS, replicas::SETTINGS];
@@ -52,7 +52,7 @@ impl Setting {
         Self::all().filter(|setting| setting.read.is_some())
     }
 
-    /// Its value in `config` is a mistake.
+    /// Returns the mistake for the value in `config`.
     pub(super) fn problem(&self, config: &RedisConfig) -> Problem {
         match (self.text)(config) {
             Some(text) => self.refuse(&text),
@@ -60,7 +60,7 @@ impl Setting {
         }
     }
 
-    /// The text `value` is no value of this setting.
+    /// Returns the mistake for `value`, which cannot be read as a value of this setting.
     pub(super) fn refuse(&self, value: &str) -> Problem {
         let problem = Problem::new(self.name, self.allowed, self.remedy());
         if self.secret { problem.hidden() } else { problem.found(value) }
@@ -86,7 +86,7 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control())
 }
 
-/// CLIENT SETNAME refuses every other byte.
+/// CLIENT SETNAME refuses other bytes.
 fn is_client_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic())
 }
@@ -95,12 +95,13 @@ fn is_tcp(address: &Address) -> bool {
     matches!(address, Address::Tcp { host, port } if is_host(host) && *port != 0)
 }
 
-/// A host as errors quote it. A URL in its place may have a password in it.
+/// Returns a host as errors quote it. A URL in its place is hidden, since it may contain a password.
 pub(super) fn shown(host: &str) -> String {
     if host.contains(['@', '/']) { HIDDEN.to_owned() } else { host.to_owned() }
 }
 
-/// A name, or an IP address without brackets; a link-local IPv6 address may name its zone (`fe80::1%eth0`).
+/// Returns true for a name, or an IP address without brackets; a link-local IPv6 address may name its zone
+/// (`fe80::1%eth0`).
 pub(super) fn is_host(host: &str) -> bool {
     let is_label = |text: &str| {
         !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '.' | '_'))

@@ -1,4 +1,4 @@
-//! Reads from replicas.
+//! Settings for reads from replicas.
 
 use super::{SWITCH, Setting, set};
 use crate::replica_choice::ReplicaPattern;

@@ -1,4 +1,4 @@
-//! The Sentinels.
+//! Settings for the Sentinels.
 
 use super::{
     DELAY, MAX_DURATION, PASSWORD, SWITCH, Setting, TIMEOUT, USERNAME, is_name, is_tcp, is_timeout, set,

@@ -1,4 +1,4 @@
-//! The server, and the connections to it.
+//! Settings for the server and the connections to it.
 
 use std::ops::RangeInclusive;
 
@@ -9,7 +9,7 @@ use super::{
 use crate::config::password::Password;
 use crate::config::{MAX_CONNECTIONS, duration};
 
-const LANES: RangeInclusive<usize> = 1..=64;
+const SHARED_CONNECTIONS: RangeInclusive<usize> = 1..=64;
 const CONNECTIONS: RangeInclusive<usize> = 1..=MAX_CONNECTIONS;
 
 pub(super) static SETTINGS: &[Setting] = &[
@@ -86,7 +86,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         name: "shared_connections",
         secret: false,
         allowed: "a whole number from 1 to 64",
-        valid: |config| LANES.contains(&config.shared_connections),
+        valid: |config| SHARED_CONNECTIONS.contains(&config.shared_connections),
         text: |config| Some(config.shared_connections.to_string()),
         read: Some(|config, text| set(&mut config.shared_connections, text.parse().ok())),
     },

@@ -1,4 +1,4 @@
-//! What secures the connections.
+//! Settings for TLS.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Every valid configuration, for property tests.
+//! Generates valid configurations for property tests.
 
 use std::time::Duration;
 
@@ -64,12 +64,12 @@ fn any_retry_safety() -> impl Strategy<Value = RetrySafety> {
     prop_oneof![Just(RetrySafety::ReadOnly), Just(RetrySafety::Repeatable), Just(RetrySafety::Anything)]
 }
 
-/// Whether the Sentinels have it, files, and a name.
+/// Whether the Sentinels use TLS, files, and a name.
 fn any_tls() -> impl Strategy<Value = (Option<bool>, Vec<Option<String>>, Option<String>)> {
     (option::of(any::<bool>()), vec(option::of("[!-~à-ÿ]{1,12}"), 4), option::of(any_host()))
 }
 
-/// Settings of TLS where it is on.
+/// Adds TLS settings where TLS is on.
 fn with_tls(
     mut builder: RedisConfigBuilder,
     files: &[Option<String>],

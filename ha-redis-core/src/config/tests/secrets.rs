@@ -1,4 +1,4 @@
-//! What errors about a configuration show: no password, and no more than somebody reads.
+//! Errors about a configuration show no password, and stay short.
 
 use proptest::prelude::*;
 
@@ -6,7 +6,7 @@ use super::{SECRET, one_mistake};
 use crate::config::RedisConfig;
 
 #[test]
-fn no_error_shows_a_url_in_the_place_of_a_host() {
+fn url_in_place_of_host_hidden_in_errors() {
     let hosts = [("hunter2secret@h", 1)];
     for config in [
         RedisConfig::builder().host("redis://:hunter2secret@h"),
@@ -18,7 +18,7 @@ fn no_error_shows_a_url_in_the_place_of_a_host() {
 }
 
 #[test]
-fn no_error_shows_a_password() {
+fn errors_hide_passwords() {
     for url in [
         "hunter2secret@h",
         "x:hunter2secret@h",
@@ -73,7 +73,7 @@ fn no_error_shows_a_password() {
 }
 
 #[test]
-fn no_output_shows_a_password() {
+fn output_hides_passwords() {
     let builder = RedisConfig::builder()
         .username("app")
         .password(SECRET)
@@ -88,13 +88,13 @@ fn no_output_shows_a_password() {
 }
 
 #[test]
-fn numeric_port_may_be_a_password() {
+fn numeric_port_hidden_in_errors() {
     let error = "redis://user:99999".parse::<RedisConfig>().unwrap_err();
     assert!(!format!("{error} {error:?}").contains("99999"), "{error}");
 }
 
 #[test]
-fn unknown_parameter_is_told_of_by_its_place_or_by_a_name_that_is_nearly_right() {
+fn unknown_parameter_named_only_if_close_to_known() {
     one_mistake("redis://h?socket_timout=5", "query", "socket_timout");
     one_mistake("redis://h?Client_Name=5", "query", "Client_Name");
     one_mistake("redis://h?port=5", "query", "port");
@@ -104,7 +104,7 @@ fn unknown_parameter_is_told_of_by_its_place_or_by_a_name_that_is_nearly_right()
 }
 
 #[test]
-fn error_of_a_long_url_is_short() {
+fn error_of_long_url_is_short() {
     let many = "x=1&".repeat(15_000);
     let error = format!("redis://h?{many}").parse::<RedisConfig>().unwrap_err();
     let text = error.to_string();
@@ -123,10 +123,10 @@ fn error_of_a_long_url_is_short() {
     assert!(error.to_string().len() < 1000);
 }
 
-/// What no error is longer than.
+/// The upper bound of the length of an error.
 const MAX_ERROR: usize = 24 << 10;
 
-/// Texts that stand before, between and behind the pieces of a password in a URL.
+/// Texts before, between and after the pieces of a password in a URL.
 const AROUND: [&str; 22] = [
     "",
     "redis://",
@@ -154,13 +154,13 @@ const AROUND: [&str; 22] = [
 
 proptest! {
     #[test]
-    fn no_text_makes_a_long_error_or_shows_a_piece_of_a_password(
+    fn errors_hide_pieces_of_passwords(
         pieces in prop::collection::vec((prop::sample::select(&AROUND[..]), "[A-Z][0-9A-Z]{5,9}"), 1..4),
         behind in prop::sample::select(&AROUND[..]),
     ) {
         let mut url = pieces.iter().map(|(around, piece)| format!("{around}{piece}")).collect::<String>();
         url.push_str(behind);
-        // The value of a parameter that stands before any password was said to be that.
+        // The value of a parameter before any password is no password.
         let is_value = |piece: &str| {
             url.split_once(&format!("db={piece}")).is_some_and(|(before, _)| !before.contains("pass"))
         };
@@ -174,7 +174,7 @@ proptest! {
     }
 
     #[test]
-    fn no_error_is_long(
+    fn errors_are_short(
         scheme in prop_oneof![Just("redis://"), Just("redis+sentinel://"), Just("unix:"), Just("")],
         start in any::<String>(),
         again in any::<String>(),
@@ -186,7 +186,7 @@ proptest! {
     }
 
     #[test]
-    fn no_error_shows_what_stands_before_the_at(
+    fn errors_hide_user_info(
         scheme in prop_oneof!["redis", "rediss", "unix", "redis+sentinel", "redis-sentinel", "http"],
         before in "[!-~]{0,6}",
         after in "[!-~]{0,6}",

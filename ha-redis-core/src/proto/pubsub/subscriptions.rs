@@ -6,7 +6,7 @@ use redis::{Cmd, ServerError, Value, cmd};
 
 use super::push::Push;
 use super::{News, Scope, Subscription, Verb};
-use crate::error::{Error, Kind, Outcome, said, will_pass};
+use crate::error::{Error, Kind, Outcome, may_succeed_later, printable_error};
 use crate::peer_text::printable;
 
 /// How many names a message quotes.
@@ -181,7 +181,7 @@ impl<W> Subscriptions<W> {
         match self.owed.pop_front() {
             Some(Owed::Ping) => Ok(None),
             // The next connection asks again.
-            Some(Owed::Restored(kept)) if will_pass(&error) => {
+            Some(Owed::Restored(kept)) if may_succeed_later(&error) => {
                 Err(refusal(Verb::Subscribe, kept.scope, std::slice::from_ref(&kept.name), error))
             }
             Some(Owed::Restored(gone)) => {
@@ -195,7 +195,7 @@ impl<W> Subscriptions<W> {
                 self.settled.push((request.waiter, Err(error)));
                 Ok(None)
             }
-            None => Err(out_of_step(&said(&error))),
+            None => Err(out_of_step(&printable_error(&error))),
         }
     }
 
@@ -272,7 +272,7 @@ pub(crate) fn named(verb: Verb, scope: Scope, names: &[Vec<u8>]) -> String {
 
 fn refusal(verb: Verb, scope: Scope, names: &[Vec<u8>], error: ServerError) -> Error {
     let what = named(verb, scope, names);
-    let said = said(&error);
+    let said = printable_error(&error);
     let (kind, remedy) = match (error.code(), scope) {
         ("NOPERM", Scope::Pattern) => (
             Kind::Permission,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use redis::{Cmd, Value, cmd};
 
 use crate::address::Address;
-use crate::error::said;
+use crate::error::printable_error;
 use crate::peer_text::{is_printable, printable, text_of};
 use crate::proto::{Secrets, TOO_LARGE};
 use crate::topology::MAX_REPLICAS;
@@ -172,7 +172,7 @@ impl LeftOut {
         let records = match list {
             Value::Array(items) => items.as_slice(),
             Value::ServerError(error) if error.code() == TOO_LARGE => {
-                self.note(|| format!("its {what}: {}", said(error)));
+                self.note(|| format!("its {what}: {}", printable_error(error)));
                 &[]
             }
             _ => &[],
@@ -217,7 +217,7 @@ fn refusal(address: &Value) -> Option<String> {
         _ => "",
     };
     let is_other_error = !error.details().unwrap_or_default().starts_with("No such master");
-    is_other_error.then(|| format!("{}{remedy}", said(error)))
+    is_other_error.then(|| format!("{}{remedy}", printable_error(error)))
 }
 
 fn read_replica(record: &Record<'_>, left_out: &mut LeftOut) -> Option<ReportedReplica> {

@@ -55,7 +55,7 @@ impl ReplicaRoute {
         self.failed = None;
         match (scan, self.origin(shard)) {
             (Some(_), Some(link)) => Some(Arc::clone(link)),
-            (Some(Scan::GoesOn), None) => None,
+            (Some(Scan::Continues), None) => None,
             _ => shard.choose_replica(&mut self.readable, &*self.choice, None),
         }
     }
@@ -73,7 +73,7 @@ impl ReplicaRoute {
 
     /// Returns true if another server can take the next attempt now.
     pub(crate) fn can_move_on(&mut self, core: &Core, shard: &Shard) -> bool {
-        if self.scan == Some(Scan::GoesOn) {
+        if self.scan == Some(Scan::Continues) {
             return false;
         }
         let another = shard.choose_replica(&mut self.readable, &*self.choice, self.failed.as_ref());
@@ -89,7 +89,7 @@ impl ReplicaRoute {
         bound: Instant,
     ) -> Result<Arc<Link>, Error> {
         shard.check_open()?;
-        if self.scan == Some(Scan::GoesOn) {
+        if self.scan == Some(Scan::Continues) {
             return self.origin(shard).cloned().ok_or_else(cursor_lost);
         }
         let runtime = &*core.runtime;

@@ -39,7 +39,7 @@ impl Caller {
         };
         let given = self.scanning.take().and_then(|scanning| scanning.given);
         let scanning = self.scanning.insert(Box::new(Scanning { process, given }));
-        for (step, _) in steps(call, None).filter(|(step, _)| step.kind() == Scan::GoesOn) {
+        for (step, _) in steps(call, None).filter(|(step, _)| step.kind() == Scan::Continues) {
             let own = scanning.given.as_ref().filter(|(given, _)| *given == step);
             let giver = own.map(|(_, giver)| giver.clone());
             let giver = giver.unwrap_or_else(|| self.core.scan_cursors.giver(step, &scanning.process));

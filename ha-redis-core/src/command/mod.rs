@@ -1,11 +1,11 @@
-//! What is known of Redis's commands before they are sent: whether one may run twice, and where it may run.
+//! Classifies Redis commands before they are sent: whether one may run twice, and where it may run.
 //!
-//! Both are read off the command alone, without a server. [`safety()`] is asked when a reply was lost,
-//! [`placement()`] for every call.
+//! Both follow from the command alone, without a server. [`safety()`] is needed when a reply was lost, [`placement()`]
+//! for every call.
 //!
-//! The names and flags of the servers' own command tables are kept in `tables/`, for Redis 7.0, Redis 8.10 with its
-//! modules and Valkey 9.1, and tests hold ours against all of them. With a running server of the version wanted,
-//! this renews a file:
+//! `tables/` holds the names and flags of the servers' own command tables, for Redis 7.0, Redis 8.10 with its
+//! modules and Valkey 9.1; tests compare ours with all of them. With a running server of the wanted version, this
+//! command updates a file:
 //!
 //! ```sh
 //! redis-cli --json COMMAND \
@@ -13,7 +13,7 @@
 //!   | LC_ALL=C sort > tables/redis-8.10.txt
 //! ```
 //!
-//! The files `src/commands/*.json` of a server's source have the same names and flags.
+//! The files `src/commands/*.json` in a server's source have the same names and flags.
 
 mod options;
 mod placement;
@@ -39,13 +39,13 @@ pub(crate) use safety::{is_read, reads_from_now_on};
 pub(crate) use scan::{Scan, ScanStep, scan_step};
 pub(crate) use timeout::with_time_left;
 
-/// The arguments of a command, or what is left of them.
+/// The arguments of a command, or the rest of them.
 trait Args<'a>: Iterator<Item = &'a [u8]> + Clone {}
 
 impl<'a, T: Iterator<Item = &'a [u8]> + Clone> Args<'a> for T {}
 
-/// The command's name and what follows it. The cursor of a scan is given as an empty argument, since no
-/// option is spelled like that.
+/// Returns the command's name and its arguments. The cursor of a scan becomes an empty argument, since no option is
+/// empty.
 fn arguments(cmd: &Cmd) -> impl Args<'_> {
     cmd.args_iter().map(|argument| match argument {
         Arg::Simple(bytes) => bytes,
@@ -54,17 +54,17 @@ fn arguments(cmd: &Cmd) -> impl Args<'_> {
 }
 
 /// The longest name or option in the tables, `GET-MASTER-ADDR-BY-NAME`, has 23 letters.
-const LONGEST: usize = 24;
+const MAX_WORD_LENGTH: usize = 24;
 
-/// A name or an option in upper case, on the stack. A longer one than any in the tables is left empty.
+/// A name or an option in upper case, on the stack. A word that is longer than any in the tables becomes empty.
 struct Upper {
-    letters: [u8; LONGEST],
+    letters: [u8; MAX_WORD_LENGTH],
     length: usize,
 }
 
 fn upper(word: &[u8]) -> Upper {
-    let mut letters = [0; LONGEST];
-    let length = if word.len() <= LONGEST { word.len() } else { 0 };
+    let mut letters = [0; MAX_WORD_LENGTH];
+    let length = if word.len() <= MAX_WORD_LENGTH { word.len() } else { 0 };
     for (letter, byte) in letters.iter_mut().zip(&word[..length]) {
         *letter = byte.to_ascii_uppercase();
     }
@@ -79,7 +79,7 @@ impl Deref for Upper {
     }
 }
 
-/// An argument read as a number, as far as the server would read one there too.
+/// Parses an argument as a number, if the server would parse one there too.
 fn number<T: std::str::FromStr>(argument: Option<&[u8]>) -> Option<T> {
     std::str::from_utf8(argument?).ok()?.parse().ok()
 }

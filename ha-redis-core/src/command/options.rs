@@ -1,80 +1,82 @@
-//! The commands whose arguments decide whether they may run twice.
+//! The commands whose arguments determine whether they may run twice.
 //!
-//! A command that the server refuses for its syntax changes nothing, so only well-formed ones matter here. An option
-//! that is not known may mean anything: with one, no write is repeatable.
+//! A command that the server refuses for its syntax changes nothing, so only well-formed ones matter here. An unknown
+//! option may mean anything: no write with one is repeatable.
 
 use super::{Args, Safety, number, upper};
 
-/// A time to live of so many milliseconds does not run out between a call's first attempt and its last, which with
-/// the default settings are little more than a minute apart.
-const OUTLASTS_REPEATS: u64 = 10 * 60 * 1000;
+/// The shortest time to live, in milliseconds, that cannot expire between a call's first attempt and its last. With
+/// the default settings these are little more than a minute apart.
+const MIN_REPEATABLE_TTL_MILLIS: u64 = 10 * 60 * 1000;
 
-/// The milliseconds of a second and of a millisecond.
+/// Units of a time to live, in milliseconds.
 pub(super) const SECONDS: u64 = 1000;
 pub(super) const MILLISECONDS: u64 = 1;
 
-/// Where a command begins to read what is added to a key.
+/// Where a command starts to read entries.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Reading {
-    /// It says where, or does not wait.
-    FromAPlace,
-    /// It waits for what comes after the moment at which it runs.
+pub(super) enum ReadStart {
+    /// At a given position, or without blocking.
+    AtPosition,
+    /// At the moment at which the command runs: it waits for later entries.
     FromNowOn,
-    /// It has an option that is not known.
+    /// Unknown, because of an unknown option.
     Unknown,
 }
 
 /// `SET key value [NX | XX | IFEQ …] [GET] [EX … | PX … | EXAT … | PXAT … | KEEPTTL]`
 ///
-/// `NX`: set, then not set. `GET`: the old value, then the new one. `IFEQ` and its like: equal, then not.
+/// `NX`: the second run does not set. `GET`: the second run returns the new value. `IFEQ` and similar: the second run
+/// compares with the new value.
 pub(super) fn set<'a>(args: impl Args<'a>) -> bool {
-    sets_again(args.skip(2))
+    set_is_repeatable(args.skip(2))
 }
 
 /// `MSETEX numkeys key value [key value …] [NX | XX] [EX … | PX … | EXAT … | PXAT … | KEEPTTL]`
 pub(super) fn msetex<'a>(mut args: impl Args<'a>) -> bool {
     let pairs = number::<usize>(args.next());
-    pairs.is_some_and(|pairs| sets_again(args.skip(pairs.saturating_mul(2))))
+    pairs.is_some_and(|pairs| set_is_repeatable(args.skip(pairs.saturating_mul(2))))
 }
 
 /// `HSETEX key [FNX | FXX] [EX … | PX … | EXAT … | PXAT … | KEEPTTL] FIELDS numfields field value …`
 pub(super) fn hsetex<'a>(args: impl Args<'a>) -> bool {
-    around_fields(args.skip(1), 2).is_some_and(|options| sets_again(options.into_iter()))
+    options_around_fields(args.skip(1), 2).is_some_and(|options| set_is_repeatable(options.into_iter()))
 }
 
-/// Whether what is set a second time is set the same, and the reply says so: with a time to live, that starts
-/// anew. With `XX` the second run must find what the first one has set, so it must still live.
-fn sets_again<'a>(mut options: impl Args<'a>) -> bool {
+/// Returns true if a second run with these options sets the same and gives the same reply. A time to live starts
+/// anew. With `XX` the second run must find what the first one has set, so that must not have expired.
+fn set_is_repeatable<'a>(mut options: impl Args<'a>) -> bool {
     let mut only_existing = false;
-    let mut lives_on = true;
+    let mut outlasts = true;
     while let Some(option) = options.next() {
         match &*upper(option) {
             b"XX" | b"FXX" => only_existing = true,
             b"KEEPTTL" => {}
-            b"EX" => lives_on = outlasts_repeats(options.next(), SECONDS),
-            b"PX" => lives_on = outlasts_repeats(options.next(), MILLISECONDS),
+            b"EX" => outlasts = outlasts_repeats(options.next(), SECONDS),
+            b"PX" => outlasts = outlasts_repeats(options.next(), MILLISECONDS),
             b"EXAT" | b"PXAT" => {
-                lives_on = false;
+                outlasts = false;
                 options.next();
             }
             _ => return false,
         }
     }
-    lives_on || !only_existing
+    outlasts || !only_existing
 }
 
 /// `GETEX key [EX … | PX … | EXAT … | PXAT … | PERSIST]`
 pub(super) fn getex<'a>(args: impl Args<'a>) -> Safety {
-    gets_again(args.skip(1))
+    get_safety(args.skip(1))
 }
 
 /// `HGETEX key [EX … | PX … | EXAT … | PXAT … | PERSIST] FIELDS numfields field …`
 pub(super) fn hgetex<'a>(args: impl Args<'a>) -> Safety {
-    around_fields(args.skip(1), 1).map_or(Safety::Unsafe, |options| gets_again(options.into_iter()))
+    options_around_fields(args.skip(1), 1).map_or(Safety::Unsafe, |options| get_safety(options.into_iter()))
 }
 
-/// Where the time to live runs out before the second run, that finds no value any more.
-fn gets_again<'a>(mut options: impl Args<'a>) -> Safety {
+/// Returns the safety of a get with these options. If the time to live expires before the second run, that finds no
+/// value.
+fn get_safety<'a>(mut options: impl Args<'a>) -> Safety {
     let mut safety = Safety::ReadOnly;
     while let Some(option) = options.next() {
         safety = match &*upper(option) {
@@ -87,28 +89,30 @@ fn gets_again<'a>(mut options: impl Args<'a>) -> Safety {
     safety
 }
 
-/// `EXPIRE key seconds [NX | XX | GT | LT]`, with seconds of so many milliseconds
+/// `EXPIRE key seconds [NX | XX | GT | LT]`, where a second has `unit` milliseconds
 ///
-/// Nothing or `XX`: the time to live starts anew. `NX`, `GT`, `LT`: the first run decides the second. What has run
-/// out meanwhile, or is deleted at once by zero seconds or fewer, is not found again.
+/// Without options or with `XX` the time to live starts anew. With `NX`, `GT` or `LT` the first run changes the
+/// result of the second. A key that has expired meanwhile, or that zero or fewer seconds delete immediately, is
+/// missing in the second run.
 pub(super) fn expire<'a>(args: impl Args<'a>, unit: u64) -> bool {
     let mut options = args.skip(1);
-    outlasts_repeats(options.next(), unit) && only(options, &[("XX", 0)])
+    outlasts_repeats(options.next(), unit) && only_known(options, &[("XX", 0)])
 }
 
 /// `HEXPIRE key seconds [NX | XX | GT | LT] FIELDS numfields field …`
 pub(super) fn hexpire<'a>(args: impl Args<'a>, unit: u64) -> bool {
     let mut options = args.skip(1);
     outlasts_repeats(options.next(), unit)
-        && around_fields(options, 1).is_some_and(|options| only(options.into_iter(), &[("XX", 0)]))
+        && options_around_fields(options, 1)
+            .is_some_and(|options| only_known(options.into_iter(), &[("XX", 0)]))
 }
 
 /// `RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]`
 ///
-/// Without `REPLACE`, the second run finds that the key is there.
+/// Without `REPLACE`, the second run fails because the key exists.
 pub(super) fn restore<'a>(args: impl Args<'a>) -> bool {
     let mut options = args.skip(3);
-    only(options.clone(), &[("REPLACE", 0), ("ABSTTL", 0), ("IDLETIME", 1), ("FREQ", 1)])
+    only_known(options.clone(), &[("REPLACE", 0), ("ABSTTL", 0), ("IDLETIME", 1), ("FREQ", 1)])
         && options.any(|option| option.eq_ignore_ascii_case(b"REPLACE"))
 }
 
@@ -119,9 +123,9 @@ pub(super) fn function_load<'a>(mut args: impl Args<'a>) -> bool {
 
 /// `BITFIELD key [GET type offset | OVERFLOW … | SET … | INCRBY …] …`
 ///
-/// `SET` gives back the old value.
+/// `SET` returns the old value.
 pub(super) fn bitfield<'a>(args: impl Args<'a>) -> Safety {
-    let reads = only(args.skip(1), &[("GET", 2), ("OVERFLOW", 1)]);
+    let reads = only_known(args.skip(1), &[("GET", 2), ("OVERFLOW", 1)]);
     if reads { Safety::ReadOnly } else { Safety::Unsafe }
 }
 
@@ -131,12 +135,12 @@ pub(super) fn bitop<'a>(mut args: impl Args<'a>) -> bool {
         &*upper(args.next().unwrap_or_default()),
         b"AND" | b"OR" | b"XOR" | b"NOT" | b"DIFF" | b"DIFF1" | b"ANDOR" | b"ONE"
     );
-    known && stores_apart(args)
+    known && destination_is_no_source(args)
 }
 
 /// `SORT key [BY pattern] [LIMIT offset count] [GET pattern …] [ASC | DESC] [ALPHA] [STORE destination]`
 ///
-/// What is stored may be what is sorted, or what a pattern finds.
+/// The destination may be the source, or a key that a pattern matches.
 pub(super) fn sort<'a>(mut args: impl Args<'a>) -> Safety {
     let source = args.next();
     let mut destination = None;
@@ -160,24 +164,24 @@ pub(super) fn sort<'a>(mut args: impl Args<'a>) -> Safety {
     }
 }
 
-/// `destination source …`: whether the destination is none of the sources, which the second run reads again.
-pub(super) fn stores_apart<'a>(mut keys: impl Args<'a>) -> bool {
+/// `destination source …`: returns true if the destination is none of the sources, which the second run reads again.
+pub(super) fn destination_is_no_source<'a>(mut keys: impl Args<'a>) -> bool {
     let destination = keys.next();
     keys.all(|source| Some(source) != destination)
 }
 
-/// `ZUNIONSTORE destination numkeys source … [WEIGHTS weight …] [AGGREGATE function]` and its like
-pub(super) fn stores_counted_apart<'a>(mut args: impl Args<'a>) -> bool {
+/// `ZUNIONSTORE destination numkeys source … [WEIGHTS weight …] [AGGREGATE function]` and similar commands
+pub(super) fn zset_store<'a>(mut args: impl Args<'a>) -> bool {
     let destination = args.next();
     let Some(sources) = number::<usize>(args.next()) else { return false };
     args.clone().take(sources).all(|source| Some(source) != destination)
-        && only(args.skip(sources), &[("WEIGHTS", sources), ("AGGREGATE", 1)])
+        && only_known(args.skip(sources), &[("WEIGHTS", sources), ("AGGREGATE", 1)])
 }
 
 /// `ZRANGESTORE destination source start stop [BYSCORE | BYLEX] [REV] [LIMIT offset count]`
 pub(super) fn zrangestore<'a>(args: impl Args<'a>) -> bool {
-    stores_apart(args.clone().take(2))
-        && only(args.skip(4), &[("BYSCORE", 0), ("BYLEX", 0), ("REV", 0), ("LIMIT", 2)])
+    destination_is_no_source(args.clone().take(2))
+        && only_known(args.skip(4), &[("BYSCORE", 0), ("BYLEX", 0), ("REV", 0), ("LIMIT", 2)])
 }
 
 /// `GEOSEARCHSTORE destination source FROM… BY… [ASC | DESC] [COUNT count [ANY]] [STOREDIST]`
@@ -193,11 +197,11 @@ pub(super) fn geosearchstore<'a>(args: impl Args<'a>) -> bool {
         ("ANY", 0),
         ("STOREDIST", 0),
     ];
-    stores_apart(args.clone().take(2)) && only(args.skip(2), &known)
+    destination_is_no_source(args.clone().take(2)) && only_known(args.skip(2), &known)
 }
 
-/// `GEORADIUS key longitude latitude radius unit [options] [STORE destination | STOREDIST destination]`, or
-/// with a member in place of longitude and latitude: a `center` of two arguments or of one.
+/// `GEORADIUS key longitude latitude radius unit [options] [STORE destination | STOREDIST destination]`, or with a
+/// member instead of longitude and latitude: `center` is the number of these arguments.
 pub(super) fn georadius<'a>(mut args: impl Args<'a>, center: usize) -> Safety {
     let source = args.next();
     let mut options = args.skip(center + 2);
@@ -215,9 +219,9 @@ pub(super) fn georadius<'a>(mut args: impl Args<'a>, center: usize) -> Safety {
 
 /// `XREAD [COUNT count] [BLOCK milliseconds] STREAMS key … id …`
 ///
-/// `$` and `+` mean what is the last entry when the command runs. Whoever waits for what comes behind it would not
-/// see, from the second run, what has come since the first.
-pub(super) fn xread<'a>(mut args: impl Args<'a>) -> Reading {
+/// `$` and `+` mean the last entry when the command runs. If the command waits for later entries, the second run
+/// misses those that were added since the first.
+pub(super) fn xread<'a>(mut args: impl Args<'a>) -> ReadStart {
     let mut waits = false;
     while let Some(option) = args.next() {
         match &*upper(option) {
@@ -227,29 +231,29 @@ pub(super) fn xread<'a>(mut args: impl Args<'a>) -> Reading {
                 args.next();
             }
             b"STREAMS" => break,
-            _ => return Reading::Unknown,
+            _ => return ReadStart::Unknown,
         }
     }
     let streams = args.clone().count() / 2;
-    reading(waits, args.skip(streams))
+    read_start(waits, args.skip(streams))
 }
 
-/// `TS.READ key timestamp [BLOCK milliseconds count] [MAX_COUNT count]`, where `$` and `+` are as for `XREAD`
-pub(super) fn ts_read<'a>(args: impl Args<'a>) -> Reading {
+/// `TS.READ key timestamp [BLOCK milliseconds count] [MAX_COUNT count]`, with `$` and `+` as for `XREAD`
+pub(super) fn ts_read<'a>(args: impl Args<'a>) -> ReadStart {
     let mut options = args.clone().skip(2);
     let waits = options.any(|option| option.eq_ignore_ascii_case(b"BLOCK"));
-    reading(waits, args.skip(1).take(1))
+    read_start(waits, args.skip(1).take(1))
 }
 
-fn reading<'a>(waits: bool, mut from: impl Args<'a>) -> Reading {
+fn read_start<'a>(waits: bool, mut from: impl Args<'a>) -> ReadStart {
     let from_now_on = from.any(|id| matches!(id, b"$" | b"+"));
-    if waits && from_now_on { Reading::FromNowOn } else { Reading::FromAPlace }
+    if waits && from_now_on { ReadStart::FromNowOn } else { ReadStart::AtPosition }
 }
 
 /// `JSON.SET key path value`
 ///
-/// A path that selects by values, by positions or at any depth may select something else the second time, so it must
-/// be one of names alone: `$`, `$.a.b`, `.a`.
+/// A path that selects by values, by positions or at any depth may select something else the second time, so only
+/// paths of names are repeatable: `$`, `$.a.b`, `.a`.
 pub(super) fn json_set<'a>(mut args: impl Args<'a>) -> bool {
     let path = args.nth(1).unwrap_or_default();
     let names =
@@ -257,15 +261,15 @@ pub(super) fn json_set<'a>(mut args: impl Args<'a>) -> bool {
     names && !path.windows(2).any(|pair| pair == b"..") && args.count() == 1
 }
 
-/// `FT.AGGREGATE index query [options]`, and its like: a cursor stays behind on the server.
+/// `FT.AGGREGATE index query [options]` and similar commands: a cursor remains on the server.
 pub(super) fn aggregate<'a>(mut args: impl Args<'a>) -> Safety {
     let leaves_cursor = args.any(|option| option.eq_ignore_ascii_case(b"WITHCURSOR"));
     if leaves_cursor { Safety::Unsafe } else { Safety::ReadOnly }
 }
 
-/// The options in front of `FIELDS numfields field …` and behind it, where a field is of `width` arguments; `None`
-/// when their number can't be read.
-fn around_fields<'a>(mut args: impl Args<'a>, width: usize) -> Option<Vec<&'a [u8]>> {
+/// Returns the options before and after `FIELDS numfields field …`, where a field has `width` arguments; `None` if
+/// their number cannot be parsed.
+fn options_around_fields<'a>(mut args: impl Args<'a>, width: usize) -> Option<Vec<&'a [u8]>> {
     let mut options = Vec::new();
     while let Some(option) = args.next() {
         if option.eq_ignore_ascii_case(b"FIELDS") {
@@ -278,8 +282,8 @@ fn around_fields<'a>(mut args: impl Args<'a>, width: usize) -> Option<Vec<&'a [u
     Some(options)
 }
 
-/// Whether all `options` are known, each with so many arguments of its own.
-fn only<'a>(mut options: impl Args<'a>, known: &[(&str, usize)]) -> bool {
+/// Returns true if all `options` are in `known`, which lists the number of arguments of each.
+fn only_known<'a>(mut options: impl Args<'a>, known: &[(&str, usize)]) -> bool {
     while let Some(option) = options.next() {
         let option = upper(option);
         let Some((_, arguments)) = known.iter().find(|(name, _)| name.as_bytes() == &*option) else {
@@ -291,5 +295,5 @@ fn only<'a>(mut options: impl Args<'a>, known: &[(&str, usize)]) -> bool {
 }
 
 fn outlasts_repeats(argument: Option<&[u8]>, unit: u64) -> bool {
-    number::<u64>(argument).is_some_and(|time| time.saturating_mul(unit) >= OUTLASTS_REPEATS)
+    number::<u64>(argument).is_some_and(|time| time.saturating_mul(unit) >= MIN_REPEATABLE_TTL_MILLIS)
 }

@@ -1,4 +1,4 @@
-//! On which connection a command may run.
+//! Determines on which connection a command may run.
 
 use std::error::Error;
 use std::fmt;
@@ -12,23 +12,24 @@ use super::{Args, arguments, upper};
 /// Where a command may run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {
-    /// On any connection, also one that many callers share.
+    /// On any connection, including one that many callers share.
     Shared,
-    /// On any connection to the server process that gave its cursor: it is a step of a scan. A first one has no cursor.
+    /// On any connection to the server process that returned its cursor: it is a step of a scan. A first step has no
+    /// cursor.
     Scan,
-    /// On a connection of its own: the server lets, or may let, everything behind it wait.
+    /// On a connection of its own: the server may make all commands after it wait.
     Blocking {
-        /// How long the server may keep it waiting, from the command's own argument. `None`: for ever, also where
-        /// that argument can't be read.
+        /// How long the server may block the command, from the command's own argument. `None`: without limit,
+        /// or the argument cannot be parsed.
         limit: Option<Duration>,
     },
-    /// On a connection made for it alone: it ends what may keep every other connection waiting, as `SCRIPT KILL` does.
+    /// On a connection made for it alone: it ends what may block every other connection, as `SCRIPT KILL` does.
     Urgent,
     /// Nowhere on this kind of handle.
     Refused(Refusal),
 }
 
-/// Why a command is refused, and what to use in its place.
+/// Why a command is refused, and what to use instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
     command: &'static str,
@@ -36,12 +37,12 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// The command, with its subcommand where that decides: `CLIENT REPLY`.
+    /// Returns the command, including the subcommand if that is what is refused: `CLIENT REPLY`.
     pub fn command(&self) -> &'static str {
         self.command
     }
 
-    /// What stands against it and what to do, as half a sentence.
+    /// Returns the reason and what to do, as half a sentence.
     pub fn reason(&self) -> &'static str {
         self.reason
     }
@@ -55,10 +56,10 @@ impl fmt::Display for Refusal {
 
 impl Error for Refusal {}
 
-/// Where `cmd` may run when it was given to a handle that many callers share.
+/// Returns where `cmd` may run on a handle that many callers share.
 ///
 /// `WAIT` and `WAITAOF` are refused here: they block, and on a connection of their own they would not see the
-/// caller's writes. Behind those writes in a pipeline ([`pipeline_placement`]) they may block.
+/// caller's writes. After those writes in a pipeline ([`pipeline_placement`]) they may block.
 ///
 /// ```
 /// use std::time::Duration;
@@ -73,22 +74,22 @@ pub fn placement(cmd: &Cmd) -> Placement {
     rule(cmd).on(Handle::Shared)
 }
 
-/// Where `cmd` may run when it was given to a dedicated connection, which serves one caller at a time.
+/// Returns where `cmd` may run on a dedicated connection, which serves one caller at a time.
 ///
-/// [`Placement::Blocking`] means here that its reply may take as long as the limit says.
+/// [`Placement::Blocking`] means here that the reply may take up to the limit.
 pub fn placement_on_dedicated(cmd: &Cmd) -> Placement {
     rule(cmd).on(Handle::Dedicated)
 }
 
-/// Where the whole of `pipeline` may run when it was given to a handle that many callers share.
+/// Returns where the whole of `pipeline` may run on a handle that many callers share.
 ///
-/// One refused command refuses it. Commands that block add up their limits; inside an atomic pipeline the
-/// server does not let them block.
+/// One refused command refuses the pipeline. The limits of blocking commands add up; in an atomic pipeline the server
+/// does not let them block.
 pub fn pipeline_placement(pipeline: &Pipeline) -> Placement {
     place_pipeline(pipeline, Handle::Shared)
 }
 
-/// As [`pipeline_placement`], on a dedicated connection.
+/// Like [`pipeline_placement`], on a dedicated connection.
 pub fn pipeline_placement_on_dedicated(pipeline: &Pipeline) -> Placement {
     place_pipeline(pipeline, Handle::Dedicated)
 }
@@ -97,13 +98,13 @@ fn place_pipeline(pipeline: &Pipeline, handle: Handle) -> Placement {
     let mut whole = Placement::Shared;
     for (index, cmd) in pipeline.cmd_iter().enumerate() {
         let place = match rule(cmd) {
-            // The transaction would have one value less.
+            // The server does not queue it, so the transaction would have one value less.
             Rule::NeverQueued(Refusal { command, .. }) if pipeline.is_transaction() => {
                 Placement::Refused(Refusal { command, reason: NOT_QUEUED })
             }
-            // The writes it asks about come before it in the pipeline, and go wherever it goes.
-            Rule::AsksAboutOwnWrites(_, place) if index > 0 => place,
-            // Others come with it, for which a connection made for one command alone will not do.
+            // The writes that it waits for come before it in the pipeline, and run on the same connection.
+            Rule::WaitsForOwnWrites(_, place) if index > 0 => place,
+            // The other commands of the pipeline do not belong on a connection made for one command.
             Rule::Urgent => Placement::Shared,
             rule => rule.on(handle),
         };
@@ -127,7 +128,7 @@ fn place_pipeline(pipeline: &Pipeline, handle: Handle) -> Placement {
     whole
 }
 
-/// What kind of handle the caller holds.
+/// The kind of handle that the caller holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Handle {
     Shared,
@@ -135,15 +136,15 @@ enum Handle {
 }
 
 enum Rule {
-    /// The same on every connection.
+    /// The placement is the same on every connection.
     Everywhere(Placement),
-    /// Refused on a shared handle, since it changes the connection for all who share it.
+    /// Refused on a shared handle, since the command changes the connection for all who share it.
     OnlyDedicated(Refusal),
-    /// The same; and refused in an atomic pipeline, since the server does not queue it.
+    /// Like `OnlyDedicated`, and also refused in an atomic pipeline, since the server does not queue it.
     NeverQueued(Refusal),
-    /// Refused by itself on a shared handle: it would be asked on another connection than the writes.
-    AsksAboutOwnWrites(Refusal, Placement),
-    /// Past all that waits on a shared handle.
+    /// Refused by itself on a shared handle: it would run on another connection than the writes.
+    WaitsForOwnWrites(Refusal, Placement),
+    /// Bypasses all calls that wait on a shared handle.
     Urgent,
 }
 
@@ -153,39 +154,40 @@ impl Rule {
             Self::Everywhere(place) => place,
             Self::OnlyDedicated(refusal)
             | Self::NeverQueued(refusal)
-            | Self::AsksAboutOwnWrites(refusal, _)
+            | Self::WaitsForOwnWrites(refusal, _)
                 if handle == Handle::Shared =>
             {
                 Placement::Refused(refusal)
             }
             Self::Urgent if handle == Handle::Shared => Placement::Urgent,
             Self::OnlyDedicated(_) | Self::NeverQueued(_) | Self::Urgent => Placement::Shared,
-            Self::AsksAboutOwnWrites(_, place) => place,
+            Self::WaitsForOwnWrites(_, place) => place,
         }
     }
 }
 
 const SUBSCRIPTION: &str = "messages would come between the replies; use client.pubsub()";
-const REPLICATION: &str = "it is for replicas: what follows it is no reply";
+const REPLICATION: &str = "it starts replication, and what follows it is not a reply";
 const TRANSACTION: &str =
     "all callers share this connection; use an atomic pipeline or a dedicated connection";
 const NOT_QUEUED: &str =
-    "an atomic pipeline is a transaction already, in which it is not queued; send it before";
+    "an atomic pipeline is already a transaction, and the server does not queue this command; send it before";
 const STATE: &str = "all callers share this connection; use a dedicated connection";
 const DATABASE: &str =
     "all callers share this connection; set the database in the configuration or use a dedicated connection";
 const CREDENTIALS: &str =
     "every connection must log in the same way; set username and password in the configuration";
-const NAME: &str = "it is lost when the connection is; set the client name in the configuration";
-const TRACKING: &str = "all callers share this connection, and its invalidations are not passed on; use a dedicated connection, with REDIRECT";
+const NAME: &str = "a new connection would not have it; set the client name in the configuration";
+const TRACKING: &str = "all callers share this connection, and its invalidation messages are not delivered; \
+                        use a dedicated connection, with REDIRECT";
 const FIELDSETS: &str = "a fieldset belongs to one connection; use a dedicated connection";
-const SCAN_APART: &str = "it goes on at the server process that gave its cursor, and a command that blocks goes elsewhere; send it by itself";
+const SCAN_APART: &str = "its cursor belongs to one server process, and a blocking command may run on another; \
+                          send it by itself";
 const UNKNOWN: &str =
-    "it is not known, and may change the connection for all callers; use a dedicated connection";
-const OWN_WRITES: &str =
-    "it asks about its own connection's writes; put it behind them in a pipeline, or use a dedicated one";
+    "it is unknown and may change the connection for all callers; use a dedicated connection";
+const OWN_WRITES: &str = "it waits for the writes of its own connection; put it after them in a pipeline, or use a dedicated connection";
 
-/// The rule for `cmd`. It runs for every command, so it looks at nothing but the name where that is enough.
+/// Returns the rule for `cmd`. This runs for every command, so it looks only at the name if that is enough.
 fn rule(cmd: &Cmd) -> Rule {
     let mut args = arguments(cmd);
     let Some(name) = args.next() else {
@@ -197,13 +199,13 @@ fn rule(cmd: &Cmd) -> Rule {
     match &*upper(name) {
         b"BLPOP" | b"BRPOP" | b"BLMOVE" | b"BLMOVEM" | b"BRPOPLPUSH" | b"BLMPOP" | b"BZPOPMIN"
         | b"BZPOPMAX" | b"BZMPOP" | b"XREAD" | b"XREADGROUP" | b"TS.READ" => {
-            Rule::Everywhere(waits(arguments(cmd)))
+            Rule::Everywhere(blocking(arguments(cmd)))
         }
         b"SCAN" | b"SSCAN" | b"HSCAN" | b"ZSCAN" | b"BF.SCANDUMP" | b"CF.SCANDUMP" => {
             Rule::Everywhere(Placement::Scan)
         }
-        b"WAIT" => asks_about_own_writes("WAIT", arguments(cmd)),
-        b"WAITAOF" => asks_about_own_writes("WAITAOF", arguments(cmd)),
+        b"WAIT" => waits_for_own_writes("WAIT", arguments(cmd)),
+        b"WAITAOF" => waits_for_own_writes("WAITAOF", arguments(cmd)),
 
         b"SUBSCRIBE" => never("SUBSCRIBE", SUBSCRIPTION),
         b"PSUBSCRIBE" => never("PSUBSCRIBE", SUBSCRIPTION),
@@ -218,13 +220,12 @@ fn rule(cmd: &Cmd) -> Rule {
         b"QUIT" => never("QUIT", "the client keeps its connections; drop the handle or close() the client"),
 
         b"AUTH" => never("AUTH", CREDENTIALS),
-        b"HELLO" => never(
-            "HELLO",
-            "the client says it itself; set username, password and client name in the configuration",
-        ),
+        b"HELLO" => {
+            never("HELLO", "the client sends it; set username, password and client name in the configuration")
+        }
         b"RESET" => never(
             "RESET",
-            "it undoes the login and the choice of database; drop the handle and take a new one",
+            "it undoes the login and the selection of the database; drop the handle and take a new one",
         ),
 
         b"MULTI" => never_queued("MULTI", TRANSACTION),
@@ -235,7 +236,7 @@ fn rule(cmd: &Cmd) -> Rule {
         b"SELECT" => only_dedicated("SELECT", DATABASE),
         b"READONLY" => only_dedicated("READONLY", STATE),
         b"READWRITE" => only_dedicated("READWRITE", STATE),
-        b"ASKING" => only_dedicated("ASKING", "it is about the next command, which may be another caller's"),
+        b"ASKING" => only_dedicated("ASKING", "it affects the next command, which may be another caller's"),
 
         b"CLIENT" => client_rule(args),
         b"SCRIPT" => script_rule(args),
@@ -243,14 +244,14 @@ fn rule(cmd: &Cmd) -> Rule {
         b"SHUTDOWN" => Rule::Urgent,
         b"CLUSTER" if is(args.next(), b"SYNCSLOTS") => never("CLUSTER SYNCSLOTS", REPLICATION),
         b"HIMPORT" => only_dedicated("HIMPORT", FIELDSETS),
-        _ if blocks_by_its_name(name) => Rule::Everywhere(Placement::Blocking { limit: None }),
+        _ if may_block(name) => Rule::Everywhere(Placement::Blocking { limit: None }),
         _ => Rule::Everywhere(Placement::Shared),
     }
 }
 
-/// Whether it may be a newer server's command that blocks: all that do have the initial of `BLPOP`, but for those that
-/// block by an option. A module's command has a dot.
-fn blocks_by_its_name(name: &[u8]) -> bool {
+/// Returns true if an unknown command may block: all blocking commands begin with `B` like `BLPOP`, except those that
+/// block by an option. Modules' commands contain a dot.
+fn may_block(name: &[u8]) -> bool {
     let known = matches!(
         &*upper(name),
         b"BACKUP"
@@ -265,7 +266,7 @@ fn blocks_by_its_name(name: &[u8]) -> bool {
     matches!(name.first(), Some(b'B' | b'b')) && !known && !name.contains(&b'.')
 }
 
-/// Length and initial tell of most names that the rules do not have them, in a few instructions.
+/// Rules most names out by length and first letter, in a few instructions.
 fn may_have_rule(name: &[u8]) -> bool {
     let initial = name.first().map_or(0, u8::to_ascii_uppercase);
     match name.len() {
@@ -285,7 +286,7 @@ fn may_have_rule(name: &[u8]) -> bool {
     }
 }
 
-/// What is known to leave the connection alone may run anywhere, and nothing else.
+/// Subcommands that are known not to change the connection may run anywhere; all others may not.
 fn client_rule<'a>(mut args: impl Args<'a>) -> Rule {
     let Some(subcommand) = args.next() else { return Rule::Everywhere(Placement::Shared) };
     match &*upper(subcommand) {
@@ -305,15 +306,13 @@ fn client_rule<'a>(mut args: impl Args<'a>) -> Rule {
     }
 }
 
-/// As [`client_rule`].
+/// Like [`client_rule`].
 fn script_rule<'a>(mut args: impl Args<'a>) -> Rule {
     let Some(subcommand) = args.next() else { return Rule::Everywhere(Placement::Shared) };
     match &*upper(subcommand) {
         b"KILL" => Rule::Urgent,
         b"EXISTS" | b"FLUSH" | b"HELP" | b"LOAD" | b"SHOW" => Rule::Everywhere(Placement::Shared),
-        b"DEBUG" => {
-            never("SCRIPT DEBUG", "the connection would speak with the debugger; use redis-cli --ldb")
-        }
+        b"DEBUG" => never("SCRIPT DEBUG", "the connection would talk to the debugger; use redis-cli --ldb"),
         _ => only_dedicated("this SCRIPT subcommand", UNKNOWN),
     }
 }
@@ -332,13 +331,13 @@ fn never_queued(command: &'static str, reason: &'static str) -> Rule {
 
 /// `WAIT numreplicas timeout` and `WAITAOF numlocal numreplicas timeout`
 ///
-/// On a connection that has written nothing, the server counts every replica at once, whatever that has
-/// received: moved to another connection, the command would vouch for writes that are nowhere.
-fn asks_about_own_writes<'a>(command: &'static str, args: impl Args<'a>) -> Rule {
-    Rule::AsksAboutOwnWrites(Refusal { command, reason: OWN_WRITES }, waits(args))
+/// On a connection that has written nothing, the server counts every replica immediately, whatever it has received.
+/// On another connection than the writes, the command would confirm writes that no replica has.
+fn waits_for_own_writes<'a>(command: &'static str, args: impl Args<'a>) -> Rule {
+    Rule::WaitsForOwnWrites(Refusal { command, reason: OWN_WRITES }, blocking(args))
 }
 
-fn waits<'a>(args: impl Args<'a>) -> Placement {
+fn blocking<'a>(args: impl Args<'a>) -> Placement {
     match timeout(args.clone()) {
         None => Placement::Shared,
         Some(timeout) => Placement::Blocking { limit: timeout.read(args) },

@@ -14,9 +14,9 @@ fn blocking(milliseconds: u64) -> Placement {
     Placement::Blocking { limit: Some(Duration::from_millis(milliseconds)) }
 }
 
-const FOR_EVER: Placement = Placement::Blocking { limit: None };
+const FOREVER: Placement = Placement::Blocking { limit: None };
 
-/// The command that was refused, or nothing.
+/// Returns the name of the refused command, or `None`.
 fn refused(place: Placement) -> Option<&'static str> {
     match place {
         Placement::Refused(refusal) => Some(refusal.command()),
@@ -25,7 +25,7 @@ fn refused(place: Placement) -> Option<&'static str> {
 }
 
 #[test]
-fn most_commands_share_a_connection() {
+fn most_commands_are_shared() {
     for text in [
         "GET k",
         "set k v",
@@ -52,7 +52,7 @@ fn most_commands_share_a_connection() {
 }
 
 #[test]
-fn what_ends_a_script_goes_past_all_that_waits() {
+fn script_kill_and_shutdown_are_urgent() {
     for text in ["SCRIPT KILL", "script kill", "FUNCTION KILL", "SHUTDOWN NOSAVE"] {
         assert_eq!(placement(&command(text)), Placement::Urgent, "{text}");
         assert_eq!(placement_on_dedicated(&command(text)), Placement::Shared, "{text}");
@@ -62,7 +62,7 @@ fn what_ends_a_script_goes_past_all_that_waits() {
 }
 
 #[test]
-fn what_blocks_is_bounded_by_its_own_argument() {
+fn blocking_limit_from_argument() {
     for (text, expected) in [
         ("BLPOP a b 2", blocking(2000)),
         ("brpop a 0.25", blocking(250)),
@@ -76,30 +76,30 @@ fn what_blocks_is_bounded_by_its_own_argument() {
         ("XREADGROUP GROUP g c BLOCK 80 STREAMS s >", blocking(80)),
         ("XREADGROUP GROUP BLOCK 9 COUNT 1 block 80 NOACK STREAMS s >", blocking(80)),
         ("XREADGROUP BLOCK 80 GROUP g c STREAMS s >", blocking(80)),
-        ("BLPOP a 0", FOR_EVER),
-        ("BLPOP a 0.0", FOR_EVER),
-        ("XREAD BLOCK 0 STREAMS s $", FOR_EVER),
-        ("XREAD BLOCK 5 BLOCK 0 STREAMS s $", FOR_EVER),
+        ("BLPOP a 0", FOREVER),
+        ("BLPOP a 0.0", FOREVER),
+        ("XREAD BLOCK 0 STREAMS s $", FOREVER),
+        ("XREAD BLOCK 5 BLOCK 0 STREAMS s $", FOREVER),
         ("XREADGROUP GROUP g c CLAIM 5 BLOCK 80 STREAMS s >", blocking(80)),
         ("BLMOVEM a b LEFT RIGHT 2 COUNT 5 OBO", blocking(2000)),
         ("TS.READ k 0 BLOCK 70 1 MAX_COUNT 5", blocking(70)),
-        ("TS.READ k 0 MAX_COUNT 5 BLOCK 0 1", FOR_EVER),
+        ("TS.READ k 0 MAX_COUNT 5 BLOCK 0 1", FOREVER),
     ] {
         assert_eq!(placement(&command(text)), expected, "{text}");
         assert_eq!(placement_on_dedicated(&command(text)), expected, "{text}");
     }
 }
 
-/// Held against the servers' own tables.
+/// Compares with the servers' own tables.
 #[test]
-fn no_command_that_blocks_shares_a_connection() {
+fn blocking_commands_are_not_shared() {
     for entry in entries().filter(|entry| entry.is("blocking")) {
         let text = match entry.name {
             "xread" | "xreadgroup" => format!("{} BLOCK 0 STREAMS s 0", entry.name),
             name => format!("{name} a b c d 0"),
         };
         let place = placement_on_dedicated(&command(&text));
-        assert_eq!(place, FOR_EVER, "{} of {}", entry.name, entry.server);
+        assert_eq!(place, FOREVER, "{} of {}", entry.name, entry.server);
         assert_ne!(placement(&command(&text)), Placement::Shared, "{} of {}", entry.name, entry.server);
     }
     for entry in entries().filter(|entry| entry.name.starts_with('b') && !entry.is("blocking")) {
@@ -108,9 +108,9 @@ fn no_command_that_blocks_shares_a_connection() {
     }
 }
 
-/// A server reads hexadecimal numbers, among other things, and rounds `-0.0001` to zero.
+/// A server parses hexadecimal numbers, among other forms, and rounds `-0.0001` to zero.
 #[test]
-fn a_timeout_that_is_not_understood_may_be_for_ever() {
+fn unparsable_timeout_counts_as_forever() {
     for text in [
         "BLPOP a 0x3",
         "BRPOP a 0X1p3",
@@ -128,15 +128,15 @@ fn a_timeout_that_is_not_understood_may_be_for_ever() {
         "XREAD BLOCK",
         "TS.READ k 0 BLOCK",
     ] {
-        assert_eq!(placement(&command(text)), FOR_EVER, "{text}");
+        assert_eq!(placement(&command(text)), FOREVER, "{text}");
     }
-    assert_eq!(placement_on_dedicated(&command("WAIT 1 0x3")), FOR_EVER);
+    assert_eq!(placement_on_dedicated(&command("WAIT 1 0x3")), FOREVER);
 }
 
 #[test]
-fn a_command_that_is_not_known_may_block_by_its_initial() {
+fn unknown_command_with_b_may_block() {
     for text in ["BLNEW a 5", "bznew", "BSADDANDMUCHMOREOFTHATKINDOFNAME a"] {
-        assert_eq!(placement(&command(text)), FOR_EVER, "{text}");
+        assert_eq!(placement(&command(text)), FOREVER, "{text}");
     }
     for text in ["NEW a 5", "BF.NEW k", "\u{e9}"] {
         assert_eq!(placement(&command(text)), Placement::Shared, "{text}");
@@ -144,7 +144,7 @@ fn a_command_that_is_not_known_may_block_by_its_initial() {
 }
 
 #[test]
-fn what_breaks_the_flow_of_replies_is_refused_everywhere() {
+fn commands_that_break_reply_order_refused_everywhere() {
     for (text, name) in [
         ("subscribe c", "SUBSCRIBE"),
         ("PSUBSCRIBE c", "PSUBSCRIBE"),
@@ -171,7 +171,7 @@ fn what_breaks_the_flow_of_replies_is_refused_everywhere() {
 }
 
 #[test]
-fn what_changes_the_connection_needs_a_dedicated_one() {
+fn connection_state_needs_dedicated() {
     for (text, name) in [
         ("MULTI", "MULTI"),
         ("exec", "EXEC"),
@@ -203,42 +203,42 @@ fn what_changes_the_connection_needs_a_dedicated_one() {
 }
 
 #[test]
-fn wait_goes_where_the_writes_went() {
+fn wait_stays_with_its_writes() {
     for (text, name) in [("WAIT 1 100", "WAIT"), ("WAITAOF 1 1 100", "WAITAOF")] {
         assert_eq!(refused(placement(&command(text))), Some(name));
         assert_eq!(placement_on_dedicated(&command(text)), blocking(100));
         assert_eq!(pipeline_placement(&pipeline(&["SET k v", text])), blocking(100));
         assert_eq!(refused(pipeline_placement(&pipeline(&[text, "SET k v"]))), Some(name));
     }
-    assert_eq!(placement_on_dedicated(&command("WAIT 1 0")), FOR_EVER);
+    assert_eq!(placement_on_dedicated(&command("WAIT 1 0")), FOREVER);
 }
 
 #[test]
-fn a_pipeline_adds_up_what_blocks() {
+fn pipeline_adds_up_blocking_limits() {
     assert_eq!(pipeline_placement(&pipeline(&[])), Placement::Shared);
     assert_eq!(pipeline_placement(&pipeline(&["GET k", "SET k v"])), Placement::Shared);
     let mixed = pipeline(&["GET k", "BLPOP a 1", "XREAD BLOCK 5 STREAMS s $", "GET k"]);
     assert_eq!(pipeline_placement(&mixed), blocking(1005));
     assert_eq!(pipeline_placement_on_dedicated(&mixed), blocking(1005));
-    assert_eq!(pipeline_placement(&pipeline(&["BLPOP a 0", "BLPOP a 1"])), FOR_EVER);
-    assert_eq!(pipeline_placement(&pipeline(&["BLPOP a 1", "BLPOP a 0"])), FOR_EVER);
+    assert_eq!(pipeline_placement(&pipeline(&["BLPOP a 0", "BLPOP a 1"])), FOREVER);
+    assert_eq!(pipeline_placement(&pipeline(&["BLPOP a 1", "BLPOP a 0"])), FOREVER);
     assert_eq!(pipeline_placement(&pipeline(&["GET k", "SCAN 5", "GET k"])), Placement::Scan);
     for both in [["BLPOP a 1", "SCAN 5"], ["SCAN 5", "BLPOP a 1"]] {
         assert!(
             matches!(pipeline_placement(&pipeline(&both)), Placement::Refused(_)),
-            "the cursor's process"
+            "the scan needs the process of its cursor"
         );
         assert_eq!(pipeline_placement_on_dedicated(&pipeline(&both)), blocking(1000));
     }
 }
 
 #[test]
-fn nothing_blocks_in_an_atomic_pipeline() {
+fn atomic_pipeline_does_not_block() {
     assert_eq!(pipeline_placement(pipeline(&["BLPOP a 1", "GET k"]).atomic()), Placement::Shared);
 }
 
 #[test]
-fn nothing_that_is_not_queued_stands_in_an_atomic_pipeline() {
+fn unqueued_commands_refused_in_atomic_pipeline() {
     for text in ["MULTI", "EXEC", "DISCARD", "WATCH k"] {
         let mut pipeline = pipeline(&["GET k", text]);
         assert_eq!(pipeline_placement_on_dedicated(&pipeline), Placement::Shared, "{text}");
@@ -252,7 +252,7 @@ fn nothing_that_is_not_queued_stands_in_an_atomic_pipeline() {
 }
 
 #[test]
-fn one_refused_command_refuses_the_pipeline() {
+fn pipeline_refused_for_one_command() {
     let select = ["GET k", "BLPOP a 1", "SELECT 1"];
     assert_eq!(refused(pipeline_placement(&pipeline(&select))), Some("SELECT"));
     assert_eq!(refused(pipeline_placement(pipeline(&select).atomic())), Some("SELECT"));
@@ -261,7 +261,7 @@ fn one_refused_command_refuses_the_pipeline() {
 }
 
 #[test]
-fn a_refusal_says_what_to_do() {
+fn refusal_message_has_remedy() {
     let Placement::Refused(refusal) = placement(&command("SELECT 1")) else { panic!("not refused") };
     assert!(refusal.reason().contains("configuration"));
     assert_eq!(refusal.to_string(), format!("SELECT cannot run on this connection: {}", refusal.reason()));

@@ -1,13 +1,13 @@
-//! What a replica can serve.
+//! Determines what a replica can serve.
 
 use redis::Cmd;
 
 use super::{arguments, is_read, upper};
 
-/// Whether a replica serves `cmd`: it changes nothing, and the server knows that.
+/// Returns true if a replica serves `cmd`: it changes nothing, and the server flags it so.
 ///
-/// A command that is not known, of a module or of a newer server, counts as a write, and so do `EVAL`, `EVALSHA` and
-/// `FCALL`; their forms with `_RO` are reads.
+/// An unknown command, of a module or of a newer server, counts as a write, and so do `EVAL`, `EVALSHA` and `FCALL`;
+/// their `_RO` forms are reads.
 ///
 /// ```
 /// use ha_redis_core::command::is_replica_read;
@@ -15,14 +15,14 @@ use super::{arguments, is_read, upper};
 /// assert!(is_replica_read(redis::cmd("GET").arg("key")));
 /// assert!(!is_replica_read(redis::cmd("SET").arg("key").arg(1)));
 /// assert!(is_replica_read(redis::cmd("SORT_RO").arg("key")));
-/// assert!(!is_replica_read(redis::cmd("SORT").arg("key")), "to the server it is a write: it could STORE");
+/// assert!(!is_replica_read(redis::cmd("SORT").arg("key")), "the server flags it as a write: it could STORE");
 /// ```
 pub fn is_replica_read(cmd: &Cmd) -> bool {
-    is_read(cmd) && !is_write_to_the_server(cmd)
+    is_read(cmd) && !is_flagged_write(cmd)
 }
 
-/// The commands that may change nothing, by their options, and are refused by a replica all the same.
-fn is_write_to_the_server(cmd: &Cmd) -> bool {
+/// Returns true for commands that may change nothing, depending on their options, but that a replica always refuses.
+fn is_flagged_write(cmd: &Cmd) -> bool {
     let name = arguments(cmd).next().unwrap_or_default();
     matches!(
         &*upper(name),
@@ -30,7 +30,7 @@ fn is_write_to_the_server(cmd: &Cmd) -> bool {
     )
 }
 
-/// The command as an error names it.
+/// Returns the command's name for an error message.
 pub(crate) fn name(cmd: &Cmd) -> String {
     let name = arguments(cmd).next().unwrap_or_default();
     String::from_utf8_lossy(&name[..name.len().min(32)]).to_uppercase()
@@ -43,14 +43,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_server_takes_for_a_write_is_no_read() {
+    fn flagged_writes_are_not_replica_reads() {
         for entry in entries().filter(|entry| entry.is("write")) {
             assert!(!is_replica_read(&command(&format!("{} k 1 2", entry.words()))), "{}", entry.name);
         }
     }
 
     #[test]
-    fn what_the_server_takes_for_a_read_is_one() {
+    fn replica_reads() {
         let reads = [
             "get k",
             "MGET a b",
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_shown_in_upper_case_and_not_at_any_length() {
+    fn name_is_upper_case_and_cut() {
         assert_eq!(name(&command("set k v")), "SET");
         assert_eq!(name(&command(&"x".repeat(100))).len(), 32);
     }

@@ -1,49 +1,49 @@
-//! Whether a command may be run again when nobody knows if it ran.
+//! Determines whether a command may run again when it is unknown whether it ran.
 //!
 //! The second run may come a minute after the first, with writes of others in between, and on another server after a
 //! failover. So a command counts as safe only if state and reply are then those of one run, whenever that was:
 //!
-//! - What overwrites is safe (`SET`, `HMSET`, `SUNIONSTORE`), with a time to live too: the last run says all. What
-//!   others have written meanwhile to the same key is overwritten, as if the call had come later; that a late copy
-//!   of the first run comes after all this is for the connection to prevent.
-//! - What looks at what was there is not, unless others can change nothing about that: `SET … XX` is safe, `COPY …
-//!   REPLACE` is not (the source may be gone, and the reply would say that nothing was copied), nor `PFMERGE` (what
-//!   is merged stays) or `SETRANGE` (its reply counts what others have appended).
+//! - Commands that overwrite are safe (`SET`, `HMSET`, `SUNIONSTORE`), with a time to live too: the last run determines
+//!   everything. It overwrites what others have written to the same key meanwhile, as if the call had come later. The
+//!   connection must prevent a late copy of the first run from arriving after all this.
+//! - Commands that depend on the old data are not safe, unless others cannot change the relevant part: `SET … XX` is
+//!   safe. `COPY … REPLACE` is not (the source may be gone, and then the reply is that nothing was copied), nor are
+//!   `PFMERGE` (merged elements stay) and `SETRANGE` (its reply counts what others have appended).
 //! - Positions from an end mean other elements once others have pushed: `LSET`, `LTRIM`.
-//! - A time to live may be over: `EXPIRE k 1` answers that there is no such key, `GETEX k EX 1` has lost the value.
-//!   One of ten minutes or more outlasts all repeats.
-//! - "From now on" has moved: `XREAD BLOCK 0 STREAMS s $` would skip what came in between.
-//! - What belongs to one server's process is none of another's: a configuration, a pause. The cursor of a scan is of
-//!   that kind too; `SCAN` counts as a read, and the caller sees to it that its steps stay with one process.
+//! - A time to live may have expired: `EXPIRE k 1` replies that there is no such key, `GETEX k EX 1` has lost the value.
+//!   A time to live of ten minutes or more outlasts all repeats.
+//! - "From now on" has moved: `XREAD BLOCK 0 STREAMS s $` would skip entries in between.
+//! - State of one server's process does not exist in another's: a configuration, a pause. The cursor of a scan is such
+//!   state too; `SCAN` counts as a read, and the caller ensures that its steps stay with one process.
 
 use redis::{Cmd, Pipeline};
 
 use self::Safety::{ReadOnly, Repeatable, Unsafe};
-use super::options::Reading;
+use super::options::ReadStart;
 use super::{Args, arguments, options, upper};
 
-/// What running a command twice does, from the safest to the least safe.
+/// What happens if a command runs twice, from the safest to the least safe.
 ///
-/// "Twice" means: with any time and any writes of others between the two runs. The data counts as the state, and so
-/// does what the server was configured to; statistics, access times and keyspace notifications do not. A time to live
-/// that starts anew counts as the same state.
+/// "Twice" means: with any time and any writes of others between the two runs. The state is the data and the server's
+/// configuration; statistics, access times and keyspace notifications do not count. A time to live that starts anew
+/// counts as the same state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Safety {
-    /// It changes nothing, however often it runs.
+    /// The command changes nothing, however often it runs.
     ///
-    /// This says nothing about replicas: to the server, `SORT`, `GETEX`, `BITFIELD` and `GEORADIUS` are
+    /// This does not mean that a replica serves it: the server flags `SORT`, `GETEX`, `BITFIELD` and `GEORADIUS` as
     /// writes whatever their options, and a replica refuses them.
     ReadOnly,
-    /// Running it twice leaves the state and gives the reply of one run: a plain `SET`.
+    /// Running the command twice gives the state and the reply of one run: a plain `SET`.
     Repeatable,
-    /// Running it twice leaves another state (`INCR`) or gives another reply (`DEL`, `SET … NX`), or the
-    /// command is not known.
+    /// Running the command twice gives another state (`INCR`) or another reply (`DEL`, `SET … NX`), or the command is
+    /// unknown.
     Unsafe,
 }
 
-/// What running `cmd` twice does.
+/// Returns what happens if `cmd` runs twice.
 ///
-/// A command that is not known, of a module or of a newer server, is [`Unsafe`](Safety::Unsafe).
+/// An unknown command, of a module or of a newer server, is [`Unsafe`](Safety::Unsafe).
 ///
 /// ```
 /// use ha_redis_core::command::{Safety, safety};
@@ -59,46 +59,45 @@ pub fn safety(cmd: &Cmd) -> Safety {
     if reads(&name) { ReadOnly } else { by_options(&name, args) }
 }
 
-/// Whether `cmd` changes nothing, although a second run may give another reply.
+/// Returns true if `cmd` changes nothing, although a second run may give another reply.
 pub(crate) fn is_read(cmd: &Cmd) -> bool {
     safety(cmd) == ReadOnly || reads_from_now_on(cmd)
 }
 
-/// Whether `cmd` waits for what comes after the moment at which it runs: a later one is not as good.
+/// Returns true if `cmd` waits for entries that are added after it starts: a later run may miss some.
 pub(crate) fn reads_from_now_on(cmd: &Cmd) -> bool {
     let mut args = arguments(cmd);
-    let reading = match &*upper(args.next().unwrap_or_default()) {
+    let start = match &*upper(args.next().unwrap_or_default()) {
         b"XREAD" => options::xread(args),
         b"TS.READ" => options::ts_read(args),
         _ => return false,
     };
-    reading == Reading::FromNowOn
+    start == ReadStart::FromNowOn
 }
 
-/// What running the whole of `pipeline` twice does.
+/// Returns what happens if the whole of `pipeline` runs twice.
 ///
-/// That is what its least safe command does, with two exceptions. An atomic pipeline is always
-/// [`Unsafe`](Safety::Unsafe). So is one in which a command looks at the data before a later command writes:
-/// each of `GET key` and `SET key value` may run twice, but after the second run of both, `GET` has told
-/// the new value.
+/// That is the safety of its least safe command, with two exceptions. An atomic pipeline is always
+/// [`Unsafe`](Safety::Unsafe). So is a pipeline in which a command depends on the data before a later command writes:
+/// each of `GET key` and `SET key value` may run twice, but in a second run of both, `GET` returns the new value.
 pub fn pipeline_safety(pipeline: &Pipeline) -> Safety {
     if pipeline.is_transaction() {
         return Unsafe;
     }
     let mut least_safe = ReadOnly;
-    let mut looked_at_data = false;
+    let mut depends_on_data = false;
     for cmd in pipeline.cmd_iter() {
         let safety = safety(cmd);
-        if safety != ReadOnly && looked_at_data {
+        if safety != ReadOnly && depends_on_data {
             return Unsafe;
         }
-        looked_at_data |= !overwrites(cmd);
+        depends_on_data |= !overwrites(cmd);
         least_safe = least_safe.max(safety);
     }
     least_safe
 }
 
-/// Whether `cmd` gives its keys their new values without a look at the old ones.
+/// Returns true if `cmd` sets its keys without regard to their old values.
 fn overwrites(cmd: &Cmd) -> bool {
     let mut args = arguments(cmd);
     match &*upper(args.next().unwrap_or_default()) {
@@ -108,7 +107,7 @@ fn overwrites(cmd: &Cmd) -> bool {
     }
 }
 
-/// The commands that change nothing, whatever their options.
+/// Returns true for commands that change nothing, whatever their options.
 fn reads(name: &[u8]) -> bool {
     match name {
         // Strings and bitmaps
@@ -130,7 +129,7 @@ fn reads(name: &[u8]) -> bool {
         b"ZREVRANGE" | b"ZREVRANGEBYSCORE" | b"ZREVRANGEBYLEX" => true,
         b"ZSCORE" | b"ZMSCORE" | b"ZRANK" | b"ZREVRANK" | b"ZCARD" | b"ZCOUNT" | b"ZLEXCOUNT" => true,
         b"ZSCAN" | b"ZRANDMEMBER" | b"ZDIFF" | b"ZINTER" | b"ZINTERCARD" | b"ZUNION" => true,
-        // Places. The old commands without _RO may store, and are told apart by their options.
+        // Geospatial. The old commands without _RO may store; `by_options` checks them.
         b"GEODIST" | b"GEOHASH" | b"GEOPOS" | b"GEOSEARCH" => true,
         b"GEORADIUS_RO" => true,
         b"GEORADIUSBYMEMBER_RO" => true,
@@ -142,7 +141,7 @@ fn reads(name: &[u8]) -> bool {
         b"PFCOUNT" => true,
         b"VSIM" | b"VCARD" | b"VDIM" | b"VEMB" | b"VINFO" | b"VISMEMBER" | b"VLINKS" | b"VGETATTR" => true,
         b"VRANDMEMBER" | b"VRANGE" => true,
-        // Scripts that the server keeps from writing
+        // Scripts that the server does not allow to write
         b"EVAL_RO" | b"EVALSHA_RO" | b"FCALL_RO" => true,
         // The server
         b"PING" | b"ECHO" | b"TIME" | b"ROLE" | b"INFO" | b"LASTSAVE" | b"LOLWUT" => true,
@@ -150,19 +149,18 @@ fn reads(name: &[u8]) -> bool {
     }
 }
 
-/// The commands that may be run twice with all or some of their options. What is left out here is unsafe, besides what
-/// the module's documentation says:
+/// Returns the safety of commands that may run twice with all or some of their options. Commands that are missing
+/// here are unsafe, for the reasons in the module's documentation and these:
 ///
-/// - what counts what it changed (`DEL`, `HSET`, `SADD`, `ZADD`, `XACK`, `PERSIST`, `PFADD`) or gives back
-///   what was there before (`GETSET`, `SETBIT`): the second reply differs;
-/// - what the second time ends with an error: `XADD` with an ID of its own, `RENAME`, `XGROUP CREATE`;
-/// - a deadline as a point in time, where one that has passed deletes the key and the reply tells that the
-///   key was there: `EXPIREAT`;
-/// - scripts that may write, and `PUBLISH`, which would be heard twice;
-/// - `FLUSHALL`, `FLUSHDB`, `XGROUP SETID` and their like: they could be repeated, but must not take with them all
-///   that others have done since;
-/// - what changes the connection (`SELECT`, `CLIENT SETNAME`) or asks about its own writes (`WAIT`): the
-///   second run may be on another connection.
+/// - The reply counts what was changed (`DEL`, `HSET`, `SADD`, `ZADD`, `XACK`, `PERSIST`, `PFADD`) or returns the old
+///   value (`GETSET`, `SETBIT`): the second reply differs.
+/// - The second run fails: `XADD` with an ID of its own, `RENAME`, `XGROUP CREATE`.
+/// - The deadline is a point in time: one that has passed deletes the key, and the reply shows that the key existed:
+///   `EXPIREAT`.
+/// - The command is a script that may write, or `PUBLISH`, whose message would be delivered twice.
+/// - The command would also remove what others have done since: `FLUSHALL`, `FLUSHDB`, `XGROUP SETID` and similar ones.
+/// - The command changes the connection (`SELECT`, `CLIENT SETNAME`) or depends on its writes (`WAIT`): the second run
+///   may be on another connection.
 fn by_options<'a>(name: &[u8], mut args: impl Args<'a>) -> Safety {
     use options::{MILLISECONDS, SECONDS};
     match name {
@@ -184,15 +182,17 @@ fn by_options<'a>(name: &[u8], mut args: impl Args<'a>) -> Safety {
         b"HGETEX" => options::hgetex(args),
         b"HEXPIRE" => repeatable_if(options::hexpire(args, SECONDS)),
         b"HPEXPIRE" => repeatable_if(options::hexpire(args, MILLISECONDS)),
-        // Sets, sorted sets and places, where the result may be kept under one of the keys it was made of
-        b"SDIFFSTORE" | b"SINTERSTORE" | b"SUNIONSTORE" => repeatable_if(options::stores_apart(args)),
-        b"ZDIFFSTORE" | b"ZINTERSTORE" | b"ZUNIONSTORE" => repeatable_if(options::stores_counted_apart(args)),
+        // Sets, sorted sets and geospatial, where the destination may be one of the sources
+        b"SDIFFSTORE" | b"SINTERSTORE" | b"SUNIONSTORE" => {
+            repeatable_if(options::destination_is_no_source(args))
+        }
+        b"ZDIFFSTORE" | b"ZINTERSTORE" | b"ZUNIONSTORE" => repeatable_if(options::zset_store(args)),
         b"ZRANGESTORE" => repeatable_if(options::zrangestore(args)),
         b"GEOSEARCHSTORE" => repeatable_if(options::geosearchstore(args)),
         b"GEORADIUS" => options::georadius(args, 2),
         b"GEORADIUSBYMEMBER" => options::georadius(args, 1),
         // Streams
-        b"XREAD" => read_only_if(options::xread(args) == Reading::FromAPlace),
+        b"XREAD" => read_only_if(options::xread(args) == ReadStart::AtPosition),
         // Containers
         b"ACL" | b"BACKUP" | b"CLIENT" | b"CLUSTER" | b"COMMAND" | b"COMMANDLOG" | b"CONFIG"
         | b"FUNCTION" | b"HOTKEYS" | b"LATENCY" | b"MEMORY" | b"MODULE" | b"OBJECT" | b"PUBSUB"
@@ -231,7 +231,7 @@ fn in_container<'a>(name: &[u8], subcommand: &[u8], mut args: impl Args<'a>) -> 
         (b"FUNCTION", b"LIST" | b"DUMP" | b"STATS") => ReadOnly,
         (b"FUNCTION", b"LOAD") => repeatable_if(options::function_load(args)),
         (b"SCRIPT", b"EXISTS" | b"SHOW") => ReadOnly,
-        // The cache is one server's own, but whoever misses a script there loads it again.
+        // The cache belongs to one server, but callers load a missing script again.
         (b"SCRIPT", b"LOAD") => Repeatable,
 
         (b"LATENCY", b"DOCTOR" | b"GRAPH" | b"HISTOGRAM" | b"HISTORY" | b"LATEST") => ReadOnly,
@@ -242,7 +242,7 @@ fn in_container<'a>(name: &[u8], subcommand: &[u8], mut args: impl Args<'a>) -> 
         (b"PUBSUB", b"CHANNELS" | b"NUMSUB" | b"NUMPAT" | b"SHARDCHANNELS" | b"SHARDNUMSUB") => ReadOnly,
         (b"SLOWLOG", b"GET" | b"LEN") => ReadOnly,
 
-        // Not IS-MASTER-DOWN-BY-ADDR, by which a Sentinel is also asked for its vote.
+        // Not IS-MASTER-DOWN-BY-ADDR, which also asks a Sentinel for its vote.
         (b"SENTINEL", b"MASTERS" | b"MASTER" | b"REPLICAS" | b"SLAVES" | b"SENTINELS" | b"MYID") => ReadOnly,
         (b"SENTINEL", b"CKQUORUM" | b"INFO-CACHE" | b"PENDING-SCRIPTS") => ReadOnly,
         (b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME") => ReadOnly,
@@ -252,7 +252,7 @@ fn in_container<'a>(name: &[u8], subcommand: &[u8], mut args: impl Args<'a>) -> 
     }
 }
 
-/// The commands of Redis's modules: JSON, search, probabilistic structures, time series.
+/// Returns the safety of the commands of Redis's modules: JSON, search, probabilistic structures, time series.
 fn of_a_module<'a>(name: &[u8], args: impl Args<'a>) -> Safety {
     match name {
         b"JSON.GET" | b"JSON.MGET" | b"JSON.TYPE" | b"JSON.STRLEN" | b"JSON.ARRLEN" | b"JSON.ARRINDEX" => {
@@ -275,7 +275,7 @@ fn of_a_module<'a>(name: &[u8], args: impl Args<'a>) -> Safety {
         b"TDIGEST.TRIMMED_MEAN" => ReadOnly,
         b"TS.GET" | b"TS.MGET" | b"TS.RANGE" | b"TS.REVRANGE" | b"TS.MRANGE" | b"TS.MREVRANGE" => ReadOnly,
         b"TS.NRANGE" | b"TS.NREVRANGE" | b"TS.INFO" | b"TS.QUERYINDEX" | b"TS.QUERYLABELS" => ReadOnly,
-        b"TS.READ" => read_only_if(options::ts_read(args) == Reading::FromAPlace),
+        b"TS.READ" => read_only_if(options::ts_read(args) == ReadStart::AtPosition),
         _ => Unsafe,
     }
 }

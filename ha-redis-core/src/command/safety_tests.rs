@@ -19,19 +19,19 @@ fn pipeline(commands: &[&str]) -> Pipeline {
 }
 
 #[test]
-fn from_safest_to_least_safe() {
+fn safety_is_ordered() {
     assert!(Safety::ReadOnly < Safety::Repeatable && Safety::Repeatable < Safety::Unsafe);
 }
 
 #[test]
-fn names_and_options_in_any_case() {
+fn names_and_options_are_case_insensitive() {
     assert_all(Safety::ReadOnly, &["get k", "Config gEt save", "getex k"]);
     assert_all(Safety::Repeatable, &["set k v", "sEt k v ex 600 xx"]);
     assert_all(Safety::Unsafe, &["set k v nx", "incr k"]);
 }
 
 #[test]
-fn what_is_not_known_is_unsafe() {
+fn unknown_commands_are_unsafe() {
     assert_all(
         Safety::Unsafe,
         &["", "NOSUCH k", "GETX k", "JSON.NEW k", "CONFIG", "CONFIG NOSUCH", "SET k v NEWOPTION"],
@@ -40,7 +40,7 @@ fn what_is_not_known_is_unsafe() {
 }
 
 #[test]
-fn a_scan_with_its_cursor_reads() {
+fn scan_with_cursor_is_read_only() {
     let mut scan = redis::cmd("SCAN");
     scan.cursor_arg(17).arg("MATCH").arg("a*");
     assert_eq!(safety(&scan), Safety::ReadOnly);
@@ -297,9 +297,9 @@ fn sorted_sets_places_and_streams() {
     );
 }
 
-/// A second run may skip entries, but none of them changes anything.
+/// A second run may skip entries, but it changes nothing.
 #[test]
-fn a_read_from_now_on_is_a_read() {
+fn read_from_now_on_is_read() {
     for text in ["XREAD BLOCK 0 STREAMS s $", "TS.READ k + BLOCK 0 1"] {
         assert!(is_read(&command(text)) && reads_from_now_on(&command(text)), "{text}");
     }
@@ -390,7 +390,7 @@ fn scripts_modules_and_the_server() {
 }
 
 #[test]
-fn a_pipeline_is_as_safe_as_its_least_safe_command() {
+fn pipeline_safety_is_that_of_least_safe_command() {
     assert_eq!(pipeline_safety(&pipeline(&[])), Safety::ReadOnly);
     assert_eq!(pipeline_safety(&pipeline(&["GET a", "GET b"])), Safety::ReadOnly);
     assert_eq!(pipeline_safety(&pipeline(&["SET a 1", "MSET b 2", "EXPIRE b 600"])), Safety::Repeatable);
@@ -399,7 +399,7 @@ fn a_pipeline_is_as_safe_as_its_least_safe_command() {
 }
 
 #[test]
-fn a_pipeline_that_looks_before_it_writes_is_unsafe() {
+fn pipeline_with_read_before_write_is_unsafe() {
     assert_eq!(pipeline_safety(&pipeline(&["GET a", "SET a 1"])), Safety::Unsafe);
     assert_eq!(pipeline_safety(&pipeline(&["SET a 1 XX", "SET a 1"])), Safety::Unsafe);
     assert_eq!(pipeline_safety(&pipeline(&["EXPIRE a 600", "SET a 1"])), Safety::Unsafe);
@@ -407,16 +407,16 @@ fn a_pipeline_that_looks_before_it_writes_is_unsafe() {
 }
 
 #[test]
-fn an_atomic_pipeline_is_unsafe() {
+fn atomic_pipeline_is_unsafe() {
     assert_eq!(pipeline_safety(pipeline(&["GET a"]).atomic()), Safety::Unsafe);
 }
 
-/// Held against the servers' own tables: what it flags `readonly` reads, what it flags `write` does not.
+/// Compares with the servers' own tables: commands flagged `readonly` read, commands flagged `write` do not.
 #[test]
 fn agrees_with_the_servers_tables() {
-    // Writes to the server whatever their options; without the options that write, they only read.
+    // Flagged as writes whatever their options; without the options that write, they only read.
     let read_without_options = ["bitfield", "georadius", "georadiusbymember", "getex", "hgetex", "sort"];
-    // It changes an index, and the server takes it for a read since that is no key; its cursor goes on each time.
+    // These change an index or move a cursor; the server flags them as reads since neither is a key.
     let no_reads = ["ft.synupdate", "ft.cursor|read", "ft.cursor|del"];
 
     for entry in entries() {

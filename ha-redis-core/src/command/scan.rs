@@ -1,4 +1,4 @@
-//! Scans: commands that are repeated with the cursor that the reply before gave, until that is 0.
+//! Scans: commands that are repeated with the cursor of the previous reply, until that is 0.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -9,26 +9,26 @@ use super::{Upper, arguments, number, upper};
 /// A step of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ScanStep {
-    /// The command and the key, if it has one.
-    what: u64,
+    /// A hash of the command and of the key, if it has one.
+    scan: u64,
     cursor: u64,
 }
 
 /// Whether a step is the first of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Scan {
-    /// Its cursor is 0: any server can begin.
-    Begins,
-    /// Its cursor means something only to the server process that gave it.
-    GoesOn,
+    /// The cursor is 0: any server can start.
+    Starts,
+    /// The cursor only has a meaning for the server process that returned it.
+    Continues,
 }
 
 impl ScanStep {
     pub(crate) fn kind(self) -> Scan {
-        if self.cursor == 0 { Scan::Begins } else { Scan::GoesOn }
+        if self.cursor == 0 { Scan::Starts } else { Scan::Continues }
     }
 
-    /// The step behind this one, which was answered by `reply`; `None` when it was the last.
+    /// Returns the step after this one, which was answered by `reply`; `None` if it was the last.
     pub(crate) fn next(self, reply: &Value) -> Option<Self> {
         let Value::Array(parts) = reply else { return None };
         let cursor = match parts.first()? {
@@ -40,22 +40,22 @@ impl ScanStep {
     }
 }
 
-/// Which step of a scan `cmd` is, if it is one.
+/// Returns the step of a scan that `cmd` is, or `None` if it is none.
 pub(crate) fn scan_step(cmd: &Cmd) -> Option<ScanStep> {
     let name = upper(arguments(cmd).next()?);
     let position = cursor_position(&name)?;
-    // Only the encoded command tells the cursor of a scan that an iterator drives.
+    // The cursor of a scan that an iterator drives is only in the encoded command.
     let packed = cmd.get_packed_command();
     let cursor = number(packed_argument(&packed, position)).unwrap_or(0);
-    let mut what = DefaultHasher::new();
-    name.hash(&mut what);
+    let mut scan = DefaultHasher::new();
+    name.hash(&mut scan);
     if position > 1 {
-        packed_argument(&packed, 1).hash(&mut what);
+        packed_argument(&packed, 1).hash(&mut scan);
     }
-    Some(ScanStep { what: what.finish(), cursor })
+    Some(ScanStep { scan: scan.finish(), cursor })
 }
 
-/// Which argument of a scan is its cursor. The filters' dumps go on in the same way.
+/// Returns the position of the cursor among the arguments. The dumps of the filters continue in the same way.
 fn cursor_position(name: &Upper) -> Option<usize> {
     match &**name {
         b"SCAN" => Some(1),
@@ -89,27 +89,27 @@ mod tests {
     }
 
     #[test]
-    fn a_scan_goes_on_from_a_cursor_that_is_not_zero() {
+    fn scan_continues_from_nonzero_cursor() {
         for (text, expected) in [
             ("GET 1", None),
-            ("SCAN 0 COUNT 5", Some(Scan::Begins)),
-            ("scan 10", Some(Scan::GoesOn)),
-            ("SCAN 18446744073709551615", Some(Scan::GoesOn)),
-            ("HSCAN 7 0", Some(Scan::Begins)),
-            ("ZSCAN 0 7", Some(Scan::GoesOn)),
-            ("SSCAN", Some(Scan::Begins)),
-            ("BF.SCANDUMP b 5", Some(Scan::GoesOn)),
-            ("cf.scandump c 0", Some(Scan::Begins)),
+            ("SCAN 0 COUNT 5", Some(Scan::Starts)),
+            ("scan 10", Some(Scan::Continues)),
+            ("SCAN 18446744073709551615", Some(Scan::Continues)),
+            ("HSCAN 7 0", Some(Scan::Starts)),
+            ("ZSCAN 0 7", Some(Scan::Continues)),
+            ("SSCAN", Some(Scan::Starts)),
+            ("BF.SCANDUMP b 5", Some(Scan::Continues)),
+            ("cf.scandump c 0", Some(Scan::Starts)),
         ] {
             assert_eq!(kind(&command(text)), expected, "{text}");
             assert_eq!(placement(&command(text)) == Placement::Scan, expected.is_some(), "{text}");
         }
-        assert_eq!(kind(redis::cmd("SCAN").cursor_arg(12)), Some(Scan::GoesOn));
-        assert_eq!(kind(redis::cmd("SSCAN").arg("a\r\n$1").cursor_arg(0)), Some(Scan::Begins));
+        assert_eq!(kind(redis::cmd("SCAN").cursor_arg(12)), Some(Scan::Continues));
+        assert_eq!(kind(redis::cmd("SSCAN").arg("a\r\n$1").cursor_arg(0)), Some(Scan::Starts));
     }
 
     #[test]
-    fn a_reply_gives_the_next_step_of_the_same_scan() {
+    fn next_step_from_reply() {
         let step = |text| scan_step(&command(text)).unwrap();
         let reply = |cursor| Value::Array(vec![cursor, Value::Array(vec![])]);
         let bulk = |digits: &str| reply(Value::BulkString(digits.into()));

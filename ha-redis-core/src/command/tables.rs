@@ -1,7 +1,7 @@
-//! The servers' own command tables, to hold ours against.
+//! The servers' own command tables, to compare ours with.
 
-/// Each server with its commands, a line each: the name (`container|subcommand`), and those of the flags `readonly`,
-/// `write` and `blocking` that it has.
+/// Each server with its commands, one on a line: the name (`container|subcommand`), and which of the flags
+/// `readonly`, `write` and `blocking` it has.
 const TABLES: [(&str, &str); 3] = [
     ("Redis 7.0", include_str!("tables/redis-7.0.txt")),
     ("Redis 8.10", include_str!("tables/redis-8.10.txt")),
@@ -19,7 +19,7 @@ impl Entry {
         self.flags.contains(&flag)
     }
 
-    /// The words of the command: a subcommand is one of its own.
+    /// Returns the words of the command: a subcommand is a separate word.
     pub(super) fn words(&self) -> String {
         self.name.replace('|', " ")
     }
@@ -35,7 +35,7 @@ fn entry(server: &'static str, line: &'static str) -> Entry {
 }
 
 #[test]
-fn the_tables_are_whole() {
+fn tables_are_complete() {
     for (server, least) in [("Redis 7.0", 360), ("Redis 8.10", 590), ("Valkey 9.1", 450)] {
         let commands: Vec<Entry> = entries().filter(|entry| entry.server == server).collect();
         let flagged = |flag| commands.iter().filter(|entry| entry.is(flag)).count();

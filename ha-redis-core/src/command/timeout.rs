@@ -1,4 +1,4 @@
-//! How long a command lets the server keep it waiting.
+//! How long a command lets the server block it.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use redis::Cmd;
 
 use super::{Args, Placement, arguments, number, placement, upper};
 
-/// The least that is asked for: no time at all would mean for ever.
-const LEAST: Duration = Duration::from_millis(1);
+/// The shortest timeout that is sent: zero would mean forever.
+const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 
-/// The argument that says how long the server may keep a command waiting.
+/// The argument that limits how long the server may block a command.
 #[derive(Clone, Copy)]
 pub(super) struct Timeout {
-    /// Its place among the arguments; the name's is 0.
+    /// Its position among the arguments; the name is at 0.
     position: usize,
     unit: Unit,
 }
@@ -23,7 +23,7 @@ enum Unit {
     Milliseconds,
 }
 
-/// Where a command, with its name, says how long it may wait; `None` if it does not wait.
+/// Returns the timeout argument of a command, given with its name; `None` if the command does not block.
 pub(super) fn timeout<'a>(args: impl Args<'a>) -> Option<Timeout> {
     use Unit::{Milliseconds, Seconds};
     let last = || args.clone().skip(1).count();
@@ -39,8 +39,8 @@ pub(super) fn timeout<'a>(args: impl Args<'a>) -> Option<Timeout> {
     Some(Timeout { position, unit })
 }
 
-/// `[GROUP group consumer] [COUNT count] [BLOCK milliseconds …] … STREAMS …` behind the first `skipped` arguments: where
-/// the value of `BLOCK` is. The last one counts.
+/// Returns the position of the value of `BLOCK` in `[GROUP group consumer] [COUNT count] [BLOCK milliseconds …] …
+/// STREAMS …` after the first `skipped` arguments. The last one counts.
 fn block_option<'a>(args: impl Args<'a>, skipped: usize) -> Option<usize> {
     let mut options = args.enumerate().skip(skipped);
     let mut found = None;
@@ -60,8 +60,9 @@ fn block_option<'a>(args: impl Args<'a>, skipped: usize) -> Option<usize> {
 }
 
 impl Timeout {
-    /// Its value. `None` is for ever: so is zero, and so may be what is no plain number here, since servers read
-    /// hexadecimal ones too, and round `-0.0001` to zero. What they refuse they refuse at once, on whichever connection.
+    /// Returns the value. `None` means forever: zero, and any text that is not a plain number, since servers also
+    /// parse hexadecimal ones, and round `-0.0001` to zero. They refuse invalid values immediately, on any
+    /// connection.
     pub(super) fn read<'a>(self, mut args: impl Args<'a>) -> Option<Duration> {
         let argument = args.nth(self.position);
         let time = match self.unit {
@@ -72,13 +73,13 @@ impl Timeout {
     }
 }
 
-/// A blocking command with the rest of its time, when it has waited for so long already. `None` for one that waits for
-/// ever, or not at all.
+/// Returns a blocking command with the rest of its time after it has waited for `waited`. `None` if it waits forever
+/// or not at all.
 pub(crate) fn with_time_left(cmd: &Cmd, waited: Duration) -> Option<Cmd> {
     let Placement::Blocking { limit: Some(limit) } = placement(cmd) else { return None };
-    let left = limit.saturating_sub(waited).max(LEAST);
+    let left = limit.saturating_sub(waited).max(MIN_TIMEOUT);
     let timeout = timeout(arguments(cmd))?;
-    // Servers before version 6 read whole seconds alone, so these stay what they are.
+    // Servers before version 6 only parse whole seconds, so whole numbers stay whole.
     let whole = arguments(cmd).nth(timeout.position)?.iter().all(u8::is_ascii_digit);
     let text = match (timeout.unit, whole) {
         (Unit::Milliseconds, _) => left.as_millis().to_string(),
@@ -99,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_blocking_command_goes_on_with_the_rest_of_its_time() {
+    fn blocking_command_with_rest_of_its_time() {
         for (text, expected) in [
             ("BLPOP a b 5", Some("BLPOP a b 4")),
             ("blpop a 5.5", Some("blpop a 4.000")),

@@ -37,7 +37,7 @@ use std::fmt;
 /// | outcome | when | may it be sent again? |
 /// |---|---|---|
 /// | [`NotSent`](Self::NotSent) | the command never reached the server | always |
-/// | [`NotApplied`](Self::NotApplied) | the server replied with an error and did not run the command (any error reply to a built-in command) | when the cause is gone |
+/// | [`NotApplied`](Self::NotApplied) | the server replied with an error and did not run the command | when the cause is gone |
 /// | [`MaybeApplied`](Self::MaybeApplied) | the command was written and no reply came | only if running it twice does no harm |
 /// | [`Ran`](Self::Ran) | a reply came, and it is not a plain refusal | it would run again |
 ///

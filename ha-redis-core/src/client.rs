@@ -18,7 +18,7 @@ use crate::events::Events;
 use crate::health::Health;
 use crate::node::core::{ClientGuard, Core, closed};
 use crate::node::shard::Shard;
-use crate::proto::{read_replication, read_role, replication_question};
+use crate::proto::{read_replication, read_role, replication_command};
 use crate::pubsub::PubSub;
 use crate::replica_choice::ReplicaChoice;
 use crate::retry::{Decision, RetryPolicy};
@@ -378,7 +378,7 @@ impl Client {
             }
             Err(refused) => refused,
         };
-        let no_info = match self.ask(replication_question()).await? {
+        let no_info = match self.ask(replication_command()).await? {
             Ok(info) => {
                 let replication = read_replication(&info)?.without(self.core.data.secrets());
                 return Ok(Topology::from_replication(replication, server));

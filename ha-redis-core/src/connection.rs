@@ -149,7 +149,7 @@ pub(crate) async fn values(pipeline: &Pipeline, reply: Reply) -> RedisResult<Vec
     match Transaction::read(replies) {
         Transaction::Executed(values) => Ok(vec![values]),
         Transaction::Aborted { commands, exec } => Err(aborted_transaction::error(&commands, exec).await),
-        Transaction::Torn(why) => {
+        Transaction::NotAtomic(why) => {
             let message = format!("the transaction did not run as one: {why}");
             Err(Error::new(Kind::Refused, message).with_outcome(Outcome::Ran).into())
         }

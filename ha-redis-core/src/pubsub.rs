@@ -12,7 +12,7 @@ use redis::ToRedisArgs;
 use crate::error::{Error, Kind, Outcome};
 use crate::node::core::ClientGuard;
 use crate::proto::Scope;
-use crate::proto::pubsub::{Verb, named};
+use crate::proto::pubsub::{Verb, command_text};
 use crate::tasks::start::start;
 use crate::tasks::subscriber::{self, Inbox, PubSubEvent, SubscriptionRequest};
 use crate::time::{Elapsed, until};
@@ -238,7 +238,7 @@ impl PubSubSink {
         if names.is_empty() {
             return Ok(());
         }
-        let what = named(verb, scope, &names);
+        let what = command_text(verb, scope, &names);
         self.request(verb, scope, names).await.map_err(|error| error.during(what))
     }
 
@@ -246,7 +246,7 @@ impl PubSubSink {
     async fn request(&self, verb: Verb, scope: Scope, names: Vec<Vec<u8>>) -> Result<(), Error> {
         let config = &self.core.config;
         let timeout = config.failover_wait() + config.socket_timeout();
-        let timeout = config.call_timeout().map_or(timeout, |timeout| timeout.min(timeout));
+        let timeout = config.call_timeout().map_or(timeout, |call_timeout| call_timeout.min(timeout));
         let runtime = &*self.core.runtime;
         let (waiter, settled) = async_channel::bounded(1);
         let order = SubscriptionRequest { verb, scope, names, waiter };

@@ -12,7 +12,7 @@ use crate::conn::link::{Call, Link, ReplySlot, SubmitError};
 use crate::error::{Error, Kind};
 use crate::node::core::Core;
 use crate::node::scan_cursors::{Given, Process};
-use crate::proto::{Reply, ReplyBound, read_run_id, run_id_question};
+use crate::proto::{Reply, ReplyBound, read_run_id, run_id_command};
 
 /// The scans of one handle. Two handles may have the same cursor from two processes.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ async fn process(core: &Core, link: &Arc<Link>, bounds: AttemptBounds) -> Result
     if let Some(process) = core.scan_cursors.known_process(link) {
         return Ok(process);
     }
-    let question = run_id_question();
+    let question = run_id_command();
     let reply_bound = ReplyBound { within: Some(core.config.socket_timeout()), by: bounds.deadline };
     let slot = Arc::new(ReplySlot::default());
     let asked = exchange_in_turn(link, &slot, Call::Command(&question), reply_bound, core, bounds.wait).await;

@@ -185,7 +185,8 @@ const SCAN_APART: &str = "its cursor belongs to one server process, and a blocki
                           send it by itself";
 const UNKNOWN: &str =
     "it is unknown and may change the connection for all callers; use a dedicated connection";
-const OWN_WRITES: &str = "it waits for the writes of its own connection; put it after them in a pipeline, or use a dedicated connection";
+const OWN_WRITES: &str = "it waits for the writes of its own connection; put it after them in a pipeline, or use \
+                          a dedicated connection";
 
 /// Returns the rule for `cmd`. This runs for every command, so it looks only at the name if that is enough.
 fn rule(cmd: &Cmd) -> Rule {

@@ -1,14 +1,14 @@
-//! Commands as the bytes that are sent.
+//! Encodes commands as the bytes that are sent.
 
 use redis::{Arg, Cmd};
 
 const CRLF: &[u8] = b"\r\n";
 
-/// Appends `command` to `out`: the same bytes as redis-rs's own encoder gives, which looks at each argument
-/// twice. Stops when the arguments would make `out` longer than `end`, and returns false then.
+/// Appends `command` to `out`. The bytes are those of redis-rs's own encoder, which visits each argument twice. Stops
+/// and returns false if the arguments would make `out` longer than `end`.
 pub(crate) fn encode(command: &Cmd, out: &mut Vec<u8>, end: usize) -> bool {
     if command.in_scan_mode() {
-        // Only redis-rs knows where the cursor stands.
+        // Only redis-rs knows the position of the cursor.
         command.write_packed_command(out);
         return out.len() <= end;
     }
@@ -27,7 +27,7 @@ pub(crate) fn encode(command: &Cmd, out: &mut Vec<u8>, end: usize) -> bool {
     true
 }
 
-/// A line of a marker and a number.
+/// Appends a line of a marker and a number.
 #[inline(always)]
 fn push_number(out: &mut Vec<u8>, marker: u8, number: usize) {
     let digit = |number: usize| b'0' + number as u8;
@@ -41,7 +41,7 @@ fn push_number(out: &mut Vec<u8>, marker: u8, number: usize) {
 }
 
 fn push_digits(out: &mut Vec<u8>, marker: u8, number: usize) {
-    // As many digits as the largest number has.
+    // The number of digits of the largest number.
     let mut digits = [0; 20];
     let (mut first, mut rest) = (digits.len(), number);
     while rest > 0 {
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn every_command_is_encoded_as_redis_rs_does() {
+    fn encodes_like_redis_rs() {
         assert_as_redis(&Cmd::new());
         for length in [0, 1, 9, 10, 99, 100, 101, 999, 1_000, 65_536] {
             assert_as_redis(redis::cmd("SET").arg("key").arg(vec![b'x'; length]));

@@ -1,7 +1,7 @@
-//! The first words on a connection: who we are, which protocol, which database, and what the server is.
+//! The handshake of a new connection: login, protocol, client name, database, and the role of the server.
 //!
-//! They are a list of [steps](Step), said all at once. A user may lack the permission for most of them, and a server or
-//! a proxy may not know them: each step says itself what a refusal of it means.
+//! It is a list of [steps](Step), sent in one round trip. A user may lack the permission for most of them, and a
+//! server or a proxy may not support them: each step defines what its refusal means.
 
 use std::borrow::Cow;
 
@@ -15,51 +15,51 @@ use crate::proto::secrets::Secrets;
 /// The user of a password without a user name.
 const DEFAULT_USER: &str = "default";
 
-/// So many bytes of a refusal are looked at. It may have a megabyte, and looking for passwords takes a while.
-const MAX_SAID: usize = 4 << 10;
+/// How many bytes of a refusal are searched for passwords. A refusal may have a megabyte, and the search takes time.
+const MAX_REFUSAL_BYTES: usize = 4 << 10;
 
-/// What a connection is to be before anyone uses it.
+/// The settings of a connection that are sent before it is used.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Handshake {
     pub(crate) username: Option<String>,
     pub(crate) password: Option<secrecy::SecretString>,
     pub(crate) client_name: Option<String>,
     pub(crate) db: u32,
-    /// Whether to ask for the server's role.
+    /// Whether to query the server's role.
     pub(crate) role: bool,
-    /// What the names of its settings begin with: `sentinel_`, or nothing.
+    /// The prefix of the names of the settings: `sentinel_`, or nothing.
     pub(crate) settings: &'static str,
-    /// What is hidden where the server repeats it.
+    /// The passwords that are hidden if the server repeats them.
     pub(crate) secrets: Secrets,
 }
 
-/// What a server has said of itself.
+/// What the replies to a handshake reveal about the server.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Greeting {
-    /// `None` when it did not say.
+    /// `None` if the server did not report it.
     pub(crate) role: Option<Role>,
-    /// The number by which it knows this connection, if it said so.
+    /// The server's ID of this connection, if it reported one.
     pub(crate) connection_id: Option<i64>,
-    /// Whether it is busy with a script, which may be one that came over another connection of this client.
+    /// Whether the server is busy with a script, which may have come over another connection of this client.
     pub(crate) busy: bool,
 }
 
-/// What the server said to a whole handshake.
+/// The result of a whole handshake.
 #[derive(Debug)]
 pub(crate) enum Answer {
     Ready(Greeting),
-    /// It does not take HELLO, for this reason: say it again in RESP2.
+    /// The server refuses HELLO, for this reason: repeat the handshake in RESP2.
     OnlyResp2(Error),
 }
 
-/// The form in which a handshake is said.
+/// The form of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     /// For RESP3.
     Hello,
     /// For RESP2, without HELLO.
     Resp2,
-    /// As [`Form::Resp2`], and nothing is said that can be done without.
+    /// Like [`Form::Resp2`], without the optional steps.
     Bare,
 }
 
@@ -72,26 +72,26 @@ impl Form {
     }
 }
 
-/// One thing that is said.
+/// One command of a handshake.
 struct Step {
     command: Cmd,
-    /// Whether it can be done without.
+    /// Whether the handshake can do without it.
     optional: bool,
-    /// What it means that the server refuses this.
+    /// Returns what a refusal of this step means.
     refused: fn(&Handshake, &ServerError) -> Meaning,
-    /// Takes what any other reply says.
+    /// Stores what any other reply reveals.
     read: fn(&mut Greeting, &Value) -> Result<(), Error>,
 }
 
 /// What the refusal of a step means.
 enum Meaning {
-    /// The connection is as good without.
+    /// The connection is usable.
     Optional,
-    /// It is, too; and the server is busy with a script.
+    /// The connection is usable, and the server is busy with a script.
     Busy,
-    /// The server is to be spoken to in RESP2.
+    /// The server needs a handshake in RESP2.
     OnlyResp2(Error),
-    /// The connection is of no use.
+    /// The connection is unusable.
     Fatal(Error),
 }
 
@@ -110,12 +110,12 @@ impl Step {
 }
 
 impl Handshake {
-    /// The commands to send, all at once.
+    /// Returns the commands to send in one round trip.
     pub(crate) fn commands(&self, form: Form) -> Vec<Cmd> {
         self.steps(form).into_iter().map(|step| step.command).collect()
     }
 
-    /// Reads the replies to [`Handshake::commands`], as many as have come.
+    /// Reads the replies to [`Handshake::commands`], as many as have arrived.
     pub(crate) fn read(&self, form: Form, replies: &[Value]) -> Result<Answer, Error> {
         let mut greeting = Greeting::default();
         for (step, reply) in self.steps(form).iter().zip(replies) {
@@ -125,8 +125,8 @@ impl Handshake {
             };
             match (step.refused)(self, error) {
                 Meaning::Optional => {
-                    let error = self.said(error);
-                    tracing::debug!(%error, "the server refuses what can be done without");
+                    let error = self.printable_refusal(error);
+                    tracing::debug!(%error, "the server refused an optional step of the handshake");
                 }
                 Meaning::Busy => greeting.busy = true,
                 Meaning::OnlyResp2(why) => return Ok(Answer::OnlyResp2(why)),
@@ -138,19 +138,19 @@ impl Handshake {
 
     fn steps(&self, form: Form) -> Vec<Step> {
         let mut steps = match form {
-            Form::Hello => vec![Step::needed(self.hello(), Self::hello_refused).reading(hear_hello)],
+            Form::Hello => vec![Step::needed(self.hello(), Self::hello_refused).reading(record_hello)],
             Form::Resp2 | Form::Bare => self.resp2_introduction(),
         };
         if self.db != 0 {
             steps.push(Step::needed(cmd("SELECT").arg(self.db).take(), Self::db_refused));
         }
         if self.role {
-            steps.push(Step::optional(cmd("ROLE")).reading(hear_role));
+            steps.push(Step::optional(cmd("ROLE")).reading(record_role));
         }
         if form == Form::Bare {
             steps.retain(|step| !step.optional);
         }
-        // Whatever it answers, it is there: what it refuses is told to whoever asks for it.
+        // Any reply shows that the server is alive. Calls that it refuses get its errors later.
         steps.push(Step::needed(cmd("PING"), Self::optional_refused));
         steps
     }
@@ -170,7 +170,7 @@ impl Handshake {
     fn resp2_introduction(&self) -> Vec<Step> {
         let mut steps = Vec::new();
         if let Some(password) = self.password() {
-            // Servers that know no user names know their only user's password.
+            // Servers without user names only know the password of their single user.
             let username = self.username.as_deref().filter(|name| *name != DEFAULT_USER);
             let login = cmd("AUTH").arg(username).arg(password).take();
             steps.push(Step::needed(login, Self::login_refused));
@@ -179,7 +179,7 @@ impl Handshake {
             steps.push(Step::optional(cmd("CLIENT").arg("SETNAME").arg(name).take()));
         }
         let client_id = cmd("CLIENT").arg("ID").take();
-        steps.push(Step::optional(client_id).reading(hear_connection_id));
+        steps.push(Step::optional(client_id).reading(record_connection_id));
         steps
     }
 
@@ -188,14 +188,15 @@ impl Handshake {
     }
 }
 
-/// What refusals mean.
+/// How refusals are interpreted.
 impl Handshake {
-    /// However a refusal of HELLO is worded: where it is not about the password or the server's state, RESP2 does without.
+    /// RESP2 is the fallback for any refusal of HELLO, whatever its wording, unless it is about the password or the
+    /// server's state.
     fn hello_refused(&self, error: &ServerError) -> Meaning {
         match error.code() {
             "WRONGPASS" => self.login_refused(error),
             "NOAUTH" if self.password.is_none() => self.login_refused(error),
-            _ if turns_away(error) => Meaning::Fatal(self.refused("HELLO", error)),
+            _ if is_unavailable(error) => Meaning::Fatal(self.refused("HELLO", error)),
             _ => Meaning::OnlyResp2(self.refused("HELLO", error)),
         }
     }
@@ -203,25 +204,24 @@ impl Handshake {
     fn login_refused(&self, error: &ServerError) -> Meaning {
         let details = error.details().unwrap_or_default();
         let Self { settings, .. } = self;
-        let said = self.said(error);
+        let refusal = self.printable_refusal(error);
         Meaning::Fatal(match error.code() {
             "NOAUTH" if self.password.is_none() => {
-                let message = format!(
-                    "it asks for a password, and none is set: {said}; give it with `{settings}password`"
-                );
+                let message = format!("the server requires a password: {refusal}; set `{settings}password`");
                 Error::new(Kind::Authentication, message)
             }
-            "WRONGPASS" | "NOAUTH" => wrong_password(&said),
-            _ if turns_away(error) => self.refused("AUTH", error),
-            _ if details.contains("password") => wrong_password(&said),
+            "WRONGPASS" | "NOAUTH" => wrong_password(&refusal),
+            _ if is_unavailable(error) => self.refused("AUTH", error),
+            _ if details.contains("password") => wrong_password(&refusal),
             _ if details.contains("wrong number of arguments") => {
                 let message = format!(
-                    "it knows no user names: {said}; leave `{settings}username` out, or use Redis 6 or later"
+                    "the server does not support user names: {refusal}; remove `{settings}username`, or use Redis 6 or later"
                 );
                 Error::new(Kind::Config, message)
             }
             _ => {
-                let message = format!("it takes no password: {said}; leave `{settings}password` out");
+                let message =
+                    format!("the server does not support passwords: {refusal}; remove `{settings}password`");
                 Error::new(Kind::Config, message)
             }
         })
@@ -229,19 +229,19 @@ impl Handshake {
 
     fn db_refused(&self, error: &ServerError) -> Meaning {
         let Self { db, .. } = self;
-        let said = self.said(error);
+        let refusal = self.printable_refusal(error);
         Meaning::Fatal(match error.code() {
             "NOAUTH" => return self.login_refused(error),
             "NOPERM" => {
                 let message = format!(
-                    "its user may not run SELECT, which `db` = {db} needs: {said}; allow it (ACL SETUSER <user> \
+                    "the user may not run SELECT, which `db` = {db} needs: {refusal}; allow it (ACL SETUSER <user> \
                      +select), or use database 0"
                 );
                 Error::new(Kind::Permission, message)
             }
-            _ if turns_away(error) => self.refused("SELECT", error),
+            _ if is_unavailable(error) => self.refused("SELECT", error),
             _ => {
-                let message = format!("it does not SELECT the database of `db` = {db}: {said}; correct `db`");
+                let message = format!("cannot select the database `db` = {db}: {refusal}; correct `db`");
                 Error::new(Kind::Config, message)
             }
         })
@@ -251,7 +251,7 @@ impl Handshake {
         match error.code() {
             "NOAUTH" => self.login_refused(error),
             "BUSY" => Meaning::Busy,
-            _ if turns_clients_away(error) => Meaning::Fatal(self.refused("a new connection", error)),
+            _ if rejects_connections(error) => Meaning::Fatal(self.refused("a new connection", error)),
             _ => Meaning::Optional,
         }
     }
@@ -260,66 +260,67 @@ impl Handshake {
         self.hide_secrets(refused(command, error))
     }
 
-    fn said(&self, error: &ServerError) -> String {
-        let said = verbatim(error);
-        let end = (0..=MAX_SAID.min(said.len())).rev().find(|end| said.is_char_boundary(*end)).unwrap_or(0);
-        printable(&self.secrets.hide(&said[..end]))
+    fn printable_refusal(&self, error: &ServerError) -> String {
+        let text = verbatim(error);
+        let max = MAX_REFUSAL_BYTES.min(text.len());
+        let end = (0..=max).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        printable(&self.secrets.hide(&text[..end]))
     }
 
     pub(crate) fn secrets(&self) -> &Secrets {
         &self.secrets
     }
 
-    /// What a peer has said, without the passwords that it has repeated.
-    pub(crate) fn hide(&self, said: String) -> String {
-        match self.secrets.hide(&said) {
-            Cow::Borrowed(_) => said,
+    /// Returns a peer's text without the passwords that it repeats.
+    pub(crate) fn hide(&self, text: String) -> String {
+        match self.secrets.hide(&text) {
+            Cow::Borrowed(_) => text,
             Cow::Owned(shown) => shown,
         }
     }
 
-    /// The same error, without the passwords that a server has repeated in it.
+    /// Returns the error without the passwords that a server repeats in it.
     pub(crate) fn hide_secrets(&self, error: Error) -> Error {
         self.secrets.hide_in(error)
     }
 }
 
-fn hear_hello(greeting: &mut Greeting, reply: &Value) -> Result<(), Error> {
+fn record_hello(greeting: &mut Greeting, reply: &Value) -> Result<(), Error> {
     greeting.role = read_hello_role(reply);
-    hello_field(reply, "id").map_or(Ok(()), |id| hear_connection_id(greeting, id))
+    hello_field(reply, "id").map_or(Ok(()), |id| record_connection_id(greeting, id))
 }
 
-fn hear_connection_id(greeting: &mut Greeting, reply: &Value) -> Result<(), Error> {
+fn record_connection_id(greeting: &mut Greeting, reply: &Value) -> Result<(), Error> {
     if let Value::Int(id) = reply {
         greeting.connection_id = Some(*id);
     }
     Ok(())
 }
 
-fn hear_role(greeting: &mut Greeting, reply: &Value) -> Result<(), Error> {
+fn record_role(greeting: &mut Greeting, reply: &Value) -> Result<(), Error> {
     greeting.role = Some(read_role(reply)?);
     Ok(())
 }
 
-/// Whether the server has refused for its state, or for that of all its clients, whatever it was asked.
-fn turns_away(error: &ServerError) -> bool {
-    may_succeed_later(error) || turns_clients_away(error)
+/// Returns true if the server refused because of its state, or of the number of its clients, whatever the command.
+fn is_unavailable(error: &ServerError) -> bool {
+    may_succeed_later(error) || rejects_connections(error)
 }
 
-/// Whether it has said so to the connection itself, before it has read a word: it is full, or in protected mode.
-fn turns_clients_away(error: &ServerError) -> bool {
+/// Returns true if the server rejected the connection before it read a command: it is full, or in protected mode.
+fn rejects_connections(error: &ServerError) -> bool {
     let is_full = error.details().is_some_and(|details| details.starts_with("max number of clients"));
     is_full || error.code() == "DENIED"
 }
 
-fn wrong_password(said: &str) -> Error {
-    Error::new(Kind::Authentication, format!("it refused the user name or password: {said}"))
+fn wrong_password(refusal: &str) -> Error {
+    Error::new(Kind::Authentication, format!("the server refused the user name or password: {refusal}"))
 }
 
 pub(crate) fn refused(command: &str, error: &ServerError) -> Error {
-    // Others than those who wait have to end that.
+    // Waiting does not help: somebody has to end the script.
     let kind = if error.code() == "BUSY" { Kind::Busy } else { Kind::Connect };
-    Error::new(kind, format!("it answered {command} with: {}", printable_error(error)))
+    Error::new(kind, format!("the server refused {command}: {}", printable_error(error)))
 }
 
 #[cfg(test)]

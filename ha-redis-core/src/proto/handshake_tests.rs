@@ -1,6 +1,6 @@
 use super::*;
 
-fn said(text: &str) -> Value {
+fn value(text: &str) -> Value {
     redis::parse_redis_value(text.as_bytes()).unwrap()
 }
 
@@ -27,20 +27,20 @@ fn full() -> Handshake {
     }
 }
 
-/// What becomes of a connection on which all is well but one reply.
+/// Returns the result of a handshake in which all replies but one are good.
 fn refusing(handshake: &Handshake, form: Form, command: &str, reply: &str) -> Result<Answer, Error> {
     let names = packed(&handshake.commands(form));
     let place = names.iter().position(|name| name.starts_with(command)).unwrap();
     let mut replies = vec![Value::Okay; names.len()];
     if let Some(role) = names.iter().position(|name| name == "ROLE") {
-        replies[role] = said("*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n");
+        replies[role] = value("*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n");
     }
-    replies[place] = said(reply);
+    replies[place] = value(reply);
     handshake.read(form, &replies)
 }
 
 #[test]
-fn a_server_that_serves_nobody_is_there() {
+fn unavailable_server_is_alive() {
     for (state, busy) in
         [("-LOADING wait\r\n", false), ("-MASTERDOWN no\r\n", false), ("-BUSY a script\r\n", true)]
     {
@@ -56,7 +56,7 @@ fn ready(answer: Result<Answer, Error>) -> Greeting {
 }
 
 #[test]
-fn one_round_trip_says_it_all() {
+fn handshake_commands() {
     let words = packed(&full().commands(Form::Hello));
     assert_eq!(words, ["HELLO 3 AUTH ann pw SETNAME svc", "SELECT 2", "ROLE", "PING"]);
     let words = packed(&full().commands(Form::Resp2));
@@ -66,7 +66,7 @@ fn one_round_trip_says_it_all() {
 }
 
 #[test]
-fn a_password_alone_is_the_default_users() {
+fn password_without_username_is_default_users() {
     for username in [None, Some("default".to_owned())] {
         let handshake =
             Handshake { username, password: Some("pw".to_owned().into()), ..Handshake::default() };
@@ -76,17 +76,17 @@ fn a_password_alone_is_the_default_users() {
 }
 
 #[test]
-fn the_servers_role_is_what_role_says_or_else_hello() {
+fn role_from_role_command_or_hello() {
     let hello = "%1\r\n$4\r\nrole\r\n$7\r\nreplica\r\n";
     let greeting = ready(refusing(&full(), Form::Hello, "HELLO", hello));
-    assert_eq!(greeting.role, Some(Role::Master), "ROLE is asked later");
-    let replies = [said(hello), Value::Okay, said("-NOPERM no\r\n"), said("+PONG\r\n")];
+    assert_eq!(greeting.role, Some(Role::Master), "ROLE comes later");
+    let replies = [value(hello), Value::Okay, value("-NOPERM no\r\n"), value("+PONG\r\n")];
     let greeting = ready(full().read(Form::Hello, &replies));
     assert_eq!(greeting.role, Some(Role::Replica));
 }
 
 #[test]
-fn what_can_be_done_without_may_be_refused() {
+fn optional_steps_may_be_refused() {
     let refusals =
         ["-NOPERM User ann has no permissions\r\n", "-ERR unknown command 'X'\r\n", "-ERR not here\r\n"];
     for refusal in refusals {
@@ -97,7 +97,7 @@ fn what_can_be_done_without_may_be_refused() {
 }
 
 #[test]
-fn a_database_that_cannot_be_had_will_not_be_had_later() {
+fn database_refusal_is_permanent() {
     let refused = |refusal: &str| refusing(&full(), Form::Hello, "SELECT", refusal).unwrap_err();
     let error = refused("-NOPERM User ann has no permissions to run the 'select' command\r\n");
     assert!(error.is_permission_denied() && error.to_string().contains("+select"), "{error}");
@@ -109,7 +109,7 @@ fn a_database_that_cannot_be_had_will_not_be_had_later() {
 }
 
 #[test]
-fn whatever_hello_is_refused_with_resp2_may_do() {
+fn any_hello_refusal_falls_back_to_resp2() {
     for refusal in
         ["-ERR unknown command `HELLO`, with args\r\n", "-NOPROTO sorry\r\n", "-NOAUTH no\r\n", "-ERR\r\n"]
     {
@@ -127,7 +127,7 @@ fn whatever_hello_is_refused_with_resp2_may_do() {
 }
 
 #[test]
-fn what_auth_is_refused_with_is_told_apart() {
+fn auth_refusals_classified() {
     let refused = |refusal: &str| refusing(&full(), Form::Resp2, "AUTH", refusal).unwrap_err();
     for refusal in [
         "-WRONGPASS invalid username-password pair\r\n",
@@ -147,7 +147,7 @@ fn what_auth_is_refused_with_is_told_apart() {
 }
 
 #[test]
-fn a_password_that_is_not_set_is_named() {
+fn missing_password_setting_named() {
     let mut handshake = Handshake { settings: "sentinel_", ..Handshake::default() };
     for (form, command) in [(Form::Hello, "HELLO"), (Form::Resp2, "PING")] {
         let noauth = "-NOAUTH Authentication required.\r\n";
@@ -159,7 +159,7 @@ fn a_password_that_is_not_set_is_named() {
     assert!(error.is_authentication(), "{error}");
 }
 
-/// Keeps the text of everything that is logged.
+/// A subscriber that stores the text of all events.
 #[derive(Clone, Default)]
 struct Log(std::sync::Arc<std::sync::Mutex<String>>);
 
@@ -189,7 +189,7 @@ impl tracing::Subscriber for Log {
 }
 
 #[test]
-fn password_that_the_server_repeats_is_in_no_error_and_no_log() {
+fn repeated_password_hidden_in_errors_and_logs() {
     let secret = "hunter2secret";
     let handshake = Handshake {
         password: Some(secret.to_owned().into()),
@@ -217,20 +217,20 @@ fn password_that_the_server_repeats_is_in_no_error_and_no_log() {
                 (Form::Resp2, "CLIENT SETNAME"),
                 (Form::Resp2, "CLIENT ID"),
             ] {
-                let told = format!("{:?}", refusing(&handshake, form, command, &format!("{refusal}\r\n")));
-                assert!(!told.contains(secret) && !told.contains("sentinels"), "{command}: {told}");
+                let result = format!("{:?}", refusing(&handshake, form, command, &format!("{refusal}\r\n")));
+                assert!(!result.contains(secret) && !result.contains("sentinels"), "{command}: {result}");
             }
         }
     });
     let log = log.0.lock().unwrap();
-    assert!(log.contains("can be done without") && !log.contains(secret), "{log}");
+    assert!(log.contains("optional step") && !log.contains(secret), "{log}");
 }
 
 #[test]
-fn only_the_beginning_of_a_long_refusal_is_looked_at() {
+fn long_refusal_is_cut() {
     let handshake = Handshake { secrets: Secrets::new(["hunter2secret"]), ..full() };
     let refusal = |repeats| format!("-ERR é{} the end\r\n", "hunter2secret".repeat(repeats));
-    let told = |repeats| format!("{:?}", refusing(&handshake, Form::Hello, "SELECT", &refusal(repeats)));
-    assert!(told(1).contains("é*** the end"), "{}", told(1));
-    assert!(told(50_000).contains("é***") && !told(50_000).contains("the end"), "{}", told(50_000));
+    let result = |repeats| format!("{:?}", refusing(&handshake, Form::Hello, "SELECT", &refusal(repeats)));
+    assert!(result(1).contains("é*** the end"), "{}", result(1));
+    assert!(result(50_000).contains("é***") && !result(50_000).contains("the end"), "{}", result(50_000));
 }

@@ -1,8 +1,8 @@
-//! Which reply belongs to which command, and how long each may take.
+//! Matches replies with requests, and tracks how long each may take.
 //!
-//! There are two bounds. The *deadline* of a call is a point in time at which its caller waits no more. A request is
-//! *late* when nothing has moved on its connection for as long as the server may keep silent: a large value that takes
-//! its time is not late, nor is what waits behind it.
+//! There are two bounds. The *deadline* of a call is the point in time at which its caller stops waiting. A request
+//! is *late* when its connection has made no progress for as long as the server may be silent: a large value that
+//! arrives slowly is not late, nor are the replies behind it.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -14,7 +14,7 @@ use super::OverLimit;
 use crate::background_drop::drop_values;
 use crate::error::Outcome;
 
-/// How many replies a request is answered with.
+/// How many replies a request gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// A command: one reply.
@@ -34,97 +34,97 @@ impl Shape {
     }
 }
 
-/// The whole answer to a request.
+/// The complete answer to a request.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Reply {
     One(Value),
     Many(Vec<Value>),
 }
 
-/// A request on its way to the server. `W` is whoever waits for it.
+/// A request on its way to the server. `W` is the handle of its caller.
 #[derive(Debug)]
 pub(crate) struct Request<W> {
     pub(crate) waiter: W,
     pub(crate) shape: Shape,
-    /// Its encoded length.
+    /// The encoded length.
     pub(crate) bytes: usize,
     pub(crate) bound: ReplyBound,
 }
 
-/// When a reply must be there.
+/// When a reply must have arrived.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ReplyBound {
-    /// How long the server may keep silent about it; `None` for a command that blocks for ever.
+    /// How long the server may be silent; `None` for a command that blocks forever.
     pub(crate) within: Option<Duration>,
     /// The deadline of the whole call.
     pub(crate) by: Option<Instant>,
 }
 
-/// Who waited for an answer, unless it waits no more, and the answer: the whole of it, or the limit that it is over.
+/// The caller, unless it has stopped waiting, and the answer: all replies, or the limit that they exceed.
 pub(crate) type Answered<W> = (Option<W>, Result<Reply, OverLimit>);
 
-/// The requests that a connection owes a reply, in the order in which they were written.
+/// The requests of a connection that wait for replies, in the order in which they were written.
 #[derive(Debug)]
 pub(crate) struct InFlight<W> {
     queue: VecDeque<Entry<W>>,
-    /// What has come of the answer to the request at the head of the queue.
+    /// The replies so far to the request at the head of the queue.
     partial: Partial,
     /// The offset in the stream of written bytes at which the request at the head begins.
     head_offset: u64,
-    /// No deadline lies before this. Entries that leave the queue do not move it, so it may lie too early.
+    /// No deadline is earlier than this. Entries that leave the queue do not update it, so it may be too early.
     next_deadline: Option<Instant>,
     silence: Silence,
 }
 
 #[derive(Debug)]
 struct Entry<W> {
-    /// `None` once the waiter has been told that its time is over.
+    /// `None` once the deadline has passed and the waiter was taken out.
     waiter: Option<W>,
     shape: Shape,
-    patience: Patience,
+    silence_limit: SilenceLimit,
     bytes: usize,
     since: Instant,
     deadline: Option<Instant>,
 }
 
-/// Since when nothing has moved on the connection, and who knows of it.
+/// Since when the connection has made no progress, and how many requests were reported late.
 #[derive(Debug)]
 struct Silence {
     since: Instant,
-    /// Until the request that ends at this offset is answered, `since` may lie ahead.
+    /// `since` may be in the future until the request that ends at this offset is answered.
     uploaded: u64,
-    /// How many requests at the head of the queue have been told that they are late.
-    told: usize,
+    /// How many requests at the head of the queue were reported late.
+    reported: usize,
 }
 
-/// How long a server may keep silent about a request, in milliseconds.
+/// How long a server may be silent about a request, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Patience(u32);
+struct SilenceLimit(u32);
 
-impl Patience {
-    const ENDLESS: Self = Self(u32::MAX);
+impl SilenceLimit {
+    const UNLIMITED: Self = Self(u32::MAX);
 
     fn new(within: Option<Duration>) -> Self {
         let millis = within.and_then(|within| u32::try_from(within.as_millis()).ok());
-        millis.map_or(Self::ENDLESS, Self)
+        millis.map_or(Self::UNLIMITED, Self)
     }
 
     fn after(self, instant: Instant) -> Option<Instant> {
-        (self != Self::ENDLESS).then(|| instant + Duration::from_millis(self.0.into()))
+        (self != Self::UNLIMITED).then(|| instant + Duration::from_millis(self.0.into()))
     }
 }
 
-/// A part of the answer to a request that is answered with several replies.
+/// A part of the replies to a pipeline.
 #[derive(Debug, Default)]
 struct Partial {
-    /// How many replies have come.
-    come: u32,
-    /// Those replies, unless they are not to be handed on.
+    /// How many replies have arrived.
+    count: u32,
+    /// Those replies, unless they will not be returned.
     replies: Vec<Value>,
     over: Option<OverLimit>,
 }
 
-/// A reply that nothing asked for.
+/// A reply without a request.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Unsolicited;
 
@@ -135,7 +135,7 @@ impl<W> InFlight<W> {
             partial: Partial::default(),
             head_offset: 0,
             next_deadline: None,
-            silence: Silence { since: now, uploaded: 0, told: 0 },
+            silence: Silence { since: now, uploaded: 0, reported: 0 },
         }
     }
 
@@ -147,34 +147,36 @@ impl<W> InFlight<W> {
         self.queue.is_empty()
     }
 
-    /// The offset in the stream of written bytes at which the next request to be answered begins.
+    /// Returns the offset in the stream of written bytes at which the next request to be answered begins.
     pub(crate) fn head_offset(&self) -> u64 {
         self.head_offset
     }
 
-    /// Takes a request whose bytes follow those of the requests before it.
+    /// Adds a request whose bytes follow those of the requests before it.
     pub(crate) fn push(&mut self, request: Request<W>, now: Instant) {
         let Request { waiter, shape, bytes, bound } = request;
         self.next_deadline = earlier(self.next_deadline, bound.by);
-        let patience = Patience::new(bound.within);
-        let entry = Entry { waiter: Some(waiter), shape, patience, bytes, since: now, deadline: bound.by };
+        let silence_limit = SilenceLimit::new(bound.within);
+        let deadline = bound.by;
+        let entry = Entry { waiter: Some(waiter), shape, silence_limit, bytes, since: now, deadline };
         self.queue.push_back(entry);
     }
 
-    /// Whether anybody waits for the next reply. `is_there` says of a waiter whether it has not gone.
-    pub(crate) fn is_awaited(&self, is_there: impl Fn(&W) -> bool) -> bool {
+    /// Returns true if somebody waits for the next reply. `is_waiting` returns false for a waiter that has gone away.
+    pub(crate) fn is_awaited(&self, is_waiting: impl Fn(&W) -> bool) -> bool {
         let waiter = self.queue.front().and_then(|entry| entry.waiter.as_ref());
-        self.partial.over.is_none() && waiter.is_some_and(is_there)
+        self.partial.over.is_none() && waiter.is_some_and(is_waiting)
     }
 
-    /// The request at the head, if one reply is all of its answer. Whoever waited for it, if it waits still.
+    /// Removes the request at the head if it gets a single reply. Returns its waiter, which is `None` if it has
+    /// stopped waiting.
     #[inline]
     pub(crate) fn pop_single(&mut self) -> Option<Option<W>> {
         let is_single = self.queue.front().is_some_and(|entry| entry.shape == Shape::One);
         if is_single { self.pop().map(|entry| entry.waiter) } else { None }
     }
 
-    /// Hands on the next reply from the server. `Ok(Some(..))` says that a request is answered.
+    /// Assigns the next reply from the server. Returns `Ok(Some(..))` when a request has all its replies.
     #[inline]
     pub(crate) fn on_value(&mut self, value: Value) -> Result<Option<Answered<W>>, Unsolicited> {
         let shape = self.queue.front().ok_or(Unsolicited)?.shape;
@@ -183,7 +185,7 @@ impl<W> InFlight<W> {
         }
         if self.is_awaited(|_| true) {
             if self.partial.replies.is_empty() {
-                // What was asked for is in memory many times over: this room is no risk.
+                // The pipeline itself takes far more memory, so reserving for its replies is no risk.
                 self.partial.replies.reserve_exact(shape.replies() as usize);
             }
             self.partial.replies.push(value);
@@ -191,7 +193,7 @@ impl<W> InFlight<W> {
         Ok(self.on_part(shape))
     }
 
-    /// The next reply from the server was read over: it is over a limit, or nobody waits for it.
+    /// Records that the next reply was skipped: it exceeds a limit, or nobody waits for it.
     pub(crate) fn on_skipped(&mut self, over: Option<OverLimit>) -> Result<Option<Answered<W>>, Unsolicited> {
         let entry = self.queue.front_mut().ok_or(Unsolicited)?;
         if over.is_none() && self.partial.over.is_none() {
@@ -203,10 +205,10 @@ impl<W> InFlight<W> {
         Ok(self.on_part(shape))
     }
 
-    /// One reply more has come of those that answer the request at the head.
+    /// Counts one more reply to the request at the head.
     fn on_part(&mut self, shape: Shape) -> Option<Answered<W>> {
-        self.partial.come += 1;
-        if self.partial.come < shape.replies() {
+        self.partial.count += 1;
+        if self.partial.count < shape.replies() {
             return None;
         }
         let Partial { replies, over, .. } = mem::take(&mut self.partial);
@@ -216,17 +218,18 @@ impl<W> InFlight<W> {
 
     fn pop(&mut self) -> Option<Entry<W>> {
         let entry = self.queue.pop_front()?;
-        self.silence.told = self.silence.told.saturating_sub(1);
+        self.silence.reported = self.silence.reported.saturating_sub(1);
         self.head_offset += entry.bytes as u64;
         Some(entry)
     }
 
-    /// When [`InFlight::expire`] is due.
+    /// Returns when [`InFlight::expire`] is due.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.next_deadline
     }
 
-    /// The waiters whose deadline has come. Their replies are still owed, and dropped when they come.
+    /// Takes out the waiters whose deadline has passed. Their replies are still expected, and dropped when they
+    /// arrive.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<W> {
         let mut expired = Vec::new();
         self.next_deadline = None;
@@ -240,53 +243,54 @@ impl<W> InFlight<W> {
         expired
     }
 
-    /// A reply has come, or enough of one, or the server has taken what was written: nothing is late now.
+    /// Records progress: a reply or enough of one has arrived, or the server has taken written bytes. Nothing is late
+    /// now.
     #[inline]
     pub(crate) fn moved(&mut self, at: Instant) {
         let is_answered = self.silence.uploaded <= self.head_offset;
         self.silence.since = if is_answered { at } else { at.max(self.silence.since) };
-        self.silence.told = 0;
+        self.silence.reported = 0;
     }
 
-    /// What took long to write, up to this offset, may be under way until then: the server's silence begins no earlier,
-    /// unless it answers all that.
+    /// Records that a slow upload, up to this offset, may be in transit until then: the server's silence starts no
+    /// earlier, unless it answers all of the upload.
     pub(crate) fn uploaded(&mut self, until: Instant, offset: u64) {
         self.silence.since = until;
         self.silence.uploaded = offset;
     }
 
-    /// When the next request is late, if nothing moves until then. `None` when nothing is owed, or what is at the head
-    /// may block for ever.
+    /// Returns when the next request is late if there is no progress until then. `None` if no reply is expected, or
+    /// if the request at the head may block forever.
     pub(crate) fn late_at(&self) -> Option<Instant> {
-        let (head, next) = (self.queue.front()?, self.queue.get(self.silence.told)?);
-        // What stands behind a command that blocks has to wait for it.
-        head.patience.max(next.patience).after(next.since.max(self.silence.since))
+        let (head, next) = (self.queue.front()?, self.queue.get(self.silence.reported)?);
+        // Requests behind a blocking command have to wait for it.
+        head.silence_limit.max(next.silence_limit).after(next.since.max(self.silence.since))
     }
 
-    /// The waiters of all requests that have become late, each once until something moves again. They may go on
-    /// waiting: their replies may still come.
+    /// Returns the waiters of all requests that have become late, each once until there is progress. They may
+    /// continue to wait: their replies may still arrive.
     pub(crate) fn late(&mut self, now: Instant) -> Vec<&W> {
-        let before = self.silence.told;
+        let before = self.silence.reported;
         while self.late_at().is_some_and(|at| at <= now) {
-            self.silence.told += 1;
+            self.silence.reported += 1;
         }
-        self.queue.range(before..self.silence.told).filter_map(|entry| entry.waiter.as_ref()).collect()
+        self.queue.range(before..self.silence.reported).filter_map(|entry| entry.waiter.as_ref()).collect()
     }
 
-    /// Gives back the memory that a burst has grown; the queue is empty.
+    /// Frees the memory that a burst has taken; the queue is empty.
     pub(crate) fn give_back(&mut self) {
         self.queue.shrink_to_fit();
     }
 
-    /// Ends the queue: what became of each request when `written` bytes of the stream had been given to the
-    /// socket.
+    /// Empties the queue. Returns what became of each request when `written` bytes of the stream had been given to
+    /// the socket.
     pub(crate) fn settle(&mut self, written: u64) -> Vec<(W, Outcome)> {
         let mut settled = Vec::with_capacity(self.queue.len());
         loop {
             let start = self.head_offset;
             let Some(entry) = self.pop() else { return settled };
             let complete = self.head_offset <= written;
-            // The server runs nothing of a command it has half, nor of a transaction without its EXEC.
+            // The server runs neither an incomplete command nor a transaction without its EXEC.
             let begun = matches!(entry.shape, Shape::Many(_)) && start < written;
             let outcome = if complete || begun { Outcome::MaybeApplied } else { Outcome::NotSent };
             settled.extend(entry.waiter.map(|waiter| (waiter, outcome)));
@@ -294,7 +298,7 @@ impl<W> InFlight<W> {
     }
 }
 
-/// What has come of an answer that will not be complete may be large.
+/// The replies of an incomplete answer may be large.
 impl<W> Drop for InFlight<W> {
     fn drop(&mut self) {
         drop_values(mem::take(&mut self.partial.replies));
@@ -319,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_go_to_their_requests_in_order() {
+    fn replies_in_order_of_requests() {
         let now = Instant::now();
         let mut queue = InFlight::new(Instant::now());
         queue.push(request(1, Shape::One, None), now);
@@ -337,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_that_was_read_over_is_its_requests_own_matter() {
+    fn skipped_reply_affects_its_request_only() {
         let now = Instant::now();
         let mut queue = InFlight::new(now);
         queue.push(request(1, Shape::One, None), now);
@@ -349,9 +353,9 @@ mod tests {
         assert!(queue.is_awaited(|waiter| *waiter == 2) && !queue.is_awaited(|_| false));
         assert_eq!(queue.on_value(Value::Int(1)), Ok(None));
         assert_eq!(queue.on_skipped(Some(over)), Ok(None));
-        assert!(!queue.is_awaited(|_| true), "nothing of the rest is needed");
+        assert!(!queue.is_awaited(|_| true), "the rest is not needed");
         assert_eq!(queue.on_value(Value::Int(3)), Ok(Some((Some(2), Err(over)))));
-        // Nobody waits any more.
+        // Nobody waits any longer.
         assert_eq!(queue.on_value(Value::Int(1)), Ok(None));
         assert!(matches!(queue.on_skipped(None), Ok(Some((None, _)))));
         let both = Reply::Many(vec![Value::Int(1), Value::Int(2)]);
@@ -361,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn deadlines_in_any_order_are_kept_and_their_replies_stay_in_step() {
+    fn expired_requests_keep_reply_order() {
         let start = Instant::now();
         let mut queue = InFlight::new(start);
         queue.push(by(1, start + 5 * SECOND), start);
@@ -376,28 +380,28 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_late_when_nothing_moves() {
+    fn requests_late_without_progress() {
         let start = Instant::now();
         let at = |seconds: u32| start + seconds * SECOND;
         let mut queue = InFlight::new(start);
-        assert_eq!(queue.late_at(), None, "nothing is owed");
+        assert_eq!(queue.late_at(), None, "no reply is expected");
         queue.push(request(1, Shape::One, Some(5 * SECOND)), start);
         queue.push(request(2, Shape::One, Some(5 * SECOND)), at(2));
         assert_eq!(queue.late_at(), Some(at(5)));
         queue.moved(at(3));
-        assert_eq!(queue.late_at(), Some(at(8)), "both wait for what moves");
+        assert_eq!(queue.late_at(), Some(at(8)), "both wait for progress");
         assert_eq!(queue.late(at(7)), Vec::<&u32>::new());
         queue.push(request(3, Shape::One, Some(5 * SECOND)), at(7));
         assert_eq!(queue.late(at(8)), [&1, &2]);
-        assert_eq!(queue.late(at(8)), Vec::<&u32>::new(), "each is told once");
+        assert_eq!(queue.late(at(8)), Vec::<&u32>::new(), "each is reported once");
         assert_eq!(queue.late_at(), Some(at(12)));
         queue.on_value(Value::Okay).unwrap();
         queue.moved(at(9));
-        assert_eq!(queue.late(at(14)), [&2, &3], "a second silence is told anew");
+        assert_eq!(queue.late(at(14)), [&2, &3], "a second silence is reported again");
     }
 
     #[test]
-    fn slow_upload_has_as_long_again_until_it_is_answered() {
+    fn slow_upload_delays_silence() {
         let start = Instant::now();
         let at = |seconds: u32| start + seconds * SECOND;
         let mut queue = InFlight::new(start);
@@ -416,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_behind_a_blocking_command_wait_for_it() {
+    fn requests_behind_blocking_command_are_not_late() {
         let start = Instant::now();
         let mut queue = InFlight::new(start);
         queue.push(request(1, Shape::One, Some(60 * SECOND)), start);
@@ -425,11 +429,11 @@ mod tests {
         let mut queue = InFlight::new(start);
         queue.push(request(1, Shape::One, None), start);
         queue.push(request(2, Shape::One, Some(SECOND)), start);
-        assert_eq!(queue.late_at(), None, "even for ever");
+        assert_eq!(queue.late_at(), None, "even forever");
     }
 
     #[test]
-    fn what_was_written_whole_may_have_been_applied() {
+    fn fully_written_request_may_be_applied() {
         let now = Instant::now();
         let outcomes = |written: u64| {
             let mut queue = InFlight::new(Instant::now());
@@ -442,10 +446,10 @@ mod tests {
         };
         use Outcome::{MaybeApplied, NotSent};
         assert_eq!(outcomes(10), [NotSent, NotSent, NotSent]);
-        assert_eq!(outcomes(19), [NotSent, NotSent, NotSent], "half a command is not run");
+        assert_eq!(outcomes(19), [NotSent, NotSent, NotSent], "half a command does not run");
         assert_eq!(outcomes(20), [MaybeApplied, NotSent, NotSent]);
-        assert_eq!(outcomes(21), [MaybeApplied, MaybeApplied, NotSent], "half a pipeline is");
-        assert_eq!(outcomes(39), [MaybeApplied, MaybeApplied, NotSent], "half a transaction is not");
+        assert_eq!(outcomes(21), [MaybeApplied, MaybeApplied, NotSent], "half a pipeline runs");
+        assert_eq!(outcomes(39), [MaybeApplied, MaybeApplied, NotSent], "half a transaction does not run");
         assert_eq!(outcomes(40), [MaybeApplied, MaybeApplied, MaybeApplied]);
     }
 }

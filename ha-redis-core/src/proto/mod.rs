@@ -1,4 +1,4 @@
-//! The Redis protocol, without I/O: what is said, and what an answer means.
+//! The Redis protocol, without I/O: encoding, decoding, and the meaning of replies.
 
 mod decode;
 mod encode;
@@ -11,7 +11,7 @@ mod run_id;
 mod secrets;
 mod transaction;
 
-/// The code of an error that stands in place of a reply over a limit.
+/// The code of an error that replaces a reply over a limit.
 pub(crate) const TOO_LARGE: &str = "TOOLARGE";
 
 pub use decode::{DecodeError, Decoder, Incoming, Limits, NotResp, OverLimit, Skipped};
@@ -20,10 +20,10 @@ pub(crate) use encode::encode;
 pub(crate) use handshake::{Answer, Form, Greeting, Handshake, refused};
 pub(crate) use in_flight::{InFlight, Reply, ReplyBound, Request, Shape};
 pub use pubsub::Scope;
-pub(crate) use replication::{Position, Replication, read_replication, replication_question};
+pub(crate) use replication::{Position, Replication, read_replication, replication_command};
 pub use role::Role;
 pub(crate) use role::read_hello_role;
 pub(crate) use role::{read_info_role, read_role};
-pub(crate) use run_id::{read_run_id, run_id_question};
+pub(crate) use run_id::{read_run_id, run_id_command};
 pub(crate) use secrets::Secrets;
 pub(crate) use transaction::Transaction;

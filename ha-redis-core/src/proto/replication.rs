@@ -1,4 +1,4 @@
-//! What a server says of its replication.
+//! Reads a server's replication status.
 
 use std::collections::BTreeMap;
 
@@ -8,21 +8,21 @@ use crate::address::Address;
 use crate::error::{Error, Kind};
 use crate::proto::{Role, Secrets};
 
-/// A server's own account of its replication.
+/// The replication status that a server reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Replication {
     pub(crate) role: Role,
     pub(crate) position: Position,
-    /// Whether a replica is in touch with its master.
+    /// Whether a replica is connected to its master.
     pub(crate) link_up: bool,
-    /// The master that a replica follows.
+    /// The master of a replica.
     pub(crate) master: Option<Address>,
-    /// The replicas that are connected to it.
+    /// The connected replicas.
     pub(crate) replicas: Vec<Address>,
 }
 
 impl Replication {
-    /// Leaves out the addresses that repeat a password.
+    /// Removes the addresses that contain a password.
     pub(crate) fn without(mut self, secrets: &Secrets) -> Self {
         self.replicas.retain(|replica| !secrets.are_in(replica));
         self.master = self.master.filter(|master| !secrets.are_in(master));
@@ -30,19 +30,19 @@ impl Replication {
     }
 }
 
-/// Up to which write a server has a history.
+/// The position of a server in a replication history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Position {
-    /// The history's id: a master and the replicas that follow it say the same, and a promoted replica begins another.
-    /// Addresses would not do, since servers know each other by other names than clients do.
+    /// The replication ID. A master and its replicas report the same one; a promoted replica starts another.
+    /// Addresses cannot replace it, since servers know each other by other names than clients do.
     pub(crate) history: String,
-    /// How many bytes of it the server has applied.
+    /// How many bytes of the history the server has applied.
     pub(crate) offset: u64,
 }
 
-/// An account of a thousand replicas takes half of it.
+/// A reply that lists a thousand replicas takes half of this.
 const MAX_BYTES: usize = 256 << 10;
-/// The id of a history has 40 characters.
+/// A replication ID has 40 characters.
 const MAX_HISTORY: usize = 64;
 
 const FIELDS: [&str; 7] = [
@@ -55,12 +55,12 @@ const FIELDS: [&str; 7] = [
     "master_port",
 ];
 
-/// What to ask.
-pub(crate) fn replication_question() -> Cmd {
+/// Returns the command that reports the replication status.
+pub(crate) fn replication_command() -> Cmd {
     cmd("INFO").arg("replication").take()
 }
 
-/// Reads the reply to [`replication_question`].
+/// Reads the reply to [`replication_command`].
 pub(crate) fn read_replication(reply: &Value) -> Result<Replication, Error> {
     let text = match reply {
         Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
@@ -68,10 +68,10 @@ pub(crate) fn read_replication(reply: &Value) -> Result<Replication, Error> {
         _ => None,
     };
     let text = text.ok_or_else(|| unreadable("text"))?;
-    // It is asked again every second, and nobody else has a turn while it is read.
+    // The command runs every second, and parsing blocks all other tasks.
     if text.len() > MAX_BYTES {
         let message =
-            format!("it answered INFO replication with {} bytes, more than {MAX_BYTES}", text.len());
+            format!("the reply to INFO replication has {} bytes, more than {MAX_BYTES}", text.len());
         return Err(Error::new(Kind::Protocol, message));
     }
     let (mut fields, mut replicas) = (BTreeMap::new(), Vec::new());
@@ -92,7 +92,7 @@ pub(crate) fn read_replication(reply: &Value) -> Result<Replication, Error> {
         "slave" => (Role::Replica, "slave_repl_offset"),
         _ => return Err(unreadable("role")),
     };
-    // A replica that has never reached its master says -1.
+    // A replica that has never reached its master reports -1.
     let offset: i64 = field(offset)?.parse().map_err(|_| unreadable(offset))?;
     Ok(Replication {
         role,
@@ -103,7 +103,7 @@ pub(crate) fn read_replication(reply: &Value) -> Result<Replication, Error> {
     })
 }
 
-/// `slave0:ip=127.0.0.1,port=6380,state=online,offset=14,lag=0`
+/// Reads `slave0:ip=127.0.0.1,port=6380,state=online,offset=14,lag=0`.
 fn read_replica(name: &str, fields: &str) -> Option<Address> {
     name.strip_prefix("slave")?.parse::<u32>().ok()?;
     let field = |name: &str| fields.split(',').find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
@@ -115,7 +115,7 @@ fn read_address((host, port): (&str, &str)) -> Option<Address> {
 }
 
 fn unreadable(what: &str) -> Error {
-    Error::new(Kind::Protocol, format!("it answered INFO replication without a readable `{what}`"))
+    Error::new(Kind::Protocol, format!("the reply to INFO replication has no valid `{what}`"))
 }
 
 #[cfg(test)]
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_master_names_its_replicas() {
+    fn reads_replicas_of_master() {
         let replication = read(
             "role:master connected_slaves:2 slave0:ip=10.0.0.2,port=6379,state=online,offset=14,lag=0 \
              slave1:ip=fd00::2,port=6380,state=online,offset=14,lag=1 slave2:ip=10.0.0.9,port=0 \
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_tells_of_its_link() {
+    fn reads_link_of_replica() {
         let read = |status: &str, offset: &str| {
             let rest = "master_replid:abc master_repl_offset:99";
             let replication = format!(
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_an_error() {
+    fn invalid_reply_is_protocol_error() {
         assert!(read("").unwrap_err().is_protocol());
         assert!(read("role:queen master_replid:a").unwrap_err().is_protocol());
         assert!(read("role:master master_replid:a master_repl_offset:soon").unwrap_err().is_protocol());

@@ -1,4 +1,4 @@
-//! What a server is, by its own account: in reply to HELLO, to ROLE, or to INFO.
+//! Reads the role of a server from its reply to HELLO, ROLE or INFO.
 
 use std::fmt;
 
@@ -7,15 +7,15 @@ use redis::Value;
 use crate::error::{Error, Kind};
 use crate::peer_text::describe;
 
-/// A server's own account of its part in replication.
+/// A server's role in replication, as it reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Role {
-    /// It takes writes.
+    /// The server accepts writes.
     Master,
-    /// It follows a master.
+    /// The server replicates a master.
     Replica,
-    /// It is a Sentinel, and holds no data.
+    /// The server is a Sentinel and holds no data.
     Sentinel,
 }
 
@@ -40,21 +40,21 @@ pub(crate) fn read_role(reply: &Value) -> Result<Role, Error> {
     }
 }
 
-/// Reads the role out of the reply to `INFO replication`.
+/// Reads the role from the reply to `INFO replication`.
 pub(crate) fn read_info_role(reply: &Value) -> Result<Role, Error> {
-    let said = match reply {
+    let text = match reply {
         Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
         Value::VerbatimString { text, .. } => text.clone(),
         reply => return Err(no_role(reply)),
     };
-    match said.lines().find_map(|line| line.trim_end().strip_prefix("role:")) {
+    match text.lines().find_map(|line| line.trim_end().strip_prefix("role:")) {
         Some("master") => Ok(Role::Master),
         Some("slave") => Ok(Role::Replica),
         _ => Err(no_role(reply)),
     }
 }
 
-/// A field of the reply to HELLO: a map in RESP3, a flat list in RESP2.
+/// Returns a field of the reply to HELLO: a map in RESP3, a flat list in RESP2.
 pub(crate) fn hello_field<'a>(reply: &'a Value, name: &str) -> Option<&'a Value> {
     match reply {
         Value::Map(pairs) => pairs.iter().find(|(key, _)| is(key, name)).map(|(_, value)| value),
@@ -63,7 +63,7 @@ pub(crate) fn hello_field<'a>(reply: &'a Value, name: &str) -> Option<&'a Value>
     }
 }
 
-/// Reads the role out of the reply to HELLO, if it is there.
+/// Reads the role from the reply to HELLO. `None` if it is missing.
 pub(crate) fn read_hello_role(reply: &Value) -> Option<Role> {
     let field = |name: &str| hello_field(reply, name);
     if field("mode").is_some_and(|mode| is(mode, "sentinel")) {
@@ -87,28 +87,28 @@ fn is(value: &Value, word: &str) -> bool {
 
 fn no_role(reply: &Value) -> Error {
     let reply = describe(reply);
-    Error::new(Kind::Protocol, format!("it was asked for its role, and answered what is none: {reply}"))
+    Error::new(Kind::Protocol, format!("the server replied with an invalid role: {reply}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn said(text: &str) -> Value {
+    fn value(text: &str) -> Value {
         redis::parse_redis_value(text.as_bytes()).unwrap()
     }
 
     #[test]
-    fn role_tells_the_role() {
-        assert_eq!(read_role(&said("*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n")).unwrap(), Role::Master);
-        assert_eq!(read_role(&said("*1\r\n$5\r\nslave\r\n")).unwrap(), Role::Replica);
-        assert_eq!(read_role(&said("*1\r\n$8\r\nsentinel\r\n")).unwrap(), Role::Sentinel);
-        assert!(read_role(&said("*1\r\n$5\r\nqueen\r\n")).unwrap_err().is_protocol());
-        assert!(read_role(&said(":1\r\n")).unwrap_err().is_protocol());
+    fn reads_role_from_role() {
+        assert_eq!(read_role(&value("*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n")).unwrap(), Role::Master);
+        assert_eq!(read_role(&value("*1\r\n$5\r\nslave\r\n")).unwrap(), Role::Replica);
+        assert_eq!(read_role(&value("*1\r\n$8\r\nsentinel\r\n")).unwrap(), Role::Sentinel);
+        assert!(read_role(&value("*1\r\n$5\r\nqueen\r\n")).unwrap_err().is_protocol());
+        assert!(read_role(&value(":1\r\n")).unwrap_err().is_protocol());
     }
 
     #[test]
-    fn info_tells_the_role() {
+    fn reads_role_from_info() {
         let info = |text: &str| read_info_role(&Value::BulkString(text.into()));
         assert_eq!(info("# Replication\r\nrole:master\r\nconnected_slaves:0\r\n").unwrap(), Role::Master);
         assert_eq!(info("# Replication\r\nrole:slave\r\n").unwrap(), Role::Replica);
@@ -117,13 +117,13 @@ mod tests {
     }
 
     #[test]
-    fn hello_tells_the_role_in_both_protocols() {
+    fn reads_role_from_hello() {
         let hello = |fields: &str| {
             let words = fields.split(' ').map(|word| format!("${}\r\n{word}\r\n", word.len()));
             let words: String = words.collect();
             let count = fields.split(' ').count();
-            let map = read_hello_role(&said(&format!("%{}\r\n{words}", count / 2)));
-            assert_eq!(map, read_hello_role(&said(&format!("*{count}\r\n{words}"))), "{fields}");
+            let map = read_hello_role(&value(&format!("%{}\r\n{words}", count / 2)));
+            assert_eq!(map, read_hello_role(&value(&format!("*{count}\r\n{words}"))), "{fields}");
             map
         };
         assert_eq!(hello("server redis mode standalone role master"), Some(Role::Master));

@@ -1,20 +1,21 @@
-//! What tells one process of a server from the next at the same address.
+//! Identifies a server's process, to notice a restart at the same address.
 
 use redis::{Cmd, Value, cmd};
 
 use crate::peer_text::text_of;
 
-/// What to ask.
-pub(crate) fn run_id_question() -> Cmd {
+/// Returns the command that reports the run ID.
+pub(crate) fn run_id_command() -> Cmd {
     cmd("INFO").arg("server").take()
 }
 
-/// What servers say of themselves takes a tenth of it.
+/// The reply of a server takes a tenth of this.
 const MAX_BYTES: usize = 64 << 10;
-/// An id has 40 characters.
+/// A run ID has 40 characters.
 const MAX_ID: usize = 64;
 
-/// Reads the reply to [`run_id_question`]: an id that is drawn when a process starts. `None` where it is not told.
+/// Reads the reply to [`run_id_command`]: an ID that a process draws when it starts. `None` if the server does not
+/// report it.
 pub(crate) fn read_run_id(reply: &Value) -> Option<String> {
     let text = text_of(reply, MAX_BYTES)?;
     let id = text.lines().find_map(|line| line.strip_prefix("run_id:"))?.trim();
@@ -26,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_run_id_is_found_where_it_is_told() {
+    fn reads_run_id() {
         let read = |text: &str| read_run_id(&Value::BulkString(text.into()));
         assert_eq!(read("# Server\r\nredis_mode:standalone\r\nrun_id:a5\r\n"), Some("a5".to_owned()));
         assert_eq!(read("# Server\r\nrun_id:\r\n"), None);

@@ -1,4 +1,4 @@
-//! Passwords that no error and no log may repeat, although a server does.
+//! Hides passwords in errors and logs, even if a server repeats them.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
@@ -11,14 +11,15 @@ use crate::address::Address;
 use crate::error::Error;
 use crate::peer_text::printable;
 
-/// So many bytes in a row that stand in a password as well are hidden: servers may cut what they repeat.
-const PIECE: usize = 6;
+/// How many consecutive bytes of a password are hidden: servers may cut the text that they repeat.
+const MIN_PIECE: usize = 6;
 
-/// A password shorter than this is hidden where it stands alone, since it may be a part of any word.
-const WORD: usize = 4;
+/// A password shorter than this is hidden only as a separate word, since it may be a part of any word.
+const MIN_UNBOUNDED: usize = 4;
 
-/// A password of at least so many bytes is in no address that a peer names. A shorter one may well be a part of a name.
-const LONG: usize = 8;
+/// An address that contains a password of at least this many bytes is rejected. A shorter password may well be a part
+/// of a host name.
+const MIN_IN_HOST: usize = 8;
 
 const HIDDEN: &str = "***";
 
@@ -30,7 +31,7 @@ pub(crate) struct Secrets(Arc<Known>);
 struct Known {
     /// The passwords, in each form in which they may be printed.
     forms: Vec<SecretString>,
-    /// Hosts that may be called as a password is, since the configuration names them.
+    /// Hosts that may contain a password, since the configuration names them.
     hosts: Vec<String>,
 }
 
@@ -51,24 +52,25 @@ impl Secrets {
         Self(Arc::new(Known { forms: forms.collect(), hosts: Vec::new() }))
     }
 
-    /// The same, where these hosts are no secrets.
+    /// Returns the same secrets, except that these hosts are allowed in addresses.
     pub(crate) fn except(self, hosts: impl IntoIterator<Item = String>) -> Self {
         let forms = self.0.forms.clone();
         Self(Arc::new(Known { forms, hosts: hosts.into_iter().collect() }))
     }
 
-    /// Whether a peer repeats a password as a host. Such an address is none: it would be printed, and looked up.
+    /// Returns true if a peer repeats a password as a host. Such an address must not be used: it would be printed,
+    /// and looked up.
     pub(crate) fn are_in(&self, address: &Address) -> bool {
         let Address::Tcp { host, .. } = address else { return false };
         let lower = host.to_ascii_lowercase();
         let is_in = |secret: &SecretString| {
             let secret = secret.expose_secret();
-            secret.len() >= LONG && lower.contains(&secret.to_ascii_lowercase())
+            secret.len() >= MIN_IN_HOST && lower.contains(&secret.to_ascii_lowercase())
         };
         self.0.forms.iter().any(is_in) && !self.0.hosts.contains(host)
     }
 
-    /// The same error, without the passwords that a server has repeated in it.
+    /// Returns the error without the passwords that a server repeats in it.
     pub(crate) fn hide_in(&self, error: Error) -> Error {
         match self.hide(error.message()) {
             Cow::Borrowed(_) => error,
@@ -76,47 +78,47 @@ impl Secrets {
         }
     }
 
-    /// The text without the passwords, and without longer pieces of them.
+    /// Returns the text without the passwords and without longer pieces of them.
     pub(crate) fn hide<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let mut found: Vec<_> =
-            self.0.forms.iter().flat_map(|secret| places(text, secret.expose_secret())).collect();
+            self.0.forms.iter().flat_map(|secret| ranges(text, secret.expose_secret())).collect();
         if found.is_empty() {
             return text.into();
         }
-        found.sort_by_key(|place| place.start);
+        found.sort_by_key(|range| range.start);
         let mut shown = String::with_capacity(text.len());
         let mut end = 0;
-        for place in found {
-            let place = whole_characters(text, place);
-            // Pieces that overlap, or touch, are one.
-            if place.start > end || shown.is_empty() {
-                shown.push_str(&text[end..place.start]);
+        for range in found {
+            let range = whole_characters(text, range);
+            // Pieces that overlap or touch become one.
+            if range.start > end || shown.is_empty() {
+                shown.push_str(&text[end..range.start]);
                 shown.push_str(HIDDEN);
             }
-            end = end.max(place.end);
+            end = end.max(range.end);
         }
         shown.push_str(&text[end..]);
         shown.into()
     }
 }
 
-/// Where the secret stands in the text, or a piece of it.
-fn places(text: &str, secret: &str) -> Vec<Range<usize>> {
+/// Returns where the text contains the secret or a piece of it.
+fn ranges(text: &str, secret: &str) -> Vec<Range<usize>> {
     let (text, secret) = (text.as_bytes(), secret.as_bytes());
-    let size = secret.len().min(PIECE);
+    let size = secret.len().min(MIN_PIECE);
     let pieces: HashSet<&[u8]> = secret.windows(size).collect();
-    let is_alone = |place: &Range<usize>| {
-        let around = [place.start.checked_sub(1).and_then(|before| text.get(before)), text.get(place.end)];
+    let is_alone = |range: &Range<usize>| {
+        let around = [range.start.checked_sub(1).and_then(|before| text.get(before)), text.get(range.end)];
         !around.into_iter().flatten().any(u8::is_ascii_alphanumeric)
     };
     let windows = text.windows(size).enumerate().filter(|(_, window)| pieces.contains(window));
-    let places = windows.map(|(start, _)| start..start + size);
-    places.filter(|place| size >= WORD || is_alone(place)).collect()
+    let ranges = windows.map(|(start, _)| start..start + size);
+    ranges.filter(|range| size >= MIN_UNBOUNDED || is_alone(range)).collect()
 }
 
-fn whole_characters(text: &str, place: Range<usize>) -> Range<usize> {
-    let start = (0..=place.start).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    let end = (place.end..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+fn whole_characters(text: &str, range: Range<usize>) -> Range<usize> {
+    let start = (0..=range.start).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    let end = (range.end..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
     start..end
 }
 
@@ -131,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn password_and_its_pieces_are_hidden() {
+    fn password_and_pieces_hidden() {
         let secret = ["correct horse"];
         assert_eq!(hidden(&secret, "ERR invalid password 'correct horse'"), "ERR invalid password '***'");
         assert_eq!(hidden(&secret, "correct horse"), "***");
@@ -148,13 +150,13 @@ mod tests {
     }
 
     #[test]
-    fn short_password_is_hidden_where_it_stands_alone() {
+    fn short_password_hidden_as_separate_word() {
         assert_eq!(hidden(&["pw"], "pw 'pw' pwd"), "*** '***' pwd");
         assert_eq!(hidden(&["four"], "fourth"), "***th");
     }
 
     #[test]
-    fn long_password_is_no_host_unless_the_configuration_names_it() {
+    fn host_with_long_password_rejected_unless_configured() {
         let secrets = Secrets::new(["redis", "redis-hunter2"]).except(["redis-hunter2.example".to_owned()]);
         let are_in = |host: &str| secrets.are_in(&Address::tcp(host, 1));
         assert!(are_in("redis-hunter2") && are_in("a.REDIS-hunter2.b"));
@@ -164,7 +166,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_password_is_left(
+        fn hides_every_password(
             secret in "\\PC{4,30}",
             before in "\\PC{0,10}",
             between in "\\PC{0,10}",

@@ -1,4 +1,4 @@
-//! What the replies to an atomic pipeline say: those to MULTI, to each of its commands, and to EXEC.
+//! Reads the replies to an atomic pipeline: those to MULTI, to each of its commands, and to EXEC.
 
 use redis::{ServerError, Value};
 
@@ -7,23 +7,24 @@ use crate::error::{Outcome, outcome_of, printable_error};
 /// What became of a transaction.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Transaction {
-    /// EXEC ran it: the values of its commands, or nil, as EXEC gave them.
+    /// EXEC ran the transaction: the values of its commands, or nil, as EXEC returned them.
     Executed(Value),
-    /// Nothing of it was run.
+    /// No command ran.
     Aborted {
         /// The commands that were not queued, by their positions.
         commands: Vec<(usize, ServerError)>,
         exec: ServerError,
     },
-    /// It did not run as one, and its values cannot be told from others: why, and what to do.
-    Torn(String),
+    /// The commands did not run as one transaction, and the values cannot be assigned to them: the reason, and what
+    /// to do.
+    NotAtomic(String),
 }
 
 impl Transaction {
     pub(crate) fn read(mut replies: Vec<Value>) -> Self {
-        let Some(exec) = replies.pop() else { return Self::Torn("it got no replies".into()) };
+        let Some(exec) = replies.pop() else { return Self::NotAtomic("there were no replies".into()) };
         let [multi, replies @ ..] = replies.as_mut_slice() else {
-            return Self::Torn("MULTI was not answered".into());
+            return Self::NotAtomic("MULTI got no reply".into());
         };
         let multi = std::mem::replace(multi, Value::Nil);
         let mut refused = Vec::new();
@@ -32,8 +33,8 @@ impl Transaction {
                 Value::ServerError(error) => refused.push((index, error.clone())),
                 reply if is_queued(reply) => {}
                 _ => {
-                    return Self::Torn(format!(
-                        "command {index} was not queued but run by itself{}",
+                    return Self::NotAtomic(format!(
+                        "command {index} ran outside the transaction{}",
                         why(&multi)
                     ));
                 }
@@ -41,20 +42,20 @@ impl Transaction {
         }
         match (multi, exec) {
             (Value::Okay, Value::ServerError(exec)) => Self::Aborted { commands: refused, exec },
-            // Where MULTI was refused, each command ran by itself, if it was not refused as well.
+            // If MULTI was refused, each command ran by itself, unless it was refused too.
             (Value::ServerError(multi), Value::ServerError(_)) => {
                 if let Some((index, error)) = refused.iter().find(|(_, error)| may_have_run(error)) {
                     let multi = why(&Value::ServerError(multi));
-                    return Self::Torn(format!(
-                        "command {index} ran by itself{multi}: {}",
+                    return Self::NotAtomic(format!(
+                        "command {index} ran outside the transaction{multi}: {}",
                         printable_error(error)
                     ));
                 }
                 Self::Aborted { commands: Vec::new(), exec: multi }
             }
             (Value::Okay, exec) => executed(refused, replies.len(), exec),
-            (multi, _) => Self::Torn(format!(
-                "EXEC ran commands that were queued before it{}; end a transaction by hand with EXEC or DISCARD before \
+            (multi, _) => Self::NotAtomic(format!(
+                "EXEC ran commands that were queued before the pipeline{}; end a manual transaction with EXEC or DISCARD before \
                  sending an atomic pipeline",
                 why(&multi)
             )),
@@ -69,17 +70,17 @@ fn executed(refused: Vec<(usize, ServerError)>, commands: usize, exec: Value) ->
             Transaction::Executed(Value::Array(values))
         }
         (None, Value::Array(values)) => {
-            Transaction::Torn(format!("EXEC gave {} values for {commands} commands", values.len()))
+            Transaction::NotAtomic(format!("EXEC returned {} values for {commands} commands", values.len()))
         }
-        (Some((index, error)), Value::Nil | Value::Array(_)) => Transaction::Torn(format!(
-            "EXEC ran it without command {index}, which was refused: {}",
+        (Some((index, error)), Value::Nil | Value::Array(_)) => Transaction::NotAtomic(format!(
+            "EXEC ran the transaction without command {index}, which was refused: {}",
             printable_error(&error)
         )),
-        _ => Transaction::Torn("EXEC was answered with something else than values".into()),
+        _ => Transaction::NotAtomic("EXEC returned neither an array nor nil".into()),
     }
 }
 
-/// Scripts end with errors of their own when a part of their work is done.
+/// Scripts may fail after a part of their work is done.
 fn may_have_run(error: &ServerError) -> bool {
     outcome_of(error) != Outcome::NotApplied
 }
@@ -92,7 +93,7 @@ fn why(multi: &Value) -> String {
     match multi {
         Value::ServerError(error) if error.code() == "NOPERM" => {
             format!(
-                ", since its user may not run MULTI: {}; allow it (ACL SETUSER <user> +multi)",
+                ", since the user may not run MULTI: {}; allow it (ACL SETUSER <user> +multi)",
                 printable_error(error)
             )
         }
@@ -110,39 +111,41 @@ mod tests {
         Transaction::read(replies.iter().map(value).collect())
     }
 
-    fn torn(replies: &[&str]) -> String {
+    fn not_atomic(replies: &[&str]) -> String {
         match read(replies) {
-            Transaction::Torn(why) => why,
+            Transaction::NotAtomic(reason) => reason,
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn values_are_given_only_to_the_commands_that_they_belong_to() {
+    fn values_only_for_their_own_commands() {
         let values = Value::Array(vec![Value::Int(1), Value::Int(2)]);
         assert_eq!(read(&["+OK", "+QUEUED", "+QUEUED", "*2\r\n:1\r\n:2"]), Transaction::Executed(values));
         assert_eq!(read(&["+OK", "+QUEUED", "*-1"]), Transaction::Executed(Value::Nil));
         assert_eq!(read(&["+OK", "*0"]), Transaction::Executed(Value::Array(Vec::new())));
-        assert!(torn(&["+OK", "+QUEUED", "*2\r\n:1\r\n:2"]).contains("2 values for 1 commands"));
+        assert!(not_atomic(&["+OK", "+QUEUED", "*2\r\n:1\r\n:2"]).contains("2 values for 1 commands"));
         assert!(
-            torn(&["+OK", "-ERR WATCH inside MULTI", "+QUEUED", "*1\r\n:1"]).contains("WATCH inside MULTI")
+            not_atomic(&["+OK", "-ERR WATCH inside MULTI", "+QUEUED", "*1\r\n:1"])
+                .contains("WATCH inside MULTI")
         );
         assert!(
-            torn(&["-ERR nested", "+QUEUED", "*2\r\n:1\r\n:2"])
+            not_atomic(&["-ERR nested", "+QUEUED", "*2\r\n:1\r\n:2"])
                 .contains("since MULTI was refused: ERR nested")
         );
-        assert!(torn(&["-NOPERM no", ":1", "-ERR EXEC without MULTI"]).contains("command 0"));
+        assert!(not_atomic(&["-NOPERM no", ":1", "-ERR EXEC without MULTI"]).contains("command 0"));
         let script = "-ERR half way script: f_1, on @user_script:2.";
         assert!(
-            torn(&["-NOPERM no", "-WRONGTYPE no", script, "-ERR EXEC without MULTI"]).contains("command 1")
+            not_atomic(&["-NOPERM no", "-WRONGTYPE no", script, "-ERR EXEC without MULTI"])
+                .contains("command 1")
         );
-        assert!(torn(&["+QUEUED", "+QUEUED", "*1\r\n:1"]).contains("by hand"));
-        assert!(torn(&["+OK", "+QUEUED", ":1"]).contains("something else"));
-        assert!(torn(&[]).contains("no replies") && torn(&["+OK"]).contains("MULTI"));
+        assert!(not_atomic(&["+QUEUED", "+QUEUED", "*1\r\n:1"]).contains("manual transaction"));
+        assert!(not_atomic(&["+OK", "+QUEUED", ":1"]).contains("neither an array"));
+        assert!(not_atomic(&[]).contains("no replies") && not_atomic(&["+OK"]).contains("MULTI"));
     }
 
     #[test]
-    fn an_aborted_transaction_keeps_the_errors_of_all_its_commands() {
+    fn aborted_transaction_has_errors_of_all_commands() {
         let aborted = "-EXECABORT Transaction discarded because of previous errors.";
         let Transaction::Aborted { commands, exec } = read(&["+OK", "-ERR a", "+QUEUED", "-OOM b", aborted])
         else {

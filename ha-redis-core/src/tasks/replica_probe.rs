@@ -19,7 +19,7 @@ use crate::error::{Error, Kind, may_succeed_later, printable_error};
 use crate::generation::Generation;
 use crate::node::core::Core;
 use crate::node::shard::Shard;
-use crate::proto::{Replication, Reply, ReplyBound, Role, read_replication, replication_question};
+use crate::proto::{Replication, Reply, ReplyBound, Role, read_replication, replication_command};
 use crate::time::{Elapsed, sleep, until};
 use crate::topology::{AddressSource, CurrentMaster};
 use crate::topology::{MAX_REPLICAS, Replica};
@@ -209,7 +209,7 @@ async fn probe(core: &Core, shard: &Shard, link: &Link) -> Result<bool, Error> {
 
 /// Queries past the limits of the queue: a connection that callers keep full is no sign of a bad server.
 async fn query_replication(core: &Core, link: &Link) -> Result<Replication, Error> {
-    let question = replication_question();
+    let question = replication_command();
     let bound = ReplyBound { within: Some(core.config.socket_timeout()), by: None };
     let slot: Arc<ReplySlot> = Arc::default();
     let submitted = poll_fn(|cx| {

@@ -20,7 +20,7 @@ use crate::error::{Error, Kind};
 use crate::node::core::Core;
 use crate::node::shard::Shard;
 use crate::proto::Skipped;
-use crate::proto::pubsub::{News, SubscriptionChange, Subscriptions};
+use crate::proto::pubsub::{SubscriberEvent, SubscriptionChange, Subscriptions};
 use crate::tasks::shared_connection;
 use crate::time::{sleep, sleep_until};
 use crate::topology::CurrentMaster;
@@ -157,7 +157,7 @@ impl Subscriber {
                     None
                 };
                 if let Some(request) = future::or(request, permanent_failure).await {
-                    self.subscriptions.ask(request);
+                    self.subscriptions.request(request);
                 }
                 self.update_requests();
             }
@@ -204,9 +204,9 @@ impl Subscriber {
         loop {
             self.send_requests(&mut raw, &mut silence);
             match self.next_step(&mut raw, &silence).await? {
-                Step::Request(request) => self.subscriptions.ask(request),
+                Step::Request(request) => self.subscriptions.request(request),
                 Step::Received(received) => self.on_received(received, &mut raw, &mut silence)?,
-                Step::Silence if self.subscriptions.is_owed() => return Err(self.unconfirmed(master)),
+                Step::Silence if self.subscriptions.has_pending() => return Err(self.unconfirmed(master)),
                 Step::Silence => {
                     raw.stage(&[self.subscriptions.ping()]);
                     silence.quiet_since = runtime.now();
@@ -218,11 +218,11 @@ impl Subscriber {
     /// Stages the waiting requests for sending.
     fn send_requests(&mut self, raw: &mut RawConnection, silence: &mut SilenceTimer) {
         while let Ok(request) = self.requests.try_recv() {
-            self.subscriptions.ask(request);
+            self.subscriptions.request(request);
         }
-        let was_owed = self.subscriptions.is_owed();
+        let was_owed = self.subscriptions.has_pending();
         raw.stage(&self.subscriptions.send());
-        if !was_owed && self.subscriptions.is_owed() {
+        if !was_owed && self.subscriptions.has_pending() {
             silence.restart(self.core.runtime.now());
         }
         self.send_outcomes();
@@ -235,12 +235,12 @@ impl Subscriber {
         raw: &mut RawConnection,
         silence: &mut SilenceTimer,
     ) -> Result<(), Error> {
-        let (owed, now) = (self.subscriptions.owed(), self.core.runtime.now());
+        let (owed, now) = (self.subscriptions.pending_replies(), self.core.runtime.now());
         let mut is_message = self.handle(received)?;
         while let Some(received) = raw.try_receive()? {
             is_message |= self.handle(received)?;
         }
-        if owed == 0 || self.subscriptions.owed() != owed {
+        if owed == 0 || self.subscriptions.pending_replies() != owed {
             silence.restart(now);
         } else if is_message {
             silence.on_message(now, self.core.config.socket_timeout());
@@ -257,7 +257,7 @@ impl Subscriber {
 
     async fn next_step(&self, raw: &mut RawConnection, silence: &SilenceTimer) -> Result<Step, Error> {
         let config = &self.core.config;
-        let timeout = match self.subscriptions.is_owed() {
+        let timeout = match self.subscriptions.has_pending() {
             true => Some(config.socket_timeout()),
             false => Some(config.health_check_interval()).filter(|interval| !interval.is_zero()),
         };
@@ -284,12 +284,14 @@ impl Subscriber {
             }
         };
         let restored = self.subscriptions.is_restored();
-        let event = self.subscriptions.hear(value)?;
-        let is_message = matches!(event, Some(News::Message(..)));
+        let event = self.subscriptions.receive(value)?;
+        let is_message = matches!(event, Some(SubscriberEvent::Message(..)));
         match event {
             None => {}
-            Some(News::Message(message, size)) => self.inbox.add(|backlog| backlog.message(message, size)),
-            Some(News::Refused(subscription, error)) => {
+            Some(SubscriberEvent::Message(message, size)) => {
+                self.inbox.add(|backlog| backlog.message(message, size))
+            }
+            Some(SubscriberEvent::Refused(subscription, error)) => {
                 let error = self.core.data.hide_secrets(error);
                 tracing::warn!(%error, "the server refused a subscription; giving it up");
                 self.inbox.add(|backlog| backlog.refused(subscription, error));

@@ -1,4 +1,4 @@
-//! What comes in place of a value.
+//! Why the decoder returns no value.
 
 use std::borrow::Cow;
 use std::fmt::{self, Display, Write as _};
@@ -9,32 +9,32 @@ use super::limits::OverLimit;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// A reply or a push was read over. The decoder goes on with what comes behind it.
+    /// A reply or a push was skipped. The decoder continues after it.
     #[error(transparent)]
     Skipped(#[from] Skipped),
-    /// The bytes are not RESP. Nothing that comes behind them can be understood.
+    /// The bytes are not RESP. Nothing after them can be decoded.
     #[error(transparent)]
     NotResp(#[from] NotResp),
 }
 
-/// What a server may send: the answer to a command, or something that it says by itself.
+/// What a server sends: the reply to a command, or a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Incoming {
     /// The reply to a command.
     Reply,
-    /// A push, of RESP3.
+    /// A push of RESP3.
     Push,
 }
 
-/// A reply or a push was read over to its end, and nothing of it was kept.
+/// A reply or a push was skipped to its end without storing it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-#[error("{} was read over: {}", .incoming.text(), .over.map_or_else(|| "nobody waited for it".to_owned(), |over| over.to_string()))]
+#[error("{} was skipped: {}", .incoming.text(), .over.map_or_else(|| "nobody waited for it".to_owned(), |over| over.to_string()))]
 pub struct Skipped {
-    /// Which of the two it was.
+    /// Whether a reply or a push was skipped.
     pub incoming: Incoming,
-    /// The limit that it is over; `None` when nobody waited for it.
+    /// The limit that it exceeds; `None` if nobody waited for it.
     pub over: Option<OverLimit>,
 }
 
@@ -49,9 +49,9 @@ impl Incoming {
 
 /// The bytes of a connection are not RESP.
 ///
-/// Its text says what was expected and what came instead, as an escaped excerpt of at most 32 characters.
+/// The message gives what was expected and what came instead, as an escaped excerpt of at most 32 characters.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the server's reply cannot be understood: expected {expected}, got \"{found}\"")]
+#[error("invalid reply from the server: expected {expected}, got \"{found}\"")]
 pub struct NotResp {
     expected: Cow<'static, str>,
     found: Excerpt,
@@ -63,7 +63,7 @@ impl NotResp {
         Self { expected: expected.into(), found: Excerpt::of(found) }
     }
 
-    /// `found` is where the bytes go wrong; it may be long.
+    /// Creates an error at the position `found` of the input, which may be long.
     #[cold]
     pub(super) fn at(expected: impl Into<Cow<'static, str>>, found: &[u8]) -> Self {
         Self::new(expected, found.escape_ascii())
@@ -75,7 +75,7 @@ impl NotResp {
 struct Excerpt(String);
 
 impl Excerpt {
-    const LONGEST: usize = 32;
+    const MAX_BYTES: usize = 32;
 
     fn of(text: impl Display) -> Self {
         let mut excerpt = Self::default();
@@ -87,10 +87,10 @@ impl Excerpt {
 }
 
 impl fmt::Write for Excerpt {
-    /// Fails when the excerpt is full, so that no more of a long text is even formatted.
+    /// Fails when the excerpt is full, so that the rest of a long text is not even formatted.
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for character in text.chars() {
-            if self.0.len() + character.len_utf8() > Self::LONGEST {
+            if self.0.len() + character.len_utf8() > Self::MAX_BYTES {
                 return Err(fmt::Error);
             }
             self.0.push(character);
@@ -106,11 +106,11 @@ impl Display for Excerpt {
 }
 
 #[cold]
-pub(super) fn too_long(most: u64, found: impl Display) -> NotResp {
-    NotResp::new(format!("at most {most} bytes in a string"), found)
+pub(super) fn too_long(max: u64, found: impl Display) -> NotResp {
+    NotResp::new(format!("at most {max} bytes in a string"), found)
 }
 
 #[cold]
-pub(super) fn too_many_elements(most: u64, found: impl Display) -> NotResp {
-    NotResp::new(format!("at most {most} elements in an aggregate"), found)
+pub(super) fn too_many_elements(max: u64, found: impl Display) -> NotResp {
+    NotResp::new(format!("at most {max} elements in an aggregate"), found)
 }

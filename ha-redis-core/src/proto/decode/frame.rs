@@ -1,16 +1,16 @@
-//! Aggregates that are not complete yet.
+//! Incomplete aggregates.
 
 use redis::{PushKind, Value};
 
 use super::error::NotResp;
-use super::limits::Account;
+use super::limits::MemoryCounter;
 use super::token::{Token, whole_scalar};
-use super::{Stop, not_a_chunk};
+use super::{BuildError, not_a_chunk};
 
-/// Room is made for this many elements at first, whatever length was announced; from then on it doubles.
-const RESERVED_AHEAD: usize = 256;
+/// The capacity for elements that is reserved at first, whatever length was announced; then the capacity doubles.
+const INITIAL_CAPACITY: usize = 256;
 
-/// What an open aggregate will become.
+/// The type of an open aggregate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Array,
@@ -18,25 +18,25 @@ pub(super) enum Kind {
     Map,
     Push,
     Attribute,
-    /// A string that comes in chunks.
+    /// A string that arrives in chunks.
     Chunks,
 }
 
-/// How many values an aggregate of `length` elements or pairs is made of.
+/// Returns how many values an aggregate of `length` elements or pairs consists of.
 pub(super) fn values_of(kind: Kind, length: u64) -> u64 {
     match kind {
         Kind::Array | Kind::Set | Kind::Push | Kind::Chunks => length,
         Kind::Map => length.saturating_mul(2),
-        // The value that the attributes belong to comes last.
+        // The value to which the attributes belong comes last.
         Kind::Attribute => length.saturating_mul(2).saturating_add(1),
     }
 }
 
-/// An aggregate and what it still lacks.
+/// An aggregate and the number of its missing values.
 #[derive(Debug)]
 pub(super) struct Frame {
     elements: Elements,
-    /// Values that are yet to come; `None` when an end will be marked.
+    /// How many values are missing; `None` if an end marker will follow.
     missing: Option<u64>,
 }
 
@@ -46,7 +46,7 @@ enum Elements {
     Set(Vec<Value>),
     Map(Pairs),
     Push(Option<PushKind>, Vec<Value>),
-    /// The attributes, then the value they belong to.
+    /// The attributes, then the value to which they belong.
     Attribute(Pairs, Value),
     Chunks(Vec<u8>),
 }
@@ -54,19 +54,23 @@ enum Elements {
 #[derive(Debug)]
 struct Pairs {
     complete: Vec<(Value, Value)>,
-    /// A key whose value has not come yet.
+    /// A key whose value is missing.
     key: Option<Value>,
 }
 
 impl Frame {
-    /// An aggregate of `length` elements or pairs, or of as many as come before its end is marked.
-    pub(super) fn new(kind: Kind, length: Option<u64>, account: &mut Account) -> Result<Self, Stop> {
+    /// Creates an aggregate of `length` elements or pairs, or of any number up to an end marker.
+    pub(super) fn new(
+        kind: Kind,
+        length: Option<u64>,
+        memory: &mut MemoryCounter,
+    ) -> Result<Self, BuildError> {
         let missing = length.map(|length| values_of(kind, length));
         let elements = missing.unwrap_or(0).saturating_mul(size_of::<Value>() as u64);
-        if !account.charge(Account::block(usize::try_from(elements).unwrap_or(usize::MAX))) {
-            return Err(Stop::over(account.over(), Token::Open(kind, length)));
+        if !memory.charge(MemoryCounter::block(usize::try_from(elements).unwrap_or(usize::MAX))) {
+            return Err(BuildError::over(memory.over(), Token::Open(kind, length)));
         }
-        let reserve = length.unwrap_or(0).min(RESERVED_AHEAD as u64) as usize;
+        let reserve = length.unwrap_or(0).min(INITIAL_CAPACITY as u64) as usize;
         let elements = match kind {
             Kind::Array => Elements::Array(Vec::with_capacity(reserve)),
             Kind::Set => Elements::Set(Vec::with_capacity(reserve)),
@@ -89,22 +93,23 @@ impl Frame {
         }
     }
 
-    /// How many values are yet to come; `None` when an end will be marked.
+    /// Returns how many values are missing; `None` if an end marker will follow.
     pub(super) fn missing(&self) -> Option<u64> {
         self.missing
     }
 
     /// Adds the next value.
     #[inline]
-    pub(super) fn add(&mut self, value: Value, account: &mut Account) -> Result<(), Stop> {
-        // The others are counted already. Of the room of a list that grows, half may be empty.
-        if self.missing.is_none() && !account.charge(2 * size_of::<Value>()) {
-            return Err(Stop::over(account.over(), Token::Value(Value::Nil)));
+    pub(super) fn add(&mut self, value: Value, memory: &mut MemoryCounter) -> Result<(), BuildError> {
+        // The elements of other aggregates are counted already. Half of a growing list's capacity may be
+        // unused.
+        if self.missing.is_none() && !memory.charge(2 * size_of::<Value>()) {
+            return Err(BuildError::over(memory.over(), Token::Value(Value::Nil)));
         }
         let missing = self.missing.unwrap_or(u64::MAX);
         match &mut self.elements {
             Elements::Array(values) | Elements::Set(values) | Elements::Push(Some(_), values) => {
-                make_room(values, missing);
+                reserve(values, missing);
                 values.push(value);
             }
             Elements::Attribute(_, data) if missing == 1 => *data = value,
@@ -120,24 +125,24 @@ impl Frame {
         Ok(())
     }
 
-    /// Adds the values that stand whole at the front of `input`, up to the last but one. This is `add` in a
-    /// tight loop, for the aggregates that grow large. Returns how many those are.
-    pub(super) fn add_whole_scalars(&mut self, input: &mut &[u8], account: &mut Account) -> usize {
+    /// Adds the scalars that are complete at the front of `input`, except the last missing value. This is `add` in a
+    /// tight loop, for the aggregates that grow large. Returns how many were added.
+    pub(super) fn add_whole_scalars(&mut self, input: &mut &[u8], memory: &mut MemoryCounter) -> usize {
         let Some(missing) = &mut self.missing else { return 0 };
         let before = *missing;
         match &mut self.elements {
             Elements::Array(values) | Elements::Set(values) => {
                 while *missing > 1
-                    && let Some(value) = whole_scalar(input, account)
+                    && let Some(value) = whole_scalar(input, memory)
                 {
-                    make_room(values, *missing);
+                    reserve(values, *missing);
                     *missing -= 1;
                     values.push(value);
                 }
             }
             Elements::Map(pairs) => {
                 while *missing > 1
-                    && let Some(value) = whole_scalar(input, account)
+                    && let Some(value) = whole_scalar(input, memory)
                 {
                     pairs.add(value, *missing);
                     *missing -= 1;
@@ -157,7 +162,7 @@ impl Frame {
         Ok(())
     }
 
-    /// Whether this mark of an end may come now.
+    /// Returns true if this end marker is valid now.
     pub(super) fn may_end_with(&self, end: &Token) -> bool {
         self.missing.is_none()
             && match &self.elements {
@@ -167,7 +172,7 @@ impl Frame {
             }
     }
 
-    /// Whether it is a string, of which nothing but chunks may come.
+    /// Returns true for a string of which only chunks may follow.
     pub(super) fn is_chunks(&self) -> bool {
         matches!(self.elements, Elements::Chunks(_))
     }
@@ -181,7 +186,7 @@ impl Frame {
             Elements::Array(values) => Value::Array(values),
             Elements::Set(values) => Value::Set(values),
             Elements::Map(pairs) => Value::Map(pairs.complete),
-            // An empty push has no kind; redis-rs gives it this one.
+            // An empty push has no kind; redis-rs uses this one.
             Elements::Push(kind, data) => {
                 Value::Push { kind: kind.unwrap_or_else(|| PushKind::Other(String::new())), data }
             }
@@ -198,22 +203,22 @@ impl Pairs {
         Self { complete: Vec::with_capacity(capacity), key: None }
     }
 
-    /// Adds a key, or the value of the key before, one of `missing` values.
+    /// Adds a key, or the value of the previous key, one of `missing` values.
     fn add(&mut self, value: Value, missing: u64) {
         match self.key.take() {
             None => self.key = Some(value),
             Some(key) => {
-                make_room(&mut self.complete, missing.div_ceil(2));
+                reserve(&mut self.complete, missing.div_ceil(2));
                 self.complete.push((key, value));
             }
         }
     }
 }
 
-/// Makes room for one of the `missing` elements of a list, and for more as it grows, but never for more than it will
-/// have.
+/// Reserves capacity for one of the `missing` elements of a list, and for more as it grows, but never for more than
+/// it will have.
 #[inline]
-fn make_room<T>(list: &mut Vec<T>, missing: u64) {
+fn reserve<T>(list: &mut Vec<T>, missing: u64) {
     if list.len() == list.capacity() {
         grow(list, missing);
     }
@@ -222,10 +227,10 @@ fn make_room<T>(list: &mut Vec<T>, missing: u64) {
 #[cold]
 fn grow<T>(list: &mut Vec<T>, missing: u64) {
     let missing = usize::try_from(missing).unwrap_or(usize::MAX);
-    list.reserve_exact(list.len().max(RESERVED_AHEAD).min(missing));
+    list.reserve_exact(list.len().max(INITIAL_CAPACITY).min(missing));
 }
 
-/// What kind of push `value` names, the first of its elements.
+/// Returns the kind of push that `value` names, the first of its elements.
 pub(crate) fn push_kind(value: Value) -> Result<PushKind, NotResp> {
     let name = match value {
         Value::SimpleString(name) => name,
@@ -253,12 +258,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_grows_with_what_has_come_and_never_beyond_its_length() {
+    fn list_capacity_bounded_by_length() {
         let mut list = Vec::new();
-        for come in 0..10_000 {
-            make_room(&mut list, 10_000 - come);
-            assert!(list.capacity() <= RESERVED_AHEAD.max(2 * list.len()));
-            list.push(come);
+        for index in 0..10_000 {
+            reserve(&mut list, 10_000 - index);
+            assert!(list.capacity() <= INITIAL_CAPACITY.max(2 * list.len()));
+            list.push(index);
         }
         assert_eq!(list.capacity(), 10_000);
     }

@@ -1,14 +1,13 @@
-//! What one reply may take, and the account of what it does take.
+//! The limits of one reply, and the count of the memory that it takes.
 
 use redis::{PushKind, Value, VerbatimFormat};
 
-use super::token::LONGEST_LINE;
+use super::token::MAX_LINE_BYTES;
 use crate::config::RedisConfig;
 
-/// What a server may send in one reply. What is over a limit is read over: it takes no memory, and the connection
-/// stays in step.
+/// The limits of one reply. A reply that exceeds one is skipped: it takes no memory, and the connection stays usable.
 ///
-/// Nothing is reserved in advance: memory grows with the bytes that came, not with a length that was announced.
+/// Nothing is reserved in advance: memory grows with the bytes that arrive, not with an announced length.
 ///
 /// ```
 /// use ha_redis_core::proto::{DecodeError, Decoder, Limits};
@@ -28,12 +27,12 @@ use crate::config::RedisConfig;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Bytes of memory that a reply may take, counted by what its values cost: an element of an array takes
-    /// 56 bytes, whatever it is, and a string its length and some 32 bytes more. 1 GiB by default, so that the
+    /// The maximum memory of a reply in bytes, counted by the cost of its values: an element of an array takes 56
+    /// bytes, whatever its type, and a string its length and some 32 bytes more. 1 GiB by default, so that the
     /// largest string that Redis sends by default (`proto-max-bulk-len`, 512 MiB) fits twice.
     pub max_reply_bytes: usize,
-    /// How many aggregates (arrays, maps, sets, pushes, attributes) may stand inside each other; 128 by
-    /// default, and never more than 1,024. Redis itself nests a handful; scripts and modules may go deeper.
+    /// How deep aggregates (arrays, maps, sets, pushes, attributes) may nest; 128 by default, and never more than
+    /// 1,024. Redis itself nests a handful; scripts and modules may go deeper.
     pub max_reply_depth: usize,
 }
 
@@ -44,7 +43,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Those of the settings.
+    /// Returns the limits of the settings.
     pub(crate) fn of(config: &RedisConfig) -> Self {
         Self {
             max_reply_bytes: usize::try_from(config.max_reply_bytes()).unwrap_or(usize::MAX),
@@ -53,38 +52,37 @@ impl Limits {
     }
 }
 
-/// The limit that a reply is over.
+/// The limit that a reply exceeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OverLimit {
-    /// [`Limits::max_reply_bytes`], and its value.
-    #[error("it takes more memory than `max_reply_bytes` = {0}; raise that, or ask for less at once")]
+    /// [`Limits::max_reply_bytes`] and its value.
+    #[error("it takes more memory than `max_reply_bytes` = {0}; raise that, or request less at once")]
     Bytes(usize),
-    /// [`Limits::max_reply_depth`], and its value.
+    /// [`Limits::max_reply_depth`] and its value.
     #[error(
-        "it nests deeper than `max_reply_depth` = {0}; raise that, up to 1024, or ask for a flatter reply"
+        "it nests deeper than `max_reply_depth` = {0}; raise that, up to 1024, or request a flatter reply"
     )]
     Depth(usize),
-    /// A status, an error or a big number has more than so many bytes.
-    #[error("it holds a status, an error or a number of more than {0} bytes; have it sent as a string")]
+    /// A status, an error or a big number has more than this many bytes.
+    #[error("it contains a status, an error or a number of more than {0} bytes; return it as a string")]
     Line(usize),
 }
 
-/// Beside its bytes, what a string or a list takes of a system's allocator at the most.
+/// The most that a string or a list takes of a system's allocator in addition to its bytes.
 const ALLOCATION: usize = 32;
 
-/// So much memory in the smallest values takes a few milliseconds to free.
+/// This much memory in the smallest values takes a few milliseconds to free.
 const LARGE: usize = 16 << 20;
 
-/// The account of the memory that a reply takes. It depends on what was sent alone, and not on the pieces in which it
-/// came.
+/// Counts the memory of a reply. The count depends only on what was sent, not on the pieces in which it arrived.
 #[derive(Debug, Default)]
-pub(super) struct Account {
+pub(super) struct MemoryCounter {
     limit: usize,
     spent: usize,
 }
 
-impl Account {
+impl MemoryCounter {
     pub(super) fn new(limit: usize) -> Self {
         Self { limit, spent: 0 }
     }
@@ -94,13 +92,13 @@ impl Account {
         self.spent = 0;
     }
 
-    /// What a string or a list of so many bytes takes.
+    /// Returns what a string or a list of `bytes` bytes takes.
     #[inline]
     pub(super) fn block(bytes: usize) -> usize {
         bytes.saturating_add(ALLOCATION)
     }
 
-    /// Counts `bytes` of memory; false when there is no room for them.
+    /// Counts `bytes` of memory; returns false if they exceed the limit.
     #[inline]
     pub(super) fn charge(&mut self, bytes: usize) -> bool {
         let fits = bytes <= self.limit - self.spent;
@@ -110,7 +108,7 @@ impl Account {
         fits
     }
 
-    /// Whether what is counted takes long to free.
+    /// Returns true if the counted memory takes long to free.
     pub(super) fn is_large(&self) -> bool {
         self.spent >= LARGE
     }
@@ -120,35 +118,38 @@ impl Account {
     }
 }
 
-/// The memory that a value takes beside its own place: what the account counts for it, or less.
+/// Returns the memory that a value takes in addition to its own size: what is counted for it, or less.
 pub(crate) fn memory_of(value: &Value) -> usize {
     match value {
-        Value::BulkString(bytes) => Account::block(bytes.capacity()),
-        Value::SimpleString(text) => Account::block(text.capacity()),
+        Value::BulkString(bytes) => MemoryCounter::block(bytes.capacity()),
+        Value::SimpleString(text) => MemoryCounter::block(text.capacity()),
         Value::VerbatimString { format, text } => {
             let format = match format {
-                VerbatimFormat::Unknown(name) => Account::block(name.capacity()),
+                VerbatimFormat::Unknown(name) => MemoryCounter::block(name.capacity()),
                 _ => 0,
             };
-            format + Account::block(text.capacity())
+            format + MemoryCounter::block(text.capacity())
         }
         Value::Array(values) | Value::Set(values) => memory_of_list(values, memory_of),
         Value::Map(pairs) => memory_of_list(pairs, memory_of_pair),
         Value::Attribute { data, attributes } => {
-            Account::block(size_of::<Value>()) + memory_of(data) + memory_of_list(attributes, memory_of_pair)
+            MemoryCounter::block(size_of::<Value>())
+                + memory_of(data)
+                + memory_of_list(attributes, memory_of_pair)
         }
         Value::Push { kind, data } => {
             let kind = match kind {
-                PushKind::Other(name) => Account::block(name.capacity()),
+                PushKind::Other(name) => MemoryCounter::block(name.capacity()),
                 _ => 0,
             };
             kind + memory_of_list(data, memory_of)
         }
         Value::ServerError(error) => {
-            Account::block(error.code().len()) + Account::block(error.details().map_or(0, str::len))
+            MemoryCounter::block(error.code().len())
+                + MemoryCounter::block(error.details().map_or(0, str::len))
         }
-        // Its type is another with another feature of redis-rs.
-        Value::BigNumber(_) => LONGEST_LINE,
+        // Its type depends on a feature of redis-rs.
+        Value::BigNumber(_) => MAX_LINE_BYTES,
         _ => 0,
     }
 }
@@ -158,5 +159,5 @@ fn memory_of_pair((key, value): &(Value, Value)) -> usize {
 }
 
 fn memory_of_list<T>(list: &Vec<T>, memory_of: fn(&T) -> usize) -> usize {
-    Account::block(list.capacity() * size_of::<T>()) + list.iter().map(memory_of).sum::<usize>()
+    MemoryCounter::block(list.capacity() * size_of::<T>()) + list.iter().map(memory_of).sum::<usize>()
 }

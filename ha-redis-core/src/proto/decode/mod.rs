@@ -1,12 +1,11 @@
 //! The incremental RESP2 and RESP3 decoder.
 //!
-//! The bytes of a connection go in as they arrive, values come out. Each byte is looked at once: what is half
-//! read when the input ends stays inside, in a line buffer, a growing string and a stack of open aggregates. A value
-//! that nobody wants, or that is over a limit, is read over to its end, and takes no memory.
+//! The bytes of a connection go in as they arrive, values come out. Each byte is processed once: the state between
+//! inputs is a line buffer, a growing string and a stack of open aggregates. A value that nobody waits for, or that
+//! exceeds a limit, is skipped to its end and takes no memory.
 //!
-//! Whatever redis-rs's own parser accepts gives the very same [`Value`] here, and more is understood:
-//! streamed strings and aggregates, and status and error lines that are not UTF-8, which must not cost a
-//! shared connection its life.
+//! Everything that redis-rs's own parser accepts gives the same [`Value`] here. The decoder accepts more: streamed
+//! strings and aggregates, and status and error lines that are not UTF-8, which must not end a shared connection.
 
 mod error;
 mod frame;
@@ -26,14 +25,14 @@ use crate::background_drop::drop_in_background;
 pub use self::error::{DecodeError, Incoming, NotResp, Skipped};
 pub(crate) use self::frame::push_kind;
 use self::frame::{Frame, Kind};
-use self::limits::Account;
+use self::limits::MemoryCounter;
 pub(crate) use self::limits::memory_of;
 pub use self::limits::{Limits, OverLimit};
 use self::skip::Skip;
 use self::token::{Token, Tokens, whole_scalar};
 
-/// A [`Value`] is dropped, compared and printed recursively, so no limit may allow more nesting than this.
-const DEEPEST: usize = 1_024;
+/// The maximum depth that a limit may allow, since a [`Value`] is dropped, compared and printed recursively.
+const MAX_DEPTH: usize = 1_024;
 
 /// Turns the bytes of one connection into values.
 ///
@@ -53,42 +52,42 @@ const DEEPEST: usize = 1_024;
 /// ```
 pub struct Decoder {
     limits: Limits,
-    account: Account,
+    memory: MemoryCounter,
     tokens: Tokens,
-    /// The aggregates that are open, the innermost last.
+    /// The open aggregates, the innermost last.
     open: Vec<Frame>,
     stage: Stage,
-    /// How many parts of values were taken one by one. A scalar that stands whole is not counted.
+    /// How many parts of values were processed one by one. A scalar that is complete in the input is not counted.
     parts: usize,
 }
 
-/// What becomes of the bytes that come next.
+/// What the next bytes belong to.
 enum Stage {
-    /// They begin a value.
+    /// The start of a value.
     Idle,
-    /// They are part of a value that is built.
+    /// A value that is built.
     Building(Incoming),
-    /// They are part of one that is read over.
+    /// A value that is skipped.
     Skipping(Skipped, Skip),
-    /// They cannot be understood.
+    /// Nothing: the bytes before are not RESP.
     Failed(NotResp),
 }
 
 /// Why a value cannot be built.
-enum Stop {
+enum BuildError {
     NotResp(NotResp),
-    /// It is over a limit, and so is this part of it.
+    /// The value exceeds a limit at this part.
     Over(OverLimit, Token),
 }
 
-impl Stop {
+impl BuildError {
     #[cold]
     fn over(limit: OverLimit, part: Token) -> Self {
         Self::Over(limit, part)
     }
 }
 
-impl From<NotResp> for Stop {
+impl From<NotResp> for BuildError {
     fn from(error: NotResp) -> Self {
         Self::NotResp(error)
     }
@@ -101,15 +100,15 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// A decoder with the default [`Limits`].
+    /// Creates a decoder with the default [`Limits`].
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A decoder that builds no more than `limits` allow.
+    /// Creates a decoder that builds no more than `limits` allow.
     pub fn with_limits(limits: Limits) -> Self {
         Self {
-            account: Account::new(limits.max_reply_bytes),
+            memory: MemoryCounter::new(limits.max_reply_bytes),
             limits,
             tokens: Tokens::default(),
             open: Vec::new(),
@@ -118,13 +117,13 @@ impl Decoder {
         }
     }
 
-    /// Takes as many bytes off the front of `input` as belong to the next value, and returns the value when
-    /// it is complete. `None` says that all of `input` was taken and more is needed.
+    /// Takes the bytes of the next value off the front of `input`, and returns the value when it is complete. Returns
+    /// `None` if all of `input` was taken and more is needed.
     ///
     /// # Errors
-    /// - [`DecodeError::Skipped`]: what came was over a limit. The next call goes on behind it.
-    /// - [`DecodeError::NotResp`]: nothing more can be understood, so the decoder is done for: every further call
-    ///   returns the same error and takes nothing.
+    /// - [`DecodeError::Skipped`]: the value exceeds a limit. The next call continues after it.
+    /// - [`DecodeError::NotResp`]: the bytes are not RESP. Every further call returns the same error and takes
+    ///   nothing.
     #[inline]
     pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Value>, DecodeError> {
         if self.is_idle() {
@@ -133,11 +132,11 @@ impl Decoder {
         self.decode_wanted(input, &|_| true)
     }
 
-    /// As [`Decoder::decode`] for values that together answer one request, and so count together, from one
+    /// Like [`Decoder::decode`], for values that answer one request, and so count together from one
     /// [`Decoder::begin_answer`] to the next.
     ///
-    /// `wanted` is asked whether anybody waits for what comes next, or goes on waiting for what is half read; if
-    /// not, it is read over. A value that stands whole in `input` may come all the same.
+    /// `wanted` returns true if somebody waits for the next value, or still waits for a partial one; otherwise the
+    /// value is skipped. A value that is complete in `input` may be returned all the same.
     #[inline]
     pub(crate) fn decode_wanted(
         &mut self,
@@ -145,27 +144,29 @@ impl Decoder {
         wanted: &dyn Fn(Incoming) -> bool,
     ) -> Result<Option<Value>, DecodeError> {
         if self.is_idle()
-            && let Some(value) = whole_scalar(input, &mut self.account)
+            && let Some(value) = whole_scalar(input, &mut self.memory)
         {
             return Ok(Some(value));
         }
-        // Looked at here, and not in `next_value`, it makes the compiler keep the usual value in registers.
+        // Handling errors here instead of in `next_value` makes the compiler keep the common values in
+        // registers.
         self.next_value(input, wanted).inspect_err(|error| self.on_error(error))
     }
 
-    /// From here on, between two values, these limits hold.
+    /// Replaces the limits, between two values.
     pub(crate) fn set_limits(&mut self, limits: Limits) {
-        self.account = Account::new(limits.max_reply_bytes);
+        self.memory = MemoryCounter::new(limits.max_reply_bytes);
         self.limits = limits;
     }
 
-    /// How many parts of values were taken since this was asked last: what decoding has cost, beside copying strings.
+    /// Returns how many parts of values were processed since the last call: the cost of decoding, except for copying
+    /// strings.
     #[inline]
     pub(crate) fn take_parts(&mut self) -> usize {
         std::mem::take(&mut self.parts)
     }
 
-    /// What has begun and is not complete.
+    /// Returns the type of the incomplete value.
     pub(crate) fn half_read(&self) -> Option<Incoming> {
         match &self.stage {
             Stage::Building(incoming) => Some(*incoming),
@@ -174,19 +175,19 @@ impl Decoder {
         }
     }
 
-    /// The values to come answer another request than those before.
+    /// Marks that the following values answer another request.
     #[inline]
     pub(crate) fn begin_answer(&mut self) {
-        self.account.clear();
+        self.memory.clear();
     }
 
-    /// Whether the last byte taken was the last of a value: nothing is half read, and nothing has failed.
+    /// Returns true if the last byte taken was the last of a value: nothing is incomplete, and nothing has failed.
     #[inline]
     pub fn is_idle(&self) -> bool {
         matches!(self.stage, Stage::Idle)
     }
 
-    // Apart from `decode`, so that its way for the usual reply stays short.
+    // Separate from `decode`, so that the path of common replies stays short.
     #[inline(never)]
     fn next_value(
         &mut self,
@@ -214,11 +215,11 @@ impl Decoder {
     fn on_error(&mut self, error: &DecodeError) {
         self.stage = match error {
             DecodeError::Skipped(_) => {
-                self.tokens.keep();
+                self.tokens.retain_content();
                 Stage::Idle
             }
             DecodeError::NotResp(error) => {
-                // What is half read will never be a value.
+                // The incomplete value will never be complete.
                 self.tokens = Tokens::default();
                 self.discard_open();
                 Stage::Failed(error.clone())
@@ -226,14 +227,14 @@ impl Decoder {
         };
     }
 
-    /// Goes on with what is half read, or begun.
+    /// Continues the current value.
     fn advance(&mut self, input: &mut &[u8]) -> Result<Option<Value>, DecodeError> {
         loop {
             self.parts += 1;
             match &mut self.stage {
                 Stage::Idle => return Ok(None),
                 Stage::Failed(error) => return Err(error.clone().into()),
-                Stage::Skipping(skipped, skip) => match self.tokens.next(input, &mut self.account)? {
+                Stage::Skipping(skipped, skip) => match self.tokens.next(input, &mut self.memory)? {
                     None => return Ok(None),
                     Some(token) if skip.take(&token)? => return Err((*skipped).into()),
                     Some(_) => {}
@@ -242,8 +243,8 @@ impl Decoder {
                     let incoming = *incoming;
                     match self.build(input) {
                         Ok(built) => return Ok(built),
-                        Err(Stop::NotResp(error)) => return Err(error.into()),
-                        Err(Stop::Over(limit, part)) => {
+                        Err(BuildError::NotResp(error)) => return Err(error.into()),
+                        Err(BuildError::Over(limit, part)) => {
                             self.skip(Skipped { incoming, over: Some(limit) }, Some(&part))?;
                         }
                     }
@@ -252,7 +253,7 @@ impl Decoder {
         }
     }
 
-    /// Reads over the rest of the value that has begun, of which this part was taken.
+    /// Skips the rest of the current value, of which `part` was taken already.
     fn skip(&mut self, skipped: Skipped, part: Option<&Token>) -> Result<(), DecodeError> {
         let mut rest = Skip::rest_of(&self.open);
         let ended = part.map_or(Ok(false), |part| rest.take(part))?;
@@ -262,31 +263,31 @@ impl Decoder {
         if ended { Err(skipped.into()) } else { Ok(()) }
     }
 
-    /// Frees what there is of a value that will not be complete.
+    /// Frees an incomplete value.
     fn discard_open(&mut self) {
         let open = std::mem::take(&mut self.open);
-        if self.account.is_large() && !open.is_empty() {
+        if self.memory.is_large() && !open.is_empty() {
             drop_in_background(open);
         }
     }
 
-    /// Takes parts of a value until it is complete.
-    fn build(&mut self, input: &mut &[u8]) -> Result<Option<Value>, Stop> {
+    /// Processes parts of a value until it is complete.
+    fn build(&mut self, input: &mut &[u8]) -> Result<Option<Value>, BuildError> {
         loop {
             if self.tokens.is_idle()
                 && let Some(frame) = self.open.last_mut()
             {
-                self.parts += frame.add_whole_scalars(input, &mut self.account);
+                self.parts += frame.add_whole_scalars(input, &mut self.memory);
             }
             self.parts += 1;
-            let value = match self.tokens.next(input, &mut self.account)? {
+            let value = match self.tokens.next(input, &mut self.memory)? {
                 None => return Ok(None),
                 Some(Token::Value(value)) if self.open.is_empty() => Some(value),
                 Some(Token::Value(value)) => self.add(value)?,
                 Some(Token::Open(kind, length)) => self.open(kind, length)?,
                 Some(Token::Chunk(chunk)) => self.add_chunk(&chunk)?,
                 Some(token @ (Token::LastChunk | Token::End)) => self.end(&token)?,
-                Some(Token::TooLarge(limit)) => return Err(Stop::over(limit, Token::TooLarge(limit))),
+                Some(Token::TooLarge(limit)) => return Err(BuildError::over(limit, Token::TooLarge(limit))),
             };
             if value.is_some() {
                 return Ok(value);
@@ -294,11 +295,11 @@ impl Decoder {
         }
     }
 
-    /// Adds `value` to the innermost aggregate. When it was the last one missing, the aggregate is itself a
-    /// value of the next one; the outermost is what `decode` returns.
-    fn add(&mut self, mut value: Value) -> Result<Option<Value>, Stop> {
+    /// Adds `value` to the innermost aggregate. If that is complete now, it becomes a value of the next one; the
+    /// outermost is what `decode` returns.
+    fn add(&mut self, mut value: Value) -> Result<Option<Value>, BuildError> {
         while let Some(frame) = self.open.last_mut() {
-            frame.add(value, &mut self.account)?;
+            frame.add(value, &mut self.memory)?;
             match self.open.pop_if(|frame| frame.is_complete()) {
                 Some(frame) => value = frame.into_value(),
                 None => return Ok(None),
@@ -307,15 +308,15 @@ impl Decoder {
         Ok(Some(value))
     }
 
-    fn open(&mut self, kind: Kind, length: Option<u64>) -> Result<Option<Value>, Stop> {
+    fn open(&mut self, kind: Kind, length: Option<u64>) -> Result<Option<Value>, BuildError> {
         if self.open.last().is_some_and(Frame::is_chunks) {
             return Err(not_a_chunk(kind).into());
         }
-        let max_depth = self.limits.max_reply_depth.min(DEEPEST);
+        let max_depth = self.limits.max_reply_depth.min(MAX_DEPTH);
         if self.open.len() >= max_depth && kind != Kind::Chunks {
-            return Err(Stop::over(OverLimit::Depth(max_depth), Token::Open(kind, length)));
+            return Err(BuildError::over(OverLimit::Depth(max_depth), Token::Open(kind, length)));
         }
-        let frame = Frame::new(kind, length, &mut self.account)?;
+        let frame = Frame::new(kind, length, &mut self.memory)?;
         if frame.is_complete() {
             return self.add(frame.into_value());
         }
@@ -323,14 +324,14 @@ impl Decoder {
         Ok(None)
     }
 
-    fn add_chunk(&mut self, chunk: &[u8]) -> Result<Option<Value>, Stop> {
+    fn add_chunk(&mut self, chunk: &[u8]) -> Result<Option<Value>, BuildError> {
         let frame = self.open.last_mut().ok_or_else(|| NotResp::at("a value", b";"))?;
         frame.add_chunk(chunk)?;
         Ok(None)
     }
 
-    /// The end of what was streamed.
-    fn end(&mut self, end: &Token) -> Result<Option<Value>, Stop> {
+    /// Ends a streamed string or aggregate.
+    fn end(&mut self, end: &Token) -> Result<Option<Value>, BuildError> {
         match (end, self.open.pop_if(|frame| frame.may_end_with(end))) {
             (_, Some(frame)) => self.add(frame.into_value()),
             (Token::LastChunk, None) => Err(NotResp::at("a value", b";").into()),
@@ -350,7 +351,7 @@ impl Drop for Decoder {
 }
 
 impl fmt::Debug for Decoder {
-    /// Says where the decoder stands, and nothing of what it has read: that is users' data.
+    /// Shows the state of the decoder, and none of the data it has read: that is users' data.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stage = match &self.stage {
             Stage::Idle => "idle",

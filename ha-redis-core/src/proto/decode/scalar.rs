@@ -1,4 +1,4 @@
-//! The values that are no numbers and no plain strings.
+//! Parses values that are neither numbers nor plain strings.
 
 use std::io::Write;
 
@@ -19,10 +19,10 @@ pub(super) fn verbatim(bytes: &[u8]) -> Result<Value, NotResp> {
     Ok(Value::VerbatimString { format, text: text.to_owned() })
 }
 
-/// The value that a line without a whole number is.
-pub(super) fn of_line(line: &[u8]) -> Result<Value, NotResp> {
-    // A script may return any bytes as status or error. They reach the caller: the status as it is, the error
-    // as text.
+/// Parses a line that is not a whole number.
+pub(super) fn from_line(line: &[u8]) -> Result<Value, NotResp> {
+    // A script may return any bytes as status or error. They reach the caller: the status unchanged, the error as
+    // text.
     match line {
         b"+OK" => return Ok(Value::Okay),
         [b'+', status @ ..] => {
@@ -41,23 +41,24 @@ pub(super) fn of_line(line: &[u8]) -> Result<Value, NotResp> {
         b"#f" => Ok(Value::Boolean(false)),
         [b'#', ..] => Err(NotResp::at("#t or #f", line)),
         [b',', ..] => text[1..].trim().parse().map(Value::Double).map_err(|_| NotResp::at("a number", line)),
-        [b'(', ..] => by_redis(&[line, CRLF].concat()),
+        [b'(', ..] => parse_with_redis_rs(&[line, CRLF].concat()),
         _ => Err(NotResp::at("nothing behind the end of a streamed aggregate", line)),
     }
 }
 
-/// An error, from a line or from a bulk error. redis-rs reads the latter in one go, and a line byte by byte.
+/// Parses an error from a line or a bulk error. As a bulk error, redis-rs reads it in one go; it reads a line byte by
+/// byte.
 pub(super) fn server_error(text: &[u8]) -> Result<Value, NotResp> {
     let mut bulk = Vec::with_capacity(text.len() + 16);
     // Writing to a vector does not fail.
     let _ = write!(bulk, "!{}\r\n", text.len());
     bulk.extend_from_slice(text);
     bulk.extend_from_slice(CRLF);
-    by_redis(&bulk)
+    parse_with_redis_rs(&bulk)
 }
 
-/// Errors and big numbers are rare, and only redis-rs can make them: their types have no public constructors.
+/// Uses redis-rs's parser for errors and big numbers: their types have no public constructors, and they are rare.
 #[cold]
-fn by_redis(bytes: &[u8]) -> Result<Value, NotResp> {
+fn parse_with_redis_rs(bytes: &[u8]) -> Result<Value, NotResp> {
     redis::parse_redis_value(bytes).map_err(|_| NotResp::at("an error or a big number", bytes))
 }

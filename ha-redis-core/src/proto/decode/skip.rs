@@ -1,14 +1,14 @@
-//! Reading over a value: where it ends is found out, and nothing of it is kept.
+//! Skips a value: finds its end without storing any of it.
 
 use super::error::NotResp;
 use super::frame::{Frame, Kind, values_of};
 use super::token::Token;
-use super::{DEEPEST, not_a_chunk};
+use super::{MAX_DEPTH, not_a_chunk};
 
-/// A value that is read over, and what it still lacks.
+/// A value that is being skipped, and what is missing of it.
 ///
-/// Aggregates of a known length need no place of their own: their values are counted together with those that the
-/// aggregate around them lacks. So however deep they nest, they take no memory.
+/// Aggregates of a known length need no level of their own: their values are added to the missing values of the
+/// aggregate around them. So they take no memory, however deep they nest.
 #[derive(Debug)]
 pub(super) struct Skip {
     /// The innermost last.
@@ -17,26 +17,26 @@ pub(super) struct Skip {
 
 #[derive(Debug)]
 enum Level {
-    /// So many values are yet to come.
+    /// This many values are missing.
     Counted(u64),
-    /// An aggregate whose end will be marked.
-    Marked,
-    /// A string that comes in chunks.
+    /// An aggregate with an end marker.
+    Streamed,
+    /// A string that arrives in chunks.
     Chunks,
 }
 
 impl Skip {
-    /// The rest of a value of which these aggregates are open, the innermost last.
+    /// Returns the rest of a value of which these aggregates are open, the innermost last.
     pub(super) fn rest_of(open: &[Frame]) -> Self {
         let mut skip = Self { open: vec![Level::Counted(1)] };
         for frame in open {
-            // What is open lacks something, so the whole value cannot be complete.
+            // An open aggregate lacks values, so the whole value cannot be complete.
             skip.enter(frame.kind(), frame.missing());
         }
         skip
     }
 
-    /// Takes the next part; true says that it was the last.
+    /// Processes the next part; returns true if it was the last.
     pub(super) fn take(&mut self, token: &Token) -> Result<bool, NotResp> {
         let in_chunks = matches!(self.open.last(), Some(Level::Chunks));
         match token {
@@ -48,43 +48,43 @@ impl Skip {
                 if self.enter(*kind, length.map(|length| values_of(*kind, length))) {
                     return Ok(self.complete());
                 }
-                if self.open.len() > DEEPEST {
-                    let expected = format!("at most {DEEPEST} streamed aggregates inside each other");
+                if self.open.len() > MAX_DEPTH {
+                    let expected = format!("at most {MAX_DEPTH} streamed aggregates inside each other");
                     return Err(NotResp::new(expected, format_args!("one more {kind:?}")));
                 }
             }
             Token::Chunk(_) if in_chunks => {}
             Token::LastChunk if in_chunks => return Ok(self.leave()),
             Token::Chunk(_) | Token::LastChunk => return Err(NotResp::at("a value", b";")),
-            Token::End if matches!(self.open.last(), Some(Level::Marked)) => return Ok(self.leave()),
+            Token::End if matches!(self.open.last(), Some(Level::Streamed)) => return Ok(self.leave()),
             Token::End => return Err(NotResp::at("a value", b".")),
-            // What is read over is over no limit.
+            // Limits do not apply to a skipped value.
             Token::TooLarge(_) => {}
         }
         Ok(false)
     }
 
-    /// Opens an aggregate of so many values, or one whose end will be marked. True says that it is empty, and so
-    /// complete already.
+    /// Opens an aggregate of `values` values, or one with an end marker. Returns true if it is empty, and so complete
+    /// already.
     fn enter(&mut self, kind: Kind, values: Option<u64>) -> bool {
         match (self.open.last_mut(), values) {
             (_, Some(0)) => return true,
-            // It is itself one of those that were missing.
+            // The aggregate itself is one of the missing values.
             (Some(Level::Counted(missing)), Some(values)) => *missing = (*missing - 1).saturating_add(values),
             (_, Some(values)) => self.open.push(Level::Counted(values)),
             (_, None) if kind == Kind::Chunks => self.open.push(Level::Chunks),
-            (_, None) => self.open.push(Level::Marked),
+            (_, None) => self.open.push(Level::Streamed),
         }
         false
     }
 
-    /// The end of an aggregate was marked.
+    /// Ends an aggregate at its end marker.
     fn leave(&mut self) -> bool {
         self.open.pop();
         self.complete()
     }
 
-    /// A value is complete, and with it perhaps those around it; true says that all are.
+    /// Completes a value, and perhaps those around it; returns true if all are complete.
     fn complete(&mut self) -> bool {
         while let Some(Level::Counted(missing)) = self.open.last_mut() {
             *missing -= 1;

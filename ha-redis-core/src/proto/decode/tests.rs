@@ -2,17 +2,17 @@ use redis::{PushKind, ServerErrorKind, Value, VerbatimFormat, parse_redis_value}
 
 use super::*;
 
-/// The only value that `bytes` are, whole and cut after every byte.
+/// Decodes the only value in `bytes`, in one piece and byte by byte.
 fn value(bytes: impl AsRef<[u8]>) -> Value {
     decoded(Limits::default(), bytes).unwrap()
 }
 
-/// The limit that the only value of `bytes` is over.
+/// Returns the limit that the only value in `bytes` exceeds.
 fn over(limits: &Limits, bytes: impl AsRef<[u8]>) -> OverLimit {
     decoded(limits.clone(), bytes).unwrap_err().over.unwrap()
 }
 
-/// What comes of `bytes`, which are one value, whole and cut after every byte.
+/// Decodes `bytes`, which are one value, in one piece and byte by byte.
 fn decoded(limits: Limits, bytes: impl AsRef<[u8]>) -> Result<Value, Skipped> {
     let bytes = bytes.as_ref();
     let mut input = bytes;
@@ -25,7 +25,7 @@ fn decoded(limits: Limits, bytes: impl AsRef<[u8]>) -> Result<Value, Skipped> {
         assert_eq!(decoder.decode(&mut &*byte), Ok(None));
         assert!(!decoder.is_idle());
     }
-    // Debug, since not-a-number does not equal itself.
+    // Compared as Debug text, since NaN does not equal itself.
     let cut = next(&mut decoder, &mut &[*last][..]).expect("a value");
     assert_eq!(format!("{cut:?}"), format!("{whole:?}"));
     assert!(decoder.is_idle());
@@ -44,7 +44,7 @@ fn skipped<T>(incoming: Incoming, over: Option<OverLimit>) -> Result<T, DecodeEr
     Err(Skipped { incoming, over }.into())
 }
 
-/// The text of the error that `bytes` lead to, whole and cut after every byte.
+/// Returns the error that `bytes` cause, in one piece and byte by byte.
 fn error(bytes: impl AsRef<[u8]>) -> String {
     let bytes = bytes.as_ref();
     let mut bytewise = Decoder::new();
@@ -103,7 +103,7 @@ fn doubles() {
 }
 
 #[test]
-fn big_numbers_are_those_of_redis_rs() {
+fn big_numbers_as_in_redis_rs() {
     let line = "(-3492890328409238509324850943850943825024385\r\n";
     assert_eq!(value(line), parse_redis_value(line.as_bytes()).unwrap());
     error("(12x\r\n");
@@ -121,7 +121,7 @@ fn server_errors() {
 }
 
 #[test]
-fn lines_that_are_not_utf_8_reach_their_caller() {
+fn lines_that_are_not_utf_8() {
     assert_eq!(value(b"+\xff\r\n"), Value::BulkString(vec![0xff]));
     let Value::ServerError(error) = value(b"-ERR unknown command '\xff'\r\n") else { panic!() };
     assert_eq!(error.details(), Some("unknown command '\u{fffd}'"));
@@ -151,7 +151,7 @@ fn aggregates() {
 }
 
 #[test]
-fn attributes_wrap_the_value_behind_them() {
+fn attributes_wrap_next_value() {
     let attribute = |attributes, data| Value::Attribute { data: Box::new(data), attributes };
     let ttl = vec![(simple("ttl"), Value::Int(3600))];
     assert_eq!(value("|1\r\n+ttl\r\n:3600\r\n+OK\r\n"), attribute(ttl.clone(), Value::Okay));
@@ -161,7 +161,7 @@ fn attributes_wrap_the_value_behind_them() {
 }
 
 #[test]
-fn pushes_of_every_kind() {
+fn push_kinds() {
     let kinds = [
         ("message", PushKind::Message),
         ("pmessage", PushKind::PMessage),
@@ -200,7 +200,7 @@ fn streamed_values() {
 }
 
 #[test]
-fn streams_that_go_wrong() {
+fn invalid_streams() {
     for stray in [".\r\n", "*1\r\n.\r\n", "%?\r\n+key\r\n.\r\n", "$?\r\n.\r\n", "|0\r\n.\r\n"] {
         assert!(error(stray).ends_with("got \".\""), "{stray}");
     }
@@ -218,9 +218,9 @@ fn streams_that_go_wrong() {
 fn bytes_that_are_not_resp() {
     let http =
         Decoder::new().decode(&mut &b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n"[..]).unwrap_err();
-    assert!(http.to_string().contains("is this its port"), "{http}");
+    assert!(http.to_string().contains("check the port"), "{http}");
     assert!(http.to_string().ends_with("got \"HTTP/1.1 400 Bad Request\\r\\nConn…\""), "{http}");
-    // The alert of a TLS server is told at its first byte.
+    // The alert of a TLS server is recognized by its first byte.
     assert!(error(b"\x15").ends_with("got \"\\x15\""));
 
     assert!(error("#x\r\n").contains("#t or #f"));
@@ -230,21 +230,21 @@ fn bytes_that_are_not_resp() {
     for negative in ["%-1\r\n", "|-1\r\n", "!-1\r\n", "=-1\r\n"] {
         error(negative);
     }
-    // What redis-rs takes for nil or nothing is taken for the same.
+    // Values that redis-rs accepts as nil or empty are accepted here too.
     for bytes in ["$-5\r\n", "*-5\r\n", "~-1\r\n", ">0\r\n", ">-1\r\n", "_x\r\n", ": 7 \r\n"] {
         assert_eq!(value(bytes), parse_redis_value(bytes.as_bytes()).unwrap());
     }
 }
 
 #[test]
-fn a_failed_decoder_stays_failed() {
+fn failed_decoder_stays_failed() {
     let mut decoder = Decoder::new();
     let error = decoder.decode(&mut &b"*2\r\n$4\r\nha?"[..8]).and_then(|_| decoder.decode(&mut &b"?"[..]));
     assert_eq!(error, Ok(None));
     let error = decoder.decode(&mut &b"1234567"[..]).unwrap_err();
     let mut more = &b"+OK\r\n"[..];
     assert_eq!(decoder.decode(&mut more), Err(error));
-    assert_eq!(more.len(), 5, "nothing is taken any more");
+    assert_eq!(more.len(), 5, "no more bytes are taken");
     assert!(!decoder.is_idle());
 }
 
@@ -263,13 +263,13 @@ fn several_values_in_one_input() {
 }
 
 #[test]
-fn lying_lengths() {
+fn excessive_lengths() {
     assert!(error("$1099511627777\r\n").contains("at most 1099511627776 bytes"));
     assert!(error("$9223372036854775807\r\n").contains("at most 1099511627776 bytes"));
     assert!(error("*4294967296\r\n").contains("at most 4294967295 elements"));
     assert!(error("%9223372036854775807\r\n").contains("at most 4294967295 elements"));
     assert!(error([b":".to_vec(), vec![b'1'; 70_000]].concat()).contains("a line of at most 65536 bytes"));
-    // With no limits at all, no sum overflows.
+    // Without limits, no sum overflows.
     let none = Limits { max_reply_depth: usize::MAX, max_reply_bytes: usize::MAX };
     for limits in [Limits::default(), none] {
         for announced in [
@@ -295,7 +295,7 @@ fn limits(max_reply_bytes: usize) -> Limits {
 }
 
 #[test]
-fn what_is_over_a_limit_is_read_over() {
+fn reply_over_limit_is_skipped() {
     let few = limits(1_000);
     let long = |marker: &str, bytes: usize| format!("{marker}{bytes}\r\n{}\r\n", "x".repeat(bytes));
     assert_eq!(decoded(few.clone(), long("$", 968)), Ok(bulk(&"x".repeat(968))));
@@ -317,7 +317,7 @@ fn what_is_over_a_limit_is_read_over() {
         format!("*3\r\n-{}\r\n+OK\r\n_\r\n", "x".repeat(1_000)),
     ] {
         assert_eq!(over(&few, &reply), OverLimit::Bytes(1_000), "{reply}");
-        // The one behind it comes whole.
+        // The next value is complete.
         let both = format!("{reply}:7\r\n");
         let (mut decoder, mut input) = (Decoder::with_limits(few.clone()), both.as_bytes());
         assert_eq!(decoder.decode(&mut input), skipped(Incoming::Reply, Some(OverLimit::Bytes(1_000))));
@@ -326,10 +326,10 @@ fn what_is_over_a_limit_is_read_over() {
 }
 
 #[test]
-fn a_line_has_a_limit_of_its_own() {
+fn line_length_limits() {
     let line = |marker: &str, bytes: usize| format!("{marker}{}\r\n", "1".repeat(bytes));
     let whole = |bytes: String| Decoder::new().decode(&mut bytes.as_bytes());
-    let over = |longest| skipped(Incoming::Reply, Some(OverLimit::Line(longest)));
+    let over = |max_bytes| skipped(Incoming::Reply, Some(OverLimit::Line(max_bytes)));
     assert_eq!(whole(line("+", 70_000)), Ok(Some(simple(&"1".repeat(70_000)))));
     let Ok(Some(Value::ServerError(error))) = whole(line("-ERR ", 70_000)) else { panic!() };
     assert_eq!(error.details().map(str::len), Some(70_000));
@@ -342,14 +342,14 @@ fn a_line_has_a_limit_of_its_own() {
 }
 
 #[test]
-fn a_push_over_a_limit_is_no_reply() {
+fn skipped_push_is_not_a_reply() {
     let push = format!(">3\r\n+message\r\n+c\r\n$2000\r\n{}\r\n", "x".repeat(2_000));
     let skipped = Skipped { incoming: Incoming::Push, over: Some(OverLimit::Bytes(1_000)) };
     assert_eq!(decoded(limits(1_000), push), Err(skipped));
 }
 
 #[test]
-fn what_nobody_wants_is_read_over() {
+fn unwanted_values_are_skipped() {
     let skipped = |incoming| skipped(incoming, None);
     let mut decoder = Decoder::new();
     let mut input = &b"*2\r\n:1\r\n$3\r\nabc\r\n>1\r\n+a\r\n*1\r\n:5\r\n"[..];
@@ -359,7 +359,7 @@ fn what_nobody_wants_is_read_over() {
     let five = Value::Array(vec![Value::Int(5)]);
     assert_eq!(decoder.decode_wanted(&mut input, &replies), Ok(Some(five)));
 
-    // Also when it was wanted at first.
+    // Also if somebody waited at first.
     for half in
         ["*2\r\n:1\r\n", "*2\r\n:1\r\n$3\r\nab", "*2\r\n:1\r\n+a", "*2\r\n:1\r\n+a\r", "*2\r\n:1\r\n%"]
     {
@@ -372,7 +372,7 @@ fn what_nobody_wants_is_read_over() {
         };
         assert_eq!(decoder.decode_wanted(&mut half.as_bytes(), &|_| true), Ok(None));
         assert_eq!(decoder.decode_wanted(&mut &b""[..], &|_| false), Ok(None), "{half}");
-        assert_eq!(decoder.open.capacity(), 0, "its memory is given back");
+        assert_eq!(decoder.open.capacity(), 0, "its memory is freed");
         assert_eq!(
             decoder.decode_wanted(&mut rest.as_bytes(), &|_| true),
             skipped(Incoming::Reply),
@@ -383,7 +383,7 @@ fn what_nobody_wants_is_read_over() {
 }
 
 #[test]
-fn values_of_one_answer_count_together() {
+fn values_of_one_answer_share_limit() {
     let string = format!("$300\r\n{}\r\n", "x".repeat(300));
     let mut decoder = Decoder::with_limits(limits(1_000));
     let mut is_over = || {
@@ -396,7 +396,7 @@ fn values_of_one_answer_count_together() {
 }
 
 #[test]
-fn nesting_without_end() {
+fn excessive_nesting() {
     let nested = |opening: &str, levels: usize| opening.repeat(levels) + ":1\r\n";
     for opening in ["*1\r\n", "%1\r\n:1\r\n", "|0\r\n", ">2\r\n+a\r\n"] {
         let bytes = nested(opening, 100_000);
@@ -404,10 +404,10 @@ fn nesting_without_end() {
         let deepest = Limits { max_reply_depth: usize::MAX, ..Limits::default() };
         assert_eq!(over(&deepest, &bytes), OverLimit::Depth(1_024), "{opening}");
     }
-    // No server streams, let alone like that.
+    // No server nests streamed aggregates like this.
     assert!(error("*?\r\n".repeat(100_000)).contains("at most 1024 streamed"));
     assert!(error("$?\r\n".repeat(100_000)).contains("a chunk"));
-    // The deepest value of all is still dropped, copied and compared on a small stack.
+    // A value of the maximum depth is dropped, copied and compared on a small stack.
     let deepest = Limits { max_reply_depth: usize::MAX, ..Limits::default() };
     let bytes = nested("*1\r\n", 1_024);
     let value = Decoder::with_limits(deepest).decode(&mut bytes.as_bytes()).unwrap().unwrap();

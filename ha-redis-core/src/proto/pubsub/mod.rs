@@ -1,4 +1,4 @@
-//! Publish and subscribe: what a subscriber asks for, what a server has confirmed, and what is said again on a new
+//! Publish and subscribe: what a subscriber requests, what a server has confirmed, and what is sent again on a new
 //! connection.
 
 mod push;
@@ -12,9 +12,9 @@ use redis::Msg;
 
 use crate::error::Error;
 
-pub(crate) use subscriptions::{SubscriptionChange, Subscriptions, named};
+pub(crate) use subscriptions::{SubscriptionChange, Subscriptions, command_text};
 
-/// What a subscription is to.
+/// The kind of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Scope {
@@ -36,7 +36,7 @@ impl fmt::Display for Scope {
     }
 }
 
-/// Beginning or ending a subscription.
+/// Starts or ends a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verb {
     Subscribe,
@@ -44,7 +44,7 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
-    /// The command's name.
+    /// Returns the command's name.
     pub(crate) fn on(self, scope: Scope) -> &'static str {
         match (self, scope) {
             (Self::Subscribe, Scope::Channel) => "SUBSCRIBE",
@@ -64,11 +64,11 @@ pub(crate) struct Subscription {
     pub(crate) name: Vec<u8>,
 }
 
-/// What a server's word means to the reader of the messages.
+/// What a server's push means for the subscriber.
 #[derive(Debug)]
-pub(crate) enum News {
+pub(crate) enum SubscriberEvent {
     /// A message, and how much memory its names and its payload take.
     Message(Msg, usize),
-    /// A subscription that was to be made again is refused, and given up.
+    /// The server refused to restore a subscription; it is given up.
     Refused(Subscription, Error),
 }

@@ -1,4 +1,4 @@
-//! Reading what comes on a subscriber's connection: pushes in RESP3, arrays in RESP2.
+//! Reads what arrives on a subscriber's connection: pushes in RESP3, arrays in RESP2.
 
 use redis::{Msg, PushInfo, PushKind, ServerError, Value};
 
@@ -13,12 +13,12 @@ pub(super) enum Push {
     Confirmed(Verb, Scope, Vec<u8>),
     Pong,
     Refused(ServerError),
-    /// Nothing that concerns subscriptions.
+    /// Not about subscriptions.
     Other,
 }
 
 impl Push {
-    /// Reads a value; what makes no sense is quoted.
+    /// Reads a value. The error quotes a value that is invalid.
     pub(super) fn read(value: Value) -> Result<Self, String> {
         match value {
             Value::Push { kind, data } => Self::read_push(kind, data),

@@ -1,52 +1,51 @@
-//! The subscriptions of one subscriber over the connections of its life.
+//! The subscriptions of one subscriber across its connections.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use redis::{Cmd, ServerError, Value, cmd};
 
 use super::push::Push;
-use super::{News, Scope, Subscription, Verb};
+use super::{Scope, SubscriberEvent, Subscription, Verb};
 use crate::error::{Error, Kind, Outcome, may_succeed_later, printable_error};
 use crate::peer_text::printable;
 
 /// How many names a message quotes.
-const QUOTED: usize = 3;
+const MAX_QUOTED_NAMES: usize = 3;
 
-/// What a caller asks for. Without names it asks for nothing but a connection.
+/// A caller's request. Without names it only requests a connection.
 #[derive(Debug)]
 pub(crate) struct SubscriptionChange<W> {
     pub(crate) verb: Verb,
     pub(crate) scope: Scope,
     pub(crate) names: Vec<Vec<u8>>,
-    /// Whom to tell what became of it.
+    /// Who waits for the result.
     pub(crate) waiter: W,
 }
 
-/// What the server owes an answer to.
+/// A command that waits for replies.
 #[derive(Debug)]
-enum Owed<W> {
+enum Pending<W> {
     SubscriptionChange {
         request: SubscriptionChange<W>,
-        /// The server confirms each name by itself.
+        /// How many names are unconfirmed: the server confirms each by itself.
         unconfirmed: usize,
     },
-    /// A subscription that there was before the connection.
+    /// A subscription from before the connection.
     Restored(Subscription),
     Ping,
 }
 
-/// Knows what is subscribed to, what the server has not answered yet, and what to say on a new connection.
+/// Tracks the subscriptions, the commands without a reply, and what to send on a new connection.
 ///
-/// Messages and confirmations come in the order of the commands, so that an answer belongs to the oldest command
-/// that is owed one.
+/// Confirmations arrive in the order of the commands, so each reply belongs to the oldest pending command.
 #[derive(Debug)]
 pub(crate) struct Subscriptions<W> {
     /// What every new connection subscribes to.
-    kept: BTreeSet<Subscription>,
-    /// What has not been sent on this connection.
+    subscribed: BTreeSet<Subscription>,
+    /// Requests that were not sent on this connection.
     waiting: VecDeque<SubscriptionChange<W>>,
-    owed: VecDeque<Owed<W>>,
-    /// How many of those that are owed are [`Owed::Restored`].
+    pending: VecDeque<Pending<W>>,
+    /// How many of the pending commands are [`Pending::Restored`].
     unrestored: usize,
     settled: Vec<(W, Result<(), Error>)>,
 }
@@ -54,37 +53,39 @@ pub(crate) struct Subscriptions<W> {
 impl<W> Subscriptions<W> {
     pub(crate) fn new() -> Self {
         Self {
-            kept: BTreeSet::new(),
+            subscribed: BTreeSet::new(),
             waiting: VecDeque::new(),
-            owed: VecDeque::new(),
+            pending: VecDeque::new(),
             unrestored: 0,
             settled: Vec::new(),
         }
     }
 
-    // For callers.
+    // Used by callers.
 
-    /// Takes what a caller asks for: the next [`Subscriptions::send`] says it.
-    pub(crate) fn ask(&mut self, request: SubscriptionChange<W>) {
+    /// Adds a caller's request. The next [`Subscriptions::send`] returns its command.
+    pub(crate) fn request(&mut self, request: SubscriptionChange<W>) {
         self.waiting.push_back(request);
     }
 
-    /// What became of the requests that have been answered since the last call.
+    /// Returns the results of the requests that were completed since the last call.
     pub(crate) fn settled(&mut self) -> impl Iterator<Item = (W, Result<(), Error>)> {
         self.settled.drain(..)
     }
 
-    // On a connection.
+    // Used on a connection.
 
-    /// What to say first on a new connection: each subscription by itself, so that one which is refused takes no other
-    /// with it.
+    /// Returns the first commands on a new connection: one for each subscription, so that a refused one affects no
+    /// other.
     pub(crate) fn restore(&mut self) -> Vec<Cmd> {
-        self.unrestored = self.kept.len();
-        self.owed.extend(self.kept.iter().cloned().map(Owed::Restored));
-        self.kept.iter().map(|kept| command(Verb::Subscribe, kept.scope, [&kept.name])).collect()
+        self.unrestored = self.subscribed.len();
+        self.pending.extend(self.subscribed.iter().cloned().map(Pending::Restored));
+        let restore =
+            |subscription: &Subscription| command(Verb::Subscribe, subscription.scope, [&subscription.name]);
+        self.subscribed.iter().map(restore).collect()
     }
 
-    /// What to say now.
+    /// Returns the commands to send now.
     pub(crate) fn send(&mut self) -> Vec<Cmd> {
         let mut commands = Vec::new();
         for request in std::mem::take(&mut self.waiting) {
@@ -94,163 +95,164 @@ impl<W> Subscriptions<W> {
                 continue;
             }
             commands.push(command(request.verb, request.scope, &request.names));
-            self.owed.push_back(Owed::SubscriptionChange { request, unconfirmed });
+            self.pending.push_back(Pending::SubscriptionChange { request, unconfirmed });
         }
         commands
     }
 
-    /// Asks for a sign of life.
+    /// Returns a PING, whose reply shows that the server is alive.
     pub(crate) fn ping(&mut self) -> Cmd {
-        self.owed.push_back(Owed::Ping);
+        self.pending.push_back(Pending::Ping);
         cmd("PING")
     }
 
-    /// Whether there is something to say on the next connection that somebody has just asked for.
+    /// Returns true if a caller's request waits for the next connection.
     pub(crate) fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    pub(crate) fn is_owed(&self) -> bool {
-        !self.owed.is_empty()
+    pub(crate) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
     }
 
-    /// How much is owed, to tell whether some of it has come.
-    pub(crate) fn owed(&self) -> usize {
-        let of_front = match self.owed.front() {
-            Some(Owed::SubscriptionChange { unconfirmed, .. }) => *unconfirmed,
-            Some(Owed::Restored(_) | Owed::Ping) | None => 0,
+    /// Returns how many replies are expected, to notice whether some have arrived.
+    pub(crate) fn pending_replies(&self) -> usize {
+        let of_front = match self.pending.front() {
+            Some(Pending::SubscriptionChange { unconfirmed, .. }) => *unconfirmed,
+            Some(Pending::Restored(_) | Pending::Ping) | None => 0,
         };
-        self.owed.len() + of_front
+        self.pending.len() + of_front
     }
 
-    /// Whether all that there was before this connection is subscribed to again, or refused.
+    /// Returns true if all subscriptions from before this connection are restored or refused.
     pub(crate) fn is_restored(&self) -> bool {
         self.unrestored == 0
     }
 
-    /// Whether a lost connection means lost messages.
+    /// Returns false if a lost connection means lost messages.
     pub(crate) fn is_empty(&self) -> bool {
-        self.kept.is_empty()
+        self.subscribed.is_empty()
     }
 
-    /// Takes what the server says.
-    pub(crate) fn hear(&mut self, value: Value) -> Result<Option<News>, Error> {
-        match Push::read(value).map_err(|said| out_of_step(&said))? {
-            Push::Message(message, size) => Ok(Some(News::Message(message, size))),
+    /// Processes a value from the server.
+    pub(crate) fn receive(&mut self, value: Value) -> Result<Option<SubscriberEvent>, Error> {
+        match Push::read(value).map_err(|invalid| unexpected(&invalid))? {
+            Push::Message(message, size) => Ok(Some(SubscriberEvent::Message(message, size))),
             Push::Confirmed(verb, scope, name) => {
                 self.confirm(verb, Subscription { scope, name }).map(|()| None)
             }
             Push::Refused(error) => self.refuse(error),
-            Push::Pong if matches!(self.owed.front(), Some(Owed::Ping)) => {
-                self.owed.pop_front();
+            Push::Pong if matches!(self.pending.front(), Some(Pending::Ping)) => {
+                self.pending.pop_front();
                 Ok(None)
             }
-            Push::Pong => Err(out_of_step("PONG")),
+            Push::Pong => Err(unexpected("PONG")),
             Push::Other => Ok(None),
         }
     }
 
     fn confirm(&mut self, verb: Verb, confirmed: Subscription) -> Result<(), Error> {
-        match self.owed.front_mut() {
-            Some(Owed::Restored(asked)) if verb == Verb::Subscribe && *asked == confirmed => {
+        match self.pending.front_mut() {
+            Some(Pending::Restored(requested)) if verb == Verb::Subscribe && *requested == confirmed => {
                 self.unrestored -= 1;
             }
-            Some(Owed::SubscriptionChange { request, unconfirmed })
+            Some(Pending::SubscriptionChange { request, unconfirmed })
                 if (request.verb, request.scope) == (verb, confirmed.scope)
                     && request.names.iter().nth_back(*unconfirmed - 1) == Some(&confirmed.name) =>
             {
                 match verb {
-                    Verb::Subscribe => self.kept.insert(confirmed),
-                    Verb::Unsubscribe => self.kept.remove(&confirmed),
+                    Verb::Subscribe => self.subscribed.insert(confirmed),
+                    Verb::Unsubscribe => self.subscribed.remove(&confirmed),
                 };
                 *unconfirmed -= 1;
                 if *unconfirmed > 0 {
                     return Ok(());
                 }
             }
-            // As when a server takes a subscription away: a new connection will tell.
-            _ => return Err(out_of_step(&printable(&named(verb, confirmed.scope, &[confirmed.name])))),
+            // A server may have ended a subscription by itself: a new connection shows whether it is allowed.
+            _ => return Err(unexpected(&printable(&command_text(verb, confirmed.scope, &[confirmed.name])))),
         }
-        if let Some(Owed::SubscriptionChange { request, .. }) = self.owed.pop_front() {
+        if let Some(Pending::SubscriptionChange { request, .. }) = self.pending.pop_front() {
             self.settled.push((request.waiter, Ok(())));
         }
         Ok(())
     }
 
-    fn refuse(&mut self, error: ServerError) -> Result<Option<News>, Error> {
-        match self.owed.pop_front() {
-            Some(Owed::Ping) => Ok(None),
-            // The next connection asks again.
-            Some(Owed::Restored(kept)) if may_succeed_later(&error) => {
-                Err(refusal(Verb::Subscribe, kept.scope, std::slice::from_ref(&kept.name), error))
+    fn refuse(&mut self, error: ServerError) -> Result<Option<SubscriberEvent>, Error> {
+        match self.pending.pop_front() {
+            Some(Pending::Ping) => Ok(None),
+            // The next connection tries again.
+            Some(Pending::Restored(refused)) if may_succeed_later(&error) => {
+                Err(refusal(Verb::Subscribe, refused.scope, std::slice::from_ref(&refused.name), error))
             }
-            Some(Owed::Restored(gone)) => {
+            Some(Pending::Restored(refused)) => {
                 self.unrestored -= 1;
-                self.kept.remove(&gone);
-                let error = refusal(Verb::Subscribe, gone.scope, std::slice::from_ref(&gone.name), error);
-                Ok(Some(News::Refused(gone, error)))
+                self.subscribed.remove(&refused);
+                let error =
+                    refusal(Verb::Subscribe, refused.scope, std::slice::from_ref(&refused.name), error);
+                Ok(Some(SubscriberEvent::Refused(refused, error)))
             }
-            Some(Owed::SubscriptionChange { request, .. }) => {
+            Some(Pending::SubscriptionChange { request, .. }) => {
                 let error = refusal(request.verb, request.scope, &request.names, error);
                 self.settled.push((request.waiter, Err(error)));
                 Ok(None)
             }
-            None => Err(out_of_step(&printable_error(&error))),
+            None => Err(unexpected(&printable_error(&error))),
         }
     }
 
-    // Without a connection.
+    // Used without a connection.
 
-    /// The connection has ended: what it owes is asked of the next one.
+    /// Moves requests without a reply to the next connection, since this one has ended.
     pub(crate) fn disconnected(&mut self) {
         self.unrestored = 0;
-        for owed in std::mem::take(&mut self.owed).into_iter().rev() {
-            if let Owed::SubscriptionChange { request, .. } = owed {
+        for pending in std::mem::take(&mut self.pending).into_iter().rev() {
+            if let Pending::SubscriptionChange { request, .. } = pending {
                 self.waiting.push_front(request);
             }
         }
         self.unsubscribe();
     }
 
-    /// While there is no connection, nothing is subscribed to: what is to end has ended.
+    /// Completes all requests to unsubscribe: nothing is subscribed to while there is no connection.
     fn unsubscribe(&mut self) {
-        let mut asked: VecDeque<SubscriptionChange<W>> = VecDeque::new();
+        let mut subscribe: VecDeque<SubscriptionChange<W>> = VecDeque::new();
         for request in std::mem::take(&mut self.waiting) {
             if request.verb == Verb::Subscribe {
-                asked.push_back(request);
+                subscribe.push_back(request);
                 continue;
             }
-            for earlier in asked.iter_mut().filter(|earlier| earlier.scope == request.scope) {
+            for earlier in subscribe.iter_mut().filter(|earlier| earlier.scope == request.scope) {
                 earlier.names.retain(|name| !request.names.contains(name));
             }
             for name in request.names {
-                self.kept.remove(&Subscription { scope: request.scope, name });
+                self.subscribed.remove(&Subscription { scope: request.scope, name });
             }
             self.settled.push((request.waiter, Ok(())));
         }
-        self.waiting = asked;
+        self.waiting = subscribe;
     }
 
-    /// Tells every waiter of `error`. What they asked for is subscribed to on the next connection nonetheless.
+    /// Fails all waiting requests with `error`. The next connection subscribes to their names nonetheless.
     pub(crate) fn fail(&mut self, error: &Error) {
         for waiter in self.remember(|_| true) {
             self.settled.push((waiter, Err(error.clone())));
         }
     }
 
-    /// Keeps what those callers asked for who are gone.
+    /// Stores the names of requests whose callers have gone away. Returns their waiters.
     pub(crate) fn remember(&mut self, is_gone: impl Fn(&W) -> bool) -> Vec<W> {
         self.unsubscribe();
-        let asked = std::mem::take(&mut self.waiting);
+        let requests = std::mem::take(&mut self.waiting);
         let (gone, waiting): (Vec<_>, Vec<_>) =
-            asked.into_iter().partition(|request| is_gone(&request.waiter));
+            requests.into_iter().partition(|request| is_gone(&request.waiter));
         self.waiting = waiting.into();
-        let keep = |request: SubscriptionChange<W>| {
+        let store = |request: SubscriptionChange<W>| {
             let scope = request.scope;
-            self.kept.extend(request.names.into_iter().map(|name| Subscription { scope, name }));
+            self.subscribed.extend(request.names.into_iter().map(|name| Subscription { scope, name }));
             request.waiter
         };
-        gone.into_iter().map(keep).collect()
+        gone.into_iter().map(store).collect()
     }
 }
 
@@ -260,23 +262,23 @@ fn command(verb: Verb, scope: Scope, names: impl IntoIterator<Item = impl AsRef<
     command
 }
 
-/// A command as messages quote it.
-pub(crate) fn named(verb: Verb, scope: Scope, names: &[Vec<u8>]) -> String {
-    let quoted = names.iter().take(QUOTED).map(|name| name.escape_ascii().to_string());
+/// Returns a command as messages quote it.
+pub(crate) fn command_text(verb: Verb, scope: Scope, names: &[Vec<u8>]) -> String {
+    let quoted = names.iter().take(MAX_QUOTED_NAMES).map(|name| name.escape_ascii().to_string());
     let mut text = format!("{} {}", verb.on(scope), quoted.collect::<Vec<_>>().join(" "));
-    if names.len() > QUOTED {
-        text.push_str(&format!(" and {} more", names.len() - QUOTED));
+    if names.len() > MAX_QUOTED_NAMES {
+        text.push_str(&format!(" and {} more", names.len() - MAX_QUOTED_NAMES));
     }
     text
 }
 
 fn refusal(verb: Verb, scope: Scope, names: &[Vec<u8>], error: ServerError) -> Error {
-    let what = named(verb, scope, names);
-    let said = printable_error(&error);
+    let what = command_text(verb, scope, names);
+    let error_text = printable_error(&error);
     let (kind, remedy) = match (error.code(), scope) {
         ("NOPERM", Scope::Pattern) => (
             Kind::Permission,
-            "; allow the user the command and this very pattern, such as ACL SETUSER <user> +psubscribe &<pattern>",
+            "; allow the user the command and this exact pattern, such as ACL SETUSER <user> +psubscribe &<pattern>",
         ),
         ("NOPERM", _) => (
             Kind::Permission,
@@ -285,9 +287,10 @@ fn refusal(verb: Verb, scope: Scope, names: &[Vec<u8>], error: ServerError) -> E
         (_, Scope::ShardChannel) => (Kind::Server, "; shard channels need Redis 7"),
         _ => (Kind::Server, ""),
     };
-    Error::new(kind, format!("the server refused {what}: {said}{remedy}")).with_outcome(Outcome::NotApplied)
+    Error::new(kind, format!("the server refused {what}: {error_text}{remedy}"))
+        .with_outcome(Outcome::NotApplied)
 }
 
-fn out_of_step(what: &str) -> Error {
-    Error::new(Kind::Protocol, format!("the server said what it was not asked for: {what}"))
+fn unexpected(what: &str) -> Error {
+    Error::new(Kind::Protocol, format!("the server sent an unexpected reply: {what}"))
 }

@@ -1,4 +1,4 @@
-//! Where a server listens.
+//! The address of a server.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,15 +8,15 @@ use std::str::FromStr;
 use crate::config::cut;
 use crate::peer_text::is_printable;
 
-/// Where a Redis server or a Sentinel listens.
+/// The address of a Redis server or a Sentinel.
 ///
-/// `Display` and `FromStr` use the usual forms: `host:port`, `[::1]:6379` for IPv6, and a path that starts
-/// with `/` for a Unix socket.
+/// `Display` and `FromStr` use the usual forms: `host:port`, `[::1]:6379` for IPv6, and a path that starts with `/`
+/// for a Unix socket.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Address {
-    /// A host name or IP address and a TCP port. The name is resolved anew on every connection attempt, and when it
-    /// has several addresses, the first that answers is connected to.
+    /// A host name or IP address and a TCP port. The name is resolved on every connection attempt; if it has several
+    /// addresses, the client uses the first that replies.
     Tcp {
         /// Host name, IPv4 or IPv6 address, without brackets.
         host: String,
@@ -28,13 +28,13 @@ pub enum Address {
 }
 
 impl Address {
-    /// An address of a host name (or IP address, without brackets) and a TCP port.
+    /// Creates an address of a host name (or IP address, without brackets) and a TCP port.
     pub fn tcp(host: impl Into<String>, port: u16) -> Self {
         Self::Tcp { host: host.into(), port }
     }
 
-    /// An address as a peer gives it. `None` for one at which it cannot be reached from here: without a host or a port,
-    /// or that stands for every address of a host; and for what is no host at all.
+    /// Parses an address that a peer announces. Returns `None` if it cannot be reached from here (without a host or a
+    /// port, or a wildcard address), or is not a host.
     pub(crate) fn announced(host: &str, port: &str) -> Option<Self> {
         let port = port.parse().ok().filter(|port| *port != 0)?;
         let ip = host.parse().ok().map(|ip: IpAddr| ip.to_canonical());
@@ -45,14 +45,14 @@ impl Address {
         is_host.then(|| Self::tcp(host, port))
     }
 
-    /// An address of a Unix domain socket.
+    /// Creates an address of a Unix domain socket.
     pub fn unix(path: impl Into<PathBuf>) -> Self {
         Self::Unix(path.into())
     }
 }
 
-/// Whether a text can be the name of a host, or an IPv6 address with a zone. What has no digits but zeros is none: systems
-/// read such as old forms of 0.0.0.0.
+/// Returns true if a text can be a host name, or an IPv6 address with a zone. A name of zeros only is rejected:
+/// systems parse those as old forms of 0.0.0.0.
 fn is_host_name(text: &str) -> bool {
     let is_zero = |part: &str| {
         let digits = part.strip_prefix("0x").or_else(|| part.strip_prefix("0X")).unwrap_or(part);
@@ -79,7 +79,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// A text that is no [`Address`].
+/// The error for a text that is not an [`Address`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not an address: expected host:port, [ipv6]:port or the path of a Unix socket")]
 pub struct ParseAddressError {
@@ -90,7 +90,7 @@ impl FromStr for Address {
     type Err = ParseAddressError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // A URL in place of an address may have a password in it.
+        // A URL in place of an address may contain a password.
         let shown = if text.contains(['@']) || text.contains("://") { "<hidden>" } else { text };
         let refused = || ParseAddressError { text: cut(shown) };
         if text.starts_with('/') {
@@ -114,14 +114,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_reads_back_as_it_prints() {
+    fn address_round_trips() {
         for text in ["localhost:6379", "10.0.0.1:1", "[::1]:26379", "[fe80::1]:7", "/run/redis.sock"] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
     }
 
     #[test]
-    fn what_a_peer_gives_is_an_address_at_which_somebody_can_be() {
+    fn announced_address_must_be_reachable() {
         for host in [
             "10.0.0.1",
             "::1",
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused_by_name() {
+    fn invalid_address_quoted_in_error() {
         for text in ["", "host", "host:", "host:0", "host:70000", ":6379", "::1:6379", "[]:1", "a b:1"] {
             let error = text.parse::<Address>().unwrap_err();
             assert!(error.to_string().starts_with(&format!("`{text}`")), "{error}");
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn error_about_an_address_is_short_and_shows_no_password() {
+    fn address_error_is_short_and_hides_passwords() {
         for text in ["redis://:hunter2@host", "hunter2@host", "user:hunter2@host:1:2"] {
             let error = text.parse::<Address>().unwrap_err();
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");

@@ -1,5 +1,5 @@
-//! Timers of no runtime, which a thread of the process keeps: for what has to happen also where the client's runtime is
-//! blocked, or nobody drives it.
+//! Timers that do not depend on a runtime. A thread of the process fires them, even if the client's runtime is
+//! blocked or not driven.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,36 +11,37 @@ use std::time::{Duration, Instant};
 use crate::runtime::Timer;
 use crate::sync::{Mutex, lock, wake};
 
-/// When an alarm rings, and its number, since several may ring at once.
+/// When an alarm fires, and its number, since several may fire at the same time.
 type Key = (Instant, u64);
 
-/// The alarms that are waited for.
+/// The pending alarms.
 static ALARMS: Mutex<BTreeMap<Key, Waker>> = Mutex::new(BTreeMap::new());
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
-/// Sleeps until the next alarm.
-static THREAD: Mutex<ClientGuard> = Mutex::new(ClientGuard { thread: None, failed_at: None });
+/// The thread sleeps until the next alarm.
+static THREAD: Mutex<AlarmThread> = Mutex::new(AlarmThread { thread: None, failed_at: None });
 static HAS_THREAD: AtomicBool = AtomicBool::new(false);
 
-/// When the system has no thread to give, it is asked again after this.
-const START_AGAIN: Duration = Duration::from_secs(1);
+/// How long to wait before starting the thread is tried again.
+const RESTART_DELAY: Duration = Duration::from_secs(1);
 
-/// Who keeps the time. There is nobody until it is needed, and while the system has no thread to give.
-struct ClientGuard {
+/// The thread that fires the alarms. It does not exist until it is needed, nor while the system cannot start one.
+struct AlarmThread {
     thread: Option<Thread>,
-    /// When it could not be started last.
+    /// When starting it failed last.
     failed_at: Option<Instant>,
 }
 
-impl ClientGuard {
-    /// Has the thread look at the alarms, and starts it if there is none. Whether there is one.
-    fn rouse(&mut self, now: Instant, start: impl FnOnce() -> io::Result<Thread>) -> bool {
-        if self.thread.is_none() && self.failed_at.is_none_or(|failed_at| now >= failed_at + START_AGAIN) {
+impl AlarmThread {
+    /// Wakes the thread to check the alarms, and starts it if necessary. Returns true if it runs.
+    fn notify(&mut self, now: Instant, start: impl FnOnce() -> io::Result<Thread>) -> bool {
+        let may_start = self.failed_at.is_none_or(|failed_at| now >= failed_at + RESTART_DELAY);
+        if self.thread.is_none() && may_start {
             match start() {
                 Ok(thread) => self.thread = Some(thread),
                 Err(error) => {
                     if self.failed_at.replace(now).is_none() {
-                        tracing::warn!(%error, "no thread for alarms: for now bounds are kept by the client's runtime alone");
+                        tracing::warn!(%error, "cannot start the alarm thread; until then only the runtime enforces timeouts");
                     }
                 }
             }
@@ -50,16 +51,16 @@ impl ClientGuard {
 }
 
 fn start() -> io::Result<Thread> {
-    let started = thread::Builder::new().name("ha-redis-alarms".to_owned()).spawn(keep_time);
+    let started = thread::Builder::new().name("ha-redis-alarms".to_owned()).spawn(run);
     started.map(|handle| handle.thread().clone())
 }
 
-/// Whether alarms ring: not while there is no thread for them.
-pub(crate) fn is_kept() -> bool {
+/// Returns true if alarms fire: false while their thread does not run.
+pub(crate) fn is_running() -> bool {
     HAS_THREAD.load(Ordering::Relaxed)
 }
 
-/// A timer that fires also where no runtime is driven.
+/// A timer that fires even if no runtime is driven.
 #[derive(Debug)]
 pub(crate) struct Alarm {
     key: Key,
@@ -70,8 +71,8 @@ impl Alarm {
         Self { key: (at, NUMBERS.fetch_add(1, Ordering::Relaxed)) }
     }
 
-    /// A waker is not dropped under the lock: with it may go a task that holds an alarm.
-    fn forget(&self) {
+    /// Removes the alarm. The waker is not dropped under the lock: it may own a task that holds an alarm.
+    fn remove(&self) {
         let waker = lock(&ALARMS).remove(&self.key);
         drop(waker);
     }
@@ -79,13 +80,13 @@ impl Alarm {
 
 impl Timer for Alarm {
     fn reset(&mut self, at: Instant) {
-        self.forget();
+        self.remove();
         self.key.0 = at;
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.key.0 <= Instant::now() {
-            self.forget();
+            self.remove();
             return Poll::Ready(());
         }
         let waker = cx.waker().clone();
@@ -94,9 +95,9 @@ impl Timer for Alarm {
         let before = alarms.insert(self.key, waker);
         drop(alarms);
         drop(before);
-        if is_next || !is_kept() {
-            let is_kept = lock(&THREAD).rouse(Instant::now(), start);
-            HAS_THREAD.store(is_kept, Ordering::Relaxed);
+        if is_next || !is_running() {
+            let is_running = lock(&THREAD).notify(Instant::now(), start);
+            HAS_THREAD.store(is_running, Ordering::Relaxed);
         }
         Poll::Pending
     }
@@ -104,11 +105,11 @@ impl Timer for Alarm {
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        self.forget();
+        self.remove();
     }
 }
 
-fn keep_time() {
+fn run() {
     loop {
         let next = lock(&ALARMS).first_key_value().map(|((at, _), _)| *at);
         match next {
@@ -132,18 +133,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn thread_is_started_once_the_system_has_one_again() {
-        let mut keeper = ClientGuard { thread: None, failed_at: None };
+    fn thread_restarted_after_delay() {
+        let mut alarms = AlarmThread { thread: None, failed_at: None };
         let (now, no_thread) = (Instant::now(), || Err(io::ErrorKind::WouldBlock.into()));
-        assert!(!keeper.rouse(now, no_thread));
-        assert!(!keeper.rouse(now, || panic!("it is asked for again too early")));
-        assert!(!keeper.rouse(now + START_AGAIN, no_thread));
-        assert!(keeper.rouse(now + 2 * START_AGAIN, || Ok(thread::current())));
-        assert!(keeper.rouse(now + 3 * START_AGAIN, || panic!("there is one")));
+        assert!(!alarms.notify(now, no_thread));
+        assert!(!alarms.notify(now, || panic!("restarted too early")));
+        assert!(!alarms.notify(now + RESTART_DELAY, no_thread));
+        assert!(alarms.notify(now + 2 * RESTART_DELAY, || Ok(thread::current())));
+        assert!(alarms.notify(now + 3 * RESTART_DELAY, || panic!("it runs already")));
     }
 
     #[test]
-    fn alarm_rings_without_a_runtime() {
+    fn alarm_fires_without_runtime() {
         let start = Instant::now();
         let mut later = Alarm::new(start + Duration::from_secs(3600));
         assert!(block_on(poll_once(poll_fn(|cx| later.poll(cx)))).is_none());

@@ -405,7 +405,7 @@ impl Client {
 
     /// Returns a stream of what happens to the connections and servers from now on.
     pub fn events(&self) -> Events {
-        self.core.events.listen()
+        self.core.events.subscribe()
     }
 
     /// Returns a connection to a Sentinel that answers, for its own commands: `SENTINEL CKQUORUM`, `SENTINEL MASTERS`
@@ -438,7 +438,7 @@ impl Client {
         // The sockets are closed by their own tasks, which have been woken.
         let bound = runtime.now() + CLOSING;
         let _ = until(runtime, bound, self.core.lifecycle.ended()).await;
-        self.core.events.end();
+        self.core.events.close();
         self.core.lifecycle.cut()
     }
 }

@@ -1,4 +1,4 @@
-//! What closing a client has left undone.
+//! What closing a client left unfinished.
 
 use std::fmt;
 
@@ -6,19 +6,19 @@ use crate::error::Outcome;
 
 /// What became of the calls that were in flight when a client was closed, and did not finish in time.
 ///
-/// Every one of those calls has ended with an error that says the same. Calls that were still waiting for a
-/// connection, or for their turn, are not counted: nothing of them was in flight.
+/// Each of these calls has ended with an error that reports the same outcome. Calls that were still waiting for a
+/// connection or in a queue do not count: they were not in flight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CloseReport {
-    /// How many calls were staged for a connection and never written.
+    /// How many calls were queued on a connection and never written.
     pub not_sent: usize,
-    /// How many calls ended after they had been written, without a reply.
+    /// How many calls were written and ended without a reply.
     pub maybe_applied: usize,
 }
 
 impl CloseReport {
-    /// Returns true if every call in flight was answered.
+    /// Returns true if every call in flight got a reply.
     pub fn is_clean(&self) -> bool {
         *self == Self::default()
     }

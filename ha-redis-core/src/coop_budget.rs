@@ -1,27 +1,27 @@
-//! A budget of work between two points at which a task gives way. Runtimes such as smol and async-std have none of their
-//! own: there, a task whose peer always has more to say would keep its thread for itself, and no timer around it would
-//! ever fire.
+//! A budget of work after which a task yields. Runtimes such as smol and async-std have none of their own: there, a
+//! task whose peer always has more to send would occupy its thread, and no timer around it would ever fire.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
-/// A turn. It is short, since Tokio looks at timers and sockets after 61 turns only: 256 small values are some 20 µs.
+/// The work between two yields. It is short, since Tokio checks timers and sockets only after 61 polls: 256 small
+/// values take some 20 µs.
 const UNITS: usize = 256;
-/// What a read counts for, however little it brings.
-const READ: usize = UNITS / 16;
-/// A value is a unit. So are a few parts of one, and so many bytes, which are copied.
-const PARTS_OF_A_UNIT: usize = 4;
-const BYTES_OF_A_UNIT: usize = 1024;
+/// The cost of a read, however little it returns.
+const UNITS_PER_READ: usize = UNITS / 16;
+/// A value costs a unit. So do a few parts of one, and this many copied bytes.
+const PARTS_PER_UNIT: usize = 4;
+const BYTES_PER_UNIT: usize = 1024;
 
-/// What it took to decode a value, or a piece of one.
+/// The work to decode a value or a piece of one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Decoded {
     pub(crate) bytes: usize,
-    /// Values inside it.
+    /// The number of values inside it.
     pub(crate) parts: usize,
 }
 
-/// What a task may still do before other tasks get their turn.
+/// The work that a task may still do before it yields.
 #[derive(Debug)]
 pub(crate) struct CoopBudget {
     units: usize,
@@ -32,27 +32,27 @@ impl CoopBudget {
         Self { units: UNITS }
     }
 
-    /// A value was decoded, or a piece of one. What is small is paid by [`CoopBudget::spend_value`].
+    /// Charges for decoding a value or a piece of one. Small values are covered by [`CoopBudget::spend_value`].
     #[inline]
     pub(crate) fn spend_decoded(&mut self, piece: Decoded) {
-        self.spend(piece.parts / PARTS_OF_A_UNIT + piece.bytes / BYTES_OF_A_UNIT);
+        self.spend(piece.parts / PARTS_PER_UNIT + piece.bytes / BYTES_PER_UNIT);
     }
 
-    /// A value was handled, whatever its size. Replies need not be counted where their number has a bound of its own.
+    /// Charges for handling a value of any size. Replies need not be charged if another limit bounds their number.
     #[inline]
     pub(crate) fn spend_value(&mut self) {
         self.spend(1);
     }
 
-    /// A read has come to something.
+    /// Charges for a read.
     #[inline]
     pub(crate) fn spend_read(&mut self) {
-        self.spend(READ);
+        self.spend(UNITS_PER_READ);
     }
 
-    /// One event out of a queue was handled.
+    /// Charges for handling an event from a queue.
     pub(crate) fn spend_event(&mut self) {
-        self.spend(READ);
+        self.spend(UNITS_PER_READ);
     }
 
     #[inline]
@@ -64,12 +64,12 @@ impl CoopBudget {
         self.units == 0
     }
 
-    /// The task gives way by itself, or has just now.
+    /// Restores the budget, since the task yields or has just done so.
     pub(crate) fn refill(&mut self) {
         self.units = UNITS;
     }
 
-    /// Gives way when the budget is spent: pending once, and woken at once.
+    /// Yields if the budget is spent: returns pending once, and wakes the task immediately.
     pub(crate) fn poll_proceed(&mut self, cx: &Context<'_>) -> Poll<()> {
         if !self.is_spent() {
             return Poll::Ready(());
@@ -79,7 +79,7 @@ impl CoopBudget {
         Poll::Pending
     }
 
-    /// As [`CoopBudget::poll_proceed`].
+    /// Like [`CoopBudget::poll_proceed`].
     pub(crate) async fn proceed(&mut self) {
         poll_fn(|cx| self.poll_proceed(cx)).await;
     }
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn task_gives_way_once_its_budget_is_spent() {
+    fn task_yields_when_budget_is_spent() {
         let cx = Context::from_waker(std::task::Waker::noop());
         let mut budget = CoopBudget::new();
         for _ in 0..3 {
@@ -99,7 +99,10 @@ mod tests {
                 assert!(budget.poll_proceed(&cx).is_ready());
             }
             budget.spend_value();
-            budget.spend_decoded(Decoded { bytes: (READ - 2) * BYTES_OF_A_UNIT, parts: PARTS_OF_A_UNIT });
+            budget.spend_decoded(Decoded {
+                bytes: (UNITS_PER_READ - 2) * BYTES_PER_UNIT,
+                parts: PARTS_PER_UNIT,
+            });
             assert!(budget.poll_proceed(&cx).is_pending());
         }
         budget.spend_decoded(Decoded { bytes: 1 << 30, parts: 0 });

@@ -25,8 +25,9 @@ use crate::retry::RefusalWait;
 use crate::tasks::start::start;
 use crate::time::{sleep_until, until};
 
-/// A connection to the master that nobody else uses, from [`Client::dedicated`](crate::Client::dedicated): for `WATCH`,
-/// for `MULTI` by hand, or for another database. [`Client::dedicated`](crate::Client::dedicated) has an example.
+/// A connection to the master that nobody else uses, from [`Client::dedicated`](crate::Client::dedicated): for
+/// `WATCH`, for `MULTI` by hand, or for another database. [`Client::dedicated`](crate::Client::dedicated) has an
+/// example.
 ///
 /// It stays with the server that it was made to. When the connection ends, by a failover for example, every further
 /// call fails, as not sent. The client does not retry such a call, because the server has forgotten what `WATCH`

@@ -1,4 +1,4 @@
-//! What happens to a client's connections and servers, as a stream.
+//! A stream of what happens to a client's connections and servers.
 
 use std::fmt;
 use std::pin::Pin;
@@ -11,8 +11,8 @@ use futures_core::Stream;
 use crate::address::Address;
 use crate::error::{Error, Outcome};
 
-/// So many events wait for a reader; after that the oldest are lost, and it is told how many.
-const WAITING: usize = 256;
+/// How many events wait for a reader; beyond that the oldest are dropped and counted.
+const CAPACITY: usize = 256;
 
 /// Something that happened to a client's connections or servers.
 #[derive(Clone, Debug)]
@@ -20,72 +20,72 @@ const WAITING: usize = 256;
 pub enum Event {
     /// A shared connection to the master is ready for calls.
     Connected {
-        /// The master.
+        /// The address of the master.
         address: Address,
     },
     /// A shared connection to the master has ended.
     Lost {
-        /// The master.
+        /// The address of the master.
         address: Address,
-        /// Why it ended.
+        /// The reason.
         why: Error,
     },
-    /// A failover has selected a replica: commands are held back until it is master, or the failover is given up.
+    /// A failover has selected a replica. Commands are held back until it is master or the failover ends without it.
     SwitchBegun {
-        /// The master until now.
+        /// The current master.
         from: Option<Address>,
-        /// The replica that is to become master.
+        /// The replica that is being promoted.
         candidate: Address,
     },
-    /// The failover was given up, or is not waited for any more: the master is as before.
+    /// The failover was aborted, or the client stopped waiting for it. The master is unchanged.
     SwitchAbandoned,
-    /// Another master is followed; no connection to the one before is used any more.
+    /// The client switched to another master. Connections to the previous one are no longer used.
     Switched {
-        /// The master until now; `None` when the client begins.
+        /// The previous master; `None` when the client starts.
         from: Option<Address>,
-        /// The master from now on.
+        /// The new master.
         to: Address,
-        /// The configuration epoch of the Sentinels that is known by now. It grows with every failover; a client that
-        /// is ahead of the Sentinels' announcement still has the one before.
+        /// The latest known configuration epoch of the Sentinels. It grows with every failover. If the client
+        /// switches before the Sentinels announce the failover, this is still the previous epoch.
         epoch: u64,
     },
-    /// By the word of the Sentinels, a replica is up and in touch with the master.
+    /// The Sentinels report that a replica is up and connected to the master.
     ReplicaUp(Address),
-    /// By the word of the Sentinels, a replica is down, has lost its master, or is a replica no more.
+    /// The Sentinels report that a replica is down, has lost its master, or is no longer a replica.
     ReplicaDown(Address),
-    /// A Sentinel answers.
+    /// A Sentinel replies.
     SentinelUp(Address),
-    /// A Sentinel does not answer.
+    /// A Sentinel does not reply.
     SentinelDown(Address),
-    /// There was no master for a while, and there is one again.
+    /// There is a master again after a time without one.
     Failover(FailoverReport),
-    /// The reader was slow: so many events were lost, those before the next one.
+    /// The reader was slow: this many events before the next one were lost.
     Missed(u64),
 }
 
-/// How a time without a master went: a failover, or a server that restarted or could not be reached.
+/// Describes a time without a master: a failover, or a server that restarted or could not be reached.
 ///
-/// Times count from the moment at which the client noticed: a lost connection, a server that says that it is no master,
-/// or a Sentinel that tells of a replica selected for promotion. The report comes a second after there is a connection
-/// again, when the calls that waited have been served.
+/// Times count from the moment at which the client noticed the outage: a lost connection, a server that reported that
+/// it is not the master, or a Sentinel that selected a replica for promotion. The report comes a second after the
+/// connection is back, when the waiting calls have been served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FailoverReport {
-    /// The master before.
+    /// The previous master.
     pub from: Address,
-    /// The master after: the same, when it came back in place.
+    /// The current master; the same as `from` if it came back.
     pub to: Address,
-    /// When it was known who is master, and a connection to it was ready.
+    /// The time until the master was known and a connection to it was ready.
     pub time_to_connect: Duration,
-    /// When the first call succeeded; `None` when there was none.
+    /// The time until the first call succeeded; `None` if there was none.
     pub first_success: Option<Duration>,
-    /// How many times a call waited for a connection, and got one.
+    /// How many times a call waited for a connection and got one.
     pub calls_held: u64,
-    /// How many attempts were repeated.
+    /// How many attempts were retried.
     pub retried: u64,
     /// How many calls failed as not sent.
     pub not_sent: u64,
-    /// How many calls failed as refused, and not applied.
+    /// How many calls failed as not applied.
     pub not_applied: u64,
     /// How many calls failed as maybe applied.
     pub maybe_applied: u64,
@@ -106,7 +106,7 @@ impl FailoverReport {
         }
     }
 
-    /// How many calls failed.
+    /// Returns how many calls failed.
     pub fn failed(&self) -> u64 {
         self.not_sent + self.not_applied + self.maybe_applied
     }
@@ -116,7 +116,7 @@ impl FailoverReport {
             Outcome::NotSent => self.not_sent += 1,
             Outcome::NotApplied => self.not_applied += 1,
             Outcome::MaybeApplied => self.maybe_applied += 1,
-            // It was answered.
+            // The server replied.
             Outcome::Ran => {}
         }
     }
@@ -137,11 +137,11 @@ impl fmt::Display for FailoverReport {
     }
 }
 
-/// A stream of [`Event`]s, from the moment on at which it was asked for. It ends when the client is closed or its last
+/// A stream of [`Event`]s from the moment at which it was created. It ends when the client is closed or its last
 /// handle is dropped.
 ///
-/// Up to 256 events wait for a reader. When more happen, the oldest are lost, and [`Event::Missed`] stands in their
-/// place: a reader never holds the client up.
+/// Up to 256 events wait for a reader. Beyond that the oldest are dropped, and [`Event::Missed`] takes their place: a
+/// reader never blocks the client.
 ///
 /// # Cancellation safety
 /// Dropping a pending [`next`](Self::next) loses no event.
@@ -151,7 +151,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// The next event; `None` when there will be none any more.
+    /// Returns the next event, or `None` at the end of the stream.
     pub async fn next(&mut self) -> Option<Event> {
         std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
@@ -169,33 +169,33 @@ impl Stream for Events {
     }
 }
 
-/// Where events are told, whether or not anybody listens.
+/// Sends events to all streams, if there are any.
 #[derive(Debug)]
 pub(crate) struct EventSender {
     sender: Sender<Event>,
-    /// Keeps the channel open while nobody listens.
-    silent: InactiveReceiver<Event>,
+    /// Keeps the channel open while there is no stream.
+    keep_open: InactiveReceiver<Event>,
 }
 
 impl EventSender {
     pub(crate) fn new() -> Self {
-        let (mut sender, receiver) = async_broadcast::broadcast(WAITING);
+        let (mut sender, receiver) = async_broadcast::broadcast(CAPACITY);
         sender.set_overflow(true);
         sender.set_await_active(false);
-        Self { sender, silent: receiver.deactivate() }
+        Self { sender, keep_open: receiver.deactivate() }
     }
 
-    pub(crate) fn tell(&self, event: Event) {
-        // Nobody may listen, and that is fine.
+    pub(crate) fn send(&self, event: Event) {
+        // It fails if there is no stream.
         let _ = self.sender.try_broadcast(event);
     }
 
-    pub(crate) fn listen(&self) -> Events {
-        Events { receiver: self.silent.activate_cloned() }
+    pub(crate) fn subscribe(&self) -> Events {
+        Events { receiver: self.keep_open.activate_cloned() }
     }
 
-    /// Ends every stream, behind what was told.
-    pub(crate) fn end(&self) {
+    /// Ends every stream after the events that were sent.
+    pub(crate) fn close(&self) {
         self.sender.close();
     }
 }
@@ -218,24 +218,24 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_reader_loses_the_oldest_and_is_told_how_many() {
-        let announcer = EventSender::new();
-        announcer.tell(connected(1));
-        let mut events = announcer.listen();
-        (0..WAITING as u16 + 7).for_each(|number| announcer.tell(connected(number)));
+    fn slow_reader_misses_oldest_events() {
+        let sender = EventSender::new();
+        sender.send(connected(1));
+        let mut events = sender.subscribe();
+        (0..CAPACITY as u16 + 7).for_each(|number| sender.send(connected(number)));
         assert!(matches!(block_on(events.next()), Some(Event::Missed(7))));
-        (7..WAITING as u16 + 7).for_each(|number| assert_eq!(port(block_on(events.next())), number));
-        announcer.tell(connected(1));
-        announcer.end();
-        assert_eq!(port(block_on(events.next())), 1, "what was told comes before the end");
+        (7..CAPACITY as u16 + 7).for_each(|number| assert_eq!(port(block_on(events.next())), number));
+        sender.send(connected(1));
+        sender.close();
+        assert_eq!(port(block_on(events.next())), 1, "earlier events come before the end");
         assert!(block_on(events.next()).is_none());
     }
 
     #[test]
-    fn each_reader_hears_everything() {
-        let announcer = EventSender::new();
-        let (mut one, mut other) = (announcer.listen(), announcer.listen());
-        announcer.tell(connected(1));
+    fn every_reader_gets_all_events() {
+        let sender = EventSender::new();
+        let (mut one, mut other) = (sender.subscribe(), sender.subscribe());
+        sender.send(connected(1));
         assert_eq!((port(block_on(one.next())), port(block_on(other.next()))), (1, 1));
     }
 }

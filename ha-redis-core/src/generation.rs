@@ -1,10 +1,10 @@
-//! Which master a connection belongs to.
+//! The generation of a connection: which master it belongs to.
 
 use std::fmt;
 
-/// The number of a master in the order in which this client has followed them.
+/// The number of a master, in the order in which this client has used them.
 ///
-/// After a switch no connection of an older generation serves anyone again.
+/// After a switch no connection of an older generation is used again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Generation(u64);
 

@@ -1,18 +1,19 @@
-//! Text that a peer has sent, made fit to be printed.
+//! Makes text from a peer safe to print.
 //!
-//! What a server or a Sentinel writes goes through here before it becomes a part of an error or of a log line: nobody
-//! else writes our lines, sends a terminal its own commands, hides one text behind another, or fills a log.
+//! All text from servers and Sentinels goes through here before it becomes part of an error or of a log line. So a
+//! peer can neither forge log lines, nor send commands to a terminal, nor hide text, nor fill a log.
 
 use redis::Value;
 
-/// The most characters that are kept.
-const LONGEST: usize = 200;
+/// The maximum number of characters.
+const MAX_CHARS: usize = 200;
 
-/// A reply as errors quote it, whatever its size. It is not formatted whole: that may take many times its memory.
+/// Returns a reply as errors quote it. A large reply is not formatted as a whole: that may take many times its
+/// memory.
 pub(crate) fn describe(reply: &Value) -> String {
     match reply {
         Value::BulkString(bytes) => {
-            let first = bytes.get(..LONGEST).unwrap_or(bytes);
+            let first = bytes.get(..MAX_CHARS).unwrap_or(bytes);
             printable(&String::from_utf8_lossy(first))
         }
         Value::SimpleString(text) | Value::VerbatimString { text, .. } => printable(text),
@@ -24,18 +25,18 @@ pub(crate) fn describe(reply: &Value) -> String {
     }
 }
 
-/// The text of a reply, no more of it than `most` bytes. `None` if it is none.
-pub(crate) fn text_of(reply: &Value, most: usize) -> Option<&str> {
+/// Returns the text of a reply, up to `max_bytes` of it. `None` if the reply is not text.
+pub(crate) fn text_of(reply: &Value, max_bytes: usize) -> Option<&str> {
     let text = match reply {
-        Value::BulkString(bytes) => std::str::from_utf8(bytes.get(..most).unwrap_or(bytes)).ok()?,
+        Value::BulkString(bytes) => std::str::from_utf8(bytes.get(..max_bytes).unwrap_or(bytes)).ok()?,
         Value::SimpleString(text) | Value::VerbatimString { text, .. } => text.as_str(),
         _ => return None,
     };
-    let end = (0..=most.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    let end = (0..=max_bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     Some(&text[..end])
 }
 
-/// The text on one line, with escapes in place of what a terminal obeys or does not show, and cut where it is long.
+/// Returns the text on one line, with control and invisible characters escaped, and cut if it is long.
 pub(crate) fn printable(text: &str) -> String {
     let mut printed = String::new();
     let mut length = 0;
@@ -45,7 +46,7 @@ pub(crate) fn printable(text: &str) -> String {
             false => character.escape_default().collect(),
         };
         length += escaped.chars().count();
-        if length > LONGEST {
+        if length > MAX_CHARS {
             printed.push('…');
             break;
         }
@@ -54,20 +55,21 @@ pub(crate) fn printable(text: &str) -> String {
     printed
 }
 
-/// Whether [`printable`] leaves the text as it is.
+/// Returns true if [`printable`] leaves the text unchanged.
 pub(crate) fn is_printable(text: &str) -> bool {
-    text.chars().count() <= LONGEST && text.chars().all(is_plain)
+    text.chars().count() <= MAX_CHARS && text.chars().all(is_plain)
 }
 
-/// Whether a character stands for itself: it is no control character, it is seen, and it changes nothing around it.
+/// Returns true for a visible character that is not a control character and does not affect its neighbours.
 fn is_plain(character: char) -> bool {
     let is_hidden = matches!(
         character,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
-            // Of no width, and marks of direction; separators of lines; embeddings, isolates and invisible operators.
+            // Zero-width characters and direction marks; line separators; embeddings, isolates and invisible
+            // operators.
             | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
             | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
-            // Tags and more selectors of variants.
+            // Tags and variation selectors.
             | '\u{e0000}'..='\u{e0fff}'
     );
     !(character.is_control() || is_hidden)
@@ -78,9 +80,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn large_reply_is_neither_quoted_nor_read_whole() {
+    fn large_reply_is_cut() {
         let large = Value::BulkString(vec![b'x'; 1 << 20]);
-        assert_eq!(describe(&large).chars().count(), LONGEST);
+        assert_eq!(describe(&large).chars().count(), MAX_CHARS);
         assert_eq!(describe(&Value::Array(vec![large.clone(), large.clone()])), "a list of 2 values");
         assert_eq!(describe(&Value::Int(7)), "int(7)");
         assert_eq!(text_of(&large, 10), Some("xxxxxxxxxx"));
@@ -89,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_terminal_obeys_or_hides_is_escaped() {
+    fn control_and_invisible_characters_escaped() {
         assert_eq!(printable("ERR no such key `schlüssel`, 鍵"), "ERR no such key `schlüssel`, 鍵");
         assert_eq!(printable("a\r\n2026 INFO forged"), r"a\r\n2026 INFO forged");
         assert_eq!(printable("\u{1b}[2J\u{7}\u{0}\u{9b}x"), r"\u{1b}[2J\u{7}\u{0}\u{9b}x");
@@ -102,11 +104,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_long_is_cut() {
-        let fits = "x".repeat(LONGEST);
+    fn long_text_is_cut() {
+        let fits = "x".repeat(MAX_CHARS);
         assert_eq!(printable(&fits), fits);
         assert_eq!(printable(&format!("{fits}y")), format!("{fits}…"));
-        assert_eq!(printable(&"\u{1b}".repeat(1 << 20)).chars().filter(|c| *c == '\\').count(), LONGEST / 6);
+        assert_eq!(
+            printable(&"\u{1b}".repeat(1 << 20)).chars().filter(|c| *c == '\\').count(),
+            MAX_CHARS / 6
+        );
         assert!(is_printable(&fits) && !is_printable(&format!("{fits}y")));
     }
 }

@@ -1,16 +1,16 @@
-//! The system's resolver, which blocks, on threads of its own.
+//! Runs the system's blocking resolver in separate threads.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-/// So many look-ups may be under way in the process: a resolver that never answers takes no more threads than that.
+/// The maximum number of running lookups in the process. It bounds the threads that a resolver without answers takes.
 const MAX_LOOKUPS: usize = 512;
 
 static LOOKUPS: AtomicUsize = AtomicUsize::new(0);
 
-/// One of the look-ups that may be under way.
+/// The permit of a running lookup.
 #[derive(Debug)]
 struct LookupPermit;
 
@@ -20,9 +20,7 @@ impl LookupPermit {
         match LOOKUPS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
             Ok(_) => Ok(Self),
             Err(_) => {
-                let message = format!(
-                    "{MAX_LOOKUPS} names are being looked up; see whether the system's resolver answers"
-                );
+                let message = format!("{MAX_LOOKUPS} name lookups are running; check the system's resolver");
                 Err(io::Error::other(message))
             }
         }
@@ -37,19 +35,19 @@ impl Drop for LookupPermit {
 
 pub(crate) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let permit = LookupPermit::take()?;
-    let (tell, told) = async_channel::bounded(1);
+    let (sender, receiver) = async_channel::bounded(1);
     let host = host.to_owned();
-    let look_up = move || {
+    let lookup = move || {
         let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
         drop(permit);
-        // Nobody listens when the caller has gone away.
-        let _ = tell.try_send(found);
+        // It fails if the caller has gone away.
+        let _ = sender.try_send(found);
     };
-    let started = thread::Builder::new().name("ha-redis-names".to_owned()).spawn(look_up);
+    let started = thread::Builder::new().name("ha-redis-names".to_owned()).spawn(lookup);
     started.map_err(|error| {
-        io::Error::new(error.kind(), format!("no thread to look its name up on: {error}"))
+        io::Error::new(error.kind(), format!("cannot start a thread for the name lookup: {error}"))
     })?;
-    told.recv().await.unwrap_or_else(|_| Err(io::Error::other("looking its name up has panicked")))
+    receiver.recv().await.unwrap_or_else(|_| Err(io::Error::other("the name lookup panicked")))
 }
 
 #[cfg(test)]
@@ -59,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_looked_up_within_a_bound() {
+    fn lookups_are_bounded() {
         let found = block_on(resolve("localhost", 7)).unwrap();
         assert!(
             !found.is_empty()
@@ -67,7 +65,7 @@ mod tests {
         );
         assert!(block_on(resolve("no such name", 7)).is_err());
         let taken: Vec<_> = (0..MAX_LOOKUPS).map(|_| LookupPermit::take().unwrap()).collect();
-        assert!(block_on(resolve("localhost", 7)).unwrap_err().to_string().starts_with("512 names"));
+        assert!(block_on(resolve("localhost", 7)).unwrap_err().to_string().starts_with("512 name lookups"));
         drop(taken);
         assert!(block_on(resolve("localhost", 7)).is_ok());
     }

@@ -1,4 +1,4 @@
-//! Locks and wakers that a panic elsewhere does not break.
+//! Locks and wakers that survive a panic elsewhere.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,18 +9,18 @@ use std::task::Waker;
 
 use event_listener::Event;
 
-// The tests that permute threads decide at every lock who goes on.
+// The tests that permute threads schedule them at every lock.
 #[cfg(all(test, shuttle))]
 pub(crate) use shuttle::sync::{Mutex, MutexGuard};
 
-/// Locks `mutex`. A panic elsewhere while it was held does not matter: no lock of this crate is held across
-/// code that can leave its data half changed.
+/// Locks `mutex`. It ignores poisoning: no lock of this crate is held across code that can leave its data half
+/// changed.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Wakes a task. A waker is a caller's code: when it panics, neither the connection that wakes it nor the callers
-/// behind it may suffer.
+/// Wakes a task. A waker is a caller's code: its panic must affect neither the connection that wakes it nor the
+/// callers after it.
 #[inline]
 pub(crate) fn wake(waker: Waker) {
     if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
@@ -28,7 +28,7 @@ pub(crate) fn wake(waker: Waker) {
     }
 }
 
-/// Waits until `check` finds something, looking again whenever `event` reports a change.
+/// Waits until `check` returns a value, and checks again whenever `event` reports a change.
 pub(crate) async fn wait_for<S, T>(
     state: &Mutex<S>,
     event: &Event,
@@ -46,7 +46,7 @@ pub(crate) async fn wait_for<S, T>(
     }
 }
 
-/// A value that is replaced as a whole, and that readers look at without a lock while it stays the same.
+/// A value that is replaced as a whole, and that readers use without a lock while it is unchanged.
 #[derive(Debug)]
 pub(crate) struct Snapshot<T> {
     version: AtomicU64,
@@ -69,7 +69,7 @@ impl<T> Snapshot<T> {
     }
 }
 
-/// What one reader has seen of a [`Snapshot`] last.
+/// The last value that a reader has seen of a [`Snapshot`].
 #[derive(Debug)]
 pub(crate) struct Seen<T> {
     version: u64,
@@ -82,7 +82,7 @@ impl<T> Seen<T> {
         Self { version: snapshot.version.load(Ordering::Acquire), value: Arc::clone(&value) }
     }
 
-    /// The value as it is now.
+    /// Returns the current value.
     #[inline]
     pub(crate) fn refresh(&mut self, snapshot: &Snapshot<T>) -> &Arc<T> {
         if self.version != snapshot.version.load(Ordering::Acquire) {
@@ -91,7 +91,7 @@ impl<T> Seen<T> {
         &self.value
     }
 
-    /// The value that was seen last.
+    /// Returns the value that was seen last.
     pub(crate) fn value(&self) -> &Arc<T> {
         &self.value
     }

@@ -1,4 +1,4 @@
-//! Waiting with a bound.
+//! Sleeping, and waiting with a timeout.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::runtime::{Runtime, Timer};
 
-/// The time at which something came to its bound.
+/// The error of a timeout.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Elapsed;
 
@@ -20,7 +20,8 @@ pub(crate) async fn sleep(runtime: &dyn Runtime, duration: Duration) {
     sleep_until(runtime, runtime.now() + duration).await;
 }
 
-/// Runs `work` until `at` at the latest. What has come by then counts, also when the task was held up meanwhile.
+/// Runs `work` until `at` at the latest. A result that is ready by then counts, even if the task was held up
+/// meanwhile.
 pub(crate) async fn until<T>(
     runtime: &dyn Runtime,
     at: Instant,
@@ -34,8 +35,8 @@ pub(crate) async fn until<T>(
         if let Poll::Ready(done) = work.as_mut().poll(cx) {
             return Poll::Ready(Ok(done));
         }
-        // Work that is done at once needs no timer, nor does a bound that has come: Tokio's timers are up to two
-        // milliseconds late, also for this very moment.
+        // Work that is ready immediately needs no timer, nor does a deadline that has passed: Tokio's timers
+        // are up to two milliseconds late, even for the current moment.
         let is_due = is_due
             || timer.is_none()
                 && (at <= runtime.now() || timer.insert(runtime.timer(at)).poll(cx).is_ready());
@@ -52,7 +53,7 @@ mod tests {
     use crate::manual_runtime::ManualRuntime;
 
     #[test]
-    fn bound_holds_and_what_has_come_counts() {
+    fn timeout_fires_unless_work_is_ready() {
         let (runtime, second) = (ManualRuntime::new(), Duration::from_secs(1));
         let mut cx = Context::from_waker(Waker::noop());
         let at = runtime.now() + second;
@@ -76,12 +77,12 @@ mod tests {
     }
 
     #[test]
-    fn bound_that_has_come_waits_for_no_timer() {
+    fn passed_deadline_needs_no_timer() {
         let runtime = ManualRuntime::with_late_timers();
         let mut cx = Context::from_waker(Waker::noop());
         let elapsed = pin!(until(&runtime, runtime.now(), std::future::pending::<()>()));
         assert_eq!(elapsed.poll(&mut cx), Poll::Ready(Err(Elapsed)));
         let done = pin!(until(&runtime, runtime.now(), std::future::ready(())));
-        assert_eq!(done.poll(&mut cx), Poll::Ready(Ok(())), "what has come counts");
+        assert_eq!(done.poll(&mut cx), Poll::Ready(Ok(())), "a result that is ready counts");
     }
 }

@@ -1,11 +1,12 @@
-//! A fair queue for tasks that wait for one of several equal things: room on a connection, or a connection.
+//! A fair queue for tasks that wait for one of several equal resources: capacity of a connection, or a connection.
 //!
-//! Nothing is handed to a waiter. A waiter whose turn has come is woken, and takes what there is when its task is polled.
-//! So one thing that becomes available wakes one waiter, and nobody who comes later is served before those who wait.
+//! Resources are not handed to waiters. A waiter whose turn has come is woken, and takes a resource when its task is
+//! polled. So one resource that becomes available wakes one waiter, and nobody who comes later is served before the
+//! waiters.
 //!
-//! A future that is not polled any more (it stands in a `join` beside one that blocks, say) must not keep the others
-//! waiting. So every waiter looks from time to time whether the first in the queue was woken and has not been polled
-//! since. If so, that one leaves the queue until it is polled again, and gets its old place back then.
+//! A future that is no longer polled (in a `join` next to one that blocks, for example) must not block the others. So
+//! every waiter checks from time to time whether the first in the queue was woken and has not been polled since. If
+//! so, that one leaves the queue until it is polled again, and then gets its old place back.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -17,32 +18,32 @@ use crate::runtime::{Runtime, Timer};
 use crate::sync::{Mutex, lock, wake};
 use crate::time::Elapsed;
 
-/// How long a waiter that was woken may take to be polled. It doubles each time the waiter was late, and so does the
-/// pause between two looks of a waiter at the first in the queue.
-const PATIENCE: Duration = Duration::from_millis(50);
-const MAX_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a woken waiter may take to be polled. It doubles each time the waiter was late, and so does the pause
+/// between two checks of a waiter.
+const GRACE: Duration = Duration::from_millis(50);
+const MAX_GRACE: Duration = Duration::from_secs(1);
 
-/// Those who wait, in order. It stands behind the same lock as what they wait for.
+/// The waiters, in order. The queue is protected by the same lock as the resources.
 #[derive(Debug, Default)]
 pub(crate) struct WaitQueue {
     waiters: VecDeque<Waiter>,
     next_number: u64,
     /// How many times a waiter was woken because its turn may have come.
-    calls: u64,
+    notifications: u64,
 }
 
 #[derive(Debug)]
 struct Waiter {
     number: u64,
-    patience: Duration,
+    grace: Duration,
     state: WaiterState,
 }
 
 #[derive(Debug)]
 enum WaiterState {
     Asleep(Waker),
-    /// Woken, by this call, and not polled since.
-    Called(u64),
+    /// Woken by this notification, and not polled since.
+    Notified(u64),
 }
 
 impl WaitQueue {
@@ -54,30 +55,26 @@ impl WaitQueue {
         self.waiters.len()
     }
 
-    /// Returns the waker of the first waiter that can be served, with so many things available, and was not called yet:
-    /// one call for each thing that becomes available.
-    pub(crate) fn call(&mut self, available: usize) -> Option<Waker> {
-        self.waiters.iter_mut().take(available).find_map(|waiter| waiter.call(&mut self.calls))
+    /// Returns the waker of the first waiter that can be served with `available` resources and was not notified yet:
+    /// one notification for each resource that becomes available.
+    pub(crate) fn notify_one(&mut self, available: usize) -> Option<Waker> {
+        self.waiters.iter_mut().take(available).find_map(|waiter| waiter.notify(&mut self.notifications))
     }
 
-    /// Returns the wakers of all who sleep: something has changed that concerns everybody.
-    pub(crate) fn call_all(&mut self) -> Vec<Waker> {
-        self.waiters.iter_mut().filter_map(|waiter| waiter.call(&mut self.calls)).collect()
+    /// Returns the wakers of all sleeping waiters, after a change that affects all of them.
+    pub(crate) fn notify_all(&mut self) -> Vec<Waker> {
+        self.waiters.iter_mut().filter_map(|waiter| waiter.notify(&mut self.notifications)).collect()
     }
 
-    /// Enters the queue, or stays in it, to be woken by a call. Returns how many are in front, and what it was before.
-    fn wait(
-        &mut self,
-        number: u64,
-        patience: &mut Duration,
-        cx: &Context<'_>,
-    ) -> (usize, Option<WaiterState>) {
+    /// Enters the queue or stays in it, to be woken by a notification. Returns how many are in front, and the
+    /// previous state.
+    fn wait(&mut self, number: u64, grace: &mut Duration, cx: &Context<'_>) -> (usize, Option<WaiterState>) {
         let state = WaiterState::Asleep(cx.waker().clone());
         match self.position(number) {
             Ok(index) => (index, Some(mem::replace(&mut self.waiters[index].state, state))),
             Err(index) => {
-                *patience = (2 * *patience).clamp(PATIENCE, MAX_PATIENCE);
-                self.waiters.insert(index, Waiter { number, patience: *patience, state });
+                *grace = (2 * *grace).clamp(GRACE, MAX_GRACE);
+                self.waiters.insert(index, Waiter { number, grace: *grace, state });
                 (index, None)
             }
         }
@@ -87,17 +84,17 @@ impl WaitQueue {
         self.position(number).ok().and_then(|index| self.waiters.remove(index))
     }
 
-    /// Takes out those in front of `number` who were called no later than `look.since` and have not come, if the first
-    /// is one of them. Returns the wakers of the others in front: it turns out soon which of them come.
-    fn pass_over(&mut self, number: u64, look: &Look, available: usize) -> Option<Vec<Waker>> {
-        let is_late = |waiter: &Waiter| waiter.number < number && waiter.is_late(look);
+    /// Removes the waiters in front of `number` that were notified no later than `check.since` and not polled, if the
+    /// first is one of them. Returns the wakers of the others in front, to find out which of them are polled.
+    fn remove_late(&mut self, number: u64, check: &LateCheck, available: usize) -> Option<Vec<Waker>> {
+        let is_late = |waiter: &Waiter| waiter.number < number && waiter.is_late(check);
         if !self.waiters.front().is_some_and(is_late) {
             return None;
         }
         self.waiters.retain(|waiter| !is_late(waiter));
         let in_front = self.position(number).unwrap_or_else(|index| index);
-        let called = self.waiters.iter_mut().take(in_front.max(available));
-        Some(called.filter_map(|waiter| waiter.call(&mut self.calls)).collect())
+        let notified = self.waiters.iter_mut().take(in_front.max(available));
+        Some(notified.filter_map(|waiter| waiter.notify(&mut self.notifications)).collect())
     }
 
     fn position(&self, number: u64) -> Result<usize, usize> {
@@ -106,36 +103,37 @@ impl WaitQueue {
 }
 
 impl Waiter {
-    fn call(&mut self, calls: &mut u64) -> Option<Waker> {
-        if let WaiterState::Called(_) = self.state {
+    fn notify(&mut self, notifications: &mut u64) -> Option<Waker> {
+        if let WaiterState::Notified(_) = self.state {
             return None;
         }
-        *calls += 1;
-        match mem::replace(&mut self.state, WaiterState::Called(*calls)) {
+        *notifications += 1;
+        match mem::replace(&mut self.state, WaiterState::Notified(*notifications)) {
             WaiterState::Asleep(waker) => Some(waker),
-            WaiterState::Called(_) => None,
+            WaiterState::Notified(_) => None,
         }
     }
 
-    fn is_late(&self, look: &Look) -> bool {
-        matches!(self.state, WaiterState::Called(call) if call <= look.since) && self.patience <= look.pause
+    fn is_late(&self, check: &LateCheck) -> bool {
+        matches!(self.state, WaiterState::Notified(number) if number <= check.since)
+            && self.grace <= check.pause
     }
 }
 
-/// Finds the queue behind the lock, and how many of those who wait can be served now.
+/// Returns the queue behind the lock, and how many waiters can be served now.
 type Find<S> = fn(&mut S) -> (&mut WaitQueue, usize);
 
-/// A place in a [`WaitQueue`]. Dropping it leaves the queue, and calls the next who can be served.
+/// A place in a [`WaitQueue`]. Dropping it leaves the queue, and wakes the next waiter that can be served.
 pub(crate) struct Ticket<'a, S> {
     shared: &'a Mutex<S>,
     find: Find<S>,
     number: u64,
-    /// How long the others wait for this one. It is zero before the first wait.
-    patience: Duration,
+    /// How long the others wait for this one. Zero before the first wait.
+    grace: Duration,
 }
 
 impl<'a, S> Ticket<'a, S> {
-    /// A place behind all who have one.
+    /// Takes the last place in the queue.
     pub(crate) fn new(shared: &'a Mutex<S>, find: Find<S>) -> Self {
         let number = {
             let mut shared = lock(shared);
@@ -143,56 +141,56 @@ impl<'a, S> Ticket<'a, S> {
             queue.next_number += 1;
             queue.next_number
         };
-        Self { shared, find, number, patience: Duration::ZERO }
+        Self { shared, find, number, grace: Duration::ZERO }
     }
 
-    /// Waits until `attempt` returns something, or until `bound`. Whenever the task is polled, `attempt` is told
-    /// whether the holder can be served now.
+    /// Waits until `attempt` returns a value, or until `bound`. `attempt` runs whenever the task is polled; its
+    /// second argument is true if the waiter can be served now.
     pub(crate) async fn wait<T>(
         &mut self,
         runtime: &dyn Runtime,
         bound: Instant,
         mut attempt: impl FnMut(&mut S, bool, &mut Context<'_>) -> Option<T>,
     ) -> Result<T, Elapsed> {
-        let mut look = None;
+        let mut check = None;
         poll_fn(|cx| {
             loop {
-                // A waker is not dropped under the lock: with it may go a task that holds a ticket.
+                // The previous waker is not dropped under the lock: it may own a task that holds a ticket.
                 let _before;
-                let calls = {
+                let notifications = {
                     let mut shared = lock(self.shared);
                     let (queue, available) = (self.find)(&mut shared);
-                    let calls = queue.calls;
-                    let (in_front, before) = queue.wait(self.number, &mut self.patience, cx);
+                    let notifications = queue.notifications;
+                    let (in_front, before) = queue.wait(self.number, &mut self.grace, cx);
                     _before = before;
                     let is_served = in_front < available;
                     if let Some(found) = attempt(&mut shared, is_served, cx) {
                         return Poll::Ready(Ok(found));
                     }
-                    calls
+                    notifications
                 };
-                let look = look.get_or_insert_with(|| Look::first(runtime, bound, calls));
-                ready!(look.timer.poll(cx));
+                let check = check.get_or_insert_with(|| LateCheck::first(runtime, bound, notifications));
+                ready!(check.timer.poll(cx));
                 if runtime.now() >= bound {
                     return Poll::Ready(Err(Elapsed));
                 }
-                self.look_again(look, runtime, bound);
+                self.check_late(check, runtime, bound);
             }
         })
         .await
     }
 
-    /// Passes over those in front who were called and have not come, and sets the time of the next look.
-    fn look_again(&self, look: &mut Look, runtime: &dyn Runtime, bound: Instant) {
+    /// Removes late waiters in front, and schedules the next check.
+    fn check_late(&self, check: &mut LateCheck, runtime: &dyn Runtime, bound: Instant) {
         let mut shared = lock(self.shared);
         let (queue, available) = (self.find)(&mut shared);
-        let called = queue.pass_over(self.number, look, available);
-        look.since = queue.calls;
+        let notified = queue.remove_late(self.number, check, available);
+        check.since = queue.notifications;
         drop(shared);
-        // Where one does not come, others may not.
-        look.pause = if called.is_some() { PATIENCE } else { (2 * look.pause).min(MAX_PATIENCE) };
-        look.timer.reset(bound.min(runtime.now() + look.pause));
-        called.into_iter().flatten().for_each(wake);
+        // If one waiter is late, others may be too.
+        check.pause = if notified.is_some() { GRACE } else { (2 * check.pause).min(MAX_GRACE) };
+        check.timer.reset(bound.min(runtime.now() + check.pause));
+        notified.into_iter().flatten().for_each(wake);
     }
 }
 
@@ -201,26 +199,26 @@ impl<S> Drop for Ticket<'_, S> {
         let mut shared = lock(self.shared);
         let (queue, available) = (self.find)(&mut shared);
         let left = queue.leave(self.number);
-        let next = queue.call(available);
+        let next = queue.notify_one(available);
         drop(shared);
-        // A waker is not dropped under the lock: with it may go a task that holds a ticket.
+        // The waker is not dropped under the lock: it may own a task that holds a ticket.
         drop(left);
         next.into_iter().for_each(wake);
     }
 }
 
-/// What a waiter remembers until it looks at the first in the queue again.
-struct Look {
+/// The state of a waiter between two checks of the first in the queue.
+struct LateCheck {
     timer: Box<dyn Timer>,
     pause: Duration,
-    /// Whoever was called no later than this, and has not been polled when the timer fires, is late.
+    /// Waiters that were notified no later than this, and not polled when the timer fires, are late.
     since: u64,
 }
 
-impl Look {
+impl LateCheck {
     fn first(runtime: &dyn Runtime, bound: Instant, since: u64) -> Self {
-        let timer = runtime.timer(bound.min(runtime.now() + PATIENCE));
-        Self { timer, pause: PATIENCE, since }
+        let timer = runtime.timer(bound.min(runtime.now() + GRACE));
+        Self { timer, pause: GRACE, since }
     }
 }
 

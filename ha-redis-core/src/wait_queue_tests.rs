@@ -10,14 +10,14 @@ use crate::manual_runtime::ManualRuntime;
 
 const LONG: Duration = Duration::from_secs(3600);
 
-/// What the waiters of a test wait for.
+/// The resources of a test.
 #[derive(Debug, Default)]
-struct Things {
+struct Resources {
     free: usize,
     queue: WaitQueue,
 }
 
-impl Things {
+impl Resources {
     fn find(&mut self) -> (&mut WaitQueue, usize) {
         (&mut self.queue, self.free)
     }
@@ -27,12 +27,12 @@ impl Things {
 type Woken = Arc<Mutex<BTreeSet<usize>>>;
 
 /// Wakes one waiter.
-struct Alarm {
+struct TestWaker {
     number: usize,
     woken: Woken,
 }
 
-impl Wake for Alarm {
+impl Wake for TestWaker {
     fn wake(self: Arc<Self>) {
         lock(&self.woken).insert(self.number);
     }
@@ -40,25 +40,25 @@ impl Wake for Alarm {
 
 type Waiting<'a> = Pin<Box<dyn Future<Output = Result<(), Elapsed>> + 'a>>;
 
-/// Waiters for the same things.
+/// Waiters for the same resources.
 struct Scene<'a> {
-    things: &'a Mutex<Things>,
+    resources: &'a Mutex<Resources>,
     runtime: &'a ManualRuntime,
     waiters: Vec<Option<Waiting<'a>>>,
     woken: Woken,
-    /// Those who are not polled.
+    /// The waiters that are not polled.
     absent: BTreeSet<usize>,
-    /// Those who got something, in this order.
+    /// The waiters that got a resource, in this order.
     served: Vec<usize>,
 }
 
 impl<'a> Scene<'a> {
-    fn new(things: &'a Mutex<Things>, runtime: &'a ManualRuntime) -> Self {
+    fn new(resources: &'a Mutex<Resources>, runtime: &'a ManualRuntime) -> Self {
         let (woken, absent) = (Woken::default(), BTreeSet::new());
-        Self { things, runtime, waiters: Vec::new(), woken, absent, served: Vec::new() }
+        Self { resources, runtime, waiters: Vec::new(), woken, absent, served: Vec::new() }
     }
 
-    /// A further waiter comes, is polled once, and is not polled again before it comes back.
+    /// Adds a waiter that is polled once, and not again before it comes back.
     fn join_absent(&mut self) -> usize {
         let number = self.join();
         self.absent.insert(number);
@@ -70,17 +70,17 @@ impl<'a> Scene<'a> {
         self.poll(number);
     }
 
-    /// A further waiter comes, and is polled once.
+    /// Adds a waiter that is polled once.
     fn join(&mut self) -> usize {
         self.join_until(self.runtime.now() + LONG)
     }
 
     fn join_until(&mut self, bound: Instant) -> usize {
-        let (things, runtime) = (self.things, self.runtime);
+        let (resources, runtime) = (self.resources, self.runtime);
         self.waiters.push(Some(Box::pin(async move {
-            let mut ticket = Ticket::new(things, Things::find);
-            let take = |things: &mut Things, is_served: bool, _: &mut Context<'_>| {
-                is_served.then(|| things.free -= 1)
+            let mut ticket = Ticket::new(resources, Resources::find);
+            let take = |resources: &mut Resources, is_served: bool, _: &mut Context<'_>| {
+                is_served.then(|| resources.free -= 1)
             };
             ticket.wait(runtime, bound, take).await
         })));
@@ -91,28 +91,28 @@ impl<'a> Scene<'a> {
 
     fn poll(&mut self, number: usize) {
         let Some(waiter) = &mut self.waiters[number] else { return };
-        let waker = Waker::from(Arc::new(Alarm { number, woken: Arc::clone(&self.woken) }));
+        let waker = Waker::from(Arc::new(TestWaker { number, woken: Arc::clone(&self.woken) }));
         if let Poll::Ready(ended) = waiter.as_mut().poll(&mut Context::from_waker(&waker)) {
             self.waiters[number] = None;
             self.served.extend(ended.is_ok().then_some(number));
         }
     }
 
-    /// One thing more is there.
+    /// Makes one more resource available.
     fn add(&self) {
-        let mut things = lock(self.things);
-        things.free += 1;
-        let (queue, available) = things.find();
-        let next = queue.call(available);
-        drop(things);
+        let mut resources = lock(self.resources);
+        resources.free += 1;
+        let (queue, available) = resources.find();
+        let next = queue.notify_one(available);
+        drop(resources);
         next.into_iter().for_each(wake);
     }
 
-    /// Polls those who were woken, until nobody is. Returns how many there were.
+    /// Polls the woken waiters until there is none. Returns the number of polls.
     fn run(&mut self) -> usize {
         let mut polls = 0;
         loop {
-            // Taken out in a statement of its own, since a poll may wake others.
+            // A separate statement, since a poll may wake others.
             let next = lock(&self.woken).pop_first();
             let Some(number) = next else { return polls };
             if !self.absent.contains(&number) {
@@ -122,7 +122,7 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// So much time passes, a few milliseconds at a time.
+    /// Advances the clock, a few milliseconds at a time.
     fn pass(&mut self, time: Duration) {
         let step = Duration::from_millis(5);
         for _ in 0..time.as_millis() / step.as_millis() {
@@ -137,9 +137,9 @@ impl<'a> Scene<'a> {
 }
 
 #[test]
-fn each_thing_wakes_one_waiter_and_all_are_served_in_order() {
-    let (things, runtime) = (Mutex::default(), ManualRuntime::new());
-    let mut scene = Scene::new(&things, &runtime);
+fn each_resource_wakes_one_waiter_in_order() {
+    let (resources, runtime) = (Mutex::default(), ManualRuntime::new());
+    let mut scene = Scene::new(&resources, &runtime);
     for _ in 0..10_000 {
         scene.join();
     }
@@ -155,13 +155,13 @@ fn each_thing_wakes_one_waiter_and_all_are_served_in_order() {
 }
 
 #[test]
-fn latecomers_are_served_after_those_who_were_called_and_have_not_come_yet() {
-    let (things, runtime) = (Mutex::default(), ManualRuntime::new());
-    let mut scene = Scene::new(&things, &runtime);
+fn newcomer_does_not_overtake_woken_waiter() {
+    let (resources, runtime) = (Mutex::default(), ManualRuntime::new());
+    let mut scene = Scene::new(&resources, &runtime);
     scene.join();
     scene.add();
     scene.join();
-    assert_eq!(scene.served, [], "what is there is for the first");
+    assert_eq!(scene.served, [], "the resource is for the first");
     scene.run();
     scene.add();
     scene.run();
@@ -169,9 +169,9 @@ fn latecomers_are_served_after_those_who_were_called_and_have_not_come_yet() {
 }
 
 #[test]
-fn waiter_that_leaves_lets_the_next_one_through() {
-    let (things, runtime) = (Mutex::default(), ManualRuntime::new());
-    let mut scene = Scene::new(&things, &runtime);
+fn leaving_waiter_wakes_next() {
+    let (resources, runtime) = (Mutex::default(), ManualRuntime::new());
+    let mut scene = Scene::new(&resources, &runtime);
     let (first, second) = (scene.join_absent(), scene.join());
     scene.add();
     scene.waiters[first] = None;
@@ -180,9 +180,9 @@ fn waiter_that_leaves_lets_the_next_one_through() {
 }
 
 #[test]
-fn waiting_ends_at_its_bound() {
-    let (things, runtime) = (Mutex::default(), ManualRuntime::new());
-    let mut scene = Scene::new(&things, &runtime);
+fn wait_ends_at_bound() {
+    let (resources, runtime) = (Mutex::default(), ManualRuntime::new());
+    let mut scene = Scene::new(&resources, &runtime);
     let bound = Duration::from_secs(2);
     let number = scene.join_until(runtime.now() + bound);
     scene.pass(bound - Duration::from_millis(5));
@@ -190,22 +190,22 @@ fn waiting_ends_at_its_bound() {
     runtime.pass(Duration::from_millis(5));
     scene.poll(number);
     assert!(scene.waiters[number].is_none() && scene.served.is_empty());
-    assert!(lock(&things).queue.is_empty());
+    assert!(lock(&resources).queue.is_empty());
 }
 
 #[test]
-fn waiter_that_is_not_polled_is_passed_over_and_gets_its_place_back() {
-    let (things, runtime) = (Mutex::default(), ManualRuntime::new());
-    let mut scene = Scene::new(&things, &runtime);
+fn unpolled_waiter_skipped_and_gets_place_back() {
+    let (resources, runtime) = (Mutex::default(), ManualRuntime::new());
+    let mut scene = Scene::new(&resources, &runtime);
     let (absent, second, third) = (scene.join_absent(), scene.join(), scene.join());
     scene.add();
     scene.run();
-    assert_eq!(scene.served, [], "the first has its time to come");
-    scene.pass(3 * PATIENCE);
+    assert_eq!(scene.served, [], "the first has time to be polled");
+    scene.pass(3 * GRACE);
     assert_eq!(scene.served, [second]);
     scene.add();
     scene.run();
-    assert_eq!(scene.served, [second, third], "nobody waits for the first any more");
+    assert_eq!(scene.served, [second, third], "nobody waits for the first any longer");
     let fourth = scene.join();
     scene.come_back(absent);
     scene.add();
@@ -215,32 +215,32 @@ fn waiter_that_is_not_polled_is_passed_over_and_gets_its_place_back() {
 }
 
 #[test]
-fn waiter_that_came_late_is_waited_for_longer() {
-    let (things, runtime) = (Mutex::default(), ManualRuntime::new());
-    let mut scene = Scene::new(&things, &runtime);
+fn late_waiter_gets_more_time() {
+    let (resources, runtime) = (Mutex::default(), ManualRuntime::new());
+    let mut scene = Scene::new(&resources, &runtime);
     let (late, second) = (scene.join_absent(), scene.join());
     scene.add();
-    scene.pass(3 * PATIENCE);
+    scene.pass(3 * GRACE);
     assert_eq!(scene.served, [second]);
     scene.poll(late);
     scene.add();
     scene.join();
-    scene.pass(2 * PATIENCE);
+    scene.pass(2 * GRACE);
     assert_eq!(scene.served, [second]);
     scene.come_back(late);
     assert_eq!(scene.served, [second, late]);
 }
 
 #[test]
-fn many_waiters_that_are_not_polled_are_passed_over_together() {
-    let (things, runtime) = (Mutex::default(), ManualRuntime::new());
-    let mut scene = Scene::new(&things, &runtime);
+fn many_unpolled_waiters_skipped_together() {
+    let (resources, runtime) = (Mutex::default(), ManualRuntime::new());
+    let mut scene = Scene::new(&resources, &runtime);
     for _ in 0..1_000 {
         scene.join_absent();
     }
     let last = scene.join();
     scene.add();
-    scene.pass(8 * PATIENCE);
+    scene.pass(8 * GRACE);
     assert_eq!(scene.served, [last]);
 }
 
@@ -252,17 +252,17 @@ enum Manner {
 }
 
 proptest! {
-    /// Whatever others do who are not polled or go away.
+    /// Polled waiters are served in order, whatever others do that are not polled or leave.
     #[test]
-    fn whoever_is_polled_is_served_in_order(
+    fn polled_waiters_served_in_order(
         manners in proptest::collection::vec(
             (prop_oneof![Just(Manner::Polled), Just(Manner::NotPolled), Just(Manner::Leaves)], 0..3_usize),
             1..40,
         ),
     ) {
         let manners = &manners;
-        let (things, runtime) = (Mutex::default(), ManualRuntime::new());
-        let mut scene = Scene::new(&things, &runtime);
+        let (resources, runtime) = (Mutex::default(), ManualRuntime::new());
+        let mut scene = Scene::new(&resources, &runtime);
         let mut added = 0;
         for (manner, more) in manners {
             match manner {
@@ -280,7 +280,7 @@ proptest! {
             added += 1;
         }
         scene.pass(Duration::from_secs(5));
-        prop_assert_eq!(added, scene.served.len() + lock(&things).free);
+        prop_assert_eq!(added, scene.served.len() + lock(&resources).free);
         scene.served.retain(|number| manners[*number].0 == Manner::Polled);
         prop_assert_eq!(scene.served, of(Manner::Polled).collect::<Vec<_>>());
     }

@@ -127,7 +127,7 @@ async fn answering(caller: &mut Caller, key: &str) -> Result<u16, Error> {
 #[test]
 fn calls_switches_and_events_of_one_shard_touch_no_other() {
     let (core, [first, second]) = two_shards();
-    let events = core.events.listen();
+    let events = core.events.subscribe();
     let mut caller = Caller::new(Arc::clone(&core), Arc::clone(&core.call_options));
     let follow = |shard: &Shard, port| shard.follow(server(port), AddressSource::Configuration);
     future::block_on(async {
@@ -165,7 +165,7 @@ fn calls_switches_and_events_of_one_shard_touch_no_other() {
 
         // What was told: connections to 1, 2 and 3, and the loss of 1 alone.
         core.close(&crate::node::core::closed());
-        core.events.end();
+        core.events.close();
         let told: Vec<_> = events.collect().await;
         let lost: Vec<_> = told
             .iter()

@@ -1,4 +1,4 @@
-//! Making a connection ready for use: socket, handshake, role.
+//! Opens connections: socket, TLS, handshake, role.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::runtime::{Endpoint, Runtime, Transport};
 use crate::time::until;
 use crate::topology::AddressSource;
 
-/// What the replies of a Sentinel may take: what it knows of some hundred servers fits.
+/// The limit of a Sentinel's reply: enough for what it reports about some hundred servers.
 #[cfg(feature = "sentinel")]
 const MAX_SENTINEL_BYTES: usize = 4 << 20;
 
@@ -28,21 +28,21 @@ pub(crate) struct Connector {
     protocol: Protocol,
     forms: HandshakeForms,
     failed: FailedAddresses,
-    /// Where servers are reached that announce other addresses.
+    /// Where servers with other announced addresses are reached.
     map: AddressMap,
-    /// `None` where connections are plain.
+    /// `None` if connections are not encrypted.
     tls: Option<Tls>,
-    /// What replies may take once the handshake is over.
+    /// The limits of replies after the handshake.
     limits: Limits,
-    /// The bound on everything from the look-up of the name to the last word of the handshake.
+    /// The bound on the whole connection attempt, from the lookup of the name to the last reply of the handshake.
     timeout: Duration,
 }
 
-/// Each server could say the other's password, too, if it has it.
+/// Returns the passwords of both kinds of servers: each may also have the other's.
 fn secrets_of(config: &RedisConfig) -> Secrets {
     let secrets = Secrets::new([config.password(), config.sentinel_password()].into_iter().flatten());
     let mapped = config.address_map().iter().flat_map(|(announced, reached)| [announced, reached]);
-    let mapped = mapped.map(|place| place.parse().unwrap_or_else(|_| Address::tcp(place, 1)));
+    let mapped = mapped.map(|target| target.parse().unwrap_or_else(|_| Address::tcp(target, 1)));
     let named = config.sentinel_hosts().iter().cloned().chain([config.address()]).chain(mapped);
     secrets.except(named.filter_map(|address| match address {
         Address::Tcp { host, .. } => Some(host),
@@ -50,27 +50,27 @@ fn secrets_of(config: &RedisConfig) -> Secrets {
     }))
 }
 
-/// What became of a handshake.
+/// The result of a handshake.
 enum HandshakeResult {
     Ready(Greeting),
-    /// The server says that it wants it in another form, and may have closed the connection for this one.
-    Otherwise {
+    /// The server needs another form of handshake, and may have closed the connection after this one.
+    OtherForm {
         why: Error,
         closed: bool,
     },
-    /// It closed the connection without a word.
+    /// The server closed the connection without a reply.
     Closed(Error),
 }
 
 impl Connector {
-    /// For connections to masters and replicas.
-    pub(crate) fn for_data(runtime: Arc<dyn Runtime>, config: &RedisConfig, asks_role: bool) -> Self {
+    /// Creates a connector for masters and replicas.
+    pub(crate) fn for_data(runtime: Arc<dyn Runtime>, config: &RedisConfig, queries_role: bool) -> Self {
         let handshake = Handshake {
             username: config.username().map(str::to_owned),
             password: config.password().map(Into::into),
             client_name: config.client_name().map(str::to_owned),
             db: config.db(),
-            role: asks_role,
+            role: queries_role,
             settings: "",
             secrets: secrets_of(config),
         };
@@ -78,14 +78,14 @@ impl Connector {
         Self::new(runtime, handshake, tls, config, config.socket_connect_timeout())
     }
 
-    /// For connections on which one command is said that needs no database. A server that is busy selects none.
+    /// Creates a connector for single commands that need no database. A busy server refuses SELECT.
     pub(crate) fn for_urgent(runtime: Arc<dyn Runtime>, config: &RedisConfig) -> Self {
         let mut connector = Self::for_data(runtime, config, false);
         connector.handshake.db = 0;
         connector
     }
 
-    /// For connections to Sentinels, which have no databases and their own users.
+    /// Creates a connector for Sentinels, which have no databases and their own users.
     #[cfg(feature = "sentinel")]
     pub(crate) fn for_sentinels(runtime: Arc<dyn Runtime>, config: &RedisConfig) -> Self {
         let handshake = Handshake {
@@ -100,8 +100,8 @@ impl Connector {
         let tls = Tls::of_sentinels(config);
         let mut sentinels =
             Self::new(runtime, handshake, tls, config, config.sentinel_socket_connect_timeout());
-        let most = &mut sentinels.limits.max_reply_bytes;
-        *most = (*most).min(MAX_SENTINEL_BYTES);
+        let max_bytes = &mut sentinels.limits.max_reply_bytes;
+        *max_bytes = (*max_bytes).min(MAX_SENTINEL_BYTES);
         sentinels
     }
 
@@ -125,12 +125,12 @@ impl Connector {
         }
     }
 
-    /// How its connections are secured, if they are.
+    /// Returns the TLS configuration of its connections, if they are encrypted.
     pub(crate) fn tls(&self) -> Option<&Tls> {
         self.tls.as_ref()
     }
 
-    /// Connects to `address`. `address_source` says in errors where the address comes from.
+    /// Connects to `address`. Errors report `address_source` as the origin of the address.
     pub(crate) async fn connect(
         &self,
         address: &Address,
@@ -148,39 +148,39 @@ impl Connector {
         let mut dial = Dial::new(&*self.runtime, server, self.timeout);
         let opened = dial.open(&self.failed, |endpoint, socket| {
             Box::pin(async move {
-                let ready = self.greet(server, endpoint, socket).await;
-                // Also what is no answer to the handshake may repeat it.
+                let ready = self.make_ready(server, endpoint, socket).await;
+                // An invalid reply may contain a password too.
                 ready.map_err(|error| self.handshake.hide_secrets(error))
             })
         });
         let opened = until(&*self.runtime, bound, opened).await;
-        dial.remember(&self.failed);
+        dial.record_failures(&self.failed);
         match opened {
             Ok(Ok(ready)) => Ok(ready),
             Ok(Err(error)) => Err(error.during(failed)),
             Err(_) => {
                 let suspects = self.tls.as_ref().filter(|_| dial.has_connected());
                 let suspicion = suspects.map(Tls::suspicion).unwrap_or_default();
-                let message = format!("{failed}: {}{suspicion}", dial.silence());
+                let message = format!("{failed}: {}{suspicion}", dial.timeout_cause());
                 Err(Error::new(Kind::Timeout, message))
             }
         }
     }
 
-    /// Makes a connection ready that has been opened.
-    async fn greet(
+    /// Makes an open connection ready for use.
+    async fn make_ready(
         &self,
         server: &Address,
         endpoint: Endpoint<'_>,
         socket: Box<dyn Transport>,
     ) -> Result<(RawConnection, Greeting), Error> {
-        let (mut raw, mut greeting) = match self.introduce(server, endpoint, socket).await {
-            Ok(introduced) => introduced,
+        let (mut raw, mut greeting) = match self.handshake(server, endpoint, socket).await {
+            Ok(ready) => ready,
             Err(error) => {
-                let odd = matches!(error.kind(), Kind::Lost | Kind::Protocol);
-                let suspect = odd && self.tls.is_none() && !self.forms.is_known(server);
-                return Err(match suspect && speaks_tls(&*self.runtime, endpoint).await {
-                    true => self.wants_tls(&error),
+                let may_be_tls = matches!(error.kind(), Kind::Lost | Kind::Protocol);
+                let probe = may_be_tls && self.tls.is_none() && !self.forms.is_known(server);
+                return Err(match probe && speaks_tls(&*self.runtime, endpoint).await {
+                    true => self.needs_tls(&error),
                     false => error,
                 });
             }
@@ -193,9 +193,9 @@ impl Connector {
         Ok((raw, greeting))
     }
 
-    /// Says the handshake in the form that the server is known to take, and in simpler ones if it takes none of that;
-    /// on other connections to the same endpoint, if it closes them.
-    async fn introduce(
+    /// Runs the handshake in the form that the server is known to accept, then in simpler ones if it refuses that. If
+    /// the server closes the connection, the next form runs on a new connection to the same endpoint.
+    async fn handshake(
         &self,
         server: &Address,
         endpoint: Endpoint<'_>,
@@ -203,7 +203,7 @@ impl Connector {
     ) -> Result<(RawConnection, Greeting), Error> {
         let mut form = self.first_form(server);
         let mut open = Some(self.secure(server, socket).await?);
-        let mut first = None;
+        let mut first_error = None;
         loop {
             let mut raw = match open.take() {
                 Some(raw) => raw,
@@ -213,28 +213,28 @@ impl Connector {
                     self.secure(server, socket).await?
                 }
             };
-            let why = match self.say(server, form, &mut raw).await {
+            let why = match self.try_form(server, form, &mut raw).await {
                 Ok(HandshakeResult::Ready(greeting)) => {
                     self.forms.learn(server, form, self.runtime.now());
                     return Ok((raw, greeting));
                 }
                 Ok(HandshakeResult::Closed(why)) => {
                     form = self.forms.on_close(server, form, self.runtime.now());
-                    tracing::debug!(%server, %why, ?form, "it closed the connection; the handshake is said again");
-                    first.get_or_insert(why);
+                    tracing::debug!(%server, %why, ?form, "the server closed the connection; repeating the handshake");
+                    first_error.get_or_insert(why);
                     continue;
                 }
-                Ok(HandshakeResult::Otherwise { why, closed }) => {
+                Ok(HandshakeResult::OtherForm { why, closed }) => {
                     open = Some(raw).filter(|_| !closed);
                     why
                 }
-                // Of a server that closes every connection, the first one tells most.
-                Err(error) if error.kind() == Kind::Lost => return Err(first.unwrap_or(error)),
+                // If the server closes every connection, the first error is the most informative.
+                Err(error) if error.kind() == Kind::Lost => return Err(first_error.unwrap_or(error)),
                 Err(error) => return Err(error),
             };
-            tracing::debug!(%server, %why, ?form, "the handshake is said in a simpler form");
+            tracing::debug!(%server, %why, ?form, "repeating the handshake in a simpler form");
             form = form.simpler();
-            first.get_or_insert(why);
+            first_error.get_or_insert(why);
         }
     }
 
@@ -253,33 +253,35 @@ impl Connector {
         }
     }
 
-    async fn say(
+    async fn try_form(
         &self,
         server: &Address,
         form: Form,
         raw: &mut RawConnection,
     ) -> Result<HandshakeResult, Error> {
         let mut replies = Vec::new();
-        let asked = raw.query_into(&self.handshake.commands(form), &mut replies).await;
-        // A server that turns clients away says why before it hangs up.
-        match (self.handshake.read(form, &replies)?, asked) {
+        let queried = raw.query_into(&self.handshake.commands(form), &mut replies).await;
+        // A server that rejects the connection sends the reason before it closes.
+        match (self.handshake.read(form, &replies)?, queried) {
             (Answer::Ready(greeting), Ok(())) => Ok(HandshakeResult::Ready(greeting)),
             (Answer::OnlyResp2(why), _) if self.protocol == Protocol::Resp3 => {
                 let message = format!("{}; `protocol` = resp3 needs HELLO: set it to auto", why.message());
                 Err(Error::new(Kind::Config, message))
             }
-            (Answer::OnlyResp2(why), asked) => Ok(HandshakeResult::Otherwise { why, closed: asked.is_err() }),
+            (Answer::OnlyResp2(why), queried) => {
+                Ok(HandshakeResult::OtherForm { why, closed: queried.is_err() })
+            }
             (Answer::Ready(_), Err(error)) => {
-                let unknown = match form {
+                let may_be_unsupported = match form {
                     Form::Hello => {
-                        let new = self.protocol == Protocol::Auto && !self.forms.takes_hello(server);
+                        let new = self.protocol == Protocol::Auto && !self.forms.accepts_hello(server);
                         new && replies.is_empty()
                     }
                     Form::Resp2 => true,
                     Form::Bare => false,
                 };
-                match unknown && error.kind() == Kind::Lost {
-                    // There are proxies that close the connection for a command that they do not know.
+                match may_be_unsupported && error.kind() == Kind::Lost {
+                    // Some proxies close the connection after an unknown command.
                     true => Ok(HandshakeResult::Closed(error)),
                     false => Err(error),
                 }
@@ -287,29 +289,29 @@ impl Connector {
         }
     }
 
-    /// What replies may take on a connection that is ready.
+    /// Returns the limits of replies on a connection that is ready.
     pub(crate) fn limits(&self) -> Limits {
         self.limits.clone()
     }
 
-    /// The passwords that peers may repeat.
+    /// Returns the passwords that peers may repeat.
     pub(crate) fn secrets(&self) -> &Secrets {
         self.handshake.secrets()
     }
 
-    /// What a server has said on a connection that is ready, without the passwords that it has repeated.
-    pub(crate) fn hide(&self, said: String) -> String {
-        self.handshake.hide(said)
+    /// Returns the text of a server without the passwords that it repeats.
+    pub(crate) fn hide(&self, text: String) -> String {
+        self.handshake.hide(text)
     }
 
-    /// An error of such a connection, without them.
+    /// Returns the error without the passwords that a server repeats in it.
     pub(crate) fn hide_secrets(&self, error: Error) -> Error {
         self.handshake.hide_secrets(error)
     }
 
-    fn wants_tls(&self, error: &Error) -> Error {
+    fn needs_tls(&self, error: &Error) -> Error {
         let message = format!(
-            "{}; it speaks TLS on this port: set `{}ssl`, as rediss:// does in a URL",
+            "{}; the server speaks TLS on this port: set `{}ssl`, as rediss:// does in a URL",
             error.message(),
             self.handshake.settings
         );

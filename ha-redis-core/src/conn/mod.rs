@@ -1,7 +1,7 @@
 //! One connection: the half that callers share ([`link`]), the [`driver`] that does its I/O, and how it is opened.
 //!
-//! A [`connector`] dials ([`dial`]), secures ([`tls`]) and greets a server. Until a driver takes it over, a connection is a
-//! [`raw_connection`]: one task asks and reads the answers.
+//! A [`connector`] dials ([`dial`]), sets up TLS ([`tls`]) and runs the handshake. Until a driver takes over, a
+//! connection is a [`raw_connection`]: a single task sends commands and reads the replies.
 
 pub(crate) mod connector;
 pub(crate) mod dial;

@@ -1,4 +1,4 @@
-//! Question and answer on a connection that one task has to itself: handshakes, Sentinel queries, events.
+//! A connection that a single task uses: for handshakes, Sentinel queries and events.
 
 use std::future::poll_fn;
 use std::io;
@@ -14,27 +14,27 @@ use crate::proto::{DecodeError, Incoming, Limits, Role, Skipped, TOO_LARGE, read
 use crate::proto::{read_hello_role, read_role};
 use crate::runtime::Transport;
 
-/// What the replies to a handshake may take. Who is at the other end is not known before it is over.
+/// The limit of the replies to a handshake. The peer is unknown until it is over.
 const MAX_HANDSHAKE_BYTES: usize = 1 << 20;
 
-/// A connection without a driver. It has no time bounds of its own: whoever asks sets one around it. However much the
-/// server sends, its futures give way from time to time, so that such a bound holds and other tasks go on.
+/// A connection without a driver. It has no timeouts of its own: the caller sets one around it. However much the
+/// server sends, its futures yield from time to time, so that the timeout fires and other tasks continue.
 pub(crate) struct RawConnection {
     transport: Box<dyn Transport>,
     reader: ReplyReader,
     output: Vec<u8>,
-    /// How much of the output the transport has taken.
-    taken: usize,
+    /// How many bytes of the output are written.
+    written: usize,
     connection_id: Option<i64>,
     fences: u64,
     budget: CoopBudget,
 }
 
-/// What a driver needs to go on where a dialog ends.
+/// What a driver needs to take over a connection.
 pub(crate) struct ConnectionParts {
     pub(crate) transport: Box<dyn Transport>,
     pub(crate) reader: ReplyReader,
-    /// The number by which the server knows the connection.
+    /// The server's ID of the connection.
     pub(crate) connection_id: Option<i64>,
     /// How many connections had been given up when this one was [fenced](crate::node::fence).
     pub(crate) fences: u64,
@@ -44,7 +44,7 @@ impl RawConnection {
     pub(crate) fn new(transport: Box<dyn Transport>) -> Self {
         let reader = ReplyReader::new(handshake_limits());
         let (output, budget) = (Vec::new(), CoopBudget::new());
-        Self { transport, reader, output, taken: 0, connection_id: None, fences: 0, budget }
+        Self { transport, reader, output, written: 0, connection_id: None, fences: 0, budget }
     }
 
     pub(crate) fn set_connection_id(&mut self, id: Option<i64>) {
@@ -55,27 +55,27 @@ impl RawConnection {
         self.fences = fences;
     }
 
-    /// The handshake is over: from here on these limits hold.
+    /// Sets the limits of replies after the handshake.
     pub(crate) fn set_limits(&mut self, limits: Limits) {
         self.reader.set_limits(limits);
     }
 
-    /// The limits of a handshake hold again.
+    /// Restores the limits of a handshake.
     pub(crate) fn limit_to_handshake(&mut self) {
         self.reader.set_limits(handshake_limits());
     }
 
-    /// Sends the commands at once and reads one reply to each. Pushes that come between are passed over. A reply that
-    /// is over a limit is an error of the server: the answer cannot be had.
+    /// Sends the commands in one go and reads one reply to each. Pushes in between are ignored. A reply that exceeds
+    /// a limit becomes a server error, since its content is not available.
     ///
-    /// Dropping the future leaves the dialog out of step: drop the dialog as well.
+    /// If the future is dropped, replies no longer match commands: drop the connection as well.
     pub(crate) async fn query(&mut self, commands: &[Cmd]) -> Result<Vec<Value>, Error> {
         let mut replies = Vec::with_capacity(commands.len());
         self.query_into(commands, &mut replies).await?;
         Ok(replies)
     }
 
-    /// As [`RawConnection::ask`]; what came before an error is in `replies`.
+    /// Like [`RawConnection::query`]. After an error, `replies` contains the replies before it.
     pub(crate) async fn query_into(
         &mut self,
         commands: &[Cmd],
@@ -84,7 +84,7 @@ impl RawConnection {
         self.send(commands).await?;
         self.reader.begin_answer();
         while replies.len() < commands.len() {
-            match self.next_of(&|incoming| incoming == Incoming::Reply).await? {
+            match self.receive_next(&|incoming| incoming == Incoming::Reply).await? {
                 Ok(reply) => replies.push(reply),
                 Err(skipped) if skipped.incoming == Incoming::Push => {}
                 Err(skipped) => replies.push(refusal(skipped)),
@@ -93,90 +93,91 @@ impl RawConnection {
         Ok(())
     }
 
-    /// Asks the server for its role, once its handshake is over. `None`: it does not say.
+    /// Queries the server's role, after its handshake. `None` if the server does not report it.
     pub(crate) async fn role(&mut self) -> Result<Option<Role>, Error> {
-        if let Some(role) = self.one(cmd("ROLE")).await? {
+        if let Some(role) = self.query_optional(cmd("ROLE")).await? {
             return read_role(&role).map(Some);
         }
         if let Some(role) = self.role_by_info().await? {
             return Ok(Some(role));
         }
-        // Every user may say this, on every server that knows it.
-        Ok(self.one(cmd("HELLO").arg(3).take()).await?.as_ref().and_then(read_hello_role))
+        // Every user may run HELLO, on every server that supports it.
+        Ok(self.query_optional(cmd("HELLO").arg(3).take()).await?.as_ref().and_then(read_hello_role))
     }
 
-    /// Asks a server for its role that does not tell it otherwise. `None`: it does not tell it by INFO, either.
+    /// Queries the role by INFO, if the server does not report it otherwise. `None` if it refuses INFO, too.
     pub(crate) async fn role_by_info(&mut self) -> Result<Option<Role>, Error> {
-        let info = self.one(cmd("INFO").arg("replication").take()).await?;
+        let info = self.query_optional(cmd("INFO").arg("replication").take()).await?;
         info.as_ref().map(read_info_role).transpose()
     }
 
-    /// Asks one thing. `None`: the server does not have it, or not for this user.
-    async fn one(&mut self, question: Cmd) -> Result<Option<Value>, Error> {
-        match self.query(&[question]).await?.pop() {
+    /// Queries a single reply. `None` if the server does not support the command, or does not allow it to this user.
+    async fn query_optional(&mut self, command: Cmd) -> Result<Option<Value>, Error> {
+        match self.query(&[command]).await?.pop() {
             Some(Value::ServerError(error)) if may_succeed_later(&error) => {
-                Err(refused("the question for its role", &error))
+                Err(refused("the query of its role", &error))
             }
             Some(Value::ServerError(_)) | None => Ok(None),
             reply => Ok(reply),
         }
     }
 
-    /// Sends the commands at once. Dropping the future leaves the rest to [`RawConnection::next`].
+    /// Sends the commands in one go. If the future is dropped, [`RawConnection::receive`] sends the rest.
     pub(crate) async fn send(&mut self, commands: &[Cmd]) -> Result<(), Error> {
-        self.stage(commands);
+        self.buffer(commands);
         poll_fn(|cx| self.poll_send(cx)).await
     }
 
-    /// Leaves the commands for [`RawConnection::next`] to send.
-    pub(crate) fn stage(&mut self, commands: &[Cmd]) {
+    /// Buffers the commands, which [`RawConnection::receive`] sends.
+    pub(crate) fn buffer(&mut self, commands: &[Cmd]) {
         commands.iter().for_each(|command| command.write_packed_command(&mut self.output));
     }
 
-    /// Waits for the next value, a push or a reply, and sends meanwhile what is staged. Dropping the future loses
-    /// nothing.
+    /// Waits for the next value, a push or a reply, and sends the buffered commands meanwhile. Dropping the future
+    /// loses nothing.
     pub(crate) async fn receive_value(&mut self) -> Result<Value, Error> {
         let too_large = |skipped: Skipped| Error::new(Kind::ReplyTooLarge, skipped.to_string());
         self.receive().await?.map_err(too_large)
     }
 
-    /// As [`RawConnection::next`]. Tells also what was read over; the dialog goes on behind it.
+    /// Like [`RawConnection::receive_value`], and reports skipped values too; the connection continues after them.
     pub(crate) async fn receive(&mut self) -> Result<Result<Value, Skipped>, Error> {
-        let heard = self.next_of(&|_| true).await?;
+        let received = self.receive_next(&|_| true).await?;
         self.reader.begin_answer();
-        Ok(heard)
+        Ok(received)
     }
 
-    /// As [`RawConnection::heard`], if all of it has been read and it is not for others to have their turn.
+    /// Like [`RawConnection::receive`], but returns `None` if no complete value has been read or if it is time to
+    /// yield.
     pub(crate) fn try_receive(&mut self) -> Result<Option<Result<Value, Skipped>>, Error> {
         if self.budget.is_spent() {
             return Ok(None);
         }
-        let received = self.decoded(&|_| true)?;
+        let received = self.try_decode(&|_| true)?;
         if received.is_some() {
             self.reader.begin_answer();
         }
         Ok(received)
     }
 
-    async fn next_of(
+    async fn receive_next(
         &mut self,
         wanted: &(dyn Fn(Incoming) -> bool + Sync),
     ) -> Result<Result<Value, Skipped>, Error> {
         loop {
             self.budget.proceed().await;
-            if let Some(value) = self.decoded(wanted)? {
+            if let Some(value) = self.try_decode(wanted)? {
                 return Ok(value);
             }
             if !self.reader.is_empty() {
-                // There is more of a large value.
+                // A large value continues.
                 continue;
             }
             poll_fn(|cx| self.poll_exchange(cx)).await?;
         }
     }
 
-    fn decoded(
+    fn try_decode(
         &mut self,
         wanted: &dyn Fn(Incoming) -> bool,
     ) -> Result<Option<Result<Value, Skipped>>, Error> {
@@ -190,7 +191,7 @@ impl RawConnection {
         }
     }
 
-    /// Reads once, and sends what is staged.
+    /// Reads once, and sends the buffered commands.
     fn poll_exchange(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if let Poll::Ready(Err(error)) = self.poll_send(cx) {
             return Poll::Ready(Err(error));
@@ -202,27 +203,28 @@ impl RawConnection {
         self.budget.spend_read();
         let read = read.map_err(lost)?;
         if read == 0 {
-            return Poll::Ready(Err(Error::new(Kind::Lost, "it closed the connection")));
+            return Poll::Ready(Err(Error::new(Kind::Lost, "the server closed the connection")));
         }
         Poll::Ready(Ok(()))
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        while self.taken < self.output.len() {
-            let taken = ready!(self.transport.poll_write(cx, &self.output[self.taken..])).map_err(lost)?;
-            if taken == 0 {
+        while self.written < self.output.len() {
+            let written =
+                ready!(self.transport.poll_write(cx, &self.output[self.written..])).map_err(lost)?;
+            if written == 0 {
                 return Poll::Ready(Err(lost(io::ErrorKind::WriteZero.into())));
             }
-            self.taken += taken;
+            self.written += written;
         }
-        (self.output, self.taken) = (Vec::new(), 0);
+        (self.output, self.written) = (Vec::new(), 0);
         self.transport.poll_flush(cx).map_err(lost)
     }
 
-    /// Gives the connection to a driver. The server must have nothing more to say.
+    /// Hands the connection over to a driver. No reply may be left unread.
     pub(crate) fn into_parts(self) -> Result<ConnectionParts, Error> {
         if !self.reader.is_between_values() {
-            return Err(Error::new(Kind::Protocol, "it sent more replies than it was asked for"));
+            return Err(Error::new(Kind::Protocol, "the server sent more replies than there were commands"));
         }
         let Self { transport, reader, connection_id, fences, .. } = self;
         Ok(ConnectionParts { transport, reader, connection_id, fences })
@@ -233,7 +235,7 @@ fn handshake_limits() -> Limits {
     Limits { max_reply_bytes: MAX_HANDSHAKE_BYTES, ..Limits::default() }
 }
 
-/// An answer that cannot be had, as if the server had refused it.
+/// Returns a server error in place of a skipped reply.
 fn refusal(skipped: Skipped) -> Value {
     redis::parse_redis_value(format!("-{TOO_LARGE} {skipped}\r\n").as_bytes()).unwrap_or(Value::Nil)
 }

@@ -1,14 +1,14 @@
-//! When a connection that is kept for ever is made again.
+//! When to reconnect a connection that must stay open.
 
 use std::time::Duration;
 
 use crate::error::{Error, Kind};
 use crate::retry::Backoff;
 
-/// A connection that has lived for so long says that the server is well: the next attempt comes at once.
-const PROVEN: Duration = Duration::from_secs(1);
+/// Uptime that resets the backoff.
+const STABLE_UPTIME: Duration = Duration::from_secs(1);
 
-/// Counts what went wrong, and spaces the attempts by it.
+/// Counts failures, and spaces the attempts accordingly.
 #[derive(Debug)]
 pub(crate) struct ReconnectBackoff {
     failures: u32,
@@ -22,32 +22,33 @@ impl Default for ReconnectBackoff {
 }
 
 impl ReconnectBackoff {
-    /// Another server is to be reached.
+    /// Resets the failures, since another server is the target.
     pub(crate) fn switched(&mut self) {
         self.failures = 0;
     }
 
-    /// A connection has ended after so long.
-    pub(crate) fn lost(&mut self, lived: Duration) {
-        self.failures = if lived >= PROVEN { 0 } else { self.failures + 1 };
-        // What was wrong with attempts before is mended.
+    /// Records that a connection ended after this uptime.
+    pub(crate) fn lost(&mut self, uptime: Duration) {
+        self.failures = if uptime >= STABLE_UPTIME { 0 } else { self.failures + 1 };
+        // The cause of earlier failures is gone.
         self.backoff = Backoff::RECONNECT;
     }
 
-    /// An attempt has failed.
+    /// Records a failed attempt.
     pub(crate) fn failed(&mut self, error: &Error) {
         self.failures += 1;
         self.backoff = match error.kind() {
-            // Whoever waited for an answer has waited enough, but not all clients to the same instant.
+            // The attempt has already waited long enough, but not all clients should return in the same
+            // instant.
             Kind::Timeout => Backoff::AFTER_WAIT,
-            // A script may be ended soon.
+            // The script may end soon.
             Kind::Busy => Backoff::RECONNECT,
             _ if error.is_permanent() => Backoff::PERMANENT_FAILURE,
             _ => Backoff::RECONNECT,
         };
     }
 
-    /// The wait before the next attempt.
+    /// Returns the wait before the next attempt.
     pub(crate) fn pause(&self, random: u64) -> Duration {
         match self.failures {
             0 => Backoff::AFTER_LOSS.delay(0, random),

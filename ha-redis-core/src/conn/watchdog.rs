@@ -1,9 +1,9 @@
-//! Keeps the bounds of calls where the client's runtime does not.
+//! Enforces the timeouts of calls if the client's runtime does not.
 //!
-//! Deadlines and lateness are kept by the [driver](super::driver) of each connection, a task on the client's runtime. When
-//! that is blocked, or nobody drives it, a caller on another runtime would wait for ever. So the thread of the
-//! [alarms](crate::alarm) looks at all drivers while replies are owed, and does what they should have done some time
-//! ago. On a runtime that is well there is nothing to do, and while nothing is owed it does not look.
+//! Deadlines and lateness are tracked by the [driver](super::driver) of each connection, a task on the client's
+//! runtime. If that runtime is blocked, or nobody drives it, a caller on another runtime would wait forever. So the
+//! thread of the [alarms](crate::alarm) checks all drivers while replies are pending, and does what they should have
+//! done some time ago. On a healthy runtime there is nothing to do, and the checks stop while no reply is pending.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,34 +18,34 @@ use crate::error::Error;
 use crate::runtime::Timer;
 use crate::sync::{Mutex, lock};
 
-/// How often it looks.
+/// How often the drivers are checked.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// How late a driver may be: it has the first word, since the replies may have come by now.
+/// How late a driver may be: it comes first, since the replies may have arrived by now.
 const GRACE: Duration = Duration::from_millis(200);
-/// When its own alarm comes so late, everything was held up, and the drivers come first.
-const HELD_UP: Duration = Duration::from_millis(100);
-/// After so many looks at connections that owe nothing it rests.
-const IDLE_LOOKS: u32 = 10;
+/// If the watchdog's own alarm is this late, the whole process was held up, and the drivers come first.
+const MAX_ALARM_DELAY: Duration = Duration::from_millis(100);
+/// After this many checks without pending replies the watchdog stops.
+const MAX_IDLE_CHECKS: u32 = 10;
 
-/// Whether it looks no more, until a request is staged.
-static RESTING: AtomicBool = AtomicBool::new(true);
+/// True while the watchdog is stopped, until the next request.
+static STOPPED: AtomicBool = AtomicBool::new(true);
 
 static WATCHDOG: LazyLock<Arc<Watchdog>> = LazyLock::new(Arc::default);
 
 #[derive(Default)]
 struct Watchdog {
     drivers: Mutex<Vec<Weak<Mutex<Driver>>>>,
-    rounds: Mutex<Rounds>,
+    schedule: Mutex<Schedule>,
 }
 
 #[derive(Default)]
-struct Rounds {
+struct Schedule {
     next: Option<(Instant, Alarm)>,
-    /// Looks in a row at which nothing was owed.
+    /// Consecutive checks without pending replies.
     idle: u32,
 }
 
-/// A driver as its task polls it, watched meanwhile.
+/// A driver that its task polls and the watchdog checks.
 pub(crate) struct Watched(Arc<Mutex<Driver>>);
 
 impl Watched {
@@ -71,79 +71,79 @@ impl Future for Watched {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        // The watchdog may be looking at it, and drop the rest later.
+        // The watchdog may be checking the driver now, and drops the rest later.
         lock(&self.0).drop_connection();
     }
 }
 
-/// Looks again, since a connection owes a reply. While it does not rest this costs a look at one byte.
+/// Starts the watchdog, since a reply is pending. If it runs already, this only reads one byte.
 #[inline]
 pub(crate) fn wake() {
-    // Its thread is not one of those that tests permute.
-    if !cfg!(shuttle) && RESTING.load(Ordering::Relaxed) {
-        begin();
+    // Its thread is not among those that the tests permute.
+    if !cfg!(shuttle) && STOPPED.load(Ordering::Relaxed) {
+        start();
     }
 }
 
 #[cold]
-fn begin() {
-    if RESTING.swap(false, Ordering::Relaxed) {
-        let mut rounds = lock(&WATCHDOG.rounds);
-        rounds.idle = 0;
-        rounds.look_again(&WATCHDOG);
-        if !alarm::is_kept() {
-            // Nothing rings, so the next request tries again.
-            RESTING.store(true, Ordering::Relaxed);
+fn start() {
+    if STOPPED.swap(false, Ordering::Relaxed) {
+        let mut schedule = lock(&WATCHDOG.schedule);
+        schedule.idle = 0;
+        schedule.next_check(&WATCHDOG);
+        if !alarm::is_running() {
+            // Alarms do not fire now, so the next request tries again.
+            STOPPED.store(true, Ordering::Relaxed);
         }
     }
 }
 
 impl Watchdog {
-    /// How many connections owe replies.
-    fn look(&self, now: Instant) -> usize {
+    /// Checks all drivers. Returns how many have pending replies.
+    fn check(&self, now: Instant) -> usize {
         let drivers = lock(&self.drivers).iter().filter_map(Weak::upgrade).collect::<Vec<_>>();
-        drivers.iter().filter(|driver| look_at(driver, now)).count()
+        drivers.iter().filter(|driver| check_driver(driver, now)).count()
     }
 }
 
 impl Wake for Watchdog {
-    /// Its alarm has rung.
+    /// Called when the alarm fires.
     fn wake(self: Arc<Self>) {
         let now = Instant::now();
-        let mut rounds = lock(&self.rounds);
-        if rounds.next.take().is_some_and(|(at, _)| now > at + HELD_UP) {
-            return rounds.look_again(&self);
+        let mut schedule = lock(&self.schedule);
+        if schedule.next.take().is_some_and(|(at, _)| now > at + MAX_ALARM_DELAY) {
+            return schedule.next_check(&self);
         }
-        drop(rounds);
-        let owing = self.look(now);
-        let mut rounds = lock(&self.rounds);
-        rounds.idle = if owing > 0 { 0 } else { rounds.idle + 1 };
-        if rounds.idle < IDLE_LOOKS {
-            return rounds.look_again(&self);
+        drop(schedule);
+        let busy = self.check(now);
+        let mut schedule = lock(&self.schedule);
+        schedule.idle = if busy > 0 { 0 } else { schedule.idle + 1 };
+        if schedule.idle < MAX_IDLE_CHECKS {
+            return schedule.next_check(&self);
         }
-        drop(rounds);
-        // Whoever stages a request from here on sees this, or is seen by one more look.
-        RESTING.store(true, Ordering::Relaxed);
-        if self.look(now) > 0 {
-            begin();
+        drop(schedule);
+        // A request from here on either sees this and starts the watchdog, or is seen by the check below.
+        STOPPED.store(true, Ordering::Relaxed);
+        if self.check(now) > 0 {
+            start();
         }
     }
 }
 
-impl Rounds {
-    fn look_again(&mut self, watchdog: &Arc<Watchdog>) {
+impl Schedule {
+    fn next_check(&mut self, watchdog: &Arc<Watchdog>) {
         let at = Instant::now() + INTERVAL;
         let mut alarm = Alarm::new(at);
-        // It lies ahead, so that this sets it.
+        // The alarm is in the future, so polling it registers the waker.
         let _ = alarm.poll(&mut Context::from_waker(&Waker::from(Arc::clone(watchdog))));
         self.next = Some((at, alarm));
     }
 }
 
-/// Does what a driver should have done. Whether replies are owed on its connection.
-fn look_at(driver: &Mutex<Driver>, now: Instant) -> bool {
+/// Does what a driver should have done. Returns true if replies are pending on its connection.
+fn check_driver(driver: &Mutex<Driver>, now: Instant) -> bool {
     match driver.try_lock() {
-        // It runs just now.
+        // The driver runs at this moment.
         Err(TryLockError::WouldBlock) => true,
         Err(TryLockError::Poisoned(_)) => false,
         Ok(mut driver) => driver.keep_bounds(now, now.checked_sub(GRACE).unwrap_or(now)),

@@ -254,7 +254,7 @@ impl Drop for TaskGuard {
     fn drop(&mut self) {
         if *self.armed.get_mut() && self.core.lifecycle.check_open().is_ok() {
             self.core.shut(&runtime_ended());
-            self.core.events.end();
+            self.core.events.close();
         }
     }
 }
@@ -302,6 +302,6 @@ impl Deref for ClientGuard {
 impl Drop for ClientGuard {
     fn drop(&mut self) {
         self.0.shut(&closed());
-        self.0.events.end();
+        self.0.events.close();
     }
 }

@@ -1,4 +1,4 @@
-//! Which replica a read goes to: decisions only, no I/O and no clock.
+//! Chooses the replica for a read, without I/O or clock.
 
 mod choice;
 mod pattern;

@@ -1,20 +1,20 @@
-//! Naming servers by what their addresses have in common.
+//! Patterns that match servers by their addresses.
 
 use std::net::IpAddr;
 use std::str::FromStr;
 
 use crate::address::Address;
 
-/// One server, or those of a zone. Redis does not know where a server stands, so the configuration says it.
+/// Matches one server, or the servers of a zone. Redis does not report where a server is, so the configuration does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ReplicaPattern {
     /// `10.0.0.1:6379`
     Address(Address),
-    /// `redis1.example.com` or `10.0.0.1`, on whatever port.
+    /// `redis1.example.com` or `10.0.0.1`, on any port.
     Host(String),
-    /// `.zone-a.example.com`: all hosts whose names end so.
+    /// `.zone-a.example.com`: all hosts whose names end with it.
     Domain(String),
-    /// `10.1.0.0/16`: all hosts of an IP network, as far as they are named by their IP addresses.
+    /// `10.1.0.0/16`: all hosts of an IP network whose addresses are IP addresses.
     Network { ip: IpAddr, bits: u8 },
 }
 
@@ -35,7 +35,7 @@ impl ReplicaPattern {
     }
 }
 
-/// The address as a number, and how many bits it has.
+/// Returns the address as a number, and its number of bits.
 fn bits_of(ip: IpAddr) -> (u128, u8) {
     match ip {
         IpAddr::V4(ip) => (u32::from(ip).into(), 32),
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_names_a_server_a_host_a_domain_or_a_network() {
+    fn patterns_match_addresses() {
         let v4 = "10.1.2.3:6379";
         for (pattern, address, matches) in [
             (v4, v4, true),
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_nothing_is_no_pattern() {
+    fn rejects_invalid_patterns() {
         for text in ["", ".", "a b", "10.0.0.0/33", "10.0.0.0/", "zone/8", "/run/redis.sock", "::/129", ":1"]
         {
             assert!(text.parse::<ReplicaPattern>().is_err(), "{text}");

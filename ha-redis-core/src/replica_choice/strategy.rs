@@ -1,4 +1,4 @@
-//! The usual ways to choose.
+//! The usual strategies.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,43 +6,43 @@ use std::str::FromStr;
 use crate::config::ParseChoiceError;
 use crate::replica_choice::{ReplicaCandidate, ReplicaChoice, SelectionContext};
 
-/// How the replica is chosen that a read goes to: the setting `replica_strategy`.
+/// How the replica for a read is chosen: the setting `replica_strategy`.
 ///
-/// Each of them chooses among the replicas that `preferred_replicas` names, as long as one of those is healthy, and
-/// else among all.
+/// Each strategy chooses among the replicas that match `preferred_replicas` while one of those is healthy, and
+/// otherwise among all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReplicaStrategy {
-    /// One after the other, over all handles of a client.
+    /// One after the other, across all handles of a client.
     #[default]
     RoundRobin,
-    /// Any.
+    /// A random one.
     Random,
-    /// The one that answers fastest.
+    /// The one with the lowest latency.
     LowestLatency,
-    /// The one that lags least behind the master; those that lag equally, one after the other.
+    /// The one with the smallest lag; among equals, one after the other.
     LeastLag,
 }
 
 impl ReplicaChoice for ReplicaStrategy {
-    fn choose(&self, candidates: &[ReplicaCandidate], turn: SelectionContext) -> Option<usize> {
+    fn choose(&self, candidates: &[ReplicaCandidate], context: SelectionContext) -> Option<usize> {
         let preference = candidates.iter().any(|candidate| candidate.preferred);
         let eligible =
             || candidates.iter().enumerate().filter(move |(_, candidate)| candidate.preferred == preference);
         let chosen = match self {
-            Self::RoundRobin => nth(eligible(), turn.number),
-            Self::Random => nth(eligible(), turn.random),
+            Self::RoundRobin => nth(eligible(), context.number),
+            Self::Random => nth(eligible(), context.random),
             Self::LowestLatency => eligible().min_by_key(|(_, candidate)| candidate.latency),
             Self::LeastLag => {
                 let least = eligible().map(|(_, candidate)| candidate.lag_bytes).min()?;
-                nth(eligible().filter(|(_, candidate)| candidate.lag_bytes == least), turn.number)
+                nth(eligible().filter(|(_, candidate)| candidate.lag_bytes == least), context.number)
             }
         };
         chosen.map(|(index, _)| index)
     }
 }
 
-/// The item at `number`, counted round and round.
+/// Returns the item at `number`, modulo the number of items.
 fn nth<T>(items: impl Iterator<Item = T> + Clone, number: u64) -> Option<T> {
     let count = items.clone().count() as u64;
     items.into_iter().nth(usize::try_from(number.checked_rem(count)?).ok()?)
@@ -87,10 +87,10 @@ mod tests {
         (1..).zip(of).map(candidate).collect()
     }
 
-    /// What is chosen in ten turns, sorted, each once.
+    /// Returns the indexes chosen in ten calls, sorted, without duplicates.
     fn chosen(strategy: ReplicaStrategy, of: &[(u64, u64, bool)]) -> Vec<usize> {
         let candidates = candidates(of);
-        let choose = |turn| strategy.choose(&candidates, SelectionContext::new(turn, 7)).unwrap();
+        let choose = |context| strategy.choose(&candidates, SelectionContext::new(context, 7)).unwrap();
         let mut chosen: Vec<_> = (0..10).map(choose).collect();
         chosen.sort_unstable();
         chosen.dedup();
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn each_strategy_chooses_by_its_own_measure() {
+    fn strategies_choose_by_their_measure() {
         let three = [(5, 100, false), (3, 200, false), (4, 100, false)];
         assert_eq!(chosen(ReplicaStrategy::RoundRobin, &three), [0, 1, 2]);
         assert_eq!(chosen(ReplicaStrategy::Random, &three), [0, 1, 2]);
@@ -107,16 +107,17 @@ mod tests {
     }
 
     #[test]
-    fn round_robin_takes_turns() {
+    fn round_robin_cycles() {
         let candidates = candidates(&[(0, 0, false); 3]);
-        let choose =
-            |turn| ReplicaStrategy::RoundRobin.choose(&candidates, SelectionContext::new(turn, 7)).unwrap();
+        let choose = |context| {
+            ReplicaStrategy::RoundRobin.choose(&candidates, SelectionContext::new(context, 7)).unwrap()
+        };
         assert_eq!([0, 1, 2, 3, 4].map(choose), [0, 1, 2, 0, 1]);
         assert_eq!(ReplicaStrategy::RoundRobin.choose(&[], SelectionContext::new(0, 7)), None);
     }
 
     #[test]
-    fn preferred_replicas_come_first() {
+    fn preferred_replicas_chosen_first() {
         let three = [(1, 0, false), (9, 500, true), (8, 900, true)];
         assert_eq!(chosen(ReplicaStrategy::RoundRobin, &three), [1, 2]);
         assert_eq!(chosen(ReplicaStrategy::Random, &three), [1, 2]);
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn every_strategy_reads_back() {
+    fn strategy_round_trips() {
         use ReplicaStrategy::{LeastLag, LowestLatency, Random, RoundRobin};
         for strategy in [RoundRobin, Random, LowestLatency, LeastLag] {
             assert_eq!(strategy.to_string().parse(), Ok(strategy));

@@ -30,6 +30,6 @@ async fn report(core: &Core, shard: &Shard) {
     sleep(&*core.runtime, REPORT_DELAY).await;
     if let Some(report) = shard.outage_report() {
         tracing::info!(%report, "reconnected to the master");
-        core.events.tell(Event::Failover(report));
+        core.events.send(Event::Failover(report));
     }
 }

@@ -90,7 +90,7 @@ impl Sentinels {
             false => self.core.sentinel_list.failed(sentinel),
         }
         if let Some(event) = self.membership.update(sentinel, is_up) {
-            self.core.events.tell(event);
+            self.core.events.send(event);
         }
     }
 }

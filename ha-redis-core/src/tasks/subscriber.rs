@@ -198,7 +198,7 @@ impl Subscriber {
 
     async fn serve(&mut self, mut raw: RawConnection, master: &CurrentMaster) -> Result<Infallible, Error> {
         let runtime = Arc::clone(&self.core.runtime);
-        raw.stage(&self.subscriptions.restore());
+        raw.buffer(&self.subscriptions.restore());
         self.check_restored();
         let mut silence = SilenceTimer::new(runtime.now());
         loop {
@@ -208,7 +208,7 @@ impl Subscriber {
                 Step::Received(received) => self.on_received(received, &mut raw, &mut silence)?,
                 Step::Silence if self.subscriptions.has_pending() => return Err(self.unconfirmed(master)),
                 Step::Silence => {
-                    raw.stage(&[self.subscriptions.ping()]);
+                    raw.buffer(&[self.subscriptions.ping()]);
                     silence.quiet_since = runtime.now();
                 }
             }
@@ -221,7 +221,7 @@ impl Subscriber {
             self.subscriptions.request(request);
         }
         let was_owed = self.subscriptions.has_pending();
-        raw.stage(&self.subscriptions.send());
+        raw.buffer(&self.subscriptions.send());
         if !was_owed && self.subscriptions.has_pending() {
             silence.restart(self.core.runtime.now());
         }

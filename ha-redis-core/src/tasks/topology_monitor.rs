@@ -143,7 +143,7 @@ impl TopologyMonitor {
         let replicas = self.source.replicas().filter(|_| lists_replicas);
         if let (Some(replicas), Some(watched)) = (replicas, self.shards.get_mut(&shard)) {
             let events = watched.membership.update(&replicas);
-            events.into_iter().for_each(|event| self.core.events.tell(event));
+            events.into_iter().for_each(|event| self.core.events.send(event));
             watched.shard.list_replicas(replicas);
         }
         actions.into_iter().for_each(|(shard, action)| self.run_action(shard, action));
@@ -201,7 +201,7 @@ impl TopologyMonitor {
         watched.address_source = self.source.address_source();
         if self.core.source.names_master() {
             let (from, epoch) = (watched.shard.master(), self.source.epoch());
-            self.core.events.tell(Event::Switched { from, to: address.clone(), epoch });
+            self.core.events.send(Event::Switched { from, to: address.clone(), epoch });
         }
         watched.generation = watched.shard.follow(address.clone(), watched.address_source.clone());
         tracing::info!(shard = %id, %address, generation = %watched.generation, "following master");
@@ -251,13 +251,13 @@ impl WatchedShard {
     fn announce_switch(&mut self, core: &Core, candidate: Address) {
         self.switching = true;
         self.shard.on_failover_begun(core.runtime.now());
-        core.events.tell(Event::SwitchBegun { from: self.shard.master(), candidate });
+        core.events.send(Event::SwitchBegun { from: self.shard.master(), candidate });
     }
 
     fn abandon_switch(&mut self, core: &Core) {
         if std::mem::take(&mut self.switching) {
             self.shard.on_failover_abandoned();
-            core.events.tell(Event::SwitchAbandoned);
+            core.events.send(Event::SwitchAbandoned);
         }
     }
 }

@@ -18,7 +18,7 @@ impl Link {
         let mut state = lock(&self.state);
         state.silences += u32::from(silent && !state.silent);
         state.silent = silent;
-        let waiting = state.queue.call_all();
+        let waiting = state.queue.notify_all();
         drop(state);
         waiting.into_iter().for_each(wake);
         self.silence_changed.notify(usize::MAX);
@@ -132,7 +132,7 @@ impl Link {
         state.owed = 0;
         let staged = mem::take(&mut state.staged);
         let requests = mem::take(&mut state.requests);
-        let waiting = state.queue.call_all();
+        let waiting = state.queue.notify_all();
         drop(state);
         drop(staged);
         waiting.into_iter().for_each(wake);

@@ -333,7 +333,7 @@ impl Link {
         let Some(gate) = next(&state.gate) else { return };
         state.gate = gate;
         let driver = state.driver.take();
-        let waiting = state.queue.call_all();
+        let waiting = state.queue.notify_all();
         drop(state);
         waiting.into_iter().chain(driver).for_each(wake);
     }
@@ -396,7 +396,7 @@ impl State {
     }
 
     fn next_in_turn(&mut self) -> Option<Waker> {
-        if self.queue.is_empty() || self.is_full() { None } else { self.queue.call(1) }
+        if self.queue.is_empty() || self.is_full() { None } else { self.queue.notify_one(1) }
     }
 }
 

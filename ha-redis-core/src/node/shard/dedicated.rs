@@ -62,7 +62,7 @@ impl Dedicated {
     }
 
     pub(super) fn call_all(&mut self) -> Vec<Waker> {
-        self.waiting.call_all()
+        self.waiting.notify_all()
     }
 
     /// Returns true if more callers wait than there are connections free or being opened.
@@ -216,7 +216,7 @@ impl Shard {
         state.connections.dedicated.opening -= 1;
         // Another waiting caller takes the permit at its next poll, if one is needed.
         let next = if state.connections.dedicated.lacks() {
-            state.connections.dedicated.waiting.call(usize::MAX)
+            state.connections.dedicated.waiting.notify_one(usize::MAX)
         } else {
             None
         };
@@ -238,7 +238,7 @@ impl State {
 
     fn call_next(&mut self) -> Option<Waker> {
         let (waiting, available) = self.find_queue();
-        waiting.call(available)
+        waiting.notify_one(available)
     }
 
     /// Takes a free connection that was fenced after this many abandonments. Older ones end: commands on an abandoned

@@ -126,7 +126,7 @@ impl Shard {
     /// Records a connection to the master. Returns true if that ends an outage, which is to be reported soon.
     pub(crate) fn on_connected(&self, master: &CurrentMaster, now: Instant) -> bool {
         self.notify_monitor(master.generation, Input::Connected);
-        self.events.tell(Event::Connected { address: master.address.clone() });
+        self.events.send(Event::Connected { address: master.address.clone() });
         self.outages.resolve(&master.address, now)
     }
 
@@ -139,7 +139,7 @@ impl Shard {
         if self.check_open().is_ok() {
             self.outages.begin(OutageCause::Lost, &master.address, now);
         }
-        self.events.tell(Event::Lost { address: master.address.clone(), why });
+        self.events.send(Event::Lost { address: master.address.clone(), why });
     }
 
     /// Records that the server of this generation replied that it is not the master.

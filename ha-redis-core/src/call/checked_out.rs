@@ -34,7 +34,7 @@ impl CheckedOut {
 
 impl Drop for CheckedOut {
     fn drop(&mut self) {
-        let owed = self.owes_to_nobody && self.link.owes_replies();
+        let owed = self.owes_to_nobody && self.link.has_pending_replies();
         if owed && !self.busy {
             // Calls without a response must run: the connection ends after them.
             self.link.drain(Error::new(Kind::Lost, "the caller dropped its connection"));

@@ -160,8 +160,8 @@ impl Connector {
             Ok(Err(error)) => Err(error.during(failed)),
             Err(_) => {
                 let suspects = self.tls.as_ref().filter(|_| dial.has_connected());
-                let suspicion = suspects.map(Tls::suspicion).unwrap_or_default();
-                let message = format!("{failed}: {}{suspicion}", dial.timeout_cause());
+                let timeout_hint = suspects.map(Tls::timeout_hint).unwrap_or_default();
+                let message = format!("{failed}: {}{timeout_hint}", dial.timeout_cause());
                 Err(Error::new(Kind::Timeout, message))
             }
         }

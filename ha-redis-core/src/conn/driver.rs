@@ -260,7 +260,7 @@ impl Driver {
         been_round: bool,
     ) -> Result<Wrote, Error> {
         let staged = match self.link.report(answered, &mut self.arrivals) {
-            DriverStep::Carry { staged } => staged,
+            DriverStep::Continue { has_staged } => has_staged,
             DriverStep::End(error) => return Err(error),
         };
         self.admit();

@@ -24,7 +24,8 @@ enum Known {
     AcceptsHello,
     /// The server accepted this form instead of HELLO, which is sent again from that time on.
     AcceptsOnly(Form, Instant),
-    /// The server closed the connection after HELLO. That may be a coincidence, unless it does so again before that time.
+    /// The server closed the connection after HELLO. That may be a coincidence, unless it does so again before that
+    /// time.
     ClosedOnce(Instant),
     /// The server closed the connection after richer forms, so this one is used until that time.
     Closed(Form, Instant),

@@ -241,6 +241,6 @@ fn refusal(skipped: Skipped) -> Value {
 }
 
 fn lost(cause: io::Error) -> Error {
-    let kind = if tls::is_lasting(&cause) { Kind::Tls } else { Kind::Lost };
+    let kind = if tls::is_permanent(&cause) { Kind::Tls } else { Kind::Lost };
     Error::caused(kind, "the connection was lost", cause)
 }

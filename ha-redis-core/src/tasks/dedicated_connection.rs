@@ -39,7 +39,10 @@ impl Permit {
         }
         self.link = Some(link);
         let why = driver.await;
-        self.link.iter().filter(|link| link.ended_owing()).for_each(|link| self.core.fences.add(link));
+        self.link
+            .iter()
+            .filter(|link| link.ended_with_pending_replies())
+            .for_each(|link| self.core.fences.add(link));
         tracing::debug!(address = %master.address, %why, "dedicated connection ended");
         self.close();
         Some(why)

@@ -112,7 +112,7 @@ async fn serve(
     let end = drive(core, shard, master, &mut installed, driver).await;
     let (address, generation, why) = (&master.address, master.generation, &end.why);
     tracing::info!(shared_index, %address, %generation, %why, "disconnected");
-    if link.ended_owing() && end.successor.is_none() {
+    if link.ended_with_pending_replies() && end.successor.is_none() {
         core.fences.add(&link);
     }
     installed.remove(end.why.clone());
@@ -159,7 +159,7 @@ async fn drive(
         let mut beside = pin!(open_beside(core, shard, master));
         let ended = async { Silent::Ended((&mut driver).await) };
         let recovered = async {
-            link.heard_again().await;
+            link.no_longer_silent().await;
             Silent::Recovered
         };
         let replaced = async { Silent::Replaced(Box::new(beside.as_mut().await)) };

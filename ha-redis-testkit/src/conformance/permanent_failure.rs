@@ -77,7 +77,7 @@ async fn missing_server_password_fails_fast(kit: Kit) {
         let error =
             errors_of_all_calls(&kit, settings(server.port()).protocol(protocol).build().unwrap()).await;
         assert!(error.is_authentication(), "{error}");
-        all_contain(&error, &["none is set", "`password`", "NOAUTH"]);
+        all_contain(&error, &["requires a password", "`password`", "NOAUTH"]);
     }
 }
 

@@ -32,7 +32,7 @@ impl Driver {
             );
             slot.complete(Err(Error::new(Kind::Timeout, message)));
         }
-        self.link.owes()
+        self.link.has_pending_replies()
     }
 
     pub(super) fn on_overdue(&mut self, overdue: Instant) {
@@ -117,7 +117,7 @@ impl Driver {
             self.silent = true;
             self.link.set_silent(true);
         }
-        self.in_flight.late(now).into_iter().for_each(|slot| slot.tell_late());
+        self.in_flight.late(now).into_iter().for_each(|slot| slot.report_late());
     }
 
     pub(super) fn check_at(&self) -> Option<Instant> {

@@ -1,13 +1,13 @@
-//! What a caller wants to have sent.
+//! A caller's command or pipeline, and how it is encoded.
 
 use redis::{Cmd, Pipeline};
 
 use crate::command::{Safety, is_read, pipeline_safety, reads_from_now_on, safety};
 use crate::proto::{self, Shape};
 
-/// More than this is not encoded under a lock: no bytes beyond these, and no pipelines of more commands.
-pub(super) const SMALL: usize = 64 << 10;
-const FEW_COMMANDS: usize = 256;
+/// The largest call that is encoded under the lock, in bytes and in commands of a pipeline.
+pub(super) const MAX_SMALL_BYTES: usize = 64 << 10;
+const MAX_SMALL_COMMANDS: usize = 256;
 
 /// A command or a pipeline.
 #[derive(Clone, Copy, Debug)]
@@ -26,12 +26,13 @@ impl Call<'_> {
         }
     }
 
-    /// Whether its caller goes on as soon as it is staged; its reply is dropped. In a pipeline the mark means nothing.
+    /// Returns true if the caller continues once the call is staged, and its reply is dropped. A pipeline ignores the
+    /// mark of its commands.
     pub(crate) fn is_no_response(self) -> bool {
         matches!(self, Self::Command(command) if command.is_no_response())
     }
 
-    /// The key that says which shard it goes to: its first argument. A table of one shard asks for none.
+    /// Returns the key that determines the shard: the first argument. A client of one shard does not call this.
     pub(crate) fn routing_key<'b>(&'b self) -> Option<&'b [u8]> {
         let first = |command: &'b Cmd| match command.args_iter().nth(1) {
             Some(redis::Arg::Simple(key)) => Some(key),
@@ -50,7 +51,7 @@ impl Call<'_> {
         }
     }
 
-    /// Whether it changes nothing. Of a transaction that is not looked into.
+    /// Returns true if the call is known to change nothing. Transactions are not examined.
     pub(crate) fn is_read(self) -> bool {
         match self {
             Self::Command(command) => is_read(command),
@@ -58,7 +59,7 @@ impl Call<'_> {
         }
     }
 
-    /// Whether it waits for what comes after the moment at which it runs: see [`reads_from_now_on`].
+    /// Returns true if the call waits for entries that are added after it starts: see [`reads_from_now_on`].
     pub(crate) fn reads_from_now_on(self) -> bool {
         match self {
             Self::Command(command) => reads_from_now_on(command),
@@ -66,15 +67,16 @@ impl Call<'_> {
         }
     }
 
-    /// Appends the encoded call to `out`, unless it is large: false then, and `out` stays as it was.
+    /// Appends the encoded call to `out` unless it is large. If it is large, returns false and leaves `out`
+    /// unchanged.
     #[inline]
     pub(super) fn encode_small(self, out: &mut Vec<u8>) -> bool {
         let before = out.len();
         let is_short = match self {
             Self::Command(_) => true,
-            Self::Pipeline(pipeline) => pipeline.len() <= FEW_COMMANDS,
+            Self::Pipeline(pipeline) => pipeline.len() <= MAX_SMALL_COMMANDS,
         };
-        let is_small = is_short && self.encode(out, before + SMALL);
+        let is_small = is_short && self.encode(out, before + MAX_SMALL_BYTES);
         if !is_small {
             out.truncate(before);
         }
@@ -87,7 +89,7 @@ impl Call<'_> {
         out
     }
 
-    /// False when `out` would become longer than `end`.
+    /// Appends the encoded call to `out`. Returns false if `out` would become longer than `end`.
     fn encode(self, out: &mut Vec<u8>, end: usize) -> bool {
         match self {
             Self::Command(command) => proto::encode(command, out, end),

@@ -1,47 +1,47 @@
-//! What a connection takes now.
+//! The gate of a connection: which calls it accepts now.
 
 use crate::error::Error;
 
 #[derive(Clone, Debug)]
 pub(super) enum Gate {
     Open,
-    /// Only what changes nothing is taken for now, for this reason.
+    /// Only calls that change nothing are accepted for now, for this reason.
     ReadOnly(Error),
-    /// Nothing new is taken for now: a failover is under way and may be aborted.
+    /// No calls are accepted for now: a failover is running and may be aborted.
     Held,
-    /// Nothing new is taken ever again; what is owed may still come.
+    /// No calls are accepted any longer; pending replies may still arrive.
     Draining(Error),
-    /// The driver has ended, or is to end now.
+    /// The driver has ended, or must end now.
     Shut(Error),
 }
 
-/// Why a link takes no command. Nothing of it was sent.
+/// Why a link does not accept a call. Nothing of it was sent.
 #[derive(Debug)]
 pub(crate) enum SubmitError {
-    /// For now, because a failover is under way.
+    /// Temporarily, because a failover is running.
     Held,
-    /// For now, because the server has been silent for too long.
+    /// Temporarily, because the server has been silent for too long.
     Silent,
-    /// It is a write, and only reads are taken for now.
+    /// The call is a write, and only reads are accepted for now.
     ReadOnly(Error),
-    /// The connection is at its end.
+    /// The connection has ended or is about to.
     Ended(Error),
     /// The bounds are reached.
     Full,
 }
 
 impl Gate {
-    /// Whether it takes commands, if only reads.
+    /// Returns true if calls are accepted, at least reads.
     pub(super) fn is_open(&self) -> bool {
         matches!(self, Self::Open | Self::ReadOnly(_))
     }
 
-    /// Whether it takes nothing ever again.
+    /// Returns true if no calls will be accepted any longer.
     pub(super) fn is_at_end(&self) -> bool {
         matches!(self, Self::Draining(_) | Self::Shut(_))
     }
 
-    /// Whether a call is taken that is known to change nothing, or not known to.
+    /// Accepts or refuses a call. `reads_only` is true if the call is known to change nothing.
     pub(super) fn admit(&self, reads_only: bool) -> Result<(), SubmitError> {
         match self {
             Self::Open => Ok(()),

@@ -1,4 +1,4 @@
-//! The half of a connection that callers share: they encode into it and leave a slot for the reply.
+//! The half of a connection that callers share: they encode calls into it and leave a slot for the reply.
 
 mod call;
 mod carrying;
@@ -37,64 +37,64 @@ use staged::Staged;
 /// A request whose reply goes to a [`ReplySlot`].
 pub(crate) type Request = proto::Request<Arc<ReplySlot>>;
 
-/// A write buffer that a burst has grown beyond this shrinks again when it is not needed any more.
-const KEPT_BUFFER: usize = 64 << 10;
+/// A larger write buffer shrinks again when it is no longer needed.
+const MAX_IDLE_BUFFER: usize = 64 << 10;
 
-/// How much a connection takes; callers beyond that wait.
+/// The capacity of a connection; callers beyond it wait.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    /// Commands that are owed a reply.
+    /// Calls without a reply.
     pub(crate) commands: usize,
-    /// Encoded bytes that wait for the socket. One command may be larger.
+    /// Encoded bytes that are not written. A single command may be larger.
     pub(crate) bytes: usize,
 }
 
-/// A connection as its users see it. Its [driver](crate::conn::driver) does the I/O.
+/// A connection as callers use it. Its [driver](crate::conn::driver) does the I/O.
 pub(crate) struct Link {
     pub(crate) generation: Generation,
     pub(crate) address: Address,
     pub(crate) opened: Instant,
-    /// The number by which the server knows the connection, if it said so.
+    /// The server's ID of the connection, if it reported one.
     pub(crate) connection_id: Option<i64>,
     /// How many connections had been given up when this one was [fenced](crate::node::fence).
     pub(crate) fences: u64,
     state: Mutex<State>,
-    /// Whoever looks after the connection waits here for it to fall silent, or to be heard again.
+    /// Notifies the task of the connection when the server falls silent or replies again.
     silence_changed: Event,
 }
 
 struct State {
     gate: Gate,
-    /// The server owes replies, and nothing has moved for so long that it takes nothing new for now.
+    /// True if replies are pending and there has been no progress for so long that no calls are accepted for now.
     silent: bool,
-    /// How often it has fallen silent.
+    /// How many times the server has fallen silent.
     silences: u32,
     bounds: Bounds,
-    /// One caller has the connection to itself: nothing is sent on it but what that caller sends.
-    lent: bool,
+    /// True while one caller uses the connection exclusively.
+    checked_out: bool,
     staged: Staged,
     requests: Vec<Request>,
-    /// Requests whose replies are owed, taken by the driver or not.
-    owed: usize,
-    /// How many replies have come.
+    /// Requests without a reply, taken by the driver or not.
+    pending: usize,
+    /// How many replies have arrived.
     answered: u64,
-    /// Callers who wait for room.
+    /// Callers that wait for capacity.
     queue: WaitQueue,
-    /// What the end of the connection cut off.
+    /// The calls that the end of the connection cut off.
     cut: CloseReport,
-    /// Whether it ended while the server owed replies.
-    owing: bool,
+    /// True if the connection ended while replies were pending.
+    ended_with_pending: bool,
     /// When the watchdog first found requests that the driver has not taken.
     stalled_since: Option<Instant>,
-    /// The driver, when it waits for work.
+    /// The waker of the driver while it waits for work.
     driver: Option<Waker>,
 }
 
-/// What the driver is to do.
+/// What the driver has to do next.
 #[derive(Debug)]
 pub(crate) enum DriverStep {
-    /// Go on. `staged`: there are bytes to take.
-    Carry { staged: bool },
+    /// Continue. `has_staged` is true if there are bytes to take.
+    Continue { has_staged: bool },
     /// End now.
     End(Error),
 }
@@ -106,14 +106,14 @@ impl Link {
             silent: false,
             silences: 0,
             bounds,
-            lent: false,
+            checked_out: false,
             staged: Staged::default(),
             requests: Vec::new(),
-            owed: 0,
+            pending: 0,
             answered: 0,
             queue: WaitQueue::default(),
             cut: CloseReport::default(),
-            owing: false,
+            ended_with_pending: false,
             stalled_since: None,
             driver: None,
         };
@@ -135,11 +135,11 @@ impl Link {
         slot: &Arc<ReplySlot>,
         bound: ReplyBound,
     ) -> Result<(), SubmitError> {
-        let has_room = |state: &State| !state.is_full() && state.queue.is_empty();
-        self.submit_where(call, slot, bound, has_room)
+        let has_capacity = |state: &State| !state.is_full() && state.queue.is_empty();
+        self.submit_where(call, slot, bound, has_capacity)
     }
 
-    /// As [`Link::submit`], waiting in turn for room until `until`.
+    /// Like [`Link::submit`], waiting in the queue for capacity until `until`.
     pub(crate) async fn submit_in_turn(
         &self,
         call: Call<'_>,
@@ -162,7 +162,7 @@ impl Link {
             };
             match ticket.wait(runtime, until, submit).await {
                 Err(Elapsed) => return Err(SubmitError::Full),
-                Ok(Err(obstacle)) => prepared.overcome(obstacle, call)?,
+                Ok(Err(obstacle)) => prepared.resolve(obstacle, call)?,
                 Ok(Ok(driver)) => {
                     on_staged(driver);
                     return Ok(());
@@ -171,8 +171,8 @@ impl Link {
         }
     }
 
-    /// As [`Link::submit`], past the bounds and those who wait for room: for the client's own questions, which say
-    /// nothing about the server when callers have filled the connection.
+    /// Like [`Link::submit`], ignoring the bounds and the queue: for the client's own commands. If these waited
+    /// behind callers, their delay would say nothing about the server.
     pub(crate) fn submit_past_bounds(
         &self,
         call: Call<'_>,
@@ -182,12 +182,12 @@ impl Link {
         self.submit_where(call, slot, bound, |_| true)
     }
 
-    /// Asks for a sign of life, for which nobody waits: without one the connection is found to be dead in time.
+    /// Sends a PING whose reply nobody waits for: if it stays away, the connection is found to be dead in time.
     pub(crate) fn check_health(&self, limit: Duration) {
         let (ping, slot) = (redis::cmd("PING"), Arc::default());
         let bound = ReplyBound { within: Some(limit), by: None };
-        // A connection that takes nothing now is not asked.
-        let _ = self.submit_where(Call::Command(&ping), &slot, bound, |state| !state.lent);
+        // It fails on a connection that accepts no calls now, which needs no check.
+        let _ = self.submit_where(Call::Command(&ping), &slot, bound, |state| !state.checked_out);
     }
 
     #[inline]
@@ -196,11 +196,11 @@ impl Link {
         call: Call<'_>,
         slot: &Arc<ReplySlot>,
         bound: ReplyBound,
-        has_room: impl Fn(&State) -> bool,
+        has_capacity: impl Fn(&State) -> bool,
     ) -> Result<(), SubmitError> {
         let mut state = lock(&self.state);
-        if state.takes_everything()
-            && has_room(&state)
+        if state.is_unrestricted()
+            && has_capacity(&state)
             && let Some(bytes) = state.staged.encode(call)
         {
             let driver = state.push(call, slot, bound, bytes);
@@ -209,26 +209,26 @@ impl Link {
             return Ok(());
         }
         drop(state);
-        self.submit_prepared(call, slot, bound, has_room)
+        self.submit_prepared(call, slot, bound, has_capacity)
     }
 
-    /// What is not on the common way: refusing, and what is to be prepared.
+    /// The uncommon path: refusals, and calls that need preparation.
     #[cold]
     fn submit_prepared(
         &self,
         call: Call<'_>,
         slot: &Arc<ReplySlot>,
         bound: ReplyBound,
-        has_room: impl Fn(&State) -> bool,
+        has_capacity: impl Fn(&State) -> bool,
     ) -> Result<(), SubmitError> {
         let mut prepared = Prepared::default();
         loop {
             let mut state = lock(&self.state);
-            let has_room = has_room(&state);
-            let submitted = state.submit(call, slot, bound, &mut prepared, has_room);
+            let has_capacity = has_capacity(&state);
+            let submitted = state.submit(call, slot, bound, &mut prepared, has_capacity);
             drop(state);
             match submitted {
-                Err(obstacle) => prepared.overcome(obstacle, call)?,
+                Err(obstacle) => prepared.resolve(obstacle, call)?,
                 Ok(driver) => {
                     on_staged(driver);
                     return Ok(());
@@ -237,28 +237,28 @@ impl Link {
         }
     }
 
-    /// Whether it takes commands, if only reads.
+    /// Returns true if calls are accepted, at least reads.
     pub(crate) fn is_open(&self) -> bool {
         let state = lock(&self.state);
         state.gate.is_open() && !state.silent
     }
 
-    /// Whether nothing moves although replies are owed.
+    /// Returns true if there is no progress although replies are pending.
     pub(crate) fn is_silent(&self) -> bool {
         lock(&self.state).silent
     }
 
-    /// Waits until the server falls silent once more than `seen` times; it may answer again by then.
+    /// Waits until the server has fallen silent more than `seen` times; it may have replied again by then.
     pub(crate) async fn fell_silent(&self, seen: &mut u32) {
-        self.silence(|state| (state.silences > *seen).then(|| *seen = state.silences)).await;
+        self.wait_for_silence(|state| (state.silences > *seen).then(|| *seen = state.silences)).await;
     }
 
     /// Waits until the server is not silent.
-    pub(crate) async fn heard_again(&self) {
-        self.silence(|state| (!state.silent).then_some(())).await;
+    pub(crate) async fn no_longer_silent(&self) {
+        self.wait_for_silence(|state| (!state.silent).then_some(())).await;
     }
 
-    async fn silence(&self, mut check: impl FnMut(&State) -> Option<()>) {
+    async fn wait_for_silence(&self, mut check: impl FnMut(&State) -> Option<()>) {
         loop {
             let listener = self.silence_changed.listen();
             if check(&lock(&self.state)).is_some() {
@@ -268,31 +268,31 @@ impl Link {
         }
     }
 
-    /// Whether replies are owed.
-    pub(crate) fn owes_replies(&self) -> bool {
-        lock(&self.state).owed > 0
+    /// Returns true if replies are pending.
+    pub(crate) fn has_pending_replies(&self) -> bool {
+        lock(&self.state).pending > 0
     }
 
-    /// How many replies have come: a sign of life, for whoever looks twice.
+    /// Returns how many replies have arrived. A larger number in a later call shows that the server is alive.
     pub(crate) fn answered(&self) -> u64 {
         lock(&self.state).answered
     }
 
-    /// Gives the connection to one caller. False when it takes no commands.
+    /// Gives the connection to one caller. Returns false if it accepts no calls.
     pub(crate) fn check_out(&self) -> bool {
         let mut state = lock(&self.state);
-        state.lent = state.gate.is_open() && !state.silent;
-        state.lent
+        state.checked_out = state.gate.is_open() && !state.silent;
+        state.checked_out
     }
 
-    /// Takes the connection back from its caller. False when it is at its end.
+    /// Takes the connection back from its caller. Returns false if it has ended.
     pub(crate) fn check_in(&self) -> bool {
         let mut state = lock(&self.state);
-        state.lent = false;
+        state.checked_out = false;
         !state.gate.is_at_end()
     }
 
-    /// Takes nothing new until [`Link::release`].
+    /// Accepts no calls until [`Link::release`].
     pub(crate) fn hold(&self) {
         let mut state = lock(&self.state);
         if state.gate.is_open() {
@@ -307,7 +307,7 @@ impl Link {
         }
     }
 
-    /// Takes only reads for this reason, or, without one, writes as well. A link that is held stays so.
+    /// Accepts only reads, for this reason, or, without one, writes as well. A held link stays held.
     pub(crate) fn restrict(&self, why: Option<Error>) {
         let mut state = lock(&self.state);
         if state.gate.is_open() {
@@ -315,20 +315,20 @@ impl Link {
         }
     }
 
-    /// Takes nothing new; the connection ends when all that is owed has come.
+    /// Accepts no new calls; the connection ends when all pending replies have arrived.
     pub(crate) fn drain(&self, why: Error) {
-        self.turn(|gate| match gate {
+        self.change_gate(|gate| match gate {
             Gate::Open | Gate::ReadOnly(_) | Gate::Held => Some(Gate::Draining(why)),
             Gate::Draining(_) | Gate::Shut(_) => None,
         });
     }
 
-    /// Ends the connection now. What is owed is settled by what of it was written.
+    /// Ends the connection now. The outcome of pending calls depends on how much of each was written.
     pub(crate) fn shut(&self, why: Error) {
-        self.turn(|gate| (!matches!(gate, Gate::Shut(_))).then_some(Gate::Shut(why)));
+        self.change_gate(|gate| (!matches!(gate, Gate::Shut(_))).then_some(Gate::Shut(why)));
     }
 
-    fn turn(&self, next: impl FnOnce(&Gate) -> Option<Gate>) {
+    fn change_gate(&self, next: impl FnOnce(&Gate) -> Option<Gate>) {
         let mut state = lock(&self.state);
         let Some(gate) = next(&state.gate) else { return };
         state.gate = gate;
@@ -340,8 +340,8 @@ impl Link {
 }
 
 impl State {
-    /// Whether there is nothing that a call has to be asked for.
-    fn takes_everything(&self) -> bool {
+    /// Returns true if every call is accepted, so that a call need not be examined.
+    fn is_unrestricted(&self) -> bool {
         matches!(self.gate, Gate::Open) && !self.silent
     }
 
@@ -353,26 +353,26 @@ impl State {
     }
 
     fn is_full(&self) -> bool {
-        self.owed >= self.bounds.commands || self.staged.len() >= self.bounds.bytes
+        self.pending >= self.bounds.commands || self.staged.len() >= self.bounds.bytes
     }
 
-    /// The queue for room. One at a time is served, since nobody knows how much room a call takes.
+    /// Returns the queue for capacity. One waiter is served at a time, since the size of its call is unknown.
     fn find_queue(&mut self) -> (&mut WaitQueue, usize) {
         let available = usize::from(!self.is_full());
         (&mut self.queue, available)
     }
 
-    /// Takes a call, and returns the driver if it is to be woken.
+    /// Accepts a call. Returns the driver's waker if it must be woken.
     fn submit(
         &mut self,
         call: Call<'_>,
         slot: &Arc<ReplySlot>,
         bound: ReplyBound,
         prepared: &mut Prepared,
-        has_room: bool,
+        has_capacity: bool,
     ) -> Result<Option<Waker>, Obstacle> {
         self.admit(prepared.reads_only).map_err(Obstacle::SubmitError)?;
-        if !has_room {
+        if !has_capacity {
             return Err(Obstacle::SubmitError(SubmitError::Full));
         }
         let bytes = match prepared.encoded.take() {
@@ -382,7 +382,8 @@ impl State {
         Ok(self.push(call, slot, bound, bytes))
     }
 
-    /// Has the reply to a call that was staged, with so many bytes, go to `slot`. Returns the driver if it is to be woken.
+    /// Records a staged call of `bytes` bytes, whose reply goes to `slot`. Returns the driver's waker if it must be
+    /// woken.
     fn push(
         &mut self,
         call: Call<'_>,
@@ -391,16 +392,17 @@ impl State {
         bytes: usize,
     ) -> Option<Waker> {
         self.requests.push(Request { waiter: Arc::clone(slot), shape: call.shape(), bytes, bound });
-        self.owed += 1;
+        self.pending += 1;
         self.driver.take()
     }
 
-    fn next_in_turn(&mut self) -> Option<Waker> {
+    fn next_waiter(&mut self) -> Option<Waker> {
         if self.queue.is_empty() || self.is_full() { None } else { self.queue.notify_one(1) }
     }
 }
 
-/// Has a request that was staged carried and watched. The lock is not held: this may start a thread, or run other tasks.
+/// Wakes the watchdog and the driver for a staged request. The lock is not held: this may start a thread or run other
+/// tasks.
 #[inline]
 fn on_staged(driver: Option<Waker>) {
     watchdog::wake();
@@ -409,7 +411,7 @@ fn on_staged(driver: Option<Waker>) {
     }
 }
 
-/// Without what callers have staged: that is their data.
+/// Omits the staged bytes: they are the callers' data.
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = lock(&self.state);
@@ -417,7 +419,7 @@ impl fmt::Debug for Link {
             .field("address", &self.address)
             .field("generation", &self.generation)
             .field("gate", &state.gate)
-            .field("owed", &state.owed)
+            .field("pending", &state.pending)
             .finish_non_exhaustive()
     }
 }

@@ -1,7 +1,7 @@
-//! The half of a connection that threads share, in many orders of what they do: `shuttle` runs each test again and again,
-//! decides at every lock who goes on, and fails where somebody waits for ever.
+//! Tests the half of a connection that threads share in many interleavings: `shuttle` runs each test many times,
+//! schedules the threads at every lock, and fails if a thread waits forever.
 //!
-//! Time stands still, so nothing mends a lost wake-up.
+//! Time stands still, so no timeout hides a lost wake-up.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -26,16 +26,16 @@ use crate::proto::{Decoder, Limits, Reply, ReplyBound};
 use crate::retry::RetryBudget;
 use crate::runtime::{Runtime, Transport};
 
-/// How many orders of each test are tried by chance, and how many with few changes from one thread to another.
-const ORDERS: usize = 3_000;
-const CHANGES: usize = 3;
+/// How many interleavings of each test are tried at random, and how many with few context switches.
+const INTERLEAVINGS: usize = 3_000;
+const SWITCHES: usize = 3;
 
 fn permute(test: fn()) {
-    shuttle::check_random(test, ORDERS);
-    shuttle::check_pct(test, ORDERS, CHANGES);
+    shuttle::check_random(test, INTERLEAVINGS);
+    shuttle::check_pct(test, INTERLEAVINGS, SWITCHES);
 }
 
-/// Answers every ECHO at once.
+/// Replies to every ECHO immediately.
 struct Echo {
     commands: Decoder,
     replies: Vec<u8>,
@@ -71,7 +71,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// A link that takes so many commands at once, and the thread of its driver.
+    /// Creates a link for `commands` pending calls, and the thread of its driver.
     fn new(commands: usize) -> (Self, JoinHandle<()>) {
         let runtime = Arc::new(ManualRuntime::new());
         let bounds = Bounds { commands, bytes: 1 << 20 };
@@ -92,20 +92,20 @@ impl Scene {
         (Self { runtime, link }, driving)
     }
 
-    /// Sends `ECHO number` at once, and leaves the slot for the reply.
+    /// Sends `ECHO number`, with `slot` for the reply.
     fn send(&self, number: i64, slot: &Arc<ReplySlot>, cx: &Context<'_>) -> Result<(), SubmitError> {
         slot.arm(cx);
         self.link.submit(Call::Command(cmd("ECHO").arg(number)), slot, ReplyBound::default())
     }
 
-    /// The reply to `ECHO number`. `None` when the connection has ended.
+    /// Returns the reply to `ECHO number`, or `None` if the connection has ended.
     async fn call(&self, number: i64) -> Option<i64> {
         let slot = Arc::new(ReplySlot::default());
         poll_fn(|cx| Poll::Ready(self.send(number, &slot, cx))).await.ok()?;
         reply(&slot).await
     }
 
-    /// The same, waiting in turn for room.
+    /// Like `call`, waiting in the queue for capacity.
     async fn call_in_turn(&self, number: i64) -> Option<i64> {
         let (slot, until) = (Arc::new(ReplySlot::default()), self.runtime.now() + Duration::from_secs(1));
         let echo = cmd("ECHO").arg(number).to_owned();
@@ -118,7 +118,7 @@ impl Scene {
         self.link.shut(Error::new(Kind::Lost, "another master is followed"));
     }
 
-    /// Has a thread do this.
+    /// Runs `work` in a thread.
     fn spawn<T: Send + 'static>(&self, work: impl FnOnce(Self) -> T + Send + 'static) -> JoinHandle<T> {
         let scene = self.clone();
         thread::spawn(move || work(scene))
@@ -151,7 +151,7 @@ fn callers_get_their_own_replies() {
 }
 
 #[test]
-fn callers_get_their_own_reply_or_an_error_when_the_link_shuts() {
+fn own_reply_or_error_when_link_shuts() {
     permute(|| {
         let (scene, driving) = Scene::new(10);
         let calling = [1, 2].map(|number| scene.spawn(move |scene| block_on(scene.call(number))));
@@ -164,7 +164,7 @@ fn callers_get_their_own_reply_or_an_error_when_the_link_shuts() {
 }
 
 #[test]
-fn callers_get_their_own_reply_or_an_error_when_the_link_drains() {
+fn own_reply_or_error_when_link_drains() {
     permute(|| {
         let (scene, driving) = Scene::new(10);
         let calling = [1, 2].map(|number| scene.spawn(move |scene| block_on(scene.call(number))));
@@ -177,7 +177,7 @@ fn callers_get_their_own_reply_or_an_error_when_the_link_drains() {
 }
 
 #[test]
-fn caller_that_goes_away_leaves_its_reply_to_nobody() {
+fn reply_of_cancelled_call_is_dropped() {
     permute(|| {
         let (scene, driving) = Scene::new(10);
         let leaving = scene.spawn(|scene| {
@@ -194,7 +194,7 @@ fn caller_that_goes_away_leaves_its_reply_to_nobody() {
 }
 
 #[test]
-fn callers_that_wait_for_room_are_served_one_after_another() {
+fn waiting_callers_are_all_served() {
     permute(|| {
         let (scene, driving) = Scene::new(1);
         let others = [1, 2].map(|number| scene.spawn(move |scene| block_on(scene.call_in_turn(number))));
@@ -208,7 +208,7 @@ fn callers_that_wait_for_room_are_served_one_after_another() {
 }
 
 #[test]
-fn caller_that_waits_for_room_and_goes_away_lets_the_next_one_through() {
+fn cancelled_waiter_lets_next_submit() {
     permute(|| {
         let (scene, driving) = Scene::new(1);
         let leaving = scene.spawn(|scene| {
@@ -225,7 +225,7 @@ fn caller_that_waits_for_room_and_goes_away_lets_the_next_one_through() {
 }
 
 #[test]
-fn callers_that_wait_for_room_are_released_when_the_link_shuts() {
+fn waiting_callers_released_when_link_shuts() {
     permute(|| {
         let (scene, driving) = Scene::new(1);
         let calling = [1, 2].map(|number| scene.spawn(move |scene| block_on(scene.call_in_turn(number))));
@@ -238,7 +238,7 @@ fn callers_that_wait_for_room_are_released_when_the_link_shuts() {
 }
 
 #[test]
-fn callers_that_wait_for_room_hear_that_the_link_is_held() {
+fn waiting_callers_released_when_link_is_held() {
     permute(|| {
         let (scene, driving) = Scene::new(1);
         let calling = [1, 2].map(|number| scene.spawn(move |scene| block_on(scene.call_in_turn(number))));
@@ -252,21 +252,21 @@ fn callers_that_wait_for_room_hear_that_the_link_is_held() {
 }
 
 #[test]
-fn reply_that_comes_while_its_caller_is_told_that_it_is_late_is_received() {
+fn reply_received_while_reported_late() {
     permute(|| {
         let slot = Arc::new(ReplySlot::default());
         block_on(async {
             poll_fn(|cx| Poll::Ready(slot.arm(cx))).await;
-            let telling = thread::spawn({
+            let late = thread::spawn({
                 let slot = Arc::clone(&slot);
-                move || slot.tell_late()
+                move || slot.report_late()
             });
             let completing = thread::spawn({
                 let slot = Arc::clone(&slot);
                 move || slot.complete(Ok(Reply::One(Value::Int(7))))
             });
             assert_eq!(reply(&slot).await, Some(7));
-            telling.join().unwrap();
+            late.join().unwrap();
             completing.join().unwrap();
         });
     });

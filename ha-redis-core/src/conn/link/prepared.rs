@@ -1,26 +1,26 @@
-//! Calls that take more than the common way.
+//! Calls that need preparation before they are accepted.
 
 use crate::conn::link::{Call, SubmitError};
 
-/// What was done for a call outside of the link's lock, since it takes its time, where that turned out to be needed.
+/// What was prepared for a call outside of the link's lock, since it takes long and is rarely needed.
 #[derive(Default)]
 pub(super) struct Prepared {
-    /// Whether the call is known to change nothing.
+    /// True if the call is known to change nothing.
     pub(super) reads_only: bool,
     pub(super) encoded: Option<Vec<u8>>,
 }
 
-/// Why a call was not taken.
+/// Why a call was not accepted.
 pub(super) enum Obstacle {
     SubmitError(SubmitError),
-    /// It is to be encoded outside of the lock.
+    /// The call must be encoded outside of the lock.
     IsLarge,
 }
 
 impl Prepared {
-    /// Does what is needed for another attempt, if there is anything.
+    /// Prepares another attempt, or returns the error if that is impossible.
     #[cold]
-    pub(super) fn overcome(&mut self, obstacle: Obstacle, call: Call<'_>) -> Result<(), SubmitError> {
+    pub(super) fn resolve(&mut self, obstacle: Obstacle, call: Call<'_>) -> Result<(), SubmitError> {
         match obstacle {
             Obstacle::IsLarge => self.encoded = Some(call.encoded()),
             Obstacle::SubmitError(SubmitError::ReadOnly(why)) if !self.reads_only => {
@@ -29,7 +29,7 @@ impl Prepared {
                     return Err(SubmitError::ReadOnly(why));
                 }
             }
-            Obstacle::SubmitError(not_taken) => return Err(not_taken),
+            Obstacle::SubmitError(error) => return Err(error),
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The place where a caller waits for its reply.
+//! The slot in which a caller receives its reply.
 
 use std::fmt;
 use std::mem;
@@ -8,10 +8,10 @@ use crate::error::Error;
 use crate::proto::Reply;
 use crate::sync::{Mutex, lock, wake};
 
-/// One caller's seat: a handle keeps it for all its commands, one after another.
+/// The slot of one caller. A handle uses it for all its commands, one after another.
 ///
-/// A caller that goes away leaves its slot to the connection, which still has a reply to put into it, and
-/// takes a new one for its next command: so no caller ever sees another's reply.
+/// A caller that goes away leaves its slot to the connection, which still stores the reply in it, and takes a new one
+/// for its next command. So no caller ever gets another's reply.
 #[derive(Default)]
 pub(crate) struct ReplySlot {
     state: Mutex<State>,
@@ -21,43 +21,43 @@ pub(crate) struct ReplySlot {
 enum State {
     #[default]
     Idle,
-    /// Nothing has come; this task is to be woken.
-    Awaited(Waker),
-    /// What the caller is to be told.
-    Told(Result<Reply, NoReply>),
+    /// There is no reply yet; this task must be woken.
+    Waiting(Waker),
+    /// The result for the caller.
+    Ready(Result<Reply, NoReply>),
 }
 
 /// Why there is no reply.
 #[derive(Debug)]
 pub(crate) enum NoReply {
-    /// Nothing has moved on the connection for so long that the caller may want to give up. The reply may still come
-    /// into the slot.
+    /// The connection has made no progress for so long that the caller may give up. The reply may still arrive in the
+    /// slot.
     Late,
-    /// There will be none.
+    /// There will be no reply.
     Ended(Error),
 }
 
 impl ReplySlot {
-    /// Sets who is to be woken. Called before the slot is handed to a connection.
+    /// Sets the task to wake. Called before the slot is passed to a connection.
     #[inline]
     pub(crate) fn arm(&self, cx: &Context<'_>) {
-        *lock(&self.state) = State::Awaited(cx.waker().clone());
+        *lock(&self.state) = State::Waiting(cx.waker().clone());
     }
 
     #[inline]
     pub(crate) fn complete(&self, result: Result<Reply, Error>) {
-        let told = State::Told(result.map_err(NoReply::Ended));
-        let before = mem::replace(&mut *lock(&self.state), told);
-        if let State::Awaited(waker) = before {
+        let ready = State::Ready(result.map_err(NoReply::Ended));
+        let before = mem::replace(&mut *lock(&self.state), ready);
+        if let State::Waiting(waker) = before {
             wake(waker);
         }
     }
 
-    /// Tells the caller, if it waits, that its reply is late.
-    pub(crate) fn tell_late(&self) {
+    /// Wakes the caller, if it waits, since its reply is late.
+    pub(crate) fn report_late(&self) {
         let mut state = lock(&self.state);
-        if let State::Awaited(_) = &*state
-            && let State::Awaited(waker) = mem::replace(&mut *state, State::Told(Err(NoReply::Late)))
+        if let State::Waiting(_) = &*state
+            && let State::Waiting(waker) = mem::replace(&mut *state, State::Ready(Err(NoReply::Late)))
         {
             drop(state);
             wake(waker);
@@ -68,23 +68,23 @@ impl ReplySlot {
     pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<Result<Reply, NoReply>> {
         let mut state = lock(&self.state);
         match &*state {
-            State::Told(_) => {}
-            State::Awaited(waker) if waker.will_wake(cx.waker()) => return Poll::Pending,
-            State::Awaited(_) | State::Idle => {
-                *state = State::Awaited(cx.waker().clone());
+            State::Ready(_) => {}
+            State::Waiting(waker) if waker.will_wake(cx.waker()) => return Poll::Pending,
+            State::Waiting(_) | State::Idle => {
+                *state = State::Waiting(cx.waker().clone());
                 return Poll::Pending;
             }
         }
         match mem::take(&mut *state) {
-            State::Told(told) => Poll::Ready(told),
-            State::Awaited(_) | State::Idle => Poll::Pending,
+            State::Ready(result) => Poll::Ready(result),
+            State::Waiting(_) | State::Idle => Poll::Pending,
         }
     }
 }
 
-/// Without the reply: that is the caller's data.
+/// Omits the reply: it is the caller's data.
 impl fmt::Debug for ReplySlot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Slot")
+        f.write_str("ReplySlot")
     }
 }

@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 use std::mem;
 
-use crate::conn::link::call::{Call, SMALL};
+use crate::conn::link::call::{Call, MAX_SMALL_BYTES};
 
-/// Bytes in the order in which they are written. Small calls are encoded one behind the other, and a large one keeps the
-/// buffer in which it was encoded.
+/// Bytes in the order in which they are written. Small calls are encoded into a common buffer; a large one keeps the
+/// buffer into which it was encoded.
 #[derive(Debug, Default)]
 pub(super) struct Staged {
-    /// All up to the last large call.
+    /// The buffers up to the last large call.
     front: VecDeque<Vec<u8>>,
     front_len: usize,
     tail: Vec<u8>,
@@ -24,17 +24,17 @@ impl Staged {
         self.len() == 0
     }
 
-    /// Encodes a call behind the others, unless it is large. Returns its length.
+    /// Encodes a call after the others unless it is large. Returns its length.
     #[inline]
     pub(super) fn encode(&mut self, call: Call<'_>) -> Option<usize> {
         let before = self.tail.len();
         call.encode_small(&mut self.tail).then(|| self.tail.len() - before)
     }
 
-    /// Takes a call that was encoded already. Returns its length.
+    /// Adds an encoded call. Returns its length.
     pub(super) fn append(&mut self, encoded: Vec<u8>) -> usize {
         let length = encoded.len();
-        if length <= SMALL {
+        if length <= MAX_SMALL_BYTES {
             self.tail.extend_from_slice(&encoded);
         } else {
             self.front_len += self.tail.len() + length;
@@ -46,7 +46,7 @@ impl Staged {
         length
     }
 
-    /// Returns the first buffer, and `spare`, which is empty, where it is not of use for what comes next.
+    /// Returns the first buffer, and `spare`, an empty buffer, if it was not needed as a replacement.
     pub(super) fn take(&mut self, mut spare: Vec<u8>) -> (Vec<u8>, Vec<u8>) {
         let Some(first) = self.front.pop_front() else {
             return (mem::replace(&mut self.tail, spare), Vec::new());
@@ -58,7 +58,7 @@ impl Staged {
         (first, spare)
     }
 
-    /// Takes out the bytes of one call, which begin at this offset.
+    /// Removes the bytes of one call, which start at this offset.
     pub(super) fn remove(&mut self, mut at: usize, length: usize) {
         for index in 0..self.front.len() {
             let buffer = &mut self.front[index];
@@ -75,7 +75,7 @@ impl Staged {
         self.tail.drain(at..at + length);
     }
 
-    /// Gives back the memory that a burst has grown.
+    /// Frees the memory that a burst has taken.
     pub(super) fn shrink(&mut self) {
         self.front.shrink_to_fit();
         self.tail.shrink_to_fit();
@@ -106,19 +106,19 @@ mod tests {
 
     #[test]
     fn large_calls_are_not_encoded_in_place() {
-        assert_is_large(Call::Command(&command(SMALL)));
+        assert_is_large(Call::Command(&command(MAX_SMALL_BYTES)));
         assert_is_large(Call::Pipeline(&pipeline(10_000)));
         let mut transaction = redis::pipe();
         transaction.atomic();
         for _ in 0..10 {
-            transaction.add_command(command(SMALL / 10));
+            transaction.add_command(command(MAX_SMALL_BYTES / 10));
         }
         assert_is_large(Call::Pipeline(&transaction));
     }
 
     #[test]
-    fn what_is_taken_is_what_was_staged_in_order() {
-        let (small, large, many) = (command(10), command(10 * SMALL), pipeline(1_000));
+    fn bytes_taken_in_order() {
+        let (small, large, many) = (command(10), command(10 * MAX_SMALL_BYTES), pipeline(1_000));
         let calls =
             [Call::Command(&small), Call::Command(&large), Call::Pipeline(&many), Call::Command(&small)];
         for first in 0..calls.len() {
@@ -137,8 +137,8 @@ mod tests {
     }
 
     #[test]
-    fn any_call_can_be_taken_out() {
-        let (small, large, many) = (command(10), command(2 * SMALL), pipeline(1_000));
+    fn any_call_can_be_removed() {
+        let (small, large, many) = (command(10), command(2 * MAX_SMALL_BYTES), pipeline(1_000));
         let calls =
             [Call::Command(&small), Call::Command(&large), Call::Pipeline(&many), Call::Command(&large)];
         for removed in 0..calls.len() {
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn large_call_is_not_copied() {
         let mut staged = Staged::default();
-        let encoded = Call::Command(&command(SMALL)).encoded();
+        let encoded = Call::Command(&command(MAX_SMALL_BYTES)).encoded();
         let place = encoded.as_ptr();
         staged.append(encoded);
         assert_eq!(staged.take(Vec::new()).0.as_ptr(), place);

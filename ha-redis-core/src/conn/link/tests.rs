@@ -17,7 +17,7 @@ fn slot() -> Arc<ReplySlot> {
     Arc::default()
 }
 
-/// As the driver does: takes what is staged, and books it as answered.
+/// Does what the driver does: takes what is staged, and records replies.
 fn answer(link: &Link, replies: usize) {
     link.take(&mut Vec::new(), &mut Vec::new());
     link.report(replies, &mut Vec::new());
@@ -37,7 +37,7 @@ async fn submit_in_turn_this(
 }
 
 #[test]
-fn a_full_link_is_served_in_order() {
+fn full_link_serves_waiters_in_order() {
     let runtime = ManualRuntime::new();
     let ping = redis::cmd("PING");
     let call = Call::Command(&ping);
@@ -53,9 +53,9 @@ fn a_full_link_is_served_in_order() {
     answer(&link, 1);
     assert!(
         matches!(link.submit(call, &slot(), ReplyBound::default()), Err(SubmitError::Full)),
-        "nobody passes them"
+        "newcomers do not overtake waiters"
     );
-    assert!(block_on(poll_once(&mut second)).is_none(), "not the second before the first");
+    assert!(block_on(poll_once(&mut second)).is_none(), "the second does not overtake the first");
     assert!(matches!(block_on(poll_once(&mut first)), Some(Ok(()))));
     answer(&link, 1);
     assert!(matches!(block_on(poll_once(&mut second)), Some(Ok(()))));
@@ -64,7 +64,7 @@ fn a_full_link_is_served_in_order() {
 }
 
 #[test]
-fn one_who_gives_up_lets_the_next_one_through() {
+fn leaving_waiter_lets_next_submit() {
     let runtime = ManualRuntime::new();
     let ping = redis::cmd("PING");
     let call = Call::Command(&ping);
@@ -82,7 +82,7 @@ fn one_who_gives_up_lets_the_next_one_through() {
 }
 
 #[test]
-fn a_link_at_its_end_says_why() {
+fn ended_link_returns_reason() {
     let ping = redis::cmd("PING");
     let link = link();
     link.hold();
@@ -96,7 +96,7 @@ fn a_link_at_its_end_says_why() {
 }
 
 #[test]
-fn large_call_is_not_encoded_under_the_lock() {
+fn large_call_encoded_outside_lock() {
     let link = link();
     let set = redis::cmd("SET").arg("key").arg(vec![b'x'; 1 << 20]).take();
     let (call, mut prepared) = (Call::Command(&set), Prepared::default());
@@ -104,13 +104,13 @@ fn large_call_is_not_encoded_under_the_lock() {
         lock(&link.state).submit(call, &slot(), ReplyBound::default(), prepared, true)
     };
     let Err(obstacle) = submit(&mut prepared) else { panic!("it was encoded") };
-    prepared.overcome(obstacle, call).unwrap();
+    prepared.resolve(obstacle, call).unwrap();
     assert!(submit(&mut prepared).is_ok());
     assert_eq!(lock(&link.state).staged.len(), call.encoded().len());
 }
 
 #[test]
-fn large_call_waits_in_turn_as_others_do() {
+fn large_call_waits_in_queue() {
     let runtime = ManualRuntime::new();
     let (link, ping) = (link(), redis::cmd("PING"));
     for _ in 0..COMMANDS {
@@ -130,7 +130,7 @@ fn large_call_waits_in_turn_as_others_do() {
 }
 
 #[test]
-fn while_only_reads_are_taken_a_call_says_what_it_is() {
+fn read_only_link_accepts_reads() {
     let runtime = ManualRuntime::new();
     let (link, get, set) = (link(), redis::Cmd::get("key"), redis::Cmd::set("key", 1));
     link.restrict(Some(Error::new(Kind::Sentinel, "no majority")));

@@ -1,4 +1,4 @@
-//! Reading the files on a thread of its own, since a file system that is gone keeps whoever opens a file waiting.
+//! Reads the files in a separate thread, since opening a file on a file system that is gone blocks.
 
 use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
@@ -12,10 +12,10 @@ use crate::runtime::Runtime;
 use crate::sync::{Mutex, lock};
 use crate::time::{Elapsed, until};
 
-/// What is done on the thread.
+/// The work of the thread.
 type Work = Box<dyn FnOnce() -> Result<(), Error> + Send>;
 
-/// Reads files at the request of any number of callers, once for all who wait at a time.
+/// Reads files for any number of callers, once for all who wait at the same time.
 #[derive(Debug, Default)]
 pub(crate) struct FileReader(Mutex<Option<Arc<Attempt>>>);
 
@@ -27,8 +27,8 @@ struct Attempt {
 }
 
 impl FileReader {
-    /// Waits for the end of the attempt that is under way, or of a new one. When `by` comes first, the attempt goes on, and
-    /// the next caller waits for the same: what hangs takes one thread and no more.
+    /// Waits for the end of the running attempt, or of a new one. If `by` passes first, the attempt continues, and
+    /// the next caller waits for the same one: a hanging file system takes a single thread.
     pub(super) async fn read(
         &self,
         work: Work,
@@ -70,7 +70,7 @@ impl FileReader {
 }
 
 fn unknown() -> Error {
-    Error::new(Kind::Config, "reading the certificates and keys has panicked")
+    Error::new(Kind::Config, "reading the certificates and keys panicked")
 }
 
 #[cfg(test)]
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn hanging_file_holds_nobody_up_and_takes_one_thread() {
+    fn hanging_file_takes_one_thread() {
         let (reader, runtime) = (FileReader::default(), ManualRuntime::new());
         let (release, released) = mpsc::channel::<()>();
         let mut work: Work = Box::new(move || released.recv().map_err(|_| unknown()));
@@ -100,7 +100,7 @@ mod tests {
             runtime.pass(Duration::from_secs(2));
             let ended = block_on(poll_once(&mut read));
             assert_eq!(ended.unwrap().unwrap_err(), Elapsed);
-            work = Box::new(|| panic!("the first attempt is still under way"));
+            work = Box::new(|| panic!("the first attempt is still running"));
         }
         let by = runtime.now() + Duration::from_secs(2);
         let mut read = pin!(reader.read(work, &runtime, by));
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn failed_attempt_is_followed_by_another() {
+    fn failed_attempt_is_repeated() {
         let (reader, runtime) = (FileReader::default(), ManualRuntime::new());
         let late = Instant::now() + Duration::from_secs(30);
         let read = |work: Work| block_on(reader.read(work, &runtime, late)).unwrap();

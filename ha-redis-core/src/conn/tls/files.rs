@@ -1,4 +1,4 @@
-//! The client's side of TLS from the files that the configuration names.
+//! Builds the TLS configuration of the client from the configured files.
 
 use std::env;
 use std::io;
@@ -17,13 +17,13 @@ use crate::config::{Problem, cut};
 const CERTIFICATES: &str = "a PEM file with at least one certificate";
 const KEY: &str = "a PEM file with an unencrypted private key";
 
-/// Where rustls-native-certs finds the authorities that the system trusts, if it is set.
+/// The environment variable in which rustls-native-certs finds the system's certificate authorities, if it is set.
 const SYSTEM_FILE: &str = "SSL_CERT_FILE";
 
-/// Where the certificates and the key are.
+/// The files of the certificates and the key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Files {
-    /// Those who may vouch for the server; without a file, those whom the system trusts.
+    /// The trusted authorities; without a file, those that the system trusts.
     ca_certs: Option<PathBuf>,
     /// The client's certificate, and its key.
     identity: Option<(PathBuf, PathBuf)>,
@@ -35,7 +35,7 @@ impl Files {
         Self { ca_certs: ca_certs.map(Path::to_owned), identity }
     }
 
-    /// What is read, by the settings that say so.
+    /// Returns the files with their settings.
     pub(super) fn list(&self, names: &Names) -> String {
         let file = |setting: &str, file: &Path| format!("`{setting}` {}", cut(&file.display().to_string()));
         let authorities = match &self.ca_certs {
@@ -63,10 +63,10 @@ pub(super) fn client_config(files: &Files, names: &Names) -> Result<ClientConfig
         (certificates, read_key(key, names.keyfile), key)
     });
     let mut problems = Vec::new();
-    let mut keep = |problem| problems.push(problem);
-    let roots = roots.map_err(&mut keep).ok();
+    let mut record = |problem| problems.push(problem);
+    let roots = roots.map_err(&mut record).ok();
     let identity = identity.map(|(certificates, key, file)| {
-        (certificates.map_err(&mut keep).ok(), key.map_err(&mut keep).ok(), file)
+        (certificates.map_err(&mut record).ok(), key.map_err(&mut record).ok(), file)
     });
     let built = match (roots, identity) {
         (Some(roots), None) => builder(roots, names).map(|builder| builder.with_no_client_auth()),
@@ -81,7 +81,7 @@ pub(super) fn client_config(files: &Files, names: &Names) -> Result<ClientConfig
     built.map_err(|problem| vec![problem])
 }
 
-/// ring is the provider, whatever the process has set as rustls's default.
+/// Uses ring as the provider, whatever the process has set as rustls's default.
 fn builder(
     roots: RootCertStore,
     names: &Names,
@@ -108,7 +108,7 @@ fn system_roots(names: &Names) -> Result<RootCertStore, Problem> {
     }
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
-    // One that rustls cannot read is no reason to do without the others.
+    // Certificates that rustls cannot parse are skipped.
     roots.add_parsable_certificates(found.certs);
     if !roots.is_empty() {
         return Ok(roots);
@@ -123,31 +123,31 @@ fn read_certificates(file: &Path, setting: &'static str) -> Result<Vec<Certifica
     let certificates = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
     match certificates {
         Ok(certificates) if certificates.is_empty() => {
-            Err(wrong(setting, file, CERTIFICATES, "there is none in it"))
+            Err(wrong(setting, file, CERTIFICATES, "the file has none"))
         }
         Ok(certificates) => Ok(certificates),
-        Err(error) => Err(wrong(setting, file, CERTIFICATES, in_words(&error))),
+        Err(error) => Err(wrong(setting, file, CERTIFICATES, describe(&error))),
     }
 }
 
 fn read_key(file: &Path, setting: &'static str) -> Result<PrivateKeyDer<'static>, Problem> {
     let text = pem_file::read(file).map_err(|error| wrong(setting, file, KEY, error))?;
-    PrivateKeyDer::from_pem_slice(&text).map_err(|error| wrong(setting, file, KEY, in_words(&error)))
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| wrong(setting, file, KEY, describe(&error)))
 }
 
-/// What is wrong with a PEM file. The error's own words may quote a line, which may be the key.
-fn in_words(error: &pem::Error) -> &'static str {
+/// Describes a faulty PEM file. The error's own text may quote a line, which may be the key.
+fn describe(error: &pem::Error) -> &'static str {
     match error {
-        pem::Error::MissingSectionEnd { .. } => "a section in it has no END line",
-        pem::Error::IllegalSectionStart { .. } => "a BEGIN line in it is not well-formed",
-        pem::Error::Base64Decode(_) => "a section in it is not Base64",
-        pem::Error::NoItemsFound => "there is none in it",
-        _ => "it is not well-formed",
+        pem::Error::MissingSectionEnd { .. } => "a section has no END line",
+        pem::Error::IllegalSectionStart { .. } => "a BEGIN line is malformed",
+        pem::Error::Base64Decode(_) => "a section is not Base64",
+        pem::Error::NoItemsFound => "the file has none",
+        _ => "it is malformed",
     }
 }
 
 fn in_environment(error: &io::Error) -> String {
-    format!("it stands in the environment variable {SYSTEM_FILE}, and {error}")
+    format!("the environment variable {SYSTEM_FILE} names this file, and {error}")
 }
 
 fn wrong(setting: &'static str, file: &Path, expected: &str, why: impl std::fmt::Display) -> Problem {

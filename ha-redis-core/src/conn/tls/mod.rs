@@ -1,7 +1,7 @@
-//! TLS: what the configuration says of it, read once a client, and the handshake of each connection.
+//! TLS: its configuration, read once for each client, and the handshake of each connection.
 //!
-//! rustls knows no runtime, so all this stands here once. A runtime opens the socket; what goes through it is
-//! encrypted by [`TlsStream`].
+//! rustls does not depend on a runtime, so all of this is in the core. A runtime opens the socket; [`TlsStream`]
+//! encrypts what goes through it.
 
 mod explain;
 mod file_reader;
@@ -17,7 +17,7 @@ use std::time::Instant;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 
-pub(crate) use self::explain::is_lasting;
+pub(crate) use self::explain::is_permanent;
 pub(crate) use self::file_reader::FileReader;
 use self::files::Files;
 use self::stream::TlsStream;
@@ -27,7 +27,7 @@ use crate::error::{Error, Kind};
 use crate::runtime::{Runtime, Transport};
 use crate::time::Elapsed;
 
-/// The settings by the names under which errors speak of them.
+/// The names of the settings, for errors.
 #[derive(Debug, PartialEq, Eq)]
 struct Names {
     ssl: &'static str,
@@ -54,13 +54,13 @@ static SENTINELS: Names = Names {
     server_name: "sentinel_ssl_server_name",
 };
 
-/// TLS of one kind of connections: those to the data, or those to the Sentinels.
+/// TLS for one kind of connections: to the data, or to the Sentinels.
 pub(crate) struct Tls {
     server_name: Option<String>,
     source: Arc<Source>,
 }
 
-/// What is read from files, on another thread.
+/// The configuration that is read from files in another thread.
 struct Source {
     names: &'static Names,
     files: Files,
@@ -74,7 +74,7 @@ impl Source {
 }
 
 impl Tls {
-    /// For masters and replicas; `None` when they are to be spoken to in clear.
+    /// Creates the TLS settings for masters and replicas; `None` if their connections are not encrypted.
     pub(crate) fn of_data(config: &RedisConfig) -> Option<Self> {
         config.ssl().then(|| Self {
             server_name: config.ssl_server_name().map(str::to_owned),
@@ -85,7 +85,7 @@ impl Tls {
         })
     }
 
-    /// For Sentinels; `None` when they are to be spoken to in clear, or when there are none.
+    /// Creates the TLS settings for Sentinels; `None` if their connections are not encrypted, or if there are none.
     #[cfg(feature = "sentinel")]
     pub(crate) fn of_sentinels(config: &RedisConfig) -> Option<Self> {
         let identity = config.sentinel_ssl_certfile().zip(config.sentinel_ssl_keyfile());
@@ -95,20 +95,20 @@ impl Tls {
         })
     }
 
-    /// Does the handshake on a new connection.
+    /// Runs the TLS handshake on a new connection.
     pub(crate) async fn secure(
         &self,
         address: &Address,
         socket: Box<dyn Transport>,
     ) -> Result<Box<dyn Transport>, Error> {
         let failed = |error: io::Error| {
-            let kind = if is_lasting(&error) { Kind::Tls } else { Kind::Connect };
+            let kind = if is_permanent(&error) { Kind::Tls } else { Kind::Connect };
             Error::new(kind, error.to_string())
         };
         let config = self.source.config.get().ok_or_else(|| {
             Error::new(
                 Kind::Config,
-                format!("{} is on, and its files are not read yet", self.source.names.ssl),
+                format!("{} is on, but its files are not read yet", self.source.names.ssl),
             )
         })?;
         let name = self.name_of(address)?;
@@ -118,22 +118,22 @@ impl Tls {
         Ok(Box::new(stream))
     }
 
-    /// What a server that does not answer may be.
-    pub(crate) fn suspicion(&self) -> String {
-        format!("; a port without TLS may be silent too, while `{}` is on", self.source.names.ssl)
+    /// Returns a possible cause for a server that does not reply.
+    pub(crate) fn timeout_hint(&self) -> String {
+        format!("; if the port does not speak TLS, turn `{}` off", self.source.names.ssl)
     }
 
-    /// The name that the server's certificate must have.
+    /// Returns the name that the server's certificate must have.
     fn name_of(&self, address: &Address) -> Result<ServerName<'static>, Error> {
         let name = match (&self.server_name, address) {
             (Some(name), _) => name.clone(),
-            // A certificate names no zone of a link-local address.
+            // A certificate does not contain the zone of a link-local address.
             (None, Address::Tcp { host, .. }) => host.split('%').next().unwrap_or(host).to_owned(),
             (None, Address::Unix(path)) => path.display().to_string(),
         };
         ServerName::try_from(name.clone()).map_err(|_| {
             let message = format!(
-                "a certificate cannot have the name `{name}`; say in `{}` which name it has",
+                "a certificate cannot have the name `{name}`; set `{}` to the name that it has",
                 self.source.names.server_name
             );
             Error::new(Kind::Config, message)
@@ -151,10 +151,11 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// Reads the files, once, before anything is connected; until `by` at the latest. Several callers at once wait for the same.
+/// Reads the files once, before the first connection, until `by` at the latest. Concurrent callers wait for the same
+/// attempt.
 ///
 /// # Errors
-/// All that is wrong with any of the files; or that they were not read in time.
+/// Returns everything that is wrong with any of the files, or that they were not read in time.
 pub(crate) async fn prepare(
     all: Vec<&Tls>,
     reader: &FileReader,
@@ -167,12 +168,12 @@ pub(crate) async fn prepare(
     let sources: Vec<_> = all.into_iter().map(|tls| Arc::clone(&tls.source)).collect();
     let list = sources.iter().map(|source| source.files.list(source.names)).collect::<Vec<_>>().join(", ");
     reader.read(Box::new(move || read(&sources)), runtime, by).await.unwrap_or_else(|Elapsed| {
-        let message = format!("these were not read in time: {list}; look whether their file system answers");
+        let message = format!("cannot read in time: {list}; check that their file system responds");
         Err(Error::new(Kind::Timeout, message))
     })
 }
 
-/// Reads the files of all of them. What has the same files is read once and shared.
+/// Reads the files of all sources. Sources with the same files share one configuration.
 fn read(sources: &[Arc<Source>]) -> Result<(), Error> {
     let mut problems = Vec::new();
     let mut read: Vec<(&Files, Option<Arc<ClientConfig>>)> = Vec::new();
@@ -185,7 +186,7 @@ fn read(sources: &[Arc<Source>]) -> Result<(), Error> {
             config
         });
         if let Some(config) = config {
-            // A second start after a failed one finds what the first has read.
+            // It fails if an earlier attempt has set it already.
             let _ = source.config.set(config);
         }
     }

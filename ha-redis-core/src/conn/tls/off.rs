@@ -1,5 +1,4 @@
-//! In place of TLS where the cargo feature `tls` is off: whoever asks for it is refused, so that nothing is sent in
-//! clear.
+//! Replaces TLS if the cargo feature `tls` is off: connections with TLS fail, so that nothing is sent unencrypted.
 
 use std::io;
 use std::time::Instant;
@@ -32,13 +31,13 @@ impl Tls {
         Err(self.refusal())
     }
 
-    pub(crate) fn suspicion(&self) -> String {
+    pub(crate) fn timeout_hint(&self) -> String {
         String::new()
     }
 
     fn refusal(&self) -> Error {
         let message = format!(
-            "the configuration says {} = true, which needs the cargo feature `tls` of the runtime crate (such as \
+            "the configuration has {} = true, which needs the cargo feature `tls` of the runtime crate (such as \
              ha-redis-tokio)",
             self.ssl
         );
@@ -46,11 +45,11 @@ impl Tls {
     }
 }
 
-pub(crate) fn is_lasting(_: &io::Error) -> bool {
+pub(crate) fn is_permanent(_: &io::Error) -> bool {
     false
 }
 
-/// Nothing is ever read.
+/// Reads nothing.
 #[derive(Debug, Default)]
 pub(crate) struct FileReader {}
 

@@ -1,10 +1,10 @@
-//! Reading a file that a setting names: an ordinary one, of a size that it may have.
+//! Reading a file of a setting: a regular one of limited size.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::path::Path;
 
-/// Larger files are refused. All the authorities that a system trusts take a quarter of a megabyte.
+/// Larger files are refused. All certificate authorities of a system take a quarter of a megabyte.
 const MAX_BYTES: u64 = 4 << 20;
 
 /// What is allowed, for errors.
@@ -12,14 +12,14 @@ pub(super) const ORDINARY: &str = "an ordinary file of at most 4 MiB";
 
 /// Reads the file at `path`.
 ///
-/// A FIFO keeps whoever opens it waiting, and a device may do anything: neither is opened. What stands at the path may be
-/// replaced before it is opened, so this is called where waiting does no harm.
+/// Opening a FIFO blocks, and a device may do anything: neither is opened. The file at the path may be replaced
+/// before it is opened, so this is called where blocking does no harm.
 pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     check(&path.metadata()?)?;
     read_opened(File::open(path)?)
 }
 
-/// Refuses what is at `path` if it is there and must not be opened.
+/// Returns an error if there is a file at `path` that must not be opened.
 pub(super) fn check_if_exists(path: &Path) -> io::Result<()> {
     match path.metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -27,7 +27,7 @@ pub(super) fn check_if_exists(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The file may be another one than the path stood for before, and it may grow while it is read.
+/// Reads an open file. It may be another one than the one that was checked, and it may grow while it is read.
 fn read_opened(file: File) -> io::Result<Vec<u8>> {
     check(&file.metadata()?)?;
     let mut bytes = Vec::new();
@@ -63,12 +63,12 @@ mod tests {
     }
 
     #[test]
-    fn what_was_replaced_before_it_was_opened_is_refused() {
+    fn replaced_file_is_refused() {
         for path in ["/dev/zero", "/"] {
             let refused = read_opened(File::open(path).unwrap()).unwrap_err();
             assert!(refused.to_string().ends_with("an ordinary file"), "{refused}");
         }
-        // Files of the kernel have no size that could be known before.
+        // Files in /proc report no size.
         assert!(read(Path::new("/proc/self/status")).is_ok());
     }
 

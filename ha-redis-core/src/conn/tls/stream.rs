@@ -1,4 +1,4 @@
-//! A transport that encrypts what goes through another.
+//! A transport that encrypts another.
 
 use std::future::poll_fn;
 use std::io::{self, Read, Write};
@@ -11,17 +11,17 @@ use crate::runtime::Transport;
 
 /// A TLS session on a socket.
 ///
-/// It ends without a `close_notify`: RESP says itself where a reply ends, so that what was cut off is noticed.
+/// It ends without a `close_notify`: RESP marks the end of each reply, so a truncated one is noticed.
 pub(super) struct TlsStream {
     session: ClientConnection,
     socket: Box<dyn Transport>,
     names: &'static Names,
-    /// What went wrong behind bytes that were handed out first.
+    /// An error that came after bytes that were returned first.
     failed: Option<io::Error>,
 }
 
 impl TlsStream {
-    /// Does the handshake.
+    /// Runs the handshake.
     pub(super) async fn open(
         session: ClientConnection,
         socket: Box<dyn Transport>,
@@ -38,41 +38,41 @@ impl TlsStream {
             if !self.session.is_handshaking() {
                 return flushed.map(Ok);
             }
-            // Even while a write is stuck: the server may have an objection to what it got.
+            // Read even while a write is stuck: the server may have sent an alert.
             if ready!(self.poll_receive(cx))? == 0 {
-                let message = "it closed the connection during the TLS handshake";
+                let message = "the server closed the connection during the TLS handshake";
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, message)));
             }
         }
     }
 
-    /// Reads what the socket has and decrypts it. Zero: the server has closed its side.
+    /// Reads from the socket and decrypts. Zero means that the server has closed its side.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut socket = Nonblocking { socket: &mut *self.socket, cx };
         let read = ready!(would_block_is_pending(self.session.read_tls(&mut socket)))?;
         if let Err(error) = self.session.process_new_packets() {
-            // The server is told as well, if that goes at once.
+            // The server gets an alert, if it can be written immediately.
             let _ = self.session.write_tls(&mut Nonblocking { socket: &mut *self.socket, cx });
             return Poll::Ready(Err(explain::error(&error, self.names)));
         }
         Poll::Ready(Ok(read))
     }
 
-    /// Writes what has been encrypted.
+    /// Writes the encrypted bytes.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.session.wants_write() {
             let mut socket = Nonblocking { socket: &mut *self.socket, cx };
             match ready!(would_block_is_pending(self.session.write_tls(&mut socket))) {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Ok(_) => {}
-                Err(error) => return Poll::Ready(Err(self.last_word(cx).unwrap_or(error))),
+                Err(error) => return Poll::Ready(Err(self.last_alert(cx).unwrap_or(error))),
             }
         }
         Poll::Ready(Ok(()))
     }
 
-    /// A server that hangs up on a client says why, in an alert that waits to be read when writing fails.
-    fn last_word(&mut self, cx: &mut Context<'_>) -> Option<io::Error> {
+    /// Returns the alert that a server sent before it closed the connection: it can still be read when writing fails.
+    fn last_alert(&mut self, cx: &mut Context<'_>) -> Option<io::Error> {
         loop {
             match self.poll_receive(cx) {
                 Poll::Ready(Ok(read)) if read > 0 => {}
@@ -90,7 +90,7 @@ impl Transport for TlsStream {
         }
         let mut filled = 0;
         while filled < buf.len() {
-            // What is decrypted comes first; rustls takes no more from the socket while it has much of it.
+            // Decrypted bytes come first; rustls reads no more from the socket while it holds many of them.
             match self.session.reader().read(&mut buf[filled..]) {
                 Ok(0) => break,
                 Ok(read) => filled += read,
@@ -104,7 +104,7 @@ impl Transport for TlsStream {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 },
-                // An end without a farewell is an end.
+                // An end without `close_notify` is an ordinary end.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
                 Err(error) => return Poll::Ready(Err(error)),
             }
@@ -113,8 +113,8 @@ impl Transport for TlsStream {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        // What the session holds goes first, and makes room. What it takes now goes out with the next write or
-        // the flush: an error here would say that none of it had.
+        // Bytes that the session holds are written first, which makes room. Those that it accepts now are
+        // written by the next write or flush: an error here would mean that none of them were accepted.
         ready!(self.poll_send(cx))?;
         Poll::Ready(self.session.writer().write(buf))
     }
@@ -129,7 +129,7 @@ impl Transport for TlsStream {
     }
 }
 
-/// The socket as rustls wants it: what would have to wait is an error.
+/// The socket as rustls expects it: pending operations fail with `WouldBlock`.
 struct Nonblocking<'a, 'b> {
     socket: &'a mut dyn Transport,
     cx: &'a mut Context<'b>,

@@ -75,9 +75,9 @@ fn hint(error: &Error, names: &Names) -> Option<String> {
                 Some("renew it, or correct the clock of this machine".into())
             }
             CertificateError::Other(other) if other.0.to_string() == CA_USED_AS_END_ENTITY => Some(format!(
-                "`openssl req -x509` creates a CA certificate unless `-addext basicConstraints=CA:FALSE` is given: create \
-                 another certificate for the server with that option, or one signed by this authority, and give the authority with \
-                 `{ca_certs}`"
+                "`openssl req -x509` creates a CA certificate unless `-addext basicConstraints=CA:FALSE` is given: \
+                 create another certificate for the server with that option, or one signed by this authority, and \
+                 give the authority with `{ca_certs}`"
             )),
             CertificateError::Other(other) if other.0.to_string() == UNSUPPORTED_VERSION => {
                 Some("create a new certificate with extensions, such as the names of the server".into())

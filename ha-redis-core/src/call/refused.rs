@@ -12,7 +12,7 @@ use crate::generation::Generation;
 use crate::node::shard::CallEvent;
 use crate::proto::Reply;
 use crate::retry::RefusalWait;
-use crate::retry::refusal::{self, Refusal};
+use crate::retry::refusal::{self, RefusedCall};
 
 /// The refusals of one call.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl Caller {
     pub(super) async fn wait_out(
         &mut self,
         call: Call<'_>,
-        refusal: Refusal,
+        refusal: RefusedCall,
         refusals: &mut Refusals,
         deadline: Option<Instant>,
         generation: Generation,
@@ -101,7 +101,7 @@ pub(crate) fn has_error(call: Call<'_>, reply: &Reply) -> bool {
 }
 
 /// Returns the server's refusal of the call, if it will pass.
-pub(crate) fn refused(call: Call<'_>, reply: &Reply) -> Option<Refusal> {
+pub(crate) fn refused(call: Call<'_>, reply: &Reply) -> Option<RefusedCall> {
     match (call, reply) {
         (Call::Command(command), Reply::One(value)) => refusal::of_command(command, value),
         (Call::Pipeline(pipeline), Reply::Many(replies)) if pipeline.is_transaction() => {

@@ -9,7 +9,7 @@ use crate::proto::Transaction;
 
 /// A server's temporary refusal of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub(crate) struct RefusedCall {
     /// True if another server has to run the call: this one is not the master.
     pub(crate) not_master: bool,
     /// True if the call was waiting on the server when it became a replica.
@@ -18,7 +18,7 @@ pub(crate) struct Refusal {
     pub(crate) ran: Safety,
 }
 
-impl Refusal {
+impl RefusedCall {
     /// Returns the refusal of a whole call by this error, or `None` if the error is not temporary.
     fn of(error: &ServerError) -> Option<Self> {
         let recovery = recovery_of(error);
@@ -31,17 +31,17 @@ impl Refusal {
     }
 }
 
-pub(crate) fn of_command(command: &Cmd, reply: &Value) -> Option<Refusal> {
+pub(crate) fn of_command(command: &Cmd, reply: &Value) -> Option<RefusedCall> {
     let Value::ServerError(error) = reply else { return None };
-    let refusal = Refusal::of(error).filter(|_| outcome(command, error) == NotApplied)?;
+    let refusal = RefusedCall::of(error).filter(|_| outcome(command, error) == NotApplied)?;
     // The script has written nothing, but it may have published a message.
     let ran =
         if is_from_inside(error) && mentions_publish(command) { safety(command) } else { Safety::ReadOnly };
-    Some(Refusal { ran, ..refusal })
+    Some(RefusedCall { ran, ..refusal })
 }
 
 /// Returns the refusal of a pipeline in which some commands were refused and the others have run.
-pub(crate) fn of_pipeline(pipeline: &Pipeline, replies: &[Value]) -> Option<Refusal> {
+pub(crate) fn of_pipeline(pipeline: &Pipeline, replies: &[Value]) -> Option<RefusedCall> {
     let pairs = || pipeline.cmd_iter().zip(replies);
     let mut refusals = pairs().filter_map(|(command, reply)| of_command(command, reply));
     let first = refusals.next()?;
@@ -60,21 +60,21 @@ pub(crate) fn of_pipeline(pipeline: &Pipeline, replies: &[Value]) -> Option<Refu
             again.add_command(command.clone());
         }
     }
-    Some(Refusal { not_master, ran: pipeline_safety(&again), ..first })
+    Some(RefusedCall { not_master, ran: pipeline_safety(&again), ..first })
 }
 
 /// Returns the refusal of a transaction that did not run. The replies are those to MULTI, to each command, and to
 /// EXEC.
-pub(crate) fn of_transaction(replies: &[Value]) -> Option<Refusal> {
+pub(crate) fn of_transaction(replies: &[Value]) -> Option<RefusedCall> {
     let [.., Value::ServerError(_)] = replies else { return None };
     let Transaction::Aborted { commands, exec } = Transaction::read(replies.to_vec()) else { return None };
     if commands.is_empty() {
-        return Refusal::of(&exec);
+        return RefusedCall::of(&exec);
     }
     // A permanent refusal would be repeated.
-    let refusals = commands.iter().map(|(_, error)| Refusal::of(error)).collect::<Option<Vec<_>>>()?;
+    let refusals = commands.iter().map(|(_, error)| RefusedCall::of(error)).collect::<Option<Vec<_>>>()?;
     let not_master = refusals.iter().any(|refusal| refusal.not_master);
-    refusals.first().map(|first| Refusal { not_master, ..*first })
+    refusals.first().map(|first| RefusedCall { not_master, ..*first })
 }
 
 /// Adds a note to an error reply that suggests that nothing was changed although `command` may have changed
@@ -155,8 +155,8 @@ mod tests {
         redis::parse_redis_value(format!("{text}\r\n").as_bytes()).unwrap()
     }
 
-    fn read_only(ran: Safety) -> Option<Refusal> {
-        Some(Refusal { not_master: true, unblocked: false, ran })
+    fn read_only(ran: Safety) -> Option<RefusedCall> {
+        Some(RefusedCall { not_master: true, unblocked: false, ran })
     }
 
     #[test]

@@ -12,7 +12,7 @@ const INITIAL_CAPACITY: usize = 256;
 
 /// The type of an open aggregate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ValueKind {
     Array,
     Set,
     Map,
@@ -23,12 +23,12 @@ pub(super) enum Kind {
 }
 
 /// Returns how many values an aggregate of `length` elements or pairs consists of.
-pub(super) fn values_of(kind: Kind, length: u64) -> u64 {
+pub(super) fn values_of(kind: ValueKind, length: u64) -> u64 {
     match kind {
-        Kind::Array | Kind::Set | Kind::Push | Kind::Chunks => length,
-        Kind::Map => length.saturating_mul(2),
+        ValueKind::Array | ValueKind::Set | ValueKind::Push | ValueKind::Chunks => length,
+        ValueKind::Map => length.saturating_mul(2),
         // The value to which the attributes belong comes last.
-        Kind::Attribute => length.saturating_mul(2).saturating_add(1),
+        ValueKind::Attribute => length.saturating_mul(2).saturating_add(1),
     }
 }
 
@@ -61,7 +61,7 @@ struct Pairs {
 impl Frame {
     /// Creates an aggregate of `length` elements or pairs, or of any number up to an end marker.
     pub(super) fn new(
-        kind: Kind,
+        kind: ValueKind,
         length: Option<u64>,
         memory: &mut MemoryCounter,
     ) -> Result<Self, BuildError> {
@@ -72,24 +72,24 @@ impl Frame {
         }
         let reserve = length.unwrap_or(0).min(INITIAL_CAPACITY as u64) as usize;
         let elements = match kind {
-            Kind::Array => Elements::Array(Vec::with_capacity(reserve)),
-            Kind::Set => Elements::Set(Vec::with_capacity(reserve)),
-            Kind::Push => Elements::Push(None, Vec::with_capacity(reserve)),
-            Kind::Map => Elements::Map(Pairs::with_capacity(reserve)),
-            Kind::Attribute => Elements::Attribute(Pairs::with_capacity(reserve), Value::Nil),
-            Kind::Chunks => Elements::Chunks(Vec::new()),
+            ValueKind::Array => Elements::Array(Vec::with_capacity(reserve)),
+            ValueKind::Set => Elements::Set(Vec::with_capacity(reserve)),
+            ValueKind::Push => Elements::Push(None, Vec::with_capacity(reserve)),
+            ValueKind::Map => Elements::Map(Pairs::with_capacity(reserve)),
+            ValueKind::Attribute => Elements::Attribute(Pairs::with_capacity(reserve), Value::Nil),
+            ValueKind::Chunks => Elements::Chunks(Vec::new()),
         };
         Ok(Self { elements, missing })
     }
 
-    pub(super) fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> ValueKind {
         match self.elements {
-            Elements::Array(_) => Kind::Array,
-            Elements::Set(_) => Kind::Set,
-            Elements::Map(_) => Kind::Map,
-            Elements::Push(..) => Kind::Push,
-            Elements::Attribute(..) => Kind::Attribute,
-            Elements::Chunks(_) => Kind::Chunks,
+            Elements::Array(_) => ValueKind::Array,
+            Elements::Set(_) => ValueKind::Set,
+            Elements::Map(_) => ValueKind::Map,
+            Elements::Push(..) => ValueKind::Push,
+            Elements::Attribute(..) => ValueKind::Attribute,
+            Elements::Chunks(_) => ValueKind::Chunks,
         }
     }
 

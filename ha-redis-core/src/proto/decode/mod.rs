@@ -24,7 +24,7 @@ use crate::background_drop::drop_in_background;
 
 pub use self::error::{DecodeError, Incoming, NotResp, Skipped};
 pub(crate) use self::frame::push_kind;
-use self::frame::{Frame, Kind};
+use self::frame::{Frame, ValueKind};
 use self::limits::MemoryCounter;
 pub(crate) use self::limits::memory_of;
 pub use self::limits::{Limits, OverLimit};
@@ -308,12 +308,12 @@ impl Decoder {
         Ok(Some(value))
     }
 
-    fn open(&mut self, kind: Kind, length: Option<u64>) -> Result<Option<Value>, BuildError> {
+    fn open(&mut self, kind: ValueKind, length: Option<u64>) -> Result<Option<Value>, BuildError> {
         if self.open.last().is_some_and(Frame::is_chunks) {
             return Err(not_a_chunk(kind).into());
         }
         let max_depth = self.limits.max_reply_depth.min(MAX_DEPTH);
-        if self.open.len() >= max_depth && kind != Kind::Chunks {
+        if self.open.len() >= max_depth && kind != ValueKind::Chunks {
             return Err(BuildError::over(OverLimit::Depth(max_depth), Token::Open(kind, length)));
         }
         let frame = Frame::new(kind, length, &mut self.memory)?;

@@ -1,7 +1,7 @@
 //! Skips a value: finds its end without storing any of it.
 
 use super::error::NotResp;
-use super::frame::{Frame, Kind, values_of};
+use super::frame::{Frame, ValueKind, values_of};
 use super::token::Token;
 use super::{MAX_DEPTH, not_a_chunk};
 
@@ -66,13 +66,13 @@ impl Skip {
 
     /// Opens an aggregate of `values` values, or one with an end marker. Returns true if it is empty, and so complete
     /// already.
-    fn enter(&mut self, kind: Kind, values: Option<u64>) -> bool {
+    fn enter(&mut self, kind: ValueKind, values: Option<u64>) -> bool {
         match (self.open.last_mut(), values) {
             (_, Some(0)) => return true,
             // The aggregate itself is one of the missing values.
             (Some(Level::Counted(missing)), Some(values)) => *missing = (*missing - 1).saturating_add(values),
             (_, Some(values)) => self.open.push(Level::Counted(values)),
-            (_, None) if kind == Kind::Chunks => self.open.push(Level::Chunks),
+            (_, None) if kind == ValueKind::Chunks => self.open.push(Level::Chunks),
             (_, None) => self.open.push(Level::Streamed),
         }
         false

@@ -3,7 +3,7 @@
 use redis::{PushKind, Value};
 
 use super::error::{NotResp, too_long, too_many_elements};
-use super::frame::Kind;
+use super::frame::ValueKind;
 use super::limits::{MemoryCounter, OverLimit};
 use super::scalar;
 
@@ -32,7 +32,7 @@ const MAX_ELEMENTS: u64 = u32::MAX as u64;
 pub(super) enum Token {
     Value(Value),
     /// The start of an aggregate: its elements or pairs, or `None` if an end marker will follow.
-    Open(Kind, Option<u64>),
+    Open(ValueKind, Option<u64>),
     /// A part of a streamed string.
     Chunk(Vec<u8>),
     /// The end of a streamed string.
@@ -199,10 +199,10 @@ impl Tokens {
         memory: &mut MemoryCounter,
     ) -> Result<Option<Token>, NotResp> {
         let token = match line {
-            b"$?" => Token::Open(Kind::Chunks, None),
-            b"*?" => Token::Open(Kind::Array, None),
-            b"~?" => Token::Open(Kind::Set, None),
-            b"%?" => Token::Open(Kind::Map, None),
+            b"$?" => Token::Open(ValueKind::Chunks, None),
+            b"*?" => Token::Open(ValueKind::Array, None),
+            b"~?" => Token::Open(ValueKind::Set, None),
+            b"%?" => Token::Open(ValueKind::Map, None),
             b"." => Token::End,
             [marker, text @ ..] if NUMBERED.contains(marker) => {
                 let number = number(text).ok_or_else(|| NotResp::at("an integer", line))?;
@@ -232,11 +232,11 @@ impl Tokens {
             b'>' if number <= 0 => {
                 return value(Value::Push { kind: PushKind::Other(String::new()), data: Vec::new() });
             }
-            b'*' => Kind::Array,
-            b'%' => Kind::Map,
-            b'~' => Kind::Set,
-            b'>' => Kind::Push,
-            _ => Kind::Attribute,
+            b'*' => ValueKind::Array,
+            b'%' => ValueKind::Map,
+            b'~' => ValueKind::Set,
+            b'>' => ValueKind::Push,
+            _ => ValueKind::Attribute,
         };
         match u64::try_from(number) {
             Ok(length) if length <= MAX_ELEMENTS => Ok(Some(Token::Open(kind, Some(length)))),

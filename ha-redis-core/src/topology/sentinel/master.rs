@@ -7,7 +7,7 @@ use crate::address::Address;
 
 /// The state of the connection to the master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Connection {
+pub(super) enum MasterConnection {
     Up,
     /// There has been no connection `since` then: it was lost, or the master has just changed.
     Down {
@@ -64,11 +64,11 @@ impl Master {
 
     /// Returns since when the master is suspect: since it replied that it is not the master, since its promotion
     /// should have been confirmed, or since the connection was lost.
-    pub(super) fn suspect_since(&self, connection: Connection) -> Option<Instant> {
+    pub(super) fn suspect_since(&self, connection: MasterConnection) -> Option<Instant> {
         let unconfirmed_since = self.early_switch.as_ref().map(|switch| switch.until);
         self.demoted_at.or(unconfirmed_since).or(match connection {
-            Connection::Up => None,
-            Connection::Down { since } => Some(since),
+            MasterConnection::Up => None,
+            MasterConnection::Down { since } => Some(since),
         })
     }
 }

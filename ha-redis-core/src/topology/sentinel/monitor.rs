@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
-use crate::topology::sentinel::master::{Connection, Disagreement, Master};
+use crate::topology::sentinel::master::{Disagreement, Master, MasterConnection};
 use crate::topology::sentinel::promotion::{Promotion, Selection};
 use crate::topology::sentinel::rate_limit::{Cooldowns, RateLimit};
 use crate::topology::sentinel::votes::{MAX_SENTINELS, MasterCandidate, SentinelVotes};
@@ -44,7 +44,7 @@ const QUERY_RATE: (u32, Duration) = (16, Duration::from_millis(100));
 const SWITCH_RATE: (u32, Duration) = (8, Duration::from_secs(1));
 
 /// What the Sentinels' answers mean for the current master.
-enum Decision {
+enum MasterDecision {
     /// Keep the current master, or stay without one.
     Keep,
     /// The majority names the current master.
@@ -69,7 +69,7 @@ pub(crate) struct SentinelMonitor {
     unconfirmed_switches: Cooldowns,
     /// No hold begins before this.
     next_hold: Instant,
-    connection: Connection,
+    connection: MasterConnection,
     /// When the connection was lost, if the Sentinels have not confirmed the master since then.
     unconfirmed_since: Option<Instant>,
     disagreement: Option<Disagreement>,
@@ -94,7 +94,7 @@ impl SentinelMonitor {
             failed_checks: Cooldowns::default(),
             unconfirmed_switches: Cooldowns::default(),
             next_hold: now,
-            connection: Connection::Down { since: now },
+            connection: MasterConnection::Down { since: now },
             unconfirmed_since: None,
             disagreement: None,
             writes_closed: false,
@@ -129,7 +129,7 @@ impl SentinelMonitor {
             Input::Subscribed => _ = self.query_soon(now, &mut actions),
             Input::Connected => self.on_connected(),
             Input::Lost => {
-                self.connection = Connection::Down { since: now };
+                self.connection = MasterConnection::Down { since: now };
                 self.unconfirmed_since = Some(now);
                 self.query_all(now, &mut actions);
                 // Do not wait if no Sentinel can answer.
@@ -159,7 +159,7 @@ impl SentinelMonitor {
             return;
         }
         self.votes.record(&sentinel, asked_at, answer);
-        self.votes.expire(now, self.connection == Connection::Up);
+        self.votes.expire(now, self.connection == MasterConnection::Up);
         let was_full = self.votes.is_full;
         let added = self.votes.add_sentinels();
         if !added.is_empty() {
@@ -218,14 +218,14 @@ impl SentinelMonitor {
         };
         self.disagreement.take_if(is_other);
         match self.decision(choice, now) {
-            Decision::Keep => {}
-            Decision::Confirm(choice) => self.confirm_master(&choice, now),
-            Decision::Switch(candidate) => self.switch_to(candidate, now, actions),
+            MasterDecision::Keep => {}
+            MasterDecision::Confirm(choice) => self.confirm_master(&choice, now),
+            MasterDecision::Switch(candidate) => self.switch_to(candidate, now, actions),
         }
     }
 
     /// Compares the choice of the majority, if there is one, with the current master.
-    fn decision(&mut self, choice: Option<MasterCandidate>, now: Instant) -> Decision {
+    fn decision(&mut self, choice: Option<MasterCandidate>, now: Instant) -> MasterDecision {
         let candidate = match (&self.master, choice) {
             (None, None) if self.votes.all_answered() => self.votes.newest(),
             (None, choice) => choice,
@@ -236,13 +236,13 @@ impl SentinelMonitor {
             }
             (Some(_), None) => None,
             (Some(master), Some(choice)) if choice.address == master.address => {
-                return Decision::Confirm(choice);
+                return MasterDecision::Confirm(choice);
             }
             (Some(_), Some(choice)) => Some(choice).filter(|choice| self.should_replace(choice, now)),
         };
         let required = self.required();
         let candidate = candidate.filter(|candidate| candidate.votes >= required);
-        candidate.map_or(Decision::Keep, Decision::Switch)
+        candidate.map_or(MasterDecision::Keep, MasterDecision::Switch)
     }
 
     /// Records that a majority names the current master.
@@ -325,7 +325,7 @@ impl SentinelMonitor {
     }
 
     fn follow(&mut self, next: Master, now: Instant, actions: &mut Vec<Action>) {
-        (self.connection, self.unconfirmed_since) = (Connection::Down { since: now }, None);
+        (self.connection, self.unconfirmed_since) = (MasterConnection::Down { since: now }, None);
         (self.disagreement, self.next_hold) = (None, now);
         let address = next.address.clone();
         let previous = self.master.replace(next);
@@ -397,8 +397,8 @@ impl SentinelMonitor {
     /// Handles the reply of the current master that it is not the master. From now on the Sentinels' answers decide.
     /// The server may repeat the reply while the Sentinels are answering.
     fn on_not_master(&mut self, now: Instant) {
-        if self.connection == Connection::Up {
-            self.connection = Connection::Down { since: now };
+        if self.connection == MasterConnection::Up {
+            self.connection = MasterConnection::Down { since: now };
         }
         if let Some(master) = &mut self.master {
             if master.early_switch.take().is_some() {
@@ -409,7 +409,7 @@ impl SentinelMonitor {
     }
 
     fn on_connected(&mut self) {
-        self.connection = Connection::Up;
+        self.connection = MasterConnection::Up;
         if let Some(master) = &mut self.master {
             master.demoted_at = None;
         }
@@ -447,7 +447,7 @@ impl SentinelMonitor {
     }
 
     fn query_all(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let is_well = self.connection == Connection::Up && self.disagreement.is_none();
+        let is_well = self.connection == MasterConnection::Up && self.disagreement.is_none();
         self.next_query = now + if is_well { POLL } else { URGENT_POLL };
         // Answers that arrive after the time for a confirmation decide about an early switch.
         let confirmation_deadline = self.master.as_ref().and_then(|master| master.confirmation_deadline(now));

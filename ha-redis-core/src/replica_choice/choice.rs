@@ -12,7 +12,7 @@ use crate::address::Address;
 /// The client calls it for every read, on the caller's task: it must neither block nor take long.
 ///
 /// ```
-/// use ha_redis_core::{ReplicaCandidate, ReplicaChoice, Turn};
+/// use ha_redis_core::{ReplicaCandidate, ReplicaChoice, SelectionContext};
 /// use std::time::Duration;
 ///
 /// /// Any replica that answers within a millisecond; none if all are slower.
@@ -20,7 +20,7 @@ use crate::address::Address;
 /// struct Near;
 ///
 /// impl ReplicaChoice for Near {
-///     fn choose(&self, candidates: &[ReplicaCandidate], _turn: Turn) -> Option<usize> {
+///     fn choose(&self, candidates: &[ReplicaCandidate], _context: SelectionContext) -> Option<usize> {
 ///         candidates.iter().position(|candidate| candidate.latency < Duration::from_millis(1))
 ///     }
 /// }

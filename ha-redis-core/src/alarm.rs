@@ -96,7 +96,8 @@ impl Timer for Alarm {
         drop(alarms);
         drop(before);
         if is_next || !is_running() {
-            let is_running = lock(&THREAD).notify(Instant::now(), start);
+            let mut thread = lock(&THREAD);
+            let is_running = thread.notify(Instant::now(), start);
             HAS_THREAD.store(is_running, Ordering::Relaxed);
         }
         Poll::Pending

@@ -76,16 +76,16 @@ impl Client {
     /// Starts the client and waits until it has a connection to the master. Calling it again, or from many tasks at
     /// once, is harmless.
     ///
-    /// It ends within twice `socket_connect_timeout` (4 s) without Sentinels: one for reading certificate files, where
-    /// the configuration has any, and one for the first attempt to connect. With Sentinels it ends within
-    /// `failover_wait` (10 s), or `socket_connect_timeout` if that is more.
+    /// Without Sentinels it returns within twice `socket_connect_timeout` (4 s by default): one period for reading
+    /// certificate files, if any are configured, and one for the first connection attempt. With Sentinels it returns
+    /// within `failover_wait` (10 s by default), or `socket_connect_timeout` if that is longer.
     ///
     /// # Errors
     /// - The configuration needs a feature that is not compiled in, or a certificate file that cannot be read.
     /// - Without Sentinels, the first attempt to connect failed.
     /// - With Sentinels, none of them answered or none monitors the master, or the master refuses the client for a
-    ///   reason that waiting does not change, such as a wrong password. A master that cannot be reached is no error
-    ///   before the bound, because a failover may be in progress.
+    ///   reason that waiting does not change, such as a wrong password. An unreachable master is not an error until
+    ///   the time limit, because a failover may be in progress.
     /// - The client is closed.
     ///
     /// After an error the client continues to try in the background, unless it is closed or the configuration is wrong.
@@ -127,7 +127,7 @@ impl Client {
     ///
     /// A replica is **healthy** when the Sentinels do not report it as down, it answers, its link to its master is up,
     /// it has the history of the master that the client follows, and it lags no more than `replica_max_lag`. The client
-    /// checks that about every second, so a read may see data that is older by so much.
+    /// checks that about every second, so a read may see data about a second older than the limit allows.
     ///
     /// - A call that fails on one replica is repeated on another one at once.
     /// - While no replica is healthy, the master serves the reads. With `replica_fallback = false` they wait for a
@@ -135,8 +135,8 @@ impl Client {
     /// - A command that may write, or that blocks on the server, is refused before it is sent.
     /// - A later call of the same handle may see older data than an earlier one, because it may go to another replica.
     ///   The commands of one pipeline go to one replica.
-    /// - The steps of a scan stay with one replica while it is healthy. After that a step with another cursor than 0
-    ///   fails, because the cursor has a meaning on that server alone.
+    /// - The steps of a scan stay with one replica while it is healthy. After that, a step with a nonzero cursor
+    ///   fails, because a cursor is valid only on the server that returned it.
     ///
     /// The client connects to replicas when the first such handle is used. Without Sentinels, the server lists its
     /// replicas. [`guide::replica_reads`](crate::guide::replica_reads) has the details.
@@ -187,7 +187,7 @@ impl Client {
     /// shorter. The error is an authentication or permission error when the server refuses the client.
     ///
     /// # Cancellation safety
-    /// Dropping the future gives up the place in the queue, and nothing else. A connection that was being made goes to
+    /// Dropping the future only gives up the caller's place in the queue. A connection that is being opened goes to
     /// the next caller or becomes idle. [`DedicatedConnection`] documents what happens to calls.
     pub async fn dedicated(&self) -> Result<DedicatedConnection, Error> {
         DedicatedConnection::take(&self.core).await
@@ -214,7 +214,7 @@ impl Client {
     }
 
     /// Runs `operation`, and runs it again when it fails for a reason that may be temporary: a lost connection, a
-    /// timeout, or a server that is still loading, or no master, after the calls have waited for that. It runs up to
+    /// timeout, a server that is still loading after its calls have waited, or a missing master. It runs up to
     /// `retry_attempts` more times, with the configured backoff and within the retry budget.
     ///
     /// The whole operation is repeated whatever became of its commands. **By calling this, you state that the operation
@@ -387,7 +387,7 @@ impl Client {
         };
         let kind = if no_role.code() == "NOPERM" { Kind::Permission } else { Kind::Server };
         let message = format!(
-            "{server} does not say what it is, in reply to ROLE ({}) or to INFO ({}); allow one of them (ACL SETUSER \
+            "{server} did not report its role: ROLE failed ({}), and so did INFO ({}); allow one of them (ACL SETUSER \
              <user> +role)",
             self.core.data.hide(printable_error(&no_role)),
             self.core.data.hide(printable_error(&no_info))
@@ -408,7 +408,7 @@ impl Client {
         self.core.events.subscribe()
     }
 
-    /// Returns a connection to a Sentinel that answers, for its own commands: `SENTINEL CKQUORUM`, `SENTINEL MASTERS`
+    /// Returns a connection to a reachable Sentinel, for Sentinel's own commands: `SENTINEL CKQUORUM`, `SENTINEL MASTERS`
     /// and so on.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Outcome};
 use crate::proto::{Reply, Transaction};
 use crate::retry::RetryPolicy;
 
-/// A handle for commands: cheap to clone, and shared underneath. Its calls go to the master, whichever server that is.
+/// A handle for commands: cheap to clone; clones share the client's connections. Its calls go to the current master.
 /// A handle from [`Client::replica_connection`](crate::Client::replica_connection) reads from replicas.
 ///
 /// With a runtime crate it implements
@@ -44,8 +44,8 @@ use crate::retry::RetryPolicy;
 /// - **A scan** continues only on the server process that gave its cursor. After a failover or a restart its next step
 ///   fails; start again with cursor 0.
 /// - **`set_no_response(true)`**: the call returns nil as soon as the command is staged for sending, and its reply is
-///   read and dropped. Errors before that are returned, later ones are not. In a pipeline the mark has no effect, and a
-///   blocking command is awaited.
+///   read and dropped. Errors before that are returned, later ones are not. In a pipeline it has no effect, and the
+///   reply of a blocking command is awaited.
 ///
 /// # Cancellation safety
 /// A call that is dropped before its end may or may not run on the server. No other call ever sees its reply.
@@ -80,7 +80,7 @@ impl Connection {
         self
     }
 
-    /// Sets how long a call of this handle may take, with all its waits and attempts; `None` for no such bound.
+    /// Sets how long a call of this handle may take, with all its waits and attempts; `None` removes the limit.
     #[must_use]
     pub fn with_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.caller.options_mut().timeout = timeout.into();
@@ -100,7 +100,7 @@ impl Connection {
     /// Sends a command and returns the reply. An error reply is a [`Value::ServerError`].
     ///
     /// # Errors
-    /// When no reply came, or none could come: see [`Error`].
+    /// If no reply arrived, or the command could not be sent: see [`Error`].
     pub async fn request(&mut self, command: &Cmd) -> RedisResult<Value> {
         self.requesting(command).await
     }
@@ -150,14 +150,14 @@ pub(crate) async fn values(pipeline: &Pipeline, reply: Reply) -> RedisResult<Vec
         Transaction::Executed(values) => Ok(vec![values]),
         Transaction::Aborted { commands, exec } => Err(aborted_transaction::error(&commands, exec).await),
         Transaction::NotAtomic(why) => {
-            let message = format!("the transaction did not run as one: {why}");
+            let message = format!("the commands did not run as a transaction: {why}");
             Err(Error::new(Kind::Refused, message).with_outcome(Outcome::Ran).into())
         }
     }
 }
 
 pub(crate) fn out_of_step() -> RedisError {
-    let error = Error::new(Kind::Protocol, "a reply had another shape than its request");
+    let error = Error::new(Kind::Protocol, "the kind of reply does not match the request");
     error.with_outcome(Outcome::Ran).into()
 }
 

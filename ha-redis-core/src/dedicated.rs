@@ -29,8 +29,8 @@ use crate::time::{sleep_until, until};
 /// `WATCH`, for `MULTI` by hand, or for another database. [`Client::dedicated`](crate::Client::dedicated) has an
 /// example.
 ///
-/// It stays with the server that it was made to. When the connection ends, by a failover for example, every further
-/// call fails, as not sent. The client does not retry such a call, because the server has forgotten what `WATCH`
+/// It stays connected to the same server. When the connection ends, for example because of a failover, every further
+/// call fails as not sent. The client does not retry such a call, because the server has forgotten what `WATCH`
 /// watched. Drop the connection and take another one.
 ///
 /// When the server refuses a call for a reason that is temporary on the same server, such as `NOREPLICAS`, the call
@@ -134,7 +134,10 @@ impl DedicatedConnection {
                 Err(Failure::NotSubmitted(SubmitError::Held)) => {
                     let released = until(&*self.core.runtime, bound, self.shard.released()).await;
                     if released.is_err() || self.core.runtime.now() >= bound {
-                        return Err(Error::new(Kind::Timeout, "a failover took too long"));
+                        return Err(Error::new(
+                            Kind::Timeout,
+                            "timed out while commands were held during a failover",
+                        ));
                     }
                 }
             }

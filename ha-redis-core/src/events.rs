@@ -45,7 +45,7 @@ pub enum Event {
         from: Option<Address>,
         /// The new master.
         to: Address,
-        /// The latest known configuration epoch of the Sentinels. It grows with every failover. If the client
+        /// The latest known configuration epoch of the Sentinels. It increases with every failover. If the client
         /// switches before the Sentinels announce the failover, this is still the previous epoch.
         epoch: u64,
     },
@@ -79,7 +79,7 @@ pub struct FailoverReport {
     pub time_to_connect: Duration,
     /// The time until the first call succeeded; `None` if there was none.
     pub first_success: Option<Duration>,
-    /// How many times a call waited for a connection and got one.
+    /// The number of waits for a connection that ended with one.
     pub calls_held: u64,
     /// How many attempts were retried.
     pub retried: u64,
@@ -131,7 +131,7 @@ impl fmt::Display for FailoverReport {
         if let Some(first_success) = self.first_success {
             write!(f, ", first success after {first_success:?}")?;
         }
-        write!(f, "; {} calls held, {} attempts repeated, ", self.calls_held, self.retried)?;
+        write!(f, "; {} calls held, {} retries, ", self.calls_held, self.retried)?;
         let Self { not_sent, not_applied, maybe_applied, .. } = self;
         write!(f, "{not_sent} failed as not sent, {not_applied} not applied, {maybe_applied} maybe applied")
     }

@@ -12,7 +12,7 @@ use crate::proto::Role;
 pub struct Health {
     /// The current master, if it is known.
     pub master: Option<Address>,
-    /// How long the master took to answer a PING, even with an error; `None` if it did not answer.
+    /// How long the master took to reply to `PING` and `ROLE`, even with an error; `None` if it did not reply.
     pub latency: Option<Duration>,
     /// The role that the server reports; `None` if it reported none, for example because the user may not run ROLE.
     pub role: Option<Role>,

@@ -7,8 +7,8 @@
 //!
 //! - [`Client`] creates the handles: [`Connection`], [`DedicatedConnection`], [`PubSub`] and [`Events`].
 //! - [`RedisConfig`] has the settings, from a builder or a URL.
-//! - [`Error`] is what fails, [`Outcome`] what became of the command, [`RetrySafety`] and [`RetryPolicy`] what is sent
-//!   again.
+//! - [`Error`] describes a failure, and [`Outcome`] what became of the command. [`RetrySafety`] and [`RetryPolicy`]
+//!   control which commands are sent again, and when.
 //! - [`guide`] explains all of it.
 //!
 //! | feature | adds |

@@ -269,5 +269,5 @@ impl PubSubSink {
 }
 
 fn ended() -> Error {
-    Error::new(Kind::Closed, "the stream of this PubSub was dropped; take another from client.pubsub()")
+    Error::new(Kind::Closed, "the stream of this PubSub was dropped; create another one with client.pubsub()")
 }

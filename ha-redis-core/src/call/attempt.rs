@@ -82,7 +82,7 @@ impl Caller {
         Ok(Attempted { result, generation: link.generation })
     }
 
-    /// Over a connection of its own, on which the server may let the call wait for `limit`, or for ever.
+    /// Sends the call over a dedicated connection, on which it may block for `limit`, or without a limit.
     async fn attempt_own(
         &mut self,
         call: Call<'_>,

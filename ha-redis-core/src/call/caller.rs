@@ -73,8 +73,8 @@ impl Caller {
         }
     }
 
-    /// Returns the caller for one of several attempts that its user makes, all over the same shared connection, behind
-    /// so many fences.
+    /// Returns a caller for one of several attempts of the same operation. All use the same shared connection, which
+    /// must be fenced behind `fences` abandoned ones.
     pub(crate) fn repeating(mut self, shared_index: usize, fences: u64) -> Self {
         (self.shared_index, self.fences) = (shared_index, Some(fences));
         self
@@ -89,7 +89,9 @@ impl Caller {
     pub(crate) fn fork(&self) -> Self {
         let replica_route =
             self.replica_route.as_ref().map(|replica_route| Box::new(replica_route.fork(&self.shard)));
-        let fork = Self { replica_route, ..Self::new(Arc::clone(&self.core), Arc::clone(&self.options)) };
+        let shard = Arc::clone(&self.shard);
+        let fork =
+            Self { replica_route, shard, ..Self::new(Arc::clone(&self.core), Arc::clone(&self.options)) };
         match self.fences {
             Some(fences) => fork.repeating(self.shared_index, fences),
             None => fork,

@@ -97,9 +97,10 @@ impl<'a> CallFuture<'a> {
             match call {
                 Call::Command(command) => urgent::ask(caller, command).await.map(Reply::One),
                 // No pipeline is placed there.
-                Call::Pipeline(_) => {
-                    Err(Error::new(Kind::Refused, "a pipeline cannot pass waiting commands"))
-                }
+                Call::Pipeline(_) => Err(Error::new(
+                    Kind::Refused,
+                    "this command cannot overtake waiting commands in a pipeline; send it by itself",
+                )),
             }
         };
         self.poll_rest(Box::pin(rest), cx)
@@ -152,14 +153,15 @@ impl Future for CallFuture<'_> {
                 }
             },
             Stage::SlowPath(rest) => future.poll_rest(rest, cx),
-            Stage::Ended => panic!("a call was polled after its end"),
+            Stage::Ended => panic!("`CallFuture` polled after completion"),
         }
     }
 }
 
 /// A call keeps its connection while it waits. Without one, its outcome is not known.
 fn connection_forgotten() -> Error {
-    Error::new(Kind::Lost, "the call has lost track of its connection").with_outcome(Outcome::MaybeApplied)
+    Error::new(Kind::Lost, "internal error: the connection of the call is unknown")
+        .with_outcome(Outcome::MaybeApplied)
 }
 
 fn placement_of(call: Call<'_>) -> Placement {
@@ -189,8 +191,8 @@ fn check_reads(call: Call<'_>, placement: Placement) -> Result<(), Error> {
 fn check_read(command: &Cmd, placement: Placement) -> Result<(), Error> {
     let objection = match placement {
         Placement::Refused(refusal) => return Err(not_allowed(refusal)),
-        Placement::Blocking { .. } => "it may wait on the server, and all readers share this connection",
-        _ if !is_replica_read(command) => "it may write, and replicas take no writes",
+        Placement::Blocking { .. } => "it may block on the server, and all readers share this connection",
+        _ if !is_replica_read(command) => "it may write, and replicas accept no writes",
         Placement::Shared | Placement::Scan | Placement::Urgent => return Ok(()),
     };
     let message = format!(

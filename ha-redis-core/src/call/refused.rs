@@ -31,7 +31,7 @@ impl Refusals {
         Self { wait: RefusalWait::default(), began: now, sent_at: now, last: None, shortened: None }
     }
 
-    /// Returns the call to send now.
+    /// Records that the call is being sent, and returns it with the remaining timeout of a blocking command. (rename `sent` -> `begin_attempt`)
     pub(super) fn sent<'a>(&'a mut self, call: Call<'a>, now: Instant) -> Call<'a> {
         self.sent_at = now;
         self.shortened.as_ref().map_or(call, Call::Command)
@@ -100,7 +100,7 @@ pub(crate) fn has_error(call: Call<'_>, reply: &Reply) -> bool {
     }
 }
 
-/// Returns the server's refusal of the call, if it will pass.
+/// Returns the server's refusal of the call, if it is temporary.
 pub(crate) fn refused(call: Call<'_>, reply: &Reply) -> Option<RefusedCall> {
     match (call, reply) {
         (Call::Command(command), Reply::One(value)) => refusal::of_command(command, value),

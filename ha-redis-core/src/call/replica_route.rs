@@ -15,7 +15,7 @@ use crate::replica_choice::ReplicaChoice;
 use crate::sync::Seen;
 use crate::time::{Elapsed, until};
 
-/// A client's first read waits so long for all replicas to be probed.
+/// How long a client's first read waits for all replicas to be probed.
 const FIRST_LOOK: Duration = Duration::from_millis(100);
 
 /// The state of such a handle between calls.
@@ -129,7 +129,7 @@ impl ReplicaRoute {
 
 /// On another server the cursor would stand for other keys, and the scan would silently miss some.
 fn cursor_lost() -> Error {
-    let message = "the scan cannot continue: the server that returned its cursor is not readable any more; \
+    let message = "the scan cannot continue: the server that returned its cursor is no longer available for reads; \
                    begin again with cursor 0";
     Error::new(Kind::Refused, message)
 }

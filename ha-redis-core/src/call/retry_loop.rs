@@ -68,10 +68,10 @@ struct RetryLoop<'c, 'a> {
     in_doubt: bool,
 }
 
-/// What follows an attempt.
+/// What to do after an attempt.
 enum Next {
     Attempt,
-    /// The reply of the attempt before has come after all, or has not come again.
+    /// The wait for a late reply is over: the reply has arrived, or it is still missing.
     Attempted(Attempted),
     Done(Result<Reply, Error>),
 }
@@ -97,7 +97,9 @@ impl<'c, 'a> RetryLoop<'c, 'a> {
         if self.caller.reads_replicas() {
             start_replica_probes(&self.caller.core)?;
         }
+        // Starting may have taken a while.
         self.bound = self.caller.wait_bound(self.deadline);
+        self.refusals = Refusals::new(self.now());
         let mut next = first.map_or(Next::Attempt, Next::Attempted);
         loop {
             let attempted = match next {
@@ -115,7 +117,7 @@ impl<'c, 'a> RetryLoop<'c, 'a> {
     async fn attempt(&mut self) -> Result<Attempted, Error> {
         let now = self.now();
         if self.deadline.is_some_and(|deadline| deadline <= now) {
-            return Err(Error::new(Kind::Timeout, "the time of the call was over before it was sent"));
+            return Err(Error::new(Kind::Timeout, "the call timed out before this attempt was sent"));
         }
         let bounds = AttemptBounds { wait: self.bound, deadline: self.deadline };
         let call = self.refusals.sent(self.call, now);
@@ -194,7 +196,7 @@ impl<'c, 'a> RetryLoop<'c, 'a> {
         Next::Attempt
     }
 
-    /// Waits before a connection of one's own is asked for again. A shared one is paced by the task that keeps it.
+    /// Waits before requesting another dedicated connection. The task of a shared connection paces its own attempts.
     async fn pace_unsent(&mut self, generation: Generation) {
         if let Route::Own(_) = self.route {
             let pause = Backoff::RECONNECT.delay(self.unsent, self.caller.core.runtime.random());

@@ -115,6 +115,6 @@ fn of_commands<'a>(pipeline: &Pipeline, replies: &'a [Value]) -> &'a [Value] {
 
 /// In another process the cursor would stand for other keys, and the scan would silently miss some.
 fn cursor_lost() -> Error {
-    let message = "the scan cannot continue: its cursor may be of another server process than the master's; begin again with cursor 0";
+    let message = "the scan cannot continue: its cursor may come from a server process other than the current master; begin again with cursor 0";
     Error::new(Kind::Refused, message)
 }

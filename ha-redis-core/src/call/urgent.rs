@@ -19,8 +19,8 @@ use crate::time::{Elapsed, sleep, until};
 /// How late a task of the client may be.
 const GRACE: Duration = Duration::from_millis(200);
 
-/// Sends the command to the master once. All other connections may be busy or full, or impossible to open: a server that
-/// runs a script selects no database.
+/// Sends the command to the master once. Other connections may be busy, full or impossible to open, because a server
+/// that runs a script refuses `SELECT`.
 pub(super) async fn ask(caller: &Caller, command: &Cmd) -> Result<Value, Error> {
     let deadline = caller.deadline();
     start(&caller.core, deadline).await?;

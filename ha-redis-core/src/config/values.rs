@@ -65,7 +65,7 @@ impl RedisConfig {
         self.shared_connections
     }
 
-    /// Returns how long a reply may take, up to 24 hours. Default: 5 s, as in the Python library `ha_redis`.
+    /// Returns how long a connection may make no progress while replies are pending, up to 24 hours. Default: 5 s, as in the Python library `ha_redis`.
     pub fn socket_timeout(&self) -> Duration {
         self.socket_timeout
     }
@@ -121,9 +121,9 @@ impl RedisConfig {
         self.sentinel_socket_connect_timeout
     }
 
-    /// Returns whether writes need a majority of the Sentinels. If so, they fail immediately as not sent while half
-    /// or fewer of the known Sentinels reply and act (one in TILT mode does not act): there may then be a newer
-    /// master that the client cannot learn about. Reads continue. Default: false (not a setting of the Python
+    /// Returns whether writes need a majority of the Sentinels. If so, they fail immediately, as not sent, unless
+    /// more than half of the known Sentinels reply and are not in TILT mode: otherwise there may be a newer master
+    /// that the client does not know of. Reads continue. Default: false (not a setting of the Python
     /// library).
     pub fn sentinel_require_majority(&self) -> bool {
         self.sentinel_require_majority
@@ -136,8 +136,8 @@ impl RedisConfig {
         self.early_promotion
     }
 
-    /// Returns how long commands are held back at most while a selected replica is being promoted, up to 24 hours;
-    /// zero means not at all. A hold never takes more than half of `failover_wait`. Holds without a promotion take up
+    /// Returns the maximum time that commands are held back while a selected replica is being promoted, up to 24
+    /// hours; zero turns the hold off. A hold never takes more than half of `failover_wait`. Holds without a promotion take up
     /// no more than a fifth of the time, whatever Sentinels publish. Default: 2 s (not a setting of the Python
     /// library).
     pub fn promotion_hold(&self) -> Duration {

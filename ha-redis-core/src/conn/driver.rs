@@ -26,36 +26,36 @@ pub(crate) use timekeeping::unresponsive;
 /// How much a busy connection may read before other tasks get their turn.
 const READS_PER_TURN: usize = 16;
 /// With more calls in flight than this, callers get their replies in shares, and what those of one share send next is
-/// written before the next share is handed out: so server and callers work at the same time. With one share for all
-/// they would take turns.
+/// written before the next share is handed out: so the server and the callers work concurrently. With a single share
+/// they would alternate.
 const BUSY: usize = 24;
-/// How many shares that is, of what is in flight.
+/// The number of shares that the calls in flight are divided into.
 const SHARES: usize = 8;
-/// The largest share: a worker of Tokio has room for 256 tasks at hand, and all beyond go to a queue that the workers
-/// share.
+/// The largest share: the local run queue of a Tokio worker holds 256 tasks; the rest go to the shared injection
+/// queue.
 const MAX_SHARE: usize = 224;
 
-/// With no more calls in flight than this, batches of one call are no accident.
+/// With at most this many calls in flight, consecutive batches of one call mean that yielding gathers no more callers.
 const FEW: usize = 16;
 /// What is written at once, so that the server may begin with the first part of a burst.
 const MAX_WRITE: usize = 64 << 10;
 
-/// Less than this says nothing about a server that owes a reply: it may be no more than what keeps a connection.
+/// Fewer bytes than this are no sign of progress while a reply is pending: they may only keep the connection alive.
 const MOVEMENT: usize = 1 << 10;
 
-/// A server has no more than so many times its usual time to answer a slow upload, and to end a reply that nobody gets.
+/// The maximum grace for a server to answer a slow upload, or to finish a reply that is being skipped, in multiples of the reply timeout.
 const MAX_GRACE: u32 = 3;
 
 /// The times a connection keeps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timeouts {
-    /// A server that owes replies and lets nothing move for so long is silent.
+    /// A server is silent when replies are pending and its connection has made no progress for this long.
     pub(crate) reply: Duration,
-    /// A connection that has been idle for so long is asked whether it lives. Zero: never.
+    /// A connection that has been idle for this long gets a health check. Zero turns the checks off.
     pub(crate) health_check: Duration,
 }
 
-/// What comes of a server's silence.
+/// What to do when the server falls silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnSilence {
     /// End the connection.
@@ -64,7 +64,7 @@ pub(crate) enum OnSilence {
     Report,
 }
 
-/// What a turn of writing came to.
+/// The result of one attempt to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wrote {
     /// The transport has taken and flushed bytes.
@@ -347,7 +347,7 @@ impl Driver {
 
     fn broken(&self, what: &str) -> Error {
         let what = self.secrets.hide(what);
-        Error::new(Kind::Protocol, format!("gave up the connection to {}: {what}", self.link.address))
+        Error::new(Kind::Protocol, format!("closed the connection to {}: {what}", self.link.address))
     }
 
     /// Ends all waits however the driver ends, also when its runtime shuts down or its task panics. That may happen at any

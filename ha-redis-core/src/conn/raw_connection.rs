@@ -115,7 +115,7 @@ impl RawConnection {
     async fn query_optional(&mut self, command: Cmd) -> Result<Option<Value>, Error> {
         match self.query(&[command]).await?.pop() {
             Some(Value::ServerError(error)) if may_succeed_later(&error) => {
-                Err(refused("the query of its role", &error))
+                Err(refused("the query for its role", &error))
             }
             Some(Value::ServerError(_)) | None => Ok(None),
             reply => Ok(reply),

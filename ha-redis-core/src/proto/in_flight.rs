@@ -252,8 +252,8 @@ impl<W> InFlight<W> {
         self.silence.reported = 0;
     }
 
-    /// Records that a slow upload, up to this offset, may be in transit until then: the server's silence starts no
-    /// earlier, unless it answers all of the upload.
+    /// Records that a slow upload, up to this offset, may be in transit until then: silence is counted only from then
+    /// on, unless the server answers the whole upload earlier.
     pub(crate) fn uploaded(&mut self, until: Instant, offset: u64) {
         self.silence.since = until;
         self.silence.uploaded = offset;

@@ -46,3 +46,47 @@ pub(crate) fn start_replica_probes(core: &Arc<Core>) -> Result<(), Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use futures_lite::future::block_on;
+
+    use super::*;
+    use crate::address::Address;
+    use crate::config::RedisConfig;
+    use crate::manual_runtime::ManualRuntime;
+    use crate::topology::{TopologySource, TopologyUpdate};
+
+    #[derive(Debug)]
+    struct Fixed;
+
+    #[async_trait]
+    impl TopologySource for Fixed {
+        async fn next_update(&mut self) -> Result<TopologyUpdate, Box<dyn std::error::Error + Send + Sync>> {
+            Ok(TopologyUpdate::new(Address::tcp("10.0.0.1", 6379)))
+        }
+    }
+
+    /// Its runtime starts no tasks, like Tokio's when a client is first used outside of it.
+    #[test]
+    fn refused_start_leaves_everything_for_the_next() {
+        let config = RedisConfig::builder().build().unwrap();
+        let core = Core::new(config, Arc::new(ManualRuntime::new()), Some(Box::new(Fixed)));
+        let core = Arc::new(core);
+        let error = block_on(start(&core, None)).unwrap_err();
+        assert!(error.to_string().contains("cannot start a task"), "{error}");
+        assert!(core.take_custom_source().is_some());
+        assert!(core.first_shard().permanent_failure().is_none());
+    }
+
+    #[cfg(feature = "sentinel")]
+    #[test]
+    fn refused_start_fails_no_later_call() {
+        let config = RedisConfig::builder().use_sentinel(true).sentinel_hosts([("10.0.0.1", 26379)]);
+        let config = config.sentinel_master_name("mymaster").build().unwrap();
+        let core = Arc::new(Core::new(config, Arc::new(ManualRuntime::new()), None));
+        assert!(block_on(start(&core, None)).is_err());
+        assert!(core.first_shard().permanent_failure().is_none());
+    }
+}

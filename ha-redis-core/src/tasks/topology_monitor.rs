@@ -76,6 +76,18 @@ impl TopologyMonitor {
         if let Some((shard, action)) = self.source.start() {
             self.run_action(shard, action);
         }
+    }
+
+    /// Monitors the topology until the client is closed.
+    pub(crate) async fn run(mut self) {
+        self.start_tasks();
+        let core = Arc::clone(&self.core);
+        future::or(self.watch(), core.lifecycle.closing()).await;
+    }
+
+    /// Starts the tasks of the source. They are started by the monitor's own task: if the runtime refused that one, nothing
+    /// was taken or changed, and the next call starts the client.
+    fn start_tasks(&mut self) {
         if let Some(source) = self.core.take_custom_source() {
             let task = custom_source::run(Arc::clone(&self.core), source);
             self.spawn(ShardId::default(), task);
@@ -84,12 +96,6 @@ impl TopologyMonitor {
         if self.core.source == SourceKind::Sentinel {
             self.add_sentinels(self.core.config.sentinel_hosts().to_vec());
         }
-    }
-
-    /// Monitors the topology until the client is closed.
-    pub(crate) async fn run(mut self) {
-        let core = Arc::clone(&self.core);
-        future::or(self.watch(), core.lifecycle.closing()).await;
     }
 
     async fn watch(&mut self) {

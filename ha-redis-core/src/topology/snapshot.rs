@@ -95,7 +95,7 @@ impl Topology {
         self.master_healthy && self.has_majority() && replicas
     }
 
-    /// Returns true if a majority of the known Sentinels answers and acts, so that a failover could happen; always true
+    /// Returns true if a majority of the known Sentinels answers and is not in TILT mode, so that a failover could happen; always true
     /// without Sentinels.
     pub fn has_majority(&self) -> bool {
         self.known_sentinels == 0 || self.acting_sentinels() > self.known_sentinels / 2

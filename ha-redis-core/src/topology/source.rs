@@ -45,8 +45,8 @@ use crate::topology::{AddressSource, Replica};
 pub trait TopologySource: fmt::Debug + Send + 'static {
     /// Waits for the next change and returns the whole topology. The first call returns the current topology.
     ///
-    /// The client calls it from a task, and not again before the call has returned. The future may be dropped at any
-    /// await when the client is closed.
+    /// The client calls it from a task, and not again before the call has returned. When the client is closed, the
+    /// future may be dropped at any `.await`.
     ///
     /// # Errors
     /// Returns an error if the topology cannot be read; calls that wait for a master fail with it. The client calls
@@ -81,7 +81,7 @@ impl TopologyUpdate {
 /// The kind of source that determines the master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SourceKind {
-    /// The configured address is the master, whatever role the server there reports.
+    /// The configured address is the master, whatever role its server reports.
     Direct,
     /// Sentinels.
     #[cfg(feature = "sentinel")]

@@ -15,6 +15,8 @@ use super::kit::{BOUND, Kit, calls, config, connections};
 use crate::{Cut, Direction, Proxy, Server};
 
 tests![
+    close_after_replica_reads_ends_with_the_connections,
+    close_reports_cut_off_replica_reads,
     reads_spread_over_replicas,
     random_reads_use_both_replicas,
     fastest_replica_preferred,
@@ -130,6 +132,30 @@ async fn reads_spread_over_replicas(kit: Kit) {
         .await;
     let error = client.replica_connection().get::<_, String>("key").await.unwrap_err();
     assert!(error.client_error().unwrap().is_closed(), "{error}");
+}
+
+async fn close_after_replica_reads_ends_with_the_connections(kit: Kit) {
+    let servers = Servers::start(&kit);
+    let client = servers.client(|settings| settings.socket_timeout(2 * BOUND)).await;
+    until_read_from(&servers, &mut client.replica_connection(), &[1, 2]).await;
+    // It would wait for as long as `socket_timeout` if a connection were missing from the count.
+    let closed = kit.within("the client closes", client.close()).await;
+    assert!(closed.is_clean(), "{closed}");
+}
+
+async fn close_reports_cut_off_replica_reads(kit: Kit) {
+    let servers = Servers::start(&kit);
+    let client = servers.client(|settings| settings.socket_timeout(Duration::from_secs(1))).await;
+    let mut redis = client.replica_connection();
+    until_read_from(&servers, &mut redis, &[1, 2]).await;
+    servers.replicas.iter().for_each(|replica| replica.hang().unwrap());
+    let reading = kit.spawn(async move { redis.get::<_, Option<String>>("key").await });
+    kit.sleep(Duration::from_millis(50)).await;
+    let closed = client.close().await;
+    let read = reading.end().await;
+    servers.replicas.iter().for_each(|replica| replica.resume().unwrap());
+    // The read was cut off, or had moved on to the master before.
+    assert_eq!(closed.is_clean(), read.is_ok(), "{closed}, {read:?}");
 }
 
 async fn random_reads_use_both_replicas(kit: Kit) {

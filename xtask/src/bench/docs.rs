@@ -73,7 +73,7 @@ fn summary(results: &Results) -> String {
         .flat_map(|tasks| CLIENTS.into_iter().filter_map(move |client| measured(tasks, client)))
         .collect();
     format!(
-        "```text\nGET of 64 bytes: commands a second, by the number of tasks that share the client\n{}\n```\n\n\
+        "```text\nGET of 64 bytes: commands per second, by number of tasks sharing the client\n{}\n```\n\n\
          Medians of {} runs of {}, {}.",
         bars(&figures).join("\n"),
         results.rounds,

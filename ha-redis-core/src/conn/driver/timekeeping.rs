@@ -166,6 +166,6 @@ impl Driver {
 
 /// Returns the error for a server that owes replies while nothing has moved on its connection for so long.
 pub(crate) fn unresponsive(address: &Address, timeouts: Duration) -> Error {
-    let message = format!("{address} is unresponsive: nothing has moved on its connection for {timeouts:?}");
+    let message = format!("{address} is unresponsive: its connection has made no progress for {timeouts:?}");
     Error::new(Kind::Timeout, message)
 }

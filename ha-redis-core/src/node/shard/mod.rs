@@ -145,7 +145,7 @@ impl Shard {
 
     /// Returns why a wait for a connection failed.
     pub(crate) fn nothing_usable(&self) -> Error {
-        let message = "no connection to the master became usable in time";
+        let message = "timed out waiting for a usable connection to the master";
         match &lock(&self.state).failure {
             Some(cause) => cause.clone().with_outcome(Outcome::NotSent).during(message),
             None => Error::new(Kind::Timeout, message),
@@ -180,7 +180,7 @@ impl Shard {
         lock(&self.state).permanent_failure()
     }
 
-    /// Waits until waiting for a connection no longer helps.
+    /// Waits until a permanent failure makes waiting for a connection pointless.
     pub(crate) async fn fails_permanently(&self) {
         wait_for(&self.state, &self.changed, |state| state.permanent_failure().map(drop)).await;
     }

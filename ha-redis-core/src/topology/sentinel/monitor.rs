@@ -386,9 +386,9 @@ impl SentinelMonitor {
             self.writes_closed = close;
             let answers = self.votes.explain(&self.config.master_name);
             actions.push(match close {
-                true => {
-                    Action::Close(format!("only {acting} of {known} Sentinels answer and act: {answers}"))
-                }
+                true => Action::Close(format!(
+                    "only {acting} of {known} Sentinels answer and are not in TILT mode: {answers}"
+                )),
                 false => Action::Open,
             });
         }

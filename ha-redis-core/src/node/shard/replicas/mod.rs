@@ -217,6 +217,7 @@ impl Shard {
             member.failed(why.to_string());
         }
         self.renew(state);
+        self.lifecycle.on_ended(link);
     }
 
     /// Returns the current round of queries.

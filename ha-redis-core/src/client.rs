@@ -98,7 +98,7 @@ impl Client {
         let bound = asked + patience;
         match until(&*self.core.runtime, bound, self.core.first_shard().first_connection(named)).await {
             Ok(settled) => settled,
-            Err(Elapsed) => Err(self.core.first_shard().nothing_usable()),
+            Err(Elapsed) => Err(self.core.first_shard().no_connection_error()),
         }
     }
 
@@ -309,7 +309,7 @@ impl Client {
                     format!("{master} did not answer a PING within {:?}", self.config().socket_timeout());
                 Error::new(Kind::Timeout, message).with_outcome(Outcome::MaybeApplied)
             }
-            _ => self.core.first_shard().nothing_usable(),
+            _ => self.core.first_shard().no_connection_error(),
         }
     }
 
@@ -362,7 +362,7 @@ impl Client {
                 Ok(Topology { replicas: shard.listed_replicas(), ..Topology::of(master.address.clone()) })
             }
             Ok(None) => Err(closed()),
-            Err(Elapsed) => Err(shard.nothing_usable()),
+            Err(Elapsed) => Err(shard.no_connection_error()),
         }
     }
 

@@ -118,7 +118,7 @@ impl DedicatedConnection {
             };
             match attempt {
                 Ok(_) if call.is_no_response() => return Ok(Reply::One(Value::Nil)),
-                Ok(reply) if self.wait_out(call, &reply, &mut refusals, by).await => {}
+                Ok(reply) if self.handle_refusal(call, &reply, &mut refusals, by).await => {}
                 Ok(reply) => return Ok(annotated(call, reply, false)),
                 Err(Failure::Error(error)) => return Err(error),
                 Err(Failure::Late(late)) => return Err(late.into_error(&self.core)),
@@ -145,7 +145,7 @@ impl DedicatedConnection {
     }
 
     /// Returns true if the call should be sent again: the refusal was temporary, and its wait is over.
-    async fn wait_out(
+    async fn handle_refusal(
         &self,
         call: Call<'_>,
         reply: &Reply,
@@ -190,7 +190,7 @@ impl DedicatedConnection {
             Err(Failure::NotSubmitted(_)) => owed,
         };
         // Replies come in order.
-        self.borrowed.owes_to_nobody &= attempt.is_err();
+        self.borrowed.has_unread_replies &= attempt.is_err();
         attempt
     }
 
@@ -204,7 +204,7 @@ impl DedicatedConnection {
     ) -> Attempt {
         let link = self.borrowed.link();
         let staged = stage_in_turn(link, slot, call, reply_bound, &self.core, bound).await;
-        self.borrowed.owes_to_nobody |= staged.is_ok();
+        self.borrowed.has_unread_replies |= staged.is_ok();
         staged.map(|()| Reply::One(Value::Nil)).map_err(Failure::NotSubmitted)
     }
 }

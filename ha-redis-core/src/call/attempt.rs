@@ -100,7 +100,7 @@ impl Caller {
         if let Err(Failure::Error(error)) = &result
             && error.outcome() == Outcome::MaybeApplied
         {
-            *fences = self.record_given_up(own.link());
+            *fences = self.record_abandoned(own.link());
         }
         Ok(Attempted { result, generation: own.link().generation })
     }

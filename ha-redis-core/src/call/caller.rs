@@ -133,7 +133,7 @@ impl Caller {
     }
 
     /// Returns true if the handle's timeout is zero.
-    pub(super) fn is_late(&self) -> bool {
+    pub(super) fn has_zero_timeout(&self) -> bool {
         self.options.timeout.is_some_and(|timeout| timeout.is_zero())
     }
 
@@ -192,7 +192,7 @@ impl Caller {
 
     /// Records that calls on this connection may still reach the server. A repeat uses a connection that is fenced behind
     /// the returned number of given-up ones.
-    pub(super) fn record_given_up(&self, link: &Link) -> u64 {
+    pub(super) fn record_abandoned(&self, link: &Link) -> u64 {
         self.core.fences.add(link);
         self.core.fences.count()
     }

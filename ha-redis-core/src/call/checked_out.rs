@@ -19,12 +19,12 @@ pub(crate) struct CheckedOut {
     /// Whether a call is under way, or has ended without its reply.
     pub(crate) busy: bool,
     /// Whether the server owes replies to calls that must run although nobody waits for the reply.
-    pub(crate) owes_to_nobody: bool,
+    pub(crate) has_unread_replies: bool,
 }
 
 impl CheckedOut {
     fn new(shard: &Arc<Shard>, link: Arc<Link>) -> Self {
-        Self { shard: Arc::clone(shard), link, tainted: false, busy: false, owes_to_nobody: false }
+        Self { shard: Arc::clone(shard), link, tainted: false, busy: false, has_unread_replies: false }
     }
 
     pub(crate) fn link(&self) -> &Arc<Link> {
@@ -34,7 +34,7 @@ impl CheckedOut {
 
 impl Drop for CheckedOut {
     fn drop(&mut self) {
-        let owed = self.owes_to_nobody && self.link.has_pending_replies();
+        let owed = self.has_unread_replies && self.link.has_pending_replies();
         if owed && !self.busy {
             // Calls without a response must run: the connection ends after them.
             self.link.drain(Error::new(Kind::Lost, "the caller dropped its connection"));

@@ -69,7 +69,7 @@ impl<'a> CallFuture<'a> {
         };
         self.deadline = caller.deadline();
         let mut first = None;
-        if let (Some(link), Route::Shared, false) = (&caller.link, route, caller.is_late()) {
+        if let (Some(link), Route::Shared, false) = (&caller.link, route, caller.has_zero_timeout()) {
             let slot = caller.slot.take().unwrap_or_default();
             slot.arm(cx);
             match link.submit(self.call, &slot, caller.reply_bound(self.deadline)) {

@@ -1,4 +1,4 @@
-//! One call: its fast path ([`future`]), its retries ([`caller`]), and the connection that it goes over.
+//! One call: its fast path ([`future`]), its retries ([`retry_loop`]), and the connection that it goes over.
 
 pub(crate) mod aborted_transaction;
 mod attempt;

@@ -32,7 +32,7 @@ impl Refusals {
     }
 
     /// Records that the call is being sent, and returns it with the remaining timeout of a blocking command. (rename `sent` -> `begin_attempt`)
-    pub(super) fn sent<'a>(&'a mut self, call: Call<'a>, now: Instant) -> Call<'a> {
+    pub(super) fn next_call<'a>(&'a mut self, call: Call<'a>, now: Instant) -> Call<'a> {
         self.sent_at = now;
         self.shortened.as_ref().map_or(call, Call::Command)
     }
@@ -57,7 +57,7 @@ impl Refusals {
 impl Caller {
     /// Waits before a refused call is sent again, and returns the bound on the next attempt. Returns `None` if the caller
     /// gets the refusal.
-    pub(super) async fn wait_out(
+    pub(super) async fn handle_refusal(
         &mut self,
         call: Call<'_>,
         refusal: RefusedCall,

@@ -16,7 +16,7 @@ use crate::sync::Seen;
 use crate::time::{Elapsed, until};
 
 /// How long a client's first read waits for all replicas to be probed.
-const FIRST_LOOK: Duration = Duration::from_millis(100);
+const FIRST_PROBE_WAIT: Duration = Duration::from_millis(100);
 
 /// The state of such a handle between calls.
 #[derive(Debug)]
@@ -95,7 +95,7 @@ impl ReplicaRoute {
         let runtime = &*core.runtime;
         if self.failed.is_none() {
             // A client's first reads should choose among all replicas.
-            let bound = bound.min(runtime.now() + FIRST_LOOK);
+            let bound = bound.min(runtime.now() + FIRST_PROBE_WAIT);
             let _ = until(runtime, bound, shard.replicas_judged()).await;
         }
         if let Some(link) = shard.choose_replica(&mut self.readable, &*self.choice, self.failed.as_ref()) {

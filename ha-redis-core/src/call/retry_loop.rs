@@ -120,7 +120,7 @@ impl<'c, 'a> RetryLoop<'c, 'a> {
             return Err(Error::new(Kind::Timeout, "the call timed out before this attempt was sent"));
         }
         let bounds = AttemptBounds { wait: self.bound, deadline: self.deadline };
-        let call = self.refusals.sent(self.call, now);
+        let call = self.refusals.next_call(self.call, now);
         self.caller.attempt(call, self.route, bounds, &mut self.fences).await
     }
 
@@ -136,8 +136,10 @@ impl<'c, 'a> RetryLoop<'c, 'a> {
     /// A refusal that passes by itself is waited for.
     async fn on_reply(&mut self, reply: Reply, generation: Generation) -> Next {
         let Some(refusal) = refused(self.call, &reply) else { return Next::Done(Ok(reply)) };
-        let waited =
-            self.caller.wait_out(self.call, refusal, &mut self.refusals, self.deadline, generation).await;
+        let waited = self
+            .caller
+            .handle_refusal(self.call, refusal, &mut self.refusals, self.deadline, generation)
+            .await;
         let Some(bound) = waited else { return Next::Done(Ok(reply)) };
         (self.bound, self.refusals.last) = (bound, Some(reply));
         // The commands of a pipeline that may run again have run.
@@ -173,7 +175,7 @@ impl<'c, 'a> RetryLoop<'c, 'a> {
             }
             Awaited::Ended { link, error } => {
                 self.in_doubt |= error.outcome() == Outcome::MaybeApplied;
-                self.fences = self.caller.record_given_up(&link);
+                self.fences = self.caller.record_abandoned(&link);
                 self.caller.drop_link();
                 Next::Attempt
             }

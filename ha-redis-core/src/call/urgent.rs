@@ -58,7 +58,8 @@ async fn exchange(
     let runtime = &*core.runtime;
     let mut last = None;
     let connected = until(runtime, bound, connect(core, shard, &mut last)).await;
-    let mut raw = connected.unwrap_or_else(|Elapsed| Err(last.unwrap_or_else(|| shard.nothing_usable())))?;
+    let mut raw =
+        connected.unwrap_or_else(|Elapsed| Err(last.unwrap_or_else(|| shard.no_connection_error())))?;
     let patience = core.config.socket_timeout();
     let bound = runtime.now() + patience;
     let bound = deadline.map_or(bound, |deadline| deadline.min(bound));

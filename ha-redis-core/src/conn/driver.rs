@@ -66,7 +66,7 @@ pub(crate) enum OnSilence {
 
 /// The result of one attempt to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wrote {
+enum WriteProgress {
     /// The transport has taken and flushed bytes.
     Bytes,
     /// There was nothing to write, or the transport takes nothing for now and wakes the task when it does.
@@ -97,9 +97,9 @@ pub(crate) struct Driver {
     /// Whether the transport may buffer bytes until it is flushed.
     unflushed: bool,
     /// Since when the transport has not taken all of `output` at once.
-    jammed_since: Option<Instant>,
+    write_blocked_since: Option<Instant>,
     /// Whether the task has yielded, so that other tasks may stage more.
-    gone_round: bool,
+    has_yielded: bool,
     /// The number of requests in the next batch, and in the one before.
     batch: usize,
     batch_before: usize,
@@ -113,7 +113,7 @@ pub(crate) struct Driver {
     /// The time of the read before.
     alive_before: Instant,
     /// Since when an unfinished reply has been skipped.
-    read_over_since: Option<Instant>,
+    skipping_since: Option<Instant>,
     /// How many bytes have moved since the last reply.
     moved: usize,
     /// Whether the link has been told that the server is silent.
@@ -153,15 +153,15 @@ impl Driver {
             output_taken: 0,
             written: 0,
             unflushed: false,
-            jammed_since: None,
-            gone_round: false,
+            write_blocked_since: None,
+            has_yielded: false,
             batch: 0,
             batch_before: 0,
             timer: None,
             timer_at: now,
             alive_at: now,
             alive_before: now,
-            read_over_since: None,
+            skipping_since: None,
             moved: 0,
             silent: false,
             checked_at: now,
@@ -180,14 +180,14 @@ impl Driver {
         if self.silent && self.in_flight.is_empty() {
             self.on_movement(self.runtime.now());
         }
-        let mut been_round = std::mem::take(&mut self.gone_round);
+        let mut had_yielded = std::mem::take(&mut self.has_yielded);
         let share = self.share();
-        if been_round && share.is_some() {
+        if had_yielded && share.is_some() {
             // What the callers of the last share have staged goes out before the next share of replies.
             if let Err(error) = self.write_staged(cx, 0, true) {
                 return Poll::Ready(error);
             }
-            been_round = false;
+            had_yielded = false;
         }
         let share = share.unwrap_or(MAX_SHARE);
         let (mut reads, mut replies) = (0, 0);
@@ -200,9 +200,9 @@ impl Driver {
                 Poll::Ready(Ok(answered)) => Some(answered),
                 Poll::Pending => None,
             };
-            let wrote = match self.write_staged(cx, answered.unwrap_or(0), std::mem::take(&mut been_round)) {
+            let wrote = match self.write_staged(cx, answered.unwrap_or(0), std::mem::take(&mut had_yielded)) {
                 Err(error) => return Poll::Ready(error),
-                Ok(Wrote::Deferred) => return self.go_round(cx),
+                Ok(WriteProgress::Deferred) => return self.yield_now(cx),
                 Ok(wrote) => wrote,
             };
             reads += usize::from(answered.is_some());
@@ -210,10 +210,10 @@ impl Driver {
             if reads >= READS_PER_TURN || replies >= share || self.coop_budget.is_spent() {
                 return match self.keep_time_while_busy(cx) {
                     Poll::Ready(Err(error)) => Poll::Ready(error),
-                    _ => self.go_round(cx),
+                    _ => self.yield_now(cx),
                 };
             }
-            if answered.is_some() || wrote == Wrote::Bytes {
+            if answered.is_some() || wrote == WriteProgress::Bytes {
                 continue;
             }
             match self.keep_time(cx) {
@@ -232,8 +232,8 @@ impl Driver {
     }
 
     /// Yields, so that what other tasks stage joins the next write.
-    fn go_round<T>(&mut self, cx: &mut Context<'_>) -> Poll<T> {
-        self.gone_round = true;
+    fn yield_now<T>(&mut self, cx: &mut Context<'_>) -> Poll<T> {
+        self.has_yielded = true;
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -257,20 +257,20 @@ impl Driver {
         &mut self,
         cx: &mut Context<'_>,
         answered: usize,
-        been_round: bool,
-    ) -> Result<Wrote, Error> {
+        had_yielded: bool,
+    ) -> Result<WriteProgress, Error> {
         let staged = match self.link.report(answered, &mut self.arrivals) {
             DriverStep::Continue { has_staged } => has_staged,
             DriverStep::End(error) => return Err(error),
         };
         self.admit();
-        if staged && !been_round && self.has_written_all() && !self.is_quiet() {
-            return Ok(Wrote::Deferred);
+        if staged && !had_yielded && self.has_written_all() && !self.is_quiet() {
+            return Ok(WriteProgress::Deferred);
         }
         self.write(cx, staged)
     }
 
-    fn write(&mut self, cx: &mut Context<'_>, staged: bool) -> Result<Wrote, Error> {
+    fn write(&mut self, cx: &mut Context<'_>, staged: bool) -> Result<WriteProgress, Error> {
         if staged && self.has_written_all() {
             self.link.take(&mut self.output, &mut self.arrivals);
             self.output_taken = 0;
@@ -279,10 +279,10 @@ impl Driver {
         }
         self.write_output(cx)?;
         if !self.unflushed {
-            return Ok(Wrote::Nothing);
+            return Ok(WriteProgress::Nothing);
         }
         if self.has_written_all()
-            && let Some(since) = self.jammed_since.take()
+            && let Some(since) = self.write_blocked_since.take()
         {
             // What the network has taken may need as long again to reach the server.
             let now = self.runtime.now();
@@ -291,11 +291,11 @@ impl Driver {
             self.in_flight.uploaded(now + grace, self.written);
         }
         match self.transport.poll_flush(cx) {
-            Poll::Pending => Ok(Wrote::Nothing),
+            Poll::Pending => Ok(WriteProgress::Nothing),
             Poll::Ready(Err(error)) => Err(self.lost(error)),
             Poll::Ready(Ok(())) => {
                 self.unflushed = false;
-                Ok(Wrote::Bytes)
+                Ok(WriteProgress::Bytes)
             }
         }
     }
@@ -307,7 +307,7 @@ impl Driver {
             let end = self.output.len().min(self.output_taken + MAX_WRITE);
             match self.transport.poll_write(cx, &self.output[self.output_taken..end]) {
                 Poll::Pending => {
-                    self.on_jam(taken_now);
+                    self.on_write_blocked(taken_now);
                     break;
                 }
                 Poll::Ready(Ok(0)) => return Err(self.lost(io::ErrorKind::WriteZero.into())),
@@ -325,10 +325,10 @@ impl Driver {
 
     /// The transport takes no more for now. Bytes that it takes after that are a sign of life; the first bytes only show
     /// that buffers were free.
-    fn on_jam(&mut self, taken: usize) {
+    fn on_write_blocked(&mut self, taken: usize) {
         let now = self.runtime.now();
-        if self.jammed_since.is_none() {
-            self.jammed_since = Some(now);
+        if self.write_blocked_since.is_none() {
+            self.write_blocked_since = Some(now);
             return;
         }
         self.moved += taken;
@@ -368,9 +368,9 @@ impl Driver {
             self.transport.reset_on_drop();
         }
         // The gate closes first, so that nobody can stage after what is settled here.
-        let never_taken = self.link.end(why.clone(), owing);
+        let still_staged = self.link.end(why.clone(), owing);
         let settled = self.in_flight.settle(self.written);
-        let unsent = self.arrivals.drain(..).chain(never_taken);
+        let unsent = self.arrivals.drain(..).chain(still_staged);
         let unsent = unsent.map(|request| (request.waiter, Outcome::NotSent)).collect::<Vec<_>>();
         let mut cut = CloseReport::default();
         for (slot, outcome) in settled.into_iter().chain(unsent) {

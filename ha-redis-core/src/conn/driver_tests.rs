@@ -19,7 +19,7 @@ const CALLERS: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Deed {
-    Wrote,
+    WriteProgress,
     Answered,
 }
 
@@ -72,7 +72,7 @@ impl Transport for Server {
     }
 
     fn poll_write(&mut self, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.record.add(Deed::Wrote);
+        self.record.add(Deed::WriteProgress);
         Poll::Ready(Ok(buf.len()))
     }
 
@@ -204,7 +204,7 @@ fn commands_of_one_share_written_before_next_share_of_replies() {
     scene.call();
     assert!(scene.turn().is_pending());
     let done = scene.server.record.take();
-    assert_eq!(done[0], Deed::Wrote);
+    assert_eq!(done[0], Deed::WriteProgress);
     assert!(done.len() > 1 && done[1..].iter().all(|deed| *deed == Deed::Answered), "{done:?}");
 }
 

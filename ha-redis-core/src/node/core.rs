@@ -207,7 +207,7 @@ impl Core {
     /// Sentinel answers, because the master may be alive while the Sentinels are not.
     pub(crate) async fn confirmed(&self, shard: &Shard) {
         let bound = self.runtime.now() + self.config.sentinel_socket_timeout();
-        let _ = until(&*self.runtime, bound, shard.confirmed()).await;
+        let _ = until(&*self.runtime, bound, shard.wait_until_confirmed()).await;
     }
 
     /// Refuses new calls; connections end when the calls in flight have been answered.

@@ -167,13 +167,13 @@ impl TopologyMonitor {
                 shard.hold();
             }
             Action::Release => shard.release(),
-            Action::Close(reason) => {
+            Action::RefuseWrites(reason) => {
                 tracing::warn!(shard = %id, reason, "refusing writes (sentinel_require_majority)");
                 let message =
                     format!("writes are refused because sentinel_require_majority is set: {reason}");
                 shard.restrict(Some(Error::new(Kind::Sentinel, message)));
             }
-            Action::Open => {
+            Action::AllowWrites => {
                 tracing::info!(shard = %id, "allowing writes again: a majority of the Sentinels answers");
                 shard.restrict(None);
             }
@@ -193,7 +193,7 @@ impl TopologyMonitor {
                 watched.promotion = None;
             }
             #[cfg(feature = "sentinel")]
-            Action::Ask => self.sentinels.query_all(),
+            Action::QuerySentinels => self.sentinels.query_all(),
             #[cfg(feature = "sentinel")]
             Action::AddSentinels(addresses) => self.add_sentinels(addresses),
             #[cfg(feature = "sentinel")]

@@ -65,7 +65,7 @@ impl Input {
 pub(crate) enum Action {
     #[cfg(feature = "sentinel")]
     /// Query every Sentinel.
-    Ask,
+    QuerySentinels,
     #[cfg(feature = "sentinel")]
     /// Query and subscribe to these Sentinels too.
     AddSentinels(Vec<Address>),
@@ -86,9 +86,9 @@ pub(crate) enum Action {
     /// Stop asking.
     Unwatch,
     /// Refuse writes, for this reason.
-    Close(String),
+    RefuseWrites(String),
     /// Allow writes again.
-    Open,
+    AllowWrites,
     /// Log a warning.
     Warn(String),
     /// Fail the calls that wait for a master, with this cause.

@@ -79,7 +79,7 @@ impl Driver {
                 Err(DecodeError::Skipped(_)) if self.is_unasked() => return Err(self.broken(UNASKED)),
                 Err(DecodeError::Skipped(Skipped { over, .. })) => {
                     self.on_read_over(decoded);
-                    self.read_over_since = None;
+                    self.skipping_since = None;
                     self.in_flight.on_skipped(over)
                 }
                 Err(DecodeError::NotResp(error)) => return Err(self.broken(&error.to_string())),
@@ -122,7 +122,7 @@ impl Driver {
     /// time, but not for ever, since it may never end.
     fn on_read_over(&mut self, decoded: Decoded) {
         self.coop_budget.spend_value();
-        let since = *self.read_over_since.get_or_insert(self.alive_at);
+        let since = *self.skipping_since.get_or_insert(self.alive_at);
         if since + MAX_GRACE * self.timeouts.reply < self.alive_at {
             self.moved = self.moved.saturating_sub(decoded.bytes);
         }

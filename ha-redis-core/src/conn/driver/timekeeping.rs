@@ -98,8 +98,8 @@ impl Driver {
 
     pub(super) fn set_timer(&mut self) {
         // With nothing due, the next request sets the timer.
-        let rest = self.runtime.now() + Duration::from_secs(3600);
-        self.timer_at = self.next_due().unwrap_or(rest);
+        let far_future = self.runtime.now() + Duration::from_secs(3600);
+        self.timer_at = self.next_due().unwrap_or(far_future);
         match &mut self.timer {
             Some(timer) => timer.reset(self.timer_at),
             None => self.timer = Some(self.runtime.timer(self.timer_at)),
@@ -165,7 +165,7 @@ impl Driver {
 }
 
 /// Returns the error for a server that owes replies while nothing has moved on its connection for so long.
-pub(crate) fn unresponsive(address: &Address, timeouts: Duration) -> Error {
-    let message = format!("{address} is unresponsive: its connection has made no progress for {timeouts:?}");
+pub(crate) fn unresponsive(address: &Address, timeout: Duration) -> Error {
+    let message = format!("{address} is unresponsive: its connection has made no progress for {timeout:?}");
     Error::new(Kind::Timeout, message)
 }

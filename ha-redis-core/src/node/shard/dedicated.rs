@@ -140,7 +140,7 @@ impl Shard {
             }
             None => {
                 drop(state);
-                self.nothing_usable()
+                self.no_connection_error()
             }
         }
     }

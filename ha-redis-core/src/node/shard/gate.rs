@@ -83,7 +83,7 @@ impl Shard {
     }
 
     /// Waits until the source has confirmed the master, if one of its connections was lost.
-    pub(crate) async fn confirmed(&self) {
+    pub(crate) async fn wait_until_confirmed(&self) {
         let is_confirmed = |state: &mut super::State| (!state.gate.unconfirmed).then_some(());
         wait_for(&self.state, &self.changed, is_confirmed).await;
     }

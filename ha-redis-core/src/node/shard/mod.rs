@@ -139,12 +139,12 @@ impl Shard {
         let wait = wait_for(&self.state, &self.usable, |state| state.usable(shared_index));
         match until(runtime, bound, wait).await {
             Ok(ready) => ready,
-            Err(Elapsed) => Err(self.nothing_usable()),
+            Err(Elapsed) => Err(self.no_connection_error()),
         }
     }
 
     /// Returns why a wait for a connection failed.
-    pub(crate) fn nothing_usable(&self) -> Error {
+    pub(crate) fn no_connection_error(&self) -> Error {
         let message = "timed out waiting for a usable connection to the master";
         match &lock(&self.state).failure {
             Some(cause) => cause.clone().with_outcome(Outcome::NotSent).during(message),

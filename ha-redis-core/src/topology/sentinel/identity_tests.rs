@@ -199,7 +199,7 @@ fn one_of_three_closes_no_writes() {
         let knows_none = |id| SentinelReport { master: None, ..lie(Some(id), "m", 5) };
         vec![("s2", honest(2)), ("s3", honest(3)), ("s1", knows_none("id2")), ("10.0.0.1", knows_none("id1"))]
     });
-    assert!(!simulation.done.iter().any(|action| matches!(action, Action::Close(_))));
+    assert!(!simulation.done.iter().any(|action| matches!(action, Action::RefuseWrites(_))));
 }
 
 #[test]

@@ -215,7 +215,7 @@ impl Simulation {
     /// Handles an input; the honest Sentinels answer every query.
     fn record(&mut self, input: Input) {
         let actions = self.monitor.handle(input, self.now);
-        let asked_at = actions.contains(&Action::Ask);
+        let asked_at = actions.contains(&Action::QuerySentinels);
         self.run_action(actions);
         if asked_at {
             for input in self.cast.honest.iter().flat_map(|place| self.truth(*place)).collect::<Vec<_>>() {
@@ -241,9 +241,9 @@ impl Simulation {
                     assert!(sentinels.iter().all(is_real), "{sentinels:?} are known to one Sentinel alone");
                     continue;
                 }
-                Action::Ask => "ask",
+                Action::QuerySentinels => "ask",
                 Action::Hold => "hold",
-                Action::Close(_) => "close",
+                Action::RefuseWrites(_) => "close",
                 _ => continue,
             };
             *self.done.entry((second, kind)).or_default() += 1;

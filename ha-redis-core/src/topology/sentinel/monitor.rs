@@ -386,10 +386,10 @@ impl SentinelMonitor {
             self.writes_closed = close;
             let answers = self.votes.explain(&self.config.master_name);
             actions.push(match close {
-                true => Action::Close(format!(
+                true => Action::RefuseWrites(format!(
                     "only {acting} of {known} Sentinels answer and are not in TILT mode: {answers}"
                 )),
-                false => Action::Open,
+                false => Action::AllowWrites,
             });
         }
     }
@@ -453,7 +453,7 @@ impl SentinelMonitor {
         let confirmation_deadline = self.master.as_ref().and_then(|master| master.confirmation_deadline(now));
         self.next_query = confirmation_deadline.map_or(self.next_query, |until| self.next_query.min(until));
         self.votes.mark_queried();
-        actions.push(Action::Ask);
+        actions.push(Action::QuerySentinels);
     }
 
     /// Returns why there is no master: what each Sentinel answered.

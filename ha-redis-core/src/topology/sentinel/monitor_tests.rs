@@ -160,7 +160,8 @@ fn queries_triggered_by_events_are_limited() {
         let mut inputs = vec![Input::Event { sentinel: sentinel(3), event: SentinelEvent::News }];
         inputs.extend((monitor.next_tick() <= now).then_some(Input::Tick));
         for input in inputs {
-            asked_at += monitor.handle(input, now).iter().filter(|action| **action == Action::Ask).count();
+            asked_at +=
+                monitor.handle(input, now).iter().filter(|action| **action == Action::QuerySentinels).count();
         }
     }
     assert!((50..=250).contains(&asked_at), "{asked_at} times in ten seconds");
@@ -228,7 +229,7 @@ fn flapping_tilt_rarely_closes_writes() {
         let event = SentinelEvent::Tilt(ms % 2 == 0);
         let input = Input::Event { sentinel: sentinel(3), event };
         let actions = monitor.handle(input, start + Duration::from_millis(ms));
-        let is_turn = |action: &&Action| matches!(action, Action::Close(_) | Action::Open);
+        let is_turn = |action: &&Action| matches!(action, Action::RefuseWrites(_) | Action::AllowWrites);
         turns += actions.iter().filter(is_turn).count();
     }
     assert!((2..=150).contains(&turns), "{turns} times in ten seconds");

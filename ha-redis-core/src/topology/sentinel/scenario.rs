@@ -381,7 +381,7 @@ impl Runner {
 
 fn action_text(action: &Action) -> String {
     match action {
-        Action::Ask => "ask".to_owned(),
+        Action::QuerySentinels => "ask".to_owned(),
         Action::AddSentinels(sentinels) => {
             format!("meet {}", sentinels.iter().map(name).collect::<Vec<_>>().join(" "))
         }
@@ -393,8 +393,8 @@ fn action_text(action: &Action) -> String {
         Action::Watch { replica, before: false } => format!("watch {}", name(replica)),
         Action::Watch { replica, before: true } => format!("watch {} once a replica", name(replica)),
         Action::Unwatch => "unwatch".to_owned(),
-        Action::Close(_) => "close".to_owned(),
-        Action::Open => "open".to_owned(),
+        Action::RefuseWrites(_) => "close".to_owned(),
+        Action::AllowWrites => "open".to_owned(),
         Action::Warn(_) => "warn".to_owned(),
         Action::Fail(_) => "fail".to_owned(),
     }

@@ -10,7 +10,7 @@ const UNITS: usize = 256;
 /// The cost of a read, however little it returns.
 const UNITS_PER_READ: usize = UNITS / 16;
 /// A value costs a unit. So do a few parts of one, and this many copied bytes.
-const PARTS_PER_UNIT: usize = 4;
+const PARTS_PER_UNIT: usize = 2;
 const BYTES_PER_UNIT: usize = 1024;
 
 /// The work to decode a value or a piece of one.

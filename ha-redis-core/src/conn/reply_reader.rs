@@ -13,9 +13,9 @@ use crate::runtime::Transport;
 /// The size of the buffer at first, and its maximum on a connection whose reads fill it.
 const MIN_BUFFER: usize = 4 << 10;
 const MAX_BUFFER: usize = 64 << 10;
-/// How many bytes of a list are decoded at once. They may be three thousand values, which take a tenth of a
+/// How many bytes of a list are decoded at once. They may be a thousand values, which take up to half a
 /// millisecond.
-const MAX_PIECE: usize = 8 << 10;
+const MAX_PIECE: usize = 4 << 10;
 
 /// The read buffer of a connection, the range of it that is not decoded, and the decoder.
 ///

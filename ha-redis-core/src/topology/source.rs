@@ -45,12 +45,13 @@ use crate::topology::{AddressSource, Replica};
 pub trait TopologySource: fmt::Debug + Send + 'static {
     /// Waits for the next change and returns the whole topology. The first call returns the current topology.
     ///
-    /// The client calls it from a task, and not again before the call has returned. When the client is closed, the
-    /// future may be dropped at any `.await`.
+    /// The client calls it from a task, and calls it again 10 ms after it has returned. When the client is closed, the
+    /// future may be dropped at any `.await`. If it panics, the client ends: every later call reports that.
     ///
     /// # Errors
-    /// Returns an error if the topology cannot be read; calls that wait for a master fail with it. The client calls
-    /// again after a pause of 0.1 to 1 seconds and continues with the last topology.
+    /// Returns an error if the topology cannot be read. The client calls again after a pause of 0.1 to 1 seconds and
+    /// continues with the last topology. If there is none yet, calls wait for a master up to `failover_wait`, and their
+    /// errors name this one as the cause.
     async fn next_update(&mut self) -> Result<TopologyUpdate, Box<dyn StdError + Send + Sync>>;
 }
 

@@ -1,6 +1,8 @@
 //! A source of the topology that a user brings: it names the master and the replicas, and the client follows it.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use async_channel::Receiver;
 use async_trait::async_trait;
@@ -17,6 +19,7 @@ tests![
     waits_until_the_named_master_is_one,
     reads_from_the_listed_replicas,
     reports_why_the_source_fails,
+    source_that_never_waits_delays_nobody,
     source_beside_sentinels_is_refused,
 ];
 
@@ -150,6 +153,36 @@ async fn reports_why_the_source_fails(kit: Kit) {
     client.close().await;
     let error = client.connection().get::<_, Option<String>>("key").await.unwrap_err();
     assert!(error.client_error().is_some_and(|error| error.is_closed()), "{error}");
+}
+
+/// A source that returns the same servers again at once, and counts how often it is asked.
+#[derive(Debug)]
+struct Eager(TopologyUpdate, Arc<AtomicUsize>);
+
+#[async_trait]
+impl TopologySource for Eager {
+    async fn next_update(&mut self) -> Result<TopologyUpdate, Box<dyn std::error::Error + Send + Sync>> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        Ok(self.0.clone())
+    }
+}
+
+async fn source_that_never_waits_delays_nobody(kit: Kit) -> RedisResult<()> {
+    let master = Server::start().unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let source = Eager(TopologyUpdate::new(address(&master)), Arc::clone(&asked));
+    let started = Instant::now();
+    let client = Client::with_topology_source(patient(), kit.runtime.clone(), source);
+    let mut redis = client.connection();
+    while asked.load(Ordering::Relaxed) < 20 {
+        kit.within("a call ends", redis.incr::<_, _, i64>("n", 1)).await?;
+    }
+    // Every 10 ms, and once more at each end.
+    let most = 2 + started.elapsed().as_millis() / 10;
+    let asked = asked.load(Ordering::Relaxed) as u128;
+    assert!(asked <= most, "asked {asked} times, expected {most} at most");
+    kit.within("the client closes", client.close()).await;
+    Ok(())
 }
 
 async fn source_beside_sentinels_is_refused(kit: Kit) {

@@ -98,10 +98,10 @@ async fn thousand_clients_recover_after_restart() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reconnects_are_spread() {
-    let attempts = attempts_of(30).await;
+    let attempts = attempts_of(60).await;
     // Synchronized clients would connect at five moments. A busy machine spreads those, but not this far.
     let moments = histogram(&attempts, Duration::from_millis(10)).len();
-    assert!(moments > 30, "{} attempts at {moments} moments: {attempts:?}", attempts.len());
+    assert!(moments > 60, "{} attempts at {moments} moments: {attempts:?}", attempts.len());
 }
 
 #[tokio::test]

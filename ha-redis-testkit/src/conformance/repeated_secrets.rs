@@ -25,7 +25,7 @@ tests![
 
 fn assert_not_in(password: &str, text: impl Debug) {
     let text = format!("{text:?}");
-    assert!(!text.contains(password), "{text}");
+    assert!(!text.to_lowercase().contains(&password.to_lowercase()), "{text}");
 }
 
 /// Fails if any output of the client contains the password.
@@ -58,7 +58,6 @@ async fn password_as_master_host_rejected(kit: Kit) {
             let error = client.initialize().await.unwrap_err();
             assert!(error.is_sentinel() && error.to_string().contains("password"), "{error}");
             assert_not_in(PASSWORD, format!("{error} {error:?}"));
-            assert_not_in("MASTER-hunter2", format!("{error} {error:?}"));
             assert_nowhere(&client, PASSWORD).await;
         }
     }

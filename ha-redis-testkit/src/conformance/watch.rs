@@ -29,7 +29,8 @@ impl Visit for Reader {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         let text = format!("{} = {value:?}", field.name());
         for (word, found) in WATCHED.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
-            if text.contains(*word) && found.len() < 20 {
+            // A host name is the same in lower case.
+            if text.to_lowercase().contains(&word.to_lowercase()) && found.len() < 20 {
                 found.push(text.clone());
             }
         }

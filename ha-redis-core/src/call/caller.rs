@@ -38,7 +38,7 @@ pub(crate) struct Caller {
     pub(super) link: Option<Arc<Link>>,
     /// The handle's scans on the master.
     pub(super) scanning: Option<Box<Scanning>>,
-    /// For a repeat by the caller: how many connections had been given up before it.
+    /// For a repeat by the caller: how many connections had been abandoned before it.
     pub(super) fences: Option<u64>,
     /// Reused by the next call. A call that is dropped before its reply leaves its slot to the connection.
     pub(super) slot: Option<Arc<ReplySlot>>,

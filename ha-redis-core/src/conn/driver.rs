@@ -364,7 +364,7 @@ impl Driver {
         self.ended = Some(why.clone());
         let owing = !self.in_flight.is_empty();
         if owing {
-            // Bytes that were given up must not reach the server after what their callers do next.
+            // Bytes of an abandoned connection must not reach the server after what their callers do next.
             self.transport.reset_on_drop();
         }
         // The gate closes first, so that nobody can stage after what is settled here.

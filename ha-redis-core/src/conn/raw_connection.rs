@@ -36,7 +36,7 @@ pub(crate) struct ConnectionParts {
     pub(crate) reader: ReplyReader,
     /// The server's ID of the connection.
     pub(crate) connection_id: Option<i64>,
-    /// How many connections had been given up when this one was [fenced](crate::node::fence).
+    /// How many connections had been abandoned when this one was [fenced](crate::node::fence).
     pub(crate) fences: u64,
 }
 

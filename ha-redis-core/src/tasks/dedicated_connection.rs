@@ -68,12 +68,8 @@ pub(crate) async fn run(mut permit: Permit) {
     let (core, shard) = (Arc::clone(&permit.core), Arc::clone(&permit.shard));
     let mut reconnect = ReconnectBackoff::default();
     while let Some(master) = shard.wanted_dedicated().await {
-        let attempt = Box::pin(async { Some(shared_connection::open(&core, &shard, &master).await) });
-        let switched = async {
-            shard.master_changed(master.generation).await;
-            None
-        };
-        match future::or(attempt, switched).await {
+        let attempt = Box::pin(shared_connection::open(&core, &shard, &master));
+        match shard.until_master_changes(master.generation, attempt).await {
             None => {
                 reconnect.switched();
                 continue;

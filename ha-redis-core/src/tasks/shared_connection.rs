@@ -22,12 +22,8 @@ use crate::topology::CurrentMaster;
 pub(crate) async fn keep(core: Arc<Core>, shard: Arc<Shard>, shared_index: usize) {
     let mut reconnect = ReconnectBackoff::default();
     while let Some(master) = shard.current_master().await {
-        let attempt = async { Some(open(&core, &shard, &master).await) };
-        let switched = async {
-            shard.master_changed(master.generation).await;
-            None
-        };
-        match future::or(attempt, switched).await {
+        let attempt = open(&core, &shard, &master);
+        match shard.until_master_changes(master.generation, attempt).await {
             None => {
                 reconnect.switched();
                 continue;
@@ -167,11 +163,7 @@ async fn drive(
             Silent::Ended(why) => {
                 // The second connection has most likely fenced this one and is about to be ready.
                 installed.remove(why.clone());
-                let switched = async {
-                    shard.master_changed(master.generation).await;
-                    None
-                };
-                let successor = future::or(switched, async { Some(beside.await) }).await;
+                let successor = shard.until_master_changes(master.generation, beside).await;
                 return End { why, was_silent: true, successor };
             }
             Silent::Recovered => {

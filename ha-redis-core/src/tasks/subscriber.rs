@@ -114,12 +114,8 @@ impl Subscriber {
         let (core, shard) = (Arc::clone(&self.core), Arc::clone(&self.shard));
         let mut reconnect = ReconnectBackoff::default();
         while let Some(master) = self.offline(shard.current_master()).await {
-            let attempt = async { Some(shared_connection::connect_to_master(&core, &shard, &master).await) };
-            let switched = async {
-                shard.master_changed(master.generation).await;
-                None
-            };
-            match self.offline(future::or(attempt, switched)).await {
+            let attempt = shared_connection::connect_to_master(&core, &shard, &master);
+            match self.offline(shard.until_master_changes(master.generation, attempt)).await {
                 None => {
                     reconnect.switched();
                     continue;

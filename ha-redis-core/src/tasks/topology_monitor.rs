@@ -161,7 +161,7 @@ impl TopologyMonitor {
         let shard = &watched.shard;
         match action {
             Action::Follow(address) => self.follow(id, address),
-            Action::Confirm => shard.confirm(),
+            Action::AllowReconnect => shard.confirm(),
             Action::Hold => {
                 tracing::info!(shard = %id, "replica selected for promotion: holding commands");
                 shard.hold();
@@ -179,13 +179,13 @@ impl TopologyMonitor {
             }
             Action::Warn(what) => tracing::warn!("{what}"),
             Action::Fail(reason) => shard.fail(Error::new(failure_kind(&self.core), reason)),
-            Action::Watch { replica, before } => {
+            Action::Watch { replica, was_master } => {
                 watched.announce_switch(&self.core, replica.clone());
                 let (promotion, unwatched) = async_channel::bounded::<()>(1);
                 watched.promotion = Some(promotion);
                 let core = Arc::clone(&self.core);
                 self.spawn(id, async move {
-                    future::or(watch_promotion(&core, replica, before), dropped(unwatched)).await;
+                    future::or(watch_promotion(&core, replica, was_master), dropped(unwatched)).await;
                 });
             }
             Action::Unwatch => {

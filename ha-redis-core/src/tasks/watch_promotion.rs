@@ -20,9 +20,9 @@ const RECONNECT: Backoff =
     Backoff { base: ROLE_INTERVAL, cap: Duration::from_millis(250), jitter: Jitter::Equal };
 
 /// Asks a replica for its role until it is master, on one connection as long as that lasts. If it was master
-/// `before`, its role counts only once it has reported the role replica.
-pub(crate) async fn watch_promotion(core: &Core, replica: Address, before: bool) {
-    let mut is_role_trusted = !before;
+/// before, its role counts only once it has reported the role replica.
+pub(crate) async fn watch_promotion(core: &Core, replica: Address, was_master: bool) {
+    let mut is_role_trusted = !was_master;
     let master_name = core.config.sentinel_master_name().to_owned();
     let address_source = AddressSource::Sentinels { master_name, naming: Naming::Selected };
     let start = core.runtime.now();

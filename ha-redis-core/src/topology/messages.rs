@@ -75,14 +75,14 @@ pub(crate) enum Action {
     /// Connect to this master only. Ends a hold.
     Follow(Address),
     /// Allow reconnecting: the Sentinels still name the master whose connection was lost.
-    Confirm,
+    AllowReconnect,
     /// Hold all commands to the master for now.
     Hold,
     /// End the hold.
     Release,
-    /// Ask this replica for its role until it is master. If it was master `before`, it may not have learned of its
+    /// Ask this replica for its role until it is master. If it `was_master`, it may not have learned of its
     /// demotion yet: its role counts only once it has reported the role replica.
-    Watch { replica: Address, before: bool },
+    Watch { replica: Address, was_master: bool },
     /// Stop asking.
     Unwatch,
     /// Refuse writes, for this reason.

@@ -56,7 +56,7 @@ pub(crate) struct Link {
     pub(crate) opened: Instant,
     /// The server's ID of the connection, if it reported one.
     pub(crate) connection_id: Option<i64>,
-    /// How many connections had been given up when this one was [fenced](crate::node::fence).
+    /// How many connections had been abandoned when this one was [fenced](crate::node::fence).
     pub(crate) fences: u64,
     state: Mutex<State>,
     /// Notifies the task of the connection when the server falls silent or replies again.

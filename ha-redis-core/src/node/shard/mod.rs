@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use event_listener::Event;
+use futures_lite::future;
 
 use crate::address::Address;
 use crate::config::RedisConfig;
@@ -289,6 +290,20 @@ impl Shard {
             (!state.is_current(generation) || state.closed.is_some()).then_some(())
         })
         .await;
+    }
+
+    /// Runs `work` to its end. Returns `None` if another master than that of `generation` is followed first, or the
+    /// client is closed.
+    pub(crate) async fn until_master_changes<T>(
+        &self,
+        generation: Generation,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        let changed = async {
+            self.master_changed(generation).await;
+            None
+        };
+        future::or(async { Some(work.await) }, changed).await
     }
 
     // Closing.

@@ -84,7 +84,7 @@ impl KnownSentinel {
     }
 
     /// Returns true if the replica that it selected may be asked for its role.
-    pub(super) fn may_select(&mut self, now: Instant) -> bool {
+    pub(super) fn try_select(&mut self, now: Instant) -> bool {
         self.selections.0.try_acquire(now)
     }
 

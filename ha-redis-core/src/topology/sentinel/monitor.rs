@@ -26,7 +26,7 @@ use crate::topology::{Replica, Topology};
 
 /// How long the Sentinels have to confirm an early switch; they usually take about a second. After this the promotion
 /// counts as failed, so that no write goes to a server that no Sentinel has named for five seconds.
-const CONFIRMATION: Duration = Duration::from_secs(4);
+const CONFIRMATION_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long a majority must name another master, in an epoch that is not higher, before it is followed. Such a
 /// majority may change within a second or two, when it learns of the higher epoch.
 const DISAGREEMENT: Duration = Duration::from_millis(2500);
@@ -249,7 +249,8 @@ impl SentinelMonitor {
     fn confirm_master(&mut self, choice: &MasterCandidate, now: Instant) {
         let Some(master) = &mut self.master else { return };
         // A lone outdated Sentinel must not lower the epoch while the others are gone.
-        let is_known = self.votes.names(&master.address, master.epoch) || !self.votes.is_majority(choice);
+        let is_known =
+            self.votes.names(&master.address, master.epoch) || !self.votes.is_majority_of_known(choice);
         let was_provisional = master.early_switch.is_some();
         master.on_majority(choice.epoch, is_known, now);
         if was_provisional && master.early_switch.is_none() {
@@ -284,7 +285,7 @@ impl SentinelMonitor {
             return true;
         }
         // The few Sentinels that remain while the others are gone may be outdated.
-        if !self.votes.is_majority(choice) {
+        if !self.votes.is_majority_of_known(choice) {
             self.disagreement = None;
             return false;
         }
@@ -317,7 +318,7 @@ impl SentinelMonitor {
         let is_free =
             self.promotion.is_none() && !self.failed_checks.is_cooling_down(&candidate.address, now);
         let is_known = is_newer && is_new && is_free && self.votes.is_known_server(&candidate.address);
-        if is_known && self.votes.may_select(sentinel, now) {
+        if is_known && self.votes.try_select(sentinel, now) {
             let (leader, replaced) = (sentinel.clone(), master.address.clone());
             let selection = Selection { leader, replica: candidate.address, replaced, published_at: now };
             self.watch(selection, None, true, now, actions);
@@ -370,7 +371,7 @@ impl SentinelMonitor {
             self.votes.all_answered_since(since) && !self.promotion.as_ref().is_some_and(is_near);
         if is_settled || self.votes.choice_since(since).is_some() {
             self.unconfirmed_since = None;
-            actions.push(Action::Confirm);
+            actions.push(Action::AllowReconnect);
         }
     }
 
@@ -380,14 +381,14 @@ impl SentinelMonitor {
         if !self.config.require_majority || self.master.is_none() {
             return;
         }
-        let (acting, known) = (self.votes.acting(), self.votes.expected());
-        let close = acting <= known / 2;
+        let (acting, expected) = (self.votes.acting(), self.votes.expected());
+        let close = acting <= expected / 2;
         if close != self.writes_closed {
             self.writes_closed = close;
             let answers = self.votes.explain(&self.config.master_name);
             actions.push(match close {
                 true => Action::RefuseWrites(format!(
-                    "only {acting} of {known} Sentinels answer and are not in TILT mode: {answers}"
+                    "only {acting} of {expected} Sentinels answer and are not in TILT mode: {answers}"
                 )),
                 false => Action::AllowWrites,
             });

@@ -204,7 +204,7 @@ impl SentinelVotes {
 
     /// Returns true if more than half of all known Sentinels name the candidate. Sentinels that are gone count as
     /// known.
-    pub(super) fn is_majority(&self, choice: &MasterCandidate) -> bool {
+    pub(super) fn is_majority_of_known(&self, choice: &MasterCandidate) -> bool {
         choice.votes > self.known() / 2
     }
 
@@ -367,8 +367,8 @@ impl SentinelVotes {
 
     /// Returns true if the replica that a Sentinel selected may be asked for its role. The rate is limited per
     /// Sentinel.
-    pub(super) fn may_select(&mut self, sentinel: &Address, now: Instant) -> bool {
-        self.members.get_mut(sentinel).is_some_and(|member| member.may_select(now))
+    pub(super) fn try_select(&mut self, sentinel: &Address, now: Instant) -> bool {
+        self.members.get_mut(sentinel).is_some_and(|member| member.try_select(now))
     }
 
     /// Returns what each Sentinel answered, for error messages.

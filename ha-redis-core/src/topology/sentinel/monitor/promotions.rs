@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use super::{CONFIRMATION, HOLD_SHARE, SentinelMonitor};
+use super::{CONFIRMATION_TIMEOUT, HOLD_SHARE, SentinelMonitor};
 use crate::address::Address;
 use crate::topology::sentinel::Action;
 use crate::topology::sentinel::master::{EarlySwitch, Master};
@@ -25,7 +25,7 @@ impl SentinelMonitor {
             return;
         }
         let is_watched = self.promotion.as_ref().is_some_and(|promotion| promotion.candidate == *replica);
-        let is_free = is_watched || self.votes.may_select(&selection.leader, now);
+        let is_free = is_watched || self.votes.try_select(&selection.leader, now);
         if !is_free || self.unconfirmed_switches.is_cooling_down(replica, now) {
             self.query_soon(now, actions);
             return;
@@ -66,15 +66,15 @@ impl SentinelMonitor {
         actions: &mut Vec<Action>,
     ) {
         let Selection { leader, replica: candidate, replaced, .. } = selection;
-        let before = self.promotion.take();
-        let (mut leaders, watch_until) = match before {
-            Some(before) if before.candidate == candidate => {
-                (before.leaders, Some(before.watch_until).filter(|_| before.is_check == is_check))
+        let previous = self.promotion.take();
+        let (mut leaders, watch_until) = match previous {
+            Some(previous) if previous.candidate == candidate => {
+                (previous.leaders, Some(previous.watch_until).filter(|_| previous.is_check == is_check))
             }
             other => {
                 actions.extend(other.map(|_| Action::Unwatch));
-                let before = self.former_masters.contains(&candidate);
-                actions.push(Action::Watch { replica: candidate.clone(), before });
+                let was_master = self.former_masters.contains(&candidate);
+                actions.push(Action::Watch { replica: candidate.clone(), was_master });
                 (BTreeSet::new(), None)
             }
         };
@@ -98,7 +98,7 @@ impl SentinelMonitor {
         }
         self.failed_checks.clear(&replica);
         let Promotion { leaders, replaced, .. } = promotion;
-        let early_switch = Some(EarlySwitch { leaders, replaced, until: now + CONFIRMATION });
+        let early_switch = Some(EarlySwitch { leaders, replaced, until: now + CONFIRMATION_TIMEOUT });
         // The majority still names the epoch before the promotion.
         let majority_epoch = self.votes.choice().map_or(0, |choice| choice.epoch);
         let epoch = self.master.as_ref().map_or(majority_epoch, |master| master.epoch.max(majority_epoch));

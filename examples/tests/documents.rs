@@ -102,6 +102,45 @@ fn links_lead_to_files() {
     assert!(checked >= 20, "{checked} links were found");
 }
 
+/// Returns the files and folders of the repository that a document names in code, such as `conn/driver.rs`.
+fn named_paths(text: &str) -> Vec<&str> {
+    let is_path = |code: &&str| {
+        let is_plain = code.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
+        is_plain
+            && code.contains('/')
+            && (code.ends_with(".rs") || code.ends_with(".txt") || code.ends_with('/'))
+    };
+    let prose = text.split("```").step_by(2);
+    prose.flat_map(|prose| prose.split('`').skip(1).step_by(2)).filter(is_path).collect()
+}
+
+#[test]
+fn named_paths_exist() {
+    let bases = [
+        "",
+        "ha-redis-core",
+        "ha-redis-core/src",
+        "ha-redis-testkit",
+        "ha-redis-testkit/src",
+        "ha-redis-testkit/src/conformance",
+        "xtask/src",
+    ];
+    let mut checked = 0;
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap();
+        for path in named_paths(&text).into_iter().filter(|path| !path.starts_with(['/', '.'])) {
+            // What runs leave behind is not there before.
+            if path.starts_with("target/") {
+                continue;
+            }
+            let exists = bases.iter().any(|base| workspace().join(base).join(path).exists());
+            assert!(exists, "{} names `{path}`", document.display());
+            checked += 1;
+        }
+    }
+    assert!(checked >= 40, "{checked} paths were found");
+}
+
 /// Returns the labels of a document's link definitions.
 fn labels(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter_map(|line| line.strip_prefix('[')?.split_once("]: ").map(|(label, _)| label))

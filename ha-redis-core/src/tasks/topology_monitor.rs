@@ -13,12 +13,11 @@ use crate::events::Event;
 use crate::generation::Generation;
 use crate::node::core::Core;
 use crate::node::shard::Shard;
-use crate::tasks::custom_source;
-use crate::tasks::dropped;
 use crate::tasks::membership::ReplicaMembership;
 #[cfg(feature = "sentinel")]
 use crate::tasks::sentinels::{self, Sentinels};
 use crate::tasks::watch_promotion::watch_promotion;
+use crate::tasks::{custom_source, dropped};
 use crate::time::until;
 use crate::topology::{Action, AddressSource, Input, MonitorEvent, ShardId, Source, SourceKind};
 
@@ -85,8 +84,8 @@ impl TopologyMonitor {
         future::or(self.watch(), core.lifecycle.closing()).await;
     }
 
-    /// Starts the tasks of the source. They are started by the monitor's own task: if the runtime refused that one, nothing
-    /// was taken or changed, and the next call starts the client.
+    /// Starts the tasks of the source. The monitor's own task does it: if the runtime refuses that one, nothing was taken
+    /// or changed, and the next call starts the client.
     fn start_tasks(&mut self) {
         if let Some(source) = self.core.take_custom_source() {
             let task = custom_source::run(Arc::clone(&self.core), source);

@@ -1,6 +1,8 @@
 //! Which commands a shard lets through to its master: all, only reads, or none for now.
 
-use super::Shard;
+use std::sync::Arc;
+
+use super::{Shard, State};
 use crate::conn::link::{Call, Link};
 use crate::error::{Error, Kind};
 use crate::generation::Generation;
@@ -36,7 +38,7 @@ impl Shard {
 
     /// Waits until commands are no longer held, or the client is closed.
     pub(crate) async fn released(&self) {
-        let is_over = |state: &mut super::State| (!state.gate.held || state.closed.is_some()).then_some(());
+        let is_over = |state: &mut State| (!state.gate.held || state.closed.is_some()).then_some(());
         wait_for(&self.state, &self.usable, is_over).await;
     }
 
@@ -84,7 +86,7 @@ impl Shard {
 
     /// Waits until the source has confirmed the master, if one of its connections was lost.
     pub(crate) async fn wait_until_confirmed(&self) {
-        let is_confirmed = |state: &mut super::State| (!state.gate.unconfirmed).then_some(());
+        let is_confirmed = |state: &mut State| (!state.gate.unconfirmed).then_some(());
         wait_for(&self.state, &self.changed, is_confirmed).await;
     }
 
@@ -98,7 +100,7 @@ impl Shard {
     /// made again. Returns true if there were any, so that only the first of many callers reports it.
     pub(super) fn drain_demoted(&self, generation: Generation) -> bool {
         let state = lock(&self.state);
-        let is_demoted = |link: &&std::sync::Arc<Link>| link.generation == generation && link.is_open();
+        let is_demoted = |link: &&Arc<Link>| link.generation == generation && link.is_open();
         let demoted: Vec<_> = state.connections.all().filter(is_demoted).cloned().collect();
         drop(state);
         for link in &demoted {

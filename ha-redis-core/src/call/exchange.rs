@@ -22,7 +22,7 @@ pub(crate) enum Failure {
     Error(Error),
 }
 
-/// A reply that is late: nothing has moved on its connection for `socket_timeout`. It may still come.
+/// A reply that is late: its connection has made no progress for `socket_timeout`. It may still come.
 #[derive(Debug)]
 pub(crate) struct LateReply {
     pub(crate) link: Arc<Link>,

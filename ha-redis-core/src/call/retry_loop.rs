@@ -62,7 +62,7 @@ struct RetryLoop<'c, 'a> {
     bound: Instant,
     /// How many attempts failed before they were sent.
     unsent: u32,
-    /// The next attempt goes over a connection that was fenced behind so many given-up ones.
+    /// The next attempt uses a connection that was fenced after this many connections had been abandoned.
     fences: u64,
     /// Whether an attempt may have run without its reply.
     in_doubt: bool,
@@ -142,14 +142,14 @@ impl<'c, 'a> RetryLoop<'c, 'a> {
             .await;
         let Some(bound) = waited else { return Next::Done(Ok(reply)) };
         (self.bound, self.refusals.last) = (bound, Some(reply));
-        // The commands of a pipeline that may run again have run.
+        // A part of the pipeline has run, and the repeat runs it again.
         self.in_doubt |= refusal.ran > Safety::ReadOnly;
         Next::Attempt
     }
 
     fn on_not_submitted(&mut self, error: SubmitError) -> Next {
         match error {
-            // The fast path has found no room; with a place in the queue, the wait has ended in vain.
+            // The fast path found no capacity. If the call was queued already, its wait has timed out.
             SubmitError::Full if self.now() < self.bound => Next::Attempt,
             SubmitError::Full => Next::Done(Err(overloaded())),
             SubmitError::ReadOnly(why) => Next::Done(Err(why)),

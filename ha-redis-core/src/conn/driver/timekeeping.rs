@@ -106,7 +106,7 @@ impl Driver {
         }
     }
 
-    /// Returns true if silence ends the connection. No task keeps one that is closing.
+    /// Returns true if silence ends the connection. A closing connection has no task that could decide, so silence ends it.
     pub(super) fn ends_on_silence(&self) -> bool {
         self.on_silence == OnSilence::End || self.link.is_closing()
     }
@@ -164,7 +164,7 @@ impl Driver {
     }
 }
 
-/// Returns the error for a server that owes replies while nothing has moved on its connection for so long.
+/// Returns the error for a server whose connection has made no progress for `timeout` while replies are pending.
 pub(crate) fn unresponsive(address: &Address, timeout: Duration) -> Error {
     let message = format!("{address} is unresponsive: its connection has made no progress for {timeout:?}");
     Error::new(Kind::Timeout, message)

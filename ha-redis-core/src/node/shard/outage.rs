@@ -76,7 +76,7 @@ impl Outages {
         }
     }
 
-    /// Records a new connection. Returns true if that ends an outage, which is to be reported soon.
+    /// Records a new connection. Returns true if that ends an outage, so that a report is due.
     pub(crate) fn resolve(&self, master: &Address, now: Instant) -> bool {
         let mut current = lock(&self.current);
         let Some(outage) = current.as_mut().filter(|outage| outage.reconnected.is_none()) else {
@@ -123,7 +123,7 @@ impl Outages {
 impl Shard {
     // For the tasks of connections.
 
-    /// Records a connection to the master. Returns true if that ends an outage, which is to be reported soon.
+    /// Records a connection to the master. Returns true if that ends an outage, so that a report is due.
     pub(crate) fn on_connected(&self, master: &CurrentMaster, now: Instant) -> bool {
         self.notify_monitor(master.generation, Input::Connected);
         self.events.send(Event::Connected { address: master.address.clone() });

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ha_redis_tokio::redis::AsyncCommands;
-use ha_redis_tokio::{Address, RedisClient, RedisConfig, TopologySource, TopologyUpdate};
+use ha_redis_tokio::{Address, ClientOptions, RedisClient, RedisConfig, TopologySource, TopologyUpdate};
 use tokio::time::sleep;
 
 /// How often the file is read.
@@ -44,7 +44,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::var("MASTER_FILE").map_err(|_| "set MASTER_FILE to a file with `host:port`")?;
     let count: i64 = std::env::args().nth(1).map_or(Ok(10), |argument| argument.parse())?;
     let source = MasterFile { path: path.into(), reported: None };
-    let client = RedisClient::with_topology_source(RedisConfig::default(), source);
+    let client =
+        RedisClient::with_options(RedisConfig::default(), ClientOptions::new().topology_source(source));
     client.initialize().await?;
     let mut redis = client.connection();
     for number in 1..=count {

@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use ha_redis_core::redis::RedisResult;
-use ha_redis_core::{Client, Error, RedisConfig, RetryPolicy, TopologySource};
+use ha_redis_core::{Client, ClientOptions, Error, RedisConfig, RetryPolicy};
 
 use crate::async_std_runtime::AsyncStdRuntime;
 
@@ -59,10 +59,10 @@ impl RedisClient {
         Self { client: Client::new(config, Arc::new(runtime)) }
     }
 
-    /// Returns a client that has not connected yet, for the master and the replicas that `source` returns, instead of
-    /// an address or Sentinels in the configuration.
-    pub fn with_topology_source(config: RedisConfig, source: impl TopologySource) -> Self {
-        Self { client: Client::with_topology_source(config, Arc::new(AsyncStdRuntime::new()), source) }
+    /// Returns a client that has not connected yet, with what the application brings besides the configuration: a
+    /// source of credentials or of the topology.
+    pub fn with_options(config: RedisConfig, options: ClientOptions) -> Self {
+        Self { client: Client::with_options(config, Arc::new(AsyncStdRuntime::new()), options) }
     }
 
     /// Returns a client that has a connection to the master.

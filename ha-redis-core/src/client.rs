@@ -16,6 +16,7 @@ use crate::dedicated::DedicatedConnection;
 use crate::error::{Error, Kind, Outcome, may_succeed_later, printable_error};
 use crate::events::Events;
 use crate::health::Health;
+use crate::node::client_options::ClientOptions;
 use crate::node::core::{ClientGuard, Core, closed};
 use crate::node::shard::Shard;
 use crate::proto::{read_replication, read_role, replication_command};
@@ -29,7 +30,7 @@ use crate::sentinel_connection::SentinelConnection;
 use crate::tasks::discovery;
 use crate::tasks::start::start;
 use crate::time::{Elapsed, sleep_until, until};
-use crate::topology::{SourceKind, Topology, TopologySource};
+use crate::topology::{SourceKind, Topology};
 
 /// How long [`Client::close`] waits for sockets to close that have nothing else to wait for.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -60,17 +61,13 @@ pub struct Client {
 impl Client {
     /// Returns a client that runs on `runtime`. It connects with [`Client::initialize`] or with its first command.
     pub fn new(config: RedisConfig, runtime: Arc<dyn Runtime>) -> Self {
-        Self { core: Arc::new(ClientGuard::new(Core::new(config, runtime, None))) }
+        Self::with_options(config, runtime, ClientOptions::new())
     }
 
-    /// Returns a client as [`Client::new`] does, for the master and the replicas that `source` returns, instead of an
-    /// address or Sentinels in the configuration.
-    pub fn with_topology_source(
-        config: RedisConfig,
-        runtime: Arc<dyn Runtime>,
-        source: impl TopologySource,
-    ) -> Self {
-        Self { core: Arc::new(ClientGuard::new(Core::new(config, runtime, Some(Box::new(source))))) }
+    /// Returns a client as [`Client::new`] does, with what the application brings besides the configuration: a source
+    /// of credentials or of the topology.
+    pub fn with_options(config: RedisConfig, runtime: Arc<dyn Runtime>, options: ClientOptions) -> Self {
+        Self { core: Arc::new(ClientGuard::new(Core::new(config, runtime, options))) }
     }
 
     /// Starts the client and waits until it has a connection to the master. Calling it again, or from many tasks at
@@ -333,7 +330,7 @@ impl Client {
         Ok(replicas.into_iter().map(|replica| replica.address).collect())
     }
 
-    /// Asks the Sentinels (or, without them, the server itself) which servers there are now. With a [`TopologySource`], returns
+    /// Asks the Sentinels (or, without them, the server itself) which servers there are now. With a [`TopologySource`](crate::TopologySource), returns
     /// its last report.
     ///
     /// # Errors

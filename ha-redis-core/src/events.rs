@@ -57,6 +57,20 @@ pub enum Event {
     SentinelUp(Address),
     /// A Sentinel does not reply.
     SentinelDown(Address),
+    /// The credentials provider has failed. The last credentials stay in use, and the client asks it again. Sent once for
+    /// several failures in a row.
+    CredentialsFailed {
+        /// The reason.
+        why: Error,
+    },
+    /// A server refused new credentials on a live connection, which stays logged in as before. The client tries again
+    /// about every second. Sent once for each change of the credentials.
+    LoginRefused {
+        /// The address of the server.
+        address: Address,
+        /// The reason.
+        why: Error,
+    },
     /// There is a master again after a time without one.
     Failover(FailoverReport),
     /// The reader was slow: this many events before the next one were lost.

@@ -33,6 +33,7 @@ mod closing;
 mod conn;
 mod connection;
 mod coop_budget;
+mod credentials;
 mod dedicated;
 mod error;
 mod events;
@@ -81,10 +82,17 @@ pub use config::{
     AddressMap, ConfigError, Jitter, ParseChoiceError, Protocol, RedisConfig, RedisConfigBuilder, RetrySafety,
 };
 pub use connection::Connection;
+#[cfg(feature = "token-based-authentication")]
+pub use credentials::StreamedCredentials;
+pub use credentials::{
+    Credentials, CredentialsError, CredentialsProvider, EnvCredentials, FileCredentials,
+    RefreshedCredentials, StaticCredentials,
+};
 pub use dedicated::DedicatedConnection;
 pub use error::{Error, Outcome, RedisErrorExt};
 pub use events::{Event, Events, FailoverReport};
 pub use health::Health;
+pub use node::client_options::ClientOptions;
 pub use proto::{Role, Scope};
 pub use pubsub::{PubSub, PubSubSink, PubSubStream};
 #[doc(no_inline)]

@@ -12,6 +12,7 @@ use crate::conn::link::Call;
 use crate::conn::raw_connection::RawConnection;
 use crate::error::{Error, Kind, Outcome};
 use crate::node::core::{ClientGuard, closed};
+use crate::tasks::reauthentication::log_in_again;
 use crate::tasks::start::start;
 use crate::time::{Elapsed, until};
 use crate::topology::AddressSource;
@@ -98,7 +99,11 @@ impl SentinelConnection {
         };
         let timeout = self.core.config.sentinel_socket_timeout();
         let bound = self.core.runtime.now() + timeout;
-        let failed = match until(&*self.core.runtime, bound, raw.query(commands)).await {
+        let asking = async {
+            log_in_again(&self.core, &self.core.sentinels, &self.address, &mut raw).await?;
+            raw.query(commands).await
+        };
+        let failed = match until(&*self.core.runtime, bound, asking).await {
             Ok(Ok(values)) => {
                 self.raw = Some(raw);
                 return Ok(values);

@@ -15,6 +15,7 @@ const LAYERS: [(&str, &[&str]); 11] = [
             "closing",
             "config",
             "coop_budget",
+            "credentials",
             "error",
             "events",
             "generation",

@@ -8,10 +8,12 @@ use crate::error::{Error, Kind};
 use crate::node::core::Core;
 use crate::node::shard::{Offer, Shard};
 use crate::tasks::dedicated_connection::{self, Permit};
+use crate::tasks::reauthentication;
 
 /// A dedicated connection. Dropping it checks it in, or ends it if another caller could not use it.
 #[derive(Debug)]
 pub(crate) struct CheckedOut {
+    core: Arc<Core>,
     shard: Arc<Shard>,
     link: Arc<Link>,
     /// Whether a caller has changed the connection's own state, such as its database.
@@ -23,8 +25,9 @@ pub(crate) struct CheckedOut {
 }
 
 impl CheckedOut {
-    fn new(shard: &Arc<Shard>, link: Arc<Link>) -> Self {
-        Self { shard: Arc::clone(shard), link, tainted: false, busy: false, has_unread_replies: false }
+    fn new(core: &Arc<Core>, shard: &Arc<Shard>, link: Arc<Link>) -> Self {
+        let (core, shard) = (Arc::clone(core), Arc::clone(shard));
+        Self { core, shard, link, tainted: false, busy: false, has_unread_replies: false }
     }
 
     pub(crate) fn link(&self) -> &Arc<Link> {
@@ -43,6 +46,7 @@ impl Drop for CheckedOut {
             // server pops an element for nobody.
             self.link.shut(Error::new(Kind::Closed, "the caller dropped its connection"));
         } else {
+            reauthentication::on_check_in(&self.core, &self.link);
             self.shard.check_in(Arc::clone(&self.link));
         }
     }
@@ -57,7 +61,7 @@ pub(crate) async fn check_out(
     fences: u64,
 ) -> Result<CheckedOut, Error> {
     match shard.check_out(fences) {
-        Some(link) => Ok(CheckedOut::new(shard, link)),
+        Some(link) => Ok(CheckedOut::new(core, shard, link)),
         // Boxed, so that the future stays small where a connection is free.
         None => Box::pin(check_out_in_turn(core, shard, bound, fences)).await,
     }
@@ -74,7 +78,7 @@ async fn check_out_in_turn(
     let mut ticket = shard.queue_for_dedicated();
     loop {
         match shard.dedicated_in_turn(&mut ticket, &*core.runtime, bound, fences).await? {
-            Offer::Connection(link) => return Ok(CheckedOut::new(shard, link)),
+            Offer::Connection(link) => return Ok(CheckedOut::new(core, shard, link)),
             Offer::Permit => core.spawn(Box::pin(dedicated_connection::run(Permit::new(core, shard))))?,
         }
     }

@@ -18,6 +18,7 @@ use crate::config::RedisConfig;
 use crate::conn::link::Call;
 use crate::error::Error;
 use crate::events::Event;
+use crate::node::client_options::ClientOptions;
 use crate::node::core::{ClientGuard, Core};
 use crate::node::shard::Shard;
 use crate::proto::Reply;
@@ -108,7 +109,7 @@ fn server(port: u16) -> Address {
 /// Two shards: keys up to the letter m, and those behind it.
 fn two_shards() -> (Arc<ClientGuard>, [Arc<Shard>; 2]) {
     let config = RedisConfig::builder().failover_wait(Duration::from_secs(20)).build().unwrap();
-    let core = Core::new(config, Arc::new(Servers), None);
+    let core = Core::new(config, Arc::new(Servers), ClientOptions::new());
     let shards = [0, 1].map(|number| Arc::new(core.new_shard(ShardId(number))));
     let shard_of = |key: &[u8]| ShardId(usize::from(key.first() > Some(&b'm')));
     core.routing.store(RoutingTable::by_key(shards.to_vec(), shard_of));

@@ -7,6 +7,7 @@ use crate::address::Address;
 use crate::config::{AddressMap, Protocol, RedisConfig};
 use crate::conn::dial::{Dial, FailedAddresses};
 use crate::conn::handshake_forms::HandshakeForms;
+use crate::conn::login::{CurrentLogin, Login};
 use crate::conn::raw_connection::RawConnection;
 use crate::conn::tls::Tls;
 use crate::conn::tls_probe::speaks_tls;
@@ -24,6 +25,9 @@ const MAX_SENTINEL_BYTES: usize = 4 << 20;
 #[derive(Debug)]
 pub(crate) struct Connector {
     pub(crate) runtime: Arc<dyn Runtime>,
+    /// Who its connections log in as.
+    pub(crate) login: Arc<Login>,
+    /// The handshake without the credentials.
     handshake: Handshake,
     protocol: Protocol,
     forms: HandshakeForms,
@@ -39,7 +43,7 @@ pub(crate) struct Connector {
 }
 
 /// Returns the passwords of both kinds of servers: each may also have the other's.
-fn secrets_of(config: &RedisConfig) -> Secrets {
+pub(crate) fn secrets_of(config: &RedisConfig) -> Secrets {
     let secrets = Secrets::new([config.password(), config.sentinel_password()].into_iter().flatten());
     let mapped = config.address_map().iter().flat_map(|(announced, reached)| [announced, reached]);
     let mapped = mapped.map(|target| target.parse().unwrap_or_else(|_| Address::tcp(target, 1)));
@@ -64,42 +68,45 @@ enum HandshakeResult {
 
 impl Connector {
     /// Creates a connector for masters and replicas.
-    pub(crate) fn for_data(runtime: Arc<dyn Runtime>, config: &RedisConfig, queries_role: bool) -> Self {
-        let handshake = Handshake {
-            username: config.username().map(str::to_owned),
-            password: config.password().map(Into::into),
-            client_name: config.client_name().map(str::to_owned),
-            db: config.db(),
-            role: queries_role,
-            settings: "",
-            secrets: secrets_of(config),
-        };
+    pub(crate) fn for_data(
+        runtime: Arc<dyn Runtime>,
+        config: &RedisConfig,
+        login: Arc<Login>,
+        secrets: Secrets,
+        queries_role: bool,
+    ) -> Self {
+        let (db, role) = (config.db(), queries_role);
+        let client_name = config.client_name().map(str::to_owned);
+        let handshake = Handshake { client_name, db, role, secrets, ..Handshake::default() };
         let tls = Tls::of_data(config);
-        Self::new(runtime, handshake, tls, config, config.socket_connect_timeout())
+        Self::new(runtime, login, handshake, tls, config, config.socket_connect_timeout())
     }
 
     /// Creates a connector for single commands that need no database. A busy server refuses SELECT.
-    pub(crate) fn for_urgent(runtime: Arc<dyn Runtime>, config: &RedisConfig) -> Self {
-        let mut connector = Self::for_data(runtime, config, false);
+    pub(crate) fn for_urgent(
+        runtime: Arc<dyn Runtime>,
+        config: &RedisConfig,
+        login: Arc<Login>,
+        secrets: Secrets,
+    ) -> Self {
+        let mut connector = Self::for_data(runtime, config, login, secrets, false);
         connector.handshake.db = 0;
         connector
     }
 
     /// Creates a connector for Sentinels, which have no databases and their own users.
     #[cfg(feature = "sentinel")]
-    pub(crate) fn for_sentinels(runtime: Arc<dyn Runtime>, config: &RedisConfig) -> Self {
-        let handshake = Handshake {
-            username: config.sentinel_username().map(str::to_owned),
-            password: config.sentinel_password().map(Into::into),
-            client_name: config.client_name().map(str::to_owned),
-            db: 0,
-            role: false,
-            settings: "sentinel_",
-            secrets: secrets_of(config),
-        };
+    pub(crate) fn for_sentinels(
+        runtime: Arc<dyn Runtime>,
+        config: &RedisConfig,
+        login: Arc<Login>,
+        secrets: Secrets,
+    ) -> Self {
+        let client_name = config.client_name().map(str::to_owned);
+        let handshake = Handshake { client_name, settings: "sentinel_", secrets, ..Handshake::default() };
         let tls = Tls::of_sentinels(config);
-        let mut sentinels =
-            Self::new(runtime, handshake, tls, config, config.sentinel_socket_connect_timeout());
+        let timeout = config.sentinel_socket_connect_timeout();
+        let mut sentinels = Self::new(runtime, login, handshake, tls, config, timeout);
         let max_bytes = &mut sentinels.limits.max_reply_bytes;
         *max_bytes = (*max_bytes).min(MAX_SENTINEL_BYTES);
         sentinels
@@ -107,6 +114,7 @@ impl Connector {
 
     fn new(
         runtime: Arc<dyn Runtime>,
+        login: Arc<Login>,
         handshake: Handshake,
         tls: Option<Tls>,
         config: &RedisConfig,
@@ -114,6 +122,7 @@ impl Connector {
     ) -> Self {
         Self {
             runtime,
+            login,
             handshake,
             protocol: config.protocol(),
             forms: HandshakeForms::default(),
@@ -144,11 +153,16 @@ impl Connector {
             }
             None => format!("cannot connect to {address} ({address_source})"),
         };
+        let Ok(login) = until(&*self.runtime, bound, self.login.current()).await else {
+            let missing = self.login.missing().unwrap_or_default();
+            return Err(Error::new(Kind::Timeout, format!("{failed}: {missing}")));
+        };
+        let login = &login;
         let server = reached.as_ref().unwrap_or(address);
         let mut dial = Dial::new(&*self.runtime, server, self.timeout);
         let opened = dial.open(&self.failed, |endpoint, socket| {
             Box::pin(async move {
-                let ready = self.make_ready(server, endpoint, socket).await;
+                let ready = self.make_ready(server, endpoint, socket, login).await;
                 // An invalid reply may contain a password too.
                 ready.map_err(|error| self.handshake.hide_secrets(error))
             })
@@ -173,8 +187,9 @@ impl Connector {
         server: &Address,
         endpoint: Endpoint<'_>,
         socket: Box<dyn Transport>,
+        login: &CurrentLogin,
     ) -> Result<(RawConnection, Greeting), Error> {
-        let (mut raw, mut greeting) = match self.handshake(server, endpoint, socket).await {
+        let (mut raw, mut greeting) = match self.handshake(server, endpoint, socket, login).await {
             Ok(ready) => ready,
             Err(error) => {
                 let may_be_tls = matches!(error.kind(), Kind::Lost | Kind::Protocol);
@@ -200,7 +215,13 @@ impl Connector {
         server: &Address,
         endpoint: Endpoint<'_>,
         socket: Box<dyn Transport>,
+        login: &CurrentLogin,
     ) -> Result<(RawConnection, Greeting), Error> {
+        let handshake = Handshake {
+            credentials: login.credentials.clone(),
+            origin: Arc::clone(&login.origin),
+            ..self.handshake.clone()
+        };
         let mut form = self.first_form(server);
         let mut open = Some(self.secure(server, socket).await?);
         let mut first_error = None;
@@ -213,8 +234,9 @@ impl Connector {
                     self.secure(server, socket).await?
                 }
             };
-            let why = match self.try_form(server, form, &mut raw).await {
+            let why = match self.try_form(&handshake, server, form, &mut raw).await {
                 Ok(HandshakeResult::Ready(greeting)) => {
+                    raw.set_ready(form, login.version);
                     self.forms.learn(server, form, self.runtime.now());
                     return Ok((raw, greeting));
                 }
@@ -255,14 +277,15 @@ impl Connector {
 
     async fn try_form(
         &self,
+        handshake: &Handshake,
         server: &Address,
         form: Form,
         raw: &mut RawConnection,
     ) -> Result<HandshakeResult, Error> {
         let mut replies = Vec::new();
-        let queried = raw.query_into(&self.handshake.commands(form), &mut replies).await;
+        let queried = raw.query_into(&handshake.commands(form), &mut replies).await;
         // A server that rejects the connection sends the reason before it closes.
-        match (self.handshake.read(form, &replies)?, queried) {
+        match (handshake.read(form, &replies)?, queried) {
             (Answer::Ready(greeting), Ok(())) => Ok(HandshakeResult::Ready(greeting)),
             (Answer::OnlyResp2(why), _) if self.protocol == Protocol::Resp3 => {
                 let message = format!("{}; `protocol` = resp3 needs HELLO: set it to auto", why.message());

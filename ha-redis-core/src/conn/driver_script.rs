@@ -312,6 +312,7 @@ impl Scene {
             reader: ReplyReader::new(Limits::default()),
             connection_id: None,
             fences: 0,
+            login_version: 0,
         };
         let budget = Arc::new(RetryBudget::new(100, 10));
         let driver =

@@ -154,6 +154,7 @@ impl Scene {
             reader: ReplyReader::new(Limits::default()),
             connection_id: None,
             fences: 0,
+            login_version: 0,
         };
         let timeouts = Timeouts { reply: Duration::from_secs(5), health_check: Duration::ZERO };
         let budget = Arc::new(RetryBudget::new(100, 10));

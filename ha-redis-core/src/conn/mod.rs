@@ -12,6 +12,7 @@ mod driver_order_tests;
 pub(crate) mod driver_script;
 pub(crate) mod handshake_forms;
 pub(crate) mod link;
+pub(crate) mod login;
 pub(crate) mod raw_connection;
 pub(crate) mod reconnect_backoff;
 pub(crate) mod reply_reader;

@@ -6,11 +6,12 @@ use std::task::{Context, Poll, ready};
 
 use redis::{Cmd, Value, cmd};
 
+use crate::conn::login::LoginVersion;
 use crate::conn::reply_reader::ReplyReader;
 use crate::conn::tls;
 use crate::coop_budget::CoopBudget;
 use crate::error::{Error, Kind, may_succeed_later};
-use crate::proto::{DecodeError, Incoming, Limits, Role, Skipped, TOO_LARGE, read_info_role, refused};
+use crate::proto::{DecodeError, Form, Incoming, Limits, Role, Skipped, TOO_LARGE, read_info_role, refused};
 use crate::proto::{read_hello_role, read_role};
 use crate::runtime::Transport;
 
@@ -27,6 +28,8 @@ pub(crate) struct RawConnection {
     written: usize,
     connection_id: Option<i64>,
     fences: u64,
+    login_version: LoginVersion,
+    is_resp3: bool,
     budget: CoopBudget,
 }
 
@@ -38,13 +41,44 @@ pub(crate) struct ConnectionParts {
     pub(crate) connection_id: Option<i64>,
     /// How many connections had been abandoned when this one was [fenced](crate::node::fence).
     pub(crate) fences: u64,
+    /// Which credentials it has logged in with.
+    pub(crate) login_version: LoginVersion,
 }
 
 impl RawConnection {
     pub(crate) fn new(transport: Box<dyn Transport>) -> Self {
         let reader = ReplyReader::new(handshake_limits());
         let (output, budget) = (Vec::new(), CoopBudget::new());
-        Self { transport, reader, output, written: 0, connection_id: None, fences: 0, budget }
+        Self {
+            transport,
+            reader,
+            output,
+            written: 0,
+            connection_id: None,
+            fences: 0,
+            login_version: 0,
+            is_resp3: false,
+            budget,
+        }
+    }
+
+    /// Records that the handshake in this form has succeeded.
+    pub(crate) fn set_ready(&mut self, form: Form, login_version: LoginVersion) {
+        (self.is_resp3, self.login_version) = (form == Form::Hello, login_version);
+    }
+
+    /// Returns true if replies and pushes are told apart, so that any command may be sent while it is subscribed.
+    pub(crate) fn is_resp3(&self) -> bool {
+        self.is_resp3
+    }
+
+    /// Returns which credentials it has logged in with.
+    pub(crate) fn login_version(&self) -> LoginVersion {
+        self.login_version
+    }
+
+    pub(crate) fn set_login_version(&mut self, version: LoginVersion) {
+        self.login_version = version;
     }
 
     pub(crate) fn set_connection_id(&mut self, id: Option<i64>) {
@@ -226,8 +260,8 @@ impl RawConnection {
         if !self.reader.is_between_values() {
             return Err(Error::new(Kind::Protocol, "the server sent more replies than there were commands"));
         }
-        let Self { transport, reader, connection_id, fences, .. } = self;
-        Ok(ConnectionParts { transport, reader, connection_id, fences })
+        let Self { transport, reader, connection_id, fences, login_version, .. } = self;
+        Ok(ConnectionParts { transport, reader, connection_id, fences, login_version })
     }
 }
 

@@ -7,16 +7,21 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crate::config::RedisConfig;
-use crate::conn::connector::Connector;
+use crate::conn::connector::{Connector, secrets_of};
 use crate::conn::driver::{Driver, OnSilence, Timeouts};
 use crate::conn::link::{Bounds, Link};
+use crate::conn::login::Login;
 use crate::conn::raw_connection::ConnectionParts;
 use crate::conn::tls::{self, FileReader};
 use crate::conn::watchdog::Watched;
+use crate::credentials::{Credentials, CredentialsProvider};
 use crate::error::{Error, Kind};
 use crate::events::EventSender;
+use crate::node::client_options::ClientOptions;
 use crate::node::fence::Fences;
 use crate::node::lifecycle::Lifecycle;
+use crate::node::logins::{Logins, has_old_login};
+use crate::node::open_links::OpenLinks;
 use crate::node::scan_cursors::ScanCursors;
 #[cfg(feature = "sentinel")]
 use crate::node::sentinel_list::SentinelList;
@@ -35,8 +40,8 @@ pub(crate) struct Core {
     /// The shards, as the topology source describes them.
     pub(crate) routing: Snapshot<RoutingTable<Shard>>,
     pub(crate) source: SourceKind,
-    /// The application's topology source, until the task that monitors the topology takes it.
-    custom_source: Mutex<Option<Box<dyn TopologySource>>>,
+    /// What the application brought, until the tasks take it.
+    options: Mutex<ClientOptions>,
     pub(crate) monitor: Arc<MonitorMailbox>,
     pub(crate) data: Connector,
     pub(crate) urgent: Connector,
@@ -48,6 +53,8 @@ pub(crate) struct Core {
     pub(crate) call_options: Arc<CallOptions>,
     pub(crate) budget: Arc<RetryBudget>,
     pub(crate) events: Arc<EventSender>,
+    pub(crate) links: OpenLinks,
+    pub(crate) logins: Logins,
     pub(crate) fences: Fences,
     pub(crate) scan_cursors: ScanCursors,
     files: FileReader,
@@ -62,20 +69,23 @@ pub(crate) struct Started {
     pub(crate) connections: Mutex<bool>,
     /// The tasks for reads from replicas.
     pub(crate) replicas: Mutex<bool>,
+    /// The task that logs live connections in again.
+    pub(crate) reauthentication: Mutex<bool>,
 }
 
 impl Core {
-    pub(crate) fn new(
-        config: RedisConfig,
-        runtime: Arc<dyn Runtime>,
-        custom_source: Option<Box<dyn TopologySource>>,
-    ) -> Self {
-        let source = match custom_source {
+    pub(crate) fn new(config: RedisConfig, runtime: Arc<dyn Runtime>, options: ClientOptions) -> Self {
+        let source = match options.topology_source {
             Some(_) => SourceKind::Custom,
             #[cfg(feature = "sentinel")]
             None if config.use_sentinel() => SourceKind::Sentinel,
             None => SourceKind::Direct,
         };
+        let secrets = secrets_of(&config);
+        let login = Arc::new(match &options.credentials {
+            Some(provider) => Login::awaited(&provider.name()),
+            None => Login::known(credentials_of(&config), "the setting `password`"),
+        });
         let (lifecycle, events) = (Arc::new(Lifecycle::default()), Arc::new(EventSender::new()));
         let monitor = Arc::new(MonitorMailbox::new());
         let context = ShardContext {
@@ -89,18 +99,34 @@ impl Core {
             lifecycle,
             routing: Snapshot::new(RoutingTable::whole(Arc::new(shard))),
             source,
-            custom_source: Mutex::new(custom_source),
             monitor,
-            data: Connector::for_data(Arc::clone(&runtime), &config, source.names_master()),
-            urgent: Connector::for_urgent(Arc::clone(&runtime), &config),
+            data: Connector::for_data(
+                Arc::clone(&runtime),
+                &config,
+                Arc::clone(&login),
+                secrets.clone(),
+                source.names_master(),
+            ),
+            urgent: Connector::for_urgent(Arc::clone(&runtime), &config, login, secrets.clone()),
             #[cfg(feature = "sentinel")]
-            sentinels: Connector::for_sentinels(Arc::clone(&runtime), &config),
+            sentinels: Connector::for_sentinels(
+                Arc::clone(&runtime),
+                &config,
+                Arc::new(match &options.sentinel_credentials {
+                    Some(provider) => Login::awaited(&provider.name()),
+                    None => Login::known(sentinel_credentials_of(&config), "the setting `sentinel_password`"),
+                }),
+                secrets,
+            ),
             #[cfg(feature = "sentinel")]
             sentinel_list: SentinelList::new(config.sentinel_hosts()),
             call_options: Arc::new(CallOptions::of(&config)),
             // Every call in flight may be sent again once before the budget's share of the replies applies.
             budget: Arc::new(RetryBudget::new(config.max_in_flight(), config.retry_budget())),
             events,
+            options: Mutex::new(options),
+            links: OpenLinks::default(),
+            logins: Logins::default(),
             fences: Fences::default(),
             scan_cursors: ScanCursors::default(),
             files: FileReader::default(),
@@ -135,7 +161,29 @@ impl Core {
 
     /// Takes the application's topology source; it is there only once.
     pub(crate) fn take_custom_source(&self) -> Option<Box<dyn TopologySource>> {
-        lock(&self.custom_source).take()
+        lock(&self.options).topology_source.take()
+    }
+
+    /// Returns true if the application has brought a provider of credentials that no task has taken.
+    pub(crate) fn has_credentials_provider(&self) -> bool {
+        lock(&self.options).credentials.is_some()
+    }
+
+    /// Like [`Core::has_credentials_provider`], for the Sentinels.
+    #[cfg(feature = "sentinel")]
+    pub(crate) fn has_sentinel_credentials_provider(&self) -> bool {
+        lock(&self.options).sentinel_credentials.is_some()
+    }
+
+    /// Takes the application's provider of credentials for the Redis servers; it is there only once.
+    pub(crate) fn take_credentials(&self) -> Option<Box<dyn CredentialsProvider>> {
+        lock(&self.options).credentials.take()
+    }
+
+    /// Takes the application's provider of credentials for the Sentinels; it is there only once.
+    #[cfg(feature = "sentinel")]
+    pub(crate) fn take_sentinel_credentials(&self) -> Option<Box<dyn CredentialsProvider>> {
+        lock(&self.options).sentinel_credentials.take()
     }
 
     /// Starts a task of the client. If the task is dropped before it ends, the runtime has ended, and the client is
@@ -160,6 +208,7 @@ impl Core {
                            remove one of them";
             return Err(Error::new(Kind::Config, message));
         }
+        self.check_credentials()?;
         if self.config.use_sentinel() && !cfg!(feature = "sentinel") {
             let message = "use_sentinel = true needs the cargo feature `sentinel` of \
                            the runtime crate (such as ha-redis-tokio)";
@@ -175,6 +224,24 @@ impl Core {
         let by = deadline.map_or(by, |deadline| deadline.min(by));
         let all = connectors.into_iter().filter_map(Connector::tls).collect();
         tls::prepare(all, &self.files, &*self.runtime, by).await
+    }
+
+    /// The application may bring credentials, or the configuration may contain them.
+    fn check_credentials(&self) -> Result<(), Error> {
+        let brought = lock(&self.options);
+        let both = [
+            (brought.credentials.is_some(), self.config.password(), "password"),
+            (brought.sentinel_credentials.is_some(), self.config.sentinel_password(), "sentinel_password"),
+        ];
+        for (is_brought, password, setting) in both {
+            if is_brought && password.is_some() {
+                let message = format!(
+                    "{setting} is set, and the client has a credentials provider; remove one of them"
+                );
+                return Err(Error::new(Kind::Config, message));
+            }
+        }
+        Ok(())
     }
 
     /// Creates a connection to a server: its link and its driver.
@@ -195,7 +262,13 @@ impl Core {
         let opened = self.runtime.now();
         let mut link = Link::new(server.generation, server.address.clone(), opened, bounds);
         (link.connection_id, link.fences) = (parts.connection_id, parts.fences);
+        link.login_version = parts.login_version.into();
         let link = Arc::new(link);
+        self.links.add(&link);
+        if has_old_login(&link, &self.data.login) {
+            // The credentials have changed since its handshake.
+            self.logins.add(None);
+        }
         let runtime = Arc::clone(&self.runtime);
         let budget = Arc::clone(&self.budget);
         let mut driver = Driver::new(Arc::clone(&link), parts, runtime, timeouts, on_silence, budget);
@@ -231,6 +304,18 @@ impl fmt::Debug for Core {
             .field("routing", &self.routing)
             .finish_non_exhaustive()
     }
+}
+
+/// Returns the credentials of the configuration. A user name without a password is not allowed in it.
+pub(crate) fn credentials_of(config: &RedisConfig) -> Option<Credentials> {
+    config.password().map(|password| Credentials::new(config.username().unwrap_or_default(), password))
+}
+
+/// Like [`credentials_of`], for the Sentinels.
+#[cfg(feature = "sentinel")]
+pub(crate) fn sentinel_credentials_of(config: &RedisConfig) -> Option<Credentials> {
+    let username = config.sentinel_username().unwrap_or_default();
+    config.sentinel_password().map(|password| Credentials::new(username, password))
 }
 
 /// Closes the client when one of its tasks is dropped before it ends, possibly before its first poll. Callers then

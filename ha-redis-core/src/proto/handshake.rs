@@ -4,16 +4,15 @@
 //! server or a proxy may not support them: each step defines what its refusal means.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use redis::{Cmd, ServerError, Value, cmd};
 
+use crate::credentials::{Credentials, DEFAULT_USER};
 use crate::error::{Error, Kind, may_succeed_later, printable_error, verbatim};
 use crate::peer_text::printable;
 use crate::proto::role::{Role, hello_field, read_hello_role, read_role};
 use crate::proto::secrets::Secrets;
-
-/// The user of a password without a user name.
-const DEFAULT_USER: &str = "default";
 
 /// How many bytes of a refusal are searched for passwords. A refusal may have a megabyte, and the search takes time.
 const MAX_REFUSAL_BYTES: usize = 4 << 10;
@@ -21,8 +20,9 @@ const MAX_REFUSAL_BYTES: usize = 4 << 10;
 /// The settings of a connection that are sent before it is used.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Handshake {
-    pub(crate) username: Option<String>,
-    pub(crate) password: Option<secrecy::SecretString>,
+    pub(crate) credentials: Option<Arc<Credentials>>,
+    /// Where the credentials come from, for errors.
+    pub(crate) origin: Arc<str>,
     pub(crate) client_name: Option<String>,
     pub(crate) db: u32,
     /// Whether to query the server's role.
@@ -158,8 +158,8 @@ impl Handshake {
     fn hello(&self) -> Cmd {
         let mut hello = cmd("HELLO");
         hello.arg(3);
-        if let Some(password) = self.password() {
-            hello.arg("AUTH").arg(self.username.as_deref().unwrap_or(DEFAULT_USER)).arg(password);
+        if let Some(credentials) = &self.credentials {
+            hello.arg("AUTH").arg(credentials.user()).arg(credentials.password());
         }
         if let Some(name) = &self.client_name {
             hello.arg("SETNAME").arg(name);
@@ -169,11 +169,8 @@ impl Handshake {
 
     fn resp2_introduction(&self) -> Vec<Step> {
         let mut steps = Vec::new();
-        if let Some(password) = self.password() {
-            // Servers without user names only know the password of their single user.
-            let username = self.username.as_deref().filter(|name| *name != DEFAULT_USER);
-            let login = cmd("AUTH").arg(username).arg(password).take();
-            steps.push(Step::needed(login, Self::login_refused));
+        if let Some(credentials) = &self.credentials {
+            steps.push(Step::needed(login_command(credentials), Self::login_refused));
         }
         if let Some(name) = &self.client_name {
             steps.push(Step::optional(cmd("CLIENT").arg("SETNAME").arg(name).take()));
@@ -181,10 +178,6 @@ impl Handshake {
         let client_id = cmd("CLIENT").arg("ID").take();
         steps.push(Step::optional(client_id).reading(record_connection_id));
         steps
-    }
-
-    fn password(&self) -> Option<&str> {
-        self.password.as_ref().map(secrecy::ExposeSecret::expose_secret)
     }
 }
 
@@ -195,7 +188,7 @@ impl Handshake {
     fn hello_refused(&self, error: &ServerError) -> Meaning {
         match error.code() {
             "WRONGPASS" => self.login_refused(error),
-            "NOAUTH" if self.password.is_none() => self.login_refused(error),
+            "NOAUTH" if self.credentials.is_none() => self.login_refused(error),
             _ if is_unavailable(error) => Meaning::Fatal(self.refused("HELLO", error)),
             _ => Meaning::OnlyResp2(self.refused("HELLO", error)),
         }
@@ -206,13 +199,13 @@ impl Handshake {
         let Self { settings, .. } = self;
         let refusal = self.printable_refusal(error);
         Meaning::Fatal(match error.code() {
-            "NOAUTH" if self.password.is_none() => {
+            "NOAUTH" if self.credentials.is_none() => {
                 let message = format!("the server requires a password: {refusal}; set `{settings}password`");
                 Error::new(Kind::Authentication, message)
             }
-            "WRONGPASS" | "NOAUTH" => wrong_password(&refusal),
+            "WRONGPASS" | "NOAUTH" => self.wrong_password(&refusal),
             _ if is_unavailable(error) => self.refused("AUTH", error),
-            _ if details.contains("password") => wrong_password(&refusal),
+            _ if details.contains("password") => self.wrong_password(&refusal),
             _ if details.contains("wrong number of arguments") => {
                 let message = format!(
                     "the server does not support user names: {refusal}; remove `{settings}username`, or use Redis 6 or later"
@@ -227,15 +220,29 @@ impl Handshake {
         })
     }
 
+    fn wrong_password(&self, refusal: &str) -> Error {
+        let Self { origin, .. } = self;
+        let user = self.user();
+        let message =
+            format!("the server refused the user name or password (user {user}, from {origin}): {refusal}");
+        Error::new(Kind::Authentication, message)
+    }
+
+    /// Returns the user as errors name it.
+    fn user(&self) -> String {
+        printable(self.credentials.as_ref().map_or(DEFAULT_USER, |credentials| credentials.user()))
+    }
+
     fn db_refused(&self, error: &ServerError) -> Meaning {
         let Self { db, .. } = self;
         let refusal = self.printable_refusal(error);
         Meaning::Fatal(match error.code() {
             "NOAUTH" => return self.login_refused(error),
             "NOPERM" => {
+                let user = self.user();
                 let message = format!(
-                    "the user may not run SELECT, which `db` = {db} needs: {refusal}; allow it (ACL SETUSER <user> \
-                     +select), or use database 0"
+                    "the user {user} may not run SELECT, which `db` = {db} needs: {refusal}; allow it (ACL SETUSER \
+                     {user} +select), or use database 0"
                 );
                 Error::new(Kind::Permission, message)
             }
@@ -313,8 +320,11 @@ fn rejects_connections(error: &ServerError) -> bool {
     is_full || error.code() == "DENIED"
 }
 
-fn wrong_password(refusal: &str) -> Error {
-    Error::new(Kind::Authentication, format!("the server refused the user name or password: {refusal}"))
+/// Returns the command that logs a connection in.
+pub(crate) fn login_command(credentials: &Credentials) -> Cmd {
+    // Servers without user names only know the password of their single user.
+    let username = credentials.username().filter(|name| *name != DEFAULT_USER);
+    cmd("AUTH").arg(username).arg(credentials.password()).take()
 }
 
 pub(crate) fn refused(command: &str, error: &ServerError) -> Error {

@@ -17,8 +17,8 @@ fn packed(commands: &[Cmd]) -> Vec<String> {
 
 fn full() -> Handshake {
     Handshake {
-        username: Some("ann".to_owned()),
-        password: Some("pw".to_owned().into()),
+        credentials: Some(Arc::new(Credentials::new("ann", "pw"))),
+        origin: "`password`".into(),
         client_name: Some("svc".to_owned()),
         db: 2,
         role: true,
@@ -67,9 +67,9 @@ fn handshake_commands() {
 
 #[test]
 fn password_without_username_is_default_users() {
-    for username in [None, Some("default".to_owned())] {
-        let handshake =
-            Handshake { username, password: Some("pw".to_owned().into()), ..Handshake::default() };
+    for username in ["", "default"] {
+        let credentials = Some(Arc::new(Credentials::new(username, "pw")));
+        let handshake = Handshake { credentials, ..Handshake::default() };
         assert_eq!(packed(&handshake.commands(Form::Hello)), ["HELLO 3 AUTH default pw", "PING"]);
         assert_eq!(packed(&handshake.commands(Form::Resp2)), ["AUTH pw", "CLIENT ID", "PING"]);
     }
@@ -192,7 +192,7 @@ impl tracing::Subscriber for Log {
 fn repeated_password_hidden_in_errors_and_logs() {
     let secret = "hunter2secret";
     let handshake = Handshake {
-        password: Some(secret.to_owned().into()),
+        credentials: Some(Arc::new(Credentials::password_only(secret))),
         secrets: Secrets::new([secret, "sentinels"]),
         ..full()
     };

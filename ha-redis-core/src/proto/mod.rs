@@ -17,7 +17,7 @@ pub(crate) const TOO_LARGE: &str = "TOOLARGE";
 pub use decode::{DecodeError, Decoder, Incoming, Limits, NotResp, OverLimit, Skipped};
 
 pub(crate) use encode::encode;
-pub(crate) use handshake::{Answer, Form, Greeting, Handshake, refused};
+pub(crate) use handshake::{Answer, Form, Greeting, Handshake, login_command, refused};
 pub(crate) use in_flight::{InFlight, Reply, ReplyBound, Request, Shape};
 pub use pubsub::Scope;
 pub(crate) use replication::{Position, Replication, read_replication, replication_command};

@@ -1,7 +1,7 @@
 //! Hides passwords in errors and logs, even if a server repeats them.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::address::Address;
 use crate::error::Error;
 use crate::peer_text::printable;
+use crate::sync::Snapshot;
 
 /// How many consecutive bytes of a password are hidden: servers may cut the text that they repeat.
 const MIN_PIECE: usize = 6;
@@ -23,39 +24,66 @@ const MIN_IN_HOST: usize = 8;
 
 const HIDDEN: &str = "***";
 
-/// The passwords of a client.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Secrets(Arc<Known>);
+/// How many passwords are remembered. A server may repeat an older one, but credentials may change for ever.
+const MAX_PASSWORDS: usize = 8;
 
-#[derive(Debug, Default)]
+/// The passwords of a client. Clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct Secrets(Arc<Snapshot<Known>>);
+
+#[derive(Clone, Debug, Default)]
 struct Known {
-    /// The passwords, in each form in which they may be printed.
-    forms: Vec<SecretString>,
+    /// The passwords, the oldest first, each in every form in which it may be printed.
+    passwords: VecDeque<Vec<SecretString>>,
     /// Hosts that may contain a password, since the configuration names them.
     hosts: Vec<String>,
 }
 
+impl Known {
+    fn forms(&self) -> impl Iterator<Item = &str> {
+        self.passwords.iter().flatten().map(ExposeSecret::expose_secret)
+    }
+}
+
+impl Default for Secrets {
+    fn default() -> Self {
+        Self(Arc::new(Snapshot::new(Known::default())))
+    }
+}
+
 impl Secrets {
     pub(crate) fn new<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Self {
-        let secrets = secrets.into_iter().filter(|secret| !secret.is_empty());
-        let forms = secrets.flat_map(|secret| {
-            // As errors and logs escape it.
-            let escaped = [
-                secret.escape_default().to_string(),
-                secret.escape_debug().to_string(),
-                secret.as_bytes().escape_ascii().to_string(),
-                printable(secret),
-            ];
-            let forms: BTreeSet<_> = escaped.into_iter().chain([secret.to_owned()]).collect();
-            forms.into_iter().map(SecretString::from)
-        });
-        Self(Arc::new(Known { forms: forms.collect(), hosts: Vec::new() }))
+        let known = Self::default();
+        secrets.into_iter().for_each(|secret| known.add(secret));
+        known
+    }
+
+    /// Adds a password that the client uses from now on.
+    pub(crate) fn add(&self, secret: &str) {
+        let mut known = Known::clone(&self.0.load());
+        if secret.is_empty() || known.forms().any(|form| form == secret) {
+            return;
+        }
+        // As errors and logs escape it.
+        let escaped = [
+            secret.escape_default().to_string(),
+            secret.escape_debug().to_string(),
+            secret.as_bytes().escape_ascii().to_string(),
+            printable(secret),
+        ];
+        let forms: BTreeSet<_> = escaped.into_iter().chain([secret.to_owned()]).collect();
+        known.passwords.push_back(forms.into_iter().map(SecretString::from).collect());
+        if known.passwords.len() > MAX_PASSWORDS {
+            known.passwords.pop_front();
+        }
+        self.0.store(known);
     }
 
     /// Returns the same secrets, except that these hosts are allowed in addresses.
     pub(crate) fn except(self, hosts: impl IntoIterator<Item = String>) -> Self {
-        let forms = self.0.forms.clone();
-        Self(Arc::new(Known { forms, hosts: hosts.into_iter().collect() }))
+        let passwords = self.0.load().passwords.clone();
+        self.0.store(Known { passwords, hosts: hosts.into_iter().collect() });
+        self
     }
 
     /// Returns true if a peer repeats a password as a host. Such an address must not be used: it would be printed,
@@ -63,11 +91,10 @@ impl Secrets {
     pub(crate) fn are_in(&self, address: &Address) -> bool {
         let Address::Tcp { host, .. } = address else { return false };
         let lower = host.to_ascii_lowercase();
-        let is_in = |secret: &SecretString| {
-            let secret = secret.expose_secret();
-            secret.len() >= MIN_IN_HOST && lower.contains(&secret.to_ascii_lowercase())
-        };
-        self.0.forms.iter().any(is_in) && !self.0.hosts.contains(host)
+        let is_in =
+            |secret: &str| secret.len() >= MIN_IN_HOST && lower.contains(&secret.to_ascii_lowercase());
+        let known = self.0.load();
+        known.forms().any(is_in) && !known.hosts.contains(host)
     }
 
     /// Returns the error without the passwords that a server repeats in it.
@@ -80,8 +107,7 @@ impl Secrets {
 
     /// Returns the text without the passwords and without longer pieces of them.
     pub(crate) fn hide<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        let mut found: Vec<_> =
-            self.0.forms.iter().flat_map(|secret| ranges(text, secret.expose_secret())).collect();
+        let mut found: Vec<_> = self.0.load().forms().flat_map(|secret| ranges(text, secret)).collect();
         if found.is_empty() {
             return text.into();
         }
@@ -147,6 +173,17 @@ mod tests {
         escaped.iter().for_each(|text| assert_eq!(hidden(&["pässwörd1"], text), "***", "{text}"));
         assert_eq!(hidden(&["a'bcde\tf\u{200b}gh"], r"so a\'bcde\tf\u{200b}gh is wrong"), "so *** is wrong");
         assert_eq!(hidden(&secret, "WRONGPASS invalid username"), "WRONGPASS invalid username");
+    }
+
+    #[test]
+    fn clones_know_passwords_that_are_added() {
+        let secrets = Secrets::new(["first-password"]);
+        let clone = secrets.clone();
+        (0..3).for_each(|_| secrets.add("second-password"));
+        assert_eq!(clone.hide("first-password, second-password"), "***, ***");
+        (0..MAX_PASSWORDS).for_each(|number| secrets.add(&format!("rotated {number:08}")));
+        assert_eq!(secrets.0.load().passwords.len(), MAX_PASSWORDS);
+        assert_eq!(clone.hide("rotated 00000000"), "***");
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! The background tasks, which keep connections, monitor the topology, and probe replicas.
 
+pub(crate) mod credentials;
 pub(crate) mod custom_source;
 pub(crate) mod dedicated_connection;
 #[cfg(feature = "sentinel")]
 pub(crate) mod discovery;
 pub(crate) mod membership;
 pub(crate) mod outage_report;
+pub(crate) mod reauthentication;
 pub(crate) mod replica_probe;
 #[cfg(feature = "sentinel")]
 pub(crate) mod sentinel;

@@ -96,6 +96,7 @@ async fn poll_master(core: &Core, shard: &Shard) {
 async fn keep_connected(core: &Arc<Core>, shard: &Arc<Shard>, address: &Address) {
     let mut reconnect = ReconnectBackoff::default();
     while shard.wait_until_replica_wanted(address).await {
+        let login_version = core.data.login.version();
         let attempt = async { Some(open(core, shard, address).await) };
         let unwanted = async {
             shard.wait_until_replica_unwanted(address).await;
@@ -113,8 +114,12 @@ async fn keep_connected(core: &Arc<Core>, shard: &Arc<Shard>, address: &Address)
                 reconnect.failed(&error);
             }
         }
-        let pause = reconnect.pause(core.runtime.random());
-        future::or(sleep(&*core.runtime, pause), shard.wait_until_replica_unwanted(address)).await;
+        let pause = sleep(&*core.runtime, reconnect.pause(core.runtime.random()));
+        let news = future::or(
+            shard.wait_until_replica_unwanted(address),
+            core.data.login.changed_since(login_version),
+        );
+        future::or(pause, news).await;
     }
 }
 

@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_channel::Receiver;
+use futures_lite::future;
 use redis::{Value, cmd};
 
 use crate::address::Address;
 use crate::conn::raw_connection::RawConnection;
 use crate::error::{Error, Kind, printable_error};
 use crate::node::core::Core;
+use crate::proto::login_command;
 use crate::retry::Backoff;
+use crate::tasks::reauthentication::log_in_again;
 use crate::time::{Elapsed, sleep, until};
 use crate::topology::sentinel::{CHANNELS, QueryError, SentinelReport, parse_event, queries, read_report};
 use crate::topology::{AddressSource, Input, MonitorEvent, Share};
@@ -69,7 +72,11 @@ pub(crate) async fn query(
     let Some(raw) = cached else { return Err(silent(core, sentinel)) };
     let bound = core.runtime.now() + core.config.sentinel_socket_timeout();
     let queries = queries(core.config.sentinel_master_name());
-    let replies = until(&*core.runtime, bound, raw.query(&queries))
+    let asking = async {
+        log_in_again(core, &core.sentinels, sentinel, raw).await?;
+        raw.query(&queries).await
+    };
+    let replies = until(&*core.runtime, bound, asking)
         .await
         .map_err(|Elapsed| silent(core, sentinel))?
         .map_err(|error| core.sentinels.hide_secrets(error))?;
@@ -83,6 +90,7 @@ pub(crate) async fn run_subscription(core: Arc<Core>, sentinel: Address) {
     let mut failures = 0;
     loop {
         let mut backoff = Backoff::RECONNECT;
+        let login_version = core.sentinels.login.version();
         match subscribe(&core, &sentinel).await {
             Ok(mut raw) => {
                 failures = 0;
@@ -99,7 +107,8 @@ pub(crate) async fn run_subscription(core: Arc<Core>, sentinel: Address) {
                 }
             }
         }
-        sleep(&*core.runtime, backoff.delay(failures, core.runtime.random())).await;
+        let pause = sleep(&*core.runtime, backoff.delay(failures, core.runtime.random()));
+        future::or(pause, core.sentinels.login.changed_since(login_version)).await;
         failures += 1;
     }
 }
@@ -129,6 +138,11 @@ async fn pass_on_events(core: &Core, sentinel: &Address, raw: &mut RawConnection
     let (mut awaits_pong, share) = (false, Share::default());
     loop {
         let timeout = if awaits_pong { core.config.sentinel_socket_timeout() } else { SILENCE };
+        if core.sentinels.login.is_newer_than(raw.login_version())
+            && let Err(error) = renew_login(core, raw)
+        {
+            return error;
+        }
         match until(runtime, runtime.now() + timeout, raw.receive_value()).await {
             // An error is the reply to PING for a user without that permission, and shows that the Sentinel is alive.
             Ok(Ok(message)) => {
@@ -149,6 +163,19 @@ async fn pass_on_events(core: &Core, sentinel: &Address, raw: &mut RawConnection
             }
         }
     }
+}
+
+/// Sends the new credentials, at the latest when the Sentinel gets its next PING. The queries report a refusal.
+fn renew_login(core: &Core, raw: &mut RawConnection) -> Result<(), Error> {
+    if !raw.is_resp3() {
+        // A subscriber may not log in.
+        return Err(Error::new(Kind::Lost, "subscribing again with the new credentials"));
+    }
+    if let Some(login) = core.sentinels.login.try_current() {
+        login.credentials.iter().for_each(|credentials| raw.buffer(&[login_command(credentials)]));
+        raw.set_login_version(login.version);
+    }
+    Ok(())
 }
 
 fn silent(core: &Core, sentinel: &Address) -> Error {

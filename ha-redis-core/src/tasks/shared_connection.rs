@@ -22,6 +22,7 @@ use crate::topology::CurrentMaster;
 pub(crate) async fn keep(core: Arc<Core>, shard: Arc<Shard>, shared_index: usize) {
     let mut reconnect = ReconnectBackoff::default();
     while let Some(master) = shard.current_master().await {
+        let login_version = core.data.login.version();
         let attempt = open(&core, &shard, &master);
         match shard.until_master_changes(master.generation, attempt).await {
             None => {
@@ -43,8 +44,10 @@ pub(crate) async fn keep(core: Arc<Core>, shard: Arc<Shard>, shared_index: usize
                 shard.fail(error);
             }
         }
-        let pause = reconnect.pause(core.runtime.random());
-        future::or(sleep(&*core.runtime, pause), shard.master_changed(master.generation)).await;
+        let pause = sleep(&*core.runtime, reconnect.pause(core.runtime.random()));
+        let news =
+            future::or(shard.master_changed(master.generation), core.data.login.changed_since(login_version));
+        future::or(pause, news).await;
     }
 }
 

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::node::core::Core;
 use crate::sync::lock;
 use crate::tasks::topology_monitor::TopologyMonitor;
-use crate::tasks::{replica_probe, shared_connection};
+use crate::tasks::{credentials, reauthentication, replica_probe, shared_connection};
 
 /// Starts the tasks that keep connections and monitor the topology. The files that they need are read first, until
 /// `deadline` at the latest.
@@ -21,6 +21,7 @@ pub(crate) async fn start(core: &Arc<Core>, deadline: Option<Instant>) -> Result
     if *started {
         return Ok(());
     }
+    start_credentials(core)?;
     let mut monitor = TopologyMonitor::new(core);
     monitor.start();
     if core.source.names_master() {
@@ -32,6 +33,30 @@ pub(crate) async fn start(core: &Arc<Core>, deadline: Option<Instant>) -> Result
         }
     }
     *started = true;
+    Ok(())
+}
+
+/// Starts the tasks that read credentials from the application's providers. The tasks take the providers themselves: if
+/// the runtime refuses to start them, the next call starts the client.
+fn start_credentials(core: &Arc<Core>) -> Result<(), Error> {
+    if core.has_credentials_provider() {
+        core.spawn(Box::pin(credentials::run(Arc::clone(core))))?;
+        start_reauthentication(core)?;
+    }
+    #[cfg(feature = "sentinel")]
+    if core.has_sentinel_credentials_provider() {
+        core.spawn(Box::pin(credentials::run_for_sentinels(Arc::clone(core))))?;
+    }
+    Ok(())
+}
+
+/// Starts the task that logs live connections in again. Clients whose credentials never change need none.
+pub(crate) fn start_reauthentication(core: &Arc<Core>) -> Result<(), Error> {
+    let mut started = lock(&core.started.reauthentication);
+    if !*started {
+        core.spawn(Box::pin(reauthentication::run(Arc::clone(core))))?;
+        *started = true;
+    }
     Ok(())
 }
 
@@ -56,6 +81,7 @@ mod tests {
     use crate::address::Address;
     use crate::config::RedisConfig;
     use crate::manual_runtime::ManualRuntime;
+    use crate::node::client_options::ClientOptions;
     use crate::topology::{TopologySource, TopologyUpdate};
 
     #[derive(Debug)]
@@ -72,7 +98,8 @@ mod tests {
     #[test]
     fn refused_start_leaves_everything_for_the_next() {
         let config = RedisConfig::builder().build().unwrap();
-        let core = Core::new(config, Arc::new(ManualRuntime::new()), Some(Box::new(Fixed)));
+        let options = ClientOptions::new().topology_source(Fixed);
+        let core = Core::new(config, Arc::new(ManualRuntime::new()), options);
         let core = Arc::new(core);
         let error = block_on(start(&core, None)).unwrap_err();
         assert!(error.to_string().contains("cannot start a task"), "{error}");
@@ -85,7 +112,7 @@ mod tests {
     fn refused_start_fails_no_later_call() {
         let config = RedisConfig::builder().use_sentinel(true).sentinel_hosts([("10.0.0.1", 26379)]);
         let config = config.sentinel_master_name("mymaster").build().unwrap();
-        let core = Arc::new(Core::new(config, Arc::new(ManualRuntime::new()), None));
+        let core = Arc::new(Core::new(config, Arc::new(ManualRuntime::new()), ClientOptions::new()));
         assert!(block_on(start(&core, None)).is_err());
         assert!(core.first_shard().permanent_failure().is_none());
     }

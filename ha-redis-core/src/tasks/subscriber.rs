@@ -12,15 +12,16 @@ use std::time::{Duration, Instant};
 
 use async_channel::{Receiver, Sender};
 use futures_lite::future;
-use redis::Value;
+use redis::{ServerError, Value};
 
 use crate::conn::raw_connection::RawConnection;
 use crate::conn::reconnect_backoff::ReconnectBackoff;
 use crate::error::{Error, Kind};
 use crate::node::core::Core;
 use crate::node::shard::Shard;
-use crate::proto::Skipped;
 use crate::proto::pubsub::{SubscriberEvent, SubscriptionChange, Subscriptions};
+use crate::proto::{Skipped, login_command};
+use crate::tasks::reauthentication::report_refusal;
 use crate::tasks::shared_connection;
 use crate::time::{sleep, sleep_until};
 use crate::topology::CurrentMaster;
@@ -42,7 +43,9 @@ pub(crate) async fn run(
     reader: Receiver<()>,
 ) {
     let _guard = EndGuard { inbox: Arc::clone(&inbox), requests: requests.clone() };
-    let mut subscriber = Subscriber { core, shard, inbox, requests, subscriptions: Subscriptions::new() };
+    let subscriptions = Subscriptions::new();
+    let mut subscriber =
+        Subscriber { core, shard, inbox, requests, subscriptions, refused_login: None, login_retry_at: None };
     let gone = async { _ = reader.recv().await };
     future::or(subscriber.run(), gone).await;
 }
@@ -67,6 +70,10 @@ struct Subscriber {
     inbox: Arc<Inbox>,
     requests: Receiver<SubscriptionRequest>,
     subscriptions: Subscriptions<Waiter>,
+    /// A refused login that is not reported yet.
+    refused_login: Option<ServerError>,
+    /// When to try again after a refused login.
+    login_retry_at: Option<Instant>,
 }
 
 /// A value that the server sent, or why it was skipped.
@@ -78,10 +85,15 @@ enum Step {
     Request(SubscriptionRequest),
     /// The server has been silent for as long as it may.
     Silence,
+    /// The credentials have changed.
+    NewLogin,
 }
 
 /// How many times the allowed silence may pass with messages only before an outstanding confirmation arrives.
 const MAX_MESSAGE_INTERVALS: u32 = 3;
+
+/// After this time, a connection whose login was refused tries again.
+const LOGIN_RETRY: Duration = Duration::from_secs(1);
 
 /// Since when the server of a connection has been silent.
 struct SilenceTimer {
@@ -177,6 +189,7 @@ impl Subscriber {
         let (core, shard) = (Arc::clone(&self.core), Arc::clone(&self.shard));
         let Some(_counted) = core.lifecycle.count() else { return };
         self.inbox.set_failure(None);
+        self.login_retry_at = None;
         tracing::info!(address = %master.address, generation = %master.generation, "subscriber connected");
         let switched = async {
             shard.master_changed(master.generation).await;
@@ -201,12 +214,16 @@ impl Subscriber {
             self.send_requests(&mut raw, &mut silence);
             match self.next_step(&mut raw, &silence).await? {
                 Step::Request(request) => self.subscriptions.request(request),
-                Step::Received(received) => self.on_received(received, &mut raw, &mut silence)?,
+                Step::Received(received) => {
+                    self.on_received(received, &mut raw, &mut silence)?;
+                    self.report_refused_login(master);
+                }
                 Step::Silence if self.subscriptions.has_pending() => return Err(self.unconfirmed(master)),
                 Step::Silence => {
                     raw.buffer(&[self.subscriptions.ping()]);
                     silence.quiet_since = runtime.now();
                 }
+                Step::NewLogin => self.log_in_again(&mut raw, &mut silence, master)?,
             }
         }
     }
@@ -244,6 +261,38 @@ impl Subscriber {
         Ok(())
     }
 
+    /// Logs in again, between messages.
+    fn log_in_again(
+        &mut self,
+        raw: &mut RawConnection,
+        silence: &mut SilenceTimer,
+        master: &CurrentMaster,
+    ) -> Result<(), Error> {
+        let Some(login) = self.core.data.login.try_current() else { return Ok(()) };
+        if let Some(credentials) = &login.credentials {
+            if !raw.is_resp3() {
+                let message = format!("{}: subscribing again with the new credentials", master.address);
+                return Err(Error::new(Kind::Lost, message));
+            }
+            let owed = self.subscriptions.has_pending();
+            raw.buffer(&[self.subscriptions.login(login_command(credentials))]);
+            if !owed {
+                silence.restart(self.core.runtime.now());
+            }
+        }
+        raw.set_login_version(login.version);
+        self.login_retry_at = None;
+        Ok(())
+    }
+
+    fn report_refused_login(&mut self, master: &CurrentMaster) {
+        let Some(refusal) = self.refused_login.take() else { return };
+        self.login_retry_at = Some(self.core.runtime.now() + LOGIN_RETRY);
+        if let Some(login) = self.core.data.login.try_current() {
+            report_refusal(&self.core, &self.core.data, &master.address, &login, &refusal);
+        }
+    }
+
     /// Returns the error for a confirmation that did not come in time.
     fn unconfirmed(&self, master: &CurrentMaster) -> Error {
         let timeout = self.core.config.socket_timeout();
@@ -257,6 +306,7 @@ impl Subscriber {
             true => Some(config.socket_timeout()),
             false => Some(config.health_check_interval()).filter(|interval| !interval.is_zero()),
         };
+        let login_version = raw.login_version();
         let received = async { raw.receive().await.map(Step::Received) };
         let request = async { Ok(Step::Request(next_request(&self.requests).await)) };
         let silent = async {
@@ -266,7 +316,15 @@ impl Subscriber {
             }
             Ok(Step::Silence)
         };
-        future::or(received, future::or(request, silent)).await
+        let new_login = async {
+            let changed = self.core.data.login.changed_since(login_version);
+            match self.login_retry_at {
+                Some(at) => future::or(changed, sleep_until(&*self.core.runtime, at)).await,
+                None => changed.await,
+            }
+            Ok(Step::NewLogin)
+        };
+        future::or(received, future::or(request, future::or(new_login, silent))).await
     }
 
     /// Handles a message or a confirmation. Returns true if it was a message.
@@ -287,6 +345,7 @@ impl Subscriber {
             Some(SubscriberEvent::Message(message, size)) => {
                 self.inbox.add(|backlog| backlog.message(message, size))
             }
+            Some(SubscriberEvent::LoginRefused(refusal)) => self.refused_login = Some(refusal),
             Some(SubscriberEvent::Refused(subscription, error)) => {
                 let error = self.core.data.hide_secrets(error);
                 tracing::warn!(%error, "the server refused a subscription; giving it up");

@@ -19,7 +19,7 @@ use crate::topology::{AddressSource, Replica};
 ///
 /// It names the master and lists the replicas. The client does the rest: it verifies the role of the master, closes the
 /// connections to the previous one, fences abandoned connections, and checks the replicas. Pass it to
-/// [`Client::with_topology_source`](crate::Client::with_topology_source).
+/// [`ClientOptions::topology_source`](crate::ClientOptions::topology_source).
 ///
 /// ```
 /// use async_trait::async_trait;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use async_channel::Receiver;
 use async_trait::async_trait;
 use ha_redis_core::{
-    Address, Client, Event, Events, RedisConfig, RedisErrorExt, TopologySource, TopologyUpdate,
+    Address, Client, ClientOptions, Event, Events, RedisConfig, RedisErrorExt, TopologySource, TopologyUpdate,
 };
 use redis::{AsyncCommands, RedisResult};
 
@@ -53,7 +53,10 @@ fn patient() -> RedisConfig {
 
 fn fed(kit: &Kit, config: RedisConfig) -> (async_channel::Sender<Answer>, Client) {
     let (feed, answers) = async_channel::unbounded();
-    (feed, Client::with_topology_source(config, kit.runtime.clone(), Fed(answers)))
+    (
+        feed,
+        Client::with_options(config, kit.runtime.clone(), ClientOptions::new().topology_source(Fed(answers))),
+    )
 }
 
 fn replicate(replica: &Server, master: Option<&Server>) {
@@ -172,7 +175,8 @@ async fn source_that_never_waits_delays_nobody(kit: Kit) -> RedisResult<()> {
     let asked = Arc::new(AtomicUsize::new(0));
     let source = Eager(TopologyUpdate::new(address(&master)), Arc::clone(&asked));
     let started = Instant::now();
-    let client = Client::with_topology_source(patient(), kit.runtime.clone(), source);
+    let client =
+        Client::with_options(patient(), kit.runtime.clone(), ClientOptions::new().topology_source(source));
     let mut redis = client.connection();
     while asked.load(Ordering::Relaxed) < 20 {
         kit.within("a call ends", redis.incr::<_, _, i64>("n", 1)).await?;

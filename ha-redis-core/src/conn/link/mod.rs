@@ -11,6 +11,7 @@ mod staged;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
@@ -58,6 +59,8 @@ pub(crate) struct Link {
     pub(crate) connection_id: Option<i64>,
     /// How many connections had been abandoned when this one was [fenced](crate::node::fence).
     pub(crate) fences: u64,
+    /// Which credentials it has logged in with.
+    pub(crate) login_version: AtomicU64,
     state: Mutex<State>,
     /// Notifies the task of the connection when the server falls silent or replies again.
     silence_changed: Event,
@@ -123,6 +126,7 @@ impl Link {
             opened,
             connection_id: None,
             fences: 0,
+            login_version: AtomicU64::new(0),
             state: Mutex::new(state),
             silence_changed: Event::new(),
         }
@@ -182,12 +186,23 @@ impl Link {
         self.submit_where(call, slot, bound, |_| true)
     }
 
+    /// Like [`Link::submit_past_bounds`], unless a caller uses the connection exclusively: then it is
+    /// [`SubmitError::Full`].
+    pub(crate) fn submit_unless_checked_out(
+        &self,
+        call: Call<'_>,
+        slot: &Arc<ReplySlot>,
+        bound: ReplyBound,
+    ) -> Result<(), SubmitError> {
+        self.submit_where(call, slot, bound, |state| !state.checked_out)
+    }
+
     /// Sends a PING whose reply nobody waits for: if it stays away, the connection is found to be dead in time.
     pub(crate) fn check_health(&self, limit: Duration) {
         let (ping, slot) = (redis::cmd("PING"), Arc::default());
         let bound = ReplyBound { within: Some(limit), by: None };
         // It fails on a connection that accepts no calls now, which needs no check.
-        let _ = self.submit_where(Call::Command(&ping), &slot, bound, |state| !state.checked_out);
+        let _ = self.submit_unless_checked_out(Call::Command(&ping), &slot, bound);
     }
 
     #[inline]

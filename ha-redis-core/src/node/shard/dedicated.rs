@@ -209,6 +209,11 @@ impl Shard {
         woken.into_iter().for_each(wake);
     }
 
+    /// Forgets that the server refuses new connections: the next caller tries again.
+    pub(crate) fn allow_dedicated(&self) {
+        lock(&self.state).connections.dedicated.refused = None;
+    }
+
     /// Returns a permit that has no open connection.
     pub(crate) fn release_permit(&self) {
         let mut state = lock(&self.state);

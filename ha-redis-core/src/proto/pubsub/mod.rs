@@ -8,7 +8,7 @@ mod tests;
 
 use std::fmt;
 
-use redis::Msg;
+use redis::{Msg, ServerError};
 
 use crate::error::Error;
 
@@ -71,4 +71,6 @@ pub(crate) enum SubscriberEvent {
     Message(Msg, usize),
     /// The server refused to restore a subscription; it is given up.
     Refused(Subscription, Error),
+    /// The server refused a login; the connection stays logged in as before.
+    LoginRefused(ServerError),
 }

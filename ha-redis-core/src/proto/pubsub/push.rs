@@ -12,6 +12,8 @@ pub(super) enum Push {
     Message(Msg, usize),
     Confirmed(Verb, Scope, Vec<u8>),
     Pong,
+    /// The reply to a login.
+    Okay,
     Refused(ServerError),
     /// Not about subscriptions.
     Other,
@@ -32,6 +34,7 @@ impl Push {
                 }
             }
             Value::SimpleString(text) if text == "PONG" => Ok(Self::Pong),
+            Value::Okay => Ok(Self::Okay),
             Value::ServerError(error) => Ok(Self::Refused(error)),
             other => Err(describe(&other)),
         }

@@ -33,6 +33,7 @@ enum Pending<W> {
     /// A subscription from before the connection.
     Restored(Subscription),
     Ping,
+    Login,
 }
 
 /// Tracks the subscriptions, the commands without a reply, and what to send on a new connection.
@@ -106,6 +107,12 @@ impl<W> Subscriptions<W> {
         cmd("PING")
     }
 
+    /// Expects the reply to this login, and returns it. Only RESP3 allows it on a subscriber's connection.
+    pub(crate) fn login(&mut self, command: Cmd) -> Cmd {
+        self.pending.push_back(Pending::Login);
+        command
+    }
+
     /// Returns true if a caller's request waits for the next connection.
     pub(crate) fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
@@ -119,7 +126,7 @@ impl<W> Subscriptions<W> {
     pub(crate) fn pending_replies(&self) -> usize {
         let of_front = match self.pending.front() {
             Some(Pending::SubscriptionChange { unconfirmed, .. }) => *unconfirmed,
-            Some(Pending::Restored(_) | Pending::Ping) | None => 0,
+            Some(Pending::Restored(_) | Pending::Ping | Pending::Login) | None => 0,
         };
         self.pending.len() + of_front
     }
@@ -147,6 +154,11 @@ impl<W> Subscriptions<W> {
                 Ok(None)
             }
             Push::Pong => Err(unexpected("PONG")),
+            Push::Okay if matches!(self.pending.front(), Some(Pending::Login)) => {
+                self.pending.pop_front();
+                Ok(None)
+            }
+            Push::Okay => Err(unexpected("OK")),
             Push::Other => Ok(None),
         }
     }
@@ -181,6 +193,7 @@ impl<W> Subscriptions<W> {
     fn refuse(&mut self, error: ServerError) -> Result<Option<SubscriberEvent>, Error> {
         match self.pending.pop_front() {
             Some(Pending::Ping) => Ok(None),
+            Some(Pending::Login) => Ok(Some(SubscriberEvent::LoginRefused(error))),
             // The next connection tries again.
             Some(Pending::Restored(refused)) if may_succeed_later(&error) => {
                 Err(refusal(Verb::Subscribe, refused.scope, std::slice::from_ref(&refused.name), error))

@@ -1,0 +1,157 @@
+//! The credentials that the connections of one kind log in with, as they are now.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use event_listener::Event;
+
+use crate::credentials::Credentials;
+use crate::sync::{Mutex, lock, wait_for};
+
+/// Counts the credentials that a connection could have logged in with; each change is a new version.
+pub(crate) type LoginVersion = u64;
+
+/// The current credentials, where they come from, and which version they are.
+#[derive(Clone, Debug)]
+pub(crate) struct CurrentLogin {
+    pub(crate) version: LoginVersion,
+    /// `None` if the server needs none.
+    pub(crate) credentials: Option<Arc<Credentials>>,
+    /// The setting or the provider, for errors.
+    pub(crate) origin: Arc<str>,
+}
+
+/// The credentials of masters and replicas, or of Sentinels.
+pub(crate) struct Login {
+    state: Mutex<State>,
+    /// The version of the current credentials.
+    version: AtomicU64,
+    /// The last version that was reported as refused.
+    reported: AtomicU64,
+    changed: Event,
+}
+
+struct State {
+    /// `None` until the provider has returned credentials.
+    current: Option<CurrentLogin>,
+    /// Why the provider has returned none.
+    failure: Option<String>,
+    origin: Arc<str>,
+}
+
+impl Login {
+    /// Uses these credentials until they are replaced.
+    pub(crate) fn known(credentials: Option<Credentials>, origin: &str) -> Self {
+        let login = Self::awaited(origin);
+        login.set(credentials);
+        login
+    }
+
+    /// Waits for the first credentials of a provider.
+    pub(crate) fn awaited(origin: &str) -> Self {
+        let state = State { current: None, failure: None, origin: origin.into() };
+        Self {
+            state: Mutex::new(state),
+            version: AtomicU64::new(0),
+            reported: AtomicU64::new(0),
+            changed: Event::new(),
+        }
+    }
+
+    /// Replaces the credentials. Returns false if they are the current ones.
+    pub(crate) fn set(&self, credentials: Option<Credentials>) -> bool {
+        let mut state = lock(&self.state);
+        let credentials = credentials.map(Arc::new);
+        if state.current.as_ref().is_some_and(|current| current.credentials == credentials) {
+            return false;
+        }
+        let version = self.version.load(Ordering::Relaxed) + 1;
+        state.current = Some(CurrentLogin { version, credentials, origin: Arc::clone(&state.origin) });
+        state.failure = None;
+        self.version.store(version, Ordering::Release);
+        drop(state);
+        self.changed.notify(usize::MAX);
+        true
+    }
+
+    /// Records why the provider returned no credentials.
+    pub(crate) fn failed(&self, why: String) {
+        lock(&self.state).failure = Some(why);
+    }
+
+    /// Returns the current credentials. Waits for the first ones.
+    pub(crate) async fn current(&self) -> CurrentLogin {
+        wait_for(&self.state, &self.changed, |state| state.current.clone()).await
+    }
+
+    /// Returns the current credentials, if there are any yet.
+    pub(crate) fn try_current(&self) -> Option<CurrentLogin> {
+        lock(&self.state).current.clone()
+    }
+
+    /// Returns the version of the current credentials, 0 while there are none.
+    pub(crate) fn version(&self) -> LoginVersion {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Returns why there are no credentials yet; `None` if there are.
+    pub(crate) fn missing(&self) -> Option<String> {
+        let state = lock(&self.state);
+        let why = state.failure.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        state.current.is_none().then(|| format!("{} has not returned the credentials{why}", state.origin))
+    }
+
+    /// Returns true the first time that the credentials of `version` are reported as refused.
+    pub(crate) fn is_first_refusal(&self, version: LoginVersion) -> bool {
+        self.reported.swap(version, Ordering::Relaxed) != version
+    }
+
+    /// Returns true if other credentials than those of `version` are current.
+    #[inline]
+    pub(crate) fn is_newer_than(&self, version: LoginVersion) -> bool {
+        self.version() != version
+    }
+
+    /// Waits until other credentials than those of `version` are current.
+    pub(crate) async fn changed_since(&self, version: LoginVersion) {
+        wait_for(&self.state, &self.changed, |_| self.is_newer_than(version).then_some(())).await;
+    }
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login").field("current", &self.try_current()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_lite::future::{block_on, poll_once};
+
+    use super::*;
+
+    #[test]
+    fn first_credentials_are_awaited() {
+        let login = Login::awaited("the file /run/password");
+        let mut current = pin!(login.current());
+        assert!(block_on(poll_once(current.as_mut())).is_none());
+        login.failed("it is empty".into());
+        let missing = "the file /run/password has not returned the credentials: it is empty";
+        assert_eq!(login.missing().as_deref(), Some(missing));
+        assert!(login.set(Some(Credentials::new("app", "one"))));
+        assert_eq!((block_on(current).version, login.missing()), (1, None));
+    }
+
+    #[test]
+    fn only_changes_are_new_versions() {
+        let login = Login::known(Some(Credentials::new("app", "one")), "`password`");
+        let mut changed = pin!(login.changed_since(1));
+        assert!(!login.set(Some(Credentials::new("app", "one"))));
+        assert!(block_on(poll_once(changed.as_mut())).is_none());
+        assert!(login.set(None) && login.is_newer_than(1));
+        block_on(changed);
+    }
+}

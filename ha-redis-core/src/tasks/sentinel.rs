@@ -21,10 +21,16 @@ use crate::topology::{AddressSource, Input, MonitorEvent, Share};
 /// A Sentinel that has published nothing for this long is sent a PING.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// Queries the Sentinel whenever `trigger` receives.
+/// Queries the Sentinel whenever `trigger` receives, and when the credentials change.
 pub(crate) async fn run_queries(core: Arc<Core>, sentinel: Address, trigger: Receiver<()>) {
     let (mut cached, mut has_warned) = (None, false);
-    while trigger.recv().await.is_ok() {
+    let mut login_version = core.sentinels.login.version();
+    let new_login = async |version| {
+        core.sentinels.login.changed_since(version).await;
+        Ok(())
+    };
+    while future::or(trigger.recv(), new_login(login_version)).await.is_ok() {
+        login_version = core.sentinels.login.version();
         let mut asked_at = core.runtime.now();
         let mut answer = query(&core, &sentinel, &mut cached).await;
         let lost = answer.as_ref().is_err_and(|error| error.kind() != Kind::Timeout);

@@ -79,6 +79,14 @@ async fn call(kit: Kit, caller: usize, client: Client, stop: Arc<AtomicBool>, do
     seen
 }
 
+/// Checks that every call has succeeded.
+pub(super) fn none_failed(seen: &[Seen]) {
+    for (caller, seen) in seen.iter().enumerate() {
+        assert!(seen.other_errors.is_empty(), "caller {caller}: {:?}", seen.other_errors);
+        assert_eq!(seen.maybe, 0, "caller {caller}");
+    }
+}
+
 /// Checks the guarantees that hold for every failover. Returns how many acknowledged increments the new master
 /// lacks.
 pub(super) fn check(topology: &Topology, seen: &[Seen]) -> i64 {

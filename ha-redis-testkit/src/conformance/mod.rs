@@ -34,6 +34,7 @@ macro_rules! tests {
 
 mod commands;
 mod connecting;
+mod credentials;
 mod dedicated;
 mod discovery;
 mod events;
@@ -91,6 +92,7 @@ use kit::Kit;
 const SUITE: &[&[Test]] = &[
     commands::TESTS,
     connecting::TESTS,
+    credentials::TESTS,
     dedicated::TESTS,
     discovery::TESTS,
     events::TESTS,

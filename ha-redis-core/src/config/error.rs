@@ -1,5 +1,6 @@
 //! The mistakes in a configuration.
 
+use std::borrow::Cow;
 use std::fmt;
 
 pub(super) const HIDDEN: &str = "<hidden>";
@@ -45,6 +46,12 @@ impl ConfigError {
         }
     }
 
+    /// Adds the mistakes in what comes from `origin`.
+    pub(super) fn add_all(&mut self, error: Self, origin: &str) {
+        self.more += error.more;
+        error.problems.into_iter().for_each(|problem| self.add(problem.with_origin(origin)));
+    }
+
     /// Returns the mistakes found, at least one and at most 32.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
@@ -77,30 +84,51 @@ impl std::error::Error for ConfigError {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Problem {
-    field: &'static str,
+    field: Cow<'static, str>,
     part: Option<&'static str>,
-    value: String,
+    origin: Option<Box<str>>,
+    value: Box<str>,
     allowed: String,
     remedy: String,
 }
 
 impl Problem {
-    /// Creates a mistake with the value `none`. [`found`](Self::found) and [`hidden`](Self::hidden) replace it.
-    pub(crate) fn new(field: &'static str, allowed: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { field, part: None, value: NONE.into(), allowed: allowed.into(), remedy: remedy.into() }
+    /// Creates the mistake of a missing value. `field` names a setting, `allowed` completes "expected …", and `remedy`
+    /// tells the user what to do. All three are printed: they must not contain a secret.
+    pub fn new(
+        field: impl Into<Cow<'static, str>>,
+        allowed: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        let field = match field.into() {
+            Cow::Owned(field) => cut(&field).into(),
+            known => known,
+        };
+        let (allowed, remedy) = (allowed.into(), remedy.into());
+        Self { field, part: None, origin: None, value: NONE.into(), allowed, remedy }
     }
 
-    pub(crate) fn found(self, value: impl AsRef<str>) -> Self {
-        Self { value: cut(value.as_ref()), ..self }
+    /// Sets the value found. It is printed: use [`hidden`](Self::hidden) for what is or may be a password.
+    #[must_use]
+    pub fn found(self, value: impl AsRef<str>) -> Self {
+        Self { value: cut(value.as_ref()).into(), ..self }
     }
 
-    pub(super) fn hidden(self) -> Self {
+    /// Reports a value without printing it.
+    #[must_use]
+    pub fn hidden(self) -> Self {
         self.found(HIDDEN)
+    }
+
+    /// Names where the value comes from: an environment variable, or a file and line.
+    #[must_use]
+    pub fn with_origin(self, origin: impl Into<String>) -> Self {
+        Self { origin: Some(origin.into().into()), ..self }
     }
 
     /// Returns true if there is no value.
     pub(super) fn is_of_missing(&self) -> bool {
-        self.value == NONE
+        *self.value == *NONE
     }
 
     /// Names the part of the URL the value was read from.
@@ -110,7 +138,12 @@ impl Problem {
 
     /// Returns the setting, or the part of the URL (`scheme`, `query` …) if the setting is unknown.
     pub fn field(&self) -> &str {
-        self.field
+        &self.field
+    }
+
+    /// Returns where the value comes from, such as `REDIS_PORT` or `redis.toml:12`, `None` if no loader was told.
+    pub fn origin(&self) -> Option<&str> {
+        self.origin.as_deref()
     }
 
     /// Returns the value found: `<hidden>` if it is or could be a password, `none` if it is missing. A long value is
@@ -145,12 +178,16 @@ pub(crate) fn cut(text: &str) -> String {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { field, part, value, allowed, remedy } = self;
-        write!(f, "`{field}`")?;
+        let Self { field, part, origin, value, allowed, remedy } = self;
+        // Escaped, since a field can be a key of a file, and an origin the name of one.
+        write!(f, "`{}`", field.escape_debug())?;
         if let Some(part) = part {
             write!(f, " in the {part} of the URL")?;
         }
-        match value.as_str() {
+        if let Some(origin) = origin {
+            write!(f, " from {}", origin.escape_debug())?;
+        }
+        match &**value {
             HIDDEN | NONE => write!(f, ": found {value}")?,
             // Quoted and escaped, so that a line break in a value stays on its problem's line.
             _ => write!(f, ": found {value:?}")?,

@@ -38,6 +38,8 @@ mod choice;
 mod duration;
 mod error;
 mod jitter;
+mod layered;
+mod origins;
 mod password;
 mod protocol;
 mod read_url;
@@ -59,13 +61,16 @@ pub use self::choice::ParseChoiceError;
 pub(crate) use self::error::cut;
 pub use self::error::{ConfigError, Problem};
 pub use self::jitter::Jitter;
+pub use self::layered::LayeredBuilder;
 use self::password::Password;
 pub use self::protocol::Protocol;
 pub use self::retry_safety::RetrySafety;
+pub use self::setting::{Setting, SettingKind};
 use crate::address::Address;
 use crate::replica_choice::ReplicaStrategy;
 
 const MAX_CONNECTIONS: usize = 10_000;
+const DEFAULT_SENTINEL_PORT: u16 = 26379;
 
 /// The settings of a client. Every instance is valid: it comes from [`builder`](Self::builder), from a URL ([the
 /// forms](self#url-forms)) or from [`Default`].

@@ -8,13 +8,11 @@ use std::mem;
 
 use percent_encoding::percent_decode_str;
 
-use super::check::check;
+use super::check::{check, check_each};
 use super::error::Problem;
-use super::setting::{HOST, Setting, is_host};
-use super::{ConfigError, RedisConfig};
+use super::setting::{HOST, Setting, is_host, nearest, split_host_port};
+use super::{ConfigError, DEFAULT_SENTINEL_PORT, RedisConfig};
 use crate::address::Address;
-
-pub(super) const DEFAULT_SENTINEL_PORT: u16 = 26379;
 
 /// Longer URLs are rejected.
 pub(super) const MAX_BYTES: usize = 64 << 10;
@@ -99,23 +97,25 @@ const ALIASES: [(&str, &str); 9] = [
 const TIMEOUT_OF_LETTUCE: &str = "timeout";
 
 pub(super) fn read(url: &str) -> Result<RedisConfig, ConfigError> {
-    let (scheme, parts) = split(url).map_err(|problem| ConfigError::new([problem]))?;
-    let problems = ConfigError::new([]);
-    let mut reader =
-        Reader { config: RedisConfig::default(), problems, seen: Vec::new(), names_are_listed: false };
-    reader.config.ssl = scheme.ssl;
-    reader.config.use_sentinel = scheme.server == Server::Sentinel;
-    if let Some(credentials) = parts.credentials {
-        reader.credentials(scheme, credentials);
-    }
-    // The query comes before the path, whose meaning depends on whether the service is named elsewhere.
-    reader.query(scheme, parts.query);
-    reader.fragment(scheme, parts.fragment);
-    match scheme.server {
-        Server::Tcp => reader.tcp(parts.hosts, parts.path),
-        Server::Unix => reader.unix(parts.hosts, parts.path),
-        Server::Sentinel => reader.sentinels(parts.hosts, parts.path),
-    }
+    let mut reader = Reader::read(&RedisConfig::default(), url)?;
+    let problems = check(&reader.config);
+    reader.add_further(problems);
+    reader.finish().map(|layer| layer.config)
+}
+
+/// A configuration with a URL on top of it.
+pub(super) struct UrlLayer {
+    pub(super) config: RedisConfig,
+    /// The settings that the URL sets, and the part of the URL each is in.
+    pub(super) settings: Vec<(&'static str, &'static str)>,
+}
+
+/// Reads a URL on top of a valid configuration, whose way to the server it replaces. The settings are not compared
+/// with each other, since further layers may follow.
+pub(super) fn read_over(base: &RedisConfig, url: &str) -> Result<UrlLayer, ConfigError> {
+    let mut reader = Reader::read(base, url)?;
+    let problems = check_each(&reader.config);
+    reader.add_further(problems);
     reader.finish()
 }
 
@@ -196,6 +196,34 @@ struct Reader {
 }
 
 impl Reader {
+    fn read(base: &RedisConfig, url: &str) -> Result<Self, ConfigError> {
+        let (scheme, parts) = split(url).map_err(|problem| ConfigError::new([problem]))?;
+        let default = RedisConfig::default();
+        let config = RedisConfig {
+            host: default.host,
+            port: default.port,
+            unix_socket: default.unix_socket,
+            use_sentinel: scheme.server == Server::Sentinel,
+            sentinel_hosts: default.sentinel_hosts,
+            ssl: scheme.ssl,
+            ..base.clone()
+        };
+        let seen = vec![("use_sentinel", "scheme"), ("ssl", "scheme")];
+        let mut reader = Self { config, problems: ConfigError::new([]), seen, names_are_listed: false };
+        if let Some(credentials) = parts.credentials {
+            reader.credentials(scheme, credentials);
+        }
+        // The query comes before the path, whose meaning depends on whether the service is named elsewhere.
+        reader.query(scheme, parts.query);
+        reader.fragment(scheme, parts.fragment);
+        match scheme.server {
+            Server::Tcp => reader.tcp(parts.hosts, parts.path),
+            Server::Unix => reader.unix(parts.hosts, parts.path),
+            Server::Sentinel => reader.sentinels(parts.hosts, parts.path),
+        }
+        Ok(reader)
+    }
+
     fn credentials(&mut self, scheme: &Scheme, text: &str) {
         match text.split_once(':') {
             // From a template that was filled in without user name and password.
@@ -269,7 +297,7 @@ impl Reader {
     }
 
     fn tcp(&mut self, host: &str, path: &str) {
-        self.seen.push(("host", "authority"));
+        self.seen.extend([("host", "authority"), ("port", "authority")]);
         let default_port = self.config.port;
         let Some(host_port) = self.host_port(host, default_port, ["host", "port"], "authority") else {
             return; // this may be a password cut in two by a slash
@@ -361,9 +389,7 @@ impl Reader {
 
     /// Sets the setting `name` from percent-encoded text.
     fn setting(&mut self, name: &str, text: &str, part: &'static str) {
-        let Some((setting, read)) =
-            Setting::parameter(name).and_then(|setting| Some((setting, setting.read?)))
-        else {
+        let Some(setting) = Setting::parameter(name) else {
             return; // every caller passes the name of a parameter
         };
         if let Some(first) = self.part_of(setting.name) {
@@ -373,7 +399,7 @@ impl Reader {
         }
         self.seen.push((setting.name, part));
         if let Some(text) = self.decode(text, setting.name, part)
-            && !read(&mut self.config, &text)
+            && !(setting.read)(&mut self.config, &text)
         {
             let problem = setting.refuse(&text);
             self.problems.add(self.hide_if_secret(problem, &text, part));
@@ -417,9 +443,10 @@ impl Reader {
         self.seen.iter().find(|(seen, _)| *seen == name).map(|(_, part)| *part)
     }
 
-    fn finish(mut self) -> Result<RedisConfig, ConfigError> {
-        for problem in check(&self.config) {
-            // Skip settings that could not be read: they were reported and left at their defaults.
+    /// Adds the mistakes of values that could be read, but not those of settings with a mistake already: these were
+    /// left at their defaults.
+    fn add_further(&mut self, problems: Vec<Problem>) {
+        for problem in problems {
             if self.problems.problems().iter().any(|known| known.field() == problem.field()) {
                 continue;
             }
@@ -432,7 +459,13 @@ impl Reader {
             };
             self.problems.add(problem);
         }
-        if self.problems.problems().is_empty() { Ok(self.config) } else { Err(self.problems) }
+    }
+
+    fn finish(self) -> Result<UrlLayer, ConfigError> {
+        match self.problems.problems() {
+            [] => Ok(UrlLayer { config: self.config, settings: self.seen }),
+            _ => Err(self.problems),
+        }
     }
 }
 
@@ -440,37 +473,8 @@ pub(super) fn is_number(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Returns the host without brackets, and the port, both as written in the URL.
-fn split_host_port(text: &str) -> Option<(&str, Option<&str>)> {
-    let Some(bracketed) = text.strip_prefix('[') else {
-        return Some(split_off(text, ':'));
-    };
-    let (host, rest) = bracketed.split_once(']').filter(|(host, _)| host.contains(':'))?;
-    match rest {
-        "" => Some((host, None)),
-        _ => Some((host, Some(rest.strip_prefix(':')?))),
-    }
-}
-
 /// Returns true if a word is the name of a setting except for a few letters.
 fn is_nearly_a_name(word: &str) -> bool {
-    let mut names = Setting::all().map(|setting| setting.name).chain(ALIASES.iter().map(|(alias, _)| *alias));
-    names.any(|name| {
-        let max_distance = name.len() / 4;
-        word.len().abs_diff(name.len()) <= max_distance && distance(word, name) <= max_distance
-    })
-}
-
-/// Returns the Levenshtein distance, in bytes and ignoring case.
-fn distance(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (at, byte) in one.bytes().enumerate() {
-        let mut diagonal = mem::replace(&mut row[0], at + 1);
-        for (to, other) in other.bytes().enumerate() {
-            let replaced = diagonal + usize::from(!byte.eq_ignore_ascii_case(&other));
-            diagonal = row[to + 1];
-            row[to + 1] = replaced.min(row[to] + 1).min(diagonal + 1);
-        }
-    }
-    row[other.len()]
+    let names = Setting::all().map(|setting| setting.name);
+    nearest(word, names.chain(ALIASES.iter().map(|(alias, _)| *alias))).is_some()
 }

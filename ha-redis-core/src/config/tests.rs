@@ -1,4 +1,5 @@
 mod any;
+mod layered;
 mod secrets;
 
 use proptest::prelude::*;

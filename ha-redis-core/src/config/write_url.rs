@@ -4,9 +4,9 @@ use std::path::Path;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::RedisConfig;
-use super::read_url::{DEFAULT_SENTINEL_PORT, is_number};
+use super::read_url::is_number;
 use super::setting::Setting;
+use super::{DEFAULT_SENTINEL_PORT, RedisConfig};
 use crate::address::Address;
 
 /// Characters encoded in every part: all but RFC 3986's unreserved ones.

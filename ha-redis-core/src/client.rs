@@ -28,7 +28,7 @@ use crate::runtime::Runtime;
 use crate::sentinel_connection::SentinelConnection;
 #[cfg(feature = "sentinel")]
 use crate::tasks::discovery;
-use crate::tasks::start::start;
+use crate::tasks::start::{is_started, start, start_reauthentication};
 use crate::time::{Elapsed, sleep_until, until};
 use crate::topology::{SourceKind, Topology};
 
@@ -90,7 +90,7 @@ impl Client {
         let asked = self.core.runtime.now();
         start(&self.core, None).await?;
         let named = self.core.source.names_master();
-        let config = &self.core.config;
+        let config = self.core.config();
         let patience = if named { config.failover_wait() } else { config.socket_connect_timeout() * 2 };
         let bound = asked + patience;
         match until(&*self.core.runtime, bound, self.core.first_shard().first_connection(named)).await {
@@ -105,7 +105,7 @@ impl Client {
     }
 
     fn caller(&self) -> Caller {
-        Caller::new(Arc::clone(&self.core), Arc::clone(&self.core.call_options))
+        Caller::new(Arc::clone(&self.core))
     }
 
     /// Returns a handle for reads. Each call goes to a healthy replica, which the setting `replica_strategy` chooses.
@@ -200,14 +200,46 @@ impl Client {
         PubSub::open(&self.core).await
     }
 
-    /// Returns the configuration that the client was created with.
-    pub fn config(&self) -> &RedisConfig {
-        &self.core.config
+    /// Replaces the configuration while the client runs, without a lost connection or a failed call. Returns the names
+    /// of the settings that have changed, and sends an [`Event::Reconfigured`](crate::Event::Reconfigured).
+    ///
+    /// It can change the credentials, timeouts, retry settings, the choice of replicas, the address map and the TLS
+    /// files; [`RedisConfig::is_changeable`] answers for each setting. Handles follow, except for what they have set
+    /// themselves (`with_timeout`, …) and for the strategy of existing replica handles. Calls in flight keep their
+    /// bounds. Live connections log in with new credentials between two calls.
+    ///
+    /// # Errors
+    /// A setting that differs cannot change while the client runs, or contradicts the client's options: the error names
+    /// it. The client goes on with its old configuration.
+    ///
+    /// # Cancellation safety
+    /// Dropping the future leaves the old configuration, or the new one, in use as a whole.
+    ///
+    /// ```no_run
+    /// # use ha_redis_core::{Client, Error};
+    /// # use std::time::Duration;
+    /// # async fn example(client: &Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let config = client.config().to_builder().password("rotated").call_timeout(Duration::from_secs(2)).build()?;
+    /// assert_eq!(client.reconfigure(config).await?, ["password", "call_timeout"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn reconfigure(&self, config: RedisConfig) -> Result<Vec<&'static str>, Error> {
+        let changed = self.core.reconfigure(config)?;
+        if self.core.data.login.version() > 1 && is_started(&self.core) {
+            start_reauthentication(&self.core)?;
+        }
+        Ok(changed)
+    }
+
+    /// Returns the current configuration.
+    pub fn config(&self) -> Arc<RedisConfig> {
+        self.core.config()
     }
 
     /// Returns true if Sentinels name the master.
     pub fn is_sentinel_mode(&self) -> bool {
-        self.core.config.use_sentinel()
+        self.core.config().use_sentinel()
     }
 
     /// Runs `operation`, and runs it again when it fails for a reason that may be temporary: a lost connection, a
@@ -241,7 +273,7 @@ impl Client {
         F: FnMut(Connection) -> Fut,
         Fut: Future<Output = RedisResult<T>>,
     {
-        self.retry_with(self.core.call_options.policy, operation).await
+        self.retry_with(self.core.call_options.load().policy, operation).await
     }
 
     /// Runs `operation` as [`Client::retry`] does, with another policy than the configured one.
@@ -269,7 +301,7 @@ impl Client {
     pub async fn health_check(&self) -> Health {
         let runtime = &*self.core.runtime;
         let asked = runtime.now();
-        let bound = asked + self.core.config.socket_timeout();
+        let bound = asked + self.core.config().socket_timeout();
         let mut connection = self.connection().without_retries().without_refusal_waits();
         let mut questions = redis::pipe();
         questions.cmd("PING").cmd("ROLE");
@@ -318,7 +350,7 @@ impl Client {
         if self.core.source.names_master() {
             return Ok(self.topology().await?.master);
         }
-        Ok(self.core.config.address())
+        Ok(self.core.config().address())
     }
 
     /// Returns the addresses of the master's replicas, healthy or not.
@@ -353,7 +385,7 @@ impl Client {
     /// Returns what a topology source has reported last, after its first report.
     async fn source_topology(&self, shard: &Shard) -> Result<Topology, Error> {
         let runtime = &*self.core.runtime;
-        let bound = runtime.now() + self.core.config.failover_wait();
+        let bound = runtime.now() + self.core.config().failover_wait();
         match until(runtime, bound, shard.current_master()).await {
             Ok(Some(master)) => {
                 Ok(Topology { replicas: shard.listed_replicas(), ..Topology::of(master.address.clone()) })
@@ -365,7 +397,7 @@ impl Client {
 
     /// Returns the topology that the server reports: by ROLE, or by INFO where ROLE is refused.
     async fn server_topology(&self) -> Result<Topology, Error> {
-        let server = self.core.config.address();
+        let server = self.core.config().address();
         let no_role = match self.ask(cmd("ROLE")).await? {
             Ok(role) => {
                 let topology = Topology::from_role(&role, server, self.core.data.secrets());
@@ -427,7 +459,7 @@ impl Client {
     pub async fn close(&self) -> CloseReport {
         let runtime = &*self.core.runtime;
         self.core.close(&closed());
-        let bound = runtime.now() + self.core.config.socket_timeout();
+        let bound = runtime.now() + self.core.config().socket_timeout();
         if until(runtime, bound, self.core.lifecycle.ended()).await.is_err() {
             tracing::warn!("closed with replies outstanding");
         }

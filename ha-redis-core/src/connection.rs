@@ -69,21 +69,21 @@ impl Connection {
     /// `redis.clone().with_retry_safety(RetrySafety::Anything).incr("visits", 1)`.
     #[must_use]
     pub fn with_retry_safety(mut self, safety: RetrySafety) -> Self {
-        self.caller.options_mut().safety = safety;
+        self.caller.options_mut().set_safety(safety);
         self
     }
 
     /// Sets the retry policy for the calls of this handle.
     #[must_use]
     pub fn with_retry_policy(mut self, policy: RetryPolicy) -> Self {
-        self.caller.options_mut().policy = policy;
+        self.caller.options_mut().set_policy(policy);
         self
     }
 
     /// Sets how long a call of this handle may take, with all its waits and attempts; `None` removes the limit.
     #[must_use]
     pub fn with_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.caller.options_mut().timeout = timeout.into();
+        self.caller.options_mut().set_timeout(timeout.into());
         self
     }
 
@@ -93,7 +93,7 @@ impl Connection {
 
     /// Returns the handle for calls that report refusals immediately, even temporary ones.
     pub(crate) fn without_refusal_waits(mut self) -> Self {
-        self.caller.options_mut().waits_for_refusals = false;
+        self.caller.options_mut().report_refusals();
         self
     }
 
@@ -179,6 +179,6 @@ impl redis::aio::ConnectionLike for Connection {
     }
 
     fn get_db(&self) -> i64 {
-        i64::from(self.caller.config().db())
+        i64::from(self.caller.db())
     }
 }

@@ -52,8 +52,8 @@ pub struct DedicatedConnection {
 
 impl DedicatedConnection {
     pub(crate) async fn take(core: &Arc<ClientGuard>) -> Result<Self, Error> {
-        let wait = core.config.failover_wait();
-        let wait = core.config.call_timeout().map_or(wait, |timeout| timeout.min(wait));
+        let wait = core.config().failover_wait();
+        let wait = core.config().call_timeout().map_or(wait, |timeout| timeout.min(wait));
         let bound = core.runtime.now() + wait;
         start(core, Some(bound)).await?;
         let shard = core.first_shard();
@@ -95,7 +95,7 @@ impl DedicatedConnection {
         placement: Placement,
         changes_state: bool,
     ) -> Result<Reply, Error> {
-        let timeout = self.core.config.socket_timeout();
+        let timeout = self.core.config().socket_timeout();
         let within = match placement {
             Placement::Shared | Placement::Scan | Placement::Urgent => Some(timeout),
             Placement::Blocking { limit } => limit.map(|limit| limit.saturating_add(timeout)),
@@ -103,8 +103,8 @@ impl DedicatedConnection {
         };
         self.borrowed.tainted |= changes_state;
         let now = self.core.runtime.now();
-        let by = self.core.config.call_timeout().map(|timeout| now + timeout);
-        let bound = now + self.core.config.failover_wait();
+        let by = self.core.config().call_timeout().map(|timeout| now + timeout);
+        let bound = now + self.core.config().failover_wait();
         let bound = by.map_or(bound, |by| by.min(bound));
         let reply_bound = ReplyBound { within, by };
         let slot = Arc::new(ReplySlot::default());
@@ -166,7 +166,7 @@ impl DedicatedConnection {
             return false;
         }
         let (now, random) = (core.runtime.now(), core.runtime.random());
-        let bound = now + core.config.failover_wait();
+        let bound = now + core.config().failover_wait();
         let bound = by.map_or(bound, |by| by.min(bound));
         let Some((at, _)) = refusals.next(bound, now, random) else { return false };
         future::or(sleep_until(&*core.runtime, at), self.shard.master_changed(generation)).await;
@@ -226,6 +226,6 @@ impl redis::aio::ConnectionLike for DedicatedConnection {
     }
 
     fn get_db(&self) -> i64 {
-        i64::from(self.core.config.db())
+        i64::from(self.core.config().db())
     }
 }

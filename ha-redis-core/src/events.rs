@@ -57,6 +57,11 @@ pub enum Event {
     SentinelUp(Address),
     /// A Sentinel does not reply.
     SentinelDown(Address),
+    /// [`Client::reconfigure`](crate::Client::reconfigure) has changed these settings.
+    Reconfigured {
+        /// Their names.
+        settings: Vec<&'static str>,
+    },
     /// The credentials provider has failed. The last credentials stay in use, and the client asks it again. Sent once for
     /// several failures in a row.
     CredentialsFailed {

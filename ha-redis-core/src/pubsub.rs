@@ -91,7 +91,7 @@ impl PubSub {
     pub(crate) async fn open(core: &Arc<ClientGuard>) -> Result<Self, Error> {
         start(core, None).await?;
         core.lifecycle.check_open()?;
-        let inbox = Arc::new(Inbox::new(core.config.pubsub_buffer_bytes()));
+        let inbox = Arc::new(Inbox::new(core.config().pubsub_buffer_bytes()));
         let (requests, ordered) = async_channel::bounded(1);
         let (reader, gone) = async_channel::bounded(1);
         let task = subscriber::run(Arc::clone(core), core.first_shard(), Arc::clone(&inbox), ordered, gone);
@@ -244,7 +244,7 @@ impl PubSubSink {
 
     /// Sends a request to the task of the connection, and waits for its outcome.
     async fn request(&self, verb: Verb, scope: Scope, names: Vec<Vec<u8>>) -> Result<(), Error> {
-        let config = &self.core.config;
+        let config = self.core.config();
         let timeout = config.failover_wait() + config.socket_timeout();
         let timeout = config.call_timeout().map_or(timeout, |call_timeout| call_timeout.min(timeout));
         let runtime = &*self.core.runtime;

@@ -41,7 +41,7 @@ pub struct SentinelConnection {
 
 impl SentinelConnection {
     pub(crate) async fn open(core: &Arc<ClientGuard>) -> Result<Self, Error> {
-        if !core.config.use_sentinel() {
+        if !core.config().use_sentinel() {
             let message = "no Sentinels are configured (use_sentinel = false)";
             return Err(Error::new(Kind::Config, message));
         }
@@ -97,7 +97,7 @@ impl SentinelConnection {
                 raw
             }
         };
-        let timeout = self.core.config.sentinel_socket_timeout();
+        let timeout = self.core.config().sentinel_socket_timeout();
         let bound = self.core.runtime.now() + timeout;
         let asking = async {
             log_in_again(&self.core, &self.core.sentinels, &self.address, &mut raw).await?;

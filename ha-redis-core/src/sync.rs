@@ -82,10 +82,16 @@ impl<T> Seen<T> {
         Self { version: snapshot.version.load(Ordering::Acquire), value: Arc::clone(&value) }
     }
 
+    /// Returns true if the value has been replaced.
+    #[inline]
+    pub(crate) fn is_outdated(&self, snapshot: &Snapshot<T>) -> bool {
+        self.version != snapshot.version.load(Ordering::Acquire)
+    }
+
     /// Returns the current value.
     #[inline]
     pub(crate) fn refresh(&mut self, snapshot: &Snapshot<T>) -> &Arc<T> {
-        if self.version != snapshot.version.load(Ordering::Acquire) {
+        if self.is_outdated(snapshot) {
             *self = Self::of(snapshot);
         }
         &self.value

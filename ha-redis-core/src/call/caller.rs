@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures_lite::future;
 
 use crate::call::future::CallFuture;
+use crate::call::handle_options::HandleOptions;
 use crate::call::replica_route::ReplicaRoute;
 use crate::call::scans::Scanning;
 use crate::command::Scan;
@@ -30,8 +31,7 @@ pub(crate) struct Caller {
     /// The shard of the last call.
     pub(super) shard: Arc<Shard>,
     pub(super) shared_index: usize,
-    /// Shared, since there are many handles.
-    pub(super) options: Arc<CallOptions>,
+    options: HandleOptions,
     /// `None` if the handle sends its calls to the master.
     pub(super) replica_route: Option<Box<ReplicaRoute>>,
     /// The connection of the last call, and most likely of the next.
@@ -56,7 +56,8 @@ pub(super) enum Route {
 }
 
 impl Caller {
-    pub(crate) fn new(core: Arc<ClientGuard>, options: Arc<CallOptions>) -> Self {
+    pub(crate) fn new(core: Arc<ClientGuard>) -> Self {
+        let options = HandleOptions::of(&core.call_options);
         let shared_index = core.next_shared_connection();
         let table = Seen::of(&core.routing);
         Self {
@@ -90,22 +91,27 @@ impl Caller {
         let replica_route =
             self.replica_route.as_ref().map(|replica_route| Box::new(replica_route.fork(&self.shard)));
         let shard = Arc::clone(&self.shard);
-        let fork =
-            Self { replica_route, shard, ..Self::new(Arc::clone(&self.core), Arc::clone(&self.options)) };
+        let options = self.options.clone();
+        let fork = Self { replica_route, shard, options, ..Self::new(Arc::clone(&self.core)) };
         match self.fences {
             Some(fences) => fork.repeating(self.shared_index, fences),
             None => fork,
         }
     }
 
-    /// Returns the options of this handle, unshared.
-    pub(crate) fn options_mut(&mut self) -> &mut CallOptions {
-        Arc::make_mut(&mut self.options)
+    /// Returns the options of this handle, for changes.
+    pub(crate) fn options_mut(&mut self) -> &mut HandleOptions {
+        &mut self.options
     }
 
-    /// Switches to the shard that owns the key of a call.
+    pub(super) fn options(&self) -> &CallOptions {
+        self.options.current()
+    }
+
+    /// Takes changed options over, and switches to the shard that owns the key of a call.
     #[inline]
     pub(super) fn route(&mut self, call: Call<'_>) {
+        self.options.refresh(&self.core.call_options);
         let table = self.table.refresh(&self.core.routing);
         if !table.owns_all(&self.shard) {
             self.switch_to_shard_of(call);
@@ -134,12 +140,12 @@ impl Caller {
 
     /// Returns true if the handle's timeout is zero.
     pub(super) fn has_zero_timeout(&self) -> bool {
-        self.options.timeout.is_some_and(|timeout| timeout.is_zero())
+        self.options().timeout.is_some_and(|timeout| timeout.is_zero())
     }
 
     #[cfg(feature = "aio")]
-    pub(crate) fn config(&self) -> &crate::config::RedisConfig {
-        &self.core.config
+    pub(crate) fn db(&self) -> u32 {
+        self.core.config().db()
     }
 
     pub(crate) fn reads_replicas(&self) -> bool {
@@ -168,16 +174,16 @@ impl Caller {
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         // A deadline that cannot be represented is none.
-        self.options.timeout.and_then(|timeout| self.core.runtime.now().checked_add(timeout))
+        self.options().timeout.and_then(|timeout| self.core.runtime.now().checked_add(timeout))
     }
 
     pub(super) fn wait_bound(&self, deadline: Option<Instant>) -> Instant {
-        let bound = self.core.runtime.now() + self.core.config.failover_wait();
+        let bound = self.core.runtime.now() + self.options().failover_wait;
         deadline.map_or(bound, |deadline| deadline.min(bound))
     }
 
     pub(super) fn reply_bound(&self, deadline: Option<Instant>) -> ReplyBound {
-        ReplyBound { within: Some(self.core.config.socket_timeout()), by: deadline }
+        ReplyBound { within: Some(self.options().socket_timeout), by: deadline }
     }
 
     /// Returns the shared connection to the master that this handle uses. Waits for it until `bound`.

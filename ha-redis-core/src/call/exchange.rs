@@ -32,7 +32,7 @@ pub(crate) struct LateReply {
 impl LateReply {
     /// Returns the error for a caller that does not wait any longer.
     pub(crate) fn into_error(self, core: &Core) -> Error {
-        unresponsive(&self.link.address, core.config.socket_timeout()).with_outcome(Outcome::MaybeApplied)
+        unresponsive(&self.link.address, core.config().socket_timeout()).with_outcome(Outcome::MaybeApplied)
     }
 }
 
@@ -96,7 +96,7 @@ pub(crate) async fn stage_in_turn(
 pub(super) async fn wait_on(core: &Core, late: LateReply) -> Awaited {
     let runtime = &*core.runtime;
     loop {
-        let bound = runtime.now() + core.config.socket_timeout();
+        let bound = runtime.now() + core.config().socket_timeout();
         match until(runtime, bound, poll_fn(|cx| late.slot.poll(cx))).await {
             Ok(Ok(reply)) => return Awaited::Reply(reply),
             Ok(Err(NoReply::Ended(error))) => return Awaited::Ended { link: late.link, error },

@@ -63,7 +63,7 @@ impl<'a> CallFuture<'a> {
             Placement::Shared | Placement::Scan => Route::Shared,
             Placement::Urgent => return self.send_urgently(caller, cx),
             Placement::Blocking { limit } => {
-                Route::Own(limit.map(|limit| limit.saturating_add(caller.core.config.socket_timeout())))
+                Route::Own(limit.map(|limit| limit.saturating_add(caller.options().socket_timeout)))
             }
             Placement::Refused(refusal) => return Poll::Ready(Err(not_allowed(refusal))),
         };

@@ -6,6 +6,7 @@ pub(crate) mod caller;
 pub(crate) mod checked_out;
 pub(crate) mod exchange;
 pub(crate) mod future;
+mod handle_options;
 pub(crate) mod refused;
 pub(crate) mod replica_route;
 mod retry_loop;

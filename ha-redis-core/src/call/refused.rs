@@ -71,10 +71,10 @@ impl Caller {
             self.link = None;
             self.shard.on_not_master(generation, self.core.runtime.now());
         }
-        let harmless = refusal.ran == Safety::ReadOnly || self.options.safety.allows(refusal.ran);
+        let harmless = refusal.ran == Safety::ReadOnly || self.options().safety.allows(refusal.ran);
         // A repeat would skip what arrived while the call was blocked.
         let skips = refusal.unblocked && call.reads_from_now_on();
-        if !harmless || skips || !self.options.waits_for_refusals {
+        if !harmless || skips || !self.options().waits_for_refusals {
             return None;
         }
         let (now, random) = (self.core.runtime.now(), self.core.runtime.random());

@@ -77,7 +77,8 @@ impl ReplicaRoute {
             return false;
         }
         let another = shard.choose_replica(&mut self.readable, &*self.choice, self.failed.as_ref());
-        another.is_some() || (core.config.replica_fallback() && !self.failed.as_ref().is_some_and(is_master))
+        another.is_some()
+            || (core.config().replica_fallback() && !self.failed.as_ref().is_some_and(is_master))
     }
 
     /// Waits until `bound` for a connection to a replica, or to the master if that is the fallback.
@@ -102,7 +103,7 @@ impl ReplicaRoute {
             return Ok(link);
         }
         let replica = shard.replica(&*self.choice);
-        if !core.config.replica_fallback() {
+        if !core.config().replica_fallback() {
             return until(runtime, bound, replica).await.unwrap_or_else(|Elapsed| {
                 Err(Error::new(
                     Kind::Timeout,
@@ -110,7 +111,7 @@ impl ReplicaRoute {
                 ))
             });
         }
-        let judged = bound.min(runtime.now() + core.config.socket_connect_timeout());
+        let judged = bound.min(runtime.now() + core.config().socket_connect_timeout());
         let master = async {
             // The first answers of replicas that were never probed are worth a wait.
             let _ = until(runtime, judged, shard.replicas_judged()).await;

@@ -79,7 +79,7 @@ enum Next {
 impl<'c, 'a> RetryLoop<'c, 'a> {
     fn new(caller: &'c mut Caller, call: Call<'a>, route: Route, deadline: Option<Instant>) -> Self {
         Self {
-            session: caller.options.policy.session(deadline),
+            session: caller.options().policy.session(deadline),
             refusals: Refusals::new(caller.core.runtime.now()),
             bound: caller.wait_bound(deadline),
             unsent: 0,
@@ -218,7 +218,7 @@ impl<'c, 'a> RetryLoop<'c, 'a> {
         // Nothing else than reads is sent to a replica.
         let safety = if self.caller.reads_replicas() { Safety::ReadOnly } else { self.call.safety() };
         let (now, random) = (core.runtime.now(), core.runtime.random());
-        match self.session.decide(outcome, safety, self.caller.options.safety, now, random) {
+        match self.session.decide(outcome, safety, self.caller.options().safety, now, random) {
             Decision::RetryAt(at) if core.budget.take() => Some(at),
             Decision::RetryAt(_) | Decision::GiveUp => None,
         }

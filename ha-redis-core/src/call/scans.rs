@@ -72,7 +72,7 @@ async fn process(core: &Core, link: &Arc<Link>, bounds: AttemptBounds) -> Result
         return Ok(process);
     }
     let question = run_id_command();
-    let reply_bound = ReplyBound { within: Some(core.config.socket_timeout()), by: bounds.deadline };
+    let reply_bound = ReplyBound { within: Some(core.config().socket_timeout()), by: bounds.deadline };
     let slot = Arc::new(ReplySlot::default());
     let asked = exchange_in_turn(link, &slot, Call::Command(&question), reply_bound, core, bounds.wait).await;
     let run_id = match asked {

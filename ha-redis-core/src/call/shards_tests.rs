@@ -129,7 +129,7 @@ async fn answering(caller: &mut Caller, key: &str) -> Result<u16, Error> {
 fn calls_switches_and_events_of_one_shard_touch_no_other() {
     let (core, [first, second]) = two_shards();
     let events = core.events.subscribe();
-    let mut caller = Caller::new(Arc::clone(&core), Arc::clone(&core.call_options));
+    let mut caller = Caller::new(Arc::clone(&core));
     let follow = |shard: &Shard, port| shard.follow(server(port), AddressSource::Configuration);
     future::block_on(async {
         start(&core, None).await.unwrap();
@@ -149,7 +149,7 @@ fn calls_switches_and_events_of_one_shard_touch_no_other() {
 
         // The second is held: the first goes on.
         second.hold();
-        let mut other = Caller::new(Arc::clone(&core), Arc::clone(&core.call_options));
+        let mut other = Caller::new(Arc::clone(&core));
         let mut held = Box::pin(answering(&mut other, "pear"));
         for _ in 0..100 {
             assert!(future::poll_once(&mut held).await.is_none(), "nothing is sent to a held shard");

@@ -40,7 +40,7 @@ pub(super) async fn ask(caller: &Caller, command: &Cmd) -> Result<Value, Error> 
             answer.send(future::or(closing, exchange(core, &shard, command, bound, deadline)).await).await;
     }))?;
     // If nobody drives the client's runtime, the task's own bounds do not hold.
-    let bound = bound + caller.core.config.socket_timeout() + GRACE;
+    let bound = bound + caller.core.config().socket_timeout() + GRACE;
     match until(&*caller.core.runtime, bound, answered.recv()).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(_)) => Err(Error::new(Kind::Closed, "the runtime on which the client was started has ended")),
@@ -60,7 +60,7 @@ async fn exchange(
     let connected = until(runtime, bound, connect(core, shard, &mut last)).await;
     let mut raw =
         connected.unwrap_or_else(|Elapsed| Err(last.unwrap_or_else(|| shard.no_connection_error())))?;
-    let patience = core.config.socket_timeout();
+    let patience = core.config().socket_timeout();
     let bound = runtime.now() + patience;
     let bound = deadline.map_or(bound, |deadline| deadline.min(bound));
     let failed = match until(runtime, bound, raw.query(&[command])).await {

@@ -33,6 +33,7 @@
 
 mod address_map;
 mod builder;
+mod changes;
 mod check;
 mod choice;
 mod duration;

@@ -11,9 +11,11 @@ use crate::conn::login::{CurrentLogin, Login};
 use crate::conn::raw_connection::RawConnection;
 use crate::conn::tls::Tls;
 use crate::conn::tls_probe::speaks_tls;
+use crate::credentials::Credentials;
 use crate::error::{Error, Kind};
 use crate::proto::{Answer, Form, Greeting, Handshake, Limits, Secrets};
 use crate::runtime::{Endpoint, Runtime, Transport};
+use crate::sync::Snapshot;
 use crate::time::until;
 use crate::topology::AddressSource;
 
@@ -32,14 +34,20 @@ pub(crate) struct Connector {
     protocol: Protocol,
     forms: HandshakeForms,
     failed: FailedAddresses,
-    /// Where servers with other announced addresses are reached.
-    map: AddressMap,
     /// `None` if connections are not encrypted.
     tls: Option<Tls>,
     /// The limits of replies after the handshake.
     limits: Limits,
-    /// The bound on the whole connection attempt, from the lookup of the name to the last reply of the handshake.
+    dialing: Snapshot<Dialing>,
+}
+
+/// The settings of a connection attempt that may change while the client runs.
+#[derive(Debug)]
+struct Dialing {
+    /// The bound on the whole attempt, from the lookup of the name to the last reply of the handshake.
     timeout: Duration,
+    /// Where servers with other announced addresses are reached.
+    map: AddressMap,
 }
 
 /// Returns the passwords of both kinds of servers: each may also have the other's.
@@ -127,11 +135,21 @@ impl Connector {
             protocol: config.protocol(),
             forms: HandshakeForms::default(),
             failed: FailedAddresses::default(),
-            map: config.address_map().clone(),
             limits: Limits::of(config),
             tls,
-            timeout,
+            dialing: Snapshot::new(Dialing { timeout, map: config.address_map().clone() }),
         }
+    }
+
+    /// Logs in with these credentials from now on.
+    pub(crate) fn log_in_as(&self, credentials: Option<Credentials>) {
+        credentials.iter().for_each(|credentials| self.secrets().add(credentials.password()));
+        self.login.set(credentials);
+    }
+
+    /// Sets the bound of connection attempts, and where servers are reached, from now on.
+    pub(crate) fn set_dialing(&self, timeout: Duration, map: &AddressMap) {
+        self.dialing.store(Dialing { timeout, map: map.clone() });
     }
 
     /// Returns the TLS configuration of its connections, if they are encrypted.
@@ -145,8 +163,9 @@ impl Connector {
         address: &Address,
         address_source: &AddressSource,
     ) -> Result<(RawConnection, Greeting), Error> {
-        let bound = self.runtime.now() + self.timeout;
-        let reached = self.map.reach(address);
+        let dialing = self.dialing.load();
+        let bound = self.runtime.now() + dialing.timeout;
+        let reached = dialing.map.reach(address);
         let failed = match &reached {
             Some(reached) => {
                 format!("cannot connect to {reached}, for {address} in the address_map ({address_source})")
@@ -159,7 +178,7 @@ impl Connector {
         };
         let login = &login;
         let server = reached.as_ref().unwrap_or(address);
-        let mut dial = Dial::new(&*self.runtime, server, self.timeout);
+        let mut dial = Dial::new(&*self.runtime, server, dialing.timeout);
         let opened = dial.open(&self.failed, |endpoint, socket| {
             Box::pin(async move {
                 let ready = self.make_ready(server, endpoint, socket, login).await;

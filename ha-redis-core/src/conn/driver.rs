@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::closing::CloseReport;
+use crate::config::RedisConfig;
 use crate::conn::link::{DriverStep, Link, ReplySlot, Request};
 use crate::conn::raw_connection::ConnectionParts;
 use crate::conn::reply_reader::ReplyReader;
@@ -20,6 +21,7 @@ use crate::error::{Error, Kind, Outcome};
 use crate::proto::{InFlight, Secrets};
 use crate::retry::RetryBudget;
 use crate::runtime::{Runtime, Timer, Transport};
+use crate::sync::{Seen, Snapshot};
 
 pub(crate) use timekeeping::unresponsive;
 
@@ -55,6 +57,12 @@ pub(crate) struct Timeouts {
     pub(crate) health_check: Duration,
 }
 
+impl Timeouts {
+    pub(crate) fn of(config: &RedisConfig) -> Self {
+        Self { reply: config.socket_timeout(), health_check: config.health_check_interval() }
+    }
+}
+
 /// What to do when the server falls silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnSilence {
@@ -80,7 +88,9 @@ pub(crate) struct Driver {
     link: Arc<Link>,
     transport: Box<dyn Transport>,
     runtime: Arc<dyn Runtime>,
-    timeouts: Timeouts,
+    /// The current times, and those that the driver keeps until it looks at its clock again.
+    live_timeouts: Arc<Snapshot<Timeouts>>,
+    timeouts: Seen<Timeouts>,
     on_silence: OnSilence,
     budget: Arc<RetryBudget>,
     /// Limits what one turn decodes, in bytes and values, wanted or not.
@@ -133,7 +143,7 @@ impl Driver {
         link: Arc<Link>,
         parts: ConnectionParts,
         runtime: Arc<dyn Runtime>,
-        timeouts: Timeouts,
+        live_timeouts: Arc<Snapshot<Timeouts>>,
         on_silence: OnSilence,
         budget: Arc<RetryBudget>,
     ) -> Self {
@@ -142,7 +152,8 @@ impl Driver {
             link,
             transport: parts.transport,
             runtime,
-            timeouts,
+            timeouts: Seen::of(&live_timeouts),
+            live_timeouts,
             on_silence,
             budget,
             coop_budget: CoopBudget::new(),
@@ -287,7 +298,7 @@ impl Driver {
             // What the network has taken may need as long again to reach the server.
             let now = self.runtime.now();
             self.on_movement(now);
-            let grace = (now - since).min(MAX_GRACE * self.timeouts.reply);
+            let grace = (now - since).min(MAX_GRACE * self.timeouts.value().reply);
             self.in_flight.uploaded(now + grace, self.written);
         }
         match self.transport.poll_flush(cx) {

@@ -25,7 +25,7 @@ use crate::manual_runtime::ManualRuntime;
 use crate::proto::{Decoder, Limits, Reply, ReplyBound};
 use crate::retry::RetryBudget;
 use crate::runtime::{Runtime, Transport};
-use crate::sync::{Mutex, lock};
+use crate::sync::{Mutex, Snapshot, lock};
 
 /// How long a server may be silent, a connection idle, and a caller waiting.
 const PATIENCE: Timeouts = Timeouts { reply: Duration::from_secs(5), health_check: Duration::from_secs(10) };
@@ -315,8 +315,14 @@ impl Scene {
             login_version: 0,
         };
         let budget = Arc::new(RetryBudget::new(100, 10));
-        let driver =
-            Driver::new(Arc::clone(&link), parts, runtime.clone(), PATIENCE, OnSilence::Report, budget);
+        let driver = Driver::new(
+            Arc::clone(&link),
+            parts,
+            runtime.clone(),
+            Arc::new(Snapshot::new(PATIENCE)),
+            OnSilence::Report,
+            budget,
+        );
         Self { runtime, wire, link, driver: Some(driver), callers: Vec::new() }
     }
 

@@ -13,7 +13,7 @@ use crate::conn::link::{Bounds, Call, NoReply};
 use crate::generation::Generation;
 use crate::proto::{Limits, Reply, ReplyBound};
 use crate::runtime::{Endpoint, Task};
-use crate::sync::{Mutex, lock};
+use crate::sync::{Mutex, Snapshot, lock};
 
 const CALLERS: usize = 64;
 
@@ -157,6 +157,7 @@ impl Scene {
             login_version: 0,
         };
         let timeouts = Timeouts { reply: Duration::from_secs(5), health_check: Duration::ZERO };
+        let timeouts = Arc::new(Snapshot::new(timeouts));
         let budget = Arc::new(RetryBudget::new(100, 10));
         let driver =
             Driver::new(Arc::clone(&link), parts, runtime.clone(), timeouts, OnSilence::Report, budget);

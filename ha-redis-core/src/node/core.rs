@@ -34,7 +34,7 @@ use crate::time::until;
 use crate::topology::{CurrentMaster, MonitorMailbox, ShardId, SourceKind, TopologySource};
 
 pub(crate) struct Core {
-    pub(crate) config: RedisConfig,
+    config: Snapshot<RedisConfig>,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) lifecycle: Arc<Lifecycle>,
     /// The shards, as the topology source describes them.
@@ -42,6 +42,9 @@ pub(crate) struct Core {
     pub(crate) source: SourceKind,
     /// What the application brought, until the tasks take it.
     options: Mutex<ClientOptions>,
+    pub(super) has_own_credentials: HasOwnCredentials,
+    /// Held while the configuration is replaced.
+    pub(super) reconfiguring: Mutex<()>,
     pub(crate) monitor: Arc<MonitorMailbox>,
     pub(crate) data: Connector,
     pub(crate) urgent: Connector,
@@ -50,7 +53,8 @@ pub(crate) struct Core {
     #[cfg(feature = "sentinel")]
     pub(crate) sentinel_list: SentinelList,
     /// The options of calls, unless a handle has its own.
-    pub(crate) call_options: Arc<CallOptions>,
+    pub(crate) call_options: Snapshot<CallOptions>,
+    timeouts: Arc<Snapshot<Timeouts>>,
     pub(crate) budget: Arc<RetryBudget>,
     pub(crate) events: Arc<EventSender>,
     pub(crate) links: OpenLinks,
@@ -60,6 +64,15 @@ pub(crate) struct Core {
     files: FileReader,
     pub(crate) started: Started,
     handles: AtomicUsize,
+    /// How many connections the handles share.
+    shared_connections: usize,
+}
+
+/// For which servers the application brought a credentials provider.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HasOwnCredentials {
+    pub(super) data: bool,
+    pub(super) sentinels: bool,
 }
 
 /// Which of the client's tasks have been started.
@@ -120,10 +133,16 @@ impl Core {
             ),
             #[cfg(feature = "sentinel")]
             sentinel_list: SentinelList::new(config.sentinel_hosts()),
-            call_options: Arc::new(CallOptions::of(&config)),
+            call_options: Snapshot::new(CallOptions::of(&config)),
+            timeouts: Arc::new(Snapshot::new(Timeouts::of(&config))),
             // Every call in flight may be sent again once before the budget's share of the replies applies.
             budget: Arc::new(RetryBudget::new(config.max_in_flight(), config.retry_budget())),
             events,
+            has_own_credentials: HasOwnCredentials {
+                data: options.credentials.is_some(),
+                sentinels: options.sentinel_credentials.is_some(),
+            },
+            reconfiguring: Mutex::default(),
             options: Mutex::new(options),
             links: OpenLinks::default(),
             logins: Logins::default(),
@@ -132,7 +151,8 @@ impl Core {
             files: FileReader::default(),
             started: Started::default(),
             handles: AtomicUsize::new(0),
-            config,
+            shared_connections: config.shared_connections(),
+            config: Snapshot::new(config),
             runtime,
         }
     }
@@ -146,7 +166,23 @@ impl Core {
             events: Arc::clone(&self.events),
             monitor: Arc::clone(&self.monitor),
         };
-        Shard::new(id, &self.config, context, self.runtime.random())
+        Shard::new(id, &self.config(), context, self.runtime.random())
+    }
+
+    /// Returns the current configuration.
+    pub(crate) fn config(&self) -> Arc<RedisConfig> {
+        self.config.load()
+    }
+
+    /// Replaces the configuration, as tasks and new handles see it.
+    pub(super) fn set_config(&self, config: RedisConfig) {
+        self.config.store(config);
+    }
+
+    /// Replaces the options of calls and the times of connections.
+    pub(super) fn set_call_settings(&self, config: &RedisConfig) {
+        self.call_options.store(CallOptions::of(config));
+        self.timeouts.store(Timeouts::of(config));
     }
 
     /// Returns the shard for calls without a key.
@@ -156,7 +192,7 @@ impl Core {
 
     /// Returns the number of the shared connection for the next handle.
     pub(crate) fn next_shared_connection(&self) -> usize {
-        self.handles.fetch_add(1, Ordering::Relaxed) % self.config.shared_connections()
+        self.handles.fetch_add(1, Ordering::Relaxed) % self.shared_connections
     }
 
     /// Takes the application's topology source; it is there only once.
@@ -203,13 +239,14 @@ impl Core {
 
     /// Checks what the configuration needs: features of this crate, and files.
     pub(crate) async fn check_configuration(&self, deadline: Option<Instant>) -> Result<(), Error> {
-        if self.config.use_sentinel() && self.source == SourceKind::Custom {
+        let config = self.config();
+        if config.use_sentinel() && self.source == SourceKind::Custom {
             let message = "use_sentinel = true is set, and the client has a topology source of its own; \
                            remove one of them";
             return Err(Error::new(Kind::Config, message));
         }
-        self.check_credentials()?;
-        if self.config.use_sentinel() && !cfg!(feature = "sentinel") {
+        self.check_credentials(&config)?;
+        if config.use_sentinel() && !cfg!(feature = "sentinel") {
             let message = "use_sentinel = true needs the cargo feature `sentinel` of \
                            the runtime crate (such as ha-redis-tokio)";
             return Err(Error::new(Kind::Config, message));
@@ -220,18 +257,18 @@ impl Core {
             #[cfg(feature = "sentinel")]
             &self.sentinels,
         ];
-        let by = self.runtime.now() + self.config.socket_connect_timeout();
+        let by = self.runtime.now() + config.socket_connect_timeout();
         let by = deadline.map_or(by, |deadline| deadline.min(by));
         let all = connectors.into_iter().filter_map(Connector::tls).collect();
         tls::prepare(all, &self.files, &*self.runtime, by).await
     }
 
     /// The application may bring credentials, or the configuration may contain them.
-    fn check_credentials(&self) -> Result<(), Error> {
-        let brought = lock(&self.options);
+    pub(super) fn check_credentials(&self, config: &RedisConfig) -> Result<(), Error> {
+        let brought = self.has_own_credentials;
         let both = [
-            (brought.credentials.is_some(), self.config.password(), "password"),
-            (brought.sentinel_credentials.is_some(), self.config.sentinel_password(), "sentinel_password"),
+            (brought.data, config.password(), "password"),
+            (brought.sentinels, config.sentinel_password(), "sentinel_password"),
         ];
         for (is_brought, password, setting) in both {
             if is_brought && password.is_some() {
@@ -251,14 +288,12 @@ impl Core {
         parts: ConnectionParts,
         on_silence: OnSilence,
     ) -> (Arc<Link>, Watched) {
+        let config = self.config();
         let bounds = Bounds {
-            commands: self.config.max_in_flight() as usize,
-            bytes: usize::try_from(self.config.max_in_flight_bytes()).unwrap_or(usize::MAX),
+            commands: config.max_in_flight() as usize,
+            bytes: usize::try_from(config.max_in_flight_bytes()).unwrap_or(usize::MAX),
         };
-        let timeouts = Timeouts {
-            reply: self.config.socket_timeout(),
-            health_check: self.config.health_check_interval(),
-        };
+        let timeouts = Arc::clone(&self.timeouts);
         let opened = self.runtime.now();
         let mut link = Link::new(server.generation, server.address.clone(), opened, bounds);
         (link.connection_id, link.fences) = (parts.connection_id, parts.fences);
@@ -279,7 +314,7 @@ impl Core {
     /// Waits until the source confirms a master whose connection was lost. The wait is bounded by the time in which a
     /// Sentinel answers, because the master may be alive while the Sentinels are not.
     pub(crate) async fn confirmed(&self, shard: &Shard) {
-        let bound = self.runtime.now() + self.config.sentinel_socket_timeout();
+        let bound = self.runtime.now() + self.config().sentinel_socket_timeout();
         let _ = until(&*self.runtime, bound, shard.wait_until_confirmed()).await;
     }
 

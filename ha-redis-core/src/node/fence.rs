@@ -115,7 +115,7 @@ pub(crate) async fn fence(core: &Core, address: &Address, raw: &mut RawConnectio
     if abandoned.is_empty() {
         return Ok(());
     }
-    let bound = core.runtime.now() + core.config.socket_connect_timeout();
+    let bound = core.runtime.now() + core.config().socket_connect_timeout();
     raw.limit_to_handshake();
     match until(&*core.runtime, bound, kill(core, &abandoned, raw)).await {
         Ok(killed) => killed.map_err(|error| core.data.hide_secrets(error))?,

@@ -6,6 +6,7 @@ pub(crate) mod fence;
 pub(crate) mod lifecycle;
 pub(crate) mod logins;
 pub(crate) mod open_links;
+mod reconfigure;
 pub(crate) mod scan_cursors;
 #[cfg(feature = "sentinel")]
 pub(crate) mod sentinel_list;

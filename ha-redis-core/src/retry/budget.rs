@@ -8,21 +8,31 @@ pub(crate) struct RetryBudget {
     /// In hundredths of a token.
     tokens: AtomicU64,
     full: u64,
-    /// What a reply adds; `None` when there is no limit.
-    share: Option<u64>,
+    /// What a reply adds, or [`NO_LIMIT`].
+    share: AtomicU64,
 }
 
 const TOKEN: u64 = 100;
+const NO_LIMIT: u64 = u64::MAX;
 
 impl RetryBudget {
     /// Creates a full bucket of `reserve` tokens. Every reply adds `percent` of one; 100 turns the limit off.
     pub(crate) fn new(reserve: u32, percent: u32) -> Self {
         let full = u64::from(reserve) * TOKEN;
-        Self { tokens: full.into(), full, share: (percent < 100).then_some(u64::from(percent)) }
+        Self { tokens: full.into(), full, share: share(percent).into() }
+    }
+
+    /// Sets what a reply adds from now on.
+    pub(crate) fn set_percent(&self, percent: u32) {
+        self.share.store(share(percent), Ordering::Relaxed);
+    }
+
+    fn share(&self) -> Option<u64> {
+        Some(self.share.load(Ordering::Relaxed)).filter(|share| *share != NO_LIMIT)
     }
 
     pub(crate) fn fill(&self, replies: usize) {
-        let Some(share) = self.share else { return };
+        let Some(share) = self.share() else { return };
         // The bucket is full most of the time; then the memory that all drivers share is only read.
         let fill = |tokens: u64| {
             let filled = tokens.saturating_add(share * replies as u64).min(self.full);
@@ -34,13 +44,27 @@ impl RetryBudget {
     /// Takes a token for a retry. Returns false if there is none left.
     pub(crate) fn take(&self) -> bool {
         let take = |tokens: u64| tokens.checked_sub(TOKEN);
-        self.share.is_none() || self.tokens.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+        self.share().is_none() || self.tokens.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
+}
+
+fn share(percent: u32) -> u64 {
+    if percent < 100 { u64::from(percent) } else { NO_LIMIT }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn percent_may_change() {
+        let budget = RetryBudget::new(1, 100);
+        assert!(budget.take() && budget.take());
+        budget.set_percent(50);
+        assert!(budget.take() && !budget.take());
+        budget.fill(2);
+        assert!(budget.take() && !budget.take());
+    }
 
     #[test]
     fn budget_is_reserve_then_share_of_replies() {

@@ -12,6 +12,10 @@ pub(crate) struct CallOptions {
     pub(crate) safety: RetrySafety,
     /// The bound on a call with all its waits and attempts.
     pub(crate) timeout: Option<Duration>,
+    /// How long a call waits for a usable connection.
+    pub(crate) failover_wait: Duration,
+    /// How long nothing may move while its reply is pending.
+    pub(crate) socket_timeout: Duration,
     /// True if a call waits while the server refuses it for a temporary reason.
     pub(crate) waits_for_refusals: bool,
 }
@@ -23,6 +27,13 @@ impl CallOptions {
             .base_delay(config.retry_base_delay())
             .jitter(config.retry_jitter());
         let (safety, timeout) = (config.retry_safety(), config.call_timeout());
-        Self { policy, safety, timeout, waits_for_refusals: true }
+        Self {
+            policy,
+            safety,
+            timeout,
+            failover_wait: config.failover_wait(),
+            socket_timeout: config.socket_timeout(),
+            waits_for_refusals: true,
+        }
     }
 }

@@ -21,15 +21,15 @@ const GRACE: Duration = Duration::from_secs(1);
 /// Sentinels that were discovered before are queried if none of the configured ones is of use.
 pub(crate) async fn discover(core: &Arc<Core>) -> Result<Topology, Error> {
     let known = core.sentinel_list.addresses();
-    match discover_from(core, core.config.sentinel_hosts()).await {
-        Err(_) if known.len() > core.config.sentinel_hosts().len() => discover_from(core, &known).await,
+    match discover_from(core, core.config().sentinel_hosts()).await {
+        Err(_) if known.len() > core.config().sentinel_hosts().len() => discover_from(core, &known).await,
         discovered => discovered,
     }
 }
 
 async fn discover_from(core: &Arc<Core>, sentinels: &[Address]) -> Result<Topology, Error> {
     let mut unqueried = sentinels.to_vec();
-    let config = FailoverConfig { initial_attempts: 1, ..failover_config(&core.config) };
+    let config = FailoverConfig { initial_attempts: 1, ..failover_config(&core.config()) };
     let mut monitor = SentinelMonitor::new(config, &unqueried, core.runtime.now());
     // Each is queried once, so the loop ends whatever they list.
     let mut known: BTreeSet<_> = unqueried.iter().cloned().collect();
@@ -63,7 +63,7 @@ async fn query_all(
         }))?;
     }
     drop(sender);
-    let config = &core.config;
+    let config = core.config();
     // If the client's runtime is not driven, the tasks miss their own deadlines.
     let timeout = config.sentinel_socket_connect_timeout() + config.sentinel_socket_timeout() + GRACE;
     let mut answers = Vec::new();

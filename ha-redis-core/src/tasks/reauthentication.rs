@@ -64,6 +64,8 @@ enum Step {
 
 impl Reauthentication<'_> {
     async fn run(&mut self) {
+        // The credentials may have changed before the task was started.
+        self.log_in_all();
         loop {
             match self.next_step().await {
                 Step::Changed => {
@@ -184,7 +186,7 @@ pub(crate) fn report_refusal(
 }
 
 fn bound(core: &Core) -> ReplyBound {
-    ReplyBound { within: Some(core.config.socket_timeout()), by: None }
+    ReplyBound { within: Some(core.config().socket_timeout()), by: None }
 }
 
 /// Waits for the next reply to one of the logins.

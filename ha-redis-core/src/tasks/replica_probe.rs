@@ -57,7 +57,8 @@ async fn poll_master(core: &Core, shard: &Shard) {
     let runtime = &*core.runtime;
     let mut has_warned = false;
     loop {
-        let link = match shard.link(0, runtime, runtime.now() + core.config.socket_connect_timeout()).await {
+        let link = match shard.link(0, runtime, runtime.now() + core.config().socket_connect_timeout()).await
+        {
             Ok(link) => link,
             Err(error) => {
                 shard.set_master_failure(None, error.message());
@@ -215,7 +216,7 @@ async fn probe(core: &Core, shard: &Shard, link: &Link) -> Result<bool, Error> {
 /// Queries past the limits of the queue: a connection that callers keep full is no sign of a bad server.
 async fn query_replication(core: &Core, link: &Link) -> Result<Replication, Error> {
     let question = replication_command();
-    let bound = ReplyBound { within: Some(core.config.socket_timeout()), by: None };
+    let bound = ReplyBound { within: Some(core.config().socket_timeout()), by: None };
     let slot: Arc<ReplySlot> = Arc::default();
     let submitted = poll_fn(|cx| {
         slot.arm(cx);
@@ -228,7 +229,7 @@ async fn query_replication(core: &Core, link: &Link) -> Result<Replication, Erro
         }
     })?;
     let reply = poll_fn(|cx| slot.poll(cx)).await.map_err(|no_reply| match no_reply {
-        NoReply::Late => unresponsive(&link.address, core.config.socket_timeout()),
+        NoReply::Late => unresponsive(&link.address, core.config().socket_timeout()),
         NoReply::Ended(error) => error,
     });
     match reply? {

@@ -76,8 +76,8 @@ pub(crate) async fn query(
         *cached = Some(core.sentinels.connect(sentinel, &AddressSource::SentinelList).await?.0);
     }
     let Some(raw) = cached else { return Err(silent(core, sentinel)) };
-    let bound = core.runtime.now() + core.config.sentinel_socket_timeout();
-    let queries = queries(core.config.sentinel_master_name());
+    let bound = core.runtime.now() + core.config().sentinel_socket_timeout();
+    let queries = queries(core.config().sentinel_master_name());
     let asking = async {
         log_in_again(core, &core.sentinels, sentinel, raw).await?;
         raw.query(&queries).await
@@ -122,7 +122,7 @@ pub(crate) async fn run_subscription(core: Arc<Core>, sentinel: Address) {
 async fn subscribe(core: &Core, sentinel: &Address) -> Result<RawConnection, Error> {
     let (mut raw, _) = core.sentinels.connect(sentinel, &AddressSource::SentinelList).await?;
     raw.send(&[cmd("SUBSCRIBE").arg(&CHANNELS[..]).take()]).await?;
-    let bound = core.runtime.now() + core.config.sentinel_socket_timeout();
+    let bound = core.runtime.now() + core.config().sentinel_socket_timeout();
     match until(&*core.runtime, bound, raw.receive_value()).await {
         Ok(Ok(Value::ServerError(error))) => {
             let kind = if error.code() == "NOPERM" { Kind::Permission } else { Kind::Sentinel };
@@ -143,7 +143,7 @@ async fn pass_on_events(core: &Core, sentinel: &Address, raw: &mut RawConnection
     let runtime = &*core.runtime;
     let (mut awaits_pong, share) = (false, Share::default());
     loop {
-        let timeout = if awaits_pong { core.config.sentinel_socket_timeout() } else { SILENCE };
+        let timeout = if awaits_pong { core.config().sentinel_socket_timeout() } else { SILENCE };
         if core.sentinels.login.is_newer_than(raw.login_version())
             && let Err(error) = renew_login(core, raw)
         {
@@ -153,7 +153,7 @@ async fn pass_on_events(core: &Core, sentinel: &Address, raw: &mut RawConnection
             // An error is the reply to PING for a user without that permission, and shows that the Sentinel is alive.
             Ok(Ok(message)) => {
                 awaits_pong = false;
-                let event = parse_event(&message, core.config.sentinel_master_name());
+                let event = parse_event(&message, core.config().sentinel_master_name());
                 if let Some(event) = event.filter(|event| !event.contains_secret(core.sentinels.secrets())) {
                     tracing::debug!(%sentinel, %event, "event of a Sentinel");
                     core.monitor.publish(&share, sentinel, event);
@@ -185,6 +185,6 @@ fn renew_login(core: &Core, raw: &mut RawConnection) -> Result<(), Error> {
 }
 
 fn silent(core: &Core, sentinel: &Address) -> Error {
-    let timeout = core.config.sentinel_socket_timeout();
+    let timeout = core.config().sentinel_socket_timeout();
     Error::new(Kind::Timeout, format!("the Sentinel {sentinel} did not answer within {timeout:?}"))
 }

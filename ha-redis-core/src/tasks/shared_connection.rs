@@ -150,7 +150,7 @@ async fn drive(
         if let Some(why) = future::or(async { Some((&mut driver).await) }, silent).await {
             return End { why, was_silent: false, successor: None };
         }
-        let unresponsive = unresponsive(&link.address, core.config.socket_timeout());
+        let unresponsive = unresponsive(&link.address, core.config().socket_timeout());
         tracing::warn!(address = %link.address, "the server has stopped replying; trying another connection");
         shard.on_lost(master, unresponsive.clone(), core.runtime.now());
         shard.fail(unresponsive.clone());

@@ -28,12 +28,17 @@ pub(crate) async fn start(core: &Arc<Core>, deadline: Option<Instant>) -> Result
         core.spawn(Box::pin(async move { monitor.run().await }))?;
     }
     for shard in core.routing.load().shards() {
-        for shared_index in 0..core.config.shared_connections() {
+        for shared_index in 0..core.config().shared_connections() {
             core.spawn(Box::pin(shared_connection::keep(Arc::clone(core), Arc::clone(shard), shared_index)))?;
         }
     }
     *started = true;
     Ok(())
+}
+
+/// Returns true if the client has started.
+pub(crate) fn is_started(core: &Core) -> bool {
+    *lock(&core.started.connections)
 }
 
 /// Starts the tasks that read credentials from the application's providers. The tasks take the providers themselves: if

@@ -256,7 +256,7 @@ impl Subscriber {
         if owed == 0 || self.subscriptions.pending_replies() != owed {
             silence.restart(now);
         } else if is_message {
-            silence.on_message(now, self.core.config.socket_timeout());
+            silence.on_message(now, self.core.config().socket_timeout());
         }
         Ok(())
     }
@@ -295,13 +295,13 @@ impl Subscriber {
 
     /// Returns the error for a confirmation that did not come in time.
     fn unconfirmed(&self, master: &CurrentMaster) -> Error {
-        let timeout = self.core.config.socket_timeout();
+        let timeout = self.core.config().socket_timeout();
         let message = format!("{} sent no confirmation within {timeout:?}", master.address);
         Error::new(Kind::Timeout, message)
     }
 
     async fn next_step(&self, raw: &mut RawConnection, silence: &SilenceTimer) -> Result<Step, Error> {
-        let config = &self.core.config;
+        let config = self.core.config();
         let timeout = match self.subscriptions.has_pending() {
             true => Some(config.socket_timeout()),
             false => Some(config.health_check_interval()).filter(|interval| !interval.is_zero()),

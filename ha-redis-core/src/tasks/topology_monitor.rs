@@ -46,10 +46,10 @@ struct WatchedShard {
 impl TopologyMonitor {
     pub(crate) fn new(core: &Arc<Core>) -> Self {
         let source = match core.source {
-            SourceKind::Direct => Source::Direct(core.config.address()),
+            SourceKind::Direct => Source::Direct(core.config().address()),
             SourceKind::Custom => Source::Custom(None),
             #[cfg(feature = "sentinel")]
-            SourceKind::Sentinel => sentinels::source(&core.config, core.runtime.now()),
+            SourceKind::Sentinel => sentinels::source(&core.config(), core.runtime.now()),
         };
         let watched = |shard: &Arc<Shard>| WatchedShard {
             shard: Arc::clone(shard),
@@ -93,7 +93,7 @@ impl TopologyMonitor {
         }
         #[cfg(feature = "sentinel")]
         if self.core.source == SourceKind::Sentinel {
-            self.add_sentinels(self.core.config.sentinel_hosts().to_vec());
+            self.add_sentinels(self.core.config().sentinel_hosts().to_vec());
         }
     }
 

@@ -23,7 +23,7 @@ const RECONNECT: Backoff =
 /// before, its role counts only once it has reported the role replica.
 pub(crate) async fn watch_promotion(core: &Core, replica: Address, was_master: bool) {
     let mut is_role_trusted = !was_master;
-    let master_name = core.config.sentinel_master_name().to_owned();
+    let master_name = core.config().sentinel_master_name().to_owned();
     let address_source = AddressSource::Sentinels { master_name, naming: Naming::Selected };
     let start = core.runtime.now();
     for failures in 0.. {
@@ -62,7 +62,7 @@ async fn becomes_master(
         if until(&*core.runtime, pause, raw.receive_value()).await.is_ok() {
             return false;
         }
-        let bound = core.runtime.now() + core.config.socket_connect_timeout();
+        let bound = core.runtime.now() + core.config().socket_connect_timeout();
         match until(&*core.runtime, bound, raw.role()).await {
             Ok(Ok(is)) => role = is,
             _ => return false,

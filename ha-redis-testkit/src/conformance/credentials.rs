@@ -57,13 +57,13 @@ fn announce(announcer: &Announcer, user: &str, password: &str) {
     announcer.try_send(Ok(Credentials::new(user, password))).unwrap();
 }
 
-fn add_user(server: &Server, user: &str, password: &str) {
+pub(super) fn add_user(server: &Server, user: &str, password: &str) {
     let rules = ["ACL", "SETUSER", user, "on", &format!(">{password}"), "~*", "&*", "+@all"];
     server.query(&rules).unwrap();
 }
 
 /// Returns the user of each connection of the client, by the connection's ID.
-fn users(server: &Server) -> BTreeMap<u64, String> {
+pub(super) fn users(server: &Server) -> BTreeMap<u64, String> {
     let list = server.query(&["CLIENT", "LIST"]).unwrap();
     let field = |line: &str, name: &str| {
         line.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned)
@@ -72,17 +72,17 @@ fn users(server: &Server) -> BTreeMap<u64, String> {
     lines.map(|line| (field(line, "id").unwrap().parse().unwrap(), field(line, "user").unwrap())).collect()
 }
 
-async fn until_all_are(kit: &Kit, server: &Server, user: &str) {
+pub(super) async fn until_all_are(kit: &Kit, server: &Server, user: &str) {
     let are_all = || users(server).values().all(|name| name == user);
     kit.until(&format!("all connections are of the user {user}: {:?}", users(server)), are_all).await;
 }
 
-fn named(config: RedisConfig) -> RedisConfig {
+pub(super) fn named(config: RedisConfig) -> RedisConfig {
     config.to_builder().client_name("app").failover_wait(BOUND).build().unwrap()
 }
 
 async fn subscribed(client: &Client) -> PubSub {
-    let mut subscriber = client.pubsub().await.unwrap();
+    let subscriber = client.pubsub().await.unwrap();
     subscriber.subscribe("news").await.unwrap();
     subscriber
 }
@@ -363,7 +363,7 @@ async fn login_errors_name_user_and_origin(kit: Kit) {
 }
 
 /// Waits for an event that `wanted` accepts.
-async fn next<T>(kit: &Kit, events: &mut Events, wanted: impl Fn(Event) -> Option<T>) -> T {
+pub(super) async fn next<T>(kit: &Kit, events: &mut Events, wanted: impl Fn(Event) -> Option<T>) -> T {
     let search = async {
         loop {
             if let Some(found) = wanted(events.next().await.unwrap()) {

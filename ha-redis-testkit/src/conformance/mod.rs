@@ -58,6 +58,7 @@ mod permissions;
 mod process;
 mod protocols;
 mod pubsub;
+mod reconfigure;
 mod refusals;
 mod repeated_secrets;
 mod repeats;
@@ -114,6 +115,7 @@ const SUITE: &[&[Test]] = &[
     protocols::TESTS,
     process::TESTS,
     pubsub::TESTS,
+    reconfigure::TESTS,
     refusals::TESTS,
     repeated_secrets::TESTS,
     repeats::TESTS,

@@ -123,7 +123,7 @@ impl Driver {
     fn on_read_over(&mut self, decoded: Decoded) {
         self.coop_budget.spend_value();
         let since = *self.skipping_since.get_or_insert(self.alive_at);
-        if since + MAX_GRACE * self.timeouts.reply < self.alive_at {
+        if since + MAX_GRACE * self.timeouts.value().reply < self.alive_at {
             self.moved = self.moved.saturating_sub(decoded.bytes);
         }
     }

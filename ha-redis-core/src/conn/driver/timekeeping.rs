@@ -37,7 +37,7 @@ impl Driver {
 
     pub(super) fn on_overdue(&mut self, overdue: Instant) {
         if self.ends_on_silence() {
-            let why = unresponsive(&self.link.address, self.timeouts.reply);
+            let why = unresponsive(&self.link.address, self.timeouts.value().reply);
             // Wakes the task, which ends once its runtime is driven again.
             self.link.shut(why.clone());
             self.end(&why);
@@ -59,6 +59,7 @@ impl Driver {
 
     /// Does what is due, and sets the timer for what comes next. Returns `Pending` if nothing was due.
     pub(super) fn keep_time(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.timeouts.refresh(&self.live_timeouts);
         if self.timer.is_none() || self.next_due().is_some_and(|due| due < self.timer_at) {
             self.set_timer();
         }
@@ -69,7 +70,7 @@ impl Driver {
         self.expire(now);
         if self.in_flight.late_at().is_some_and(|at| at <= now) {
             if self.ends_on_silence() {
-                return Poll::Ready(Err(unresponsive(&self.link.address, self.timeouts.reply)));
+                return Poll::Ready(Err(unresponsive(&self.link.address, self.timeouts.value().reply)));
             }
             self.report_silence(now);
         }
@@ -121,8 +122,8 @@ impl Driver {
     }
 
     pub(super) fn check_at(&self) -> Option<Instant> {
-        let idle = self.in_flight.is_empty() && !self.timeouts.health_check.is_zero();
-        idle.then(|| self.alive_at.max(self.checked_at) + self.timeouts.health_check)
+        let idle = self.in_flight.is_empty() && !self.timeouts.value().health_check.is_zero();
+        idle.then(|| self.alive_at.max(self.checked_at) + self.timeouts.value().health_check)
     }
 
     pub(super) fn rest_at(&self) -> Option<Instant> {
@@ -142,7 +143,7 @@ impl Driver {
 
     pub(super) fn check_health(&mut self, now: Instant) {
         self.checked_at = now;
-        self.link.check_health(self.timeouts.reply);
+        self.link.check_health(self.timeouts.value().reply);
     }
 
     pub(super) fn expire(&mut self, now: Instant) {

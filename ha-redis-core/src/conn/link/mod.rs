@@ -283,6 +283,12 @@ impl Link {
         }
     }
 
+    /// Has the driver look at its settings and its clock.
+    pub(crate) fn wake_driver(&self) {
+        let driver = lock(&self.state).driver.take();
+        driver.into_iter().for_each(wake);
+    }
+
     /// Returns true if replies are pending.
     pub(crate) fn has_pending_replies(&self) -> bool {
         lock(&self.state).pending > 0

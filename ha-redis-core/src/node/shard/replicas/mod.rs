@@ -85,6 +85,14 @@ impl Shard {
         listed.collect()
     }
 
+    /// Sets which replicas are preferred and how far they may lag from now on.
+    pub(crate) fn set_replica_rules(&self, config: &RedisConfig) {
+        let mut state = lock(&self.state);
+        let Replicas { preferred, max_lag, .. } = Replicas::new(config);
+        (state.replicas.preferred, state.replicas.max_lag) = (preferred, max_lag);
+        self.renew(state);
+    }
+
     /// Adds the measurements to a topology.
     pub(crate) fn measured(&self, mut topology: Topology) -> Topology {
         let state = lock(&self.state);

@@ -3,7 +3,9 @@
 
 mod backlog;
 mod event;
+mod handover;
 mod inbox;
+mod login;
 
 use std::convert::Infallible;
 use std::future::{Future, pending};
@@ -19,9 +21,8 @@ use crate::conn::reconnect_backoff::ReconnectBackoff;
 use crate::error::{Error, Kind};
 use crate::node::core::Core;
 use crate::node::shard::Shard;
+use crate::proto::Skipped;
 use crate::proto::pubsub::{SubscriberEvent, SubscriptionChange, Subscriptions};
-use crate::proto::{Skipped, login_command};
-use crate::tasks::reauthentication::report_refusal;
 use crate::tasks::shared_connection;
 use crate::time::{sleep, sleep_until};
 use crate::topology::CurrentMaster;
@@ -91,9 +92,6 @@ enum Step {
 
 /// How many times the allowed silence may pass with messages only before an outstanding confirmation arrives.
 const MAX_MESSAGE_INTERVALS: u32 = 3;
-
-/// After this time, a connection whose login was refused tries again.
-const LOGIN_RETRY: Duration = Duration::from_secs(1);
 
 /// Since when the server of a connection has been silent.
 struct SilenceTimer {
@@ -212,7 +210,11 @@ impl Subscriber {
         let mut silence = SilenceTimer::new(runtime.now());
         loop {
             self.send_requests(&mut raw, &mut silence);
-            match self.next_step(&mut raw, &silence).await? {
+            let step = match self.is_login_due(&raw) {
+                true => Step::NewLogin,
+                false => self.next_step(&mut raw, &silence).await?,
+            };
+            match step {
                 Step::Request(request) => self.subscriptions.request(request),
                 Step::Received(received) => {
                     self.on_received(received, &mut raw, &mut silence)?;
@@ -223,7 +225,7 @@ impl Subscriber {
                     raw.buffer(&[self.subscriptions.ping()]);
                     silence.quiet_since = runtime.now();
                 }
-                Step::NewLogin => self.log_in_again(&mut raw, &mut silence, master)?,
+                Step::NewLogin => self.renew_login(&mut raw, &mut silence, master).await?,
             }
         }
     }
@@ -259,38 +261,6 @@ impl Subscriber {
             silence.on_message(now, self.core.config().socket_timeout());
         }
         Ok(())
-    }
-
-    /// Logs in again, between messages.
-    fn log_in_again(
-        &mut self,
-        raw: &mut RawConnection,
-        silence: &mut SilenceTimer,
-        master: &CurrentMaster,
-    ) -> Result<(), Error> {
-        let Some(login) = self.core.data.login.try_current() else { return Ok(()) };
-        if let Some(credentials) = &login.credentials {
-            if !raw.is_resp3() {
-                let message = format!("{}: subscribing again with the new credentials", master.address);
-                return Err(Error::new(Kind::Lost, message));
-            }
-            let owed = self.subscriptions.has_pending();
-            raw.buffer(&[self.subscriptions.login(login_command(credentials))]);
-            if !owed {
-                silence.restart(self.core.runtime.now());
-            }
-        }
-        raw.set_login_version(login.version);
-        self.login_retry_at = None;
-        Ok(())
-    }
-
-    fn report_refused_login(&mut self, master: &CurrentMaster) {
-        let Some(refusal) = self.refused_login.take() else { return };
-        self.login_retry_at = Some(self.core.runtime.now() + LOGIN_RETRY);
-        if let Some(login) = self.core.data.login.try_current() {
-            report_refusal(&self.core, &self.core.data, &master.address, &login, &refusal);
-        }
     }
 
     /// Returns the error for a confirmation that did not come in time.
@@ -340,8 +310,17 @@ impl Subscriber {
         let restored = self.subscriptions.is_restored();
         let event = self.subscriptions.receive(value)?;
         let is_message = matches!(event, Some(SubscriberEvent::Message(..)));
+        self.pass_on(event);
+        if !restored {
+            self.check_restored();
+        }
+        Ok(is_message)
+    }
+
+    fn pass_on(&mut self, event: Option<SubscriberEvent>) {
         match event {
-            None => {}
+            // A marker is of a handover that has failed.
+            None | Some(SubscriberEvent::Marker) => {}
             Some(SubscriberEvent::Message(message, size)) => {
                 self.inbox.add(|backlog| backlog.message(message, size))
             }
@@ -352,10 +331,6 @@ impl Subscriber {
                 self.inbox.add(|backlog| backlog.refused(subscription, error));
             }
         }
-        if !restored {
-            self.check_restored();
-        }
-        Ok(is_message)
     }
 
     fn check_restored(&self) {

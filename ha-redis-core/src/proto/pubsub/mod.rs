@@ -71,6 +71,8 @@ pub(crate) enum SubscriberEvent {
     Message(Msg, usize),
     /// The server refused to restore a subscription; it is given up.
     Refused(Subscription, Error),
+    /// The marker of a handover has arrived.
+    Marker,
     /// The server refused a login; the connection stays logged in as before.
     LoginRefused(ServerError),
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use redis::{Cmd, ServerError, Value, cmd};
+use redis::{Cmd, Msg, ServerError, Value, cmd};
 
 use super::push::Push;
 use super::{Scope, SubscriberEvent, Subscription, Verb};
@@ -34,6 +34,8 @@ enum Pending<W> {
     Restored(Subscription),
     Ping,
     Login,
+    /// The subscription to the channel of a handover's marker.
+    Marker,
 }
 
 /// Tracks the subscriptions, the commands without a reply, and what to send on a new connection.
@@ -48,6 +50,8 @@ pub(crate) struct Subscriptions<W> {
     pending: VecDeque<Pending<W>>,
     /// How many of the pending commands are [`Pending::Restored`].
     unrestored: usize,
+    /// The channel of the marker of a handover that is in progress.
+    marker: Option<Vec<u8>>,
     settled: Vec<(W, Result<(), Error>)>,
 }
 
@@ -58,6 +62,7 @@ impl<W> Subscriptions<W> {
             waiting: VecDeque::new(),
             pending: VecDeque::new(),
             unrestored: 0,
+            marker: None,
             settled: Vec::new(),
         }
     }
@@ -113,6 +118,23 @@ impl<W> Subscriptions<W> {
         command
     }
 
+    /// Returns the command that subscribes to the channel of a handover's marker.
+    pub(crate) fn subscribe_to_marker(&mut self, channel: &[u8]) -> Cmd {
+        self.marker = Some(channel.to_vec());
+        self.pending.push_back(Pending::Marker);
+        command(Verb::Subscribe, Scope::Channel, [channel])
+    }
+
+    pub(crate) fn forget_marker(&mut self) {
+        self.marker = None;
+    }
+
+    /// Returns the commands with which another connection takes over: one for each subscription, since the replies of a
+    /// transaction are counted.
+    pub(crate) fn takeover(&self) -> impl Iterator<Item = Cmd> {
+        self.subscribed.iter().map(|Subscription { scope, name }| command(Verb::Subscribe, *scope, [name]))
+    }
+
     /// Returns true if a caller's request waits for the next connection.
     pub(crate) fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
@@ -126,7 +148,7 @@ impl<W> Subscriptions<W> {
     pub(crate) fn pending_replies(&self) -> usize {
         let of_front = match self.pending.front() {
             Some(Pending::SubscriptionChange { unconfirmed, .. }) => *unconfirmed,
-            Some(Pending::Restored(_) | Pending::Ping | Pending::Login) | None => 0,
+            Some(Pending::Restored(_) | Pending::Ping | Pending::Login | Pending::Marker) | None => 0,
         };
         self.pending.len() + of_front
     }
@@ -144,6 +166,7 @@ impl<W> Subscriptions<W> {
     /// Processes a value from the server.
     pub(crate) fn receive(&mut self, value: Value) -> Result<Option<SubscriberEvent>, Error> {
         match Push::read(value).map_err(|invalid| unexpected(&invalid))? {
+            Push::Message(message, _) if self.is_marker(&message) => Ok(Some(SubscriberEvent::Marker)),
             Push::Message(message, size) => Ok(Some(SubscriberEvent::Message(message, size))),
             Push::Confirmed(verb, scope, name) => {
                 self.confirm(verb, Subscription { scope, name }).map(|()| None)
@@ -163,8 +186,14 @@ impl<W> Subscriptions<W> {
         }
     }
 
+    fn is_marker(&self, message: &Msg) -> bool {
+        self.marker.as_deref().is_some_and(|marker| message.get_channel_name().as_bytes() == marker)
+    }
+
     fn confirm(&mut self, verb: Verb, confirmed: Subscription) -> Result<(), Error> {
         match self.pending.front_mut() {
+            Some(Pending::Marker)
+                if verb == Verb::Subscribe && self.marker.as_ref() == Some(&confirmed.name) => {}
             Some(Pending::Restored(requested)) if verb == Verb::Subscribe && *requested == confirmed => {
                 self.unrestored -= 1;
             }
@@ -193,6 +222,10 @@ impl<W> Subscriptions<W> {
     fn refuse(&mut self, error: ServerError) -> Result<Option<SubscriberEvent>, Error> {
         match self.pending.pop_front() {
             Some(Pending::Ping) => Ok(None),
+            Some(Pending::Marker) => Err(Error::new(
+                Kind::Server,
+                format!("the server refused a handover: {}", printable_error(&error)),
+            )),
             Some(Pending::Login) => Ok(Some(SubscriberEvent::LoginRefused(error))),
             // The next connection tries again.
             Some(Pending::Restored(refused)) if may_succeed_later(&error) => {
@@ -218,7 +251,7 @@ impl<W> Subscriptions<W> {
 
     /// Moves requests without a reply to the next connection, since this one has ended.
     pub(crate) fn disconnected(&mut self) {
-        self.unrestored = 0;
+        (self.unrestored, self.marker) = (0, None);
         for pending in std::mem::take(&mut self.pending).into_iter().rev() {
             if let Pending::SubscriptionChange { request, .. } = pending {
                 self.waiting.push_front(request);

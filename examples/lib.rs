@@ -8,6 +8,8 @@ mod documents {
     struct Readme;
     #[doc = include_str!("../ha-redis-core/docs/guide/configuration.md")]
     struct Configuration;
+    #[doc = include_str!("../ha-redis-core/docs/guide/credentials.md")]
+    struct Credentials;
     #[doc = include_str!("../ha-redis-core/docs/guide/errors-and-retries.md")]
     struct ErrorsAndRetries;
     #[doc = include_str!("../ha-redis-core/docs/guide/failover.md")]

@@ -5,6 +5,7 @@
 //! | guide | answers |
 //! |---|---|
 //! | [`configuration`] | Which settings, URLs and permissions are there? |
+//! | [`credentials`] | How do passwords, tokens and settings change without a restart? |
 //! | [`errors_and_retries`] | What became of a call that failed? Which commands are sent again, and when? |
 //! | [`failover`] | What happens when the master changes, and what does it cost? |
 //! | [`replica_reads`] | How do reads go to replicas, and how old may their data be? |
@@ -17,6 +18,7 @@
 /// Settings, URLs, TLS and permissions.
 ///
 /// [`RedisConfig`]: crate::RedisConfig
+/// [credentials]: crate::guide::credentials
 /// [errors-and-retries]: crate::guide::errors_and_retries
 /// [failover]: crate::guide::failover
 /// [replica-reads]: crate::guide::replica_reads
@@ -24,6 +26,11 @@
 ///
 #[cfg_attr(not(doctest), doc = include_str!("../docs/guide/configuration.md"))]
 pub mod configuration {}
+
+/// Credentials that change, and settings that change while the client runs.
+///
+#[cfg_attr(not(doctest), doc = include_str!("../docs/guide/credentials.md"))]
+pub mod credentials {}
 
 /// What became of a call that failed, and which calls the client sends again.
 ///

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use ha_redis_smol::SmolRuntime;
+use ha_redis_testkit::Environment;
 use ha_redis_testkit::conformance::{self, Harness, Started};
 
 fn main() {
-    conformance::main(&[Harness { name: "smol", start }]);
+    conformance::main(&[Harness { name: "smol", start, environments: &Environment::PROTECTED }]);
 }
 
 /// Returns the executor of the process, which all tests share.

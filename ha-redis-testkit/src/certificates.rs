@@ -3,6 +3,7 @@
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
@@ -27,6 +28,17 @@ impl Certificates {
     /// Creates the certificates of a server with these names.
     pub(crate) fn of_server(names: &[String]) -> Result<Self, Error> {
         Self::signed(names, |_| ())
+    }
+
+    /// Returns certificates that all servers of this process may share.
+    pub(crate) fn of_process() -> Result<Self, Error> {
+        static CERTIFICATES: OnceLock<Certificates> = OnceLock::new();
+        if let Some(certificates) = CERTIFICATES.get() {
+            return Ok(certificates.clone());
+        }
+        let new = Self::of_server(&LOCAL.map(str::to_owned))?;
+        // Another thread may have been first.
+        Ok(CERTIFICATES.get_or_init(|| new).clone())
     }
 
     /// Creates the certificates of a server whose certificate has expired.

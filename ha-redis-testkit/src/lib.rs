@@ -27,6 +27,7 @@ pub mod binary;
 mod certificates;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod environment;
 mod error;
 mod guard;
 mod ports;
@@ -37,6 +38,7 @@ mod server;
 pub mod sim;
 mod topology;
 
+pub use environment::Environment;
 pub use error::Error;
 pub use proxy::{Cut, Direction, Proxy};
 pub use resp::Reply;

@@ -11,6 +11,7 @@ use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::environment::Access;
 use crate::error::Error;
 use crate::ports::{self, Port};
 use crate::server::Server;
@@ -79,7 +80,7 @@ pub enum Cut {
 /// ```
 pub struct Proxy {
     address: SocketAddr,
-    user_info: String,
+    access: Access,
     requests: Sender<Request>,
     waker: UnixStream,
     relay: Option<JoinHandle<()>>,
@@ -88,14 +89,14 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts a proxy for `server`. [`Proxy::url`] contains the server's password.
+    /// Starts a proxy for `server`. [`Proxy::url`] contains all that the server's URL does.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] if no port or thread is available.
     pub fn before(server: &Server) -> Result<Self, Error> {
         let mut proxy = Self::start(server.address())?;
-        proxy.user_info = server.user_info();
+        proxy.access = server.access();
         Ok(proxy)
     }
 
@@ -133,7 +134,7 @@ impl Proxy {
             Ok((waker, relay))
         };
         let (waker, relay) = spawn().map_err(Error::io("start a proxy"))?;
-        Ok(Self { address, user_info: String::new(), requests, waker, relay: Some(relay), _port: port })
+        Ok(Self { address, access: Access::default(), requests, waker, relay: Some(relay), _port: port })
     }
 
     /// Returns the address on which the proxy accepts connections.
@@ -146,9 +147,10 @@ impl Proxy {
         self.address.port()
     }
 
-    /// Returns the URL for clients: `redis://127.0.0.1:15001`, with the server's password after [`Proxy::before`].
+    /// Returns the URL for clients: `redis://127.0.0.1:15001`, with user, password and TLS as in [`Server::url`] after
+    /// [`Proxy::before`].
     pub fn url(&self) -> String {
-        format!("redis://{}{}", self.user_info, self.address)
+        self.access.url("", self.address)
     }
 
     /// Delays every byte by `delay`, including bytes that are under way. Bytes stay in order and are delayed
@@ -291,7 +293,7 @@ impl Drop for Proxy {
 
 impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The user info holds a password.
+        // The access holds a password.
         f.debug_struct("Proxy").field("address", &self.address).finish_non_exhaustive()
     }
 }

@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::certificates;
+use crate::environment::Access;
 use crate::error::{Error, wait_for};
 use crate::guard::{Guard, Signal};
 use crate::ports::Port;
@@ -23,7 +24,7 @@ const BOUND: Duration = Duration::from_secs(20);
 const ATTEMPTS: usize = 3;
 
 /// The user for this crate's own queries when ACL rules are given, because those may disable the default user.
-const OWN_USER: &str = "ha-redis-testkit";
+pub(crate) const OWN_USER: &str = "ha-redis-testkit";
 
 /// The configuration file in a server's folder.
 const CONFIG_FILE: &str = "redis.conf";
@@ -36,8 +37,11 @@ pub struct Server {
     address: SocketAddr,
     port: Port,
     password: Option<String>,
+    /// The user and password of clients, if they do not log in as the default user.
+    client: Option<(String, String)>,
     login: Vec<String>,
     tls: bool,
+    asks_clients: bool,
 }
 
 #[derive(Debug)]
@@ -73,19 +77,30 @@ impl Server {
         self.port.number()
     }
 
-    /// Returns the URL for clients, with the password if there is one: `redis://:password@127.0.0.1:15001`. With
-    /// TLS it includes the authority: `rediss://127.0.0.1:15001?ssl_ca_certs=…`.
+    /// Returns the URL for clients, with the user and password if there are any: `redis://:password@127.0.0.1:15001`.
+    /// With TLS it includes the authority, `rediss://127.0.0.1:15001?ssl_ca_certs=…`, and in
+    /// [`Environment::MtlsAcl`](crate::Environment::MtlsAcl) the client certificate.
     pub fn url(&self) -> String {
-        let server = format!("{}{}", self.user_info(), self.address);
-        match self.ca_parameter() {
-            Some(ca) => format!("rediss://{server}?{ca}"),
-            None => format!("redis://{server}"),
-        }
+        self.access().url("", self.address)
     }
 
-    /// Returns `ssl_ca_certs=…` for a URL, if the server uses TLS.
-    pub(crate) fn ca_parameter(&self) -> Option<String> {
-        self.tls.then(|| format!("ssl_ca_certs={}", url_encoded(&self.ca_file().display().to_string())))
+    /// Returns what clients need besides the address.
+    pub(crate) fn access(&self) -> Access {
+        let file = |name, path: PathBuf| (name, path.display().to_string());
+        let mut parameters = Vec::new();
+        if self.tls {
+            parameters.push(file("ssl_ca_certs", self.ca_file()));
+        }
+        // Tests of client certificates alone set them themselves.
+        if let (true, Some(_)) = (self.asks_clients, &self.client) {
+            parameters.push(file("ssl_certfile", self.client_certificate()));
+            parameters.push(file("ssl_keyfile", self.client_key()));
+        }
+        let (user, password) = match &self.client {
+            Some((user, password)) => (Some(user.clone()), Some(password.clone())),
+            None => (None, self.password.clone()),
+        };
+        Access { user, password, parameters, tls: self.tls }
     }
 
     /// Returns the path of the authority's certificate, in PEM. The file exists if [`ServerBuilder::tls`] was
@@ -102,11 +117,6 @@ impl Server {
     /// Returns the path of the private key of [`Server::client_certificate`].
     pub fn client_key(&self) -> PathBuf {
         self.folder.join(certificates::CLIENT_KEY)
-    }
-
-    /// Returns the user info of the URL: `:password@`, or nothing.
-    pub(crate) fn user_info(&self) -> String {
-        user_info(self.password.as_deref())
     }
 
     /// Returns the path of the Unix socket, which exists if [`ServerBuilder::unix_socket`] was called.
@@ -304,11 +314,6 @@ pub(crate) fn retry_taken_ports<T>(mut start: impl FnMut() -> Result<T, Error>) 
     outcome
 }
 
-/// Returns `:password@` for a URL, or nothing.
-pub(crate) fn user_info(password: Option<&str>) -> String {
-    password.map(|password| format!(":{}@", url_encoded(password))).unwrap_or_default()
-}
-
 pub(crate) fn url_encoded(text: &str) -> String {
     text.bytes().fold(String::new(), |mut encoded, byte| {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
@@ -331,9 +336,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn passwords_survive_urls_and_configuration_files() {
-        assert_eq!(user_info(Some("p@ss/wörd")), ":p%40ss%2Fw%C3%B6rd@");
-        assert_eq!(user_info(None), "");
+    fn passwords_survive_configuration_files() {
         assert_eq!(quoted(r#"a "b" \"#), r#""a \"b\" \\""#);
     }
 

@@ -1,10 +1,11 @@
-//! Runs the conformance suite on both of Tokio's schedulers.
+//! Runs the conformance suite on both of Tokio's schedulers, and in each protected environment on one of them.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::sync::Arc;
 use std::thread;
 
+use ha_redis_testkit::Environment;
 use ha_redis_testkit::conformance::{self, Harness, Started};
 use ha_redis_tokio::TokioRuntime;
 use tokio::runtime::{Builder, Handle};
@@ -12,8 +13,8 @@ use tokio::sync::oneshot;
 
 fn main() {
     conformance::main(&[
-        Harness { name: "multi_thread", start: multi_thread },
-        Harness { name: "current_thread", start: current_thread },
+        Harness { name: "multi_thread", start: multi_thread, environments: &[Environment::MtlsAcl] },
+        Harness { name: "current_thread", start: current_thread, environments: &[Environment::Tls] },
     ]);
 }
 

@@ -3,26 +3,27 @@
 use std::collections::{HashMap, HashSet};
 
 use super::kit::{Kit, calls, connections, settings};
-use crate::Server;
 use futures_lite::StreamExt;
 use ha_redis_core::{Connection, Outcome, RedisErrorExt};
 use redis::{AsyncCommands, ErrorKind, RedisResult, Script, ServerErrorKind, Value};
 
-tests![
-    commands_of_every_data_type,
-    values_of_any_size_round_trip,
-    pipeline_returns_one_reply_per_command,
-    transaction_is_atomic,
-    scripts_and_scans,
-    server_error_same_as_in_redis_rs,
-    handles_on_one_connection_get_own_replies,
-    mixed_sizes_get_own_replies,
-    stateful_commands_refused_on_shared_connection,
-    dropped_calls_keep_replies_in_order,
-];
+tests! {
+    everywhere: [
+        commands_of_every_data_type,
+        values_of_any_size_round_trip,
+        pipeline_returns_one_reply_per_command,
+        transaction_is_atomic,
+        scripts_and_scans,
+        server_error_same_as_in_redis_rs,
+        handles_on_one_connection_get_own_replies,
+        mixed_sizes_get_own_replies,
+        stateful_commands_refused_on_shared_connection,
+        dropped_calls_keep_replies_in_order,
+    ],
+}
 
 async fn commands_of_every_data_type(kit: Kit) -> RedisResult<()> {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let mut redis = kit.client_of(&server).await.connection();
 
     redis.set_ex::<_, _, ()>("session", "data", 3600).await?;
@@ -52,7 +53,7 @@ async fn commands_of_every_data_type(kit: Kit) -> RedisResult<()> {
 }
 
 async fn values_of_any_size_round_trip(kit: Kit) -> RedisResult<()> {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let mut redis = kit.client_of(&server).await.connection();
     for size in [0, 1, 1 << 10, (64 << 10) + 1, 5 << 20] {
         let value: Vec<u8> = (0..size).map(|index| (index * 31 % 251) as u8).collect();
@@ -63,7 +64,7 @@ async fn values_of_any_size_round_trip(kit: Kit) -> RedisResult<()> {
 }
 
 async fn pipeline_returns_one_reply_per_command(kit: Kit) -> RedisResult<()> {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let mut redis = kit.client_of(&server).await.connection();
     let mut pipeline = redis::pipe();
     pipeline.set("text", "abc").ignore().incr("number", 2).get("text");
@@ -82,7 +83,7 @@ async fn pipeline_returns_one_reply_per_command(kit: Kit) -> RedisResult<()> {
 }
 
 async fn transaction_is_atomic(kit: Kit) -> RedisResult<()> {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let mut redis = kit.client_of(&server).await.connection();
     let mut transaction = redis::pipe();
     transaction.atomic().incr("n", 1).ignore().incr("n", 1).get("n");
@@ -99,7 +100,7 @@ async fn transaction_is_atomic(kit: Kit) -> RedisResult<()> {
 }
 
 async fn scripts_and_scans(kit: Kit) -> RedisResult<()> {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let mut redis = kit.client_of(&server).await.connection();
     let script = Script::new("return redis.call('INCRBY', KEYS[1], ARGV[1])");
     assert_eq!(script.key("n").arg(3).invoke_async::<i64>(&mut redis).await?, 3);
@@ -114,7 +115,7 @@ async fn scripts_and_scans(kit: Kit) -> RedisResult<()> {
 }
 
 async fn server_error_same_as_in_redis_rs(kit: Kit) -> RedisResult<()> {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let mut redis = kit.client_of(&server).await.connection();
     redis.set::<_, _, ()>("text", "abc").await?;
     let error = redis.lpush::<_, _, ()>("text", 1).await.unwrap_err();
@@ -124,7 +125,7 @@ async fn server_error_same_as_in_redis_rs(kit: Kit) -> RedisResult<()> {
 }
 
 async fn handles_on_one_connection_get_own_replies(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     let tasks = (0..200).map(|task| {
         let mut redis = client.connection();
@@ -142,7 +143,7 @@ async fn handles_on_one_connection_get_own_replies(kit: Kit) {
 }
 
 async fn mixed_sizes_get_own_replies(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     let caller = |number: usize| {
         let mut redis = client.connection();
@@ -180,7 +181,7 @@ async fn mixed_sizes_get_own_replies(kit: Kit) {
 }
 
 async fn stateful_commands_refused_on_shared_connection(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let mut redis = kit.client_of(&server).await.connection();
     for command in [
         "SUBSCRIBE news",
@@ -244,9 +245,9 @@ async fn call_and_check(redis: &mut Connection, kind: u64, text: String) {
 }
 
 async fn dropped_calls_keep_replies_in_order(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     // The limit is low, so that some calls are dropped while they wait in the queue.
-    let settings = settings(server.port()).max_in_flight(24);
+    let settings = settings(&server.url()).max_in_flight(24);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
     println!("seed {seed}");

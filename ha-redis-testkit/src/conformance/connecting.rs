@@ -9,25 +9,29 @@ use futures_lite::future::block_on;
 use ha_redis_core::{Outcome, RedisErrorExt, Role};
 use redis::AsyncCommands;
 
-tests![
-    refused_connection_names_address_and_source,
-    connect_to_silent_server_times_out,
-    concurrent_initialize_opens_one_connection,
-    handles_spread_over_shared_connections,
-    client_connects_on_first_command,
-    client_recovers_after_failed_connect,
-    handshake_sets_user_database_and_protocol,
-    resp2_used_without_hello,
-    wrong_password_fails_fast,
-    unix_socket_connects,
-    closed_client_refuses_calls,
-    close_finishes_calls_in_flight,
-    dropping_last_handle_closes_client,
-    health_check_reports_server_state,
-    topology_of_single_server,
-    max_clients_error_is_returned,
-    debug_output_hides_call_arguments,
-];
+tests! {
+    everywhere: [
+        refused_connection_names_address_and_source,
+        connect_to_silent_server_times_out,
+        concurrent_initialize_opens_one_connection,
+        handles_spread_over_shared_connections,
+        client_connects_on_first_command,
+        client_recovers_after_failed_connect,
+        closed_client_refuses_calls,
+        close_finishes_calls_in_flight,
+        dropping_last_handle_closes_client,
+        health_check_reports_server_state,
+        topology_of_single_server,
+        debug_output_hides_call_arguments,
+    ],
+    plain: [
+        max_clients_error_is_returned,
+        handshake_sets_user_database_and_protocol,
+        resp2_used_without_hello,
+        wrong_password_fails_fast,
+        unix_socket_connects,
+    ],
+}
 
 async fn refused_connection_names_address_and_source(kit: Kit) {
     let error = kit.connect(config("redis://127.0.0.1:1")).await.unwrap_err();
@@ -37,16 +41,16 @@ async fn refused_connection_names_address_and_source(kit: Kit) {
 }
 
 async fn connect_to_silent_server_times_out(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     server.hang().unwrap();
-    let settings_with_timeout = settings(server.port()).socket_connect_timeout(Duration::from_millis(200));
+    let settings_with_timeout = settings(&server.url()).socket_connect_timeout(Duration::from_millis(200));
     let error = kit.connect(settings_with_timeout.build().unwrap()).await.unwrap_err();
     assert!(error.is_timeout(), "{error}");
     assert!(error.to_string().contains(&server.address().to_string()), "{error}");
 }
 
 async fn concurrent_initialize_opens_one_connection(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client(config(&server.url()));
     let tasks = (0..50).map(|_| {
         let client = client.clone();
@@ -58,8 +62,8 @@ async fn concurrent_initialize_opens_one_connection(kit: Kit) {
 }
 
 async fn handles_spread_over_shared_connections(kit: Kit) {
-    let server = Server::start().unwrap();
-    let client = kit.connect(settings(server.port()).shared_connections(3).build().unwrap()).await.unwrap();
+    let server = kit.server();
+    let client = kit.connect(settings(&server.url()).shared_connections(3).build().unwrap()).await.unwrap();
     let mut all = BTreeSet::new();
     for mut redis in vec![client.connection(); 6] {
         let mut own = BTreeSet::new();
@@ -73,14 +77,14 @@ async fn handles_spread_over_shared_connections(kit: Kit) {
 }
 
 async fn client_connects_on_first_command(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client(config(&server.url()));
     assert_eq!(connections(&server), 0);
     assert_eq!(client.connection().incr::<_, _, i64>("n", 1).await.unwrap(), 1);
 }
 
 async fn client_recovers_after_failed_connect(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     server.kill().unwrap();
     let client = kit.client(config(&server.url()));
     client.initialize().await.unwrap_err();
@@ -90,8 +94,8 @@ async fn client_recovers_after_failed_connect(kit: Kit) {
 }
 
 async fn handshake_sets_user_database_and_protocol(kit: Kit) {
-    let server = Server::builder().user("ann", "on >s3cret~!@ ~* &* +@all").start().unwrap();
-    let settings = settings(server.port()).username("ann").password("s3cret~!@").client_name("billing").db(3);
+    let server = kit.server_builder().user("ann", "on >s3cret~!@ ~* &* +@all").start().unwrap();
+    let settings = settings(&server.url()).username("ann").password("s3cret~!@").client_name("billing").db(3);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     let mut redis = client.connection();
     let info: String = redis::cmd("CLIENT").arg("INFO").query_async(&mut redis).await.unwrap();
@@ -101,8 +105,8 @@ async fn handshake_sets_user_database_and_protocol(kit: Kit) {
 }
 
 async fn resp2_used_without_hello(kit: Kit) {
-    let server = Server::builder().password("pw").config("rename-command HELLO \"\"").start().unwrap();
-    let settings = settings(server.port()).password("pw").client_name("old").db(1);
+    let server = kit.server_builder().password("pw").config("rename-command HELLO \"\"").start().unwrap();
+    let settings = settings(&server.url()).password("pw").client_name("old").db(1);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     let mut redis = client.connection();
     let info: String = redis::cmd("CLIENT").arg("INFO").query_async(&mut redis).await.unwrap();
@@ -114,8 +118,8 @@ async fn resp2_used_without_hello(kit: Kit) {
 }
 
 async fn wrong_password_fails_fast(kit: Kit) {
-    let server = Server::builder().password("right").start().unwrap();
-    let settings = settings(server.port()).password("wrong");
+    let server = kit.server_builder().password("right").start().unwrap();
+    let settings = settings(&server.url()).password("wrong");
     let client = kit.client(settings.build().unwrap());
     let error = client.initialize().await.unwrap_err();
     assert!(error.is_authentication(), "{error}");
@@ -140,13 +144,13 @@ fn connections_with(server: &Server, password: &str) -> usize {
 }
 
 async fn unix_socket_connects(kit: Kit) {
-    let server = Server::builder().unix_socket().start().unwrap();
+    let server = kit.server_builder().unix_socket().start().unwrap();
     let client = kit.connect(config(&format!("unix://{}", server.unix_socket().display())));
     client.await.unwrap().connection().set::<_, _, ()>("key", 1).await.unwrap();
 }
 
 async fn closed_client_refuses_calls(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     let mut redis = client.connection();
     redis.set::<_, _, ()>("key", 1).await.unwrap();
@@ -160,7 +164,7 @@ async fn closed_client_refuses_calls(kit: Kit) {
 }
 
 async fn close_finishes_calls_in_flight(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let proxy = Proxy::before(&server).unwrap();
     let client = kit.connect(config(&proxy.url())).await.unwrap();
     let mut redis = client.connection();
@@ -172,7 +176,7 @@ async fn close_finishes_calls_in_flight(kit: Kit) {
 }
 
 async fn dropping_last_handle_closes_client(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     let mut redis = client.connection();
     drop(client);
@@ -183,8 +187,8 @@ async fn dropping_last_handle_closes_client(kit: Kit) {
 }
 
 async fn health_check_reports_server_state(kit: Kit) {
-    let server = Server::start().unwrap();
-    let settings = settings(server.port()).socket_timeout(Duration::from_millis(300));
+    let server = kit.server();
+    let settings = settings(&server.url()).socket_timeout(Duration::from_millis(300));
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     let health = client.health_check().await;
     assert!(
@@ -200,8 +204,8 @@ async fn health_check_reports_server_state(kit: Kit) {
 }
 
 async fn topology_of_single_server(kit: Kit) {
-    let server = Server::start().unwrap();
-    let replica = Server::builder().replica_of(&server).start().unwrap();
+    let server = kit.server();
+    let replica = kit.server_builder().replica_of(&server).start().unwrap();
     let client = kit.client_of(&server).await;
     assert!(!client.is_sentinel_mode());
     assert_eq!(client.discover_master().await.unwrap().to_string(), server.address().to_string());
@@ -215,14 +219,14 @@ async fn topology_of_single_server(kit: Kit) {
 }
 
 async fn max_clients_error_is_returned(kit: Kit) {
-    let server = Server::builder().config("maxclients 1").start().unwrap();
+    let server = kit.server_builder().config("maxclients 1").start().unwrap();
     let _taken = std::net::TcpStream::connect(server.address()).unwrap();
     let error = kit.connect(config(&server.url())).await.unwrap_err();
     assert!(error.to_string().contains("max number of clients reached"), "{error}");
 }
 
 async fn debug_output_hides_call_arguments(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     let mut redis = client.connection();
     let call = redis.set::<_, _, ()>("key", "confidential");

@@ -15,32 +15,36 @@ use super::scripted::Sentinels;
 use crate::Server;
 use ha_redis_core::{Client, Outcome, RedisErrorExt};
 
-tests![
-    blocking_command_delays_no_other_call,
-    blocking_command_with_hex_timeout_delays_no_other_call,
-    blocking_command_uses_its_own_timeout,
-    dropped_blocking_call_pops_nothing,
-    watch_and_multi_on_dedicated_connection,
-    changed_connection_not_reused,
-    connection_not_reused_after_unknown_subcommand,
-    connection_limit_enforced,
-    busy_caller_does_not_starve_waiters,
-    waiters_served_in_order,
-    unpolled_waiter_does_not_block_connection,
-    many_unpolled_waiters_do_not_block_connection,
-    unpolled_waiter_does_not_block_queue,
-    connection_of_cancelled_caller_reused,
-    permanent_refusal_fails_all_waiters,
-    connect_error_returned_to_waiter,
-    opening_restarts_at_new_master,
-    blocking_call_ends_when_server_dead,
-    connection_with_pending_reply_not_reused,
-    health_checks_stay_out_of_transaction,
-    close_waits_for_blocking_call,
-];
+tests! {
+    everywhere: [
+        blocking_command_delays_no_other_call,
+        blocking_command_with_hex_timeout_delays_no_other_call,
+        blocking_command_uses_its_own_timeout,
+        dropped_blocking_call_pops_nothing,
+        watch_and_multi_on_dedicated_connection,
+        changed_connection_not_reused,
+        connection_not_reused_after_unknown_subcommand,
+        connection_limit_enforced,
+        busy_caller_does_not_starve_waiters,
+        waiters_served_in_order,
+        unpolled_waiter_does_not_block_connection,
+        many_unpolled_waiters_do_not_block_connection,
+        unpolled_waiter_does_not_block_queue,
+        connection_of_cancelled_caller_reused,
+        blocking_call_ends_when_server_dead,
+        connection_with_pending_reply_not_reused,
+        health_checks_stay_out_of_transaction,
+        close_waits_for_blocking_call,
+    ],
+    plain: [
+        permanent_refusal_fails_all_waiters,
+        connect_error_returned_to_waiter,
+        opening_restarts_at_new_master,
+    ],
+}
 
 async fn blocking_command_delays_no_other_call(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     let mut redis = client.connection();
     let popping = kit.spawn({
@@ -54,7 +58,7 @@ async fn blocking_command_delays_no_other_call(kit: Kit) {
 }
 
 async fn blocking_command_with_hex_timeout_delays_no_other_call(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     let mut redis = client.connection();
     let popping = kit.spawn({
@@ -69,8 +73,8 @@ async fn blocking_command_with_hex_timeout_delays_no_other_call(kit: Kit) {
 }
 
 async fn blocking_command_uses_its_own_timeout(kit: Kit) {
-    let server = Server::start().unwrap();
-    let settings = settings(server.port()).socket_timeout(Duration::from_millis(200));
+    let server = kit.server();
+    let settings = settings(&server.url()).socket_timeout(Duration::from_millis(200));
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     let mut redis = client.connection();
     let nothing: Option<(String, String)> = redis.blpop("queue", 0.6).await.unwrap();
@@ -82,7 +86,7 @@ async fn blocking_command_uses_its_own_timeout(kit: Kit) {
 }
 
 async fn dropped_blocking_call_pops_nothing(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     let mut redis = client.connection();
     let popping = kit.spawn({
@@ -97,7 +101,7 @@ async fn dropped_blocking_call_pops_nothing(kit: Kit) {
 }
 
 async fn watch_and_multi_on_dedicated_connection(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     let mut own = client.dedicated().await.unwrap();
     redis::cmd("WATCH").arg("n").exec_async(&mut own).await.unwrap();
@@ -111,7 +115,7 @@ async fn watch_and_multi_on_dedicated_connection(kit: Kit) {
 }
 
 async fn changed_connection_not_reused(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     let mut own = client.dedicated().await.unwrap();
     redis::cmd("SELECT").arg(1).exec_async(&mut own).await.unwrap();
@@ -123,7 +127,7 @@ async fn changed_connection_not_reused(kit: Kit) {
 }
 
 async fn connection_not_reused_after_unknown_subcommand(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     for (subcommand, changes) in [("INFO", false), ("CAPA", true), ("NEWER-THAN-THIS", true)] {
         let mut own = client.dedicated().await.unwrap();
@@ -137,8 +141,8 @@ async fn connection_not_reused_after_unknown_subcommand(kit: Kit) {
 }
 
 async fn connection_limit_enforced(kit: Kit) {
-    let server = Server::start().unwrap();
-    let settings = settings(server.port()).max_connections(3).failover_wait(Duration::from_millis(200));
+    let server = kit.server();
+    let settings = settings(&server.url()).max_connections(3).failover_wait(Duration::from_millis(200));
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     let first = client.dedicated().await.unwrap();
     let _second = client.dedicated().await.unwrap();
@@ -156,12 +160,12 @@ async fn connection_limit_enforced(kit: Kit) {
 
 /// Returns a client that is allowed one dedicated connection.
 async fn client_with_one_dedicated(kit: &Kit, server: &Server) -> Client {
-    let settings = settings(server.port()).max_connections(2);
+    let settings = settings(&server.url()).max_connections(2);
     kit.connect(settings.build().unwrap()).await.unwrap()
 }
 
 async fn busy_caller_does_not_starve_waiters(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = client_with_one_dedicated(&kit, &server).await;
     let mut redis = client.connection();
     redis.rpush::<_, _, ()>("ring", 1).await.unwrap();
@@ -203,7 +207,7 @@ async fn busy_caller_does_not_starve_waiters(kit: Kit) {
 }
 
 async fn waiters_served_in_order(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = client_with_one_dedicated(&kit, &server).await;
     let own = client.dedicated().await.unwrap();
     let mut waiting: Vec<_> = (0..20).map(|number| (number, Box::pin(client.dedicated()))).collect();
@@ -227,7 +231,7 @@ async fn waiters_served_in_order(kit: Kit) {
 }
 
 async fn unpolled_waiter_does_not_block_connection(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = client_with_one_dedicated(&kit, &server).await;
     let own = client.dedicated().await.unwrap();
     let mut parked = Box::pin(client.dedicated());
@@ -242,7 +246,7 @@ async fn unpolled_waiter_does_not_block_connection(kit: Kit) {
 }
 
 async fn many_unpolled_waiters_do_not_block_connection(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = client_with_one_dedicated(&kit, &server).await;
     let own = client.dedicated().await.unwrap();
     let mut parked: Vec<_> = (0..100).map(|_| Box::pin(client.dedicated())).collect();
@@ -256,8 +260,8 @@ async fn many_unpolled_waiters_do_not_block_connection(kit: Kit) {
 }
 
 async fn unpolled_waiter_does_not_block_queue(kit: Kit) {
-    let server = Server::start().unwrap();
-    let settings = settings(server.port()).max_in_flight(1);
+    let server = kit.server();
+    let settings = settings(&server.url()).max_in_flight(1);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     server.hang().unwrap();
     let call = || {
@@ -275,7 +279,7 @@ async fn unpolled_waiter_does_not_block_queue(kit: Kit) {
 }
 
 async fn connection_of_cancelled_caller_reused(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     // If the thread of the test is suspended, the connection may be there at the end of the first poll.
     for _ in 0..100 {
         let client = client_with_one_dedicated(&kit, &server).await;
@@ -296,8 +300,8 @@ async fn connection_of_cancelled_caller_reused(kit: Kit) {
 }
 
 async fn permanent_refusal_fails_all_waiters(kit: Kit) {
-    let server = Server::start().unwrap();
-    let settings = settings(server.port()).max_connections(3).failover_wait(2 * BOUND);
+    let server = kit.server();
+    let settings = settings(&server.url()).max_connections(3).failover_wait(2 * BOUND);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     let mut redis = client.connection();
     let set_password =
@@ -316,8 +320,8 @@ async fn permanent_refusal_fails_all_waiters(kit: Kit) {
 }
 
 async fn connect_error_returned_to_waiter(kit: Kit) {
-    let server = Server::start().unwrap();
-    let settings = settings(server.port()).failover_wait(Duration::from_millis(500));
+    let server = kit.server();
+    let settings = settings(&server.url()).failover_wait(Duration::from_millis(500));
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     let mut full = redis::cmd("CONFIG");
     full.arg("SET").arg("maxclients").arg(1);
@@ -327,7 +331,7 @@ async fn connect_error_returned_to_waiter(kit: Kit) {
 }
 
 async fn opening_restarts_at_new_master(kit: Kit) {
-    let (old, new) = (Server::start().unwrap(), Server::start().unwrap());
+    let (old, new) = (kit.server(), kit.server());
     let sentinels = Sentinels::naming(&old, 3);
     // No client timeout ends the attempt to reach the old master.
     let long = 2 * BOUND;
@@ -348,9 +352,9 @@ async fn opening_restarts_at_new_master(kit: Kit) {
 }
 
 async fn blocking_call_ends_when_server_dead(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let short_wait = Duration::from_millis(200);
-    let settings = settings(server.port()).socket_timeout(short_wait).socket_connect_timeout(short_wait);
+    let settings = settings(&server.url()).socket_timeout(short_wait).socket_connect_timeout(short_wait);
     let settings = settings.health_check_interval(short_wait).retry_attempts(0);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     let popping = kit.spawn({
@@ -365,9 +369,9 @@ async fn blocking_call_ends_when_server_dead(kit: Kit) {
 }
 
 async fn connection_with_pending_reply_not_reused(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     // The timeout is long, so that the server's silence does not end the connection.
-    let settings = settings(server.port()).max_in_flight(1).socket_timeout(Duration::from_secs(120));
+    let settings = settings(&server.url()).max_in_flight(1).socket_timeout(Duration::from_secs(120));
     let settings = settings.call_timeout(Duration::from_millis(300));
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     let mut own = client.dedicated().await.unwrap();
@@ -382,8 +386,8 @@ async fn connection_with_pending_reply_not_reused(kit: Kit) {
 }
 
 async fn health_checks_stay_out_of_transaction(kit: Kit) {
-    let server = Server::start().unwrap();
-    let settings = settings(server.port()).health_check_interval(Duration::from_millis(20));
+    let server = kit.server();
+    let settings = settings(&server.url()).health_check_interval(Duration::from_millis(20));
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     let mut own = client.dedicated().await.unwrap();
     redis::cmd("MULTI").exec_async(&mut own).await.unwrap();
@@ -395,7 +399,7 @@ async fn health_checks_stay_out_of_transaction(kit: Kit) {
 }
 
 async fn close_waits_for_blocking_call(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     let mut own = client.dedicated().await.unwrap();
     let popping = kit.spawn({

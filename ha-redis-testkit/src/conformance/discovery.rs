@@ -7,27 +7,31 @@ use futures_lite::future::zip;
 use ha_redis_core::{Client, Outcome, RedisErrorExt};
 use redis::AsyncCommands;
 
-use super::kit::{BOUND, Kit, calls, config, connections};
+use super::kit::{BOUND, Kit, calls, config, connections, settings};
 use super::scripted::Sentinels;
-use crate::{Server, Topology};
+use crate::Server;
 
-tests![
-    sentinel_without_master_skipped,
-    silent_sentinel_does_not_delay_discovery,
-    stale_view_gets_no_writes,
-    wrong_role_queries_sentinels_again,
-    no_reconnect_to_replaced_master,
-    reconnects_after_client_kill,
-    info_verifies_master_without_role,
-    failover_followed_without_early_promotion,
-    passive_sentinels_close_writes_when_majority_required,
-    writes_fail_fast_without_required_majority,
-    sentinel_connection_moves_to_next_sentinel,
-    sentinel_connection_refuses_unsupported_commands,
-];
+tests! {
+    everywhere: [
+        reconnects_after_client_kill,
+        failover_followed_without_early_promotion,
+        writes_fail_fast_without_required_majority,
+        sentinel_connection_refuses_unsupported_commands,
+    ],
+    plain: [
+        sentinel_connection_moves_to_next_sentinel,
+        info_verifies_master_without_role,
+        sentinel_without_master_skipped,
+        silent_sentinel_does_not_delay_discovery,
+        stale_view_gets_no_writes,
+        wrong_role_queries_sentinels_again,
+        no_reconnect_to_replaced_master,
+        passive_sentinels_close_writes_when_majority_required,
+    ],
+}
 
 async fn sentinel_without_master_skipped(kit: Kit) {
-    let master = Server::start().unwrap();
+    let master = kit.server();
     let sentinels = Sentinels::naming(&master, 3);
     sentinels.change(0, |replies| replies.master = None);
     let client = kit.connect(sentinels.config()).await.unwrap();
@@ -37,7 +41,7 @@ async fn sentinel_without_master_skipped(kit: Kit) {
 }
 
 async fn silent_sentinel_does_not_delay_discovery(kit: Kit) {
-    let master = Server::start().unwrap();
+    let master = kit.server();
     let sentinels = Sentinels::naming(&master, 3);
     sentinels.change(0, |replies| replies.answers = false);
     let settings = sentinels.settings().sentinel_socket_timeout(BOUND);
@@ -47,7 +51,7 @@ async fn silent_sentinel_does_not_delay_discovery(kit: Kit) {
 }
 
 async fn stale_view_gets_no_writes(kit: Kit) {
-    let (old, new) = (Server::start().unwrap(), Server::start().unwrap());
+    let (old, new) = (kit.server(), kit.server());
     for stale in 0..3 {
         let sentinels = Sentinels::naming(&new, 3);
         (0..3).for_each(|number| sentinels.change(number, |replies| replies.epoch = 2));
@@ -59,8 +63,8 @@ async fn stale_view_gets_no_writes(kit: Kit) {
 }
 
 async fn wrong_role_queries_sentinels_again(kit: Kit) {
-    let master = Server::start().unwrap();
-    let replica = Server::builder().replica_of(&master).start().unwrap();
+    let master = kit.server();
+    let replica = kit.server_builder().replica_of(&master).start().unwrap();
     let sentinels = Sentinels::naming(&replica, 1);
     let client = kit.client(sentinels.config());
     let mut redis = client.connection();
@@ -75,7 +79,7 @@ async fn wrong_role_queries_sentinels_again(kit: Kit) {
 }
 
 async fn no_reconnect_to_replaced_master(kit: Kit) {
-    let (old, new) = (Server::start().unwrap(), Server::start().unwrap());
+    let (old, new) = (kit.server(), kit.server());
     let sentinels = Sentinels::naming(&old, 3);
     let client = kit.connect(sentinels.config()).await.unwrap();
     let mut redis = client.connection();
@@ -90,7 +94,7 @@ async fn no_reconnect_to_replaced_master(kit: Kit) {
 }
 
 async fn reconnects_after_client_kill(kit: Kit) {
-    let topology = Topology::builder().demote_after(Duration::from_secs(1)).start().unwrap();
+    let topology = kit.topology_builder().demote_after(Duration::from_secs(1)).start().unwrap();
     let client = kit.client_of_topology(&topology).await;
     let mut redis = client.connection();
     for round in 0..5 {
@@ -115,7 +119,7 @@ async fn reconnects_after_client_kill(kit: Kit) {
 }
 
 async fn info_verifies_master_without_role(kit: Kit) {
-    let topology = Topology::builder().config("user app on >secret ~* &* +@all -role").start().unwrap();
+    let topology = kit.topology_builder().config("user app on >secret ~* &* +@all -role").start().unwrap();
     let with_user = topology.url().replace("redis+sentinel://", "redis+sentinel://app:secret@");
     let client = kit.connect(config(&with_user)).await.unwrap();
     let mut redis = client.connection();
@@ -128,9 +132,9 @@ async fn info_verifies_master_without_role(kit: Kit) {
 }
 
 async fn failover_followed_without_early_promotion(kit: Kit) {
-    let topology = Topology::start().unwrap();
-    let url = format!("{}?early_promotion=false", topology.url());
-    let client = kit.connect(config(&url)).await.unwrap();
+    let topology = kit.topology();
+    let by_votes_alone = settings(&topology.url()).early_promotion(false);
+    let client = kit.connect(by_votes_alone.build().unwrap()).await.unwrap();
     let old = topology.planned_failover().unwrap();
     let new = topology.wait_for_new_master(old).unwrap();
     kit.until_master(&client, new).await;
@@ -139,7 +143,7 @@ async fn failover_followed_without_early_promotion(kit: Kit) {
 }
 
 async fn passive_sentinels_close_writes_when_majority_required(kit: Kit) {
-    let master = Server::start().unwrap();
+    let master = kit.server();
     let sentinels = Sentinels::naming(&master, 3);
     let settings = sentinels.settings().sentinel_require_majority(true);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
@@ -167,9 +171,9 @@ async fn passive_sentinels_close_writes_when_majority_required(kit: Kit) {
 }
 
 async fn writes_fail_fast_without_required_majority(kit: Kit) {
-    let topology = Topology::start().unwrap();
-    let url = format!("{}?sentinel_require_majority=true&failover_wait=60", topology.url());
-    let client = kit.connect(config(&url)).await.unwrap();
+    let topology = kit.topology();
+    let settings = settings(&topology.url()).sentinel_require_majority(true).failover_wait(2 * BOUND);
+    let client = kit.connect(settings.build().unwrap()).await.unwrap();
     client.connection().set::<_, _, ()>("key", 1).await.unwrap();
     let [first, second, _] = topology.sentinels() else { panic!("three Sentinels") };
     first.kill().unwrap();
@@ -210,7 +214,7 @@ async fn until_writes_accepted(kit: &Kit, client: &Client) {
 }
 
 async fn sentinel_connection_moves_to_next_sentinel(kit: Kit) {
-    let topology = Topology::start().unwrap();
+    let topology = kit.topology();
     let client = kit.client_of_topology(&topology).await;
     let mut sentinel = client.sentinel_connection().await.unwrap();
     let ckquorum = redis::cmd("SENTINEL").arg("CKQUORUM").arg("mymaster").take();
@@ -239,7 +243,7 @@ async fn sentinel_connection_moves_to_next_sentinel(kit: Kit) {
 }
 
 async fn sentinel_connection_refuses_unsupported_commands(kit: Kit) {
-    let topology = Topology::start().unwrap();
+    let topology = kit.topology();
     let client = kit.client_of_topology(&topology).await;
     let mut sentinel = client.sentinel_connection().await.unwrap();
     let mut atomic = redis::pipe();

@@ -7,16 +7,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ha_redis_core::redis::AsyncCommands;
 use ha_redis_core::{Address, Client, Event, Events, FailoverReport};
 
-use super::kit::{BOUND, Kit, config};
-use crate::{Server, Topology};
+use super::kit::{BOUND, Kit, config, settings};
+use crate::Server;
 
-tests![
-    cut_connection_reports_outage,
-    planned_failover_events,
-    killed_master_report_counts_call_outcomes,
-    replica_and_sentinel_changes_are_events,
-    events_end_with_the_client,
-];
+tests! {
+    everywhere: [
+        cut_connection_reports_outage,
+        planned_failover_events,
+        killed_master_report_counts_call_outcomes,
+        replica_and_sentinel_changes_are_events,
+        events_end_with_the_client,
+    ],
+}
 
 /// Returns the next event that `wanted` accepts.
 async fn next<T>(kit: &Kit, events: &mut Events, mut select: impl FnMut(&Event) -> Option<T>) -> T {
@@ -41,7 +43,7 @@ async fn next_report(kit: &Kit, events: &mut Events) -> FailoverReport {
 }
 
 async fn cut_connection_reports_outage(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     let mut events = client.events();
     server.query(&["CLIENT", "KILL", "TYPE", "NORMAL", "SKIPME", "YES"]).unwrap();
@@ -85,7 +87,7 @@ async fn next_failover(kit: &Kit, events: &mut Events) -> (FailoverReport, Vec<E
 }
 
 async fn planned_failover_events(kit: Kit) {
-    let topology = Topology::start().unwrap();
+    let topology = kit.topology();
     let client = kit.client_of_topology(&topology).await;
     let mut events = client.events();
     let stop = spawn_incrementer(&kit, &client);
@@ -108,9 +110,9 @@ async fn planned_failover_events(kit: Kit) {
 }
 
 async fn killed_master_report_counts_call_outcomes(kit: Kit) {
-    let topology = Topology::start().unwrap();
+    let topology = kit.topology();
     // On a busy machine the failover may take two attempts, ten seconds apart.
-    let settings = config(&topology.url()).to_builder().failover_wait(BOUND);
+    let settings = settings(&topology.url()).failover_wait(BOUND);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     let mut events = client.events();
     let stop = spawn_incrementer(&kit, &client);
@@ -128,7 +130,7 @@ async fn killed_master_report_counts_call_outcomes(kit: Kit) {
 }
 
 async fn replica_and_sentinel_changes_are_events(kit: Kit) {
-    let topology = Topology::start().unwrap();
+    let topology = kit.topology();
     let client = kit.client(config(&topology.url()));
     let mut events = client.events();
     client.initialize().await.unwrap();
@@ -159,7 +161,7 @@ async fn replica_and_sentinel_changes_are_events(kit: Kit) {
 }
 
 async fn events_end_with_the_client(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     let mut events = client.events();
     client.close().await;

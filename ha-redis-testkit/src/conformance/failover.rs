@@ -6,27 +6,29 @@ use super::kit::Kit;
 use super::load::{Load, check};
 use crate::{Error, Server, Topology};
 
-tests![
-    killed_master_delays_calls,
-    hung_master_delays_calls,
-    planned_failover_loses_no_writes,
-    killed_master_delays_calls_with_min_replicas,
-    planned_failover_loses_no_writes_with_min_replicas,
-];
+tests! {
+    everywhere: [
+        killed_master_delays_calls,
+        hung_master_delays_calls,
+        planned_failover_loses_no_writes,
+        killed_master_delays_calls_with_min_replicas,
+        planned_failover_loses_no_writes_with_min_replicas,
+    ],
+}
 
 /// With this setting a master refuses writes while it has no replica.
 const MIN_REPLICAS_CONFIG: &str = "min-replicas-to-write 1";
 
 async fn killed_master_delays_calls(kit: Kit) {
-    check_failover_delays_calls(&kit, Topology::start().unwrap(), Topology::kill_master).await;
+    check_failover_delays_calls(&kit, kit.topology(), Topology::kill_master).await;
 }
 
 async fn hung_master_delays_calls(kit: Kit) {
-    check_failover_delays_calls(&kit, Topology::start().unwrap(), Topology::hang_master).await;
+    check_failover_delays_calls(&kit, kit.topology(), Topology::hang_master).await;
 }
 
 async fn killed_master_delays_calls_with_min_replicas(kit: Kit) {
-    let topology = Topology::builder().config(MIN_REPLICAS_CONFIG).start().unwrap();
+    let topology = kit.topology_builder().config(MIN_REPLICAS_CONFIG).start().unwrap();
     check_failover_delays_calls(&kit, topology, Topology::kill_master).await;
 }
 
@@ -45,12 +47,12 @@ async fn check_failover_delays_calls(
 }
 
 async fn planned_failover_loses_no_writes(kit: Kit) {
-    let topology = Topology::builder().demote_after(Duration::from_secs(1)).start().unwrap();
+    let topology = kit.topology_builder().demote_after(Duration::from_secs(1)).start().unwrap();
     check_planned_failover(&kit, topology).await;
 }
 
 async fn planned_failover_loses_no_writes_with_min_replicas(kit: Kit) {
-    let topology = Topology::builder().config(MIN_REPLICAS_CONFIG).demote_after(Duration::from_secs(1));
+    let topology = kit.topology_builder().config(MIN_REPLICAS_CONFIG).demote_after(Duration::from_secs(1));
     check_planned_failover(&kit, topology.start().unwrap()).await;
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ha_redis_core::{RedisConfig, RedisConfigBuilder};
 use redis::AsyncCommands;
 
-use super::kit::{Kit, config, peak_memory};
+use super::kit::{Kit, config, peak_memory, settings};
 use crate::Server;
 
 tests![
@@ -102,7 +102,7 @@ async fn invalid_key_not_quoted(kit: Kit) {
     let server = Server::builder().tls().start().unwrap();
     let key = server.folder().join("one-line.key");
     fs::write(&key, "-----BEGIN PRIVATE KEY MIIEsecretsecretsecret\n-----END PRIVATE KEY-----\n").unwrap();
-    let settings = config(&server.url()).to_builder();
+    let settings = settings(&server.url());
     let settings = settings.ssl_certfile(server.client_certificate()).ssl_keyfile(&key);
     let text = connect_error(&kit, settings).await;
     contains(&text, &["`ssl_keyfile`", "one-line.key"]);

@@ -77,7 +77,7 @@ fn flood(first: &str, again: &str) -> Answer {
 async fn assert_connecting_ends(kit: Kit, handshake: Answer) {
     let server = ScriptedServer::start_bare(move |_, _: &[String]| handshake.clone()).unwrap();
     let ticker = Ticker::start(&kit);
-    let settings = settings(server.port()).socket_connect_timeout(TIMEOUT).failover_wait(TIMEOUT);
+    let settings = settings(&server.url()).socket_connect_timeout(TIMEOUT).failover_wait(TIMEOUT);
     let connecting = kit.connect(settings.build().unwrap());
     let error = kit.within("connecting ends", connecting).await.unwrap_err();
     assert!(error.is_timeout(), "{error}");
@@ -100,7 +100,7 @@ async fn endless_pushes_without_reply_end_connection(kit: Kit) {
         first.take().unwrap_or_else(|| Answer::Send(b"$2\r\nok\r\n".to_vec()))
     })
     .unwrap();
-    let settings = settings(server.port()).socket_timeout(TIMEOUT).retry_attempts(0);
+    let settings = settings(&server.url()).socket_timeout(TIMEOUT).retry_attempts(0);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     let ticker = Ticker::start(&kit);
     let mut redis = client.connection();
@@ -121,7 +121,7 @@ async fn endless_abandoned_reply_does_not_block(kit: Kit) {
         _ => Answer::Send(b"$2\r\nok\r\n".to_vec()),
     })
     .unwrap();
-    let settings = settings(server.port()).socket_timeout(TIMEOUT).retry_attempts(0);
+    let settings = settings(&server.url()).socket_timeout(TIMEOUT).retry_attempts(0);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     let ticker = Ticker::start(&kit);
     let mut redis = client.connection().with_timeout(TIMEOUT / 5);
@@ -147,7 +147,7 @@ async fn assert_subscriber_does_not_block(kit: Kit, again: &'static str) {
         _ => Answer::Silence,
     })
     .unwrap();
-    let settings = settings(server.port()).pubsub_buffer_bytes(1 << 20).failover_wait(TIMEOUT);
+    let settings = settings(&server.url()).pubsub_buffer_bytes(1 << 20).failover_wait(TIMEOUT);
     let settings = settings.socket_timeout(TIMEOUT);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     let ticker = Ticker::start(&kit);
@@ -243,7 +243,7 @@ fn large_list(length: usize) -> Answer {
 
 async fn large_list_does_not_block(kit: Kit) {
     let server = ScriptedServer::start(|_, _: &[String]| large_list(2_000_000)).unwrap();
-    let client = kit.connect(settings(server.port()).build().unwrap()).await.unwrap();
+    let client = kit.connect(settings(&server.url()).build().unwrap()).await.unwrap();
     let ticker = Ticker::start(&kit);
     let mut redis = client.connection();
     for _ in 0..3 {
@@ -260,7 +260,7 @@ async fn truncated_pipeline_of_large_lists_does_not_block(kit: Kit) {
         if requests % 4 == 0 { Answer::Close(Vec::new()) } else { large_list(2_000_000) }
     })
     .unwrap();
-    let client = kit.connect(settings(server.port()).retry_attempts(0).build().unwrap()).await.unwrap();
+    let client = kit.connect(settings(&server.url()).retry_attempts(0).build().unwrap()).await.unwrap();
     let ticker = Ticker::start(&kit);
     let mut pipeline = redis::pipe();
     for _ in 0..4 {
@@ -286,7 +286,7 @@ async fn large_replication_info_does_not_block(kit: Kit) {
         _ => Answer::from("+OK\r\n"),
     })
     .unwrap();
-    let client = kit.connect(settings(server.port()).socket_timeout(BOUND).build().unwrap()).await.unwrap();
+    let client = kit.connect(settings(&server.url()).socket_timeout(BOUND).build().unwrap()).await.unwrap();
     let ticker = Ticker::start(&kit);
     let task = kit.spawn(async move {
         for _ in 0..3 {
@@ -314,7 +314,7 @@ async fn unconfirmed_subscription_moves_to_new_connection(kit: Kit) {
         _ => Answer::from("+OK\r\n"),
     })
     .unwrap();
-    let client = kit.connect(settings(server.port()).socket_timeout(TIMEOUT).build().unwrap()).await.unwrap();
+    let client = kit.connect(settings(&server.url()).socket_timeout(TIMEOUT).build().unwrap()).await.unwrap();
     let mut sub = client.pubsub().await.unwrap();
     sub.subscribe("news").await.unwrap();
     let resubscribed = async {
@@ -344,7 +344,7 @@ async fn impossible_connection_age_does_not_panic(kit: Kit) {
         _ => Answer::from("+OK\r\n"),
     })
     .unwrap();
-    let client = kit.connect(settings(server.port()).build().unwrap()).await.unwrap();
+    let client = kit.connect(settings(&server.url()).build().unwrap()).await.unwrap();
     let got: String = client.connection().get("key").await.unwrap();
     assert_eq!(got, "value");
 }

@@ -89,7 +89,7 @@ async fn client_survives_random_bytes(kit: Kit) {
         if next() < 64 { Answer::Close(bytes) } else { Answer::Send(bytes) }
     })
     .unwrap();
-    let settings = settings(server.port()).socket_timeout(Duration::from_millis(20)).retry_attempts(0);
+    let settings = settings(&server.url()).socket_timeout(Duration::from_millis(20)).retry_attempts(0);
     let mut callers = Vec::new();
     for _ in 0..10 {
         let client = kit.client(settings.clone().build().unwrap());

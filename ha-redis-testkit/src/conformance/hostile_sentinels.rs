@@ -292,7 +292,7 @@ async fn server_error_text_escaped(kit: Kit) {
     for refusal in ["WRONGPASS", "ERR", "NOPERM", "MADEUP", "BUSY"] {
         let text = format!("-{refusal} \u{1b}[2J\u{7}\u{202e}{}\r\n", "password \u{200b}".repeat(1000));
         let server = ScriptedServer::start_bare(move |_, _: &[String]| Answer::from(text.as_str())).unwrap();
-        let client = kit.client(settings(server.port()).password(PASSWORD).build().unwrap());
+        let client = kit.client(settings(&server.url()).password(PASSWORD).build().unwrap());
         let error = kit.within("an error", client.initialize()).await.unwrap_err();
         assert_printable(&error.to_string());
         assert!(error.to_string().contains(r"\u{1b}[2J"), "{error}");

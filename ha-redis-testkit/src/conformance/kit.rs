@@ -10,7 +10,7 @@ use ha_redis_core::runtime::Runtime;
 use ha_redis_core::{Address, Client, Error, RedisConfig, RedisConfigBuilder};
 use redis::AsyncCommands;
 
-use crate::{Server, Topology};
+use crate::{Environment, Server, ServerBuilder, Topology, TopologyBuilder};
 
 /// The timeout of every wait, longer than anything here takes even on a busy machine.
 pub(super) const BOUND: Duration = Duration::from_secs(30);
@@ -21,11 +21,31 @@ pub(super) struct Kit {
     /// The name of the harness that runs the test.
     pub(super) harness: &'static str,
     pub(super) runtime: Arc<dyn Runtime>,
+    /// How the servers of [`Kit::server`] and [`Kit::topology`] are protected.
+    pub(super) environment: Environment,
 }
 
 impl Kit {
-    pub(super) fn new(harness: &'static str, runtime: Arc<dyn Runtime>) -> Self {
-        Self { harness, runtime }
+    pub(super) fn new(harness: &'static str, runtime: Arc<dyn Runtime>, environment: Environment) -> Self {
+        Self { harness, runtime, environment }
+    }
+
+    /// Returns a server of the test's environment. Its URL contains all that a client needs.
+    pub(super) fn server(&self) -> Server {
+        self.server_builder().start().unwrap()
+    }
+
+    pub(super) fn server_builder(&self) -> ServerBuilder {
+        Server::builder().environment(self.environment)
+    }
+
+    /// Returns a topology of the test's environment. Its URL contains all that a client needs.
+    pub(super) fn topology(&self) -> Topology {
+        self.topology_builder().start().unwrap()
+    }
+
+    pub(super) fn topology_builder(&self) -> TopologyBuilder {
+        Topology::builder().environment(self.environment)
     }
 
     /// Returns a client that has not connected yet.
@@ -45,7 +65,7 @@ impl Kit {
 
     /// Returns a client with a long failover wait: on a busy machine the Sentinels may need a second attempt.
     pub(super) async fn client_of_topology(&self, topology: &Topology) -> Client {
-        let settings = config(&topology.url()).to_builder().failover_wait(BOUND);
+        let settings = settings(&topology.url()).failover_wait(BOUND);
         self.connect(settings.build().unwrap()).await.unwrap()
     }
 
@@ -150,9 +170,9 @@ pub(super) fn config(url: &str) -> RedisConfig {
     url.parse().unwrap()
 }
 
-/// Returns settings for a server on this port.
-pub(super) fn settings(port: u16) -> RedisConfigBuilder {
-    RedisConfig::builder().host("127.0.0.1").port(port)
+/// Returns the settings of a URL, to change some.
+pub(super) fn settings(url: &str) -> RedisConfigBuilder {
+    config(url).to_builder()
 }
 
 /// Returns the peak memory use of the process, in bytes.

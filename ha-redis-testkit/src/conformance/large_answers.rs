@@ -78,14 +78,14 @@ async fn role_with_a_million_replicas_is_bounded(kit: Kit) {
     })
     .unwrap();
     let limit = 64 << 20;
-    let client = kit.connect(settings(server.port()).max_reply_bytes(limit).build().unwrap()).await.unwrap();
+    let client = kit.connect(settings(&server.url()).max_reply_bytes(limit).build().unwrap()).await.unwrap();
     let before = peak_memory();
     // The reply exceeds the limit, so it counts as no reply and the client falls back to INFO.
     let described = client.topology().await.map(|topology| topology.replicas.len());
     assert!(described.as_ref().is_ok_and(|replicas| *replicas == 0) || described.is_err(), "{described:?}");
     let grown = peak_memory().saturating_sub(before);
     assert!(grown < limit as usize + (16 << 20), "{grown}");
-    let client = kit.connect(settings(server.port()).build().unwrap()).await.unwrap();
+    let client = kit.connect(settings(&server.url()).build().unwrap()).await.unwrap();
     assert_eq!(client.topology().await.unwrap().replicas.len(), MAX_REPLICAS);
 }
 
@@ -102,7 +102,7 @@ async fn endless_replication_info_not_read(kit: Kit) {
         _ => Answer::from("-ERR unknown command\r\n"),
     })
     .unwrap();
-    let client = kit.connect(settings(server.port()).build().unwrap()).await.unwrap();
+    let client = kit.connect(settings(&server.url()).build().unwrap()).await.unwrap();
     let mut reads = client.replica_connection();
     let busy_task = BusyTask::start(&kit);
     let reading = async {
@@ -136,7 +136,7 @@ async fn replicas_beyond_cap_not_contacted(kit: Kit) {
         _ => Answer::from("$5\r\nvalue\r\n"),
     })
     .unwrap();
-    let client = kit.connect(settings(server.port()).build().unwrap()).await.unwrap();
+    let client = kit.connect(settings(&server.url()).build().unwrap()).await.unwrap();
     assert_eq!(client.replica_connection().get::<_, String>("key").await.unwrap(), "value");
     kit.until("the client is connected to the maximum of replicas", || connections(&replica) >= MAX_REPLICAS)
         .await;

@@ -24,7 +24,7 @@ tests![
 const LIMIT: usize = 1 << 20;
 
 async fn client_with_limit(kit: &Kit, server: &Server) -> ha_redis_core::Client {
-    let settings = settings(server.port()).max_reply_bytes(LIMIT as u64);
+    let settings = settings(&server.url()).max_reply_bytes(LIMIT as u64);
     kit.connect(settings.build().unwrap()).await.unwrap()
 }
 
@@ -118,7 +118,7 @@ async fn deeply_nested_reply_fails_only_its_call(kit: Kit) {
     let mut redis = kit.client_of(&server).await.connection();
     assert_too_large(&eval(&mut redis, nested).await.unwrap_err(), "max_reply_depth");
     assert_eq!(redis.ping::<String>().await.unwrap(), "PONG");
-    let deeper = settings(server.port()).max_reply_depth(500);
+    let deeper = settings(&server.url()).max_reply_depth(500);
     let mut redis = kit.connect(deeper.build().unwrap()).await.unwrap().connection();
     let mut value = eval(&mut redis, nested).await.unwrap();
     while let Value::Array(mut elements) = value {
@@ -171,7 +171,7 @@ async fn abandoned_reply_uses_no_memory(kit: Kit) {
         _ => Answer::Send(b"$2\r\nok\r\n".to_vec()),
     })
     .unwrap();
-    let settings = settings(server.port()).socket_timeout(Duration::from_secs(20));
+    let settings = settings(&server.url()).socket_timeout(Duration::from_secs(20));
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     let before = peak_memory();
     let mut with_timeout = client.connection().with_timeout(Duration::from_millis(200));
@@ -191,7 +191,7 @@ async fn endless_reply_memory_is_bounded(kit: Kit) {
         _ => Answer::Send(b"$2\r\nok\r\n".to_vec()),
     })
     .unwrap();
-    let settings = settings(server.port()).max_reply_bytes(64 << 20).socket_timeout(Duration::from_secs(3));
+    let settings = settings(&server.url()).max_reply_bytes(64 << 20).socket_timeout(Duration::from_secs(3));
     let client = kit.connect(settings.retry_attempts(0).build().unwrap()).await.unwrap();
     let before = peak_memory();
     let mut redis = client.connection().with_timeout(Duration::from_secs(3));
@@ -204,7 +204,7 @@ async fn endless_handshake_memory_is_bounded(kit: Kit) {
         Answer::Flood(format!("*{MANY}\r\n").into_bytes(), b"_\r\n".repeat(10_000))
     })
     .unwrap();
-    let settings = settings(server.port()).socket_connect_timeout(Duration::from_secs(2));
+    let settings = settings(&server.url()).socket_connect_timeout(Duration::from_secs(2));
     let before = peak_memory();
     let connected = kit.connect(settings.failover_wait(Duration::from_secs(2)).build().unwrap()).await;
     assert!(connected.is_err());
@@ -222,7 +222,7 @@ async fn subscriber_buffer_limit_holds_for_nested_messages(kit: Kit) {
         _ => Answer::Send(b">3\r\n$11\r\nunsubscribe\r\n$1\r\nc\r\n:0\r\n".to_vec()),
     })
     .unwrap();
-    let settings = settings(server.port()).pubsub_buffer_bytes(1 << 20);
+    let settings = settings(&server.url()).pubsub_buffer_bytes(1 << 20);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     let mut sub = client.pubsub().await.unwrap();
     let before = peak_memory();
@@ -281,7 +281,7 @@ async fn subscriber_buffer_counts_every_payload_type(kit: Kit) {
             Answer::Flood(confirmation, message.repeat(1 + (64 << 10) / message.len()))
         })
         .unwrap();
-        let settings = settings(server.port()).pubsub_buffer_bytes(buffer);
+        let settings = settings(&server.url()).pubsub_buffer_bytes(buffer);
         let client = kit.connect(settings.build().unwrap()).await.unwrap();
         let mut sub = client.pubsub().await.unwrap();
         forget_peak_memory();

@@ -7,7 +7,7 @@
 //! # fn start() -> Started { unimplemented!() }
 //!
 //! fn main() {
-//!     conformance::main(&[Harness { name: "my_runtime", start }]);
+//!     conformance::main(&[Harness { name: "my_runtime", start, environments: &[] }]);
 //! }
 //! ```
 //!
@@ -22,14 +22,29 @@
 
 /// Lists the tests of a module, each an `async fn name(kit: Kit)`. A test that is not listed is dead code and does
 /// not compile.
+///
+/// Tests listed as `everywhere` get their servers from the kit, and run in each [`Environment`] of the harness. All
+/// others run in [`Environment::Plain`] alone, because they
+///
+/// - read or write what goes over the wire: scripted servers and Sentinels, bytes injected or counted by a proxy,
+/// - set up users, passwords, TLS, addresses or missing commands themselves,
+/// - or have callers run commands that only operators may.
 macro_rules! tests {
-    ($($name:ident),* $(,)?) => {
-        pub(super) const TESTS: &[$crate::conformance::Test] = &[$($crate::conformance::Test {
+    (everywhere: [$($everywhere:ident),* $(,)?], $(plain: [$($plain:ident),* $(,)?],)?) => {
+        pub(super) const TESTS: &[$crate::conformance::Test] = &[
+            $(tests!(@test $everywhere, true),)*
+            $($(tests!(@test $plain, false),)*)?
+        ];
+    };
+    (@test $name:ident, $everywhere:literal) => {
+        $crate::conformance::Test {
             module: module_path!(),
             name: stringify!($name),
+            everywhere: $everywhere,
             run: |kit| Box::pin(async move { $crate::conformance::Ended::check($name(kit).await) }),
-        }),*];
+        }
     };
+    ($($plain:ident),* $(,)?) => { tests! { everywhere: [], plain: [$($plain),*], } };
 }
 
 mod commands;
@@ -87,6 +102,7 @@ use ha_redis_core::redis::RedisResult;
 use ha_redis_core::runtime::Runtime;
 use libtest_mimic::{Arguments, Trial};
 
+use crate::Environment;
 use kit::Kit;
 
 /// All tests of the suite.
@@ -139,6 +155,8 @@ pub struct Harness {
     pub name: &'static str,
     /// Starts the runtime for one test.
     pub start: fn() -> Started,
+    /// The environments in which the suite runs on it, besides [`Environment::Plain`].
+    pub environments: &'static [Environment],
 }
 
 /// A running runtime.
@@ -158,6 +176,8 @@ impl fmt::Debug for Started {
 struct Test {
     module: &'static str,
     name: &'static str,
+    /// Whether the test runs in each environment of the harness.
+    everywhere: bool,
     run: fn(Kit) -> Pin<Box<dyn Future<Output = ()>>>,
 }
 
@@ -179,16 +199,24 @@ impl Ended for RedisResult<()> {
 /// Runs the tests that the command line selects on each of the runtimes, then exits the process.
 pub fn main(harnesses: &[Harness]) {
     process::run_program_if_set(harnesses);
-    let tests = SUITE.iter().copied().flatten();
-    let trials = tests.flat_map(|test| harnesses.iter().map(|harness| trial(*harness, test)));
+    let tests = || SUITE.iter().copied().flatten();
+    let trials = harnesses.iter().flat_map(|harness| {
+        let plain = tests().map(|test| trial(*harness, Environment::Plain, test));
+        let others = harness.environments.iter().flat_map(move |environment| {
+            let everywhere = tests().filter(|test| test.everywhere);
+            everywhere.map(|test| trial(*harness, *environment, test))
+        });
+        plain.chain(others)
+    });
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit();
 }
 
-fn trial(harness: Harness, test: &'static Test) -> Trial {
+fn trial(harness: Harness, environment: Environment, test: &'static Test) -> Trial {
     let module = test.module.rsplit("::").next().unwrap_or_default();
-    Trial::test(format!("{}::{module}::{}", harness.name, test.name), move || {
+    let name = format!("{}::{}::{module}::{}", harness.name, environment.name(), test.name);
+    Trial::test(name, move || {
         let started = (harness.start)();
-        block_on((test.run)(Kit::new(harness.name, Arc::clone(&started.runtime))));
+        block_on((test.run)(Kit::new(harness.name, Arc::clone(&started.runtime), environment)));
         Ok(())
     })
 }

@@ -12,7 +12,7 @@ use ha_redis_core::runtime::{Endpoint, Runtime, Task, Timer, Transport};
 use ha_redis_core::{Address, Client, RedisConfig, RedisConfigBuilder};
 use redis::AsyncCommands;
 
-use super::kit::{BOUND, Kit, config, rejected};
+use super::kit::{BOUND, Kit, rejected, settings};
 use crate::{Answer, Proxy, ScriptedServer, Server, Topology};
 
 tests![
@@ -136,7 +136,7 @@ async fn address_map_reaches_servers_behind_nat(kit: Kit) {
         .iter()
         .chain(&sentinels)
         .map(|(inside, proxy)| (inside.to_string(), proxy.address().to_string()));
-    let settings = config(&topology.url()).to_builder();
+    let settings = settings(&topology.url());
     // One Sentinel is configured by its reachable address. The client learns the others by their announced
     // addresses.
     let settings = settings.sentinel_hosts([("127.0.0.1", sentinels[0].1.port())]);
@@ -152,7 +152,7 @@ async fn error_names_announced_and_mapped_address(kit: Kit) {
     let topology =
         Topology::builder().bind(INTERNAL_HOST.into()).replicas(0).sentinels(1).quorum(1).start().unwrap();
     let proxy = Proxy::before(&topology.sentinels()[0]).unwrap();
-    let settings = config(&topology.url()).to_builder().sentinel_hosts([("127.0.0.1", proxy.port())]);
+    let settings = settings(&topology.url()).sentinel_hosts([("127.0.0.1", proxy.port())]);
     let settings = settings.failover_wait(Duration::from_millis(500));
     let client = ExternalRuntime::client(&kit, settings.clone().build().unwrap());
     let announced: SocketAddr = topology.servers()[0].address();
@@ -376,7 +376,7 @@ async fn addresses_per_name_are_capped(kit: Kit) {
 
 async fn unresolvable_sentinel_does_not_delay(kit: Kit) {
     let topology = Topology::start().unwrap();
-    let settings = config(&topology.url()).to_builder().sentinel_socket_connect_timeout(BOUND);
+    let settings = settings(&topology.url()).sentinel_socket_connect_timeout(BOUND);
     let reachable = topology
         .sentinel_addresses()
         .into_iter()

@@ -3,25 +3,26 @@
 use std::time::Duration;
 
 use super::kit::{Kit, calls, settings};
-use crate::Server;
 use ha_redis_core::{Outcome, RedisErrorExt};
 use redis::{AsyncCommands, Cmd, RedisResult, Value};
 
-tests![
-    no_response_keeps_replies_in_order,
-    no_response_returns_before_reply,
-    no_response_returns_error_before_send,
-    dedicated_connection_released_after_run,
-    blocking_no_response_uses_own_connection,
-    no_response_ignored_in_pipeline,
-];
+tests! {
+    everywhere: [
+        no_response_keeps_replies_in_order,
+        no_response_returns_before_reply,
+        no_response_returns_error_before_send,
+        dedicated_connection_released_after_run,
+        blocking_no_response_uses_own_connection,
+        no_response_ignored_in_pipeline,
+    ],
+}
 
 fn increment() -> Cmd {
     redis::cmd("INCR").arg("n").set_no_response(true).take()
 }
 
 async fn no_response_keeps_replies_in_order(kit: Kit) -> RedisResult<()> {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     let mut redis = client.connection();
     let mut own = client.dedicated().await.unwrap();
@@ -37,7 +38,7 @@ async fn no_response_keeps_replies_in_order(kit: Kit) -> RedisResult<()> {
 }
 
 async fn no_response_returns_before_reply(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     let mut own = client.dedicated().await.unwrap();
     server.hang().unwrap();
@@ -50,8 +51,8 @@ async fn no_response_returns_before_reply(kit: Kit) {
 }
 
 async fn no_response_returns_error_before_send(kit: Kit) {
-    let server = Server::start().unwrap();
-    let settings = settings(server.port()).failover_wait(Duration::from_millis(200));
+    let server = kit.server();
+    let settings = settings(&server.url()).failover_wait(Duration::from_millis(200));
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     server.kill().unwrap();
     kit.until("the connection is gone", || {
@@ -66,7 +67,7 @@ async fn no_response_returns_error_before_send(kit: Kit) {
 }
 
 async fn dedicated_connection_released_after_run(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     for round in 1..=20 {
         let mut own = client.dedicated().await.unwrap();
@@ -77,7 +78,7 @@ async fn dedicated_connection_released_after_run(kit: Kit) {
 }
 
 async fn blocking_no_response_uses_own_connection(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     let mut redis = client.connection();
     redis.rpush::<_, _, ()>("from", "job").await.unwrap();
@@ -88,7 +89,7 @@ async fn blocking_no_response_uses_own_connection(kit: Kit) {
 }
 
 async fn no_response_ignored_in_pipeline(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let mut redis = kit.client_of(&server).await.connection();
     let mut pipeline = redis::pipe();
     pipeline.add_command(increment()).add_command(increment());

@@ -11,27 +11,31 @@ use futures_lite::future::poll_once;
 use ha_redis_core::{Connection, Outcome, RedisConfig, RedisErrorExt, RetryPolicy, RetrySafety};
 use redis::AsyncCommands;
 
-tests![
-    lost_increment_not_retried,
-    idempotent_calls_survive_lost_replies,
-    caller_allows_increment_retry,
-    caller_forbids_write_retry,
-    transaction_not_retried_after_write,
-    pipeline_retried_if_all_commands_allow,
-    black_holed_connection_replaced,
-    half_open_connection_detected,
-    call_deadline_enforced,
-    queued_calls_time_out_as_not_sent,
-    small_in_flight_limit_serves_all_calls,
-    close_reports_aborted_calls,
-    exhausted_budget_stops_retries,
-    retry_function_spans_two_clients,
-    lost_reply_outcome_survives_later_attempts,
-    close_counts_calls_that_timed_out,
-    queued_call_deadline_enforced,
-    refused_transaction_retried_as_a_whole,
-    close_excludes_health_checks,
-];
+tests! {
+    everywhere: [
+        lost_increment_not_retried,
+        idempotent_calls_survive_lost_replies,
+        caller_allows_increment_retry,
+        caller_forbids_write_retry,
+        transaction_not_retried_after_write,
+        pipeline_retried_if_all_commands_allow,
+        black_holed_connection_replaced,
+        half_open_connection_detected,
+        call_deadline_enforced,
+        queued_calls_time_out_as_not_sent,
+        small_in_flight_limit_serves_all_calls,
+        close_reports_aborted_calls,
+        retry_function_spans_two_clients,
+        lost_reply_outcome_survives_later_attempts,
+        close_counts_calls_that_timed_out,
+        queued_call_deadline_enforced,
+        refused_transaction_retried_as_a_whole,
+        close_excludes_health_checks,
+    ],
+    plain: [
+        exhausted_budget_stops_retries,
+    ],
+}
 
 const CALLERS: usize = 32;
 const CUTS: u64 = 10;
@@ -68,7 +72,7 @@ async fn count(mut redis: Connection, key: String, stop: Arc<AtomicBool>) -> Cou
 }
 
 async fn lost_increment_not_retried(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let proxy = Proxy::before(&server).unwrap();
     let client = kit.connect(config(&proxy.url())).await.unwrap();
     let stop = Arc::new(AtomicBool::new(false));
@@ -90,7 +94,7 @@ async fn lost_increment_not_retried(kit: Kit) {
 }
 
 async fn idempotent_calls_survive_lost_replies(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let proxy = Proxy::before(&server).unwrap();
     let client = kit.connect(config(&proxy.url())).await.unwrap();
     let stop = Arc::new(AtomicBool::new(false));
@@ -114,7 +118,7 @@ async fn idempotent_calls_survive_lost_replies(kit: Kit) {
 
 /// Returns a connection whose next reply is lost.
 async fn connection_losing_one_reply(kit: &Kit, safety: RetrySafety) -> (Server, Proxy, Connection) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let proxy = Proxy::before(&server).unwrap();
     let client = kit.connect(config(&proxy.url())).await.unwrap();
     let redis = client.connection().with_retry_safety(safety);
@@ -160,14 +164,14 @@ async fn pipeline_retried_if_all_commands_allow(kit: Kit) {
 }
 
 fn config_with_short_timeouts(proxy: &Proxy) -> RedisConfig {
-    let settings = settings(proxy.port());
+    let settings = settings(&proxy.url());
     let short = Duration::from_millis(300);
     let wait = Duration::from_secs(2);
     settings.socket_timeout(short).socket_connect_timeout(short).failover_wait(wait).build().unwrap()
 }
 
 async fn black_holed_connection_replaced(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let proxy = Proxy::before(&server).unwrap();
     let client = kit.connect(config_with_short_timeouts(&proxy)).await.unwrap();
     let mut redis = client.connection();
@@ -181,7 +185,7 @@ async fn black_holed_connection_replaced(kit: Kit) {
 }
 
 async fn half_open_connection_detected(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let proxy = Proxy::before(&server).unwrap();
     let client = kit.connect(config_with_short_timeouts(&proxy)).await.unwrap();
     let mut redis = client.connection();
@@ -195,7 +199,7 @@ async fn half_open_connection_detected(kit: Kit) {
 }
 
 async fn call_deadline_enforced(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let proxy = Proxy::before(&server).unwrap();
     let client = kit.connect(config(&proxy.url())).await.unwrap();
     let mut redis = client.connection().with_timeout(Duration::from_millis(200));
@@ -214,8 +218,8 @@ async fn call_deadline_enforced(kit: Kit) {
 }
 
 async fn queued_calls_time_out_as_not_sent(kit: Kit) {
-    let server = Server::start().unwrap();
-    let settings = settings(server.port()).max_in_flight(10).failover_wait(Duration::from_millis(300));
+    let server = kit.server();
+    let settings = settings(&server.url()).max_in_flight(10).failover_wait(Duration::from_millis(300));
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     server.hang().unwrap();
     let (end, ended) = async_channel::bounded(30);
@@ -236,8 +240,8 @@ async fn queued_calls_time_out_as_not_sent(kit: Kit) {
 }
 
 async fn small_in_flight_limit_serves_all_calls(kit: Kit) {
-    let server = Server::start().unwrap();
-    let settings = settings(server.port()).max_in_flight(3);
+    let server = kit.server();
+    let settings = settings(&server.url()).max_in_flight(3);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     let mut callers = Vec::new();
     for caller in 0..500 {
@@ -251,7 +255,7 @@ async fn small_in_flight_limit_serves_all_calls(kit: Kit) {
 }
 
 async fn close_reports_aborted_calls(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let proxy = Proxy::before(&server).unwrap();
     let client = kit.connect(config_with_short_timeouts(&proxy)).await.unwrap();
     let popping = kit.spawn({
@@ -274,7 +278,7 @@ async fn exhausted_budget_stops_retries(kit: Kit) {
         Answer::Close(Vec::new())
     });
     let server = server.unwrap();
-    let settings = settings(server.port()).retry_base_delay(Duration::ZERO).max_in_flight(5).retry_budget(0);
+    let settings = settings(&server.url()).retry_base_delay(Duration::ZERO).max_in_flight(5).retry_budget(0);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     for _ in 0..10 {
         client.connection().get::<_, ()>("key").await.unwrap_err();
@@ -283,7 +287,7 @@ async fn exhausted_budget_stops_retries(kit: Kit) {
 }
 
 async fn retry_function_spans_two_clients(kit: Kit) {
-    let (from, to) = (Server::start().unwrap(), Server::start().unwrap());
+    let (from, to) = (kit.server(), kit.server());
     from.query(&["SET", "key", "value"]).unwrap();
     let from = kit.client_of(&from).await;
     let target = kit.connect(config(&to.url())).await.unwrap();
@@ -306,7 +310,7 @@ async fn retry_function_spans_two_clients(kit: Kit) {
 }
 
 async fn lost_reply_outcome_survives_later_attempts(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let proxy = Proxy::before(&server).unwrap();
     let client = kit.connect(config_with_short_timeouts(&proxy)).await.unwrap();
     proxy.lose(Direction::ToClient);
@@ -317,7 +321,7 @@ async fn lost_reply_outcome_survives_later_attempts(kit: Kit) {
 }
 
 async fn close_counts_calls_that_timed_out(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let proxy = Proxy::before(&server).unwrap();
     let client = kit.connect(config_with_short_timeouts(&proxy)).await.unwrap();
     proxy.lose(Direction::ToClient);
@@ -335,8 +339,8 @@ async fn close_counts_calls_that_timed_out(kit: Kit) {
 }
 
 async fn queued_call_deadline_enforced(kit: Kit) {
-    let server = Server::start().unwrap();
-    let settings = settings(server.port()).max_in_flight(1);
+    let server = kit.server();
+    let settings = settings(&server.url()).max_in_flight(1);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     server.hang().unwrap();
     let mut redis = client.connection();
@@ -353,9 +357,9 @@ async fn queued_call_deadline_enforced(kit: Kit) {
 
 // The client reconnects after each refusal, after a random delay of up to a tenth of a second.
 async fn refused_transaction_retried_as_a_whole(kit: Kit) {
-    let server = Server::start().unwrap();
-    let other = Server::start().unwrap();
-    let settings = settings(server.port()).failover_wait(Duration::from_secs(2));
+    let server = kit.server();
+    let other = kit.server();
+    let settings = settings(&server.url()).failover_wait(Duration::from_secs(2));
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     server.query(&["REPLICAOF", "127.0.0.1", &other.port().to_string()]).unwrap();
     let mut attempts = 0;
@@ -368,7 +372,7 @@ async fn refused_transaction_retried_as_a_whole(kit: Kit) {
 }
 
 async fn close_excludes_health_checks(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let proxy = Proxy::before(&server).unwrap();
     let settings =
         config_with_short_timeouts(&proxy).to_builder().health_check_interval(Duration::from_millis(20));

@@ -6,15 +6,17 @@ use redis::AsyncCommands;
 
 use super::kit::{Kit, calls, config, connections};
 use super::load::{Load, check};
-use crate::{Server, Topology};
+use crate::Server;
 
-tests![
-    isolated_master_gets_no_writes_after_promotion,
-    stale_first_sentinel_ignored,
-    rolling_restart_delays_calls,
-    writes_resume_after_aborted_failover,
-    sentinels_reconnect_after_full_outage,
-];
+tests! {
+    everywhere: [
+        isolated_master_gets_no_writes_after_promotion,
+        stale_first_sentinel_ignored,
+        rolling_restart_delays_calls,
+        writes_resume_after_aborted_failover,
+        sentinels_reconnect_after_full_outage,
+    ],
+}
 
 /// Returns how many SET commands the server has received.
 fn written(server: &Server) -> u64 {
@@ -32,7 +34,8 @@ fn failover_in_progress(sentinel: &Server) -> bool {
 }
 
 async fn isolated_master_gets_no_writes_after_promotion(kit: Kit) {
-    let topology = Topology::builder().partitionable().demote_after(Duration::from_secs(1)).start().unwrap();
+    let topology =
+        kit.topology_builder().partitionable().demote_after(Duration::from_secs(1)).start().unwrap();
     let client = kit.client_of_topology(&topology).await;
     let load = Load::start(&kit, &client);
     load.progress(500).await;
@@ -58,7 +61,7 @@ async fn isolated_master_gets_no_writes_after_promotion(kit: Kit) {
 }
 
 async fn stale_first_sentinel_ignored(kit: Kit) {
-    let topology = Topology::builder().partitionable().start().unwrap();
+    let topology = kit.topology_builder().partitionable().start().unwrap();
     let client = kit.client_of_topology(&topology).await;
     let load = Load::start(&kit, &client);
     load.progress(500).await;
@@ -73,11 +76,12 @@ async fn stale_first_sentinel_ignored(kit: Kit) {
     assert!(reports_master(stale, old));
 
     // Clients that know no other Sentinel yet ignore it as well.
-    let stale_alone = format!("redis+sentinel://{}/mymaster", topology.sentinel_addresses()[0]);
-    for url in [topology.url(), stale_alone] {
-        let late = kit.connect(config(&url)).await.unwrap();
-        late.connection().set::<_, _, ()>("late", &url).await.unwrap();
-        assert_eq!(new.query(&["GET", "late"]).unwrap().text(), Some(url.as_str()));
+    let all = config(&topology.url());
+    let stale_alone = all.to_builder().sentinel_hosts([("127.0.0.1", stale.port())]).build().unwrap();
+    for (config, known) in [(all, "all Sentinels"), (stale_alone, "the stale one")] {
+        let late = kit.connect(config).await.unwrap();
+        late.connection().set::<_, _, ()>("late", known).await.unwrap();
+        assert_eq!(new.query(&["GET", "late"]).unwrap().text(), Some(known));
     }
     assert_eq!(written(old), before);
     check(&topology, &load.finish().await);
@@ -85,7 +89,7 @@ async fn stale_first_sentinel_ignored(kit: Kit) {
 
 async fn rolling_restart_delays_calls(kit: Kit) {
     // Restarted servers must keep their keys.
-    let topology = Topology::builder().config("appendonly yes").start().unwrap();
+    let topology = kit.topology_builder().config("appendonly yes").start().unwrap();
     let client = kit.client_of_topology(&topology).await;
     let load = Load::start(&kit, &client);
     for server in topology.servers().iter().chain(topology.sentinels()) {
@@ -102,7 +106,7 @@ async fn rolling_restart_delays_calls(kit: Kit) {
 async fn writes_resume_after_aborted_failover(kit: Kit) {
     let second = Duration::from_secs(1);
     let topology =
-        Topology::builder().replicas(1).failover_timeout(second).demote_after(second).start().unwrap();
+        kit.topology_builder().replicas(1).failover_timeout(second).demote_after(second).start().unwrap();
     let client = kit.client_of_topology(&topology).await;
     let load = Load::start(&kit, &client);
     load.progress(500).await;
@@ -123,7 +127,7 @@ async fn writes_resume_after_aborted_failover(kit: Kit) {
 }
 
 async fn sentinels_reconnect_after_full_outage(kit: Kit) {
-    let topology = Topology::start().unwrap();
+    let topology = kit.topology();
     let client = kit.client_of_topology(&topology).await;
     let mut redis = client.connection();
     topology.sentinels().iter().for_each(|sentinel| sentinel.terminate().unwrap());

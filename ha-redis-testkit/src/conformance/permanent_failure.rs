@@ -66,7 +66,7 @@ fn all_contain(error: &Error, expected: &[&str]) {
 
 async fn wrong_password_fails_fast(kit: Kit) {
     let server = Server::builder().password("right").start().unwrap();
-    let error = errors_of_all_calls(&kit, settings(server.port()).password("wrong").build().unwrap()).await;
+    let error = errors_of_all_calls(&kit, settings(&server.url()).password("wrong").build().unwrap()).await;
     assert!(error.is_authentication(), "{error}");
     all_contain(&error, &["refused the user name or password"]);
 }
@@ -75,7 +75,7 @@ async fn missing_server_password_fails_fast(kit: Kit) {
     let server = Server::builder().password("right").start().unwrap();
     for protocol in [Protocol::Auto, Protocol::Resp2] {
         let error =
-            errors_of_all_calls(&kit, settings(server.port()).protocol(protocol).build().unwrap()).await;
+            errors_of_all_calls(&kit, settings(&server.url()).protocol(protocol).build().unwrap()).await;
         assert!(error.is_authentication(), "{error}");
         all_contain(&error, &["requires a password", "`password`", "NOAUTH"]);
     }
@@ -83,17 +83,17 @@ async fn missing_server_password_fails_fast(kit: Kit) {
 
 async fn invalid_database_fails_fast(kit: Kit) {
     let server = Server::start().unwrap();
-    let error = errors_of_all_calls(&kit, settings(server.port()).db(99).build().unwrap()).await;
+    let error = errors_of_all_calls(&kit, settings(&server.url()).db(99).build().unwrap()).await;
     assert!(error.is_config(), "{error}");
     all_contain(&error, &["`db` = 99", "out of range"]);
     let cluster = Server::builder().config("cluster-enabled yes").start().unwrap();
-    let error = errors_of_all_calls(&kit, settings(cluster.port()).db(1).build().unwrap()).await;
+    let error = errors_of_all_calls(&kit, settings(&cluster.url()).db(1).build().unwrap()).await;
     all_contain(&error, &["`db` = 1", "cluster"]);
 }
 
 async fn missing_permission_fails_fast(kit: Kit) {
     let server = Server::builder().user("app", "on >pw ~* &* +@all -select").start().unwrap();
-    let app = settings(server.port()).username("app").password("pw").db(1);
+    let app = settings(&server.url()).username("app").password("pw").db(1);
     let error = errors_of_all_calls(&kit, app.build().unwrap()).await;
     assert!(error.is_permission_denied(), "{error}");
 }
@@ -101,15 +101,15 @@ async fn missing_permission_fails_fast(kit: Kit) {
 async fn refused_protocol_fails_fast(kit: Kit) {
     let old = ScriptedServer::start_bare(|_, _| Answer::from("-ERR unknown command\r\n")).unwrap();
     let error =
-        errors_of_all_calls(&kit, settings(old.port()).protocol(Protocol::Resp3).build().unwrap()).await;
+        errors_of_all_calls(&kit, settings(&old.url()).protocol(Protocol::Resp3).build().unwrap()).await;
     assert!(error.is_config(), "{error}");
     all_contain(&error, &["`protocol`", "resp3"]);
 }
 
 async fn sentinel_instead_of_server_fails_fast(kit: Kit) {
     let topology = Topology::builder().replicas(0).sentinels(1).quorum(1).start().unwrap();
-    let sentinel = topology.sentinel_addresses()[0];
-    let error = errors_of_all_calls(&kit, settings(sentinel.port()).build().unwrap()).await;
+    let sentinel = &topology.sentinels()[0];
+    let error = errors_of_all_calls(&kit, settings(&sentinel.url()).build().unwrap()).await;
     assert!(error.is_config(), "{error}");
     all_contain(&error, &["Sentinel", "redis+sentinel://"]);
 }
@@ -117,9 +117,9 @@ async fn sentinel_instead_of_server_fails_fast(kit: Kit) {
 async fn tls_error_fails_fast(kit: Kit) {
     let server = Server::builder().tls().start().unwrap();
     let other = Server::builder().tls().start().unwrap();
-    let foreign = config(&server.url()).to_builder().ssl_ca_certs(other.ca_file()).build().unwrap();
+    let foreign = settings(&server.url()).ssl_ca_certs(other.ca_file()).build().unwrap();
     all_contain(&errors_of_all_calls(&kit, foreign).await, &["`ssl_ca_certs`"]);
-    let error = errors_of_all_calls(&kit, settings(server.port()).build().unwrap()).await;
+    let error = errors_of_all_calls(&kit, settings(&server.url()).build().unwrap()).await;
     assert!(error.is_config(), "{error}");
     all_contain(&error, &["`ssl`"]);
     let mutual_tls = Server::builder().mutual_tls().start().unwrap();
@@ -128,7 +128,7 @@ async fn tls_error_fails_fast(kit: Kit) {
 
 async fn sentinel_password_refusal_fails_fast(kit: Kit) {
     let topology = Topology::builder().sentinel_password("watch").start().unwrap();
-    let wrong = config(&topology.url()).to_builder().sentinel_password("wrong").build().unwrap();
+    let wrong = settings(&topology.url()).sentinel_password("wrong").build().unwrap();
     let error = errors_of_all_calls(&kit, wrong).await;
     assert!(error.is_authentication(), "{error}");
     all_contain(&error, &["refused the user name or password"]);

@@ -33,7 +33,7 @@ fn with_user(rules: &str) -> Server {
 }
 
 fn as_user(server: &Server) -> RedisConfig {
-    settings(server.port()).username("app").password("pw").client_name("billing").build().unwrap()
+    settings(&server.url()).username("app").password("pw").client_name("billing").build().unwrap()
 }
 
 fn without(server: ServerBuilder, command: &str) -> ServerBuilder {
@@ -88,7 +88,7 @@ async fn user_without_each_client_command(kit: Kit) {
 async fn server_without_each_client_command(kit: Kit) {
     for command in CLIENT_COMMANDS {
         let server = without(Server::builder().password("pw"), command).start().unwrap();
-        let named = config(&server.url()).to_builder().client_name("billing").build().unwrap();
+        let named = settings(&server.url()).client_name("billing").build().unwrap();
         let client = connect_and_check(&kit, named, command).await;
         check_subscription(&kit, &client, &server).await;
     }
@@ -135,7 +135,7 @@ async fn refused_select_is_an_error(kit: Kit) {
 
     let server = without(Server::builder(), "SELECT").start().unwrap();
     connect_and_check(&kit, config(&server.url()), "database 0").await;
-    let error = kit.connect(settings(server.port()).db(3).build().unwrap()).await.unwrap_err();
+    let error = kit.connect(settings(&server.url()).db(3).build().unwrap()).await.unwrap_err();
     let text = error.to_string();
     assert!(error.is_config() && text.contains("SELECT") && text.contains("`db`"), "{text}");
 }
@@ -234,7 +234,7 @@ fn sentinel_user(topology: &Topology, rules: &str) -> RedisConfig {
         let command = ["ACL", "SETUSER", "app"].into_iter().chain(rules.split(' '));
         sentinel.query(&command.collect::<Vec<_>>()).unwrap();
     }
-    let settings = config(&topology.url()).to_builder().sentinel_username("app").sentinel_password("pw");
+    let settings = settings(&topology.url()).sentinel_username("app").sentinel_password("pw");
     settings.client_name("billing").build().unwrap()
 }
 

@@ -14,7 +14,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::kit::{Kit, config};
 use super::rest::{IdleConnections, kill_connections};
 use super::{Harness, Started};
-use crate::Server;
+use crate::{Environment, Server};
 
 tests![
     exits_after_close,
@@ -63,12 +63,12 @@ const ENDS: &[(&str, End)] = &[
         block_on(connections.check_calls_fail());
     }),
     ("few descriptors", |started, server, connections| {
-        let kit = Kit::new("few descriptors", started.runtime.clone());
+        let kit = Kit::new("few descriptors", started.runtime.clone(), Environment::Plain);
         block_on(run_out_of_descriptors(&kit, &server));
         block_on(connections.check_all_work());
     }),
     ("no threads", |started, server, connections| {
-        let kit = Kit::new("no threads", started.runtime.clone());
+        let kit = Kit::new("no threads", started.runtime.clone(), Environment::Plain);
         block_on(run_out_of_threads(&kit, &server));
         block_on(connections.check_all_work());
     }),
@@ -144,7 +144,7 @@ pub(super) fn run_program_if_set(harnesses: &[Harness]) {
         process::exit(101);
     }));
     let started = (harness.start)();
-    let kit = Kit::new(harness.name, started.runtime.clone());
+    let kit = Kit::new(harness.name, started.runtime.clone(), Environment::Plain);
     let server = Server::start().unwrap();
     let connections =
         block_on(async { IdleConnections::open_and_idle(&kit, kit.client_of(&server).await).await });

@@ -60,7 +60,7 @@ fn proxy(hello: Answer, unknown: Answer) -> (ScriptedServer, Log) {
 }
 
 fn named(server: &ScriptedServer) -> RedisConfig {
-    settings(server.port()).password("pw").client_name("billing").build().unwrap()
+    settings(&server.url()).password("pw").client_name("billing").build().unwrap()
 }
 
 async fn check_get_set(kit: &Kit, config: RedisConfig, what: &str) {
@@ -180,10 +180,10 @@ async fn unrelated_hello_refusal_is_an_error(kit: Kit) {
 
 async fn auth_refusal_is_an_error(kit: Kit) {
     let (server, _) = proxy("-ERR unsupported command 'HELLO'\r\n".into(), "-ERR unknown\r\n".into());
-    let wrong = settings(server.port()).password("wrong").build().unwrap();
+    let wrong = settings(&server.url()).password("wrong").build().unwrap();
     let error = kit.connect(wrong).await.unwrap_err();
     assert!(error.is_authentication() && error.to_string().contains("invalid password"), "{error}");
-    let none = settings(server.port()).build().unwrap();
+    let none = settings(&server.url()).build().unwrap();
     let error = kit.connect(none).await.unwrap_err();
     assert!(error.is_authentication() && error.to_string().contains("`password`"), "{error}");
 }
@@ -192,7 +192,7 @@ async fn resp2_setting_returns_resp2_types(kit: Kit) {
     let server = Server::builder().password("pw").start().unwrap();
     let both = [(Protocol::Resp2, "resp=2"), (Protocol::Resp3, "resp=3"), (Protocol::Auto, "resp=3")];
     for (protocol, shown) in both {
-        let settings = settings(server.port()).password("pw").client_name("old").db(1).protocol(protocol);
+        let settings = settings(&server.url()).password("pw").client_name("old").db(1).protocol(protocol);
         let client = kit.connect(settings.build().unwrap()).await.unwrap();
         let mut redis = client.connection();
         let info: String = redis::cmd("CLIENT").arg("INFO").query_async(&mut redis).await.unwrap();
@@ -205,7 +205,7 @@ async fn resp2_setting_returns_resp2_types(kit: Kit) {
         assert!(client.health_check().await.is_healthy());
     }
     let version = redis::cmd("INFO").arg("commandstats").take();
-    let client = kit.connect(settings(server.port()).password("pw").build().unwrap()).await.unwrap();
+    let client = kit.connect(settings(&server.url()).password("pw").build().unwrap()).await.unwrap();
     let stats: String = version.query_async(&mut client.connection()).await.unwrap();
     assert!(stats.contains("cmdstat_hello:calls=3,") && stats.contains("cmdstat_auth:"), "{stats}");
 }
@@ -213,7 +213,7 @@ async fn resp2_setting_returns_resp2_types(kit: Kit) {
 async fn resp2_setting_applies_to_subscribers(kit: Kit) {
     let server = Server::start().unwrap();
     let client =
-        kit.connect(settings(server.port()).protocol(Protocol::Resp2).build().unwrap()).await.unwrap();
+        kit.connect(settings(&server.url()).protocol(Protocol::Resp2).build().unwrap()).await.unwrap();
     let mut subscriber = client.pubsub().await.unwrap();
     subscriber.subscribe("news").await.unwrap();
     subscriber.psubscribe("weather.*").await.unwrap();
@@ -243,7 +243,7 @@ async fn resp2_setting_applies_to_subscribers(kit: Kit) {
 
 async fn resp2_setting_works_with_sentinels(kit: Kit) {
     let topology = Topology::builder().password("data").sentinel_password("watch").start().unwrap();
-    let settings = config(&topology.url()).to_builder().protocol(Protocol::Resp2);
+    let settings = settings(&topology.url()).protocol(Protocol::Resp2);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     let mut redis = client.connection();
     redis.set::<_, _, ()>("key", 1).await.unwrap();

@@ -7,27 +7,31 @@ use ha_redis_core::{Client, Error, PubSub, PubSubEvent, RedisConfigBuilder, Scop
 use redis::AsyncCommands;
 
 use super::kit::{Kit, calls, connections, settings};
-use crate::{Server, Topology};
+use crate::Server;
 
-tests![
-    messages_arrive_in_order,
-    unsubscribe_survives_reconnect,
-    hundred_channels_survive_reconnect,
-    channels_and_payloads_are_binary_safe,
-    server_restart_is_a_gap,
-    subscription_kept_without_server,
-    hung_server_detected,
-    slow_reader_loses_oldest_messages,
-    forbidden_channel_refused,
-    wrong_password_fails_fast,
-    close_ends_stream_after_buffered_messages,
-    dropping_stream_closes_connection,
-    subscriber_keeps_client_open,
-    dropped_calls_lose_no_messages,
-    resp2_subscriber_on_old_server,
-    subscribe_refused_on_shared_connection,
-    failover_followed,
-];
+tests! {
+    everywhere: [
+        messages_arrive_in_order,
+        unsubscribe_survives_reconnect,
+        hundred_channels_survive_reconnect,
+        server_restart_is_a_gap,
+        subscription_kept_without_server,
+        hung_server_detected,
+        close_ends_stream_after_buffered_messages,
+        dropping_stream_closes_connection,
+        subscriber_keeps_client_open,
+        dropped_calls_lose_no_messages,
+        subscribe_refused_on_shared_connection,
+        failover_followed,
+    ],
+    plain: [
+        channels_and_payloads_are_binary_safe,
+        slow_reader_loses_oldest_messages,
+        forbidden_channel_refused,
+        wrong_password_fails_fast,
+        resp2_subscriber_on_old_server,
+    ],
+}
 
 async fn connect(kit: &Kit, settings: RedisConfigBuilder) -> Client {
     kit.connect(settings.build().unwrap()).await.unwrap()
@@ -70,7 +74,7 @@ fn strings(channel: &str, payload: &str) -> (String, String) {
 }
 
 async fn messages_arrive_in_order(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     let mut sub = client.pubsub().await.unwrap();
     sub.subscribe("news").await.unwrap();
@@ -94,7 +98,7 @@ async fn messages_arrive_in_order(kit: Kit) {
 }
 
 async fn unsubscribe_survives_reconnect(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     let mut sub = client.pubsub().await.unwrap();
     sub.subscribe(&["a", "b"]).await.unwrap();
@@ -117,7 +121,7 @@ async fn unsubscribe_survives_reconnect(kit: Kit) {
 }
 
 async fn hundred_channels_survive_reconnect(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     let mut sub = client.pubsub().await.unwrap();
     let names = (0..100).map(|number| format!("channel:{number}")).collect::<Vec<_>>();
@@ -136,7 +140,7 @@ async fn hundred_channels_survive_reconnect(kit: Kit) {
 }
 
 async fn channels_and_payloads_are_binary_safe(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     let mut sub = client.pubsub().await.unwrap();
     let name = &b"\xff\r\n\0"[..];
@@ -149,7 +153,7 @@ async fn channels_and_payloads_are_binary_safe(kit: Kit) {
 }
 
 async fn server_restart_is_a_gap(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     let mut sub = client.pubsub().await.unwrap();
     sub.subscribe("news").await.unwrap();
@@ -175,9 +179,9 @@ async fn server_restart_is_a_gap(kit: Kit) {
 }
 
 async fn subscription_kept_without_server(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let wait = Duration::from_millis(100);
-    let client = connect(&kit, settings(server.port()).failover_wait(wait).socket_timeout(wait)).await;
+    let client = connect(&kit, settings(&server.url()).failover_wait(wait).socket_timeout(wait)).await;
     let mut sub = client.pubsub().await.unwrap();
     server.kill().unwrap();
     let error = sub.subscribe("later").await.unwrap_err();
@@ -188,9 +192,9 @@ async fn subscription_kept_without_server(kit: Kit) {
 }
 
 async fn hung_server_detected(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let short = Duration::from_millis(100);
-    let short_timeouts = settings(server.port()).health_check_interval(short).socket_timeout(short * 3);
+    let short_timeouts = settings(&server.url()).health_check_interval(short).socket_timeout(short * 3);
     let client = connect(&kit, short_timeouts.failover_wait(short)).await;
     let mut sub = client.pubsub().await.unwrap();
     sub.subscribe("news").await.unwrap();
@@ -210,8 +214,8 @@ async fn hung_server_detected(kit: Kit) {
 }
 
 async fn slow_reader_loses_oldest_messages(kit: Kit) {
-    let server = Server::start().unwrap();
-    let client = connect(&kit, settings(server.port()).pubsub_buffer_bytes(10_000)).await;
+    let server = kit.server();
+    let client = connect(&kit, settings(&server.url()).pubsub_buffer_bytes(10_000)).await;
     let mut sub = client.pubsub().await.unwrap();
     sub.subscribe("flood").await.unwrap();
     let mut flood = redis::pipe();
@@ -230,8 +234,8 @@ async fn slow_reader_loses_oldest_messages(kit: Kit) {
 
 async fn forbidden_channel_refused(kit: Kit) {
     let server =
-        Server::builder().user("reader", "on >pw ~* resetchannels &news &sport +@all").start().unwrap();
-    let client = connect(&kit, settings(server.port()).username("reader").password("pw")).await;
+        kit.server_builder().user("reader", "on >pw ~* resetchannels &news &sport +@all").start().unwrap();
+    let client = connect(&kit, settings(&server.url()).username("reader").password("pw")).await;
     let mut sub = client.pubsub().await.unwrap();
     sub.subscribe(&["news", "sport"]).await.unwrap();
     for error in [sub.subscribe(&["news", "secret"]).await, sub.psubscribe("*").await] {
@@ -255,15 +259,15 @@ async fn forbidden_channel_refused(kit: Kit) {
 }
 
 async fn wrong_password_fails_fast(kit: Kit) {
-    let server = Server::builder().password("right").start().unwrap();
-    let client = kit.client(settings(server.port()).password("wrong").build().unwrap());
+    let server = kit.server_builder().password("right").start().unwrap();
+    let client = kit.client(settings(&server.url()).password("wrong").build().unwrap());
     let error = client.pubsub().await.unwrap_err();
     assert!(error.is_authentication(), "{error}");
     assert!(!error.to_string().contains("wrong"), "{error}");
 }
 
 async fn close_ends_stream_after_buffered_messages(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     let mut sub = client.pubsub().await.unwrap();
     sub.subscribe("news").await.unwrap();
@@ -278,7 +282,7 @@ async fn close_ends_stream_after_buffered_messages(kit: Kit) {
 }
 
 async fn dropping_stream_closes_connection(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     let sub = client.pubsub().await.unwrap();
     sub.subscribe("news").await.unwrap();
@@ -293,7 +297,7 @@ async fn dropping_stream_closes_connection(kit: Kit) {
 }
 
 async fn subscriber_keeps_client_open(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     let (sink, mut stream) = client.pubsub().await.unwrap().split();
     sink.subscribe("news").await.unwrap();
@@ -309,7 +313,7 @@ async fn subscriber_keeps_client_open(kit: Kit) {
 }
 
 async fn dropped_calls_lose_no_messages(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     let mut sub = client.pubsub().await.unwrap();
     server.hang().unwrap();
@@ -331,9 +335,9 @@ async fn dropped_calls_lose_no_messages(kit: Kit) {
 }
 
 async fn resp2_subscriber_on_old_server(kit: Kit) {
-    let server = Server::builder().config("rename-command HELLO \"\"").start().unwrap();
+    let server = kit.server_builder().config("rename-command HELLO \"\"").start().unwrap();
     let client =
-        connect(&kit, settings(server.port()).health_check_interval(Duration::from_millis(50))).await;
+        connect(&kit, settings(&server.url()).health_check_interval(Duration::from_millis(50))).await;
     let mut sub = client.pubsub().await.unwrap();
     sub.subscribe(&["a", "b"]).await.unwrap();
     sub.psubscribe("p*").await.unwrap();
@@ -356,7 +360,7 @@ async fn resp2_subscriber_on_old_server(kit: Kit) {
 }
 
 async fn subscribe_refused_on_shared_connection(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let mut redis = kit.client_of(&server).await.connection();
     let error = redis::cmd("SUBSCRIBE").arg("news").exec_async(&mut redis).await.unwrap_err();
     assert!(error.to_string().contains("client.pubsub()"), "{error}");
@@ -372,7 +376,7 @@ async fn check_resubscribed(kit: &Kit, client: &Client, sub: &mut PubSub, new: &
 }
 
 async fn failover_followed(kit: Kit) {
-    let topology = Topology::builder().demote_after(Duration::from_secs(1)).start().unwrap();
+    let topology = kit.topology_builder().demote_after(Duration::from_secs(1)).start().unwrap();
     let client = kit.client_of_topology(&topology).await;
     let mut sub = client.pubsub().await.unwrap();
     sub.subscribe("news").await.unwrap();

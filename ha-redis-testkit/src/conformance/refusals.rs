@@ -9,25 +9,29 @@ use crate::{Answer, Proxy, ScriptedServer, Server};
 use ha_redis_core::{Client, Connection, Outcome, RedisConfigBuilder, RedisErrorExt};
 use redis::{AsyncCommands, Cmd, ErrorKind, RedisError, RedisResult, Script, ServerErrorKind, Value};
 
-tests![
-    native_command_error_is_not_applied,
-    script_or_module_error_may_be_partial,
-    type_conversion_error_outcome_is_ran,
-    temporary_refusal_outlasts_three_attempts,
-    permanent_refusal_fails_fast,
-    refusal_wait_respects_deadlines,
-    health_check_reports_refusal_immediately,
-    lost_reply_outcome_survives_later_refusal,
-    refusal_returned_after_server_gone,
-    partial_pipeline_outcome_survives_later_attempts,
-    all_calls_wait_for_demoted_server,
-    all_calls_wait_for_enough_replicas,
-    function_refused_before_run,
-    blocking_call_survives_demotion,
-    blocking_call_survives_manual_failover,
-    blocking_call_unblocked_by_operator_fails,
-    transaction_error_lists_each_command,
-];
+tests! {
+    everywhere: [
+        type_conversion_error_outcome_is_ran,
+        health_check_reports_refusal_immediately,
+        all_calls_wait_for_demoted_server,
+        all_calls_wait_for_enough_replicas,
+        function_refused_before_run,
+        blocking_call_survives_demotion,
+        blocking_call_survives_manual_failover,
+        blocking_call_unblocked_by_operator_fails,
+        transaction_error_lists_each_command,
+    ],
+    plain: [
+        native_command_error_is_not_applied,
+        script_or_module_error_may_be_partial,
+        temporary_refusal_outlasts_three_attempts,
+        permanent_refusal_fails_fast,
+        refusal_wait_respects_deadlines,
+        lost_reply_outcome_survives_later_refusal,
+        refusal_returned_after_server_gone,
+        partial_pipeline_outcome_survives_later_attempts,
+    ],
+}
 
 /// Starts a server that answers every command of a caller with this line.
 fn refusing(line: &str) -> (ScriptedServer, Arc<AtomicUsize>) {
@@ -42,7 +46,7 @@ fn refusing(line: &str) -> (ScriptedServer, Arc<AtomicUsize>) {
 
 /// Returns settings with a short wait.
 fn short_wait_settings(server: &ScriptedServer) -> RedisConfigBuilder {
-    settings(server.port()).failover_wait(Duration::from_millis(200))
+    settings(&server.url()).failover_wait(Duration::from_millis(200))
 }
 
 fn command_from(line: &str) -> Cmd {
@@ -172,7 +176,7 @@ async fn script_or_module_error_may_be_partial(kit: Kit) {
 }
 
 async fn type_conversion_error_outcome_is_ran(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let mut redis = kit.client_of(&server).await.connection();
     let error = redis.incr::<_, _, Vec<i64>>("n", 1).await.unwrap_err();
     assert_eq!(error.outcome(), Outcome::Ran, "{error}");
@@ -189,7 +193,7 @@ async fn temporary_refusal_outlasts_three_attempts(kit: Kit) {
         });
         let server = server.unwrap();
         // Waiting for the refusal to end needs no retry attempt and no budget.
-        let settings = settings(server.port()).retry_attempts(0).retry_budget(0).max_in_flight(1);
+        let settings = settings(&server.url()).retry_attempts(0).retry_budget(0).max_in_flight(1);
         let client = kit.connect(settings.build().unwrap()).await.unwrap();
         let count = client.connection().incr::<_, _, i64>("n", 1).await;
         assert_eq!(count, Ok(1), "{line}: {passes}");
@@ -198,21 +202,21 @@ async fn temporary_refusal_outlasts_three_attempts(kit: Kit) {
 
 async fn permanent_refusal_fails_fast(kit: Kit) {
     let (server, attempts) = refusing("OOM command not allowed when used memory > 'maxmemory'.");
-    let client = kit.connect(settings(server.port()).build().unwrap()).await.unwrap();
+    let client = kit.connect(settings(&server.url()).build().unwrap()).await.unwrap();
     let error =
         client.retry(|mut redis| async move { redis.incr::<_, _, i64>("n", 1).await }).await.unwrap_err();
     assert_eq!((error.code(), attempts.load(Ordering::SeqCst)), (Some("OOM"), 1));
     let mut pipeline = redis::pipe();
     pipeline.incr("n", 1).cmd("NOSUCH");
     let (server, attempts) = refusing("ERR unknown command");
-    let client = kit.connect(settings(server.port()).build().unwrap()).await.unwrap();
+    let client = kit.connect(settings(&server.url()).build().unwrap()).await.unwrap();
     pipeline.exec_async(&mut client.connection()).await.unwrap_err();
     assert_eq!(attempts.load(Ordering::SeqCst), 2, "each command once");
 }
 
 async fn refusal_wait_respects_deadlines(kit: Kit) {
     let (server, _) = refusing("READONLY You can't write against a read only replica.");
-    let long_wait = settings(server.port()).failover_wait(Duration::from_secs(3600)).build().unwrap();
+    let long_wait = settings(&server.url()).failover_wait(Duration::from_secs(3600)).build().unwrap();
     let client = kit.connect(long_wait).await.unwrap();
     let mut with_deadline = client.connection().with_timeout(Duration::from_millis(300));
     let error =
@@ -227,7 +231,7 @@ async fn refusal_wait_respects_deadlines(kit: Kit) {
 }
 
 async fn health_check_reports_refusal_immediately(kit: Kit) {
-    let server = Server::builder().config("replica-serve-stale-data no").start().unwrap();
+    let server = kit.server_builder().config("replica-serve-stale-data no").start().unwrap();
     let client = kit.client_of(&server).await;
     server.query(&["REPLICAOF", "127.0.0.1", "1"]).unwrap();
     let health = kit.within("the health check ends", client.health_check()).await;
@@ -261,7 +265,7 @@ async fn connection_closed_after(kit: &Kit, answers: &[&'static str]) -> (Script
     });
     let server = server.unwrap();
     let proxy = Proxy::start(server.address()).unwrap();
-    let short_wait = settings(proxy.port()).failover_wait(Duration::from_millis(300));
+    let short_wait = settings(&proxy.url()).failover_wait(Duration::from_millis(300));
     let client = kit.connect(short_wait.build().unwrap()).await.unwrap();
     proxy.refuse();
     (server, proxy, client.connection())
@@ -312,9 +316,9 @@ fn calls_of_every_kind(kit: &Kit, client: &Client) -> Vec<super::kit::Spawned<Re
 }
 
 async fn all_calls_wait_for_demoted_server(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client =
-        kit.connect(settings(server.port()).failover_wait(super::kit::BOUND).build().unwrap()).await.unwrap();
+        kit.connect(settings(&server.url()).failover_wait(super::kit::BOUND).build().unwrap()).await.unwrap();
     load_function(&client).await.unwrap();
     // The master is unreachable, so the server copies no data from it.
     server.query(&["REPLICAOF", "127.0.0.1", "1"]).unwrap();
@@ -332,9 +336,9 @@ async fn all_calls_wait_for_demoted_server(kit: Kit) {
 }
 
 async fn all_calls_wait_for_enough_replicas(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client =
-        kit.connect(settings(server.port()).failover_wait(super::kit::BOUND).build().unwrap()).await.unwrap();
+        kit.connect(settings(&server.url()).failover_wait(super::kit::BOUND).build().unwrap()).await.unwrap();
     load_function(&client).await.unwrap();
     server.query(&["CONFIG", "SET", "min-replicas-to-write", "1"]).unwrap();
     let mut waiting = calls_of_every_kind(&kit, &client);
@@ -354,7 +358,7 @@ async fn all_calls_wait_for_enough_replicas(kit: Kit) {
 }
 
 async fn function_refused_before_run(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     let mut redis = client.connection();
     server.query(&["CONFIG", "SET", "maxmemory", "1"]).unwrap();
@@ -372,9 +376,9 @@ async fn function_refused_before_run(kit: Kit) {
 }
 
 /// Starts a master and its replica.
-fn pair() -> (Server, Server) {
-    let master = Server::start().unwrap();
-    let replica = Server::builder().replica_of(&master).start().unwrap();
+fn pair(kit: &Kit) -> (Server, Server) {
+    let master = kit.server();
+    let replica = kit.server_builder().replica_of(&master).start().unwrap();
     (master, replica)
 }
 
@@ -388,7 +392,7 @@ fn has_role(server: &Server, role: &str) -> bool {
 }
 
 async fn blocking_call_survives_demotion(kit: Kit) {
-    let (server, other) = (Server::start().unwrap(), Server::start().unwrap());
+    let (server, other) = (kit.server(), kit.server());
     let client = kit.client_of(&server).await;
     let popping = pop(&kit, &client);
     kit.until("BLPOP waits", || blocked_clients(&server) == 1).await;
@@ -409,9 +413,9 @@ fn rejected_pops(server: &Server) -> u64 {
 }
 
 async fn blocking_call_survives_manual_failover(kit: Kit) {
-    let (server, replica) = pair();
+    let (server, replica) = pair(&kit);
     let client =
-        kit.connect(settings(server.port()).failover_wait(super::kit::BOUND).build().unwrap()).await.unwrap();
+        kit.connect(settings(&server.url()).failover_wait(super::kit::BOUND).build().unwrap()).await.unwrap();
     let popping = pop(&kit, &client);
     kit.until("BLPOP waits", || blocked_clients(&server) == 1).await;
     let synced = |replica: &Server| {
@@ -430,7 +434,7 @@ async fn blocking_call_survives_manual_failover(kit: Kit) {
 }
 
 async fn blocking_call_unblocked_by_operator_fails(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     let popping = pop(&kit, &client);
     kit.until("BLPOP waits", || blocked_clients(&server) == 1).await;
@@ -444,7 +448,7 @@ async fn blocking_call_unblocked_by_operator_fails(kit: Kit) {
 }
 
 async fn transaction_error_lists_each_command(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let mut redis = kit.client_of(&server).await.connection();
     let script = "redis.call('INCR', KEYS[1]) return redis.error_reply('ERR limit reached')";
     let mut transaction = redis::pipe();

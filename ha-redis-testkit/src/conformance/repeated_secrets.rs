@@ -133,7 +133,7 @@ async fn password_as_replica_host_rejected(kit: Kit) {
         _ => Answer::from("+OK\r\n"),
     })
     .unwrap();
-    let settings = short(settings(server.port())).password(PASSWORD);
+    let settings = short(settings(&server.url())).password(PASSWORD);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     let mut reads = client.replica_connection();
     assert_eq!(reads.get::<_, String>("key").await.unwrap(), "value");
@@ -159,7 +159,7 @@ async fn password_in_reply_not_logged(kit: Kit) {
     ] {
         let server = ScriptedServer::start(move |_, _: &[String]| Answer::from(garbage)).unwrap();
         let client =
-            kit.connect(short(settings(server.port())).password(PASSWORD).build().unwrap()).await.unwrap();
+            kit.connect(short(settings(&server.url())).password(PASSWORD).build().unwrap()).await.unwrap();
         let mut events = client.events();
         let error = client.connection().get::<_, Option<i64>>("key").await.unwrap_err();
         // Error replies are returned unchanged.
@@ -190,7 +190,7 @@ async fn password_in_certificate_name_not_logged(kit: Kit) {
     let certificate =
         crate::certificates::Certificates::of_server(&[format!("x.{PASSWORD}.example")]).unwrap();
     let server = Server::builder().tls_with(&certificate).start().unwrap();
-    let settings = short(settings(server.port())).ssl(true).ssl_ca_certs(server.ca_file()).password(PASSWORD);
+    let settings = short(settings(&server.url())).ssl(true).ssl_ca_certs(server.ca_file()).password(PASSWORD);
     let client = kit.client(settings.build().unwrap());
     let error = client.initialize().await.unwrap_err();
     assert!(error.to_string().contains("***"), "{error}");

@@ -4,23 +4,27 @@
 use std::collections::HashSet;
 
 use super::kit::{Kit, blocked_clients, calls, config, settings};
-use crate::{Cut, Direction, Proxy, Server, Topology};
+use crate::{Cut, Direction, Proxy};
 use futures_lite::StreamExt;
 use ha_redis_core::{Connection, Outcome, RedisErrorExt};
 use redis::{AsyncCommands, RedisError, RedisResult, Value};
 
-tests![
-    read_of_new_entries_not_retried,
-    unblocked_read_of_new_entries_not_retried,
-    conditional_write_not_retried,
-    scan_ends_when_process_changes,
-    scan_ends_when_master_changes,
-    scan_continues_in_same_process,
-    scan_needs_only_scan_permission,
-];
+tests! {
+    everywhere: [
+        read_of_new_entries_not_retried,
+        unblocked_read_of_new_entries_not_retried,
+        conditional_write_not_retried,
+        scan_ends_when_process_changes,
+        scan_ends_when_master_changes,
+        scan_continues_in_same_process,
+    ],
+    plain: [
+        scan_needs_only_scan_permission,
+    ],
+}
 
 async fn read_of_new_entries_not_retried(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let proxy = Proxy::before(&server).unwrap();
     let client = kit.connect(config(&proxy.url())).await.unwrap();
     let reading = kit.spawn({
@@ -37,7 +41,7 @@ async fn read_of_new_entries_not_retried(kit: Kit) {
 }
 
 async fn unblocked_read_of_new_entries_not_retried(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     for (from, goes_on) in [("0", true), ("$", false)] {
         server.query(&["REPLICAOF", "NO", "ONE"]).unwrap();
@@ -64,7 +68,7 @@ async fn unblocked_read_of_new_entries_not_retried(kit: Kit) {
 }
 
 async fn conditional_write_not_retried(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let proxy = Proxy::before(&server).unwrap();
     let mut redis = kit.connect(config(&proxy.url())).await.unwrap().connection();
     server.query(&["RPUSH", "list", "a", "b"]).unwrap();
@@ -124,7 +128,7 @@ async fn assert_scan_complete(redis: &mut Connection) {
 }
 
 async fn scan_ends_when_process_changes(kit: Kit) {
-    let server = Server::builder().appendonly().start().unwrap();
+    let server = kit.server_builder().appendonly().start().unwrap();
     let client = kit.client_of(&server).await;
     let mut redis = client.connection();
     fill(&mut redis).await;
@@ -159,7 +163,7 @@ async fn scan_ends_when_process_changes(kit: Kit) {
 }
 
 async fn scan_ends_when_master_changes(kit: Kit) {
-    let topology = Topology::start().unwrap();
+    let topology = kit.topology();
     let client = kit.client_of_topology(&topology).await;
     let mut redis = client.connection();
     fill(&mut redis).await;
@@ -172,9 +176,9 @@ async fn scan_ends_when_master_changes(kit: Kit) {
 }
 
 async fn scan_continues_in_same_process(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let proxy = Proxy::before(&server).unwrap();
-    let client = kit.connect(settings(proxy.port()).shared_connections(2).build().unwrap()).await.unwrap();
+    let client = kit.connect(settings(&proxy.url()).shared_connections(2).build().unwrap()).await.unwrap();
     let mut redis = client.connection();
     fill(&mut redis).await;
     let (mut cursor, mut keys) = step(&mut redis, "SCAN", 0).await.unwrap();
@@ -198,9 +202,9 @@ async fn scan_continues_in_same_process(kit: Kit) {
 }
 
 async fn scan_needs_only_scan_permission(kit: Kit) {
-    let server = Server::builder().user("app", "on >pw ~* -@all +scan +mset").start().unwrap();
+    let server = kit.server_builder().user("app", "on >pw ~* -@all +scan +mset").start().unwrap();
     let proxy = Proxy::before(&server).unwrap();
-    let settings = settings(proxy.port()).username("app").password("pw");
+    let settings = settings(&proxy.url()).username("app").password("pw");
     let mut redis = kit.connect(settings.build().unwrap()).await.unwrap().connection();
     let keys = (0..KEYS).map(|number| (format!("key:{number}"), number)).collect::<Vec<_>>();
     redis.mset::<_, _, ()>(&keys).await.unwrap();

@@ -8,12 +8,14 @@ use redis::AsyncCommands;
 use super::kit::Kit;
 use crate::{Server, Topology};
 
-tests![
-    client_closes_after_idle,
-    killed_connections_replaced_after_idle,
-    killed_master_replaced_after_idle,
-    planned_failover_followed_after_idle,
-];
+tests! {
+    everywhere: [
+        client_closes_after_idle,
+        killed_connections_replaced_after_idle,
+        killed_master_replaced_after_idle,
+        planned_failover_followed_after_idle,
+    ],
+}
 
 /// An idle connection releases its memory after a second. This cannot be observed, and a real server's time cannot
 /// be moved, so the tests wait for it.
@@ -136,7 +138,7 @@ impl IdleConnections {
 }
 
 async fn of_topology(kit: &Kit) -> (Topology, IdleConnections) {
-    let topology = Topology::builder().demote_after(Duration::from_secs(1)).start().unwrap();
+    let topology = kit.topology_builder().demote_after(Duration::from_secs(1)).start().unwrap();
     let client = kit.client_of_topology(&topology).await;
     let connections = IdleConnections::open_and_idle(kit, client).await;
     (topology, connections)

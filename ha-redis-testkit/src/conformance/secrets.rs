@@ -78,7 +78,7 @@ async fn password_repeated_by_server_not_in_error(kit: Kit) {
         "hunter2secret is no RESP\r\n",
     ] {
         let server = ScriptedServer::start_bare(move |_, _| Answer::from(refusal)).unwrap();
-        let error = check_errors(&kit, short(settings(server.port()))).await;
+        let error = check_errors(&kit, short(settings(&server.url()))).await;
         assert!(error.to_string().contains("***"), "{error}");
     }
 }
@@ -87,7 +87,7 @@ async fn password_repeated_by_server_not_in_error(kit: Kit) {
 async fn password_repeated_by_real_server_not_in_error(kit: Kit) {
     let without = ["rename-command AUTH \"\"", "rename-command HELLO \"\""];
     let server = Server::builder().config(without[0]).config(without[1]).start().unwrap();
-    let error = check_errors(&kit, short(settings(server.port()))).await;
+    let error = check_errors(&kit, short(settings(&server.url()))).await;
     assert!(error.to_string().contains("***"), "{error}");
 }
 
@@ -129,6 +129,10 @@ impl Port {
         Self { address, got }
     }
 
+    fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
     fn has_received(&self, text: &str) -> bool {
         self.got.lock().unwrap().windows(text.len()).any(|window| window == text.as_bytes())
     }
@@ -140,7 +144,7 @@ impl Port {
 
 async fn echo_port_rejected(kit: Kit) {
     let echo = Port::listen(|stream, bytes| _ = stream.write_all(bytes));
-    let client = kit.client(short(settings(echo.address.port())));
+    let client = kit.client(short(settings(&echo.url())));
     // The port's output may be accepted as replies. The test only requires that the password is not sent.
     if let Err(error) = client.initialize().await {
         holds_no_password(&error);
@@ -161,14 +165,14 @@ async fn plain_port_gets_no_password(kit: Kit) {
         },
     ] {
         let port = Port::listen(answer);
-        let config = short(settings(port.address.port()).ssl(true));
+        let config = short(settings(&port.url()).ssl(true));
         refused_without_password(&kit, &port, config).await;
     }
 }
 
 async fn plain_port_replying_ok_gets_no_password(kit: Kit) {
     let port = Port::listen(|stream, _| _ = stream.write_all(b"+OK\r\n+OK\r\n+PONG\r\n"));
-    refused_without_password(&kit, &port, short(settings(port.address.port()).ssl(true))).await;
+    refused_without_password(&kit, &port, short(settings(&port.url()).ssl(true))).await;
 }
 
 async fn plain_sentinels_lead_to_no_plain_server(kit: Kit) {

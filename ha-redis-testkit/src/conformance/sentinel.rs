@@ -4,23 +4,26 @@ use std::time::Duration;
 
 use redis::AsyncCommands;
 
-use super::kit::{Kit, config, connections};
-use crate::{Server, Topology};
+use super::kit::{Kit, config, connections, settings};
 
-tests![
-    master_and_topology_discovered,
-    unknown_name_error_differs_from_unreachable,
-    dead_configured_sentinels_skipped,
-    master_used_without_sentinels,
-    switch_closes_connections_to_old_master,
-    master_restart_delays_calls,
-    two_failovers_followed,
-    one_configured_sentinel_of_three_suffices,
-    non_sentinel_server_is_an_error,
-];
+tests! {
+    everywhere: [
+        unknown_name_error_differs_from_unreachable,
+        dead_configured_sentinels_skipped,
+        master_used_without_sentinels,
+        switch_closes_connections_to_old_master,
+        master_restart_delays_calls,
+        two_failovers_followed,
+        one_configured_sentinel_of_three_suffices,
+    ],
+    plain: [
+        non_sentinel_server_is_an_error,
+        master_and_topology_discovered,
+    ],
+}
 
 async fn master_and_topology_discovered(kit: Kit) {
-    let topology = Topology::builder().password("data").sentinel_password("watch").start().unwrap();
+    let topology = kit.topology_builder().password("data").sentinel_password("watch").start().unwrap();
     let client = kit.client_of_topology(&topology).await;
     client.connection().set::<_, _, ()>("key", 1).await.unwrap();
     assert!(client.is_sentinel_mode());
@@ -37,12 +40,12 @@ async fn master_and_topology_discovered(kit: Kit) {
 }
 
 async fn unknown_name_error_differs_from_unreachable(kit: Kit) {
-    let topology = Topology::start().unwrap();
+    let topology = kit.topology();
     let hosts = topology.sentinel_addresses().iter().map(ToString::to_string).collect::<Vec<_>>();
-    let unknown = config(&format!("redis+sentinel://{}/nosuch", hosts.join(",")));
+    let unknown = settings(&topology.url()).sentinel_master_name("nosuch").build().unwrap();
     let unknown = kit.connect(unknown).await.unwrap_err();
-    let unreachable = config("redis+sentinel://127.0.0.1:1,127.0.0.1:2/mymaster");
-    let unreachable = kit.connect(unreachable).await.unwrap_err();
+    let unreachable = settings(&topology.url()).sentinel_hosts([("127.0.0.1", 1), ("127.0.0.1", 2)]);
+    let unreachable = kit.connect(unreachable.build().unwrap()).await.unwrap_err();
     assert!(unknown.is_sentinel() && unreachable.is_sentinel());
     let (unknown, unreachable) = (unknown.to_string(), unreachable.to_string());
     assert!(unknown.contains("no Sentinel monitors a master named `nosuch`"), "{unknown}");
@@ -54,14 +57,16 @@ async fn unknown_name_error_differs_from_unreachable(kit: Kit) {
 }
 
 async fn dead_configured_sentinels_skipped(kit: Kit) {
-    let topology = Topology::start().unwrap();
-    let alive = topology.sentinel_addresses()[1];
-    let client = kit.connect(config(&format!("redis+sentinel://127.0.0.1:1,{alive}/mymaster"))).await;
-    client.unwrap().connection().set::<_, _, ()>("key", 1).await.unwrap();
+    let topology = kit.topology();
+    let alive = topology.sentinels()[1].port();
+    let hosts = [("127.0.0.1", 1), ("127.0.0.1", alive)];
+    let first_is_dead = settings(&topology.url()).sentinel_hosts(hosts).build().unwrap();
+    let client = kit.connect(first_is_dead).await.unwrap();
+    client.connection().set::<_, _, ()>("key", 1).await.unwrap();
 }
 
 async fn master_used_without_sentinels(kit: Kit) {
-    let topology = Topology::start().unwrap();
+    let topology = kit.topology();
     let client = kit.client_of_topology(&topology).await;
     let mut redis = client.connection();
     redis.set::<_, _, ()>("key", 1).await.unwrap();
@@ -75,7 +80,7 @@ async fn master_used_without_sentinels(kit: Kit) {
 }
 
 async fn switch_closes_connections_to_old_master(kit: Kit) {
-    let topology = Topology::start().unwrap();
+    let topology = kit.topology();
     let client = kit.client_of_topology(&topology).await;
     let mut own = client.dedicated().await.unwrap();
     own.set::<_, _, ()>("key", 1).await.unwrap();
@@ -88,7 +93,7 @@ async fn switch_closes_connections_to_old_master(kit: Kit) {
 }
 
 async fn master_restart_delays_calls(kit: Kit) {
-    let topology = Topology::start().unwrap();
+    let topology = kit.topology();
     let client = kit.client_of_topology(&topology).await;
     let mut redis = client.connection();
     redis.set::<_, _, ()>("key", 1).await.unwrap();
@@ -98,7 +103,7 @@ async fn master_restart_delays_calls(kit: Kit) {
 }
 
 async fn two_failovers_followed(kit: Kit) {
-    let topology = Topology::builder().demote_after(Duration::from_secs(1)).start().unwrap();
+    let topology = kit.topology_builder().demote_after(Duration::from_secs(1)).start().unwrap();
     let client = kit.client_of_topology(&topology).await;
     let mut redis = client.connection();
     for round in 0..2 {
@@ -112,9 +117,9 @@ async fn two_failovers_followed(kit: Kit) {
 }
 
 async fn one_configured_sentinel_of_three_suffices(kit: Kit) {
-    let topology = Topology::start().unwrap();
-    let one = topology.sentinel_addresses()[0];
-    let client = kit.connect(config(&format!("redis+sentinel://{one}/mymaster"))).await.unwrap();
+    let topology = kit.topology();
+    let one = settings(&topology.url()).sentinel_hosts([("127.0.0.1", topology.sentinels()[0].port())]);
+    let client = kit.connect(one.build().unwrap()).await.unwrap();
     let described = client.topology().await.unwrap();
     assert_eq!(
         (described.sentinels, described.known_sentinels),
@@ -130,7 +135,7 @@ async fn one_configured_sentinel_of_three_suffices(kit: Kit) {
 }
 
 async fn non_sentinel_server_is_an_error(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let url = format!("redis+sentinel://{}/mymaster", server.address());
     let error = kit.connect(config(&url)).await.unwrap_err();
     assert!(error.to_string().contains("unknown command"), "{error}");

@@ -7,24 +7,26 @@ use std::time::{Duration, Instant};
 use ha_redis_core::{Client, Connection, Event};
 use redis::AsyncCommands;
 
-use super::kit::{BOUND, Kit, Spawned, calls, config};
+use super::kit::{BOUND, Kit, Spawned, calls, settings};
 use crate::{Server, Topology};
 
-tests![
-    killed_master_moves_reads_off_promoted_replica,
-    old_master_used_for_reads_after_planned_failover,
-    hung_replica_left_when_sentinels_report_it_down,
-    error_names_replicas_without_master,
-    replicas_used_without_sentinels,
-    sentinel_reset_keeps_replicas,
-];
+tests! {
+    everywhere: [
+        killed_master_moves_reads_off_promoted_replica,
+        old_master_used_for_reads_after_planned_failover,
+        hung_replica_left_when_sentinels_report_it_down,
+        error_names_replicas_without_master,
+        replicas_used_without_sentinels,
+        sentinel_reset_keeps_replicas,
+    ],
+}
 
 /// The client's reply timeout, longer than any reply here takes.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Returns a client that reads only from replicas, for a topology whose servers all have `key`.
 async fn client(kit: &Kit, topology: &Topology, failover_wait: Duration) -> Client {
-    let settings = config(&topology.url()).to_builder().replica_fallback(false);
+    let settings = settings(&topology.url()).replica_fallback(false);
     let settings = settings.failover_wait(failover_wait).socket_timeout(REPLY_TIMEOUT);
     let client = kit.connect(settings.build().unwrap()).await.unwrap();
     let mut write = redis::pipe();
@@ -93,7 +95,7 @@ impl Reader {
 }
 
 async fn killed_master_moves_reads_off_promoted_replica(kit: Kit) {
-    let topology = Topology::start().unwrap();
+    let topology = kit.topology();
     // On a busy machine the failover may take two attempts. The candidate of the first becomes a replica ten
     // seconds later.
     let client = client(&kit, &topology, BOUND).await;
@@ -110,7 +112,7 @@ async fn killed_master_moves_reads_off_promoted_replica(kit: Kit) {
 }
 
 async fn old_master_used_for_reads_after_planned_failover(kit: Kit) {
-    let topology = Topology::builder().demote_after(Duration::from_secs(1)).start().unwrap();
+    let topology = kit.topology_builder().demote_after(Duration::from_secs(1)).start().unwrap();
     let client = client(&kit, &topology, BOUND).await;
     let reader = Reader::start(&kit, &client);
     reader.progress(&kit).await;
@@ -125,7 +127,7 @@ async fn old_master_used_for_reads_after_planned_failover(kit: Kit) {
 }
 
 async fn hung_replica_left_when_sentinels_report_it_down(kit: Kit) {
-    let topology = Topology::start().unwrap();
+    let topology = kit.topology();
     let client = client(&kit, &topology, BOUND).await;
     let mut redis = client.replica_connection();
     let replicas = topology.replicas().unwrap();
@@ -143,7 +145,7 @@ async fn hung_replica_left_when_sentinels_report_it_down(kit: Kit) {
 }
 
 async fn error_names_replicas_without_master(kit: Kit) {
-    let topology = Topology::start().unwrap();
+    let topology = kit.topology();
     let strict = client(&kit, &topology, Duration::from_secs(1)).await;
     let mut redis = strict.replica_connection();
     let replicas = topology.replicas().unwrap();
@@ -163,7 +165,7 @@ async fn error_names_replicas_without_master(kit: Kit) {
 }
 
 async fn replicas_used_without_sentinels(kit: Kit) {
-    let topology = Topology::start().unwrap();
+    let topology = kit.topology();
     let client = client(&kit, &topology, BOUND).await;
     let mut redis = client.replica_connection();
     let replicas = topology.replicas().unwrap();
@@ -175,7 +177,7 @@ async fn replicas_used_without_sentinels(kit: Kit) {
 }
 
 async fn sentinel_reset_keeps_replicas(kit: Kit) {
-    let topology = Topology::start().unwrap();
+    let topology = kit.topology();
     // A read waits for a replica, but not until the Sentinels refresh their lists, which takes ten seconds.
     let client = client(&kit, &topology, Duration::from_secs(1)).await;
     let mut events = client.events();

@@ -1,32 +1,38 @@
 //! Tests slow and silent networks and servers: which calls are retried, and which connections are replaced.
 
-use ha_redis_core::{Client, Outcome, RedisErrorExt};
+use std::time::Duration;
+
+use ha_redis_core::{Client, Outcome, Protocol, RedisErrorExt};
 use redis::AsyncCommands;
 
-use super::kit::{Kit, calls, config};
-use crate::{Direction, Proxy, Server};
+use super::kit::{Kit, calls, settings};
+use crate::{Direction, Proxy};
 
-tests![
-    large_value_sent_once_over_slow_link,
-    slow_script_runs_once,
-    non_retryable_call_ends_on_silent_server,
-    silent_connection_replaced_and_call_retried,
-    recovered_server_keeps_connection,
-    pushes_do_not_count_as_alive,
-    late_copy_of_abandoned_call_fenced,
-    late_copy_fenced_in_resp2,
-];
+tests! {
+    everywhere: [
+        large_value_sent_once_over_slow_link,
+        slow_script_runs_once,
+        non_retryable_call_ends_on_silent_server,
+        silent_connection_replaced_and_call_retried,
+        recovered_server_keeps_connection,
+        late_copy_of_abandoned_call_fenced,
+        late_copy_fenced_in_resp2,
+    ],
+    plain: [
+        pushes_do_not_count_as_alive,
+    ],
+}
 
 const MIB: usize = 1 << 20;
 
-async fn client_with_timeout(kit: &Kit, url: &str, socket_timeout: &str) -> Client {
-    kit.connect(config(&format!("{url}?socket_timeout={socket_timeout}"))).await.unwrap()
+async fn client_with_timeout(kit: &Kit, url: &str, socket_timeout: Duration) -> Client {
+    kit.connect(settings(url).socket_timeout(socket_timeout).build().unwrap()).await.unwrap()
 }
 
 async fn large_value_sent_once_over_slow_link(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let proxy = Proxy::before(&server).unwrap();
-    let client = client_with_timeout(&kit, &proxy.url(), "1s").await;
+    let client = client_with_timeout(&kit, &proxy.url(), Duration::from_secs(1)).await;
     for direction in [Direction::ToServer, Direction::ToClient] {
         proxy.throttle(direction, 4 * MIB as u64);
     }
@@ -55,8 +61,8 @@ const BUSY_SCRIPT: &str = "local start = redis.call('TIME') \
     while elapsed() < 1250000 do end return 'done'";
 
 async fn slow_script_runs_once(kit: Kit) {
-    let server = Server::start().unwrap();
-    let client = client_with_timeout(&kit, &server.url(), "500ms").await;
+    let server = kit.server();
+    let client = client_with_timeout(&kit, &server.url(), Duration::from_millis(500)).await;
     let mut redis = client.connection();
     let done: String = redis::cmd("EVAL_RO").arg(BUSY_SCRIPT).arg(0).query_async(&mut redis).await.unwrap();
     assert_eq!(done, "done");
@@ -64,8 +70,8 @@ async fn slow_script_runs_once(kit: Kit) {
 }
 
 async fn non_retryable_call_ends_on_silent_server(kit: Kit) {
-    let server = Server::start().unwrap();
-    let client = client_with_timeout(&kit, &server.url(), "500ms").await;
+    let server = kit.server();
+    let client = client_with_timeout(&kit, &server.url(), Duration::from_millis(500)).await;
     server.hang().unwrap();
     let error = client.connection().incr::<_, _, u64>("n", 1).await.unwrap_err();
     assert_eq!(error.outcome(), Outcome::MaybeApplied);
@@ -75,9 +81,9 @@ async fn non_retryable_call_ends_on_silent_server(kit: Kit) {
 }
 
 async fn silent_connection_replaced_and_call_retried(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let proxy = Proxy::before(&server).unwrap();
-    let client = client_with_timeout(&kit, &proxy.url(), "500ms").await;
+    let client = client_with_timeout(&kit, &proxy.url(), Duration::from_millis(500)).await;
     // Everything sent from now on is lost. Later connections work.
     proxy.lose(Direction::ToServer);
     let mut redis = client.connection();
@@ -89,9 +95,9 @@ async fn silent_connection_replaced_and_call_retried(kit: Kit) {
 }
 
 async fn recovered_server_keeps_connection(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let proxy = Proxy::before(&server).unwrap();
-    let client = client_with_timeout(&kit, &proxy.url(), "300ms").await;
+    let client = client_with_timeout(&kit, &proxy.url(), Duration::from_millis(300)).await;
     server.hang().unwrap();
     let mut redis = client.connection();
     let get = kit.spawn(async move { redis.get::<_, Option<String>>("key").await });
@@ -104,9 +110,9 @@ async fn recovered_server_keeps_connection(kit: Kit) {
 }
 
 async fn pushes_do_not_count_as_alive(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let proxy = Proxy::before(&server).unwrap();
-    let client = client_with_timeout(&kit, &proxy.url(), "500ms").await;
+    let client = client_with_timeout(&kit, &proxy.url(), Duration::from_millis(500)).await;
     server.hang().unwrap();
     let mut redis = client.connection();
     let get = kit.spawn(async move { redis.get::<_, Option<String>>("key").await });
@@ -121,11 +127,11 @@ async fn pushes_do_not_count_as_alive(kit: Kit) {
 }
 
 /// Sends a SET whose segment the network delivers only after the caller has retried it and continued.
-async fn check_late_delivery(kit: &Kit, parameters: &str) {
-    let server = Server::start().unwrap();
+async fn check_late_delivery(kit: &Kit, protocol: Protocol) {
+    let server = kit.server();
     let proxy = Proxy::before(&server).unwrap();
-    let url = format!("{}?socket_timeout=300ms{parameters}", proxy.url());
-    let client = kit.connect(config(&url)).await.unwrap();
+    let settings = settings(&proxy.url()).socket_timeout(Duration::from_millis(300)).protocol(protocol);
+    let client = kit.connect(settings.build().unwrap()).await.unwrap();
     let mut redis = client.connection();
     redis.set::<_, _, ()>("key", "before").await.unwrap();
     proxy.keep_back();
@@ -139,9 +145,9 @@ async fn check_late_delivery(kit: &Kit, parameters: &str) {
 }
 
 async fn late_copy_of_abandoned_call_fenced(kit: Kit) {
-    check_late_delivery(&kit, "").await;
+    check_late_delivery(&kit, Protocol::Auto).await;
 }
 
 async fn late_copy_fenced_in_resp2(kit: Kit) {
-    check_late_delivery(&kit, "&protocol=resp2").await;
+    check_late_delivery(&kit, Protocol::Resp2).await;
 }

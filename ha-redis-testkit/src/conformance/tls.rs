@@ -180,14 +180,19 @@ async fn restart_delays_calls(kit: Kit) {
 
 async fn plain_port_is_an_error(kit: Kit) {
     let server = Server::start().unwrap();
-    let plain = kit::settings(server.port()).ssl(true).socket_connect_timeout(Duration::from_millis(500));
+    let plain = kit::settings(&format!("redis://{}", server.address()))
+        .ssl(true)
+        .socket_connect_timeout(Duration::from_millis(500));
     let address = server.address().to_string();
     assert_contains(&refusal(&kit, plain).await, &[&address, "configuration", "TLS", "`ssl`"]);
 }
 
 async fn tls_port_without_ssl_is_an_error(kit: Kit) {
     let server = Server::builder().tls().start().unwrap();
-    let error = kit.connect(kit::settings(server.port()).build().unwrap()).await.unwrap_err();
+    let error = kit
+        .connect(kit::settings(&format!("redis://{}", server.address())).build().unwrap())
+        .await
+        .unwrap_err();
     assert!(error.is_config(), "{error}");
     assert_contains(
         &error.to_string(),

@@ -112,7 +112,7 @@ async fn waits_until_the_named_master_is_one(kit: Kit) -> RedisResult<()> {
         async move { redis.incr::<_, _, i64>("n", 1).await }
     });
     let is_refused = |error: &str| error.contains("found a replica");
-    let impatient = settings(new.port()).failover_wait(Duration::from_millis(300)).build().unwrap();
+    let impatient = settings(&new.url()).failover_wait(Duration::from_millis(300)).build().unwrap();
     let (other, bystander) = fed(&kit, impatient);
     other.try_send(names(&new)).unwrap();
     let error = kit.error_that(&bystander, is_refused).await;
@@ -145,7 +145,7 @@ async fn reads_from_the_listed_replicas(kit: Kit) -> RedisResult<()> {
 
 async fn reports_why_the_source_fails(kit: Kit) {
     let server = Server::start().unwrap();
-    let config = settings(1).failover_wait(Duration::from_millis(300)).build().unwrap();
+    let config = settings("redis://127.0.0.1:1").failover_wait(Duration::from_millis(300)).build().unwrap();
     let (feed, client) = fed(&kit, config);
     feed.try_send(Err("no quorum in the registry".to_owned())).unwrap();
     let error = kit.error_that(&client, |error| error.contains("no quorum in the registry")).await;

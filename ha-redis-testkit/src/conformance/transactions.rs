@@ -5,15 +5,19 @@ use crate::{Answer, ScriptedServer, Server};
 use ha_redis_core::{Client, Outcome, RedisErrorExt};
 use redis::{AsyncCommands, ErrorKind, Pipeline, RedisError, ServerErrorKind, Value};
 
-tests![
-    unqueued_commands_refused_in_atomic_pipeline,
-    atomic_pipeline_after_open_multi_is_an_error,
-    aborted_transaction_same_error_as_redis_rs,
-    commands_ran_when_multi_forbidden,
-    non_transaction_replies_rejected,
-    changed_watch_returns_nil,
-    refused_transaction_not_retried_without_watch,
-];
+tests! {
+    everywhere: [
+        unqueued_commands_refused_in_atomic_pipeline,
+        atomic_pipeline_after_open_multi_is_an_error,
+        changed_watch_returns_nil,
+        refused_transaction_not_retried_without_watch,
+    ],
+    plain: [
+        aborted_transaction_same_error_as_redis_rs,
+        commands_ran_when_multi_forbidden,
+        non_transaction_replies_rejected,
+    ],
+}
 
 fn transfer() -> Pipeline {
     let mut pipeline = redis::pipe();
@@ -27,7 +31,7 @@ async fn account(client: &Client) {
 }
 
 async fn unqueued_commands_refused_in_atomic_pipeline(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     account(&client).await;
     let mut own = client.dedicated().await.unwrap();
@@ -49,7 +53,7 @@ async fn unqueued_commands_refused_in_atomic_pipeline(kit: Kit) {
 }
 
 async fn atomic_pipeline_after_open_multi_is_an_error(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     account(&client).await;
     let mut own = client.dedicated().await.unwrap();
@@ -78,7 +82,7 @@ fn assert_same(ours: RedisError, theirs: RedisError) {
 }
 
 async fn aborted_transaction_same_error_as_redis_rs(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     let mut pipeline = redis::pipe();
     pipeline.atomic().get("a").cmd("NOSUCHCOMMAND").get("b").cmd("GET").incr("n", 1);
@@ -111,7 +115,7 @@ async fn aborted_transaction_same_error_as_redis_rs(kit: Kit) {
 }
 
 async fn commands_ran_when_multi_forbidden(kit: Kit) {
-    let server = Server::builder().user("app", "on >pw ~* +@all -multi").start().unwrap();
+    let server = kit.server_builder().user("app", "on >pw ~* +@all -multi").start().unwrap();
     let url = server.url().replace("redis://", "redis://app:pw@");
     let client = kit.connect(super::kit::config(&url)).await.unwrap();
     let mut transaction = redis::pipe();
@@ -162,7 +166,7 @@ async fn non_transaction_replies_rejected(kit: Kit) {
 }
 
 async fn changed_watch_returns_nil(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     account(&client).await;
     let mut own = client.dedicated().await.unwrap();
@@ -174,7 +178,7 @@ async fn changed_watch_returns_nil(kit: Kit) {
 
 /// A refused EXEC clears the keys that WATCH has marked.
 async fn refused_transaction_not_retried_without_watch(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     account(&client).await;
     let mut own = client.dedicated().await.unwrap();

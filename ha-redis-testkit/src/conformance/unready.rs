@@ -16,16 +16,16 @@ use super::scripted::Sentinels;
 use crate::{Cut, Error, Proxy, Server};
 
 tests![
+    stale_replica_accepts_commands,
     busy_server_accepts_script_kill,
     own_script_can_be_killed,
     busy_sentinel_master_accepts_script_kill,
     subscription_survives_busy_server,
     loading_server_accepts_commands,
-    stale_replica_accepts_commands,
 ];
 
-fn with_scripts() -> Server {
-    Server::builder().config("busy-reply-threshold 20").start().unwrap()
+fn with_scripts(kit: &Kit) -> Server {
+    kit.server_builder().config("busy-reply-threshold 20").start().unwrap()
 }
 
 /// Runs a script that never ends until it is killed.
@@ -58,12 +58,12 @@ async fn until_serving(kit: &Kit, client: &Client) {
 }
 
 async fn busy_server_accepts_script_kill(kit: Kit) {
-    let server = with_scripts();
+    let server = with_scripts(&kit);
     for (db, protocol) in
         [(0, Protocol::Auto), (3, Protocol::Auto), (0, Protocol::Resp2), (3, Protocol::Resp2)]
     {
         let long = Duration::from_secs(600);
-        let settings = settings(server.port()).db(db).protocol(protocol).failover_wait(long);
+        let settings = settings(&server.url()).db(db).protocol(protocol).failover_wait(long);
         // This client has never connected.
         let client = kit.client(settings.build().unwrap());
         let mut redis = client.connection();
@@ -100,10 +100,10 @@ async fn busy_server_accepts_script_kill(kit: Kit) {
 }
 
 async fn own_script_can_be_killed(kit: Kit) {
-    let server = with_scripts();
+    let server = with_scripts(&kit);
     for db in [0, 3] {
         let soon =
-            settings(server.port()).db(db).socket_timeout(Duration::from_millis(300)).retry_attempts(0);
+            settings(&server.url()).db(db).socket_timeout(Duration::from_millis(300)).retry_attempts(0);
         let client = kit.connect(soon.build().unwrap()).await.unwrap();
         let mut redis = client.connection();
         let script = kit.spawn(async move {
@@ -117,7 +117,7 @@ async fn own_script_can_be_killed(kit: Kit) {
 }
 
 async fn busy_sentinel_master_accepts_script_kill(kit: Kit) {
-    let master = with_scripts();
+    let master = with_scripts(&kit);
     let sentinels = Sentinels::naming(&master, 3);
     for protocol in [Protocol::Auto, Protocol::Resp2] {
         let client = kit.client(sentinels.settings().protocol(protocol).build().unwrap());
@@ -128,7 +128,7 @@ async fn busy_sentinel_master_accepts_script_kill(kit: Kit) {
 }
 
 async fn subscription_survives_busy_server(kit: Kit) {
-    let server = with_scripts();
+    let server = with_scripts(&kit);
     let proxy = Proxy::before(&server).unwrap();
     let client = kit.connect(config(&proxy.url())).await.unwrap();
     let mut subscriber = client.pubsub().await.unwrap();
@@ -160,11 +160,11 @@ async fn check_accepted_commands(kit: &Kit, redis: &mut Connection) {
 
 async fn loading_server_accepts_commands(kit: Kit) {
     // Loading is slow enough for the test, and the server serves its clients after every few keys.
-    let server = Server::builder().config("loading-process-events-interval-bytes 1024").start();
+    let server = kit.server_builder().config("loading-process-events-interval-bytes 1024").start();
     let server = Arc::new(server.unwrap());
     let mut fill = redis::pipe();
     (0..2_000).for_each(|number| _ = fill.set(format!("key:{number}"), "x".repeat(100)).ignore());
-    let long = settings(server.port()).failover_wait(BOUND).db(0);
+    let long = settings(&server.url()).failover_wait(BOUND).db(0);
     let first = kit.connect(long.clone().build().unwrap()).await.unwrap();
     fill.exec_async(&mut first.connection()).await.unwrap();
     server.query(&["SAVE"]).unwrap();
@@ -193,8 +193,8 @@ async fn loading_server_accepts_commands(kit: Kit) {
 }
 
 async fn stale_replica_accepts_commands(kit: Kit) {
-    let master = Server::start().unwrap();
-    let replica = Server::builder().replica_of(&master).config("replica-serve-stale-data no").start();
+    let master = kit.server();
+    let replica = kit.server_builder().replica_of(&master).config("replica-serve-stale-data no").start();
     let replica = replica.unwrap();
     kit.until("the replica is connected to its master", || {
         replica.query(&["INFO", "replication"]).unwrap().field("master_link_status") == Some("up")
@@ -206,7 +206,7 @@ async fn stale_replica_accepts_commands(kit: Kit) {
         matches!(answer, Err(Error::Refused { message, .. }) if message.starts_with("MASTERDOWN"))
     })
     .await;
-    let long = settings(replica.port()).failover_wait(BOUND).build().unwrap();
+    let long = settings(&replica.url()).failover_wait(BOUND).build().unwrap();
     let client = kit.connect(long).await.unwrap();
     let mut redis = client.connection();
     check_accepted_commands(&kit, &mut redis).await;

@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use super::{CONFIG_FILE, Guarded, OWN_USER, Server, quoted, retry_taken_ports};
 use crate::binary;
 use crate::certificates::{self, Certificates};
+use crate::environment::{CLIENT_PASSWORD, CLIENT_USER, Environment, SENTINEL_RULES, SERVER_RULES};
 use crate::error::Error;
 use crate::guard::Guard;
 use crate::ports::Port;
@@ -19,6 +20,7 @@ pub struct ServerBuilder {
     host: IpAddr,
     port: Option<u16>,
     password: Option<String>,
+    client: Option<(String, String)>,
     users: bool,
     unix_socket: bool,
     sentinel: bool,
@@ -31,8 +33,16 @@ pub struct ServerBuilder {
 struct Tls {
     names: Vec<String>,
     asks_clients: bool,
-    /// Created at the start, unless shared with another server.
-    certificates: Option<Certificates>,
+    certificates: CertificateSource,
+}
+
+#[derive(Clone)]
+enum CertificateSource {
+    /// Created at the start, from an authority of the server's own.
+    Own,
+    /// Shared with all servers of this process that have this source.
+    OfProcess,
+    Given(Certificates),
 }
 
 impl ServerBuilder {
@@ -41,6 +51,7 @@ impl ServerBuilder {
             host: Ipv4Addr::LOCALHOST.into(),
             port: None,
             password: None,
+            client: None,
             users: false,
             unix_socket: false,
             sentinel: false,
@@ -82,6 +93,33 @@ impl ServerBuilder {
         self.config(format!("user {name} {rules}"))
     }
 
+    /// Protects the server as `environment` says. [`Server::url`] contains all that a client needs. In
+    /// [`Environment::Tls`] and [`Environment::MtlsAcl`], all servers of the process have the same authority and the
+    /// same certificates, and replicas of each other log in.
+    #[must_use]
+    pub fn environment(mut self, environment: Environment) -> Self {
+        if environment == Environment::Plain {
+            return self;
+        }
+        self = self.tls();
+        let asks_clients = environment == Environment::MtlsAcl;
+        let certificates = CertificateSource::OfProcess;
+        self.tls = self.tls.map(|tls| Tls { asks_clients, certificates, ..tls });
+        if asks_clients { self.with_client_user() } else { self }
+    }
+
+    /// Turns the default user off, and adds the user of clients.
+    fn with_client_user(mut self) -> Self {
+        let rules = if self.sentinel { SENTINEL_RULES } else { SERVER_RULES };
+        self.client = Some((CLIENT_USER.to_owned(), CLIENT_PASSWORD.to_owned()));
+        let password = quoted(&format!(">{CLIENT_PASSWORD}"));
+        let server = self.user("default", "off").user(CLIENT_USER, &format!("on {password} {rules}"));
+        if server.sentinel {
+            return server;
+        }
+        server.config(format!("masteruser {OWN_USER}")).config("masterauth any")
+    }
+
     /// Persists keys, so that they survive a [`Server::restart`].
     #[must_use]
     pub fn appendonly(self) -> Self {
@@ -100,7 +138,7 @@ impl ServerBuilder {
     #[must_use]
     pub fn tls(mut self) -> Self {
         let names = certificates::LOCAL.map(str::to_owned).to_vec();
-        self.tls = Some(Tls { names, asks_clients: false, certificates: None });
+        self.tls = Some(Tls { names, asks_clients: false, certificates: CertificateSource::Own });
         self.unix_socket()
     }
 
@@ -135,7 +173,8 @@ impl ServerBuilder {
     /// Like [`tls`](Self::tls), with certificates that other servers share.
     pub(crate) fn tls_with(mut self, certificates: &Certificates) -> Self {
         self = self.tls();
-        self.tls = self.tls.map(|tls| Tls { certificates: Some(certificates.clone()), ..tls });
+        self.tls =
+            self.tls.map(|tls| Tls { certificates: CertificateSource::Given(certificates.clone()), ..tls });
         self
     }
 
@@ -184,8 +223,7 @@ impl ServerBuilder {
             .tempdir()
             .map_err(Error::io("make a temporary folder for the server"))?;
         if let Some(tls) = &self.tls {
-            let own = || Certificates::of_server(&tls.names);
-            tls.certificates.clone().map_or_else(own, Ok)?.write(folder.path())?;
+            tls.certificates()?.write(folder.path())?;
         }
         let config = folder.path().join(CONFIG_FILE);
         fs::write(&config, self.config_file(port.number(), folder.path()))
@@ -202,6 +240,8 @@ impl ServerBuilder {
             port,
             login: self.login(),
             tls: self.tls.is_some(),
+            asks_clients: self.tls.is_some_and(|tls| tls.asks_clients),
+            client: self.client,
             password: self.password,
         };
         server.launch()?;
@@ -247,6 +287,14 @@ impl ServerBuilder {
 }
 
 impl Tls {
+    fn certificates(&self) -> Result<Certificates, Error> {
+        match &self.certificates {
+            CertificateSource::Own => Certificates::of_server(&self.names),
+            CertificateSource::OfProcess => Certificates::of_process(),
+            CertificateSource::Given(certificates) => Ok(certificates.clone()),
+        }
+    }
+
     /// Returns the lines for clients, and for the links to masters, replicas and Sentinels.
     fn config_lines(&self, port: u16, folder: &str) -> String {
         let file = |name| quoted(&format!("{folder}/{name}"));

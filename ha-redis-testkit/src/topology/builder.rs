@@ -7,9 +7,10 @@ use std::time::Duration;
 use super::network::{self, Network};
 use super::{BOUND, HOST, Topology};
 use crate::certificates::{self, Certificates};
+use crate::environment::Environment;
 use crate::error::{Error, wait_for};
 use crate::ports::Port;
-use crate::server::{Server, ServerBuilder, quoted, retry_taken_ports};
+use crate::server::{OWN_USER, Server, ServerBuilder, quoted, retry_taken_ports};
 
 /// The settings of a topology. Returned by [`Topology::builder`].
 #[derive(Clone)]
@@ -23,6 +24,7 @@ pub struct TopologyBuilder {
     demote_after: Option<Duration>,
     pub(super) password: Option<String>,
     pub(super) sentinel_password: Option<String>,
+    environment: Environment,
     tls: bool,
     certificates: Option<Certificates>,
     lines: Vec<String>,
@@ -43,6 +45,7 @@ impl TopologyBuilder {
             demote_after: None,
             password: None,
             sentinel_password: None,
+            environment: Environment::Plain,
             tls: false,
             certificates: None,
             lines: Vec::new(),
@@ -136,6 +139,13 @@ impl TopologyBuilder {
     #[must_use]
     pub fn tls(mut self) -> Self {
         self.tls = true;
+        self
+    }
+
+    /// Protects all processes as `environment` says: see [`ServerBuilder::environment`].
+    #[must_use]
+    pub fn environment(mut self, environment: Environment) -> Self {
+        self.environment = environment;
         self
     }
 
@@ -240,7 +250,7 @@ impl TopologyBuilder {
     fn certified(&self, server: ServerBuilder) -> ServerBuilder {
         match &self.certificates {
             Some(certificates) => server.tls_with(certificates),
-            None => server,
+            None => server.environment(self.environment),
         }
     }
 
@@ -279,6 +289,11 @@ impl TopologyBuilder {
             sentinel =
                 sentinel.password(password).config(format!("sentinel sentinel-pass {}", quoted(password)));
         }
+        if self.environment == Environment::MtlsAcl {
+            sentinel = sentinel
+                .config(format!("sentinel sentinel-user {OWN_USER}"))
+                .config("sentinel sentinel-pass any");
+        }
         lines.into_iter().fold(sentinel, ServerBuilder::config)
     }
 
@@ -290,7 +305,9 @@ impl TopologyBuilder {
             ("parallel-syncs", self.replicas.max(1).to_string()),
         ];
         let password = self.password.iter().map(|password| ("auth-pass", password.clone()));
-        settings.into_iter().chain(password)
+        let user = [("auth-user", OWN_USER.to_owned()), ("auth-pass", "any".to_owned())];
+        let user = user.into_iter().filter(|_| self.environment == Environment::MtlsAcl);
+        settings.into_iter().chain(password).chain(user)
     }
 }
 

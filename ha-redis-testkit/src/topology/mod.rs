@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::error::{Error, wait_for};
 use crate::resp::Reply;
-use crate::server::{Server, url_encoded, user_info};
+use crate::server::{Server, url_encoded};
 use network::Network;
 
 pub use builder::TopologyBuilder;
@@ -84,25 +84,14 @@ impl Topology {
 
     /// Returns the URL for clients: `redis+sentinel://127.0.0.1:15001,127.0.0.1:15002/mymaster`. It contains the
     /// password of the servers, the password of the Sentinels as `?sentinel_password=…`, and the TLS authority, as
-    /// far as they are set.
+    /// far as they are set, and users and certificates as in [`Server::url`].
     pub fn url(&self) -> String {
         let addresses: Vec<String> = self.sentinel_addresses().iter().map(ToString::to_string).collect();
-        let TopologyBuilder { password, sentinel_password, master_name, .. } = &self.settings;
-        let ca = self.servers.first().and_then(Server::ca_parameter);
-        let mut url = format!(
-            "{}://{}{}/{}",
-            if ca.is_some() { "rediss+sentinel" } else { "redis+sentinel" },
-            user_info(password.as_deref()),
-            addresses.join(","),
-            url_encoded(master_name)
-        );
-        let password =
-            sentinel_password.as_ref().map(|password| format!("sentinel_password={}", url_encoded(password)));
-        for (parameter, mark) in [ca, password].into_iter().flatten().zip(["?", "&"]) {
-            url.push_str(mark);
-            url.push_str(&parameter);
-        }
-        url
+        let mut access = self.servers.first().map(Server::access).unwrap_or_default();
+        let sentinel = self.sentinels.first().map(Server::access).unwrap_or_default();
+        access.parameters.extend(sentinel.user.map(|user| ("sentinel_username", user)));
+        access.parameters.extend(sentinel.password.map(|password| ("sentinel_password", password)));
+        access.url("+sentinel", format_args!("{}/{}", addresses.join(","), url_encoded(self.master_name())))
     }
 
     /// Returns the server that reports the master role. If several do, because one was just replaced and has not

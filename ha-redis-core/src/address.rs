@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::config::cut;
-use crate::peer_text::is_printable;
+use crate::peer_text::{escaped, is_printable};
 
 /// The address of a Redis server or a Sentinel.
 ///
 /// `Display` and `FromStr` use the usual forms: `host:port`, `[::1]:6379` for IPv6, and a path that starts with `/`
-/// for a Unix socket.
+/// for a Unix socket. `Display` escapes control and invisible characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Address {
@@ -72,9 +72,9 @@ impl<H: Into<String>> From<(H, u16)> for Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Self::Unix(path) => write!(f, "{}", path.display()),
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{}]:{port}", escaped(host)),
+            Self::Tcp { host, port } => write!(f, "{}:{port}", escaped(host)),
+            Self::Unix(path) => f.write_str(&escaped(&path.to_string_lossy())),
         }
     }
 }
@@ -92,7 +92,7 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         // A URL in place of an address may contain a password.
         let shown = if text.contains(['@']) || text.contains("://") { "<hidden>" } else { text };
-        let refused = || ParseAddressError { text: cut(shown) };
+        let refused = || ParseAddressError { text: escaped(&cut(shown)).into_owned() };
         if text.starts_with('/') {
             return Ok(Self::unix(text));
         }
@@ -118,6 +118,14 @@ mod tests {
         for text in ["localhost:6379", "10.0.0.1:1", "[::1]:26379", "[fe80::1]:7", "/run/redis.sock"] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
+    }
+
+    #[test]
+    fn printed_address_is_one_line() {
+        assert_eq!(Address::unix("/run/a\r\nb").to_string(), r"/run/a\r\nb");
+        assert_eq!(Address::tcp("a\u{1b}[2J", 1).to_string(), r"a\u{1b}[2J:1");
+        let error = "a\nb".parse::<Address>().unwrap_err().to_string();
+        assert!(error.starts_with(r"`a\nb` is not an address"), "{error}");
     }
 
     #[test]

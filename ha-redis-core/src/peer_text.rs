@@ -1,7 +1,9 @@
-//! Makes text from a peer safe to print.
+//! Makes text from a peer, and from a user, safe to print.
 //!
 //! All text from servers and Sentinels goes through here before it becomes part of an error or of a log line. So a
 //! peer can neither forge log lines, nor send commands to a terminal, nor hide text, nor fill a log.
+
+use std::borrow::Cow;
 
 use redis::Value;
 
@@ -41,10 +43,8 @@ pub(crate) fn printable(text: &str) -> String {
     let mut printed = String::new();
     let mut length = 0;
     for character in text.chars() {
-        let escaped: String = match is_plain(character) {
-            true => character.into(),
-            false => character.escape_default().collect(),
-        };
+        let mut buffer = [0; 4];
+        let escaped = escaped(character.encode_utf8(&mut buffer));
         length += escaped.chars().count();
         if length > MAX_CHARS {
             printed.push('…');
@@ -55,13 +55,25 @@ pub(crate) fn printable(text: &str) -> String {
     printed
 }
 
+/// Returns the whole text on one line, with control and invisible characters escaped: for what a user has set.
+pub(crate) fn escaped(text: &str) -> Cow<'_, str> {
+    if text.chars().all(is_plain) {
+        return text.into();
+    }
+    let escape = |character: char| match is_plain(character) {
+        true => String::from(character),
+        false => character.escape_default().collect(),
+    };
+    text.chars().map(escape).collect()
+}
+
 /// Returns true if [`printable`] leaves the text unchanged.
 pub(crate) fn is_printable(text: &str) -> bool {
     text.chars().count() <= MAX_CHARS && text.chars().all(is_plain)
 }
 
 /// Returns true for a visible character that is not a control character and does not affect its neighbours.
-fn is_plain(character: char) -> bool {
+pub(crate) fn is_plain(character: char) -> bool {
     let is_hidden = matches!(
         character,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
@@ -101,6 +113,13 @@ mod tests {
         );
         assert_eq!(printable("a\u{2028}b\u{2029}"), r"a\u{2028}b\u{2029}");
         assert!(is_printable("ERR no") && !is_printable("ERR\nno"));
+    }
+
+    #[test]
+    fn text_of_a_user_escaped_and_not_cut() {
+        let long = "/run/".repeat(100);
+        assert_eq!(escaped(&long), long);
+        assert_eq!(escaped("/run/a\nb\u{202e}"), r"/run/a\nb\u{202e}");
     }
 
     #[test]

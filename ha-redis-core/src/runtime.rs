@@ -16,6 +16,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 
 use crate::alarm::Alarm;
+use crate::peer_text::escaped;
 use crate::resolver;
 
 /// A task handed to [`Runtime::spawn`].
@@ -104,7 +105,7 @@ impl fmt::Display for Endpoint<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => write!(f, "{address}"),
-            Self::Unix(path) => write!(f, "{}", path.display()),
+            Self::Unix(path) => f.write_str(&escaped(&path.to_string_lossy())),
         }
     }
 }

@@ -135,7 +135,8 @@ impl RedisConfigBuilder {
         self
     }
 
-    /// Sets the name under which the Sentinels watch the master, without spaces and control characters.
+    /// Sets the name under which the Sentinels watch the master, without spaces, control and invisible
+    /// characters.
     pub fn sentinel_master_name(mut self, name: impl Into<String>) -> Self {
         self.config.sentinel_master_name = name.into();
         self

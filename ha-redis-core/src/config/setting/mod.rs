@@ -17,11 +17,13 @@ pub(super) use self::nearest::nearest;
 use super::RedisConfig;
 use super::error::{HIDDEN, Problem};
 use crate::address::Address;
+use crate::peer_text::is_plain;
 
 const MAX_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) const HOST: &str = "a host name, an IPv4 or an IPv6 address";
-const USERNAME: &str = "a user name of at least one character, without spaces and control characters";
+const USERNAME: &str =
+    "a user name of at least one character, without spaces, control and invisible characters";
 const PASSWORD: &str = "a password of at least one character";
 const TIMEOUT: &str = "a time longer than 0 and up to 24 hours, such as 5 (seconds), 0.5, 500ms or 2m";
 const DELAY: &str = "a time from 0 to 24 hours, such as 5 (seconds), 0.5, 500ms or 2m";
@@ -164,7 +166,7 @@ fn is_timeout(timeout: Duration) -> bool {
 }
 
 fn is_name(name: &str) -> bool {
-    !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control())
+    !name.is_empty() && name.chars().all(|c| is_plain(c) && !c.is_whitespace())
 }
 
 /// CLIENT SETNAME refuses other bytes.

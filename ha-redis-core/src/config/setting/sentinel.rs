@@ -46,7 +46,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         about: "The name of the master in the configuration of the Sentinels.",
         kind: SettingKind::Text,
         secret: false,
-        allowed: "a master's name of at least one character, without spaces and control characters",
+        allowed: "a master's name of at least one character, without spaces, control and invisible characters",
         valid: |config| is_name(&config.sentinel_master_name),
         text: |config| Some(config.sentinel_master_name.clone()),
         read: |config, text| set(&mut config.sentinel_master_name, Some(text.into())),

@@ -13,6 +13,7 @@ use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 
 use super::{Names, pem_file};
 use crate::config::{Problem, cut};
+use crate::peer_text::escaped;
 
 const CERTIFICATES: &str = "a PEM file with at least one certificate";
 const KEY: &str = "a PEM file with an unencrypted private key";
@@ -37,7 +38,9 @@ impl Files {
 
     /// Returns the files with their settings.
     pub(super) fn list(&self, names: &Names) -> String {
-        let file = |setting: &str, file: &Path| format!("`{setting}` {}", cut(&file.display().to_string()));
+        let file = |setting: &str, file: &Path| {
+            format!("`{setting}` {}", escaped(&cut(&file.display().to_string())))
+        };
         let authorities = match &self.ca_certs {
             Some(certificates) => file(names.ca_certs, certificates),
             None => "the certificate authorities of the system".to_owned(),

@@ -1,5 +1,6 @@
 mod any;
 mod layered;
+mod injection;
 mod secrets;
 
 use proptest::prelude::*;

@@ -1,4 +1,7 @@
+use proptest::prelude::*;
+
 use super::*;
+use crate::proto::written::{args, hostile_text, written};
 
 fn value(text: &str) -> Value {
     redis::parse_redis_value(text.as_bytes()).unwrap()
@@ -233,4 +236,34 @@ fn long_refusal_is_cut() {
     let result = |repeats| format!("{:?}", refusing(&handshake, Form::Hello, "SELECT", &refusal(repeats)));
     assert!(result(1).contains("é*** the end"), "{}", result(1));
     assert!(result(50_000).contains("é***") && !result(50_000).contains("the end"), "{}", result(50_000));
+}
+
+proptest! {
+    #[test]
+    fn any_setting_stays_in_its_argument(
+        username in prop::option::of(hostile_text()),
+        password in hostile_text(),
+        name in hostile_text(),
+        db in any::<u32>(),
+    ) {
+        let password_text = password.clone().into();
+        let handshake = Handshake {
+            username: username.clone(),
+            password: Some(password_text),
+            client_name: Some(name.clone()),
+            db,
+            ..full()
+        };
+        let (db, user) = (db.to_string(), username.as_deref().unwrap_or("default"));
+        let select = args(["SELECT", &db]);
+        let mut hello = vec![args(["HELLO", "3", "AUTH", user, &password, "SETNAME", &name])];
+        let login = if user == "default" { args(["AUTH", &password]) } else { args(["AUTH", user, &password]) };
+        let mut resp2 = vec![login, args(["CLIENT", "SETNAME", &name]), args(["CLIENT", "ID"])];
+        for commands in [&mut hello, &mut resp2] {
+            commands.extend((db != "0").then(|| select.clone()));
+            commands.extend([args(["ROLE"]), args(["PING"])]);
+        }
+        prop_assert_eq!(written(&handshake.commands(Form::Hello)), hello);
+        prop_assert_eq!(written(&handshake.commands(Form::Resp2)), resp2);
+    }
 }

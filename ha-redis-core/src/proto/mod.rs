@@ -10,6 +10,8 @@ mod role;
 mod run_id;
 mod secrets;
 mod transaction;
+#[cfg(test)]
+pub(crate) mod written;
 
 /// The code of an error that replaces a reply over a limit.
 pub(crate) const TOO_LARGE: &str = "TOOLARGE";

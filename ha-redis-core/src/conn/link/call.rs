@@ -106,3 +106,32 @@ impl Call<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::proto::written::{args, commands_in, hostile_bytes};
+
+    proptest! {
+        #[test]
+        fn any_argument_of_a_pipeline_stays_in_its_place(
+            keys in prop::collection::vec((hostile_bytes(), hostile_bytes()), 1..5),
+            atomic in any::<bool>(),
+        ) {
+            let mut pipeline = redis::pipe();
+            keys.iter().for_each(|(key, value)| _ = pipeline.set(key.as_slice(), value.as_slice()));
+            let mut expected: Vec<_> = keys.iter().map(|(key, value)| args([b"SET", &key[..], value])).collect();
+            if atomic {
+                pipeline.atomic();
+                expected.insert(0, args(["MULTI"]));
+                expected.push(args(["EXEC"]));
+            }
+            prop_assert_eq!(commands_in(&Call::Pipeline(&pipeline).encoded()), expected.clone());
+            let mut small = Vec::new();
+            prop_assert!(Call::Pipeline(&pipeline).encode_small(&mut small));
+            prop_assert_eq!(commands_in(&small), expected);
+        }
+    }
+}

@@ -1,7 +1,10 @@
+use proptest::prelude::*;
 use redis::{Cmd, Value};
 
 use super::*;
 use crate::error::{Kind, Outcome};
+use crate::peer_text::is_printable;
+use crate::proto::written::{args, hostile_bytes, written};
 
 type Waiting = Subscriptions<&'static str>;
 
@@ -243,4 +246,30 @@ fn long_list_of_names_is_cut() {
     let names = (0..9).map(|name| vec![0xff, b'0' + name]).collect::<Vec<_>>();
     let text = command_text(Verb::Subscribe, Scope::Pattern, &names);
     assert_eq!(text, r"PSUBSCRIBE \xff0 \xff1 \xff2 and 6 more");
+}
+
+proptest! {
+    #[test]
+    fn any_name_stays_in_its_argument(
+        names in prop::collection::vec(hostile_bytes(), 1..4),
+        pattern in any::<bool>(),
+    ) {
+        let (scope, command) = if pattern { (Scope::Pattern, "PSUBSCRIBE") } else { (Scope::Channel, "SUBSCRIBE") };
+        let mut subscriptions = Waiting::new();
+        let request = SubscriptionChange { verb: Verb::Subscribe, scope, names: names.clone(), waiter: "a" };
+        subscriptions.request(request);
+        let expected = [args([command]), names.clone()].concat();
+        prop_assert_eq!(written(&subscriptions.send()), [expected]);
+
+        for name in &names {
+            let kind = Value::BulkString(command.to_ascii_lowercase().into_bytes());
+            let confirmed = vec![kind, Value::BulkString(name.clone()), Value::Int(1)];
+            subscriptions.receive(Value::Array(confirmed)).unwrap();
+        }
+        let restored = names.iter().collect::<std::collections::BTreeSet<_>>();
+        let each = restored.iter().map(|name| args([command.as_bytes(), name])).collect::<Vec<_>>();
+        prop_assert_eq!(written(&subscriptions.restore()), each);
+        let text = command_text(Verb::Subscribe, scope, &names);
+        prop_assert!(text.chars().all(|character| is_printable(character.encode_utf8(&mut [0; 4]))), "{}", text);
+    }
 }

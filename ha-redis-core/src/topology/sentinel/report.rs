@@ -280,7 +280,10 @@ fn text(value: &Value) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::proto::written::{args, hostile_text, written};
 
     fn bulk(text: &str) -> Value {
         Value::BulkString(text.as_bytes().to_vec())
@@ -418,5 +421,21 @@ mod tests {
         assert_eq!(read_report(&[]), SentinelReport::default());
         assert_eq!(read_report(&vec![Value::Int(1); 6]).master, None);
         assert_eq!(read_report(&vec![Value::Array(vec![Value::Nil]); 6]), SentinelReport::default());
+    }
+
+    proptest! {
+        #[test]
+        fn any_master_name_stays_in_its_argument(name in hostile_text()) {
+            let about = |what: &str| args(["SENTINEL", what, &name]);
+            let expected = [
+                args(["SENTINEL", "MYID"]),
+                about("MASTER"),
+                about("GET-MASTER-ADDR-BY-NAME"),
+                about("REPLICAS"),
+                about("SENTINELS"),
+                args(["INFO", "sentinel"]),
+            ];
+            prop_assert_eq!(written(&queries(&name)), expected);
+        }
     }
 }

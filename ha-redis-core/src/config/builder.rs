@@ -1,5 +1,6 @@
 //! Builds a [`RedisConfig`] setting by setting.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,10 +29,21 @@ use crate::replica_choice::ReplicaStrategy;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct RedisConfigBuilder {
     config: RedisConfig,
+}
+
+/// Shows the settings, or the mistakes in them: what is given in the place of a host may be a URL with a password.
+impl fmt::Debug for RedisConfigBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut builder = f.debug_struct("RedisConfigBuilder");
+        match self.clone().build() {
+            Ok(config) => builder.field("config", &config).finish(),
+            Err(error) => builder.field("mistakes", &error).finish_non_exhaustive(),
+        }
+    }
 }
 
 impl From<RedisConfig> for RedisConfigBuilder {

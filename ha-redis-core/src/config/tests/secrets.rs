@@ -12,6 +12,7 @@ fn url_in_place_of_host_hidden_in_errors() {
         RedisConfig::builder().host("redis://:hunter2secret@h"),
         RedisConfig::builder().use_sentinel(true).sentinel_hosts(hosts),
     ] {
+        assert!(!format!("{config:?}").contains(SECRET), "{config:?}");
         let error = config.build().unwrap_err();
         assert!(!format!("{error} {error:?}").contains(SECRET), "{error}");
     }

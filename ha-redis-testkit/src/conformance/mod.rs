@@ -59,14 +59,17 @@ mod files;
 mod floods;
 mod hostile;
 mod hostile_sentinels;
+mod injection;
 mod kit;
 mod large_answers;
 mod large_replies;
+mod leaks;
 mod load;
 mod networks;
 mod no_response;
 mod operators;
 mod outcomes;
+mod output;
 mod partition;
 mod permanent_failure;
 mod permissions;
@@ -120,8 +123,10 @@ const SUITE: &[&[Test]] = &[
     permanent_failure::TESTS,
     hostile::TESTS,
     hostile_sentinels::TESTS,
+    injection::TESTS,
     large_answers::TESTS,
     large_replies::TESTS,
+    leaks::TESTS,
     networks::TESTS,
     no_response::TESTS,
     operators::TESTS,

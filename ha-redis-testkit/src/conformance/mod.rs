@@ -52,6 +52,7 @@ mod connecting;
 mod credentials;
 mod dedicated;
 mod discovery;
+mod environments;
 mod events;
 mod failover;
 mod faults;
@@ -115,6 +116,7 @@ const SUITE: &[&[Test]] = &[
     credentials::TESTS,
     dedicated::TESTS,
     discovery::TESTS,
+    environments::TESTS,
     events::TESTS,
     failover::TESTS,
     files::TESTS,

@@ -1,6 +1,6 @@
 mod any;
-mod layered;
 mod injection;
+mod layered;
 mod secrets;
 
 use proptest::prelude::*;

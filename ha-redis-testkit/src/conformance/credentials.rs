@@ -106,7 +106,7 @@ async fn new_user_takes_over_live_connections(kit: Kit) {
     let (announcer, provider) = announced();
     announce(&announcer, "app-1", "first");
     let options = ClientOptions::new().credentials(provider);
-    let config = settings(server.port()).shared_connections(3).build().unwrap();
+    let config = settings(&server.url()).shared_connections(3).build().unwrap();
     let client = Client::with_options(named(config), kit.runtime.clone(), options);
     client.initialize().await.unwrap();
     let mut subscriber = subscribed(&client).await;
@@ -200,7 +200,7 @@ async fn rotated_password_file_fails_no_call(kit: Kit) {
     let file = server.folder().join("password");
     std::fs::write(&file, "old\n").unwrap();
     let options = ClientOptions::new().credentials(FileCredentials::new(&file).username("app"));
-    let config = named(settings(server.port()).build().unwrap());
+    let config = named(settings(&server.url()).build().unwrap());
     let client = Client::with_options(config, kit.runtime.clone(), options);
     client.initialize().await.unwrap();
     let load = Load::start(&kit, &client);
@@ -226,7 +226,7 @@ async fn thousand_rotations_leave_nothing_behind(kit: Kit) {
     let (announcer, provider) = announced();
     announce(&announcer, "app-0", "password");
     let options = ClientOptions::new().credentials(provider);
-    let config = named(settings(server.port()).build().unwrap());
+    let config = named(settings(&server.url()).build().unwrap());
     let client = Client::with_options(config, kit.runtime.clone(), options);
     client.initialize().await.unwrap();
     let mut subscriber = subscribed(&client).await;
@@ -255,7 +255,7 @@ async fn resp2_subscriber_misses_no_message(kit: Kit) {
     let (announcer, provider) = announced();
     announce(&announcer, "app-0", "password");
     let options = ClientOptions::new().credentials(provider);
-    let config = settings(server.port()).protocol(Protocol::Resp2).build().unwrap();
+    let config = settings(&server.url()).protocol(Protocol::Resp2).build().unwrap();
     let client = Client::with_options(named(config), kit.runtime.clone(), options);
     let mut subscriber = subscribed(&client).await;
     subscriber.psubscribe("ne*").await.unwrap();
@@ -309,7 +309,7 @@ async fn resp2_subscriber_without_marker_reports_gap(kit: Kit) {
     let (announcer, provider) = announced();
     announce(&announcer, "app-1", "password");
     let options = ClientOptions::new().credentials(provider);
-    let config = settings(server.port()).protocol(Protocol::Resp2).build().unwrap();
+    let config = settings(&server.url()).protocol(Protocol::Resp2).build().unwrap();
     let client = Client::with_options(named(config), kit.runtime.clone(), options);
     let mut subscriber = subscribed(&client).await;
     announce(&announcer, "app-2", "password");
@@ -330,7 +330,7 @@ async fn transaction_is_not_interrupted(kit: Kit) {
     let (announcer, provider) = announced();
     announce(&announcer, "app-1", "password");
     let options = ClientOptions::new().credentials(provider);
-    let config = named(settings(server.port()).build().unwrap());
+    let config = named(settings(&server.url()).build().unwrap());
     let client = Client::with_options(config, kit.runtime.clone(), options);
     let mut own = client.dedicated().await.unwrap();
     redis::cmd("MULTI").exec_async(&mut own).await.unwrap();
@@ -349,7 +349,7 @@ async fn refused_credentials_are_retried(kit: Kit) {
     let (announcer, provider) = announced();
     announce(&announcer, "app", "old");
     let options = ClientOptions::new().credentials(provider);
-    let config = named(settings(server.port()).build().unwrap());
+    let config = named(settings(&server.url()).build().unwrap());
     let client = Client::with_options(config, kit.runtime.clone(), options);
     client.initialize().await.unwrap();
     let mut events = client.events();
@@ -376,7 +376,7 @@ async fn failing_provider_keeps_last_credentials(kit: Kit) {
     let (announcer, provider) = announced();
     announce(&announcer, "app", "password");
     let options = ClientOptions::new().credentials(provider);
-    let config = named(settings(server.port()).build().unwrap());
+    let config = named(settings(&server.url()).build().unwrap());
     let client = Client::with_options(config, kit.runtime.clone(), options);
     client.initialize().await.unwrap();
     let mut events = client.events();
@@ -395,7 +395,7 @@ async fn failing_provider_keeps_last_credentials(kit: Kit) {
 async fn silent_provider_blocks_no_call_for_ever(kit: Kit) {
     let server = Server::start().unwrap();
     let (announcer, provider) = announced();
-    let config = settings(server.port()).socket_connect_timeout(Duration::from_millis(100));
+    let config = settings(&server.url()).socket_connect_timeout(Duration::from_millis(100));
     let config = config.failover_wait(Duration::from_millis(300)).build().unwrap();
     let options = ClientOptions::new().credentials(provider);
     let client = Client::with_options(config, kit.runtime.clone(), options);
@@ -417,7 +417,7 @@ async fn login_errors_name_user_and_origin(kit: Kit) {
     let server =
         Server::builder().user("app", "on >right ~* &* -@all +get").password("secret").start().unwrap();
     let refused = |config: RedisConfig| async { kit.connect(config).await.unwrap_err() };
-    let base = || settings(server.port());
+    let base = || RedisConfig::builder().host("127.0.0.1").port(server.port());
     let address =
         format!("cannot connect to 127.0.0.1:{} (the address in the configuration): ", server.port());
     let wrong = refused(base().username("app").password("wrong").build().unwrap()).await;

@@ -8,22 +8,26 @@ use redis::AsyncCommands;
 use super::credentials::{add_user, named, next, until_all_are, users};
 use super::kit::{BOUND, Kit, calls, settings};
 use super::load::{Load, none_failed};
-use crate::{Server, Topology};
+use crate::Server;
 
-tests![
-    new_password_fails_no_call,
-    handles_follow_new_timeouts,
-    idle_connection_follows_new_health_checks,
-    moved_server_is_reached_by_new_address_map,
-    replicas_are_judged_by_new_limit,
-    fixed_settings_are_refused_by_name,
-    unstarted_client_is_reconfigured,
-];
+tests! {
+    everywhere: [
+        handles_follow_new_timeouts,
+        idle_connection_follows_new_health_checks,
+        replicas_are_judged_by_new_limit,
+        fixed_settings_are_refused_by_name,
+    ],
+    plain: [
+        new_password_fails_no_call,
+        moved_server_is_reached_by_new_address_map,
+        unstarted_client_is_reconfigured,
+    ],
+}
 
 async fn new_password_fails_no_call(kit: Kit) {
     let server = Server::start().unwrap();
     (1..=2).for_each(|number| add_user(&server, &format!("app-{number}"), "zulu-4711"));
-    let config = named(settings(server.port()).username("app-1").password("zulu-4711").build().unwrap());
+    let config = named(settings(&server.url()).username("app-1").password("zulu-4711").build().unwrap());
     let client = kit.connect(config).await.unwrap();
     let mut events = client.events();
     let load = Load::start(&kit, &client);
@@ -48,8 +52,8 @@ async fn new_password_fails_no_call(kit: Kit) {
 }
 
 async fn handles_follow_new_timeouts(kit: Kit) {
-    let server = Server::start().unwrap();
-    let config = settings(server.port()).socket_timeout(BOUND).failover_wait(BOUND).build().unwrap();
+    let server = kit.server();
+    let config = settings(&server.url()).socket_timeout(BOUND).failover_wait(BOUND).build().unwrap();
     let client = kit.connect(config).await.unwrap();
     let (mut follows, mut own) = (client.connection(), client.connection().with_timeout(BOUND));
     follows.set::<_, _, ()>("key", 1).await.unwrap();
@@ -66,8 +70,8 @@ async fn handles_follow_new_timeouts(kit: Kit) {
 }
 
 async fn idle_connection_follows_new_health_checks(kit: Kit) {
-    let server = Server::start().unwrap();
-    let config = settings(server.port()).health_check_interval(Duration::ZERO).build().unwrap();
+    let server = kit.server();
+    let config = settings(&server.url()).health_check_interval(Duration::ZERO).build().unwrap();
     let client = kit.connect(config).await.unwrap();
     client.connection().get::<_, Option<i64>>("key").await.unwrap();
     let config =
@@ -79,7 +83,7 @@ async fn idle_connection_follows_new_health_checks(kit: Kit) {
 
 async fn moved_server_is_reached_by_new_address_map(kit: Kit) {
     let (old, new) = (Server::start().unwrap(), Server::start().unwrap());
-    let config = settings(old.port()).failover_wait(BOUND).build().unwrap();
+    let config = settings(&old.url()).failover_wait(BOUND).build().unwrap();
     let client = kit.connect(config).await.unwrap();
     let map = [(old.address().to_string(), new.address().to_string())];
     let config = client.config().to_builder().address_map(map).build().unwrap();
@@ -90,7 +94,7 @@ async fn moved_server_is_reached_by_new_address_map(kit: Kit) {
 }
 
 async fn replicas_are_judged_by_new_limit(kit: Kit) {
-    let topology = Topology::start().unwrap();
+    let topology = kit.topology();
     let client = kit.client_of_topology(&topology).await;
     client.replica_connection().get::<_, Option<i64>>("key").await.unwrap();
     let port = topology.replicas().unwrap()[1].port();
@@ -106,7 +110,7 @@ async fn replicas_are_judged_by_new_limit(kit: Kit) {
 }
 
 async fn fixed_settings_are_refused_by_name(kit: Kit) {
-    let server = Server::start().unwrap();
+    let server = kit.server();
     let client = kit.client_of(&server).await;
     let config = client.config().to_builder().db(3).max_connections(7).retry_attempts(9).build().unwrap();
     let error = client.reconfigure(config).await.unwrap_err();
@@ -121,8 +125,8 @@ async fn fixed_settings_are_refused_by_name(kit: Kit) {
 async fn unstarted_client_is_reconfigured(kit: Kit) {
     let server = Server::start().unwrap();
     add_user(&server, "app", "zulu-4711");
-    let client = Client::new(settings(server.port()).password("wrong").build().unwrap(), kit.runtime.clone());
-    let config = settings(server.port()).username("app").password("zulu-4711").build().unwrap();
+    let client = Client::new(settings(&server.url()).password("wrong").build().unwrap(), kit.runtime.clone());
+    let config = settings(&server.url()).username("app").password("zulu-4711").build().unwrap();
     assert_eq!(client.reconfigure(config).await.unwrap(), ["username", "password"]);
     client.connection().set::<_, _, ()>("key", 1).await.unwrap();
 }

@@ -1,7 +1,7 @@
 //! Builds a configuration from texts of many layers, and remembers where each value came from.
 
 use super::check::check_together;
-use super::error::Problem;
+use super::error::{HIDDEN, Problem};
 use super::origins::Origins;
 use super::read_url;
 use super::setting::{IN_FRONT_OF_QUERY, Setting};
@@ -60,19 +60,17 @@ impl LayeredBuilder {
             return self.report(unknown(name).hidden().with_origin(origin));
         };
         let mut config = self.config.clone();
-        let problem = match (setting.read)(&mut config, text) {
-            false => setting.refuse(text),
-            true if !(setting.valid)(&config) => setting.problem(&config),
-            true => {
-                self.config = config;
-                self.origins.set(setting.name, origin, None);
-                return self;
-            }
-        };
-        self.origins.fail(setting.name);
+        let is_read = (setting.read)(&mut config, text);
+        if is_read && (setting.valid)(&config) {
+            self.config = config;
+            self.origins.set(setting.name, origin, None);
+            return self;
+        }
         // A URL in place of a value may contain a password.
-        let problem = if text.contains(['@']) || text.contains("://") { problem.hidden() } else { problem };
-        self.report(problem.with_origin(origin))
+        let may_be_url = text.contains(['@']) || text.contains("://");
+        let is_hidden = may_be_url || is_read && (setting.text)(&config).as_deref() == Some(HIDDEN);
+        let problem = setting.refuse(text);
+        self.report(if is_hidden { problem.hidden() } else { problem }.with_origin(origin))
     }
 
     /// Sets what a URL in one of [the forms](super#url-forms) contains.
@@ -97,8 +95,12 @@ impl LayeredBuilder {
         self
     }
 
-    /// Adds a mistake that the loader found: an unreadable file, or an unknown key.
+    /// Adds a mistake that the loader found: an unreadable file, or an unknown key. If it is in the value of a setting,
+    /// that setting is not compared with others.
     pub fn report(&mut self, problem: Problem) -> &mut Self {
+        if let Some(setting) = Setting::by_name(problem.field()) {
+            self.origins.fail(setting.name);
+        }
         self.problems.add(problem);
         self
     }
@@ -106,6 +108,11 @@ impl LayeredBuilder {
     /// Returns where the value of a setting came from, `None` if it is the default.
     pub fn origin(&self, name: &str) -> Option<&str> {
         self.origins.get(name)
+    }
+
+    /// Returns the value of a setting as text, `***` for a password, `None` if there is none.
+    pub fn value(&self, name: &str) -> Option<String> {
+        Setting::by_name(name)?.value_in(&self.config)
     }
 
     /// Checks the settings together and returns the configuration.

@@ -13,16 +13,47 @@ pub(in crate::config) fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a
     near.min_by_key(|(distance, _)| *distance).map(|(_, name)| name)
 }
 
-/// Returns the Levenshtein distance, in bytes and ignoring case.
+/// Returns how many bytes are to be inserted, removed or replaced, or exchanged with the next, ignoring case.
 fn distance(one: &str, other: &str) -> usize {
+    let (one, other) = (one.to_ascii_lowercase(), other.to_ascii_lowercase());
+    let (one, other) = (one.as_bytes(), other.as_bytes());
+    // The distances of the beginnings of `one` to those of `other`, for the last two lengths.
+    let mut before: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (at, byte) in one.bytes().enumerate() {
-        let mut diagonal = mem::replace(&mut row[0], at + 1);
-        for (to, other) in other.bytes().enumerate() {
-            let replaced = diagonal + usize::from(!byte.eq_ignore_ascii_case(&other));
-            diagonal = row[to + 1];
-            row[to + 1] = replaced.min(row[to] + 1).min(diagonal + 1);
+    for at in 0..one.len() {
+        let mut next = vec![at + 1];
+        for to in 0..other.len() {
+            let replaced = row[to] + usize::from(one[at] != other[to]);
+            let mut least = replaced.min(row[to + 1] + 1).min(next[to] + 1);
+            if at > 0 && to > 0 && one[at] == other[to - 1] && one[at - 1] == other[to] {
+                least = least.min(before[to - 1] + 1);
+            }
+            next.push(least);
         }
+        before = mem::replace(&mut row, next);
     }
     row[other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_nearest_name() {
+        let names = ["host", "sentinel_hosts", "db", "ssl_certfile", "ssl_keyfile"];
+        for (word, name) in [
+            ("hots", Some("host")),
+            ("HOST", Some("host")),
+            ("hosts", Some("host")),
+            ("hto", None),
+            ("sentinel_host", Some("sentinel_hosts")),
+            ("sentinel-hots", Some("sentinel_hosts")),
+            ("d", None),
+            ("sl_certfiel", Some("ssl_certfile")),
+            ("", None),
+        ] {
+            assert_eq!(nearest(word, names.into_iter()), name, "{word}");
+        }
+    }
 }

@@ -1,0 +1,73 @@
+//! The effective settings, and where each comes from.
+
+use std::fmt;
+
+use ha_redis_core::config::{LayeredBuilder, Setting};
+
+/// The effective settings of a configuration with their sources. `Display` prints a table, without passwords.
+///
+/// ```text
+/// setting          value           source
+/// host             redis.example   redis.toml:3
+/// password         ***             REDIS_PASSWORD_FILE
+/// max_connections  50              default
+/// ```
+///
+/// If the configuration has mistakes, it shows what could be read.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    rows: Vec<Row>,
+}
+
+#[derive(Clone, Debug)]
+struct Row {
+    setting: &'static Setting,
+    value: Option<String>,
+    source: Option<String>,
+}
+
+impl Explanation {
+    pub(crate) fn new(builder: &LayeredBuilder) -> Self {
+        let rows = Setting::all().map(|setting| Row {
+            setting,
+            value: builder.value(setting.name()),
+            source: builder.origin(setting.name()).map(str::to_owned),
+        });
+        Self { rows: rows.collect() }
+    }
+
+    /// Returns the value of a setting as text, `***` for a password, `None` if there is none.
+    pub fn value(&self, setting: &str) -> Option<&str> {
+        self.row(setting)?.value.as_deref()
+    }
+
+    /// Returns where the value of a setting comes from: `redis.toml:3`, `REDIS_HOST`, `/run/secrets/password` or
+    /// `code`. `None` is the default.
+    pub fn source(&self, setting: &str) -> Option<&str> {
+        self.row(setting)?.source.as_deref()
+    }
+
+    fn row(&self, name: &str) -> Option<&Row> {
+        self.rows.iter().find(|row| row.setting.name() == name)
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.rows.iter().map(|row| {
+            let value = row.value.as_deref().unwrap_or("none").escape_debug().to_string();
+            let source = row.source.as_deref().unwrap_or("default").escape_debug().to_string();
+            [row.setting.name().to_owned(), value, source]
+        });
+        let header = ["setting", "value", "source"].map(str::to_owned);
+        let lines: Vec<_> = std::iter::once(header).chain(shown).collect();
+        let width =
+            |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
+        let (names, values) = (width(0), width(1));
+        for (index, [name, value, source]) in lines.iter().enumerate() {
+            let line_break = if index > 0 { "\n" } else { "" };
+            write!(f, "{line_break}{name:names$}  {value:values$}  {source}")?;
+        }
+        Ok(())
+    }
+}

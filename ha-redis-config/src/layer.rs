@@ -1,0 +1,140 @@
+//! One layer: values for settings, each with the place it came from.
+
+use ha_redis_core::config::{LayeredBuilder, Problem, Setting, SettingKind};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::file::{Node, Value, parse_value};
+use crate::key::{self, Key};
+
+/// The values of a layer, and the mistakes that were found while it was read.
+#[derive(Debug, Default)]
+pub(crate) struct Layer {
+    url: Option<(SecretString, String)>,
+    items: Vec<Item>,
+}
+
+#[derive(Debug)]
+enum Item {
+    Value { setting: &'static Setting, text: SecretString, origin: String },
+    Problem(Problem),
+}
+
+impl Layer {
+    /// Adds a value that is text, as variables and the files of secrets have it.
+    pub(crate) fn add_text(&mut self, key: Key, text: SecretString, origin: String) {
+        let Key::Setting(setting) = key else {
+            self.url = Some((text.expose_secret().trim().into(), origin));
+            return;
+        };
+        let trimmed = text.expose_secret().trim();
+        let is_json = match setting.kind() {
+            SettingKind::Text => return self.items.push(Item::Value { setting, text, origin }),
+            // Not the bracket of an IPv6 address.
+            SettingKind::List => {
+                trimmed.strip_prefix('[').is_some_and(|rest| rest.trim_start().starts_with(['[', '"', ']']))
+            }
+            SettingKind::Map => trimmed.starts_with('{'),
+            _ => false,
+        };
+        match is_json.then(|| parse_value(trimmed)) {
+            Some(Ok(value)) => self.add_value(setting, &value, origin),
+            // The text is not valid JSON and is refused as it is.
+            Some(Err(_)) | None => self.items.push(Item::Value { setting, text: trimmed.into(), origin }),
+        }
+    }
+
+    /// Adds an entry of a file.
+    pub(crate) fn add_node(&mut self, name: &str, node: &Node, origin: String) {
+        match (Key::of(name), &node.value) {
+            (None, _) => self.add_problem(key::unknown(name).with_origin(origin)),
+            (Some(Key::Setting(setting)), value) => self.add_value(setting, value, origin),
+            (Some(Key::Url), Value::Text(url)) => self.url = Some((url.clone(), origin)),
+            (Some(Key::Url), Value::Null) => {}
+            (Some(Key::Url), _) => {
+                let problem =
+                    Problem::new(key::URL, "a URL, such as redis://host:6379/0", "write it in quotes");
+                self.add_problem(problem.hidden().with_origin(origin));
+            }
+        }
+    }
+
+    fn add_value(&mut self, setting: &'static Setting, value: &Value, origin: String) {
+        match text_of(setting, value) {
+            Ok(Some(text)) => self.items.push(Item::Value { setting, text, origin }),
+            Ok(None) => {}
+            Err(problem) => self.add_problem(problem.with_origin(origin)),
+        }
+    }
+
+    pub(crate) fn add_problem(&mut self, problem: Problem) {
+        self.items.push(Item::Problem(problem));
+    }
+
+    /// Puts the layer on top of those before it: the URL first, so that the other values refine it.
+    pub(crate) fn apply(self, builder: &mut LayeredBuilder) {
+        if let Some((url, origin)) = self.url {
+            builder.url(url.expose_secret(), &origin);
+        }
+        for item in self.items {
+            match item {
+                Item::Value { setting, text, origin } => {
+                    builder.set(setting.name(), text.expose_secret(), &origin)
+                }
+                Item::Problem(problem) => builder.report(problem),
+            };
+        }
+    }
+}
+
+/// Returns the value of a typed file as the text in which settings are read; `None` if it is empty.
+fn text_of(setting: &Setting, value: &Value) -> Result<Option<SecretString>, Problem> {
+    match (setting.kind(), value) {
+        (_, Value::Null) => Ok(None),
+        (_, Value::Text(text)) => Ok(Some(text.clone())),
+        (SettingKind::Switch, Value::Bool(switch)) => Ok(Some(switch.to_string().into())),
+        (SettingKind::List, Value::List(items)) if items.is_empty() => Ok(None),
+        (SettingKind::List, Value::List(items)) => {
+            let items = items.iter().map(|item| item_of(&item.value)).collect::<Option<Vec<_>>>();
+            let items = items.ok_or_else(|| misshapen(setting, "a list of other values than texts"))?;
+            Ok(Some(items.join(",").into()))
+        }
+        (SettingKind::Map, Value::Table(table)) if table.is_empty() => Ok(None),
+        (SettingKind::Map, Value::Table(table)) => {
+            let entries = table.iter().map(|(from, to)| Some(format!("{from}={}", scalar_of(&to.value)?)));
+            let entries = entries.collect::<Option<Vec<_>>>();
+            let entries = entries.ok_or_else(|| misshapen(setting, "a table of other values than texts"))?;
+            Ok(Some(entries.join(",").into()))
+        }
+        (_, Value::Bool(switch)) => Err(misshapen(setting, &switch.to_string())),
+        (_, Value::List(_)) => Err(misshapen(setting, "a list")),
+        (_, Value::Table(_)) => Err(misshapen(setting, "a table")),
+    }
+}
+
+/// Returns an item of a list: a text, or a pair of host and port as the Python library has them.
+fn item_of(value: &Value) -> Option<String> {
+    match value {
+        Value::List(pair) => {
+            let [host, port] = &pair[..] else { return None };
+            let (host, port) = (scalar_of(&host.value)?, scalar_of(&port.value)?);
+            Some(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
+        }
+        _ => scalar_of(value).map(str::to_owned),
+    }
+}
+
+fn scalar_of(value: &Value) -> Option<&str> {
+    match value {
+        Value::Text(text) => Some(text.expose_secret()),
+        _ => None,
+    }
+}
+
+fn misshapen(setting: &Setting, found: &str) -> Problem {
+    let remedy = match setting.kind() {
+        SettingKind::List => "write a list of texts, or one text with commas",
+        SettingKind::Map => "write a table of texts, or one text with commas",
+        _ => "write a single value, in quotes if it is text",
+    };
+    Problem::new(setting.name(), setting.allowed(), remedy).found(found)
+}

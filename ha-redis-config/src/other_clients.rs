@@ -1,0 +1,61 @@
+//! Names that other clients give to settings.
+
+/// The names in redis-py, Spring, go-redis, Lettuce and container images, and ours. The guide "Coming from another
+/// client" explains them.
+const NAMES: [(&str, &str); 33] = [
+    ("addr", "host"),
+    ("addrs", "sentinel_hosts"),
+    ("address", "host"),
+    ("hostname", "host"),
+    ("server", "host"),
+    ("unix_socket_path", "unix_socket"),
+    ("socket_path", "unix_socket"),
+    ("user", "username"),
+    ("pass", "password"),
+    ("passwd", "password"),
+    ("auth", "password"),
+    ("database", "db"),
+    ("tls", "ssl"),
+    ("use_tls", "ssl"),
+    ("tls_enabled", "ssl"),
+    ("use_ssl", "ssl"),
+    ("ssl_enabled", "ssl"),
+    ("ssl_ca_file", "ssl_ca_certs"),
+    ("tls_ca_file", "ssl_ca_certs"),
+    ("tls_cert_file", "ssl_certfile"),
+    ("tls_key_file", "ssl_keyfile"),
+    ("timeout", "call_timeout"),
+    ("read_timeout", "socket_timeout"),
+    ("connect_timeout", "socket_connect_timeout"),
+    ("dial_timeout", "socket_connect_timeout"),
+    ("pool_size", "max_connections"),
+    ("max_retries", "retry_attempts"),
+    ("sentinels", "sentinel_hosts"),
+    ("sentinel_nodes", "sentinel_hosts"),
+    ("service_name", "sentinel_master_name"),
+    ("master_name", "sentinel_master_name"),
+    ("sentinel_master", "sentinel_master_name"),
+    ("sentinel_user", "sentinel_username"),
+];
+
+/// Returns our name for the setting that another client calls `name`, in any case and with `-` for `_`.
+pub(crate) fn our_name(name: &str) -> Option<&'static str> {
+    let name = name.to_ascii_lowercase().replace('-', "_");
+    NAMES.iter().find(|(theirs, _)| *theirs == name).map(|(_, ours)| *ours)
+}
+
+#[cfg(test)]
+mod tests {
+    use ha_redis_core::config::Setting;
+
+    use super::*;
+
+    #[test]
+    fn names_lead_to_settings_and_are_none() {
+        for (theirs, ours) in NAMES {
+            assert!(Setting::by_name(ours).is_some(), "{ours}");
+            assert!(Setting::by_name(theirs).is_none(), "{theirs}");
+        }
+        assert_eq!(our_name("MASTER-NAME"), Some("sentinel_master_name"));
+    }
+}

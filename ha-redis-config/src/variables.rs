@@ -1,0 +1,179 @@
+//! Layers from variables: those of the environment, of a `.env` file, and a folder of secrets.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use ha_redis_core::config::Problem;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::disk::{Disk, MAX_SECRET, reason};
+use crate::key::{self, Key};
+use crate::layer::Layer;
+use crate::names::{Audience, Scope};
+use crate::service_links::is_service_link;
+
+/// The key of the variable that names the configuration file.
+pub(crate) const CONFIG_FILE: &str = "config_file";
+
+/// A variable, and where it stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Variable {
+    pub(crate) name: String,
+    pub(crate) value: VariableValue,
+    pub(crate) origin: String,
+}
+
+#[derive(Clone)]
+pub(crate) enum VariableValue {
+    Text(SecretString),
+    NotUtf8,
+    /// The value is the contents of a file, which is read if it is needed.
+    File(PathBuf),
+}
+
+/// Never shows a value. What is taken for a path may be a password in the wrong variable.
+impl fmt::Debug for VariableValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl Variable {
+    /// Takes a variable of an environment. Variables whose names are not UTF-8 are nobody's settings.
+    pub(crate) fn of_environment((name, value): (OsString, OsString)) -> Option<Self> {
+        let name = name.into_string().ok()?;
+        let value = match value.into_string() {
+            Ok(text) => VariableValue::Text(text.into()),
+            Err(_) => VariableValue::NotUtf8,
+        };
+        Some(Self { origin: name.clone(), name, value })
+    }
+
+    /// Takes a file of a folder of secrets: `password`, `redis_password` or `redis-password`. Kubernetes keeps the
+    /// versions of a folder in others, which begin with a dot.
+    pub(crate) fn of_secret(prefix: &str, path: &Path) -> Option<Self> {
+        let file = path.file_name()?.to_str().filter(|name| !name.starts_with('.'))?;
+        let file = file.replace('-', "_");
+        let has_prefix = file.to_ascii_lowercase().starts_with(&prefix.to_ascii_lowercase());
+        let name = if has_prefix { file } else { format!("{prefix}{file}") };
+        Some(Self { name, value: VariableValue::File(path.to_owned()), origin: path.display().to_string() })
+    }
+
+    fn text(&self) -> &str {
+        match &self.value {
+            VariableValue::Text(text) => text.expose_secret(),
+            VariableValue::NotUtf8 | VariableValue::File(_) => "",
+        }
+    }
+
+    /// An empty variable counts as not set.
+    fn is_empty(&self) -> bool {
+        matches!(self.value, VariableValue::Text(_)) && self.text().is_empty()
+    }
+}
+
+/// A variable that sets a value.
+struct Assignment<'a> {
+    audience: Audience,
+    key: Key,
+    /// Whether the variable names a file with the value.
+    in_file: bool,
+    variable: &'a Variable,
+}
+
+/// Returns the layers of variables for a scope: that for all configurations, and that for the loaded one.
+pub(crate) fn layers(variables: &[Variable], scope: &Scope<'_>, disk: &mut Disk) -> [Layer; 2] {
+    let mut layers = [Layer::default(), Layer::default()];
+    let (mut known, mut unknown): (Vec<Assignment<'_>>, Vec<_>) = (Vec::new(), Vec::new());
+    for variable in variables.iter().filter(|variable| !variable.is_empty()) {
+        let Some((audience, name)) = scope.split(&variable.name) else { continue };
+        if name == CONFIG_FILE || is_service_link(&name, variable.text()) {
+            continue;
+        }
+        match key_of(&name) {
+            Some((key, in_file)) => known.push(Assignment { audience, key, in_file, variable }),
+            None => unknown.push((audience, name, variable)),
+        }
+    }
+    // An environment has no order, and mistakes should have one.
+    known.sort_by(|one, other| one.variable.name.cmp(&other.variable.name));
+    unknown.sort_by(|(_, one, _), (_, other, _)| one.cmp(other));
+    for (audience, name, variable) in unknown {
+        let is_set = |ours: &str| known.iter().any(|known| known.key.name() == ours);
+        if let Some(ours) = key::meant(&name).filter(|ours| !is_set(ours)) {
+            let wanted = scope.variable(audience, ours);
+            layers[index(audience)].add_problem(misspelled(&name, ours, variable, &wanted));
+        }
+    }
+    for (at, assignment) in known.iter().enumerate() {
+        let Assignment { audience, key, variable, .. } = *assignment;
+        let layer = &mut layers[index(audience)];
+        let is_same = |other: &&Assignment<'_>| other.audience == audience && other.key.name() == key.name();
+        match known[..at].iter().find(is_same) {
+            Some(first) => layer.add_problem(twice(key, first.variable, variable)),
+            None => add(layer, assignment, disk),
+        }
+    }
+    layers
+}
+
+fn index(audience: Audience) -> usize {
+    match audience {
+        Audience::All => 0,
+        Audience::One => 1,
+    }
+}
+
+/// Returns the key, and whether the variable names a file with the value.
+fn key_of(name: &str) -> Option<(Key, bool)> {
+    let in_file = || Some((Key::of(name.strip_suffix("_file")?)?, true));
+    Key::of(name).map(|key| (key, false)).or_else(in_file)
+}
+
+fn add(layer: &mut Layer, assignment: &Assignment<'_>, disk: &mut Disk) {
+    let Assignment { key, in_file, variable, .. } = *assignment;
+    let path = match &variable.value {
+        VariableValue::File(path) => path.clone(),
+        VariableValue::Text(text) if in_file => PathBuf::from(text.expose_secret()),
+        VariableValue::Text(text) => {
+            return layer.add_text(key, text.clone(), variable.origin.clone());
+        }
+        VariableValue::NotUtf8 => {
+            let problem = Problem::new(key.name(), "UTF-8", "encode the value in UTF-8").hidden();
+            return layer.add_problem(problem.with_origin(&*variable.origin));
+        }
+    };
+    match disk.read(&path, MAX_SECRET) {
+        Ok(text) => {
+            // Editors and `echo` end a file with a line break, which no password has.
+            let line = text.strip_suffix('\n').unwrap_or(&text);
+            let line = line.strip_suffix('\r').unwrap_or(line);
+            layer.add_text(key, line.into(), variable.origin.clone());
+        }
+        Err(error) => {
+            let allowed = format!("a readable file with the value ({})", reason(&error));
+            let remedy = "correct the path or the file";
+            layer.add_problem(
+                Problem::new(key.name(), allowed, remedy).hidden().with_origin(&*variable.origin),
+            );
+        }
+    }
+}
+
+fn twice(key: Key, first: &Variable, second: &Variable) -> Problem {
+    let remedy = format!("keep one of {} and {}", first.origin, second.origin);
+    let found = "two values";
+    Problem::new(key.name(), "one value", remedy).found(found).with_origin(&*second.origin)
+}
+
+/// The variable may be another program's, so the remedy includes a way to keep it.
+fn misspelled(name: &str, ours: &str, variable: &Variable, wanted: &str) -> Problem {
+    let remedy = match variable.value {
+        VariableValue::File(_) => format!("rename the file to {}", wanted.to_ascii_lowercase()),
+        _ => format!("rename it to {wanted}; if another program reads it, set {wanted} too"),
+    };
+    Problem::new(name.to_owned(), format!("the name of a setting, such as {ours}"), remedy)
+        .hidden()
+        .with_origin(&*variable.origin)
+}

@@ -7,10 +7,10 @@ use ha_redis_core::config::{LayeredBuilder, Setting};
 /// The effective settings of a configuration with their sources. `Display` prints a table, without passwords.
 ///
 /// ```text
-/// setting          value           source
-/// host             redis.example   redis.toml:3
-/// password         ***             REDIS_PASSWORD_FILE
-/// max_connections  50              default
+/// setting          source               value
+/// host             redis.toml:3         redis.example
+/// password         REDIS_PASSWORD_FILE  ***
+/// max_connections  default              50
 /// ```
 ///
 /// If the configuration has mistakes, it shows what could be read.
@@ -57,16 +57,16 @@ impl fmt::Display for Explanation {
         let shown = self.rows.iter().map(|row| {
             let value = row.value.as_deref().unwrap_or("none").escape_debug().to_string();
             let source = row.source.as_deref().unwrap_or("default").escape_debug().to_string();
-            [row.setting.name().to_owned(), value, source]
+            [row.setting.name().to_owned(), source, value]
         });
-        let header = ["setting", "value", "source"].map(str::to_owned);
+        let header = ["setting", "source", "value"].map(str::to_owned);
         let lines: Vec<_> = std::iter::once(header).chain(shown).collect();
         let width =
             |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
-        let (names, values) = (width(0), width(1));
-        for (index, [name, value, source]) in lines.iter().enumerate() {
+        let (names, sources) = (width(0), width(1));
+        for (index, [name, source, value]) in lines.iter().enumerate() {
             let line_break = if index > 0 { "\n" } else { "" };
-            write!(f, "{line_break}{name:names$}  {value:values$}  {source}")?;
+            write!(f, "{line_break}{name:names$}  {source:sources$}  {value}")?;
         }
         Ok(())
     }

@@ -15,7 +15,13 @@ pub(crate) struct Layer {
 
 #[derive(Debug)]
 enum Item {
-    Value { setting: &'static Setting, text: SecretString, origin: String },
+    Value {
+        setting: &'static Setting,
+        text: SecretString,
+        origin: String,
+    },
+    /// What a layer before this one set does not count.
+    Unset(&'static Setting),
     Problem(Problem),
 }
 
@@ -61,7 +67,7 @@ impl Layer {
     fn add_value(&mut self, setting: &'static Setting, value: &Value, origin: String) {
         match text_of(setting, value) {
             Ok(Some(text)) => self.items.push(Item::Value { setting, text, origin }),
-            Ok(None) => {}
+            Ok(None) => self.items.push(Item::Unset(setting)),
             Err(problem) => self.add_problem(problem.with_origin(origin)),
         }
     }
@@ -80,16 +86,19 @@ impl Layer {
                 Item::Value { setting, text, origin } => {
                     builder.set(setting.name(), text.expose_secret(), &origin)
                 }
+                Item::Unset(setting) => builder.unset(setting.name()),
                 Item::Problem(problem) => builder.report(problem),
             };
         }
     }
 }
 
-/// Returns the value of a typed file as the text in which settings are read; `None` if it is empty.
+/// Returns the value of a typed file as the text in which settings are read; `None` if it is empty. An empty password is
+/// a mistake: it is rather a template that was filled in without one.
 fn text_of(setting: &Setting, value: &Value) -> Result<Option<SecretString>, Problem> {
     match (setting.kind(), value) {
         (_, Value::Null) => Ok(None),
+        (_, Value::Text(text)) if text.expose_secret().is_empty() && may_be_empty(setting) => Ok(None),
         (_, Value::Text(text)) => Ok(Some(text.clone())),
         (SettingKind::Switch, Value::Bool(switch)) => Ok(Some(switch.to_string().into())),
         (SettingKind::List, Value::List(items)) if items.is_empty() => Ok(None),
@@ -109,6 +118,11 @@ fn text_of(setting: &Setting, value: &Value) -> Result<Option<SecretString>, Pro
         (_, Value::List(_)) => Err(misshapen(setting, "a list")),
         (_, Value::Table(_)) => Err(misshapen(setting, "a table")),
     }
+}
+
+/// Returns true for settings that have no value by default.
+pub(crate) fn may_be_empty(setting: &Setting) -> bool {
+    setting.default_text().is_none() && !setting.is_secret()
 }
 
 /// Returns an item of a list: a text, or a pair of host and port as the Python library has them.

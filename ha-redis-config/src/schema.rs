@@ -3,6 +3,8 @@
 use ha_redis_core::config::{Setting, SettingKind};
 use serde_json::{Map, Value, json};
 
+use crate::layer::may_be_empty;
+
 /// Returns the JSON Schema (draft 7) of configuration files. It is stricter than the loader where a file reads better
 /// for it: switches are `true` and `false`, and numbers have no quotes.
 ///
@@ -48,7 +50,12 @@ fn url() -> Value {
 }
 
 fn of_setting(setting: &Setting) -> Value {
-    let mut schema = of_kind(setting.kind());
+    let mut forms = of_kind(setting.kind());
+    if may_be_empty(setting) {
+        forms.push(json!({ "const": "" }));
+    }
+    forms.push(json!({ "type": "null" }));
+    let mut schema = json!({ "anyOf": forms });
     schema["description"] = format!("{} Allowed: {}.", setting.description(), setting.allowed()).into();
     if let Some(default) = setting.default_text() {
         schema["default"] = match setting.kind() {
@@ -61,29 +68,31 @@ fn of_setting(setting: &Setting) -> Value {
     schema
 }
 
-fn of_kind(kind: SettingKind) -> Value {
+/// Returns the forms that a value may have.
+fn of_kind(kind: SettingKind) -> Vec<Value> {
+    let text = json!({ "type": "string", "minLength": 1 });
     match kind {
-        SettingKind::Number { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        SettingKind::Number { min, max } => {
+            vec![json!({ "type": "integer", "minimum": min, "maximum": max })]
+        }
         SettingKind::Duration { zero } => {
             let bound = if zero { "minimum" } else { "exclusiveMinimum" };
-            json!({ "anyOf": [
-                { "type": "number", bound: 0, "maximum": 86400 },
-                { "type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?(d|h|m|s|ms|us|ns)?$" },
-            ] })
+            let unit = "^[0-9]+(\\.[0-9]+)?(d|h|m|s|ms|us|ns)?$";
+            vec![
+                json!({ "type": "number", bound: 0, "maximum": 86400 }),
+                json!({ "type": "string", "pattern": unit }),
+            ]
         }
-        SettingKind::Switch => json!({ "type": "boolean" }),
-        SettingKind::Choice(words) => json!({ "enum": words }),
-        SettingKind::List => json!({ "anyOf": [
-            { "type": "string", "minLength": 1 },
-            { "type": "array", "items": { "anyOf": [
-                { "type": "string", "minLength": 1 },
-                { "type": "array", "items": [{ "type": "string" }, { "type": "integer" }], "minItems": 2, "maxItems": 2 },
-            ] } },
-        ] }),
-        SettingKind::Map => json!({ "anyOf": [
-            { "type": "string", "minLength": 1 },
-            { "type": "object", "additionalProperties": { "type": "string" } },
-        ] }),
-        _ => json!({ "type": "string", "minLength": 1 }),
+        SettingKind::Switch => vec![json!({ "type": "boolean" })],
+        SettingKind::Choice(words) => vec![json!({ "enum": words })],
+        SettingKind::List => {
+            let host_and_port = json!([{ "type": "string" }, { "type": "integer" }]);
+            let pair = json!({ "type": "array", "items": host_and_port, "minItems": 2, "maxItems": 2 });
+            vec![text.clone(), json!({ "type": "array", "items": { "anyOf": [text, pair] } })]
+        }
+        SettingKind::Map => {
+            vec![text, json!({ "type": "object", "additionalProperties": { "type": "string" } })]
+        }
+        _ => vec![text],
     }
 }

@@ -244,17 +244,22 @@ fn another_programs_variable_may_stand_beside_ours() {
 fn configurations_share_defaults() {
     let files = Files::new([(
         "redis.yaml",
-        "password: p\nsocket_timeout: 2\ncache:\n  host: cache\n  socket_timeout: 250ms\n\
+        "password: p\nsocket_timeout: 2\nclient_name: api\npreferred_replicas: [a]\naddress_map: {a: c}\ncache:\n  host: cache\n  socket_timeout: 250ms\n\
          sessions:\n  use_sentinel: yes\n  sentinel_hosts:\n  - [s1, 26379]\n  - s2:7000\n  address_map: {a: b}\n\
-         empty:\n  password: ~\n  preferred_replicas: []\n  address_map: {}\n",
+         empty:\n  password: ~\n  socket_timeout:\n  preferred_replicas: []\n  address_map: {}\n  client_name: ''\n",
     )]);
     let loader =
         environment(&[("REDIS_CACHE_DB", "3"), ("REDIS_CACHE_LOCAL_DB", "4")]).file(files.path("redis.yaml"));
     let load = |name: &str| loader.load(name).unwrap_or_else(|error| panic!("{error}")).url();
-    assert_eq!(load("cache"), "redis://:p@cache/3?socket_timeout=250ms");
-    assert_eq!(load("sessions"), "redis+sentinel://:p@s1,s2:7000?socket_timeout=2s&address_map=a%3Db");
-    assert_eq!(load("empty"), "redis://:p@localhost?socket_timeout=2s");
-    assert_eq!(loader.load_default().unwrap().url(), "redis://:p@localhost?socket_timeout=2s");
+    let shared = "client_name=api&address_map=a%3Dc&preferred_replicas=a";
+    assert_eq!(load("cache"), format!("redis://:p@cache/3?socket_timeout=250ms&{shared}"));
+    let sessions = shared.replace("a%3Dc", "a%3Db");
+    assert_eq!(load("sessions"), format!("redis+sentinel://:p@s1,s2:7000?socket_timeout=2s&{sessions}"));
+    assert_eq!(load("empty"), "redis://localhost");
+    assert_eq!(
+        loader.load_default().unwrap().url(),
+        format!("redis://:p@localhost?socket_timeout=2s&{shared}")
+    );
     assert_eq!(loader.read_default().names().collect::<Vec<_>>(), ["cache", "empty", "sessions"]);
 }
 
@@ -361,25 +366,18 @@ fn changes_of_all_files_are_noticed() {
 
 #[test]
 fn explanation_shows_values_and_sources() {
-    let files = Files::new([(
-        "redis.toml",
-        "password = 'hunter2secret'\nclient_name = 'api'\n[sessions]\nport = 7000",
-    )]);
-    let loader = environment(&[("REDIS_SOCKET_TIMEOUT", "1.5"), ("REDIS_HOST", "a\nb")])
-        .file(files.path("redis.toml"));
-    let loaded = loader.read("sessions");
-    let file = files.path("redis.toml").display().to_string();
-    let table = loaded.explain().to_string().replace(&file, "redis.toml");
+    let variables = [("REDIS_SOCKET_TIMEOUT", "1.5"), ("REDIS_SESSIONS_PORT", "7000"), ("REDIS_HOST", "a b")];
+    let loaded = environment(&variables).set("password", SECRET).read("sessions");
+    let table = loaded.explain().to_string();
     let lines: Vec<_> = table.lines().collect();
     assert_eq!(lines.len(), 1 + Setting::all().count());
     for line in [
-        "setting                          value        source",
-        "host                             localhost    default",
-        "port                             7000         redis.toml:4",
-        "password                         ***          redis.toml:1",
-        "client_name                      api          redis.toml:2",
-        "socket_timeout                   1500ms       REDIS_SOCKET_TIMEOUT",
-        "call_timeout                     none         default",
+        "setting                          source                value",
+        "host                             default               localhost",
+        "port                             REDIS_SESSIONS_PORT   7000",
+        "password                         code                  ***",
+        "socket_timeout                   REDIS_SOCKET_TIMEOUT  1500ms",
+        "call_timeout                     default               none",
     ] {
         assert!(lines.contains(&line), "{line}\n{table}");
     }

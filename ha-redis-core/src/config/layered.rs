@@ -73,6 +73,20 @@ impl LayeredBuilder {
         self.report(if is_hidden { problem.hidden() } else { problem }.with_origin(origin))
     }
 
+    /// Sets a setting back to its default, whatever earlier layers set.
+    pub fn unset(&mut self, name: &str) -> &mut Self {
+        let mut config = RedisConfig::default();
+        for setting in Setting::all().filter(|setting| setting.name != name) {
+            if let Some(text) = (setting.text)(&self.config) {
+                // The text of a valid value reads back as the same value.
+                (setting.read)(&mut config, &text);
+            }
+        }
+        self.config = config;
+        self.origins.remove(name);
+        self
+    }
+
     /// Sets what a URL in one of [the forms](super#url-forms) contains.
     ///
     /// How the server is reached comes from the URL as a whole: `host`, `port`, `unix_socket`, `use_sentinel`,

@@ -110,6 +110,19 @@ fn later_layers_replace_earlier_ones() {
 }
 
 #[test]
+fn settings_go_back_to_their_defaults() {
+    let mut builder = LayeredBuilder::new();
+    builder
+        .set("password", SECRET, "1")
+        .set("ssl", "on", "1")
+        .set("ssl_ca_certs", "/ca", "1")
+        .set("db", "1", "1");
+    builder.set("ssl", "off", "2").unset("ssl_ca_certs").unset("db").unset("db").unset("colour");
+    assert_eq!(builder.build().unwrap().url(), "redis://:hunter2secret@localhost");
+    assert_eq!(["db", "ssl_ca_certs", "password"].map(|name| builder.origin(name)), [None, None, Some("1")]);
+}
+
+#[test]
 fn mistakes_of_all_layers_are_reported_with_their_origins() {
     let mut builder = LayeredBuilder::new();
     builder.set("max_connections", "0", "redis.toml:3").set("max_connections", "10", "REDIS_MAX_CONNECTIONS");
@@ -194,7 +207,12 @@ proptest! {
                 builder.set(setting.name(), &value, "origin");
             }
         }
-        prop_assert_eq!(builder.build().unwrap(), config);
+        prop_assert_eq!(builder.build().unwrap(), config.clone());
+        prop_assert_eq!(builder.unset("colour").build().unwrap(), config);
+        for setting in Setting::all() {
+            builder.unset(setting.name());
+        }
+        prop_assert_eq!(builder.build().unwrap(), RedisConfig::default());
     }
 
     #[test]

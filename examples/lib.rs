@@ -10,6 +10,8 @@ mod documents {
     struct Configuration;
     #[doc = include_str!("../ha-redis-core/docs/guide/credentials.md")]
     struct Credentials;
+    #[doc = include_str!("../ha-redis-core/docs/guide/configuration-files.md")]
+    struct ConfigurationFiles;
     #[doc = include_str!("../ha-redis-core/docs/guide/errors-and-retries.md")]
     struct ErrorsAndRetries;
     #[doc = include_str!("../ha-redis-core/docs/guide/failover.md")]

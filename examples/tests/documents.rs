@@ -5,12 +5,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ha_redis_tokio::RedisConfig;
+use ha_redis_tokio::config::Setting;
 
 const CONFIGURATION: &str = include_str!("../../ha-redis-core/docs/guide/configuration.md");
+const COMING_FROM: &str = include_str!("../../ha-redis-core/docs/guide/coming-from.md");
 
-/// Returns the rows of every table under this heading, as the code in their cells.
+/// Returns the rows of every table under this heading of the guide on the configuration, as the code in their cells.
 fn rows(heading: &str) -> Vec<Vec<Vec<&'static str>>> {
-    let mut lines = CONFIGURATION.lines();
+    rows_of(CONFIGURATION, heading)
+}
+
+fn rows_of(document: &'static str, heading: &str) -> Vec<Vec<Vec<&'static str>>> {
+    let mut lines = document.lines();
     let code = |cell: &'static str| cell.split('`').skip(1).step_by(2).collect();
     let mut rows = Vec::new();
     while lines.by_ref().any(|line| line == heading) {
@@ -54,6 +60,42 @@ fn guide_lists_every_setting() {
     assert_eq!(documented, settings);
 }
 
+/// Returns the names that the rows of a table have for other clients' settings, after checking that ours are settings.
+fn names_of(heading: &str) -> BTreeSet<&'static str> {
+    let rows = rows_of(COMING_FROM, heading);
+    for ours in rows.iter().flat_map(|row| &row[1]).filter(|ours| **ours != "url") {
+        assert!(Setting::by_name(ours).is_some(), "{heading}: {ours}");
+    }
+    rows.into_iter().flat_map(|mut row| row.swap_remove(0)).collect()
+}
+
+#[test]
+fn guide_maps_settings_of_other_clients() {
+    let python = names_of("| `ha_redis` | here | difference |");
+    let expected = [
+        "db",
+        "health_check_interval",
+        "host",
+        "max_connections",
+        "password",
+        "port",
+        "retry_attempts",
+        "retry_base_delay",
+        "sentinel_hosts",
+        "sentinel_master_name",
+        "socket_connect_timeout",
+        "socket_timeout",
+        "ssl",
+        "use_sentinel",
+    ];
+    assert_eq!(python, BTreeSet::from(expected), "all parameters of the Python library");
+    assert!(python.iter().all(|name| Setting::by_name(name).is_some()), "under the same names");
+    assert!(names_of("| redis-py | here | difference |").contains("unix_socket_path"));
+    let spring = names_of("| `spring.data.redis.` | here | difference |");
+    assert!(spring.contains("sentinel.master") && spring.contains("sentinel.nodes"));
+    assert!(names_of("| `UniversalOptions` | here | difference |").contains("MasterName"));
+}
+
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
@@ -69,6 +111,7 @@ fn documents() -> Vec<PathBuf> {
         "ha-redis-core/docs/guide",
         "examples",
         "ha-redis-testkit",
+        "ha-redis-config",
     ]
     .into_iter()
     .chain(runtimes);

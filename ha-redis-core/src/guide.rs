@@ -6,6 +6,8 @@
 //! |---|---|
 //! | [`configuration`] | Which settings, URLs and permissions are there? |
 //! | [`credentials`] | How do passwords, tokens and settings change without a restart? |
+//! | [`configuration_files`] | How does `ha-redis-config` load them from files, variables and secrets? |
+//! | [`coming_from`] | What are the settings of redis-py, Spring and go-redis called here? |
 //! | [`errors_and_retries`] | What became of a call that failed? Which commands are sent again, and when? |
 //! | [`failover`] | What happens when the master changes, and what does it cost? |
 //! | [`replica_reads`] | How do reads go to replicas, and how old may their data be? |
@@ -19,6 +21,7 @@
 ///
 /// [`RedisConfig`]: crate::RedisConfig
 /// [credentials]: crate::guide::credentials
+/// [configuration-files]: crate::guide::configuration_files
 /// [errors-and-retries]: crate::guide::errors_and_retries
 /// [failover]: crate::guide::failover
 /// [replica-reads]: crate::guide::replica_reads
@@ -31,6 +34,22 @@ pub mod configuration {}
 ///
 #[cfg_attr(not(doctest), doc = include_str!("../docs/guide/credentials.md"))]
 pub mod credentials {}
+
+/// Files, variables and secrets: the crate `ha-redis-config`.
+///
+/// [`RedisConfig`]: crate::RedisConfig
+/// [coming-from]: crate::guide::coming_from
+///
+#[cfg_attr(not(doctest), doc = include_str!("../docs/guide/configuration-files.md"))]
+pub mod configuration_files {}
+
+/// The names of settings in other clients.
+///
+/// [configuration]: crate::guide::configuration
+/// [configuration-files]: crate::guide::configuration_files
+///
+#[cfg_attr(not(doctest), doc = include_str!("../docs/guide/coming-from.md"))]
+pub mod coming_from {}
 
 /// What became of a call that failed, and which calls the client sends again.
 ///

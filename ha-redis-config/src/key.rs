@@ -14,12 +14,21 @@ pub(crate) enum Key {
 
 pub(crate) const URL: &str = "url";
 
+/// What follows the prefix in the name of the variable that names the configuration file.
+pub(crate) const CONFIG_FILE: &str = "config_file";
+
 impl Key {
     pub(crate) fn of(name: &str) -> Option<Self> {
         match name {
             URL => Some(Self::Url),
             _ => Setting::by_name(name).map(Self::Setting),
         }
+    }
+
+    /// Returns the key of a variable, by its name without the prefix, and whether it names a file with the value.
+    pub(crate) fn of_variable(name: &str) -> Option<(Self, bool)> {
+        let in_file = || Some((Self::of(name.strip_suffix("_file")?)?, true));
+        Self::of(name).map(|key| (key, false)).or_else(in_file)
     }
 
     pub(crate) fn name(self) -> &'static str {

@@ -10,10 +10,10 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::disk::{Disk, MAX_FILE, reason};
 use crate::file_layers::Configurations;
-use crate::key::{self, Key};
+use crate::key::{self, CONFIG_FILE, Key};
 use crate::layer::Layer;
 use crate::names::{self, Scope};
-use crate::variables::{self, CONFIG_FILE, Variable, VariableValue};
+use crate::variables::{self, Variable, VariableValue};
 use crate::{Explanation, Loaded, dotenv, file};
 
 /// The source of what [`Loader::set`] and [`Loader::url`] set.

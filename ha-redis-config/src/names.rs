@@ -2,7 +2,7 @@
 
 use ha_redis_core::config::{Problem, Setting, SettingKind};
 
-use crate::key::Key;
+use crate::key::{CONFIG_FILE, Key};
 
 /// Checks a name that a file gives to a configuration, or that a caller asks for.
 ///
@@ -60,6 +60,10 @@ impl Scope<'_> {
     pub(crate) fn split(&self, variable: &str) -> Option<(Audience, String)> {
         let name = variable.to_ascii_lowercase();
         let key = name.strip_prefix(&self.prefix.to_ascii_lowercase())?;
+        // `REDIS_MAX_CONNECTIONS` is for all, also beside a configuration `max`.
+        if key == CONFIG_FILE || Key::of_variable(key).is_some() {
+            return Some((Audience::All, key.to_owned()));
+        }
         let longest = self.others.iter().chain(&self.name).filter(|other| follows(key, other).is_some());
         match longest.max_by_key(|other| other.len()) {
             None => Some((Audience::All, key.to_owned())),

@@ -8,13 +8,10 @@ use ha_redis_core::config::Problem;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::disk::{Disk, MAX_SECRET, reason};
-use crate::key::{self, Key};
+use crate::key::{self, CONFIG_FILE, Key};
 use crate::layer::Layer;
 use crate::names::{Audience, Scope};
 use crate::service_links::is_service_link;
-
-/// The key of the variable that names the configuration file.
-pub(crate) const CONFIG_FILE: &str = "config_file";
 
 /// A variable, and where it stands.
 #[derive(Clone, Debug)]
@@ -91,7 +88,7 @@ pub(crate) fn layers(variables: &[Variable], scope: &Scope<'_>, disk: &mut Disk)
         if name == CONFIG_FILE || is_service_link(&name, variable.text()) {
             continue;
         }
-        match key_of(&name) {
+        match Key::of_variable(&name) {
             Some((key, in_file)) => known.push(Assignment { audience, key, in_file, variable }),
             None => unknown.push((audience, name, variable)),
         }
@@ -101,8 +98,10 @@ pub(crate) fn layers(variables: &[Variable], scope: &Scope<'_>, disk: &mut Disk)
     unknown.sort_by(|(_, one, _), (_, other, _)| one.cmp(other));
     for (audience, name, variable) in unknown {
         let is_set = |ours: &str| known.iter().any(|known| known.key.name() == ours);
-        if let Some(ours) = key::meant(&name).filter(|ours| !is_set(ours)) {
-            let wanted = scope.variable(audience, ours);
+        let meant = key::meant(&name).map(|ours| (ours, ""));
+        let in_file = || Some((key::meant(name.strip_suffix("_file")?)?, "_file"));
+        if let Some((ours, suffix)) = meant.or_else(in_file).filter(|(ours, _)| !is_set(ours)) {
+            let wanted = scope.variable(audience, &format!("{ours}{suffix}"));
             layers[index(audience)].add_problem(misspelled(&name, ours, variable, &wanted));
         }
     }
@@ -123,12 +122,6 @@ fn index(audience: Audience) -> usize {
         Audience::All => 0,
         Audience::One => 1,
     }
-}
-
-/// Returns the key, and whether the variable names a file with the value.
-fn key_of(name: &str) -> Option<(Key, bool)> {
-    let in_file = || Some((Key::of(name.strip_suffix("_file")?)?, true));
-    Key::of(name).map(|key| (key, false)).or_else(in_file)
 }
 
 fn add(layer: &mut Layer, assignment: &Assignment<'_>, disk: &mut Disk) {

@@ -264,6 +264,24 @@ fn configurations_share_defaults() {
 }
 
 #[test]
+fn names_of_configurations_may_begin_names_of_settings() {
+    let files = Files::new([("redis.toml", "[max]\n[socket]\n[ssl-ca]\n")]);
+    let variables = [
+        ("REDIS_MAX_CONNECTIONS", "7"),
+        ("REDIS_MAX_DB", "1"),
+        ("REDIS_SOCKET_TIMEOUT", "1"),
+        ("REDIS_SSL_CA_DB", "3"),
+    ];
+    let loader = environment(&variables).file(files.path("redis.toml"));
+    let load = |name: &str| loader.load(name).unwrap_or_else(|error| panic!("{error}")).url();
+    let shared = "max_connections=7&socket_timeout=1s";
+    assert_eq!(load("max"), format!("redis://localhost/1?{shared}"));
+    assert_eq!(load("socket"), format!("redis://localhost?{shared}"));
+    assert_eq!(load("ssl-ca"), format!("redis://localhost/3?{shared}"));
+    assert_eq!(url(&loader), format!("redis://localhost?{shared}"));
+}
+
+#[test]
 fn a_mistake_in_one_configuration_is_not_anothers() {
     let files =
         Files::new([("redis.toml", "[cache]\nport = 0\n[sessions]\nport = 7000\n[cache-local]\ndb = 1\n")]);

@@ -4,7 +4,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use ha_redis_testkit::{Server, Topology};
 
@@ -70,6 +70,53 @@ fn failover() {
     assert!(out.contains("2 of 2 replicas healthy, 3 of 3 Sentinels answer"), "{out}");
     let count = topology.master().unwrap().query(&["GET", "example:count"]).unwrap();
     assert_eq!(count.text(), Some("20"));
+}
+
+#[test]
+fn services_share_a_configuration_file() {
+    let server = Server::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("redis.toml");
+    let write = |sessions: &str| {
+        // A file that is replaced is never read half-written.
+        let next = folder.path().join("next.toml");
+        let url = server.url();
+        std::fs::write(&next, format!("url = '{url}'\n[cache]\ndb = 2\n[sessions]\n{sessions}")).unwrap();
+        std::fs::rename(next, &file).unwrap();
+    };
+    write("db = 1\n");
+    let service = |name: &str| {
+        let mut service = Command::new(env!("CARGO_BIN_EXE_shared_configuration"));
+        service.arg(name).env("REDIS_CONFIG_FILE", &file).stdout(Stdio::piped());
+        service
+    };
+    let cache = service("cache").output().unwrap();
+    let at = format!("redis://{}", server.address());
+    assert_eq!(String::from_utf8_lossy(&cache.stdout), format!("cached at {at}/2\n"));
+
+    let mut sessions = Running(service("sessions").spawn().unwrap());
+    let mut lines = BufReader::new(sessions.0.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(lines.next().unwrap(), format!("connected to {at}/1"));
+    write("db = 1\ncall_timeout = '5s'\n");
+    assert_eq!(lines.next().unwrap(), "changed: call_timeout");
+    write("db = 1\ncall_timeout = 'soon'\n");
+    let expected = format!("kept: `call_timeout` from {}:6: found \"soon\", expected", file.display());
+    let line = lines.next().unwrap();
+    assert!(line.starts_with(&expected), "{line}");
+    write("db = 3\n");
+    let line = lines.next().unwrap();
+    assert!(line.starts_with("kept: ") && line.contains("db"), "{line}");
+}
+
+/// A service that runs until the test ends.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]

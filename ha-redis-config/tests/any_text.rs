@@ -72,6 +72,41 @@ proptest! {
     }
 }
 
+/// Texts of the largest size that nest or repeat as much as they can.
+#[test]
+fn large_files_are_read_or_refused() {
+    let large = |piece: &str| piece.repeat((1 << 20) / piece.len() - 8);
+    let keys = |separator: &str| (0..60_000).map(|key| format!("k{key}{separator}1\n")).collect::<String>();
+    for (name, text) in [
+        ("redis.toml", format!("a = {}", large("["))),
+        ("redis.toml", format!("a = {}", large("{a="))),
+        ("redis.toml", large("[a]\n")),
+        ("redis.toml", format!("a{}", large(".a"))),
+        ("redis.toml", keys(" = ")),
+        ("redis.yaml", large("[")),
+        ("redis.yaml", large("{a: ")),
+        ("redis.yaml", large("- ")),
+        ("redis.yaml", large("? ")),
+        ("redis.yaml", format!("a: {}", large("&a "))),
+        ("redis.yaml", format!("a: \"{}", large("\\n"))),
+        ("redis.yaml", keys(": ")),
+        ("redis.json", format!("{{\"a\": {}", large("["))),
+        ("redis.json", large("{\"a\":")),
+        ("redis.json", format!("{{\"a\": \"{}", large("\\u0041"))),
+        (".env", large("A='")),
+        (".env", keys("=")),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        fs::write(&path, &text).unwrap();
+        let loader = Loader::new().environment([("", ""); 0]);
+        let loader = if name == ".env" { loader.dotenv(path) } else { loader.file(path) };
+        if let Err(error) = loader.load_default() {
+            assert!(error.to_string().len() < 10_000, "{name}: {}", &text[..20]);
+        }
+    }
+}
+
 #[test]
 fn schema_is_json() {
     serde_json::from_str::<serde_json::Value>(&json_schema()).unwrap();

@@ -246,10 +246,13 @@ proptest! {
         name in hostile_text(),
         db in any::<u32>(),
     ) {
-        let password_text = password.clone().into();
+        let username = username.filter(|name| !name.is_empty());
+        let credentials = match &username {
+            Some(name) => Credentials::new(name, &password),
+            None => Credentials::password_only(&password),
+        };
         let handshake = Handshake {
-            username: username.clone(),
-            password: Some(password_text),
+            credentials: Some(Arc::new(credentials)),
             client_name: Some(name.clone()),
             db,
             ..full()

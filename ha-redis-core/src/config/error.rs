@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::peer_text::escaped;
+
 pub(super) const HIDDEN: &str = "<hidden>";
 const NONE: &str = "none";
 
@@ -180,17 +182,17 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { field, part, origin, value, allowed, remedy } = self;
         // Escaped, since a field can be a key of a file, and an origin the name of one.
-        write!(f, "`{}`", field.escape_debug())?;
+        write!(f, "`{}`", escaped(field))?;
         if let Some(part) = part {
             write!(f, " in the {part} of the URL")?;
         }
         if let Some(origin) = origin {
-            write!(f, " from {}", origin.escape_debug())?;
+            write!(f, " from {}", escaped(origin))?;
         }
         match &**value {
             HIDDEN | NONE => write!(f, ": found {value}")?,
             // Quoted and escaped, so that a line break in a value stays on its problem's line.
-            _ => write!(f, ": found {value:?}")?,
+            _ => write!(f, ": found {}", escaped(&format!("{value:?}")))?,
         }
         write!(f, ", expected {allowed}; {remedy}")
     }

@@ -92,7 +92,7 @@ const DEFAULT_SENTINEL_PORT: u16 = 26379;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct RedisConfig {
     host: String,
     port: u16,
@@ -279,6 +279,13 @@ impl TryFrom<&str> for RedisConfig {
 
     fn try_from(url: &str) -> Result<Self, ConfigError> {
         read_url::read(url)
+    }
+}
+
+/// The same URL as `Display`.
+impl fmt::Debug for RedisConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RedisConfig").field(&format_args!("{self}")).finish()
     }
 }
 

@@ -79,7 +79,8 @@ pub use address::Address;
 pub use client::{Client, retry};
 pub use closing::CloseReport;
 pub use config::{
-    AddressMap, ConfigError, Jitter, ParseChoiceError, Protocol, RedisConfig, RedisConfigBuilder, RetrySafety,
+    AddressMap, ConfigError, Jitter, ParseChoiceError, Protocol, RedisConfig, RedisConfigBuilder,
+    RetrySafety, TlsVersion,
 };
 pub use connection::Connection;
 #[cfg(feature = "token-based-authentication")]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::check::check;
 use super::password::Password;
-use super::{AddressMap, ConfigError, Protocol, RedisConfig};
+use super::{AddressMap, ConfigError, Protocol, RedisConfig, TlsVersion};
 use crate::address::Address;
 use crate::config::{Jitter, RetrySafety};
 use crate::replica_choice::ReplicaStrategy;
@@ -225,15 +225,35 @@ impl RedisConfigBuilder {
         self
     }
 
-    /// Sets the PEM file of the unencrypted private key of [`ssl_certfile`](Self::ssl_certfile).
+    /// Sets the PEM file of the private key of [`ssl_certfile`](Self::ssl_certfile). An encrypted key needs
+    /// [`ssl_password`](Self::ssl_password).
     pub fn ssl_keyfile(mut self, file: impl Into<PathBuf>) -> Self {
         self.config.ssl_keyfile = Some(file.into());
+        self
+    }
+
+    /// Sets the password of the encrypted key in [`ssl_keyfile`](Self::ssl_keyfile), not empty.
+    pub fn ssl_password(mut self, password: impl Into<String>) -> Self {
+        self.config.ssl_password = Some(Password::new(password));
         self
     }
 
     /// Sets the name in the server's certificate if it differs from the host name.
     pub fn ssl_server_name(mut self, name: impl Into<String>) -> Self {
         self.config.ssl_server_name = Some(name.into());
+        self
+    }
+
+    /// Sets the lowest version of TLS that the client speaks. Needs [`ssl`](Self::ssl).
+    pub fn ssl_min_version(mut self, version: TlsVersion) -> Self {
+        self.config.ssl_min_version = version;
+        self
+    }
+
+    /// Sets whether the client accepts any certificate of a server, one of an attacker's as well. **For development
+    /// only**: see [`RedisConfig::ssl_danger_accept_invalid_certs`]. Needs [`ssl`](Self::ssl).
+    pub fn ssl_danger_accept_invalid_certs(mut self, accept: bool) -> Self {
+        self.config.ssl_danger_accept_invalid_certs = accept;
         self
     }
 
@@ -261,9 +281,27 @@ impl RedisConfigBuilder {
         self
     }
 
+    /// Like [`ssl_password`](Self::ssl_password), for the Sentinels.
+    pub fn sentinel_ssl_password(mut self, password: impl Into<String>) -> Self {
+        self.config.sentinel_ssl_password = Some(Password::new(password));
+        self
+    }
+
     /// Like [`ssl_server_name`](Self::ssl_server_name), for the Sentinels.
     pub fn sentinel_ssl_server_name(mut self, name: impl Into<String>) -> Self {
         self.config.sentinel_ssl_server_name = Some(name.into());
+        self
+    }
+
+    /// Like [`ssl_min_version`](Self::ssl_min_version), for the Sentinels.
+    pub fn sentinel_ssl_min_version(mut self, version: TlsVersion) -> Self {
+        self.config.sentinel_ssl_min_version = Some(version);
+        self
+    }
+
+    /// Like [`ssl_danger_accept_invalid_certs`](Self::ssl_danger_accept_invalid_certs), for the Sentinels.
+    pub fn sentinel_ssl_danger_accept_invalid_certs(mut self, accept: bool) -> Self {
+        self.config.sentinel_ssl_danger_accept_invalid_certs = Some(accept);
         self
     }
 

@@ -61,7 +61,15 @@ impl Check<'_> {
         let config = self.config;
         if !config.ssl {
             let remedy = "turn ssl on (in a URL by rediss:// or rediss+sentinel://), or leave it out";
-            let names = ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_server_name"];
+            let names = [
+                "ssl_ca_certs",
+                "ssl_certfile",
+                "ssl_keyfile",
+                "ssl_password",
+                "ssl_server_name",
+                "ssl_min_version",
+                "ssl_danger_accept_invalid_certs",
+            ];
             self.refuse(&names, "nothing while ssl is off", "ssl", remedy);
         }
         if !config.sentinel_ssl() {
@@ -69,12 +77,21 @@ impl Check<'_> {
                 "sentinel_ssl_ca_certs",
                 "sentinel_ssl_certfile",
                 "sentinel_ssl_keyfile",
+                "sentinel_ssl_password",
                 "sentinel_ssl_server_name",
+                "sentinel_ssl_min_version",
+                "sentinel_ssl_danger_accept_invalid_certs",
             ];
             let switch = if config.sentinel_ssl.is_some() { "sentinel_ssl" } else { "ssl" };
             let remedy = "turn sentinel_ssl on, or leave it out";
             self.refuse(&names, "nothing while sentinel_ssl is off", switch, remedy);
         }
+        self.client_keys();
+    }
+
+    /// Checks that a certificate has a key, and that a password has one too.
+    fn client_keys(&mut self) {
+        let config = self.config;
         let pairs = [
             ("ssl_certfile", &config.ssl_certfile, "ssl_keyfile", &config.ssl_keyfile),
             (
@@ -92,6 +109,27 @@ impl Check<'_> {
             };
             let remedy = format!("set both, or leave {given} out");
             self.missing(missing, &format!("a file, because {given} is set"), given, remedy);
+        }
+        let passwords = [
+            (
+                "ssl_password",
+                config.ssl_password.is_some() && config.ssl,
+                "ssl_keyfile",
+                config.ssl_keyfile(),
+            ),
+            (
+                "sentinel_ssl_password",
+                config.sentinel_ssl_password.is_some() && config.sentinel_ssl(),
+                "sentinel_ssl_keyfile",
+                config.sentinel_ssl_keyfile(),
+            ),
+        ];
+        for (password, is_set, key, key_file) in passwords {
+            if is_set && key_file.is_none() {
+                let allowed = format!("no password, because {key} is not set");
+                let problem = Problem::new(password, allowed, format!("set {key}, or leave it out"));
+                self.add(problem.hidden(), password, key);
+            }
         }
     }
 
@@ -138,7 +176,11 @@ impl Check<'_> {
         for setting in Setting::all().filter(|setting| names.contains(&setting.name)) {
             let value = (setting.text)(self.config);
             if value != (setting.text)(&default) {
-                let problem = Problem::new(setting.name, &*allowed, remedy).found(value.unwrap_or_default());
+                let problem = Problem::new(setting.name, &*allowed, remedy);
+                let problem = match setting.secret {
+                    true => problem.hidden(),
+                    false => problem.found(value.unwrap_or_default()),
+                };
                 self.add(problem, setting.name, cause);
             }
         }

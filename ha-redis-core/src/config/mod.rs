@@ -48,6 +48,7 @@ mod retry_safety;
 mod setting;
 #[cfg(test)]
 mod tests;
+mod tls_version;
 mod values;
 mod write_url;
 
@@ -63,10 +64,11 @@ pub(crate) use self::error::cut;
 pub use self::error::{ConfigError, Problem};
 pub use self::jitter::Jitter;
 pub use self::layered::LayeredBuilder;
-use self::password::Password;
+pub(crate) use self::password::Password;
 pub use self::protocol::Protocol;
 pub use self::retry_safety::RetrySafety;
 pub use self::setting::{Setting, SettingKind};
+pub use self::tls_version::TlsVersion;
 use crate::address::Address;
 use crate::replica_choice::ReplicaStrategy;
 
@@ -121,12 +123,18 @@ pub struct RedisConfig {
     ssl_ca_certs: Option<PathBuf>,
     ssl_certfile: Option<PathBuf>,
     ssl_keyfile: Option<PathBuf>,
+    ssl_password: Option<Password>,
     ssl_server_name: Option<String>,
+    ssl_min_version: TlsVersion,
+    ssl_danger_accept_invalid_certs: bool,
     sentinel_ssl: Option<bool>,
     sentinel_ssl_ca_certs: Option<PathBuf>,
     sentinel_ssl_certfile: Option<PathBuf>,
     sentinel_ssl_keyfile: Option<PathBuf>,
+    sentinel_ssl_password: Option<Password>,
     sentinel_ssl_server_name: Option<String>,
+    sentinel_ssl_min_version: Option<TlsVersion>,
+    sentinel_ssl_danger_accept_invalid_certs: Option<bool>,
     retry_attempts: u32,
     retry_base_delay: Duration,
     client_name: Option<String>,
@@ -176,12 +184,18 @@ impl Default for RedisConfig {
             ssl_ca_certs: None,
             ssl_certfile: None,
             ssl_keyfile: None,
+            ssl_password: None,
             ssl_server_name: None,
+            ssl_min_version: TlsVersion::Tls12,
+            ssl_danger_accept_invalid_certs: false,
             sentinel_ssl: None,
             sentinel_ssl_ca_certs: None,
             sentinel_ssl_certfile: None,
             sentinel_ssl_keyfile: None,
+            sentinel_ssl_password: None,
             sentinel_ssl_server_name: None,
+            sentinel_ssl_min_version: None,
+            sentinel_ssl_danger_accept_invalid_certs: None,
             retry_attempts: 3,
             retry_base_delay: Duration::from_millis(100),
             client_name: None,

@@ -6,14 +6,14 @@ use secrecy::{ExposeSecret, SecretString};
 
 /// A string that is wiped from memory on drop and hidden by `Debug`.
 #[derive(Clone)]
-pub(super) struct Password(SecretString);
+pub(crate) struct Password(SecretString);
 
 impl Password {
-    pub(super) fn new(password: impl Into<String>) -> Self {
+    pub(crate) fn new(password: impl Into<String>) -> Self {
         Self(SecretString::from(password.into()))
     }
 
-    pub(super) fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         self.0.expose_secret()
     }
 }

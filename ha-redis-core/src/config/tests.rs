@@ -146,6 +146,12 @@ fn sentinel_tls_defaults_to_data_tls() {
     assert!(config.sentinel_ssl());
     assert_eq!(files(&config), ["/ca", "/cert", "/key"]);
     assert_eq!(config.sentinel_ssl_server_name(), Some("redis.internal"));
+    let unsafe_data = shared.clone().ssl_danger_accept_invalid_certs(true).ssl_password(SECRET);
+    let config = unsafe_data.clone().build().unwrap();
+    assert!(config.sentinel_ssl_danger_accept_invalid_certs());
+    assert_eq!(config.sentinel_ssl_password(), Some(SECRET));
+    let config = unsafe_data.sentinel_ssl_danger_accept_invalid_certs(false).build().unwrap();
+    assert!(!config.sentinel_ssl_danger_accept_invalid_certs());
     let apart = shared.clone().sentinel_ssl_certfile("/c").sentinel_ssl_keyfile("/k");
     let config = apart.sentinel_ssl_server_name("sentinel.internal").build().unwrap();
     assert_eq!(files(&config), ["/ca", "/c", "/k"]);
@@ -169,6 +175,43 @@ fn tls_settings_rejected_without_tls() {
     assert_eq!(fields(tls().ssl_certfile("/cert")), ["ssl_keyfile"]);
     assert_eq!(fields(tls().sentinel_ssl_keyfile("/key")), ["sentinel_ssl_certfile"]);
     assert_eq!(fields(tls().ssl_ca_certs("").ssl_server_name("a b")), ["ssl_ca_certs", "ssl_server_name"]);
+    let off = RedisConfig::builder().ssl_password(SECRET).ssl_min_version(TlsVersion::Tls13);
+    assert_eq!(
+        fields(off.ssl_danger_accept_invalid_certs(true)),
+        ["ssl_password", "ssl_min_version", "ssl_danger_accept_invalid_certs"]
+    );
+    assert_eq!(fields(tls().ssl_password(SECRET)), ["ssl_password"], "there is no key");
+    assert_eq!(fields(tls().sentinel_ssl_password("")), ["sentinel_ssl_password", "sentinel_ssl_password"]);
+}
+
+#[test]
+fn key_password_is_hidden() {
+    let key = RedisConfig::builder().ssl(true).ssl_certfile("/cert").ssl_keyfile("/key").ssl_password(SECRET);
+    let config = key.sentinel_ssl(false).build().unwrap();
+    let shown =
+        "rediss://localhost?ssl_certfile=%2Fcert&ssl_keyfile=%2Fkey&ssl_password=***&sentinel_ssl=false";
+    assert_eq!(config.to_string(), shown);
+    assert_eq!(read(&config.url()), config);
+    let mistakes = [
+        config.to_builder().ssl(false),
+        RedisConfig::builder().ssl_password(SECRET),
+        RedisConfig::builder().ssl(true).ssl_password(SECRET),
+        RedisConfig::builder().sentinel_ssl_password(SECRET),
+    ];
+    for builder in mistakes {
+        let error = builder.clone().build().unwrap_err();
+        assert!(!format!("{builder:?} {error} {error:?}").contains(SECRET), "{error}");
+    }
+}
+
+#[test]
+fn tls_versions() {
+    assert_eq!(read("rediss://h").ssl_min_version(), TlsVersion::Tls12);
+    for newest in ["rediss://h?ssl_min_version=1.3", "rediss://h?ssl_min_version=TLSv1.3"] {
+        assert_eq!(read(newest).url(), "rediss://h?ssl_min_version=1.3");
+        assert_eq!(read(newest).sentinel_ssl_min_version(), TlsVersion::Tls13);
+    }
+    one_mistake("rediss://h?ssl_min_version=1.1", "ssl_min_version", "1.1");
 }
 
 #[test]

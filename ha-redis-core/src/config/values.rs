@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::password::Password;
-use super::{AddressMap, Protocol, RedisConfig};
+use super::{AddressMap, Protocol, RedisConfig, TlsVersion};
 use crate::address::Address;
 use crate::config::{Jitter, RetrySafety};
 use crate::replica_choice::ReplicaStrategy;
@@ -172,10 +172,31 @@ impl RedisConfig {
         self.ssl_keyfile.as_deref()
     }
 
+    /// Returns the password of the encrypted key in [`ssl_keyfile`](Self::ssl_keyfile), in clear: handle with care.
+    /// Default: none, which means that the key is not encrypted (not a setting of the Python library; redis-py has it
+    /// under the same name).
+    pub fn ssl_password(&self) -> Option<&str> {
+        self.ssl_password.as_ref().map(Password::expose)
+    }
+
     /// Returns the name that the server's certificate must have. Default: none, which means the host that is
     /// connected to (not a setting of the Python library).
     pub fn ssl_server_name(&self) -> Option<&str> {
         self.ssl_server_name.as_deref()
+    }
+
+    /// Returns the lowest version of TLS that the client speaks. Default: [`TlsVersion::Tls12`] (not a setting of the
+    /// Python library; redis-py has it under the same name).
+    pub fn ssl_min_version(&self) -> TlsVersion {
+        self.ssl_min_version
+    }
+
+    /// Returns whether the client accepts any certificate of a server: an expired one, one for another name, or one
+    /// that an attacker has made. **Whoever controls the network can then read and change everything**, the password
+    /// included. It is meant for development, and logged as a warning by every client. Connections are encrypted all
+    /// the same. Default: false (not a setting of the Python library).
+    pub fn ssl_danger_accept_invalid_certs(&self) -> bool {
+        self.ssl_danger_accept_invalid_certs
     }
 
     /// Returns whether connections to Sentinels use TLS. Default: as [`ssl`](Self::ssl) (not a setting of the Python
@@ -202,10 +223,29 @@ impl RedisConfig {
         self.sentinel_ssl_keyfile.as_deref().or(self.ssl_keyfile())
     }
 
+    /// Returns the password of the encrypted key in [`sentinel_ssl_keyfile`](Self::sentinel_ssl_keyfile), in clear:
+    /// handle with care. Default: as [`ssl_password`](Self::ssl_password) (not a setting of the Python library).
+    pub fn sentinel_ssl_password(&self) -> Option<&str> {
+        self.sentinel_ssl_password.as_ref().map(Password::expose).or(self.ssl_password())
+    }
+
     /// Returns the name that the certificates of the Sentinels must have. Default: as
     /// [`ssl_server_name`](Self::ssl_server_name) (not a setting of the Python library).
     pub fn sentinel_ssl_server_name(&self) -> Option<&str> {
         self.sentinel_ssl_server_name.as_deref().or(self.ssl_server_name())
+    }
+
+    /// Returns the lowest version of TLS that the client speaks with Sentinels. Default: as
+    /// [`ssl_min_version`](Self::ssl_min_version) (not a setting of the Python library).
+    pub fn sentinel_ssl_min_version(&self) -> TlsVersion {
+        self.sentinel_ssl_min_version.unwrap_or(self.ssl_min_version)
+    }
+
+    /// Returns whether the client accepts any certificate of a Sentinel. **Whoever controls the network can then name
+    /// the master.** Default: as [`ssl_danger_accept_invalid_certs`](Self::ssl_danger_accept_invalid_certs) (not a
+    /// setting of the Python library).
+    pub fn sentinel_ssl_danger_accept_invalid_certs(&self) -> bool {
+        self.sentinel_ssl_danger_accept_invalid_certs.unwrap_or(self.ssl_danger_accept_invalid_certs)
     }
 
     /// Returns the number of retries after the first attempt, 0 to 1000. Default: 3, as in the Python library

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
-use super::{HOST, SWITCH, Setting, SettingKind, is_host, set, switch};
+use super::{HOST, PASSWORD, SWITCH, Setting, SettingKind, is_host, set, switch};
+use crate::config::password::Password;
 
 const FILE: &str = "the path of a PEM file, in UTF-8";
+const VERSION: &str = "1.2 or 1.3";
 
 pub(super) static SETTINGS: &[Setting] = &[
     Setting {
@@ -48,6 +50,16 @@ pub(super) static SETTINGS: &[Setting] = &[
         read: |config, text| set(&mut config.ssl_keyfile, Some(Some(text.into()))),
     },
     Setting {
+        name: "ssl_password",
+        about: "The password of an encrypted private key in ssl_keyfile.",
+        kind: SettingKind::Text,
+        secret: true,
+        allowed: PASSWORD,
+        valid: |config| config.ssl_password.as_ref().is_none_or(|password| !password.expose().is_empty()),
+        text: |config| config.ssl_password.as_ref().map(|password| password.expose().to_owned()),
+        read: |config, text| set(&mut config.ssl_password, Some(Some(Password::new(text)))),
+    },
+    Setting {
         name: "ssl_server_name",
         about: "The name that the server's certificate must have, in place of the host.",
         kind: SettingKind::Text,
@@ -56,6 +68,26 @@ pub(super) static SETTINGS: &[Setting] = &[
         valid: |config| config.ssl_server_name.as_deref().is_none_or(is_host),
         text: |config| config.ssl_server_name.clone(),
         read: |config, text| set(&mut config.ssl_server_name, Some(Some(text.into()))),
+    },
+    Setting {
+        name: "ssl_min_version",
+        about: "The oldest version of TLS that is accepted.",
+        kind: SettingKind::Choice(&["1.2", "1.3"]),
+        secret: false,
+        allowed: VERSION,
+        valid: |_| true,
+        text: |config| Some(config.ssl_min_version.to_string()),
+        read: |config, text| set(&mut config.ssl_min_version, text.parse().ok()),
+    },
+    Setting {
+        name: "ssl_danger_accept_invalid_certs",
+        about: "Accepts any certificate of the server: for development only.",
+        kind: SettingKind::Switch,
+        secret: false,
+        allowed: SWITCH,
+        valid: |_| true,
+        text: |config| Some(config.ssl_danger_accept_invalid_certs.to_string()),
+        read: |config, text| set(&mut config.ssl_danger_accept_invalid_certs, switch(text)),
     },
     Setting {
         name: "sentinel_ssl",
@@ -98,6 +130,18 @@ pub(super) static SETTINGS: &[Setting] = &[
         read: |config, text| set(&mut config.sentinel_ssl_keyfile, Some(Some(text.into()))),
     },
     Setting {
+        name: "sentinel_ssl_password",
+        about: "As ssl_password, for the Sentinels.",
+        kind: SettingKind::Text,
+        secret: true,
+        allowed: PASSWORD,
+        valid: |config| {
+            config.sentinel_ssl_password.as_ref().is_none_or(|password| !password.expose().is_empty())
+        },
+        text: |config| config.sentinel_ssl_password.as_ref().map(|password| password.expose().to_owned()),
+        read: |config, text| set(&mut config.sentinel_ssl_password, Some(Some(Password::new(text)))),
+    },
+    Setting {
         name: "sentinel_ssl_server_name",
         about: "As ssl_server_name, for the Sentinels.",
         kind: SettingKind::Text,
@@ -106,6 +150,28 @@ pub(super) static SETTINGS: &[Setting] = &[
         valid: |config| config.sentinel_ssl_server_name.as_deref().is_none_or(is_host),
         text: |config| config.sentinel_ssl_server_name.clone(),
         read: |config, text| set(&mut config.sentinel_ssl_server_name, Some(Some(text.into()))),
+    },
+    Setting {
+        name: "sentinel_ssl_min_version",
+        about: "As ssl_min_version, for the Sentinels.",
+        kind: SettingKind::Choice(&["1.2", "1.3"]),
+        secret: false,
+        allowed: VERSION,
+        valid: |_| true,
+        text: |config| config.sentinel_ssl_min_version.map(|version| version.to_string()),
+        read: |config, text| set(&mut config.sentinel_ssl_min_version, text.parse().ok().map(Some)),
+    },
+    Setting {
+        name: "sentinel_ssl_danger_accept_invalid_certs",
+        about: "As ssl_danger_accept_invalid_certs, for the Sentinels.",
+        kind: SettingKind::Switch,
+        secret: false,
+        allowed: SWITCH,
+        valid: |_| true,
+        text: |config| config.sentinel_ssl_danger_accept_invalid_certs.map(|accept| accept.to_string()),
+        read: |config, text| {
+            set(&mut config.sentinel_ssl_danger_accept_invalid_certs, switch(text).map(Some))
+        },
     },
 ];
 

@@ -7,7 +7,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use crate::config::{Jitter, RetrySafety};
-use crate::config::{MAX_CONNECTIONS, Protocol, RedisConfig, RedisConfigBuilder};
+use crate::config::{MAX_CONNECTIONS, Protocol, RedisConfig, RedisConfigBuilder, TlsVersion};
 use crate::replica_choice::ReplicaStrategy;
 
 fn any_host() -> impl Strategy<Value = String> {
@@ -64,31 +64,50 @@ fn any_retry_safety() -> impl Strategy<Value = RetrySafety> {
     prop_oneof![Just(RetrySafety::ReadOnly), Just(RetrySafety::Repeatable), Just(RetrySafety::Anything)]
 }
 
-/// Whether the Sentinels use TLS, files, and a name.
-fn any_tls() -> impl Strategy<Value = (Option<bool>, Vec<Option<String>>, Option<String>)> {
-    (option::of(any::<bool>()), vec(option::of("[!-~à-ÿ]{1,12}"), 4), option::of(any_host()))
+/// Settings of TLS that are the same for servers and Sentinels.
+#[derive(Clone, Debug)]
+struct AnyTls {
+    /// The authorities, the certificate and key, then those of the Sentinels.
+    files: Vec<Option<String>>,
+    name: Option<String>,
+    password: Option<String>,
+    newest: bool,
+    danger: bool,
+}
+
+/// Whether the Sentinels use TLS, and the other settings.
+fn any_tls() -> impl Strategy<Value = (Option<bool>, AnyTls)> {
+    let files = vec(option::of("[!-~à-ÿ]{1,12}"), 4);
+    let tls = (files, option::of(any_host()), option::of(any_secret()), any::<bool>(), any::<bool>())
+        .prop_map(|(files, name, password, newest, danger)| AnyTls { files, name, password, newest, danger });
+    (option::of(any::<bool>()), tls)
 }
 
 /// Adds TLS settings where TLS is on.
-fn with_tls(
-    mut builder: RedisConfigBuilder,
-    files: &[Option<String>],
-    name: Option<String>,
-) -> RedisConfigBuilder {
-    let [ca, certificate, sentinel_ca, sentinel_key] = files else { return builder };
+fn with_tls(mut builder: RedisConfigBuilder, tls: &AnyTls) -> RedisConfigBuilder {
+    let [ca, pair, sentinel_ca, sentinel_pair] = &tls.files[..] else { return builder };
     let config = builder.clone().build().unwrap();
+    let version = if tls.newest { TlsVersion::Tls13 } else { TlsVersion::Tls12 };
     if config.ssl() {
+        builder = builder.ssl_min_version(version).ssl_danger_accept_invalid_certs(tls.danger);
         builder = ca.iter().fold(builder, RedisConfigBuilder::ssl_ca_certs);
-        builder =
-            certificate.iter().fold(builder, |builder, file| builder.ssl_certfile(file).ssl_keyfile(file));
-        builder = name.iter().fold(builder, RedisConfigBuilder::ssl_server_name);
+        builder = pair.iter().fold(builder, |builder, file| builder.ssl_certfile(file).ssl_keyfile(file));
+        builder = tls.name.iter().fold(builder, RedisConfigBuilder::ssl_server_name);
+        if pair.is_some() {
+            builder = tls.password.iter().fold(builder, RedisConfigBuilder::ssl_password);
+        }
     }
     if config.sentinel_ssl() {
+        builder =
+            builder.sentinel_ssl_min_version(version).sentinel_ssl_danger_accept_invalid_certs(!tls.danger);
         builder = sentinel_ca.iter().fold(builder, RedisConfigBuilder::sentinel_ssl_ca_certs);
-        builder = sentinel_key
+        builder = sentinel_pair
             .iter()
             .fold(builder, |builder, file| builder.sentinel_ssl_certfile(file).sentinel_ssl_keyfile(file));
-        builder = name.into_iter().fold(builder, RedisConfigBuilder::sentinel_ssl_server_name);
+        builder = tls.name.iter().fold(builder, RedisConfigBuilder::sentinel_ssl_server_name);
+        if sentinel_pair.is_some() {
+            builder = tls.password.iter().fold(builder, RedisConfigBuilder::sentinel_ssl_password);
+        }
     }
     builder
 }
@@ -106,7 +125,7 @@ prop_compose! {
         follower in option::of((any::<bool>(), any::<bool>(), vec((any_host(), any_host()), 0..3))),
         replicas in option::of(any_replicas()),
         retries in option::of((any_jitter(), any_retry_safety(), 0..=100_u32, 1..=10_000_000_u32)),
-        (sentinel_ssl, tls, name) in any_tls(),
+        (sentinel_ssl, tls) in any_tls(),
     ) -> RedisConfig {
         let mut builder = server.db(db).protocol(protocol).sentinel_master_name(master);
         if let Some((username, password)) = credentials {
@@ -156,7 +175,7 @@ prop_compose! {
                 .replica_fallback(fallback);
         }
         builder = sentinel_ssl.into_iter().fold(builder, RedisConfigBuilder::sentinel_ssl);
-        builder = with_tls(builder, &tls, name);
+        builder = with_tls(builder, &tls);
         client_name.into_iter().fold(builder, RedisConfigBuilder::client_name).build().unwrap()
     }
 }

@@ -14,7 +14,8 @@
 //! | feature | adds |
 //! |---|---|
 //! | `sentinel` | The client follows the master that Sentinels name. |
-//! | `tls` | Encrypted connections, with rustls. |
+//! | `tls` | Encrypted connections, with rustls and ring. |
+//! | `tls-aws-lc-rs` | Encrypted connections, with rustls and aws-lc-rs: key exchange that quantum computers do not break, and FIPS. |
 //! | `aio` | `redis::aio::ConnectionLike` for the handles. Runtime crates turn it on, together with one of redis's own runtime features, which it needs. |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -82,6 +83,8 @@ pub use config::{
     AddressMap, ConfigError, Jitter, ParseChoiceError, Protocol, RedisConfig, RedisConfigBuilder,
     RetrySafety, TlsVersion,
 };
+#[cfg(feature = "__tls")]
+pub use conn::tls::TlsConfig;
 pub use connection::Connection;
 #[cfg(feature = "token-based-authentication")]
 pub use credentials::StreamedCredentials;
@@ -100,6 +103,10 @@ pub use pubsub::{PubSub, PubSubSink, PubSubStream};
 pub use redis;
 pub use replica_choice::{ReplicaCandidate, ReplicaChoice, ReplicaStrategy, SelectionContext};
 pub use retry::RetryPolicy;
+#[cfg(feature = "__tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+#[doc(no_inline)]
+pub use rustls;
 #[cfg(feature = "sentinel")]
 pub use sentinel_connection::SentinelConnection;
 pub use tasks::subscriber::PubSubEvent;

@@ -35,7 +35,7 @@ pub(crate) struct Connector {
     forms: HandshakeForms,
     failed: FailedAddresses,
     /// `None` if connections are not encrypted.
-    tls: Option<Tls>,
+    tls: Option<Arc<Tls>>,
     /// The limits of replies after the handshake.
     limits: Limits,
     dialing: Snapshot<Dialing>,
@@ -80,13 +80,13 @@ impl Connector {
         runtime: Arc<dyn Runtime>,
         config: &RedisConfig,
         login: Arc<Login>,
+        tls: Option<Arc<Tls>>,
         secrets: Secrets,
         queries_role: bool,
     ) -> Self {
         let (db, role) = (config.db(), queries_role);
         let client_name = config.client_name().map(str::to_owned);
         let handshake = Handshake { client_name, db, role, secrets, ..Handshake::default() };
-        let tls = Tls::of_data(config);
         Self::new(runtime, login, handshake, tls, config, config.socket_connect_timeout())
     }
 
@@ -95,9 +95,10 @@ impl Connector {
         runtime: Arc<dyn Runtime>,
         config: &RedisConfig,
         login: Arc<Login>,
+        tls: Option<Arc<Tls>>,
         secrets: Secrets,
     ) -> Self {
-        let mut connector = Self::for_data(runtime, config, login, secrets, false);
+        let mut connector = Self::for_data(runtime, config, login, tls, secrets, false);
         connector.handshake.db = 0;
         connector
     }
@@ -108,11 +109,11 @@ impl Connector {
         runtime: Arc<dyn Runtime>,
         config: &RedisConfig,
         login: Arc<Login>,
+        tls: Option<Arc<Tls>>,
         secrets: Secrets,
     ) -> Self {
         let client_name = config.client_name().map(str::to_owned);
         let handshake = Handshake { client_name, settings: "sentinel_", secrets, ..Handshake::default() };
-        let tls = Tls::of_sentinels(config);
         let timeout = config.sentinel_socket_connect_timeout();
         let mut sentinels = Self::new(runtime, login, handshake, tls, config, timeout);
         let max_bytes = &mut sentinels.limits.max_reply_bytes;
@@ -124,7 +125,7 @@ impl Connector {
         runtime: Arc<dyn Runtime>,
         login: Arc<Login>,
         handshake: Handshake,
-        tls: Option<Tls>,
+        tls: Option<Arc<Tls>>,
         config: &RedisConfig,
         timeout: Duration,
     ) -> Self {
@@ -150,11 +151,6 @@ impl Connector {
     /// Sets the bound of connection attempts, and where servers are reached, from now on.
     pub(crate) fn set_dialing(&self, timeout: Duration, map: &AddressMap) {
         self.dialing.store(Dialing { timeout, map: map.clone() });
-    }
-
-    /// Returns the TLS configuration of its connections, if they are encrypted.
-    pub(crate) fn tls(&self) -> Option<&Tls> {
-        self.tls.as_ref()
     }
 
     /// Connects to `address`. Errors report `address_source` as the origin of the address.
@@ -192,7 +188,7 @@ impl Connector {
             Ok(Ok(ready)) => Ok(ready),
             Ok(Err(error)) => Err(error.during(failed)),
             Err(_) => {
-                let suspects = self.tls.as_ref().filter(|_| dial.has_connected());
+                let suspects = self.tls.as_deref().filter(|_| dial.has_connected());
                 let timeout_hint = suspects.map(Tls::timeout_hint).unwrap_or_default();
                 let message = format!("{failed}: {}{timeout_hint}", dial.timeout_cause());
                 Err(Error::new(Kind::Timeout, message))
@@ -281,7 +277,10 @@ impl Connector {
 
     async fn secure(&self, server: &Address, socket: Box<dyn Transport>) -> Result<RawConnection, Error> {
         match &self.tls {
-            Some(tls) => tls.secure(server, socket).await.map(RawConnection::new),
+            Some(tls) => {
+                let secured = tls.secure(server, socket, &*self.runtime, self.dialing.load().timeout).await;
+                secured.map(RawConnection::new)
+            }
             None => Ok(RawConnection::new(socket)),
         }
     }

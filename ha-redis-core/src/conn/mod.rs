@@ -16,9 +16,9 @@ pub(crate) mod login;
 pub(crate) mod raw_connection;
 pub(crate) mod reconnect_backoff;
 pub(crate) mod reply_reader;
-#[cfg(feature = "tls")]
+#[cfg(feature = "__tls")]
 pub(crate) mod tls;
-#[cfg(not(feature = "tls"))]
+#[cfg(not(feature = "__tls"))]
 #[path = "tls/off.rs"]
 pub(crate) mod tls;
 pub(crate) mod tls_probe;

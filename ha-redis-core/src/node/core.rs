@@ -12,7 +12,7 @@ use crate::conn::driver::{Driver, OnSilence, Timeouts};
 use crate::conn::link::{Bounds, Link};
 use crate::conn::login::Login;
 use crate::conn::raw_connection::ConnectionParts;
-use crate::conn::tls::{self, FileReader};
+use crate::conn::tls::ClientTls;
 use crate::conn::watchdog::Watched;
 use crate::credentials::{Credentials, CredentialsProvider};
 use crate::error::{Error, Kind};
@@ -61,7 +61,7 @@ pub(crate) struct Core {
     pub(crate) logins: Logins,
     pub(crate) fences: Fences,
     pub(crate) scan_cursors: ScanCursors,
-    files: FileReader,
+    tls: ClientTls,
     pub(crate) started: Started,
     handles: AtomicUsize,
     /// How many connections the handles share.
@@ -94,6 +94,7 @@ impl Core {
             None if config.use_sentinel() => SourceKind::Sentinel,
             None => SourceKind::Direct,
         };
+        let tls = ClientTls::new(&config, options.tls.clone());
         let secrets = secrets_of(&config);
         let login = Arc::new(match &options.credentials {
             Some(provider) => Login::awaited(&provider.name()),
@@ -117,10 +118,11 @@ impl Core {
                 Arc::clone(&runtime),
                 &config,
                 Arc::clone(&login),
+                tls.data(),
                 secrets.clone(),
                 source.names_master(),
             ),
-            urgent: Connector::for_urgent(Arc::clone(&runtime), &config, login, secrets.clone()),
+            urgent: Connector::for_urgent(Arc::clone(&runtime), &config, login, tls.data(), secrets.clone()),
             #[cfg(feature = "sentinel")]
             sentinels: Connector::for_sentinels(
                 Arc::clone(&runtime),
@@ -129,6 +131,7 @@ impl Core {
                     Some(provider) => Login::awaited(&provider.name()),
                     None => Login::known(sentinel_credentials_of(&config), "the setting `sentinel_password`"),
                 }),
+                tls.sentinels(),
                 secrets,
             ),
             #[cfg(feature = "sentinel")]
@@ -148,7 +151,7 @@ impl Core {
             logins: Logins::default(),
             fences: Fences::default(),
             scan_cursors: ScanCursors::default(),
-            files: FileReader::default(),
+            tls,
             started: Started::default(),
             handles: AtomicUsize::new(0),
             shared_connections: config.shared_connections(),
@@ -251,16 +254,9 @@ impl Core {
                            the runtime crate (such as ha-redis-tokio)";
             return Err(Error::new(Kind::Config, message));
         }
-        let connectors = [
-            &self.data,
-            &self.urgent,
-            #[cfg(feature = "sentinel")]
-            &self.sentinels,
-        ];
         let by = self.runtime.now() + config.socket_connect_timeout();
         let by = deadline.map_or(by, |deadline| deadline.min(by));
-        let all = connectors.into_iter().filter_map(Connector::tls).collect();
-        tls::prepare(all, &self.files, &*self.runtime, by).await
+        self.tls.prepare(&*self.runtime, by).await
     }
 
     /// The application may bring credentials, or the configuration may contain them.

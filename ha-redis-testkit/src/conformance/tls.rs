@@ -77,7 +77,10 @@ async fn unknown_authority_refused(kit: Kit) {
     let server = Server::builder().tls().start().unwrap();
     let other = Server::builder().tls().start().unwrap();
     let refused = refusal(&kit, settings(&server).ssl_ca_certs(other.ca_file())).await;
-    assert_contains(&refused, &[&server.address().to_string(), "configuration", "issue", "`ssl_ca_certs`"]);
+    assert_contains(
+        &refused,
+        &[&server.address().to_string(), "configuration", "authority", "`ssl_ca_certs`"],
+    );
 }
 
 async fn client_certificate_sent(kit: Kit) {

@@ -83,7 +83,7 @@ async fn certificate_names_escaped_and_truncated(kit: Kit) {
         let refused = refusal(&kit, &server).await;
         assert_contains(
             &refused,
-            &[&server.address().to_string(), "not valid for name", "`ssl_server_name`"],
+            &[&server.address().to_string(), "not valid for the name", "`ssl_server_name`"],
         );
         assert!(!refused.contains(char::is_control) && refused.len() < 1000, "{} bytes", refused.len());
     }

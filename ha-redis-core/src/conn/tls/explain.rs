@@ -1,18 +1,41 @@
-//! Adds remedies to rustls's errors.
+//! Words rustls's errors for operators: which certificate, what is wrong with it, and what to do.
+
+mod alert;
+mod certificate;
 
 use std::io;
 
-use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
+use rustls::{AlertDescription, Error, InvalidMessage, PeerIncompatible};
 
-use super::Names;
+use super::session::Details;
+use crate::config::TlsVersion;
 use crate::peer_text::printable;
 
+/// What an operator changes when the configuration is the application's.
+const OWN: &str = "change the server, or the `TlsConfig` that the application gives to the client";
+
 /// Returns the error as a transport reports it.
-pub(super) fn error(error: &Error, names: &Names) -> io::Error {
-    let hint = hint(error, names).map(|hint| format!("; {hint}")).unwrap_or_default();
-    // The names in a certificate are the peer's text.
-    let message = format!("TLS: {}{hint}", printable(&describe(error)));
-    let failure = TlsFailure { message, permanent: is_permanent_failure(error) };
+pub(super) fn error(error: &Error, details: &Details) -> io::Error {
+    let (what, hint) = match error {
+        Error::InvalidCertificate(cause) => certificate::describe(cause, details),
+        Error::AlertReceived(alert) => alert::describe(*alert, details),
+        Error::PeerIncompatible(
+            PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+            | PeerIncompatible::ServerDoesNotSupportTls12Or13,
+        ) => no_common_version(details),
+        Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge) => (
+            "the server's certificate chain is too long".to_owned(),
+            Some(
+                "chains of more than 64 KiB are not read: configure the server to send a shorter one"
+                    .to_owned(),
+            ),
+        ),
+        Error::InvalidMessage(_) => not_tls(error, details),
+        _ => (printable(&error.to_string()), None),
+    };
+    let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+    let failure =
+        TlsFailure { message: format!("TLS: {what}{hint}"), permanent: is_permanent_failure(error) };
     io::Error::new(io::ErrorKind::InvalidData, failure)
 }
 
@@ -23,6 +46,9 @@ struct TlsFailure {
     message: String,
     permanent: bool,
 }
+
+/// What is wrong, and what to do.
+type Explanation = (String, Option<String>);
 
 /// Returns true for a TLS error that repeats until somebody changes a setting or a certificate.
 pub(crate) fn is_permanent(error: &io::Error) -> bool {
@@ -44,85 +70,74 @@ fn is_permanent_failure(error: &Error) -> bool {
     }
 }
 
-/// Returns rustls's text, or our own for faults of certificates that rustls does not describe.
-fn describe(error: &Error) -> String {
-    let Error::InvalidCertificate(CertificateError::Other(other)) = error else { return error.to_string() };
-    let fault = match other.0.to_string().as_str() {
-        CA_USED_AS_END_ENTITY => "a CA certificate is used as the server's certificate".to_owned(),
-        UNSUPPORTED_VERSION => "it is an X.509 version 1 certificate, which has no extensions".to_owned(),
-        other => other.to_owned(),
-    };
-    format!("invalid peer certificate: {fault}")
+fn no_common_version(details: &Details) -> Explanation {
+    let server = "in the server (`tls-protocols` in redis.conf)";
+    match details {
+        Details::Own => {
+            ("the server supports none of the client's versions of TLS".to_owned(), Some(OWN.to_owned()))
+        }
+        Details::Files { min_version: TlsVersion::Tls12, .. } => (
+            "the server supports neither TLS 1.2 nor TLS 1.3".to_owned(),
+            Some(format!("turn one of them on {server}")),
+        ),
+        Details::Files { names, min_version: TlsVersion::Tls13, .. } => (
+            "the server does not support TLS 1.3".to_owned(),
+            Some(format!("turn it on {server}, or set `{}` to 1.2", names.min_version)),
+        ),
+    }
 }
 
-/// The verifier's name for a CA certificate that a server presents as its own.
-const CA_USED_AS_END_ENTITY: &str = "CaUsedAsEndEntity";
-/// The verifier's name for a certificate of the first version of X.509.
-const UNSUPPORTED_VERSION: &str = "UnsupportedCertVersion";
-
-fn hint(error: &Error, names: &Names) -> Option<String> {
-    let Names { ssl, ca_certs, certfile, keyfile, server_name } = names;
-    match error {
-        Error::InvalidCertificate(found) => match found {
-            // A recreated authority has its old name and another key.
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                Some(format!("give the certificate of the authority that issued it with `{ca_certs}`"))
-            }
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                Some(format!("connect to a name in the certificate, or set `{server_name}` to one of them"))
-            }
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                Some("renew it, or correct the clock of this machine".into())
-            }
-            CertificateError::Other(other) if other.0.to_string() == CA_USED_AS_END_ENTITY => Some(format!(
-                "`openssl req -x509` creates a CA certificate unless `-addext basicConstraints=CA:FALSE` is given: \
-                 create another certificate for the server with that option, or one signed by this authority, and \
-                 give the authority with `{ca_certs}`"
-            )),
-            CertificateError::Other(other) if other.0.to_string() == UNSUPPORTED_VERSION => {
-                Some("create a new certificate with extensions, such as the names of the server".into())
-            }
-            _ => None,
-        },
-        Error::AlertReceived(alert) => match *alert {
-            AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure => Some(format!(
-                "if the server requires a client certificate, give one with `{certfile}` and `{keyfile}`"
-            )),
-            AlertDescription::UnknownCA
-            | AlertDescription::BadCertificate
-            | AlertDescription::DecryptError => {
-                Some(format!("give a certificate that the server trusts with `{certfile}` and `{keyfile}`"))
-            }
-            _ => None,
-        },
-        Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge) => Some(
-            "certificate chains of more than 64 KiB are not read: configure the server to send a shorter one"
-                .into(),
+fn not_tls(error: &Error, details: &Details) -> Explanation {
+    let hint = match details {
+        Details::Own => "if the server does not speak TLS on this port, use another port".to_owned(),
+        Details::Files { names, .. } => format!(
+            "if the server does not speak TLS on this port, use another port, or turn `{}` off",
+            names.ssl
         ),
-        Error::InvalidMessage(_) => Some(format!(
-            "if the server does not speak TLS on this port, use another port, or turn `{ssl}` off"
-        )),
-        _ => None,
-    }
+    };
+    (format!("the server does not reply in TLS ({})", printable(&error.to_string())), Some(hint))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::DATA;
+    use rustls::CertificateError;
+
+    use super::super::names::DATA;
     use super::*;
+
+    fn details() -> Details {
+        Details::Files { names: &DATA, min_version: TlsVersion::Tls12, identity: None }
+    }
 
     #[test]
     fn hints_name_the_setting() {
-        let unknown = Error::InvalidCertificate(CertificateError::UnknownIssuer);
-        assert!(error(&unknown, &DATA).to_string().ends_with("with `ssl_ca_certs`"));
-        let refused = Error::AlertReceived(AlertDescription::CertificateRequired);
-        assert!(error(&refused, &DATA).to_string().ends_with("`ssl_certfile` and `ssl_keyfile`"));
-        assert_eq!(error(&Error::DecryptError, &DATA).to_string(), "TLS: cannot decrypt peer's message");
+        let text = |cause: Error| error(&cause, &details()).to_string();
+        assert_eq!(
+            text(Error::AlertReceived(AlertDescription::CertificateRequired)),
+            "TLS: the server asks for a client certificate (alert CertificateRequired); give one with \
+             `ssl_certfile` and `ssl_keyfile`"
+        );
+        assert_eq!(
+            text(Error::AlertReceived(AlertDescription::ProtocolVersion)),
+            "TLS: the server supports neither TLS 1.2 nor TLS 1.3; turn one of them on in the server \
+             (`tls-protocols` in redis.conf)"
+        );
+        assert_eq!(text(Error::DecryptError), "TLS: cannot decrypt peer's message");
+    }
+
+    #[test]
+    fn configuration_of_the_application_is_named() {
+        let text = |cause: Error| error(&cause, &Details::Own).to_string();
+        assert_eq!(
+            text(Error::InvalidCertificate(CertificateError::UnknownIssuer)),
+            "TLS: the server's certificate is refused: UnknownIssuer; change the server, or the `TlsConfig` that the \
+             application gives to the client"
+        );
     }
 
     #[test]
     fn permanent_errors_detected() {
-        let permanent = |cause: &Error| is_permanent(&error(cause, &DATA));
+        let permanent = |cause: &Error| is_permanent(&error(cause, &details()));
         assert!(permanent(&Error::InvalidCertificate(CertificateError::Expired)));
         assert!(permanent(&Error::AlertReceived(AlertDescription::CertificateRequired)));
         assert!(!permanent(&Error::AlertReceived(AlertDescription::InternalError)));

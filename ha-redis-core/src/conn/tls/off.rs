@@ -1,7 +1,8 @@
 //! Replaces TLS if the cargo feature `tls` is off: connections with TLS fail, so that nothing is sent unencrypted.
 
 use std::io;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::address::Address;
 use crate::config::RedisConfig;
@@ -14,19 +15,12 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    pub(crate) fn of_data(config: &RedisConfig) -> Option<Self> {
-        config.ssl().then_some(Self { ssl: "ssl" })
-    }
-
-    #[cfg(feature = "sentinel")]
-    pub(crate) fn of_sentinels(config: &RedisConfig) -> Option<Self> {
-        (config.use_sentinel() && config.sentinel_ssl()).then_some(Self { ssl: "sentinel_ssl" })
-    }
-
     pub(crate) async fn secure(
         &self,
         _: &Address,
         _: Box<dyn Transport>,
+        _: &dyn Runtime,
+        _: Duration,
     ) -> Result<Box<dyn Transport>, Error> {
         Err(self.refusal())
     }
@@ -37,8 +31,8 @@ impl Tls {
 
     fn refusal(&self) -> Error {
         let message = format!(
-            "the configuration has {} = true, which needs the cargo feature `tls` of the runtime crate (such as \
-             ha-redis-tokio)",
+            "the configuration has {} = true, which needs the cargo feature `tls` or `tls-aws-lc-rs` of the runtime \
+             crate (such as ha-redis-tokio)",
             self.ssl
         );
         Error::new(Kind::Config, message)
@@ -49,15 +43,41 @@ pub(crate) fn is_permanent(_: &io::Error) -> bool {
     false
 }
 
-/// Reads nothing.
-#[derive(Debug, Default)]
-pub(crate) struct FileReader {}
+/// There are no configurations of the application's own.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct OwnTls {}
 
-pub(crate) async fn prepare(
-    all: Vec<&Tls>,
-    _: &FileReader,
-    _: &dyn Runtime,
-    _: Instant,
-) -> Result<(), Error> {
-    all.first().map_or(Ok(()), |tls| Err(tls.refusal()))
+#[derive(Debug)]
+pub(crate) struct ClientTls {
+    data: Option<Arc<Tls>>,
+    #[cfg(feature = "sentinel")]
+    sentinels: Option<Arc<Tls>>,
+}
+
+impl ClientTls {
+    pub(crate) fn new(config: &RedisConfig, _: OwnTls) -> Self {
+        Self {
+            data: config.ssl().then(|| Arc::new(Tls { ssl: "ssl" })),
+            #[cfg(feature = "sentinel")]
+            sentinels: (config.use_sentinel() && config.sentinel_ssl())
+                .then(|| Arc::new(Tls { ssl: "sentinel_ssl" })),
+        }
+    }
+
+    pub(crate) fn data(&self) -> Option<Arc<Tls>> {
+        self.data.clone()
+    }
+
+    #[cfg(feature = "sentinel")]
+    pub(crate) fn sentinels(&self) -> Option<Arc<Tls>> {
+        self.sentinels.clone()
+    }
+
+    /// Returns an error if TLS is on.
+    pub(crate) async fn prepare(&self, _: &dyn Runtime, _: Instant) -> Result<(), Error> {
+        let refused = self.data.as_deref();
+        #[cfg(feature = "sentinel")]
+        let refused = refused.or(self.sentinels.as_deref());
+        refused.map_or(Ok(()), |tls| Err(tls.refusal()))
+    }
 }

@@ -2,11 +2,13 @@
 
 use std::future::poll_fn;
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use rustls::ClientConnection;
 
-use super::{Names, explain};
+use super::explain;
+use super::session::Details;
 use crate::runtime::Transport;
 
 /// A TLS session on a socket.
@@ -15,7 +17,7 @@ use crate::runtime::Transport;
 pub(super) struct TlsStream {
     session: ClientConnection,
     socket: Box<dyn Transport>,
-    names: &'static Names,
+    details: Arc<Details>,
     /// An error that came after bytes that were returned first.
     failed: Option<io::Error>,
 }
@@ -25,9 +27,9 @@ impl TlsStream {
     pub(super) async fn open(
         session: ClientConnection,
         socket: Box<dyn Transport>,
-        names: &'static Names,
+        details: Arc<Details>,
     ) -> io::Result<Self> {
-        let mut stream = Self { session, socket, names, failed: None };
+        let mut stream = Self { session, socket, details, failed: None };
         poll_fn(|cx| stream.poll_handshake(cx)).await?;
         Ok(stream)
     }
@@ -53,7 +55,7 @@ impl TlsStream {
         if let Err(error) = self.session.process_new_packets() {
             // The server gets an alert, if it can be written immediately.
             let _ = self.session.write_tls(&mut Nonblocking { socket: &mut *self.socket, cx });
-            return Poll::Ready(Err(explain::error(&error, self.names)));
+            return Poll::Ready(Err(explain::error(&error, &self.details)));
         }
         Poll::Ready(Ok(read))
     }

@@ -89,7 +89,9 @@ mod sentinel;
 mod sentinel_replicas;
 mod slow_links;
 mod tls;
+mod tls_files;
 mod tls_peers;
+mod tls_reload;
 mod topology_source;
 mod transactions;
 mod unready;
@@ -149,7 +151,9 @@ const SUITE: &[&[Test]] = &[
     sentinel_replicas::TESTS,
     slow_links::TESTS,
     tls::TESTS,
+    tls_files::TESTS,
     tls_peers::TESTS,
+    tls_reload::TESTS,
     topology_source::TESTS,
     transactions::TESTS,
     unready::TESTS,

@@ -12,7 +12,6 @@ tests![
     commands_run_over_tls,
     certificate_name_checked,
     host_name_checked_as_configured,
-    unknown_authority_refused,
     client_certificate_sent,
     file_errors_fail_fast_and_can_be_fixed,
     large_values_and_pipelines_over_tls,
@@ -70,16 +69,6 @@ async fn host_name_checked_as_configured(kit: Kit) {
     assert_contains(
         &refusal(&kit, settings(&server)).await,
         &["127.0.0.1", "localhost", "`ssl_server_name`"],
-    );
-}
-
-async fn unknown_authority_refused(kit: Kit) {
-    let server = Server::builder().tls().start().unwrap();
-    let other = Server::builder().tls().start().unwrap();
-    let refused = refusal(&kit, settings(&server).ssl_ca_certs(other.ca_file())).await;
-    assert_contains(
-        &refused,
-        &[&server.address().to_string(), "configuration", "authority", "`ssl_ca_certs`"],
     );
 }
 

@@ -172,9 +172,10 @@ impl ServerBuilder {
 
     /// Like [`tls`](Self::tls), with certificates that other servers share.
     pub(crate) fn tls_with(mut self, certificates: &Certificates) -> Self {
+        let asks_clients = self.tls.as_ref().is_some_and(|tls| tls.asks_clients);
         self = self.tls();
-        self.tls =
-            self.tls.map(|tls| Tls { certificates: CertificateSource::Given(certificates.clone()), ..tls });
+        let certificates = CertificateSource::Given(certificates.clone());
+        self.tls = self.tls.map(|tls| Tls { asks_clients, certificates, ..tls });
         self
     }
 

@@ -26,6 +26,7 @@ pub struct TopologyBuilder {
     pub(super) sentinel_password: Option<String>,
     environment: Environment,
     tls: bool,
+    asks_clients: bool,
     certificates: Option<Certificates>,
     lines: Vec<String>,
     host: IpAddr,
@@ -47,6 +48,7 @@ impl TopologyBuilder {
             sentinel_password: None,
             environment: Environment::Plain,
             tls: false,
+            asks_clients: false,
             certificates: None,
             lines: Vec::new(),
             host: HOST,
@@ -149,6 +151,21 @@ impl TopologyBuilder {
         self
     }
 
+    /// Like [`tls`](Self::tls), and all processes require a certificate of the same authority from their clients and
+    /// from each other. See [`ServerBuilder::mutual_tls`].
+    #[must_use]
+    pub fn mutual_tls(mut self) -> Self {
+        self.asks_clients = true;
+        self.tls()
+    }
+
+    /// Like [`tls`](Self::tls), with these certificates.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn tls_with(mut self, certificates: &Certificates) -> Self {
+        self.certificates = Some(certificates.clone());
+        self.tls()
+    }
+
     /// Adds a line to the configuration of the master and the replicas.
     #[must_use]
     pub fn config(mut self, line: impl Into<String>) -> Self {
@@ -171,7 +188,7 @@ impl TopologyBuilder {
     ///
     /// The same as for [`ServerBuilder::start`] and [`Topology::wait_until_healthy`].
     pub fn start(mut self) -> Result<Topology, Error> {
-        if self.tls {
+        if self.tls && self.certificates.is_none() {
             let names = certificates::LOCAL.map(str::to_owned);
             self.certificates = Some(Certificates::of_server(&names)?);
         }
@@ -249,6 +266,7 @@ impl TopologyBuilder {
 
     fn certified(&self, server: ServerBuilder) -> ServerBuilder {
         match &self.certificates {
+            Some(certificates) if self.asks_clients => server.mutual_tls().tls_with(certificates),
             Some(certificates) => server.tls_with(certificates),
             None => server.environment(self.environment),
         }

@@ -101,3 +101,50 @@ fn ip_address(bytes: &[u8]) -> Option<String> {
     let v6 = || <[u8; 16]>::try_from(bytes).map(|octets| Ipv6Addr::from(octets).to_string());
     v4.or_else(|_| v6()).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rcgen::{CertificateParams, DnType, KeyPair};
+
+    use super::*;
+
+    fn certificate(subject: &str, names: &[&str]) -> Vec<u8> {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.distinguished_name.push(DnType::CommonName, subject);
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    }
+
+    #[test]
+    fn text_of_peers_is_escaped_and_cut() {
+        let forged =
+            certificate("orders\r\n2026 INFO all is well \u{202e}", &["a.example", "10.0.0.1", "::1"]);
+        let read = CertificateDescription::read(&forged).unwrap();
+        assert_eq!(read.subject, r"CN=orders\0d\0a2026 INFO all is well \u{202e}");
+        assert_eq!(read.names, "a.example, 10.0.0.1, ::1");
+        let long = CertificateDescription::read(&certificate(&"x".repeat(10_000), &[])).unwrap();
+        assert_eq!(long.subject.chars().count(), 201);
+        assert_eq!(long.names, "");
+    }
+
+    proptest! {
+        #[test]
+        fn no_certificate_of_a_peer_panics(
+            changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..8),
+            any in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let mut changed = certificate("orders", &["orders.example"]);
+            for (at, byte) in changes {
+                let at = at.index(changed.len());
+                changed[at] = byte;
+            }
+            if let Some(read) = CertificateDescription::read(&changed) {
+                let _ = read.validity(SystemTime::now());
+                let printed = format!("{} {} {}", read.subject, read.issuer, read.names);
+                prop_assert!(!printed.contains(char::is_control));
+            }
+            let _ = CertificateDescription::read(&any);
+        }
+    }
+}

@@ -91,6 +91,7 @@ impl Files {
     /// Returns the trusted authorities, as errors call them.
     pub(super) fn authorities(&self, names: &Names) -> String {
         match &self.ca_certs {
+            _ if self.accepts_invalid_certs => "no certificate authorities".to_owned(),
             Some(file) => format!("`{}` {}", names.ca_certs, cut(&file.display().to_string())),
             None => "the certificate authorities of the system".to_owned(),
         }

@@ -121,3 +121,69 @@ fn superfluous_password(files: &IdentityFiles, names: &Names) -> Problem {
 fn shown(files: &IdentityFiles) -> String {
     format!("{:?}", cut(&files.keyfile.display().to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::names::DATA;
+    use super::*;
+    use crate::config::Password;
+
+    /// Written by `openssl pkcs8 -topk8 -v2 aes-256-cbc` of OpenSSL 3, with the password `hunter2secret`.
+    const BY_AES: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----\n\
+        MIHsMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAgeAqoMLqfYugICCAAw\n\
+        DAYIKoZIhvcNAgkFADAdBglghkgBZQMEASoEEAroYT8i45ZswE/zjr11tzcEgZB2\n\
+        5lyW9rHBNl9thNmvPZnLlnyS6z6nYmk64rSiSLT0GxXxn+3LFtZwEqkPKn4M5pXe\n\
+        hA29Y6siHtuDUKXX5wCBPqwNYWYvnydQk5B7eFoN+H8fJDcCpoFEuzFvKDTgPyb/\n\
+        O5ikdpk2iwhRc3iOPwoTKIk0AjyRBk8Pw9/OJ84g4sOYpcV6w6B0AL9dkhkOEbI=\n\
+        -----END ENCRYPTED PRIVATE KEY-----\n";
+    /// Written with `-v2 des3`.
+    const BY_DES: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----\n\
+        MIHjME4GCSqGSIb3DQEFDTBBMCkGCSqGSIb3DQEFDDAcBAi3UVuuekZNPAICCAAw\n\
+        DAYIKoZIhvcNAgkFADAUBggqhkiG9w0DBwQIDELvhD6NwcAEgZCr9FEaOsRwAGd6\n\
+        A9OboY6RQ+SIZY6CkSrKSurFumxxwgSuqti0a4Ki519R6pCFRQ2ZotLMuyXrHzcH\n\
+        cbdLoek2wuJgX8HJ5lLoOfdM31EVjuR4IHrjz0rHYhhkrwGAePBzddtS/Pyg20G+\n\
+        oLzovBmdzNXPi9FaGH0fNOIQT12eWfQfDAidOaHPiXujI4f0cuc=\n\
+        -----END ENCRYPTED PRIVATE KEY-----\n";
+    /// Written with `-v2prf hmacWithSHA1`, the default before OpenSSL 1.1.
+    const BY_SHA1: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----\n\
+        MIHeMEkGCSqGSIb3DQEFDTA8MBsGCSqGSIb3DQEFDDAOBAgeSWPBcM5BfAICCAAw\n\
+        HQYJYIZIAWUDBAEqBBCf6Ul6s8K29zrGQ485Nx7CBIGQGYN31Kt0o6MZykYlIxy4\n\
+        Xt7ZE9tCpi5aRG8EKqQZViuK9WKNPnIJdkmLDocBFRLfpsU9Um2Wnn81gz1FOi7N\n\
+        hJ8f/nBHLULGDT2O3yMkn6QEjurxhOslUXqCUXunggbpiDAufX92YYAROt+92dyq\n\
+        Qpn6NWO8wUAIh3EzvqXZLGldzpxRelMyFQGiImGY7eRP\n\
+        -----END ENCRYPTED PRIVATE KEY-----\n";
+
+    fn read_key(text: &str, password: &str) -> Result<PrivateKeyDer<'static>, String> {
+        let files = IdentityFiles {
+            certfile: "/certificate".into(),
+            keyfile: "/key".into(),
+            password: Some(Password::new(password)),
+            is_password_inherited: false,
+        };
+        read(&files, &Ok(text.as_bytes().to_vec()), &DATA).map_err(|problem| problem.to_string())
+    }
+
+    #[test]
+    fn keys_of_openssl_are_read() {
+        assert!(matches!(read_key(BY_AES, "hunter2secret"), Ok(PrivateKeyDer::Pkcs8(_))));
+        assert!(read_key(&format!("a comment\n{BY_AES}"), "hunter2secret").is_ok());
+        assert!(read_key(&BY_AES.replace('\n', "\r\n"), "hunter2secret").is_ok());
+        for key in [BY_DES, BY_SHA1] {
+            assert_eq!(
+                read_key(key, "hunter2secret").unwrap_err(),
+                "`ssl_keyfile`: found \"/key\", expected a PEM file with a private key; correct the path or the file: \
+                 the method of its encryption is not supported; convert it: openssl pkcs8 -topk8 -v2 aes-256-cbc -in \
+                 /key -out NEW_FILE"
+            );
+        }
+    }
+
+    #[test]
+    fn every_wrong_password_is_named() {
+        // The last three decrypt to bytes with valid padding, as one wrong password in 256 does.
+        for number in [0, 1, 102, 178, 528] {
+            let refused = read_key(BY_AES, &format!("wrong {number}")).unwrap_err();
+            assert!(refused.starts_with("`ssl_password`: found <hidden>"), "{refused}");
+        }
+    }
+}

@@ -16,7 +16,7 @@ use super::files::{self, Content, Files};
 use super::identity::{self, Identity};
 use super::names::Names;
 use super::session::Session;
-use crate::config::{ConfigError, Problem};
+use crate::config::{ConfigError, Problem, cut};
 use crate::runtime::Runtime;
 use crate::sync::{Mutex, lock};
 
@@ -83,10 +83,11 @@ impl FileSource {
         let (Some(authorities), Some(identity)) = (authorities, identity) else { return Err(problems) };
         let mut parts = Parts { authorities, identity, expiry_noticed_at: None };
         let session = self.build(&parts).map_err(|problem| vec![problem])?;
-        parts.warn_of_expiry(self.names);
+        parts.warn_of_expiry(&self.files, self.names);
         if self.files.accepts_invalid_certs {
             let setting = self.names.danger_accept_invalid_certs;
             tracing::warn!(
+                files = self.list(),
                 "{setting} = true: certificates of servers are not verified, so anyone on the network can impersonate \
                  them; use it for development only"
             );
@@ -156,7 +157,7 @@ impl FileSource {
                 Err(problem) => tracing::warn!(%problem, "cannot use the changed files of TLS"),
             }
         }
-        parts.warn_of_expiry(self.names);
+        parts.warn_of_expiry(&self.files, self.names);
     }
 
     fn build(&self, parts: &Parts) -> Result<Session, Problem> {
@@ -227,9 +228,9 @@ impl<T> Unit<T> {
 
 impl Parts {
     /// Warns once a day while the client's certificate is about to end.
-    fn warn_of_expiry(&mut self, names: &Names) {
+    fn warn_of_expiry(&mut self, files: &Files, names: &Names) {
         let certificate = self.identity.as_ref().and_then(|unit| unit.value.certificate.as_ref());
-        let Some(certificate) = certificate else { return };
+        let (Some(certificate), Some(files)) = (certificate, &files.identity) else { return };
         let now = SystemTime::now();
         let was_noticed = self.expiry_noticed_at.is_some_and(|noticed_at| {
             now.duration_since(noticed_at).is_ok_and(|since| since < NOTICE_INTERVAL)
@@ -241,8 +242,9 @@ impl Parts {
         };
         if !was_noticed {
             tracing::warn!(
-                "`{}`: the client's certificate {} {end}; renew it",
+                "`{}` {}: the client's certificate {} {end}; renew it",
                 names.certfile,
+                cut(&files.certfile.display().to_string()),
                 certificate.subject
             );
             self.expiry_noticed_at = Some(now);

@@ -1,5 +1,8 @@
 //! Tests servers with broken TLS: each is refused at once, with an error that names the fix.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use ha_redis_core::TlsVersion;
@@ -26,6 +29,7 @@ tests![
     old_tls_version_refused,
     current_tls_versions_accepted,
     minimum_version_kept,
+    plain_server_is_explained,
     skipped_checks_are_logged,
 ];
 
@@ -284,6 +288,27 @@ async fn minimum_version_kept(kit: Kit) {
              `ssl_min_version` to 1.2"
         );
     }
+}
+
+async fn plain_server_is_explained(kit: Kit) {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = server.local_addr().unwrap();
+    thread::spawn(move || {
+        // Redis ends what it cannot read with an error.
+        while let Ok((mut connection, _)) = server.accept() {
+            let _ = connection.write_all(b"-ERR Protocol error\r\n");
+            let _ = connection.read(&mut [0; 1024]);
+        }
+    });
+    let error = kit.connect(settings(address.port()).ssl(true).build().unwrap()).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "cannot connect to {address} (the address in the configuration): TLS: the server does not reply in TLS \
+             (received corrupt message of type InvalidContentType); if the server does not speak TLS on this port, use \
+             another port, or turn `ssl` off (not sent)"
+        )
+    );
 }
 
 async fn skipped_checks_are_logged(kit: Kit) {

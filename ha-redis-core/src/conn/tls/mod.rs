@@ -114,7 +114,10 @@ impl Tls {
 
     /// Returns a possible cause for a server that does not reply.
     pub(crate) fn timeout_hint(&self) -> String {
-        format!("; if the port does not speak TLS, turn `{}` off", self.names.ssl)
+        match self.settings.load().source {
+            Source::Files(_) => format!("; if the port does not speak TLS, turn `{}` off", self.names.ssl),
+            Source::Application(_) => "; check that the port speaks TLS".to_owned(),
+        }
     }
 
     /// Returns the name that the server's certificate must have.

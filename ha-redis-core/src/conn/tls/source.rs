@@ -4,6 +4,7 @@
 //! valid, and otherwise what was read before stays in use.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -100,6 +101,9 @@ impl FileSource {
     /// Looks at the files, on a thread of its own, and waits for that: at most for `patience` after the look began. A
     /// file system that does not respond takes one thread, and delays connections once.
     pub(super) async fn look(self: &Arc<Self>, runtime: &dyn Runtime, patience: Duration) {
+        if self.authorities_file().is_none() && self.files.identity.is_none() {
+            return;
+        }
         let asked_at = runtime.now();
         loop {
             let source = Arc::clone(self);
@@ -130,9 +134,9 @@ impl FileSource {
 
     /// Begins a look that does not end before it is released.
     #[cfg(test)]
-    pub(super) fn hang_until(&self, released: std::sync::mpsc::Receiver<()>) {
+    pub(super) fn hang_until(&self, released: std::sync::mpsc::Receiver<()>, runtime: &dyn Runtime) {
         let hang = move || released.recv().unwrap_or_default();
-        self.reader.start(Box::new(hang), &crate::manual_runtime::ManualRuntime::new()).expect("a thread");
+        self.reader.start(Box::new(hang), runtime).expect("a thread");
     }
 
     /// Takes what has changed and is valid. May block.
@@ -170,7 +174,11 @@ impl FileSource {
     /// needed.
     fn authorities_content(&self) -> Option<Content> {
         let needed = !self.files.accepts_invalid_certs;
-        needed.then(|| self.files.ca_certs.as_deref().map_or(Ok(Vec::new()), files::content))
+        needed.then(|| self.authorities_file().map_or(Ok(Vec::new()), files::content))
+    }
+
+    fn authorities_file(&self) -> Option<&Path> {
+        self.files.ca_certs.as_deref().filter(|_| !self.files.accepts_invalid_certs)
     }
 
     fn read_authorities(&self, content: &Content) -> Result<Unit<Arc<RootCertStore>>, Vec<Problem>> {

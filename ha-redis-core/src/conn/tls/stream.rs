@@ -20,6 +20,8 @@ pub(super) struct TlsStream {
     details: Arc<Details>,
     /// An error that came after bytes that were returned first.
     failed: Option<io::Error>,
+    /// The error of a write on a connection that the server has closed.
+    closed: Option<io::Error>,
 }
 
 impl TlsStream {
@@ -29,7 +31,7 @@ impl TlsStream {
         socket: Box<dyn Transport>,
         details: Arc<Details>,
     ) -> io::Result<Self> {
-        let mut stream = Self { session, socket, details, failed: None };
+        let mut stream = Self { session, socket, details, failed: None, closed: None };
         poll_fn(|cx| stream.poll_handshake(cx)).await?;
         Ok(stream)
     }
@@ -60,26 +62,36 @@ impl TlsStream {
         Poll::Ready(Ok(read))
     }
 
-    /// Writes the encrypted bytes.
+    /// Writes the encrypted bytes. When the server has closed the connection, the error is its last alert, if it sent
+    /// one.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.session.wants_write() {
+        while self.closed.is_none() && self.session.wants_write() {
             let mut socket = Nonblocking { socket: &mut *self.socket, cx };
             match ready!(would_block_is_pending(self.session.write_tls(&mut socket))) {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Ok(_) => {}
-                Err(error) => return Poll::Ready(Err(self.last_alert(cx).unwrap_or(error))),
+                Err(error) if is_close(&error) => self.closed = Some(error),
+                Err(error) => return Poll::Ready(Err(error)),
             }
         }
-        Poll::Ready(Ok(()))
+        let Some(error) = self.closed.take() else { return Poll::Ready(Ok(())) };
+        match self.poll_last_alert(cx) {
+            Poll::Ready(alert) => Poll::Ready(Err(alert.unwrap_or(error))),
+            Poll::Pending => {
+                self.closed = Some(error);
+                Poll::Pending
+            }
+        }
     }
 
-    /// Returns the alert that a server sent before it closed the connection: it can still be read when writing fails.
-    fn last_alert(&mut self, cx: &mut Context<'_>) -> Option<io::Error> {
+    /// Returns the alert that a server sent before it closed the connection. It can still be read when writing fails,
+    /// but the runtime may notice that later than the end of the connection.
+    fn poll_last_alert(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Error>> {
         loop {
-            match self.poll_receive(cx) {
-                Poll::Ready(Ok(read)) if read > 0 => {}
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::InvalidData => return Some(error),
-                _ => return None,
+            match ready!(self.poll_receive(cx)) {
+                Ok(read) if read > 0 => {}
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => return Poll::Ready(Some(error)),
+                _ => return Poll::Ready(None),
             }
         }
     }
@@ -151,6 +163,11 @@ impl Write for Nonblocking<'_, '_> {
     fn flush(&mut self) -> io::Result<()> {
         pending_would_block(self.socket.poll_flush(self.cx))
     }
+}
+
+/// Returns true if a write failed because the server has closed the connection, so that reading ends as well.
+fn is_close(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 fn pending_would_block<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {

@@ -1,15 +1,17 @@
 //! Which TLS configuration connections use: from files, from changed files, and of the application's own.
 
 use std::fs;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::mpsc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use async_trait::async_trait;
-use futures_lite::future::block_on;
+use futures_lite::future::{block_on, poll_once};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -21,6 +23,7 @@ use super::certificate::CertificateDescription;
 use super::provider::provider;
 use super::*;
 use crate::config::{RedisConfig, RedisConfigBuilder};
+use crate::manual_runtime::ManualRuntime;
 use crate::runtime::{Endpoint, Task, Timer, alarm};
 use crate::sync::{Mutex, lock};
 
@@ -169,15 +172,24 @@ fn prepared(config: RedisConfigBuilder, own: OwnTls) -> Result<ClientTls, Error>
     block_on(tls.prepare(&Timers, Timers.now() + TIMEOUT)).map(|()| tls)
 }
 
+fn shared(server: ServerConnection) -> Arc<Mutex<ServerConnection>> {
+    Arc::new(Mutex::new(server))
+}
+
 /// Runs a handshake, and returns the subject of the client's certificate.
 fn subject(tls: &Tls, server: ServerConnection) -> Result<String, Error> {
-    let server = Arc::new(Mutex::new(server));
+    let server = shared(server);
     let socket = Box::new(Loopback(Arc::clone(&server)));
     block_on(tls.secure(&Address::tcp("localhost", 6379), socket, &Timers, TIMEOUT))?;
-    let server = lock(&server);
+    Ok(client_of(&server))
+}
+
+/// Returns the subject of the certificate that the client has sent.
+fn client_of(server: &Mutex<ServerConnection>) -> String {
+    let server = lock(server);
     let certificate =
         server.peer_certificates().and_then(|chain| chain.first()).expect("a client certificate");
-    Ok(CertificateDescription::read(certificate).expect("a readable certificate").subject)
+    CertificateDescription::read(certificate).expect("a readable certificate").subject
 }
 
 #[test]
@@ -243,14 +255,81 @@ fn hung_file_system_delays_one_connection() {
     let authority = Authority::new("authority");
     let folder = Folder::new(&authority, "first");
     let tls = prepared(folder.settings(), OwnTls::default()).unwrap().data().unwrap();
-    let source = tls.settings.load().files().unwrap();
+    let runtime = ManualRuntime::new();
     let (release, released) = mpsc::channel::<()>();
-    source.hang_until(released);
+    tls.settings.load().files().unwrap().hang_until(released, &runtime);
     folder.write_pair(&authority.sign("second"));
-    let subject = || subject(&tls, authority.server(&authority)).unwrap();
-    assert_eq!(subject(), "CN=first");
+    let connect = || {
+        let (tls, runtime, server) = (&tls, &runtime, shared(authority.server(&authority)));
+        async move {
+            let socket = Box::new(Loopback(Arc::clone(&server)));
+            tls.secure(&Address::tcp("localhost", 6379), socket, runtime, TIMEOUT).await.map(drop).unwrap();
+            client_of(&server)
+        }
+    };
+    let mut first = pin!(connect());
+    assert_eq!(block_on(poll_once(&mut first)), None);
+    runtime.pass(MAX_PATIENCE);
+    assert_eq!(block_on(first), "CN=first");
+    assert_eq!(block_on(poll_once(pin!(connect()))).unwrap(), "CN=first", "nothing is waited for");
     release.send(()).unwrap();
-    while subject() != "CN=second" {}
+    let start = Instant::now();
+    while subject(&tls, authority.server(&authority)).unwrap() != "CN=second" {
+        assert!(start.elapsed() < Duration::from_secs(30));
+    }
+}
+
+/// A connection that a server closes after an alert, which can be read only when the runtime has noticed it.
+struct Closing {
+    server: Loopback,
+    is_closed: bool,
+    is_noticed: bool,
+}
+
+impl Transport for Closing {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        if self.is_closed && !std::mem::replace(&mut self.is_noticed, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.server.poll_read(cx, buf)
+    }
+
+    fn poll_write(&mut self, _: &mut Context<'_>, mut buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.is_closed {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let mut server = lock(&self.server.0);
+        let taken = server.read_tls(&mut buf)?;
+        self.is_closed = server.process_new_packets().is_err();
+        Poll::Ready(Ok(taken))
+    }
+
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn last_alert_is_waited_for() {
+    let authority = Authority::new("authority");
+    let folder = Folder::new(&authority, "first");
+    let settings = RedisConfig::builder().ssl(true).ssl_ca_certs(folder.path("ca"));
+    let tls = prepared(settings, OwnTls::default()).unwrap().data().unwrap();
+    let server = Loopback(shared(authority.server(&authority)));
+    let socket = Box::new(Closing { server, is_closed: false, is_noticed: false });
+    let error = block_on(async {
+        let mut stream =
+            tls.secure(&Address::tcp("localhost", 6379), socket, &Timers, TIMEOUT).await.unwrap();
+        // The first write may only fill the session.
+        poll_fn(|cx| stream.poll_write(cx, b"PING")).await?;
+        poll_fn(|cx| stream.poll_flush(cx)).await
+    });
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "TLS: the server asks for a client certificate (alert CertificateRequired); give one with `ssl_certfile` and \
+         `ssl_keyfile`"
+    );
 }
 
 #[test]

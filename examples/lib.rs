@@ -20,6 +20,8 @@ mod documents {
     struct PubSub;
     #[doc = include_str!("../ha-redis-core/docs/guide/replica-reads.md")]
     struct ReplicaReads;
+    #[doc = include_str!("../ha-redis-core/docs/guide/tls.md")]
+    struct Tls;
     #[doc = include_str!("../ha-redis-core/docs/guide/tuning.md")]
     struct Tuning;
 }

@@ -8,6 +8,7 @@
 //! | [`credentials`] | How do passwords, tokens and settings change without a restart? |
 //! | [`configuration_files`] | How does `ha-redis-config` load them from files, variables and secrets? |
 //! | [`coming_from`] | What are the settings of redis-py, Spring and go-redis called here? |
+//! | [`tls`] | How are connections encrypted, and certificates replaced? What do the errors mean? |
 //! | [`errors_and_retries`] | What became of a call that failed? Which commands are sent again, and when? |
 //! | [`failover`] | What happens when the master changes, and what does it cost? |
 //! | [`replica_reads`] | How do reads go to replicas, and how old may their data be? |
@@ -17,7 +18,7 @@
 // Each file has links that work outside of rustdoc. The definitions that stand here come first, so that rustdoc takes these.
 // The examples need a runtime crate: the package of the examples compiles them.
 
-/// Settings, URLs, TLS and permissions.
+/// Settings, URLs and permissions.
 ///
 /// [`RedisConfig`]: crate::RedisConfig
 /// [credentials]: crate::guide::credentials
@@ -25,6 +26,7 @@
 /// [errors-and-retries]: crate::guide::errors_and_retries
 /// [failover]: crate::guide::failover
 /// [replica-reads]: crate::guide::replica_reads
+/// [tls]: crate::guide::tls
 /// [tuning]: crate::guide::tuning
 ///
 #[cfg_attr(not(doctest), doc = include_str!("../docs/guide/configuration.md"))]
@@ -50,6 +52,13 @@ pub mod configuration_files {}
 ///
 #[cfg_attr(not(doctest), doc = include_str!("../docs/guide/coming-from.md"))]
 pub mod coming_from {}
+
+/// Encrypted connections: certificates, their rotation, and errors.
+///
+/// [configuration]: crate::guide::configuration
+///
+#[cfg_attr(not(doctest), doc = include_str!("../docs/guide/tls.md"))]
+pub mod tls {}
 
 /// What became of a call that failed, and which calls the client sends again.
 ///

@@ -43,18 +43,14 @@ fn lines_of_key(server: &Server) -> Vec<String> {
     key.lines().filter(|line| !line.starts_with("-----")).map(str::to_owned).collect()
 }
 
-/// Adds short bounds and both passwords.
-fn with_passwords(settings: RedisConfigBuilder) -> RedisConfigBuilder {
-    short(settings.password(PASSWORD))
-}
-
-fn short(settings: RedisConfigBuilder) -> RedisConfigBuilder {
+/// Adds the password, and short timeouts, since most calls fail.
+fn with_password(settings: RedisConfigBuilder) -> RedisConfigBuilder {
     let (wait, silence) = (Duration::from_millis(20), Duration::from_millis(300));
     let settings = settings.failover_wait(wait).retry_attempts(1).retry_base_delay(wait / 10);
-    settings.socket_timeout(silence).sentinel_socket_timeout(silence)
+    settings.socket_timeout(silence).sentinel_socket_timeout(silence).password(PASSWORD)
 }
 
-/// Adds what a server and the system show to others.
+/// Adds what a server shows to others.
 fn of_server(output: &mut Output, server: &Server) {
     for query in [&["CLIENT", "LIST"][..], &["CLIENT", "INFO"], &["ACL", "LOG"], &["SLOWLOG", "GET"]] {
         output.text(format!("{:?}", server.query(query)));
@@ -66,16 +62,16 @@ async fn wrong_credentials_leak_nothing(kit: Kit) {
     record();
     let mut output = Output::default();
     let server = Server::builder().password("another").start().unwrap();
-    output.of_settings(&kit, with_passwords(settings(&server.url()))).await;
-    output.of_settings(&kit, with_passwords(settings(&server.url()).username("nobody"))).await;
+    output.of_settings(&kit, with_password(settings(&server.url()))).await;
+    output.of_settings(&kit, with_password(settings(&server.url()).username("nobody"))).await;
     of_server(&mut output, &server);
     let open = Server::start().unwrap();
-    output.of_settings(&kit, with_passwords(settings(&open.url()))).await;
+    output.of_settings(&kit, with_password(settings(&open.url()))).await;
     let topology = Topology::builder().password("another").sentinel_password("third").start().unwrap();
     let watched = || settings(&topology.url());
-    output.of_settings(&kit, with_passwords(watched())).await;
-    output.of_settings(&kit, with_passwords(watched().sentinel_password(SENTINEL_PASSWORD))).await;
-    output.of_settings(&kit, with_passwords(watched().sentinel_master_name("nosuch"))).await;
+    output.of_settings(&kit, with_password(watched())).await;
+    output.of_settings(&kit, with_password(watched().sentinel_password(SENTINEL_PASSWORD))).await;
+    output.of_settings(&kit, with_password(watched().sentinel_master_name("nosuch"))).await;
     topology.sentinels().iter().for_each(|sentinel| of_server(&mut output, sentinel));
     output.check(&secrets(), &["WRONGPASS", "invalid username-password pair", "nosuch"]);
 }
@@ -86,7 +82,7 @@ async fn missing_permissions_leak_nothing(kit: Kit) {
     let quoted = crate::server::quoted(&format!(">{PASSWORD}"));
     for rules in ["~* -@all +get", "-@all", "~* &* +@all -select", "~* +@all -role -info -client -hello"] {
         let server = Server::builder().user("app", &format!("on {quoted} {rules}")).start().unwrap();
-        let settings = || with_passwords(settings(&server.url()).username("app").client_name("billing"));
+        let settings = || with_password(settings(&server.url()).username("app").client_name("billing"));
         output.of_settings(&kit, settings()).await;
         output.of_settings(&kit, settings().db(3)).await;
         of_server(&mut output, &server);
@@ -103,10 +99,10 @@ async fn tls_and_file_errors_leak_nothing(kit: Kit) {
     fs::write(&odd_file, format!("-----BEGIN PRIVATE KEY-----\n{PASSWORD}\n-----END PRIVATE KEY-----\n"))
         .unwrap();
     let (certificate, key) = (server.client_certificate(), server.client_key());
-    let tls = || with_passwords(settings(&server.url())).socket_connect_timeout(Duration::from_secs(1));
+    let tls = || with_password(settings(&server.url())).socket_connect_timeout(Duration::from_secs(1));
     for settings in [
-        with_passwords(settings(&plain.url()).ssl(true)).socket_connect_timeout(Duration::from_millis(300)),
-        with_passwords(settings(&format!("redis://{}", server.address()))),
+        with_password(settings(&plain.url()).ssl(true)).socket_connect_timeout(Duration::from_millis(300)),
+        with_password(settings(&format!("redis://{}", server.address()))),
         tls(),
         tls().ssl_ca_certs(other.ca_file()),
         tls().ssl_ca_certs(&key),
@@ -116,7 +112,7 @@ async fn tls_and_file_errors_leak_nothing(kit: Kit) {
         tls().ssl_certfile(&key).ssl_keyfile(&certificate),
         tls().ssl_certfile(&certificate).ssl_keyfile(&odd_file),
         tls().ssl_certfile(&certificate).ssl_keyfile(other.client_key()),
-        with_passwords(RedisConfig::builder().unix_socket(odd_file.with_extension("sock"))),
+        with_password(RedisConfig::builder().unix_socket(odd_file.with_extension("sock"))),
     ] {
         output.of_settings(&kit, settings).await;
     }
@@ -145,15 +141,15 @@ async fn peers_that_repeat_passwords_leak_nothing(kit: Kit) {
     ] {
         let again = reply.clone();
         let server = ScriptedServer::start_bare(move |_, _| Answer::from(reply.as_str())).unwrap();
-        output.of_settings(&kit, with_passwords(settings(&server.url()))).await;
+        output.of_settings(&kit, with_password(settings(&server.url()))).await;
         let sentinel = ScriptedServer::start_bare(move |_, _| Answer::from(again.as_str())).unwrap();
         let watched =
             RedisConfig::builder().use_sentinel(true).sentinel_hosts([("127.0.0.1", sentinel.port())]);
-        output.of_settings(&kit, with_passwords(watched.sentinel_password(SENTINEL_PASSWORD))).await;
+        output.of_settings(&kit, with_password(watched.sentinel_password(SENTINEL_PASSWORD))).await;
     }
     let sentinels = Sentinels::naming(&Server::start().unwrap(), 3);
     sentinels.change_all(|replies| HOSTILE.clone_into(&mut replies.host));
-    output.of_settings(&kit, with_passwords(sentinels.settings().sentinel_password(SENTINEL_PASSWORD))).await;
+    output.of_settings(&kit, with_password(sentinels.settings().sentinel_password(SENTINEL_PASSWORD))).await;
     output.check(&secrets(), &["***", r"\u{1b}[2J"]);
 }
 
@@ -227,7 +223,7 @@ async fn panics_leak_nothing(kit: Kit) {
         previous(info);
     }));
     let server = Server::builder().password("another").start().unwrap();
-    let client = kit.client(with_passwords(settings(&server.url())).build().unwrap());
+    let client = kit.client(with_password(settings(&server.url())).build().unwrap());
     let error = client.initialize().await.unwrap_err();
     let (in_task, in_thread) = (client.clone(), client.clone());
     let task = kit.spawn(async move {

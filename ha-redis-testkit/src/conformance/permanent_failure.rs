@@ -73,9 +73,9 @@ async fn wrong_password_fails_fast(kit: Kit) {
 
 async fn missing_server_password_fails_fast(kit: Kit) {
     let server = Server::builder().password("right").start().unwrap();
+    let url = format!("redis://{}", server.address());
     for protocol in [Protocol::Auto, Protocol::Resp2] {
-        let error =
-            errors_of_all_calls(&kit, settings(&server.url()).protocol(protocol).build().unwrap()).await;
+        let error = errors_of_all_calls(&kit, settings(&url).protocol(protocol).build().unwrap()).await;
         assert!(error.is_authentication(), "{error}");
         all_contain(&error, &["requires a password", "`password`", "NOAUTH"]);
     }
@@ -119,7 +119,8 @@ async fn tls_error_fails_fast(kit: Kit) {
     let other = Server::builder().tls().start().unwrap();
     let foreign = settings(&server.url()).ssl_ca_certs(other.ca_file()).build().unwrap();
     all_contain(&errors_of_all_calls(&kit, foreign).await, &["`ssl_ca_certs`"]);
-    let error = errors_of_all_calls(&kit, settings(&server.url()).build().unwrap()).await;
+    let plain = config(&format!("redis://{}", server.address()));
+    let error = errors_of_all_calls(&kit, plain).await;
     assert!(error.is_config(), "{error}");
     all_contain(&error, &["`ssl`"]);
     let mutual_tls = Server::builder().mutual_tls().start().unwrap();

@@ -10,18 +10,18 @@ use tracing::{Event, Metadata, Subscriber};
 /// The watched texts, and the fields in which each was found.
 static WATCHED: Mutex<Vec<(&str, Vec<String>)>> = Mutex::new(Vec::new());
 
-/// All fields that were logged since [`record`]: the target of each, and its text.
+/// All fields that were logged since the first [`record`]: the target of each, and its text.
 static RECORDED: Mutex<Option<Vec<(&'static str, String)>>> = Mutex::new(None);
 
-/// Records all log output from now on.
+/// Records all log output from now on, that of other tests of the process included.
 pub(super) fn record() {
     install();
-    *RECORDED.lock().unwrap_or_else(PoisonError::into_inner) = Some(Vec::new());
+    RECORDED.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default();
 }
 
-/// Returns what was recorded, and ends the recording.
+/// Returns what was recorded.
 pub(super) fn recorded() -> Vec<(&'static str, String)> {
-    RECORDED.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
+    RECORDED.lock().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default()
 }
 
 /// Watches for `word` from now on. Tests of one process share the log, so each test uses a text of its own.

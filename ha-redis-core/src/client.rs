@@ -225,7 +225,7 @@ impl Client {
     /// # }
     /// ```
     pub async fn reconfigure(&self, config: RedisConfig) -> Result<Vec<&'static str>, Error> {
-        let changed = self.core.reconfigure(config)?;
+        let changed = self.core.reconfigure(config).await?;
         if self.core.data.login.version() > 1 && is_started(&self.core) {
             start_reauthentication(&self.core)?;
         }

@@ -4,7 +4,7 @@ use super::RedisConfig;
 use super::setting::Setting;
 
 /// The settings that [`Client::reconfigure`](crate::Client::reconfigure) can change.
-const CHANGEABLE: [&str; 21] = [
+const CHANGEABLE: [&str; 35] = [
     "username",
     "password",
     "socket_timeout",
@@ -15,6 +15,20 @@ const CHANGEABLE: [&str; 21] = [
     "sentinel_socket_timeout",
     "sentinel_socket_connect_timeout",
     "address_map",
+    "ssl_ca_certs",
+    "ssl_certfile",
+    "ssl_keyfile",
+    "ssl_password",
+    "ssl_server_name",
+    "ssl_min_version",
+    "ssl_danger_accept_invalid_certs",
+    "sentinel_ssl_ca_certs",
+    "sentinel_ssl_certfile",
+    "sentinel_ssl_keyfile",
+    "sentinel_ssl_password",
+    "sentinel_ssl_server_name",
+    "sentinel_ssl_min_version",
+    "sentinel_ssl_danger_accept_invalid_certs",
     "retry_attempts",
     "retry_base_delay",
     "retry_jitter",

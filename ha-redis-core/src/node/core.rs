@@ -61,7 +61,7 @@ pub(crate) struct Core {
     pub(crate) logins: Logins,
     pub(crate) fences: Fences,
     pub(crate) scan_cursors: ScanCursors,
-    tls: ClientTls,
+    pub(super) tls: ClientTls,
     pub(crate) started: Started,
     handles: AtomicUsize,
     /// How many connections the handles share.

@@ -12,18 +12,24 @@ impl Core {
     /// Uses another configuration from now on. Returns the names of the settings that have changed.
     ///
     /// # Errors
-    /// A changed setting cannot change while the client runs. Nothing has changed then.
-    pub(crate) fn reconfigure(&self, config: RedisConfig) -> Result<Vec<&'static str>, Error> {
-        let _one_at_a_time = lock(&self.reconfiguring);
-        let old = self.config();
-        let changed = old.changed_settings(&config);
-        check_changeable(&changed)?;
+    /// A changed setting cannot change while the client runs, or a file of TLS is wrong. Nothing has changed then.
+    pub(crate) async fn reconfigure(&self, config: RedisConfig) -> Result<Vec<&'static str>, Error> {
+        check_changeable(&self.config().changed_settings(&config))?;
         self.check_credentials(&config)?;
+        let by = self.runtime.now() + config.socket_connect_timeout();
+        let tls = self.tls.stage(&config, &*self.runtime, by).await?;
+
+        let _one_at_a_time = lock(&self.reconfiguring);
+        let changed = self.config().changed_settings(&config);
         if changed.is_empty() {
             return Ok(changed);
         }
+        self.tls.install(tls);
         self.apply(&config);
         self.set_config(config);
+        if changed.iter().any(|name| name.starts_with("ssl_")) {
+            self.routing.load().shards().iter().for_each(|shard| shard.renew_connections());
+        }
         tracing::info!(?changed, "reconfigured");
         self.events.send(Event::Reconfigured { settings: changed.clone() });
         Ok(changed)

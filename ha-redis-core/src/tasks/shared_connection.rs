@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_lite::future;
 
 use crate::conn::driver::{OnSilence, unresponsive};
-use crate::conn::link::Link;
+use crate::conn::link::{Link, outdated_error};
 use crate::conn::raw_connection::{ConnectionParts, RawConnection};
 use crate::conn::reconnect_backoff::ReconnectBackoff;
 use crate::conn::watchdog::Watched;
@@ -115,7 +115,7 @@ async fn serve(
         core.fences.add(&link);
     }
     installed.remove(end.why.clone());
-    if !end.was_silent {
+    if !end.is_accounted_for {
         shard.on_lost(master, end.why, core.runtime.now());
     }
     end.successor
@@ -124,15 +124,14 @@ async fn serve(
 /// How a connection ended.
 struct End {
     why: Error,
-    /// Whether it already counted as lost because its server was silent.
-    was_silent: bool,
+    /// Whether it does not count as lost now: its server was silent, which has counted, or another one replaces it.
+    is_accounted_for: bool,
     /// The connection that replaces it.
     successor: Option<ConnectionParts>,
 }
 
-/// Drives a connection until it ends. While its server is silent, a second connection is tried: only that shows
-/// whether the server is busy and will still answer, or the connection is dead. If the second one succeeds, the
-/// silent one ends.
+/// Drives a connection until it ends, or until another one takes its place: while its server is silent, and when settings
+/// of connections have changed.
 async fn drive(
     core: &Arc<Core>,
     shard: &Arc<Shard>,
@@ -147,37 +146,76 @@ async fn drive(
             link.fell_silent(&mut silences).await;
             None
         };
-        if let Some(why) = future::or(async { Some((&mut driver).await) }, silent).await {
-            return End { why, was_silent: false, successor: None };
+        let ended = async { Some((&mut driver).await) };
+        let mut beside = pin!(async {
+            link.is_outdated().await;
+            open_beside(core, shard, master).await
+        });
+        let replaced = async { Condition::Replaced(Box::new(beside.as_mut().await)) };
+        let lives = async { future::or(ended, silent).await.map_or(Condition::Silent, Condition::Ended) };
+        match future::or(lives, replaced).await {
+            Condition::Ended(why) => return End { why, is_accounted_for: false, successor: None },
+            // Calls in flight get their replies first, so that the calls of a handle stay in order.
+            Condition::Replaced(parts) => {
+                link.drain(outdated_error(&link.address));
+                return End { why: driver.await, is_accounted_for: true, successor: Some(*parts) };
+            }
+            Condition::Silent => {}
         }
-        let unresponsive = unresponsive(&link.address, core.config().socket_timeout());
-        tracing::warn!(address = %link.address, "the server has stopped replying; trying another connection");
-        shard.on_lost(master, unresponsive.clone(), core.runtime.now());
-        shard.fail(unresponsive.clone());
-        core.fences.add(link);
-        let mut beside = pin!(open_beside(core, shard, master));
-        let ended = async { Silent::Ended((&mut driver).await) };
-        let recovered = async {
-            link.no_longer_silent().await;
-            Silent::Recovered
-        };
-        let replaced = async { Silent::Replaced(Box::new(beside.as_mut().await)) };
-        match future::or(ended, future::or(recovered, replaced)).await {
-            Silent::Ended(why) => {
-                // The second connection has most likely fenced this one and is about to be ready.
-                installed.remove(why.clone());
-                let successor = shard.until_master_changes(master.generation, beside).await;
-                return End { why, was_silent: true, successor };
-            }
-            Silent::Recovered => {
-                core.fences.remove(link);
-                shard.on_recovered();
-                outage_report::on_connected(core, shard, master);
-            }
-            Silent::Replaced(parts) => {
-                link.shut(unresponsive);
-                return End { why: driver.await, was_silent: true, successor: Some(*parts) };
-            }
+        if let Some(end) = drive_silent(core, shard, master, installed, &mut driver).await {
+            return end;
+        }
+    }
+}
+
+/// What happens to a connection that serves callers.
+enum Condition {
+    Ended(Error),
+    /// Its server has stopped replying.
+    Silent,
+    /// Another connection is ready to take its place.
+    Replaced(Box<ConnectionParts>),
+}
+
+/// Drives a connection whose server is silent. A second connection is tried: only that shows whether the server is busy
+/// and will still answer, or the connection is dead. If the second one succeeds, the silent one ends. Returns `None` if
+/// the server replies again.
+async fn drive_silent(
+    core: &Arc<Core>,
+    shard: &Arc<Shard>,
+    master: &CurrentMaster,
+    installed: &mut Installed<'_>,
+    driver: &mut Watched,
+) -> Option<End> {
+    let link = installed.link;
+    let unresponsive = unresponsive(&link.address, core.config().socket_timeout());
+    tracing::warn!(address = %link.address, "the server has stopped replying; trying another connection");
+    shard.on_lost(master, unresponsive.clone(), core.runtime.now());
+    shard.fail(unresponsive.clone());
+    core.fences.add(link);
+    let mut beside = pin!(open_beside(core, shard, master));
+    let ended = async { Silent::Ended((&mut *driver).await) };
+    let recovered = async {
+        link.no_longer_silent().await;
+        Silent::Recovered
+    };
+    let replaced = async { Silent::Replaced(Box::new(beside.as_mut().await)) };
+    match future::or(ended, future::or(recovered, replaced)).await {
+        Silent::Ended(why) => {
+            // The second connection has most likely fenced this one and is about to be ready.
+            installed.remove(why.clone());
+            let successor = shard.until_master_changes(master.generation, beside).await;
+            Some(End { why, is_accounted_for: true, successor })
+        }
+        Silent::Recovered => {
+            core.fences.remove(link);
+            shard.on_recovered();
+            outage_report::on_connected(core, shard, master);
+            None
+        }
+        Silent::Replaced(parts) => {
+            link.shut(unresponsive);
+            Some(End { why: driver.await, is_accounted_for: true, successor: Some(*parts) })
         }
     }
 }
@@ -202,7 +240,7 @@ async fn open_beside(core: &Core, shard: &Shard, master: &CurrentMaster) -> Conn
         match other {
             Ok(parts) => return parts,
             Err(error) => {
-                tracing::debug!(%error, "cannot open a second connection beside a silent one");
+                tracing::debug!(%error, "cannot open a second connection");
                 reconnect.failed(&error);
                 if error.kind() == Kind::Timeout {
                     // The server answers nobody, so callers that wait on other connections to it would wait in vain.

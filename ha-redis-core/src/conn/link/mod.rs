@@ -20,7 +20,7 @@ use event_listener::Event;
 use crate::address::Address;
 use crate::closing::CloseReport;
 use crate::conn::watchdog;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::generation::Generation;
 use crate::proto::{self, ReplyBound};
 use crate::runtime::Runtime;
@@ -62,8 +62,9 @@ pub(crate) struct Link {
     /// Which credentials it has logged in with.
     pub(crate) login_version: AtomicU64,
     state: Mutex<State>,
-    /// Notifies the task of the connection when the server falls silent or replies again.
-    silence_changed: Event,
+    /// Notifies the task of the connection when the server falls silent or replies again, and when another connection is
+    /// to take its place.
+    condition_changed: Event,
 }
 
 struct State {
@@ -72,6 +73,8 @@ struct State {
     silent: bool,
     /// How many times the server has fallen silent.
     silences: u32,
+    /// True if another connection is to take its place.
+    outdated: bool,
     bounds: Bounds,
     /// True while one caller uses the connection exclusively.
     checked_out: bool,
@@ -108,6 +111,7 @@ impl Link {
             gate: Gate::Open,
             silent: false,
             silences: 0,
+            outdated: false,
             bounds,
             checked_out: false,
             staged: Staged::default(),
@@ -128,7 +132,7 @@ impl Link {
             fences: 0,
             login_version: AtomicU64::new(0),
             state: Mutex::new(state),
-            silence_changed: Event::new(),
+            condition_changed: Event::new(),
         }
     }
 
@@ -265,17 +269,17 @@ impl Link {
 
     /// Waits until the server has fallen silent more than `seen` times; it may have replied again by then.
     pub(crate) async fn fell_silent(&self, seen: &mut u32) {
-        self.wait_for_silence(|state| (state.silences > *seen).then(|| *seen = state.silences)).await;
+        self.wait_for_condition(|state| (state.silences > *seen).then(|| *seen = state.silences)).await;
     }
 
     /// Waits until the server is not silent.
     pub(crate) async fn no_longer_silent(&self) {
-        self.wait_for_silence(|state| (!state.silent).then_some(())).await;
+        self.wait_for_condition(|state| (!state.silent).then_some(())).await;
     }
 
-    async fn wait_for_silence(&self, mut check: impl FnMut(&State) -> Option<()>) {
+    async fn wait_for_condition(&self, mut check: impl FnMut(&State) -> Option<()>) {
         loop {
-            let listener = self.silence_changed.listen();
+            let listener = self.condition_changed.listen();
             if check(&lock(&self.state)).is_some() {
                 return;
             }
@@ -287,6 +291,17 @@ impl Link {
     pub(crate) fn wake_driver(&self) {
         let driver = lock(&self.state).driver.take();
         driver.into_iter().for_each(wake);
+    }
+
+    /// Asks for another connection in its place. It serves callers until then.
+    pub(crate) fn set_outdated(&self) {
+        lock(&self.state).outdated = true;
+        self.condition_changed.notify(usize::MAX);
+    }
+
+    /// Waits until another connection is to take its place.
+    pub(crate) async fn is_outdated(&self) {
+        self.wait_for_condition(|state| state.outdated.then_some(())).await;
     }
 
     /// Returns true if replies are pending.
@@ -306,11 +321,17 @@ impl Link {
         state.checked_out
     }
 
-    /// Takes the connection back from its caller. Returns false if it has ended.
+    /// Takes the connection back from its caller. Returns false if it has ended, or ends now because another one is to
+    /// take its place.
     pub(crate) fn check_in(&self) -> bool {
         let mut state = lock(&self.state);
         state.checked_out = false;
-        !state.gate.is_at_end()
+        let (is_at_end, outdated) = (state.gate.is_at_end(), state.outdated);
+        drop(state);
+        if outdated {
+            self.drain(outdated_error(&self.address));
+        }
+        !(is_at_end || outdated)
     }
 
     /// Accepts no calls until [`Link::release`].
@@ -420,6 +441,11 @@ impl State {
     fn next_waiter(&mut self) -> Option<Waker> {
         if self.queue.is_empty() || self.is_full() { None } else { self.queue.notify_one(1) }
     }
+}
+
+/// Returns the error of a connection that another one replaces.
+pub(crate) fn outdated_error(address: &Address) -> Error {
+    Error::new(Kind::Lost, format!("another connection to {address} takes over, with the new settings"))
 }
 
 /// Wakes the watchdog and the driver for a staged request. The lock is not held: this may start a thread or run other

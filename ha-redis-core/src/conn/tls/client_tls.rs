@@ -81,7 +81,6 @@ impl ClientTls {
     /// # Errors
     /// Returns everything that is wrong: files, settings, TLS that is turned on or off while the client runs, or that
     /// the files were not read by `by`.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for reconfiguring a client"))]
     pub(crate) async fn stage(
         &self,
         config: &RedisConfig,
@@ -105,7 +104,6 @@ impl ClientTls {
     }
 
     /// Uses these settings for all new connections.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for reconfiguring a client"))]
     pub(crate) fn install(&self, staged: StagedTls) {
         for (tls, settings) in [(&self.data, staged.data), (&self.sentinels, staged.sentinels)] {
             if let (Some(tls), Some(settings)) = (tls, settings) {

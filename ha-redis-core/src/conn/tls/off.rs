@@ -73,6 +73,13 @@ impl ClientTls {
         self.sentinels.clone()
     }
 
+    /// There is nothing to read: a client without TLS cannot turn it on.
+    pub(crate) async fn stage(&self, _: &RedisConfig, _: &dyn Runtime, _: Instant) -> Result<(), Error> {
+        Ok(())
+    }
+
+    pub(crate) fn install(&self, (): ()) {}
+
     /// Returns an error if TLS is on.
     pub(crate) async fn prepare(&self, _: &dyn Runtime, _: Instant) -> Result<(), Error> {
         let refused = self.data.as_deref();

@@ -61,6 +61,11 @@ impl Dedicated {
         std::mem::take(&mut self.open)
     }
 
+    /// Returns the open connections that no caller has.
+    pub(super) fn free(&self) -> impl Iterator<Item = &Arc<Link>> {
+        self.free.iter()
+    }
+
     pub(super) fn call_all(&mut self) -> Vec<Waker> {
         self.waiting.notify_all()
     }

@@ -83,8 +83,8 @@ fn wrong_authorities(authority: &Authority) -> Vec<Case> {
     ]
 }
 
-/// Returns certificates and keys of which one is wrong.
-fn wrong_pairs(authority: &Authority) -> Vec<Case> {
+/// Returns certificates that are wrong, or do not fit their keys.
+fn wrong_certificates(authority: &Authority) -> Vec<Case> {
     let sign = |change: fn(&mut rcgen::CertificateParams)| authority.sign("orders", &[], change).unwrap();
     let (good, other, old, new) = (sign(|_| ()), sign(|_| ()), sign(expired), sign(not_yet_valid));
     let case = |certificate: &str, key: &str, expected| Case {
@@ -127,26 +127,36 @@ fn wrong_pairs(authority: &Authority) -> Vec<Case> {
             "`ssl_certfile`: found {certificate}, expected a certificate that is valid now; correct the clock of this \
              machine, or wait: CN=orders is not valid before 3000-01-01T00:00:00Z",
         ),
+    ]
+}
+
+/// Returns keys that are wrong, without encryption.
+fn wrong_keys(authority: &Authority) -> Vec<Case> {
+    let client = authority.sign("orders", &[], |_| ()).unwrap();
+    let case = |key: &str, expected| Case {
+        authorities: authority.pem(),
+        certificate: client.certificate.clone(),
+        key: key.to_owned(),
+        password: None,
+        expected,
+    };
+    vec![
         case(
-            &good.certificate,
             "",
             "`ssl_keyfile`: found {key}, expected a PEM file with a private key; correct the path or the file: it has \
              no private key",
         ),
         case(
-            &good.certificate,
-            &good.key.replace("-----END PRIVATE KEY-----", ""),
+            &client.key.replace("-----END PRIVATE KEY-----", ""),
             "`ssl_keyfile`: found {key}, expected a PEM file with a private key; correct the path or the file: a \
              section has no END line",
         ),
         case(
-            &good.certificate,
             NO_KEY,
             "`ssl_keyfile`: found {key}, expected a PEM file with a private key; correct the path or the file: it is \
              not an RSA, ECDSA or Ed25519 key that TLS can use",
         ),
         case(
-            &good.certificate,
             OTHER_ALGORITHM,
             "`ssl_keyfile`: found {key}, expected a PEM file with a private key; correct the path or the file: it is \
              not an RSA, ECDSA or Ed25519 key that TLS can use",
@@ -215,8 +225,8 @@ async fn mistakes_in_files_are_explained(kit: Kit) {
         fs::write(&path, text).unwrap();
         path
     };
-    let cases = [wrong_authorities(&authority), wrong_pairs(&authority), wrong_encryption(&authority)];
-    for case in cases.into_iter().flatten() {
+    let cases = [wrong_authorities, wrong_certificates, wrong_keys, wrong_encryption];
+    for case in cases.into_iter().flat_map(|cases| cases(&authority)) {
         let (ca, key) = (file("ca.pem", &case.authorities), file("client.key", &case.key));
         let certificate = file("client.pem", &case.certificate);
         let settings = RedisConfig::builder().host("127.0.0.1").port(1).ssl(true);

@@ -20,6 +20,7 @@ use crate::certificates::{
 
 tests![
     refused_certificates_are_explained,
+    refused_authorities_are_explained,
     refused_chains_are_explained,
     refused_client_certificates_are_explained,
     certificate_expiry_checked_on_reconnect,
@@ -71,25 +72,47 @@ fn said(error: &str, server: &Server) -> String {
 
 async fn refused_certificates_are_explained(kit: Kit) {
     let authority = Authority::named("the authority").unwrap();
-    let (stranger, namesake) =
-        (Authority::named("a stranger").unwrap(), Authority::named("the authority").unwrap());
     let sign = |change: fn(&mut CertificateParams)| authority.sign("orders", &names(), change).unwrap();
     let nameless = authority.sign("orders", &[], |_| ()).unwrap();
     let internal = ["redis.internal", "10.0.0.1"].map(str::to_owned);
     let internal = authority.sign("orders", &internal, |_| ()).unwrap();
-    for (server, trusted, expected) in [
+    for (server, expected) in [
         (
             sign(expired),
-            &authority,
             "the server's certificate CN=orders expired on 2001-01-01T00:00:00Z; renew it, or correct the clock of \
              this machine",
         ),
         (
             sign(not_yet_valid),
-            &authority,
             "the server's certificate CN=orders is not valid before 3000-01-01T00:00:00Z; correct the clock of this \
              machine, or wait",
         ),
+        (
+            internal,
+            "the server's certificate CN=orders is not valid for the name 127.0.0.1, but for redis.internal, \
+             10.0.0.1; connect to one of these names, or set `ssl_server_name` to one",
+        ),
+        (
+            nameless,
+            "the server's certificate CN=orders is not valid for the name 127.0.0.1: it has no names; create one with \
+             the names of the server (subjectAltName); the common name does not count",
+        ),
+        (
+            sign(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]),
+            "the server's certificate CN=orders is not for servers; create one with the extended key usage \
+             serverAuth, or with none",
+        ),
+    ] {
+        assert_eq!(explanation(&kit, &server, &authority.pem()).await, expected);
+    }
+}
+
+async fn refused_authorities_are_explained(kit: Kit) {
+    let authority = Authority::named("the authority").unwrap();
+    let stranger = Authority::named("a stranger").unwrap();
+    let namesake = Authority::named("the authority").unwrap();
+    let sign = |change: fn(&mut CertificateParams)| authority.sign("orders", &names(), change).unwrap();
+    for (server, trusted, expected) in [
         (
             sign(|_| ()),
             &stranger,
@@ -108,24 +131,6 @@ async fn refused_certificates_are_explained(kit: Kit) {
             &authority,
             "the server's certificate CN=orders is self-signed and not in `ssl_ca_certs` CA_FILE; give it with \
              `ssl_ca_certs`",
-        ),
-        (
-            internal,
-            &authority,
-            "the server's certificate CN=orders is not valid for the name 127.0.0.1, but for redis.internal, \
-             10.0.0.1; connect to one of these names, or set `ssl_server_name` to one",
-        ),
-        (
-            nameless,
-            &authority,
-            "the server's certificate CN=orders is not valid for the name 127.0.0.1: it has no names; create one with \
-             the names of the server (subjectAltName); the common name does not count",
-        ),
-        (
-            sign(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]),
-            &authority,
-            "the server's certificate CN=orders is not for servers; create one with the extended key usage \
-             serverAuth, or with none",
         ),
         (
             sign(|params| params.distinguished_name = DistinguishedName::new()),

@@ -389,15 +389,18 @@ fn explanation_shows_values_and_sources() {
     let table = loaded.explain().to_string();
     let lines: Vec<_> = table.lines().collect();
     assert_eq!(lines.len(), 1 + Setting::all().count());
-    for line in [
-        "setting                          source                value",
-        "host                             default               localhost",
-        "port                             REDIS_SESSIONS_PORT   7000",
-        "password                         code                  ***",
-        "socket_timeout                   REDIS_SOCKET_TIMEOUT  1500ms",
-        "call_timeout                     default               none",
+    let names = Setting::all().map(|setting| setting.name().len()).max().unwrap();
+    let sources = "REDIS_SOCKET_TIMEOUT".len();
+    for [name, source, value] in [
+        ["setting", "source", "value"],
+        ["host", "default", "localhost"],
+        ["port", "REDIS_SESSIONS_PORT", "7000"],
+        ["password", "code", "***"],
+        ["socket_timeout", "REDIS_SOCKET_TIMEOUT", "1500ms"],
+        ["call_timeout", "default", "none"],
     ] {
-        assert!(lines.contains(&line), "{line}\n{table}");
+        let line = format!("{name:names$}  {source:sources$}  {value}");
+        assert!(lines.contains(&&*line), "{line}\n{table}");
     }
     assert!(loaded.config().is_err(), "the explanation shows what could be read");
 }

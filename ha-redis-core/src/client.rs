@@ -225,11 +225,11 @@ impl Client {
     /// # }
     /// ```
     pub async fn reconfigure(&self, config: RedisConfig) -> Result<Vec<&'static str>, Error> {
-        let changed = self.core.reconfigure(config).await?;
-        if self.core.data.login.version() > 1 && is_started(&self.core) {
+        self.core.lifecycle.check_open()?;
+        if is_started(&self.core) {
             start_reauthentication(&self.core)?;
         }
-        Ok(changed)
+        self.core.reconfigure(config).await
     }
 
     /// Returns the current configuration.

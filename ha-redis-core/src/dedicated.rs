@@ -52,8 +52,9 @@ pub struct DedicatedConnection {
 
 impl DedicatedConnection {
     pub(crate) async fn take(core: &Arc<ClientGuard>) -> Result<Self, Error> {
-        let wait = core.config().failover_wait();
-        let wait = core.config().call_timeout().map_or(wait, |timeout| timeout.min(wait));
+        let config = core.config();
+        let wait = config.failover_wait();
+        let wait = config.call_timeout().map_or(wait, |timeout| timeout.min(wait));
         let bound = core.runtime.now() + wait;
         start(core, Some(bound)).await?;
         let shard = core.first_shard();
@@ -95,7 +96,8 @@ impl DedicatedConnection {
         placement: Placement,
         changes_state: bool,
     ) -> Result<Reply, Error> {
-        let timeout = self.core.config().socket_timeout();
+        let config = self.core.config();
+        let timeout = config.socket_timeout();
         let within = match placement {
             Placement::Shared | Placement::Scan | Placement::Urgent => Some(timeout),
             Placement::Blocking { limit } => limit.map(|limit| limit.saturating_add(timeout)),
@@ -103,8 +105,8 @@ impl DedicatedConnection {
         };
         self.borrowed.tainted |= changes_state;
         let now = self.core.runtime.now();
-        let by = self.core.config().call_timeout().map(|timeout| now + timeout);
-        let bound = now + self.core.config().failover_wait();
+        let by = config.call_timeout().map(|timeout| now + timeout);
+        let bound = now + config.failover_wait();
         let bound = by.map_or(bound, |by| by.min(bound));
         let reply_bound = ReplyBound { within, by };
         let slot = Arc::new(ReplySlot::default());

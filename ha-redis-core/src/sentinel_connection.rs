@@ -12,7 +12,7 @@ use crate::conn::link::Call;
 use crate::conn::raw_connection::RawConnection;
 use crate::error::{Error, Kind, Outcome};
 use crate::node::core::{ClientGuard, closed};
-use crate::tasks::reauthentication::log_in_again;
+use crate::tasks::sentinel::log_in_again;
 use crate::tasks::start::start;
 use crate::time::{Elapsed, until};
 use crate::topology::AddressSource;
@@ -86,10 +86,19 @@ impl SentinelConnection {
         }
     }
 
+    /// Returns the open connection, after it has logged in again if the credentials have changed.
+    async fn take_logged_in(&mut self) -> Option<RawConnection> {
+        let mut raw = self.raw.take()?;
+        let bound = self.core.runtime.now() + self.core.config().sentinel_socket_timeout();
+        let logging_in = log_in_again(&self.core, &self.address, &mut raw);
+        let logged_in = until(&*self.core.runtime, bound, logging_in).await;
+        matches!(logged_in, Ok(Ok(()))).then_some(raw)
+    }
+
     /// Sends the commands once: on the open connection, or on one to any Sentinel that can be reached.
     async fn query(&mut self, commands: &[Cmd]) -> Result<Vec<Value>, Error> {
         self.core.lifecycle.check_open()?;
-        let mut raw = match self.raw.take() {
+        let mut raw = match self.take_logged_in().await {
             Some(raw) => raw,
             None => {
                 let (address, raw) = connect(&self.core, Some(&self.address)).await?;
@@ -99,11 +108,7 @@ impl SentinelConnection {
         };
         let timeout = self.core.config().sentinel_socket_timeout();
         let bound = self.core.runtime.now() + timeout;
-        let asking = async {
-            log_in_again(&self.core, &self.core.sentinels, &self.address, &mut raw).await?;
-            raw.query(commands).await
-        };
-        let failed = match until(&*self.core.runtime, bound, asking).await {
+        let failed = match until(&*self.core.runtime, bound, raw.query(commands)).await {
             Ok(Ok(values)) => {
                 self.raw = Some(raw);
                 return Ok(values);

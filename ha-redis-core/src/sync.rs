@@ -63,8 +63,13 @@ impl<T> Snapshot<T> {
     }
 
     pub(crate) fn store(&self, value: T) {
+        self.update(|_| value);
+    }
+
+    /// Replaces the value by one that is made of it. Concurrent updates follow one another.
+    pub(crate) fn update(&self, change: impl FnOnce(&T) -> T) {
         let mut current = lock(&self.value);
-        *current = Arc::new(value);
+        *current = Arc::new(change(&current));
         self.version.fetch_add(1, Ordering::Release);
     }
 }

@@ -46,8 +46,9 @@ impl Drop for CheckedOut {
             // server pops an element for nobody.
             self.link.shut(Error::new(Kind::Closed, "the caller dropped its connection"));
         } else {
-            reauthentication::on_check_in(&self.core, &self.link);
+            reauthentication::log_in_before_return(&self.core, &self.link);
             self.shard.check_in(Arc::clone(&self.link));
+            reauthentication::look_after_return(&self.core, &self.link);
         }
     }
 }

@@ -4,7 +4,7 @@ use super::RedisConfig;
 use super::setting::Setting;
 
 /// The settings that [`Client::reconfigure`](crate::Client::reconfigure) can change.
-const CHANGEABLE: [&str; 35] = [
+const CHANGEABLE: [&str; 36] = [
     "username",
     "password",
     "socket_timeout",
@@ -35,6 +35,7 @@ const CHANGEABLE: [&str; 35] = [
     "retry_budget",
     "retry_safety",
     "failover_wait",
+    "promotion_hold",
     "call_timeout",
     "replica_strategy",
     "preferred_replicas",

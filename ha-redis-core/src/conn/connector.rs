@@ -1,7 +1,7 @@
 //! Opens connections: socket, TLS, handshake, role.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::address::Address;
 use crate::config::{AddressMap, Protocol, RedisConfig};
@@ -16,7 +16,7 @@ use crate::error::{Error, Kind};
 use crate::proto::{Answer, Form, Greeting, Handshake, Limits, Secrets};
 use crate::runtime::{Endpoint, Runtime, Transport};
 use crate::sync::Snapshot;
-use crate::time::until;
+use crate::time::{Elapsed, until};
 use crate::topology::AddressSource;
 
 /// The limit of a Sentinel's reply: enough for what it reports about some hundred servers.
@@ -53,13 +53,20 @@ struct Dialing {
 /// Returns the passwords of both kinds of servers: each may also have the other's.
 pub(crate) fn secrets_of(config: &RedisConfig) -> Secrets {
     let secrets = Secrets::new([config.password(), config.sentinel_password()].into_iter().flatten());
+    secrets.allow_hosts(configured_hosts(config));
+    secrets
+}
+
+/// Returns the hosts that the configuration names.
+pub(crate) fn configured_hosts(config: &RedisConfig) -> Vec<String> {
     let mapped = config.address_map().iter().flat_map(|(announced, reached)| [announced, reached]);
     let mapped = mapped.map(|target| target.parse().unwrap_or_else(|_| Address::tcp(target, 1)));
     let named = config.sentinel_hosts().iter().cloned().chain([config.address()]).chain(mapped);
-    secrets.except(named.filter_map(|address| match address {
+    let hosts = named.filter_map(|address| match address {
         Address::Tcp { host, .. } => Some(host),
         Address::Unix(_) => None,
-    }))
+    });
+    hosts.collect()
 }
 
 /// The result of a handshake.
@@ -142,9 +149,14 @@ impl Connector {
         }
     }
 
+    /// Hides the password from now on wherever a server repeats it.
+    pub(crate) fn remember(&self, credentials: &Credentials) {
+        self.secrets().add(self.handshake.settings, credentials.password());
+    }
+
     /// Logs in with these credentials from now on.
     pub(crate) fn log_in_as(&self, credentials: Option<Credentials>) {
-        credentials.iter().for_each(|credentials| self.secrets().add(credentials.password()));
+        credentials.iter().for_each(|credentials| self.remember(credentials));
         self.login.set(credentials);
     }
 
@@ -172,9 +184,28 @@ impl Connector {
             let missing = self.login.missing().unwrap_or_default();
             return Err(Error::new(Kind::Timeout, format!("{failed}: {missing}")));
         };
-        let login = &login;
-        let server = reached.as_ref().unwrap_or(address);
-        let mut dial = Dial::new(&*self.runtime, server, dialing.timeout);
+        let dial = async |login: &CurrentLogin| {
+            let server = reached.as_ref().unwrap_or(address);
+            self.dial(server, login, dialing.timeout, bound).await.map_err(|error| error.during(&failed))
+        };
+        match dial(&login).await {
+            Err(error) if error.kind() == Kind::Authentication => match self.login.before(login.version) {
+                // No server has accepted the latest credentials yet, so that this one may still expect the former.
+                Some(former) => dial(&former).await.map_err(|_| error),
+                None => Err(error),
+            },
+            dialed => dialed,
+        }
+    }
+
+    async fn dial(
+        &self,
+        server: &Address,
+        login: &CurrentLogin,
+        timeout: Duration,
+        bound: Instant,
+    ) -> Result<(RawConnection, Greeting), Error> {
+        let mut dial = Dial::new(&*self.runtime, server, timeout);
         let opened = dial.open(&self.failed, |endpoint, socket| {
             Box::pin(async move {
                 let ready = self.make_ready(server, endpoint, socket, login).await;
@@ -184,16 +215,11 @@ impl Connector {
         });
         let opened = until(&*self.runtime, bound, opened).await;
         dial.record_failures(&self.failed);
-        match opened {
-            Ok(Ok(ready)) => Ok(ready),
-            Ok(Err(error)) => Err(error.during(failed)),
-            Err(_) => {
-                let suspects = self.tls.as_deref().filter(|_| dial.has_connected());
-                let timeout_hint = suspects.map(Tls::timeout_hint).unwrap_or_default();
-                let message = format!("{failed}: {}{timeout_hint}", dial.timeout_cause());
-                Err(Error::new(Kind::Timeout, message))
-            }
-        }
+        opened.unwrap_or_else(|Elapsed| {
+            let suspects = self.tls.as_deref().filter(|_| dial.has_connected());
+            let timeout_hint = suspects.map(Tls::timeout_hint).unwrap_or_default();
+            Err(Error::new(Kind::Timeout, format!("{}{timeout_hint}", dial.timeout_cause())))
+        })
     }
 
     /// Makes an open connection ready for use.
@@ -215,6 +241,7 @@ impl Connector {
                 });
             }
         };
+        self.login.on_accepted(login);
         raw.set_connection_id(greeting.connection_id);
         if self.handshake.role && greeting.role.is_none() {
             greeting.role = raw.role_by_info().await?;

@@ -1,13 +1,18 @@
 //! The credentials that the connections of one kind log in with, as they are now.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use event_listener::Event;
 
+use crate::address::Address;
 use crate::credentials::Credentials;
 use crate::sync::{Mutex, lock, wait_for};
+
+/// How many servers are remembered that refused the current credentials.
+const MAX_REPORTED: usize = 64;
 
 /// Counts the credentials that a connection could have logged in with; each change is a new version.
 pub(crate) type LoginVersion = u64;
@@ -27,14 +32,16 @@ pub(crate) struct Login {
     state: Mutex<State>,
     /// The version of the current credentials.
     version: AtomicU64,
-    /// The last version that was reported as refused.
-    reported: AtomicU64,
     changed: Event,
 }
 
 struct State {
     /// `None` until the provider has returned credentials.
     current: Option<CurrentLogin>,
+    /// The latest credentials that a server has accepted.
+    accepted: Option<CurrentLogin>,
+    /// The servers whose refusal of the current credentials was reported.
+    reported: BTreeSet<Address>,
     /// Why the provider has returned none.
     failure: Option<String>,
     origin: Arc<str>,
@@ -50,13 +57,14 @@ impl Login {
 
     /// Waits for the first credentials of a provider.
     pub(crate) fn awaited(origin: &str) -> Self {
-        let state = State { current: None, failure: None, origin: origin.into() };
-        Self {
-            state: Mutex::new(state),
-            version: AtomicU64::new(0),
-            reported: AtomicU64::new(0),
-            changed: Event::new(),
-        }
+        let state = State {
+            current: None,
+            accepted: None,
+            reported: BTreeSet::new(),
+            failure: None,
+            origin: origin.into(),
+        };
+        Self { state: Mutex::new(state), version: AtomicU64::new(0), changed: Event::new() }
     }
 
     /// Replaces the credentials. Returns false if they are the current ones.
@@ -69,6 +77,7 @@ impl Login {
         let version = self.version.load(Ordering::Relaxed) + 1;
         state.current = Some(CurrentLogin { version, credentials, origin: Arc::clone(&state.origin) });
         state.failure = None;
+        state.reported.clear();
         self.version.store(version, Ordering::Release);
         drop(state);
         self.changed.notify(usize::MAX);
@@ -102,9 +111,26 @@ impl Login {
         state.current.is_none().then(|| format!("{} has not returned the credentials{why}", state.origin))
     }
 
-    /// Returns true the first time that the credentials of `version` are reported as refused.
-    pub(crate) fn is_first_refusal(&self, version: LoginVersion) -> bool {
-        self.reported.swap(version, Ordering::Relaxed) != version
+    /// Records that a server has accepted these credentials.
+    pub(crate) fn on_accepted(&self, login: &CurrentLogin) {
+        let mut state = lock(&self.state);
+        if state.accepted.as_ref().is_none_or(|accepted| accepted.version < login.version) {
+            state.accepted = Some(login.clone());
+        }
+    }
+
+    /// Returns the credentials to try after a server has refused those of `version`: the latest that a server has
+    /// accepted. `None` if those of `version` were accepted somewhere, so that the refusal is an answer.
+    pub(crate) fn before(&self, version: LoginVersion) -> Option<CurrentLogin> {
+        lock(&self.state).accepted.clone().filter(|accepted| accepted.version < version)
+    }
+
+    /// Returns true the first time that a server's refusal of the current credentials is reported.
+    pub(crate) fn is_first_refusal(&self, server: &Address, version: LoginVersion) -> bool {
+        let mut state = lock(&self.state);
+        !self.is_newer_than(version)
+            && state.reported.len() < MAX_REPORTED
+            && state.reported.insert(server.clone())
     }
 
     /// Returns true if other credentials than those of `version` are current.
@@ -143,6 +169,30 @@ mod tests {
         assert_eq!(login.missing().as_deref(), Some(missing));
         assert!(login.set(Some(Credentials::new("app", "one"))));
         assert_eq!((block_on(current).version, login.missing()), (1, None));
+    }
+
+    #[test]
+    fn accepted_credentials_stand_in_for_refused_ones() {
+        let login = Login::known(Some(Credentials::new("app", "one")), "`password`");
+        let one = login.try_current().unwrap();
+        assert!(login.before(1).is_none(), "no server has accepted any");
+        login.on_accepted(&one);
+        login.set(Some(Credentials::new("app", "two")));
+        assert_eq!(login.before(2).unwrap().version, 1);
+        login.on_accepted(&login.try_current().unwrap());
+        login.on_accepted(&one);
+        assert!(login.before(2).is_none());
+    }
+
+    #[test]
+    fn refusal_is_reported_once_for_each_server_and_change() {
+        let login = Login::known(Some(Credentials::new("app", "one")), "`password`");
+        let [a, b] = [Address::tcp("a", 1), Address::tcp("b", 1)];
+        assert!(login.is_first_refusal(&a, 1) && login.is_first_refusal(&b, 1));
+        assert!(!login.is_first_refusal(&a, 1));
+        login.set(Some(Credentials::new("app", "two")));
+        assert!(!login.is_first_refusal(&a, 1), "a late one of the former credentials");
+        assert!(login.is_first_refusal(&a, 2));
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub struct ClientOptions {
 }
 
 impl ClientOptions {
-    /// Returns no options: the configuration says everything.
+    /// Returns empty options.
     pub fn new() -> Self {
         Self::default()
     }

@@ -20,12 +20,13 @@ use crate::events::EventSender;
 use crate::node::client_options::ClientOptions;
 use crate::node::fence::Fences;
 use crate::node::lifecycle::Lifecycle;
-use crate::node::logins::{Logins, has_old_login};
+use crate::node::logins::{LoginMailbox, LoginNews, has_old_login};
 use crate::node::open_links::OpenLinks;
 use crate::node::scan_cursors::ScanCursors;
 #[cfg(feature = "sentinel")]
 use crate::node::sentinel_list::SentinelList;
 use crate::node::shard::{Shard, ShardContext};
+use crate::peer_text::printable;
 use crate::retry::{CallOptions, RetryBudget};
 use crate::routing::RoutingTable;
 use crate::runtime::{Runtime, Task};
@@ -42,7 +43,7 @@ pub(crate) struct Core {
     pub(crate) source: SourceKind,
     /// What the application brought, until the tasks take it.
     options: Mutex<ClientOptions>,
-    pub(super) has_own_credentials: HasOwnCredentials,
+    pub(super) provided_credentials: ProvidedCredentials,
     /// Held while the configuration is replaced.
     pub(super) reconfiguring: Mutex<()>,
     pub(crate) monitor: Arc<MonitorMailbox>,
@@ -58,7 +59,7 @@ pub(crate) struct Core {
     pub(crate) budget: Arc<RetryBudget>,
     pub(crate) events: Arc<EventSender>,
     pub(crate) links: OpenLinks,
-    pub(crate) logins: Logins,
+    pub(crate) logins: LoginMailbox,
     pub(crate) fences: Fences,
     pub(crate) scan_cursors: ScanCursors,
     pub(super) tls: ClientTls,
@@ -70,7 +71,7 @@ pub(crate) struct Core {
 
 /// For which servers the application brought a credentials provider.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct HasOwnCredentials {
+pub(super) struct ProvidedCredentials {
     pub(super) data: bool,
     pub(super) sentinels: bool,
 }
@@ -97,7 +98,7 @@ impl Core {
         let tls = ClientTls::new(&config, options.tls.clone());
         let secrets = secrets_of(&config);
         let login = Arc::new(match &options.credentials {
-            Some(provider) => Login::awaited(&provider.name()),
+            Some(provider) => Login::awaited(&printable(&provider.name())),
             None => Login::known(credentials_of(&config), "the setting `password`"),
         });
         let (lifecycle, events) = (Arc::new(Lifecycle::default()), Arc::new(EventSender::new()));
@@ -128,7 +129,7 @@ impl Core {
                 Arc::clone(&runtime),
                 &config,
                 Arc::new(match &options.sentinel_credentials {
-                    Some(provider) => Login::awaited(&provider.name()),
+                    Some(provider) => Login::awaited(&printable(&provider.name())),
                     None => Login::known(sentinel_credentials_of(&config), "the setting `sentinel_password`"),
                 }),
                 tls.sentinels(),
@@ -141,14 +142,14 @@ impl Core {
             // Every call in flight may be sent again once before the budget's share of the replies applies.
             budget: Arc::new(RetryBudget::new(config.max_in_flight(), config.retry_budget())),
             events,
-            has_own_credentials: HasOwnCredentials {
+            provided_credentials: ProvidedCredentials {
                 data: options.credentials.is_some(),
                 sentinels: options.sentinel_credentials.is_some(),
             },
             reconfiguring: Mutex::default(),
             options: Mutex::new(options),
             links: OpenLinks::default(),
-            logins: Logins::default(),
+            logins: LoginMailbox::default(),
             fences: Fences::default(),
             scan_cursors: ScanCursors::default(),
             tls,
@@ -186,6 +187,11 @@ impl Core {
     pub(super) fn set_call_settings(&self, config: &RedisConfig) {
         self.call_options.store(CallOptions::of(config));
         self.timeouts.store(Timeouts::of(config));
+    }
+
+    /// Returns the configuration as a snapshot, for those who look whether it has changed.
+    pub(crate) fn config_snapshot(&self) -> &Snapshot<RedisConfig> {
+        &self.config
     }
 
     /// Returns the shard for calls without a key.
@@ -249,6 +255,11 @@ impl Core {
             return Err(Error::new(Kind::Config, message));
         }
         self.check_credentials(&config)?;
+        if self.provided_credentials.sentinels && !config.use_sentinel() {
+            let message = "the client has a provider of credentials for Sentinels, and use_sentinel is off; turn it on, \
+                           or leave the provider out";
+            return Err(Error::new(Kind::Config, message));
+        }
         if config.use_sentinel() && !cfg!(feature = "sentinel") {
             let message = "use_sentinel = true needs the cargo feature `sentinel` of \
                            the runtime crate (such as ha-redis-tokio)";
@@ -261,7 +272,7 @@ impl Core {
 
     /// The application may bring credentials, or the configuration may contain them.
     pub(super) fn check_credentials(&self, config: &RedisConfig) -> Result<(), Error> {
-        let brought = self.has_own_credentials;
+        let brought = self.provided_credentials;
         let both = [
             (brought.data, config.password(), "password"),
             (brought.sentinels, config.sentinel_password(), "sentinel_password"),
@@ -298,7 +309,7 @@ impl Core {
         self.links.add(&link);
         if has_old_login(&link, &self.data.login) {
             // The credentials have changed since its handshake.
-            self.logins.add(None);
+            self.logins.send(LoginNews::LookAgain);
         }
         let runtime = Arc::clone(&self.runtime);
         let budget = Arc::clone(&self.budget);

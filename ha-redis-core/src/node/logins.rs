@@ -1,4 +1,4 @@
-//! Logins that were sent on live connections, after the credentials had changed.
+//! Logins on live connections, after the credentials have changed.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,35 +17,51 @@ pub(crate) struct SentLogin {
     pub(crate) slot: Arc<ReplySlot>,
 }
 
-/// Which connections are asked to log in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Who {
-    /// A connection that no caller has checked out: its caller may be within a transaction.
-    Shared,
-    /// A connection that its caller is giving back.
-    CheckedOut,
-}
-
-/// Passes the logins that were sent to the [task](crate::tasks::reauthentication) that reads their replies. `None` asks
-/// it to look for connections that have to log in.
+/// News for the [task](crate::tasks::reauthentication) that logs connections in.
 #[derive(Debug)]
-pub(crate) struct Logins {
-    sender: Sender<Option<SentLogin>>,
-    pub(crate) sent: Receiver<Option<SentLogin>>,
+pub(crate) enum LoginNews {
+    /// A login was sent; its reply is to be read.
+    Sent(SentLogin),
+    /// There may be a connection that has to log in.
+    LookAgain,
 }
 
-impl Default for Logins {
+/// The mailbox of that task.
+#[derive(Debug)]
+pub(crate) struct LoginMailbox {
+    sender: Sender<LoginNews>,
+    receiver: Receiver<LoginNews>,
+}
+
+impl Default for LoginMailbox {
     fn default() -> Self {
-        let (sender, sent) = async_channel::unbounded();
-        Self { sender, sent }
+        let (sender, receiver) = async_channel::unbounded();
+        Self { sender, receiver }
     }
 }
 
-impl Logins {
-    pub(crate) fn add(&self, sent: Option<SentLogin>) {
+impl LoginMailbox {
+    pub(crate) fn send(&self, news: LoginNews) {
         // The channel is never closed.
-        let _ = self.sender.try_send(sent);
+        let _ = self.sender.try_send(news);
     }
+
+    pub(crate) async fn next(&self) -> LoginNews {
+        match self.receiver.recv().await {
+            Ok(news) => news,
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// Who uses a connection that is to log in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LinkUse {
+    /// Callers share it, or nobody uses it. A connection that a caller has checked out is left alone: the caller may be
+    /// within a transaction.
+    Shared,
+    /// Its caller is giving it back.
+    GivenBack,
 }
 
 /// Returns true if other credentials than those of the connection are current.
@@ -61,7 +77,7 @@ pub(crate) fn has_old_login(link: &Link, login: &Login) -> bool {
 pub(crate) fn send_login(
     link: &Arc<Link>,
     login: &Login,
-    who: Who,
+    link_use: LinkUse,
     bound: ReplyBound,
 ) -> Result<Option<SentLogin>, SubmitError> {
     let Some(login) = login.try_current() else { return Ok(None) };
@@ -71,9 +87,9 @@ pub(crate) fn send_login(
         return Ok(None);
     };
     let (command, slot) = (login_command(credentials), Arc::default());
-    match who {
-        Who::Shared => link.submit_unless_checked_out(Call::Command(&command), &slot, bound)?,
-        Who::CheckedOut => link.submit_past_bounds(Call::Command(&command), &slot, bound)?,
+    match link_use {
+        LinkUse::Shared => link.submit_unless_checked_out(Call::Command(&command), &slot, bound)?,
+        LinkUse::GivenBack => link.submit_past_bounds(Call::Command(&command), &slot, bound)?,
     }
     link.login_version.store(login.version, Ordering::Relaxed);
     Ok(Some(SentLogin { link: Arc::clone(link), login, slot }))

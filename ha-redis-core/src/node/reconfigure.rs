@@ -1,6 +1,7 @@
 //! Replaces the configuration of a running client.
 
 use crate::config::RedisConfig;
+use crate::conn::connector::configured_hosts;
 use crate::error::{Error, Kind};
 use crate::events::Event;
 #[cfg(feature = "sentinel")]
@@ -19,14 +20,17 @@ impl Core {
         let by = self.runtime.now() + config.socket_connect_timeout();
         let tls = self.tls.stage(&config, &*self.runtime, by).await?;
 
-        let _one_at_a_time = lock(&self.reconfiguring);
+        let one_at_a_time = lock(&self.reconfiguring);
         let changed = self.config().changed_settings(&config);
         if changed.is_empty() {
             return Ok(changed);
         }
         self.tls.install(tls);
+        self.set_config(config.clone());
         self.apply(&config);
-        self.set_config(config);
+        drop(one_at_a_time);
+
+        self.links.all().iter().for_each(|link| link.wake_driver());
         if changed.iter().any(|name| name.starts_with("ssl_")) {
             self.routing.load().shards().iter().for_each(|shard| shard.renew_connections());
         }
@@ -39,21 +43,21 @@ impl Core {
     fn apply(&self, config: &RedisConfig) {
         self.set_call_settings(config);
         self.budget.set_percent(config.retry_budget());
+        self.data.secrets().allow_hosts(configured_hosts(config));
         for connector in [&self.data, &self.urgent] {
             connector.set_dialing(config.socket_connect_timeout(), config.address_map());
         }
         self.routing.load().shards().iter().for_each(|shard| shard.set_replica_rules(config));
-        if !self.has_own_credentials.data {
+        if !self.provided_credentials.data {
             self.data.log_in_as(credentials_of(config));
         }
         #[cfg(feature = "sentinel")]
         {
             self.sentinels.set_dialing(config.sentinel_socket_connect_timeout(), config.address_map());
-            if !self.has_own_credentials.sentinels {
+            if !self.provided_credentials.sentinels {
                 self.sentinels.log_in_as(sentinel_credentials_of(config));
             }
         }
-        self.links.all().iter().for_each(|link| link.wake_driver());
     }
 }
 

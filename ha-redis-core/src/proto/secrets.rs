@@ -1,7 +1,7 @@
 //! Hides passwords in errors and logs, even if a server repeats them.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -24,8 +24,9 @@ const MIN_IN_HOST: usize = 8;
 
 const HIDDEN: &str = "***";
 
-/// How many passwords are remembered. A server may repeat an older one, but credentials may change for ever.
-const MAX_PASSWORDS: usize = 8;
+/// How many passwords that were replaced are remembered for each kind of server, with the current one. A server may repeat
+/// an older one, but credentials may change for ever.
+const MAX_REPLACED: usize = 8;
 
 /// The passwords of a client. Clones share them.
 #[derive(Clone, Debug)]
@@ -33,15 +34,41 @@ pub(crate) struct Secrets(Arc<Snapshot<Known>>);
 
 #[derive(Clone, Debug, Default)]
 struct Known {
-    /// The passwords, the oldest first, each in every form in which it may be printed.
-    passwords: VecDeque<Vec<SecretString>>,
+    /// The passwords of the configuration that the client was created with.
+    initial: Vec<Password>,
+    /// The passwords that came later, the oldest first, by the prefix of their settings.
+    later: BTreeMap<&'static str, VecDeque<Password>>,
     /// Hosts that may contain a password, since the configuration names them.
     hosts: Vec<String>,
 }
 
+/// A password, in every form in which it may be printed. The first is the password itself.
+#[derive(Clone, Debug)]
+struct Password(Vec<SecretString>);
+
+impl Password {
+    fn new(secret: &str) -> Self {
+        // As errors and logs escape it.
+        let escaped = [
+            secret.escape_default().to_string(),
+            secret.escape_debug().to_string(),
+            secret.as_bytes().escape_ascii().to_string(),
+            printable(secret),
+        ];
+        let escaped: BTreeSet<_> = escaped.into_iter().filter(|form| form != secret).collect();
+        let forms = [secret.to_owned()].into_iter().chain(escaped);
+        Self(forms.map(SecretString::from).collect())
+    }
+
+    fn is(&self, secret: &str) -> bool {
+        self.0.first().is_some_and(|form| form.expose_secret() == secret)
+    }
+}
+
 impl Known {
     fn forms(&self) -> impl Iterator<Item = &str> {
-        self.passwords.iter().flatten().map(ExposeSecret::expose_secret)
+        let passwords = self.initial.iter().chain(self.later.values().flatten());
+        passwords.flat_map(|password| &password.0).map(ExposeSecret::expose_secret)
     }
 }
 
@@ -53,37 +80,31 @@ impl Default for Secrets {
 
 impl Secrets {
     pub(crate) fn new<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Self {
-        let known = Self::default();
-        secrets.into_iter().for_each(|secret| known.add(secret));
-        known
+        let secrets = secrets.into_iter().filter(|secret| !secret.is_empty());
+        let initial = secrets.map(Password::new).collect();
+        Self(Arc::new(Snapshot::new(Known { initial, ..Known::default() })))
     }
 
-    /// Adds a password that the client uses from now on.
-    pub(crate) fn add(&self, secret: &str) {
-        let mut known = Known::clone(&self.0.load());
-        if secret.is_empty() || known.forms().any(|form| form == secret) {
+    /// Adds a password that servers of this kind get from now on.
+    pub(crate) fn add(&self, settings: &'static str, secret: &str) {
+        if secret.is_empty() {
             return;
         }
-        // As errors and logs escape it.
-        let escaped = [
-            secret.escape_default().to_string(),
-            secret.escape_debug().to_string(),
-            secret.as_bytes().escape_ascii().to_string(),
-            printable(secret),
-        ];
-        let forms: BTreeSet<_> = escaped.into_iter().chain([secret.to_owned()]).collect();
-        known.passwords.push_back(forms.into_iter().map(SecretString::from).collect());
-        if known.passwords.len() > MAX_PASSWORDS {
-            known.passwords.pop_front();
-        }
-        self.0.store(known);
+        self.0.update(|known| {
+            let mut known = known.clone();
+            let later = known.later.entry(settings).or_default();
+            later.retain(|password| !password.is(secret));
+            later.push_back(Password::new(secret));
+            if later.len() > MAX_REPLACED {
+                later.pop_front();
+            }
+            known
+        });
     }
 
-    /// Returns the same secrets, except that these hosts are allowed in addresses.
-    pub(crate) fn except(self, hosts: impl IntoIterator<Item = String>) -> Self {
-        let passwords = self.0.load().passwords.clone();
-        self.0.store(Known { passwords, hosts: hosts.into_iter().collect() });
-        self
+    /// Sets the hosts that are allowed in addresses although they contain a password.
+    pub(crate) fn allow_hosts(&self, hosts: Vec<String>) {
+        self.0.update(|known| Known { hosts, ..known.clone() });
     }
 
     /// Returns true if a peer repeats a password as a host. Such an address must not be used: it would be printed,
@@ -179,11 +200,36 @@ mod tests {
     fn clones_know_passwords_that_are_added() {
         let secrets = Secrets::new(["first-password"]);
         let clone = secrets.clone();
-        (0..3).for_each(|_| secrets.add("second-password"));
-        assert_eq!(clone.hide("first-password, second-password"), "***, ***");
-        (0..MAX_PASSWORDS).for_each(|number| secrets.add(&format!("rotated {number:08}")));
-        assert_eq!(secrets.0.load().passwords.len(), MAX_PASSWORDS);
-        assert_eq!(clone.hide("rotated 00000000"), "***");
+        (0..3).for_each(|_| secrets.add("", "second-password"));
+        secrets.add("sentinel_", "of-sentinels");
+        assert_eq!(clone.hide("first-password, second-password, of-sentinels"), "***, ***, ***");
+    }
+
+    #[test]
+    fn passwords_in_use_are_remembered() {
+        let secrets = Secrets::new(["initial-password"]);
+        secrets.add("sentinel_", "of-sentinels");
+        (0..100).for_each(|number| secrets.add("", &format!("rotated {number:08}")));
+        assert_eq!(secrets.0.load().later[""].len(), MAX_REPLACED);
+        assert_eq!(secrets.hide("initial-password, of-sentinels, rotated 00000099"), "***, ***, ***");
+        // A password that is used again is the latest.
+        secrets.add("", "rotated 00000092");
+        (0..MAX_REPLACED - 1).for_each(|number| secrets.add("", &format!("other {number:08}")));
+        assert_eq!(secrets.hide("rotated 00000092"), "***");
+    }
+
+    #[test]
+    fn concurrent_additions_are_kept() {
+        for _ in 0..100 {
+            let secrets = Secrets::default();
+            std::thread::scope(|scope| {
+                for settings in ["", "sentinel_"] {
+                    let secrets = &secrets;
+                    scope.spawn(move || secrets.add(settings, &format!("secret of {settings:?}")));
+                }
+            });
+            assert_eq!(secrets.0.load().later.len(), 2);
+        }
     }
 
     #[test]
@@ -194,7 +240,8 @@ mod tests {
 
     #[test]
     fn host_with_long_password_rejected_unless_configured() {
-        let secrets = Secrets::new(["redis", "redis-hunter2"]).except(["redis-hunter2.example".to_owned()]);
+        let secrets = Secrets::new(["redis", "redis-hunter2"]);
+        secrets.allow_hosts(vec!["redis-hunter2.example".to_owned()]);
         let are_in = |host: &str| secrets.are_in(&Address::tcp(host, 1));
         assert!(are_in("redis-hunter2") && are_in("a.REDIS-hunter2.b"));
         assert!(!are_in("redis") && !are_in("redis-hunter") && !are_in("redis-hunter2.example"));

@@ -39,7 +39,7 @@ async fn keep_current(core: &Core, connector: &Connector, mut provider: Box<dyn 
             Ok(credentials) if credentials.password().is_empty() => "the password is empty".to_owned(),
             Ok(credentials) => {
                 failures = 0;
-                connector.secrets().add(credentials.password());
+                connector.remember(&credentials);
                 let user = credentials.user().to_owned();
                 if connector.login.set(Some(credentials)) {
                     tracing::info!(user = %printable(&user), from = %provider.name(), "using new credentials");

@@ -13,7 +13,7 @@ use crate::error::{Error, Kind};
 use crate::node::core::Core;
 use crate::node::shard::Shard;
 use crate::retry::Backoff;
-use crate::tasks::shared_connection;
+use crate::tasks::shared_connection::{self, is_outdated_refusal};
 use crate::time::sleep;
 use crate::topology::CurrentMaster;
 
@@ -68,6 +68,7 @@ pub(crate) async fn run(mut permit: Permit) {
     let (core, shard) = (Arc::clone(&permit.core), Arc::clone(&permit.shard));
     let mut reconnect = ReconnectBackoff::default();
     while let Some(master) = shard.wanted_dedicated().await {
+        let login_version = core.data.login.version();
         let attempt = Box::pin(shared_connection::open(&core, &shard, &master));
         match shard.until_master_changes(master.generation, attempt).await {
             None => {
@@ -83,6 +84,7 @@ pub(crate) async fn run(mut permit: Permit) {
                     Some(_) => reconnect.lost(core.runtime.now() - opened),
                 }
             }
+            Some(Err(error)) if is_outdated_refusal(&core, &error, login_version) => continue,
             Some(Err(error)) if error.is_permanent() => {
                 // A script ends by itself or is killed; other permanent errors need a change of settings.
                 let (backoff, step) = match error.kind() {

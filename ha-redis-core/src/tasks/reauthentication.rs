@@ -4,6 +4,7 @@
 //! transactions are sent as a whole. A dedicated connection logs in when its caller gives it back.
 
 use std::future::{pending, poll_fn};
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
@@ -16,33 +17,41 @@ use crate::address::Address;
 use crate::conn::connector::Connector;
 use crate::conn::link::{Link, NoReply, SubmitError};
 use crate::conn::login::{CurrentLogin, LoginVersion};
-use crate::conn::raw_connection::RawConnection;
 use crate::error::{Error, Kind, may_succeed_later, printable_error};
 use crate::events::Event;
 use crate::node::core::Core;
-use crate::node::logins::{SentLogin, Who, has_old_login, send_login};
+use crate::node::logins::{LinkUse, LoginNews, SentLogin, has_old_login, send_login};
 use crate::peer_text::printable;
-use crate::proto::{Reply, ReplyBound, login_command};
+use crate::proto::{Reply, ReplyBound};
 use crate::time::sleep_until;
 
-/// After this time, connections that have not logged in yet try again.
+/// After this time, connections that have not logged in yet try again. It doubles with every refusal in a row.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How many times it doubles.
+const MAX_DOUBLINGS: u32 = 5;
 
 /// Logs connections in for as long as the client lives.
 pub(crate) async fn run(core: Arc<Core>) {
     let seen = core.data.login.version();
-    let mut task = Reauthentication { core: &core, seen, sent: Vec::new(), retry_at: None };
+    let mut task = Reauthentication { core: &core, seen, sent: Vec::new(), retry_at: None, refusals: 0 };
     future::or(task.run(), core.lifecycle.closing()).await;
 }
 
-/// Logs in a dedicated connection that its caller gives back.
-pub(crate) fn on_check_in(core: &Core, link: &Arc<Link>) {
+/// Logs in a dedicated connection that its caller gives back, before anybody else gets it.
+pub(crate) fn log_in_before_return(core: &Core, link: &Arc<Link>) {
+    if has_old_login(link, &core.data.login)
+        && let Ok(Some(sent)) = send_login(link, &core.data.login, LinkUse::GivenBack, bound(core))
+    {
+        core.logins.send(LoginNews::Sent(sent));
+    }
+}
+
+/// Has the task look for a connection that was given back and that could not log in before, or whose login is old
+/// already.
+pub(crate) fn look_after_return(core: &Core, link: &Link) {
     if has_old_login(link, &core.data.login) {
-        match send_login(link, &core.data.login, Who::CheckedOut, bound(core)) {
-            Ok(None) => {}
-            Ok(sent) => core.logins.add(sent),
-            Err(_) => core.logins.add(None),
-        }
+        core.logins.send(LoginNews::LookAgain);
     }
 }
 
@@ -53,12 +62,14 @@ struct Reauthentication<'a> {
     sent: Vec<SentLogin>,
     /// When to look again for connections that have to log in.
     retry_at: Option<Instant>,
+    /// How many rounds in a row were refused.
+    refusals: u32,
 }
 
 enum Step {
     Changed,
-    Sent(Option<SentLogin>),
-    Answered(SentLogin, Result<Reply, NoReply>),
+    News(LoginNews),
+    Answered(Vec<(SentLogin, Result<Reply, NoReply>)>),
     Retry,
 }
 
@@ -70,14 +81,17 @@ impl Reauthentication<'_> {
             match self.next_step().await {
                 Step::Changed => {
                     self.seen = self.core.data.login.version();
+                    self.refusals = 0;
                     // Servers that refused the old credentials may accept the new ones.
                     self.core.routing.load().shards().iter().for_each(|shard| shard.allow_dedicated());
                     self.log_in_all();
                 }
                 Step::Retry => self.log_in_all(),
-                Step::Sent(Some(login)) => self.sent.push(login),
-                Step::Sent(None) => self.retry_later(),
-                Step::Answered(login, result) => self.on_answer(&login, result),
+                Step::News(LoginNews::Sent(login)) => self.sent.push(login),
+                Step::News(LoginNews::LookAgain) => self.log_in_all(),
+                Step::Answered(answers) => {
+                    answers.into_iter().for_each(|(login, result)| self.on_answer(login, result));
+                }
             }
         }
     }
@@ -88,12 +102,7 @@ impl Reauthentication<'_> {
             core.data.login.changed_since(self.seen).await;
             Step::Changed
         };
-        let sent = async {
-            match core.logins.sent.recv().await {
-                Ok(login) => Step::Sent(login),
-                Err(_) => pending().await,
-            }
-        };
+        let news = async { Step::News(core.logins.next().await) };
         let retry = async {
             match retry_at {
                 Some(at) => sleep_until(&*core.runtime, at).await,
@@ -101,8 +110,8 @@ impl Reauthentication<'_> {
             }
             Step::Retry
         };
-        let answered = next_answer(&mut self.sent);
-        future::or(changed, future::or(sent, future::or(answered, retry))).await
+        let answered = answers(&mut self.sent);
+        future::or(changed, future::or(news, future::or(answered, retry))).await
     }
 
     fn log_in_all(&mut self) {
@@ -111,58 +120,45 @@ impl Reauthentication<'_> {
             if !has_old_login(&link, &self.core.data.login) {
                 continue;
             }
-            match send_login(&link, &self.core.data.login, Who::Shared, bound(self.core)) {
+            match send_login(&link, &self.core.data.login, LinkUse::Shared, bound(self.core)) {
                 Ok(sent) => self.sent.extend(sent),
                 // It has ended, or logs in when its caller gives it back.
                 Err(SubmitError::Ended(_) | SubmitError::Full) => {}
-                Err(SubmitError::Held | SubmitError::Silent | SubmitError::ReadOnly(_)) => self.retry_later(),
+                Err(SubmitError::Held | SubmitError::Silent | SubmitError::ReadOnly(_)) => {
+                    self.retry_after(RETRY);
+                }
             }
         }
     }
 
-    fn retry_later(&mut self) {
-        let at = self.core.runtime.now() + RETRY;
+    fn retry_after(&mut self, pause: Duration) {
+        let at = self.core.runtime.now() + pause;
         self.retry_at = Some(self.retry_at.map_or(at, |before| before.min(at)));
     }
 
-    fn on_answer(&mut self, sent: &SentLogin, result: Result<Reply, NoReply>) {
+    fn on_answer(&mut self, sent: SentLogin, result: Result<Reply, NoReply>) {
         match result {
             Ok(Reply::One(Value::ServerError(refusal))) => {
                 sent.link.login_version.store(0, Ordering::Relaxed);
-                self.retry_later();
+                if self.retry_at.is_none() {
+                    self.retry_after(RETRY * 2_u32.pow(self.refusals.min(MAX_DOUBLINGS)));
+                    self.refusals += 1;
+                }
                 report_refusal(self.core, &self.core.data, &sent.link.address, &sent.login, &refusal);
             }
-            Ok(_) => tracing::debug!(address = %sent.link.address, "logged in again"),
-            // A new connection logs in by itself; a late reply changes nothing.
-            Err(NoReply::Ended(_) | NoReply::Late) => {}
+            Ok(_) => {
+                self.core.data.login.on_accepted(&sent.login);
+                tracing::debug!(address = %sent.link.address, "logged in again");
+            }
+            // The reply may still come.
+            Err(NoReply::Late) => self.sent.push(sent),
+            // A new connection logs in by itself.
+            Err(NoReply::Ended(_)) => {}
         }
     }
 }
 
-/// Logs in again on a connection that a single task uses, if the credentials have changed. The caller sets a bound, and
-/// no other reply may be outstanding. A connection that is refused stays logged in as before.
-pub(crate) async fn log_in_again(
-    core: &Core,
-    connector: &Connector,
-    address: &Address,
-    raw: &mut RawConnection,
-) -> Result<(), Error> {
-    let Some(login) = connector.login.try_current().filter(|login| login.version != raw.login_version())
-    else {
-        return Ok(());
-    };
-    let Some(credentials) = &login.credentials else {
-        raw.set_login_version(login.version);
-        return Ok(());
-    };
-    match raw.query(&[login_command(credentials)]).await?.pop() {
-        Some(Value::ServerError(refusal)) => report_refusal(core, connector, address, &login, &refusal),
-        _ => raw.set_login_version(login.version),
-    }
-    Ok(())
-}
-
-/// Reports a refusal once for each change of the credentials.
+/// Reports a refusal once for each server and change of the credentials.
 pub(crate) fn report_refusal(
     core: &Core,
     connector: &Connector,
@@ -170,7 +166,7 @@ pub(crate) fn report_refusal(
     login: &CurrentLogin,
     refusal: &ServerError,
 ) {
-    if may_succeed_later(refusal) || !connector.login.is_first_refusal(login.version) {
+    if may_succeed_later(refusal) || !connector.login.is_first_refusal(address, login.version) {
         return;
     }
     let user = login.credentials.as_ref().map(|credentials| printable(credentials.user()));
@@ -189,15 +185,17 @@ fn bound(core: &Core) -> ReplyBound {
     ReplyBound { within: Some(core.config().socket_timeout()), by: None }
 }
 
-/// Waits for the next reply to one of the logins.
-async fn next_answer(sent: &mut Vec<SentLogin>) -> Step {
+/// Waits for replies to the logins, and takes all that have arrived.
+async fn answers(sent: &mut Vec<SentLogin>) -> Step {
     poll_fn(|cx| {
-        for index in 0..sent.len() {
-            if let Poll::Ready(result) = sent[index].slot.poll(cx) {
-                return Poll::Ready(Step::Answered(sent.swap_remove(index), result));
+        let mut answered = Vec::new();
+        for login in mem::take(sent) {
+            match login.slot.poll(cx) {
+                Poll::Ready(result) => answered.push((login, result)),
+                Poll::Pending => sent.push(login),
             }
         }
-        Poll::Pending
+        if answered.is_empty() { Poll::Pending } else { Poll::Ready(Step::Answered(answered)) }
     })
     .await
 }

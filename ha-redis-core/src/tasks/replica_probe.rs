@@ -97,7 +97,7 @@ async fn poll_master(core: &Core, shard: &Shard) {
 async fn keep_connected(core: &Arc<Core>, shard: &Arc<Shard>, address: &Address) {
     let mut reconnect = ReconnectBackoff::default();
     while shard.wait_until_replica_wanted(address).await {
-        let login_version = core.data.login.version();
+        let mut login_version = core.data.login.version();
         let attempt = async { Some(open(core, shard, address).await) };
         let unwanted = async {
             shard.wait_until_replica_unwanted(address).await;
@@ -108,6 +108,7 @@ async fn keep_connected(core: &Arc<Core>, shard: &Arc<Shard>, address: &Address)
             Some(Ok(link)) => {
                 probe_repeatedly(core, shard, &link).await;
                 reconnect.lost(core.runtime.now() - link.opened);
+                login_version = core.data.login.version();
             }
             Some(Err(error)) => {
                 tracing::debug!(replica = %address, %error, "cannot connect to the replica");

@@ -1,7 +1,7 @@
 //! The tasks of one Sentinel: one queries it when triggered, one receives its events.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_channel::Receiver;
 use futures_lite::future;
@@ -13,7 +13,7 @@ use crate::error::{Error, Kind, printable_error};
 use crate::node::core::Core;
 use crate::proto::login_command;
 use crate::retry::Backoff;
-use crate::tasks::reauthentication::log_in_again;
+use crate::tasks::reauthentication::report_refusal;
 use crate::time::{Elapsed, sleep, until};
 use crate::topology::sentinel::{CHANNELS, QueryError, SentinelReport, parse_event, queries, read_report};
 use crate::topology::{AddressSource, Input, MonitorEvent, Share};
@@ -79,7 +79,7 @@ pub(crate) async fn query(
     let bound = core.runtime.now() + core.config().sentinel_socket_timeout();
     let queries = queries(core.config().sentinel_master_name());
     let asking = async {
-        log_in_again(core, &core.sentinels, sentinel, raw).await?;
+        log_in_again(core, sentinel, raw).await?;
         raw.query(&queries).await
     };
     let replies = until(&*core.runtime, bound, asking)
@@ -91,18 +91,47 @@ pub(crate) async fn query(
     Ok(report)
 }
 
+/// Logs in again on a connection to a Sentinel, if the credentials have changed. The caller sets a bound, and no other reply
+/// may be outstanding. A connection that is refused stays logged in as before.
+pub(crate) async fn log_in_again(
+    core: &Core,
+    sentinel: &Address,
+    raw: &mut RawConnection,
+) -> Result<(), Error> {
+    let login = &core.sentinels.login;
+    let Some(current) = login.try_current().filter(|login| login.version != raw.login_version()) else {
+        return Ok(());
+    };
+    let Some(credentials) = &current.credentials else {
+        raw.set_login_version(current.version);
+        return Ok(());
+    };
+    match raw.query(&[login_command(credentials)]).await?.pop() {
+        Some(Value::ServerError(refusal)) => {
+            report_refusal(core, &core.sentinels, sentinel, &current, &refusal)
+        }
+        _ => {
+            login.on_accepted(&current);
+            raw.set_login_version(current.version);
+        }
+    }
+    Ok(())
+}
+
 /// Receives the Sentinel's events, for ever.
 pub(crate) async fn run_subscription(core: Arc<Core>, sentinel: Address) {
     let mut failures = 0;
     loop {
         let mut backoff = Backoff::RECONNECT;
-        let login_version = core.sentinels.login.version();
+        let mut login_version = core.sentinels.login.version();
         match subscribe(&core, &sentinel).await {
-            Ok(mut raw) => {
+            Ok(raw) => {
                 failures = 0;
                 core.monitor.send(MonitorEvent::from(Input::Subscribed));
-                let error = pass_on_events(&core, &sentinel, &mut raw).await;
+                let error = stay_subscribed(&core, &sentinel, raw).await;
                 tracing::debug!(%sentinel, %error, "the subscription to the Sentinel's events ended");
+                // Only a failed attempt is repeated at once when the credentials change.
+                login_version = core.sentinels.login.version();
             }
             Err(error) => {
                 if failures == 0 {
@@ -116,6 +145,32 @@ pub(crate) async fn run_subscription(core: Arc<Core>, sentinel: Address) {
         let pause = sleep(&*core.runtime, backoff.delay(failures, core.runtime.random()));
         future::or(pause, core.sentinels.login.changed_since(login_version)).await;
         failures += 1;
+    }
+}
+
+/// Passes events on until the subscription ends. When the credentials change, another subscription takes its place; while
+/// that is not possible, this one stays.
+async fn stay_subscribed(core: &Core, sentinel: &Address, mut raw: RawConnection) -> Error {
+    let mut renew_at = core.runtime.now();
+    let mut failures = 0;
+    loop {
+        match pass_on_events(core, sentinel, &mut raw, renew_at).await {
+            Passed::Ended(error) => return error,
+            Passed::NewLogin => match subscribe(core, sentinel).await {
+                Ok(renewed) if !core.sentinels.login.is_newer_than(renewed.login_version()) => {
+                    (raw, failures) = (renewed, 0);
+                }
+                // The Sentinel does not accept the new credentials yet, or not this connection.
+                refused => {
+                    if let (0, Err(error)) = (failures, refused) {
+                        tracing::warn!(%sentinel, %error, "cannot subscribe with the new credentials");
+                    }
+                    let pause = Backoff::PERMANENT_FAILURE.delay(failures, core.runtime.random());
+                    renew_at = core.runtime.now() + pause;
+                    failures += 1;
+                }
+            },
+        }
     }
 }
 
@@ -138,50 +193,52 @@ async fn subscribe(core: &Core, sentinel: &Address) -> Result<RawConnection, Err
     }
 }
 
-/// Passes events on until the connection ends or the Sentinel is silent for too long.
-async fn pass_on_events(core: &Core, sentinel: &Address, raw: &mut RawConnection) -> Error {
+/// Why events are not passed on for now.
+enum Passed {
+    Ended(Error),
+    /// The credentials have changed.
+    NewLogin,
+}
+
+/// Passes events on until the connection ends or the Sentinel is silent for too long; from `renew_at` on, until the
+/// credentials are not those of the connection, which is noticed at the latest with the next PING.
+async fn pass_on_events(
+    core: &Core,
+    sentinel: &Address,
+    raw: &mut RawConnection,
+    renew_at: Instant,
+) -> Passed {
     let runtime = &*core.runtime;
+    let config = core.config();
     let (mut awaits_pong, share) = (false, Share::default());
     loop {
         let timeout = if awaits_pong { core.config().sentinel_socket_timeout() } else { SILENCE };
         if core.sentinels.login.is_newer_than(raw.login_version())
-            && let Err(error) = renew_login(core, raw)
+            && !awaits_pong
+            && runtime.now() >= renew_at
         {
-            return error;
+            return Passed::NewLogin;
         }
         match until(runtime, runtime.now() + timeout, raw.receive_value()).await {
             // An error is the reply to PING for a user without that permission, and shows that the Sentinel is alive.
             Ok(Ok(message)) => {
                 awaits_pong = false;
-                let event = parse_event(&message, core.config().sentinel_master_name());
+                let event = parse_event(&message, config.sentinel_master_name());
                 if let Some(event) = event.filter(|event| !event.contains_secret(core.sentinels.secrets())) {
                     tracing::debug!(%sentinel, %event, "event of a Sentinel");
                     core.monitor.publish(&share, sentinel, event);
                 }
             }
-            Ok(Err(error)) => return core.sentinels.hide_secrets(error),
-            Err(Elapsed) if awaits_pong => return silent(core, sentinel),
+            Ok(Err(error)) => return Passed::Ended(core.sentinels.hide_secrets(error)),
+            Err(Elapsed) if awaits_pong => return Passed::Ended(silent(core, sentinel)),
             Err(Elapsed) => {
                 awaits_pong = true;
                 if let Err(error) = raw.send(&[cmd("PING")]).await {
-                    return error;
+                    return Passed::Ended(error);
                 }
             }
         }
     }
-}
-
-/// Sends the new credentials, at the latest when the Sentinel gets its next PING. The queries report a refusal.
-fn renew_login(core: &Core, raw: &mut RawConnection) -> Result<(), Error> {
-    if !raw.is_resp3() {
-        // A subscriber may not log in.
-        return Err(Error::new(Kind::Lost, "subscribing again with the new credentials"));
-    }
-    if let Some(login) = core.sentinels.login.try_current() {
-        login.credentials.iter().for_each(|credentials| raw.buffer(&[login_command(credentials)]));
-        raw.set_login_version(login.version);
-    }
-    Ok(())
 }
 
 fn silent(core: &Core, sentinel: &Address) -> Error {

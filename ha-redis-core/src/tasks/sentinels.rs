@@ -12,6 +12,7 @@ use crate::config::RedisConfig;
 use crate::node::core::Core;
 use crate::runtime::Task;
 use crate::tasks::membership::SentinelMembership;
+use crate::tasks::topology_monitor::promotion_hold;
 use crate::tasks::{dropped, sentinel};
 use crate::topology::Source;
 use crate::topology::sentinel::{FailoverConfig, SentinelMonitor};
@@ -29,8 +30,7 @@ pub(crate) fn failover_config(config: &RedisConfig) -> FailoverConfig {
     FailoverConfig {
         master_name: config.sentinel_master_name().to_owned(),
         early_promotion: config.early_promotion(),
-        // With a longer hold, calls would time out while they are held for nothing.
-        promotion_hold: config.promotion_hold().min(config.failover_wait() / 2),
+        promotion_hold: promotion_hold(config),
         require_majority: config.sentinel_require_majority(),
         initial_attempts: INITIAL_ATTEMPTS,
     }

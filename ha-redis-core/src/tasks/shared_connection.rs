@@ -7,6 +7,7 @@ use futures_lite::future;
 
 use crate::conn::driver::{OnSilence, unresponsive};
 use crate::conn::link::{Link, outdated_error};
+use crate::conn::login::LoginVersion;
 use crate::conn::raw_connection::{ConnectionParts, RawConnection};
 use crate::conn::reconnect_backoff::ReconnectBackoff;
 use crate::conn::watchdog::Watched;
@@ -22,7 +23,7 @@ use crate::topology::CurrentMaster;
 pub(crate) async fn keep(core: Arc<Core>, shard: Arc<Shard>, shared_index: usize) {
     let mut reconnect = ReconnectBackoff::default();
     while let Some(master) = shard.current_master().await {
-        let login_version = core.data.login.version();
+        let mut login_version = core.data.login.version();
         let attempt = open(&core, &shard, &master);
         match shard.until_master_changes(master.generation, attempt).await {
             None => {
@@ -37,7 +38,10 @@ pub(crate) async fn keep(core: Arc<Core>, shard: Arc<Shard>, shared_index: usize
                     successor = serve(&core, &shard, shared_index, &master, parts).await;
                 }
                 reconnect.lost(core.runtime.now() - opened);
+                // Only a failed attempt is repeated at once when the credentials change.
+                login_version = core.data.login.version();
             }
+            Some(Err(error)) if is_outdated_refusal(&core, &error, login_version) => continue,
             Some(Err(error)) => {
                 tracing::debug!(shared_index, %error, "cannot connect to the master");
                 reconnect.failed(&error);
@@ -49,6 +53,11 @@ pub(crate) async fn keep(core: Arc<Core>, shard: Arc<Shard>, shared_index: usize
             future::or(shard.master_changed(master.generation), core.data.login.changed_since(login_version));
         future::or(pause, news).await;
     }
+}
+
+/// Returns true if a server has refused credentials that are not the current ones any more: the next attempt uses others.
+pub(super) fn is_outdated_refusal(core: &Core, error: &Error, login_version: LoginVersion) -> bool {
+    error.kind() == Kind::Authentication && core.data.login.is_newer_than(login_version)
 }
 
 /// Connects to the master and returns what a driver needs.

@@ -45,8 +45,8 @@ pub(crate) fn is_started(core: &Core) -> bool {
 /// the runtime refuses to start them, the next call starts the client.
 fn start_credentials(core: &Arc<Core>) -> Result<(), Error> {
     if core.has_credentials_provider() {
-        core.spawn(Box::pin(credentials::run(Arc::clone(core))))?;
         start_reauthentication(core)?;
+        core.spawn(Box::pin(credentials::run(Arc::clone(core))))?;
     }
     #[cfg(feature = "sentinel")]
     if core.has_sentinel_credentials_provider() {

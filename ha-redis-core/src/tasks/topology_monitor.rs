@@ -2,17 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_channel::Sender;
 use futures_lite::future;
 
 use crate::address::Address;
+use crate::config::RedisConfig;
 use crate::coop_budget::CoopBudget;
 use crate::error::{Error, Kind};
 use crate::events::Event;
 use crate::generation::Generation;
 use crate::node::core::Core;
 use crate::node::shard::Shard;
+use crate::sync::Seen;
 use crate::tasks::membership::ReplicaMembership;
 #[cfg(feature = "sentinel")]
 use crate::tasks::sentinels::{self, Sentinels};
@@ -24,6 +27,7 @@ use crate::topology::{Action, AddressSource, Input, MonitorEvent, ShardId, Sourc
 pub(crate) struct TopologyMonitor {
     core: Arc<Core>,
     source: Source,
+    config: Seen<RedisConfig>,
     shards: BTreeMap<ShardId, WatchedShard>,
     #[cfg(feature = "sentinel")]
     sentinels: Sentinels,
@@ -63,6 +67,7 @@ impl TopologyMonitor {
         let shards = table.shards().iter().map(|shard| (shard.id, watched(shard))).collect();
         Self {
             source,
+            config: Seen::of(core.config_snapshot()),
             shards,
             #[cfg(feature = "sentinel")]
             sentinels: Sentinels::new(core),
@@ -143,6 +148,10 @@ impl TopologyMonitor {
     }
 
     fn handle(&mut self, shard: ShardId, input: Input) {
+        if self.config.is_outdated(self.core.config_snapshot()) {
+            self.config = Seen::of(self.core.config_snapshot());
+            self.source.set_promotion_hold(promotion_hold(self.config.value()));
+        }
         let lists_replicas = input.lists_replicas();
         let actions = self.source.handle(shard, input, self.core.runtime.now());
         let replicas = self.source.replicas().filter(|_| lists_replicas);
@@ -241,6 +250,11 @@ impl TopologyMonitor {
             watched.shard.fail(error);
         }
     }
+}
+
+/// Returns how long commands are held back. With a longer hold, calls would time out while they are held for nothing.
+pub(crate) fn promotion_hold(config: &RedisConfig) -> Duration {
+    config.promotion_hold().min(config.failover_wait() / 2)
 }
 
 /// Returns the kind of error for calls that find no master.

@@ -5,7 +5,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
@@ -124,6 +124,16 @@ pub(crate) enum Source {
 }
 
 impl Source {
+    /// Sets how long commands are held back during a promotion, from now on.
+    pub(crate) fn set_promotion_hold(&mut self, hold: Duration) {
+        match self {
+            #[cfg(feature = "sentinel")]
+            Self::Sentinel { monitor, .. } => monitor.set_promotion_hold(hold),
+            // They know of no promotion in advance.
+            Self::Direct(_) | Self::Custom(_) => _ = hold,
+        }
+    }
+
     /// Returns the first action, if one is due before any input.
     pub(crate) fn start(&self) -> Option<(ShardId, Action)> {
         match self {

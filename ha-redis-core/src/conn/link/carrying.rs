@@ -109,7 +109,7 @@ impl Link {
             Gate::Draining(_) => state.pending == 0,
             Gate::Shut(_) => true,
         };
-        if ends || !state.requests.is_empty() {
+        if std::mem::take(&mut state.settings_changed) || ends || !state.requests.is_empty() {
             return false;
         }
         state.driver = Some(cx.waker().clone());

@@ -75,6 +75,8 @@ struct State {
     silences: u32,
     /// True if another connection is to take its place.
     outdated: bool,
+    /// True until the driver has looked at its settings and its clock again.
+    settings_changed: bool,
     bounds: Bounds,
     /// True while one caller uses the connection exclusively.
     checked_out: bool,
@@ -112,6 +114,7 @@ impl Link {
             silent: false,
             silences: 0,
             outdated: false,
+            settings_changed: false,
             bounds,
             checked_out: false,
             staged: Staged::default(),
@@ -289,7 +292,10 @@ impl Link {
 
     /// Has the driver look at its settings and its clock.
     pub(crate) fn wake_driver(&self) {
-        let driver = lock(&self.state).driver.take();
+        let mut state = lock(&self.state);
+        state.settings_changed = true;
+        let driver = state.driver.take();
+        drop(state);
         driver.into_iter().for_each(wake);
     }
 

@@ -44,8 +44,11 @@ pub(crate) fn is_permanent(_: &io::Error) -> bool {
 }
 
 /// There are no configurations of the application's own.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct OwnTls {}
+
+/// There are no files.
+pub(crate) struct StagedTls;
 
 #[derive(Debug)]
 pub(crate) struct ClientTls {
@@ -74,11 +77,16 @@ impl ClientTls {
     }
 
     /// There is nothing to read: a client without TLS cannot turn it on.
-    pub(crate) async fn stage(&self, _: &RedisConfig, _: &dyn Runtime, _: Instant) -> Result<(), Error> {
-        Ok(())
+    pub(crate) async fn stage(
+        &self,
+        _: &RedisConfig,
+        _: &dyn Runtime,
+        _: Instant,
+    ) -> Result<StagedTls, Error> {
+        Ok(StagedTls)
     }
 
-    pub(crate) fn install(&self, (): ()) {}
+    pub(crate) fn install(&self, _: StagedTls) {}
 
     /// Returns an error if TLS is on.
     pub(crate) async fn prepare(&self, _: &dyn Runtime, _: Instant) -> Result<(), Error> {

@@ -83,6 +83,11 @@ pub(crate) struct SentinelMonitor {
 }
 
 impl SentinelMonitor {
+    /// Sets how long commands are held back during a promotion, from now on.
+    pub(crate) fn set_promotion_hold(&mut self, hold: Duration) {
+        self.config.promotion_hold = hold;
+    }
+
     pub(crate) fn new(config: FailoverConfig, sentinels: &[Address], now: Instant) -> Self {
         Self {
             votes: SentinelVotes::new(sentinels, config.initial_attempts),

@@ -205,6 +205,12 @@ impl RedisConfig {
         self.sentinel_ssl.unwrap_or(self.ssl)
     }
 
+    /// Returns the setting `sentinel_ssl` without its default.
+    #[cfg(all(feature = "__tls", feature = "sentinel"))]
+    pub(crate) fn sentinel_ssl_if_set(&self) -> Option<bool> {
+        self.sentinel_ssl
+    }
+
     /// Returns the PEM file of the certificate authorities that are trusted for the Sentinels. Default: as
     /// [`ssl_ca_certs`](Self::ssl_ca_certs) (not a setting of the Python library).
     pub fn sentinel_ssl_ca_certs(&self) -> Option<&Path> {

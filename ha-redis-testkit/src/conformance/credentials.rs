@@ -27,6 +27,8 @@ tests![
     resp2_subscriber_without_marker_reports_gap,
     transaction_is_not_interrupted,
     refused_credentials_are_retried,
+    connections_in_demand_log_in,
+    former_password_serves_until_the_new_one_is_known,
     failing_provider_keeps_last_credentials,
     silent_provider_blocks_no_call_for_ever,
     login_errors_name_user_and_origin,
@@ -452,4 +454,62 @@ pub(super) async fn next<T>(kit: &Kit, events: &mut Events, wanted: impl Fn(Even
         }
     };
     kit.within("an event", search).await
+}
+
+/// Dedicated connections are given back at every moment of a change.
+async fn connections_in_demand_log_in(kit: Kit) {
+    const CHANGES: usize = 30;
+    let server = Server::start().unwrap();
+    (0..2).for_each(|number| add_user(&server, &format!("app-{number}"), "zulu-4711"));
+    let (announcer, provider) = announced();
+    announce(&announcer, "app-0", "zulu-4711");
+    let options = ClientOptions::new().credentials(provider);
+    let config = named(settings(&server.url()).max_connections(8).build().unwrap());
+    let client = Client::with_options(config, kit.runtime.clone(), options);
+    client.initialize().await.unwrap();
+    for change in 1..=CHANGES {
+        let stop = Arc::new(AtomicBool::new(false));
+        let borrower = |_| {
+            let (client, stop) = (client.clone(), Arc::clone(&stop));
+            kit.spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    let mut own = client.dedicated().await.unwrap();
+                    own.get::<_, Option<String>>("key").await.unwrap();
+                }
+            })
+        };
+        let borrowers = (0..4).map(borrower).collect::<Vec<_>>();
+        let user = format!("app-{}", change % 2);
+        announce(&announcer, &user, "zulu-4711");
+        kit.until("a connection has logged in", || users(&server).values().any(|name| *name == user)).await;
+        stop.store(true, Ordering::Relaxed);
+        kit.all(borrowers).await;
+        until_all_are(&kit, &server, &user).await;
+    }
+}
+
+/// A provider may be ahead of the servers, each of which has its own list of users.
+async fn former_password_serves_until_the_new_one_is_known(kit: Kit) {
+    let server = Server::start().unwrap();
+    add_user(&server, "app", "zulu-4711");
+    let (announcer, provider) = announced();
+    announce(&announcer, "app", "zulu-4711");
+    let options = ClientOptions::new().credentials(provider);
+    let config = named(settings(&server.url()).build().unwrap());
+    let client = Client::with_options(config, kit.runtime.clone(), options);
+    client.initialize().await.unwrap();
+    let mut events = client.events();
+    announce(&announcer, "app", "kilo-0815");
+    next(&kit, &mut events, |event| matches!(event, Event::LoginRefused { .. }).then_some(())).await;
+    // New connections, too.
+    client.dedicated().await.unwrap().set::<_, _, ()>("key", 1).await.unwrap();
+    server.query(&["CLIENT", "KILL", "USER", "app"]).unwrap();
+    client.connection().set::<_, _, ()>("key", 2).await.unwrap();
+    // The server is told last.
+    server.query(&["ACL", "SETUSER", "app", ">kilo-0815"]).unwrap();
+    let logins = super::kit::calls(&server, "auth");
+    kit.until("the client logs in", || super::kit::calls(&server, "auth") > logins).await;
+    server.query(&["ACL", "SETUSER", "app", "<zulu-4711"]).unwrap();
+    kit.until_master(&client, &server).await;
+    client.dedicated().await.unwrap().set::<_, _, ()>("key", 3).await.unwrap();
 }

@@ -305,7 +305,7 @@ async fn plain_server_is_explained(kit: Kit) {
             let _ = connection.read(&mut [0; 1024]);
         }
     });
-    let error = kit.connect(settings(address.port()).ssl(true).build().unwrap()).await.unwrap_err();
+    let error = kit.connect(settings(&format!("rediss://{address}")).build().unwrap()).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         format!(

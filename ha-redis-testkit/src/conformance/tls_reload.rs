@@ -1,15 +1,20 @@
 //! Tests that files of TLS are read again when they change.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use ha_redis_core::{Client, RedisConfig};
+use ha_redis_core::rustls::pki_types::CertificateDer;
+use ha_redis_core::rustls::pki_types::pem::PemObject;
+use ha_redis_core::rustls::{self, ClientConfig, RootCertStore};
+use ha_redis_core::{Client, ClientOptions, RedisConfig};
 use redis::AsyncCommands;
 use tempfile::TempDir;
 
 use super::kit::{BOUND, Kit, config};
-use super::load::Load;
+use super::load::{Load, none_failed};
 use super::rest::kill_connections;
 use super::watch::{found, watch};
 use crate::certificates::{
@@ -24,6 +29,8 @@ tests![
     expired_replacement_is_not_used,
     end_of_client_certificate_is_announced,
     rotation_in_a_topology_fails_no_call,
+    reconfiguring_replaces_live_connections,
+    own_configuration_is_used,
 ];
 
 fn names() -> Vec<String> {
@@ -224,4 +231,58 @@ async fn rotation_in_a_topology_fails_no_call(kit: Kit) {
     for (caller, seen) in load.finish().await.into_iter().enumerate() {
         assert!(seen.other_errors.is_empty(), "caller {caller}: {:?}", seen.other_errors);
     }
+}
+
+async fn reconfiguring_replaces_live_connections(kit: Kit) {
+    let authority = Authority::new().unwrap();
+    let certificates = server_files(&authority, &authority);
+    let server = Server::builder().mutual_tls().tls_with(&certificates).start().unwrap();
+    let (old, new) = (Files::new(&authority), Files::new(&authority));
+    let settings = old.config(&server.url()).to_builder().shared_connections(2);
+    let client = kit.connect(settings.build().unwrap()).await.unwrap();
+    let lent = client.dedicated().await.unwrap();
+    let load = Load::start(&kit, &client);
+    load.progress(100).await;
+    let before = ids(&server);
+    let wrong = client.config().to_builder().ssl_keyfile("/nowhere/key").build().unwrap();
+    let error = client.reconfigure(wrong).await.unwrap_err().to_string();
+    assert!(error.contains("`ssl_keyfile`: found \"/nowhere/key\""), "{error}");
+    let config = new.config(&server.url()).to_builder().shared_connections(2).build().unwrap();
+    let changed = client.reconfigure(config).await.unwrap();
+    assert_eq!(changed, ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"]);
+    kit.until("all but the connection that is lent are new", || {
+        ids(&server).intersection(&before).count() == 1
+    })
+    .await;
+    drop(lent);
+    kit.until("all connections are new", || ids(&server).is_disjoint(&before)).await;
+    load.progress(100).await;
+    none_failed(&load.finish().await);
+}
+
+/// Returns the IDs of the client connections of the server, but that of the query.
+fn ids(server: &Server) -> BTreeSet<u64> {
+    let list = server.query(&["CLIENT", "LIST", "TYPE", "NORMAL"]).unwrap();
+    let lines = list.text().unwrap().lines().filter(|line| !line.contains("cmd=client"));
+    let id = |line: &str| line.split(' ').next()?.strip_prefix("id=")?.parse().ok();
+    lines.filter_map(id).collect()
+}
+
+async fn own_configuration_is_used(kit: Kit) {
+    let topology = Topology::builder().tls().start().unwrap();
+    let url = topology.url().replace("rediss", "redis");
+    let plain = url.split('?').next().unwrap();
+    let authority = fs::read(topology.servers()[0].ca_file()).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(&authority).unwrap()).unwrap();
+    let rustls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let rustls = rustls.with_safe_default_protocol_versions().unwrap();
+    let rustls = rustls.with_root_certificates(roots).with_no_client_auth();
+    let options = ClientOptions::new().tls(rustls);
+    let settings = config(plain).to_builder().failover_wait(BOUND).build().unwrap();
+    let client = Client::with_options(settings, kit.runtime.clone(), options);
+    client.initialize().await.unwrap();
+    client.connection().set::<_, _, ()>("key", 1).await.unwrap();
+    let unknown = Client::new(config(plain), kit.runtime.clone());
+    assert!(unknown.initialize().await.is_err());
 }

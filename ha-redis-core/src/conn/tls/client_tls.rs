@@ -134,7 +134,8 @@ fn settings_of(config: &RedisConfig, own: &OwnTls) -> StagedTls {
 
 #[cfg(feature = "sentinel")]
 fn sentinel_settings(config: &RedisConfig, own: &OwnTls, data: Option<&TlsSettings>) -> Option<TlsSettings> {
-    if !config.use_sentinel() || !(config.sentinel_ssl() || own.sentinels.is_some()) {
+    let inherits = own.data.is_some() && config.sentinel_ssl_if_set().is_none();
+    if !config.use_sentinel() || !(config.sentinel_ssl() || own.sentinels.is_some() || inherits) {
         return None;
     }
     let files = Files::of_sentinels(config);

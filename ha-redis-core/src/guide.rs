@@ -56,6 +56,7 @@ pub mod coming_from {}
 /// Encrypted connections: certificates, their rotation, and errors.
 ///
 /// [configuration]: crate::guide::configuration
+/// [credentials]: crate::guide::credentials
 ///
 #[cfg_attr(not(doctest), doc = include_str!("../docs/guide/tls.md"))]
 pub mod tls {}

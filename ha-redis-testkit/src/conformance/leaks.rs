@@ -29,7 +29,8 @@ tests![
 /// Passwords that look different in a URL and in `Debug`. Each begins with a word that looks the same everywhere.
 const PASSWORD: &str = "hunter2data\"p@ss/w%rd é\\'";
 const SENTINEL_PASSWORD: &str = "hunter2watch\"p@ss/w%rd é\\'";
-const WORDS: [&str; 2] = ["hunter2data", "hunter2watch"];
+const KEY_PASSWORD: &str = "hunter2key\"p@ss/w%rd é\\'";
+const WORDS: [&str; 3] = ["hunter2data", "hunter2watch", "hunter2key"];
 
 /// Returns the texts that must be shown nowhere: the words of the passwords, also as a list of bytes.
 fn secrets() -> Vec<String> {
@@ -112,6 +113,7 @@ async fn tls_and_file_errors_leak_nothing(kit: Kit) {
         tls().ssl_certfile(&key).ssl_keyfile(&certificate),
         tls().ssl_certfile(&certificate).ssl_keyfile(&odd_file),
         tls().ssl_certfile(&certificate).ssl_keyfile(other.client_key()),
+        tls().ssl_certfile(&certificate).ssl_keyfile(&key).ssl_password(KEY_PASSWORD),
         with_password(RedisConfig::builder().unix_socket(odd_file.with_extension("sock"))),
     ] {
         output.of_settings(&kit, settings).await;
@@ -122,6 +124,7 @@ async fn tls_and_file_errors_leak_nothing(kit: Kit) {
         &[
             "`ssl_ca_certs`",
             "`ssl_keyfile`",
+            "`ssl_password`",
             "other.internal",
             r"odd\u{1b}[2J\u{202e}\n",
             "the server speaks TLS",
@@ -206,6 +209,7 @@ async fn configuration_errors_leak_nothing(_: Kit) {
         settings().use_sentinel(true).sentinel_hosts([(HOSTILE, 0)]),
         settings().ssl_ca_certs(HOSTILE).unix_socket(HOSTILE).preferred_replicas([HOSTILE]),
         settings().address_map([(HOSTILE, HOSTILE)]),
+        settings().ssl_password(KEY_PASSWORD).sentinel_ssl_password(KEY_PASSWORD),
     ] {
         output.debug(&settings);
         output.error(&settings.build().unwrap_err().into());

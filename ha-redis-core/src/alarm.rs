@@ -2,14 +2,18 @@
 //! blocked or not driven.
 
 use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use futures_lite::future;
+
 use crate::runtime::Timer;
 use crate::sync::{Mutex, lock, wake};
+use crate::time::Elapsed;
 
 /// When an alarm fires, and its number, since several may fire at the same time.
 type Key = (Instant, u64);
@@ -110,6 +114,21 @@ impl Drop for Alarm {
     }
 }
 
+/// Waits, independently of any runtime.
+pub(crate) async fn sleep(time: Duration) {
+    let mut alarm = Alarm::new(Instant::now() + time);
+    poll_fn(|cx| alarm.poll(cx)).await;
+}
+
+/// Runs `work` for at most `time`, independently of any runtime.
+pub(crate) async fn timeout<T>(time: Duration, work: impl Future<Output = T>) -> Result<T, Elapsed> {
+    let late = async {
+        sleep(time).await;
+        Err(Elapsed)
+    };
+    future::or(async { Ok(work.await) }, late).await
+}
+
 fn run() {
     loop {
         let next = lock(&ALARMS).first_key_value().map(|((at, _), _)| *at);
@@ -127,7 +146,7 @@ fn run() {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
+    use std::future::pending;
 
     use futures_lite::future::{block_on, poll_once};
 
@@ -154,5 +173,11 @@ mod tests {
         assert!(start.elapsed() >= Duration::from_millis(20));
         later.reset(start);
         block_on(poll_fn(|cx| later.poll(cx)));
+    }
+
+    #[test]
+    fn timeout_ends_work_that_hangs() {
+        assert_eq!(block_on(timeout(Duration::from_millis(1), pending::<()>())), Err(Elapsed));
+        assert_eq!(block_on(timeout(Duration::ZERO, async { 7 })), Ok(7), "a result that is ready counts");
     }
 }

@@ -14,6 +14,7 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 
 pub use self::file::FileCredentials;
@@ -25,7 +26,10 @@ pub use self::streamed::StreamedCredentials;
 /// The user of a password without a user name.
 pub(crate) const DEFAULT_USER: &str = "default";
 
-/// A user name and a password. `Debug` hides the password, and memory that held it is wiped.
+/// A user name and a password. `Debug` hides the password.
+///
+/// Each clone wipes its copy of the password when it is dropped. Other copies are not wiped, such as those in the buffers
+/// of connections, or those that the application keeps.
 #[derive(Clone)]
 pub struct Credentials {
     username: Option<String>,
@@ -37,7 +41,9 @@ impl Credentials {
     /// Returns the credentials of an ACL user.
     pub fn new(username: impl Into<String>, password: impl Into<String>) -> Self {
         let username = Some(username.into()).filter(|name| !name.is_empty());
-        Self { username, password: SecretString::from(password.into()), valid_for: None }
+        // Boxing a string that has spare capacity may move it and leave the old memory unwiped.
+        let password = Zeroizing::new(password.into());
+        Self { username, password: SecretString::from(password.as_str()), valid_for: None }
     }
 
     /// Returns a password without a user name: that of Redis's user `default`, or of a server before Redis 6.

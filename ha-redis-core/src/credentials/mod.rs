@@ -98,7 +98,7 @@ pub type CredentialsError = Box<dyn StdError + Send + Sync>;
 
 /// A source of credentials that may change while the client runs: a secret store, a file, a token service.
 ///
-/// Pass it to [`ClientOptions::credentials`](crate::ClientOptions::credentials). Ready ones are
+/// Pass it to [`ClientOptions::credentials`](crate::ClientOptions::credentials). Ready-made providers:
 /// [`StaticCredentials`], [`EnvCredentials`], [`FileCredentials`], [`RefreshedCredentials`] and, with the feature
 /// `token-based-authentication`, `StreamedCredentials`.
 ///
@@ -135,12 +135,15 @@ pub trait CredentialsProvider: fmt::Debug + Send + 'static {
     ///
     /// The client calls it from a task, one call at a time. No call of the client waits for it, except those that need
     /// the first connection: they wait as for a server that does not answer. When the client is closed, the future may
-    /// be dropped at any `.await`. If it panics, the client ends: every later call reports that.
+    /// be dropped at any `.await`.
+    ///
+    /// The client waits for any time, since the credentials may never change. Set timeouts for requests that you send.
     ///
     /// # Errors
-    /// Returns an error if the credentials cannot be read. The client keeps the last ones, calls again after a pause of
-    /// 0.1 to 1 seconds, and sends an [`Event::CredentialsFailed`](crate::Event::CredentialsFailed) for the first of
-    /// several errors in a row.
+    /// Returns an error if the credentials cannot be read. The client keeps the last ones, and calls again after a pause
+    /// of at most a second. A panic counts as an error too. The client sends an
+    /// [`Event::CredentialsFailed`](crate::Event::CredentialsFailed) for the first of several errors in a row. Errors less
+    /// than a minute apart are in a row, unless the provider returns other credentials between them.
     async fn next_credentials(&mut self) -> Result<Credentials, CredentialsError>;
 
     /// Returns where the credentials come from, for errors.

@@ -62,8 +62,8 @@ pub enum Event {
         /// Their names.
         settings: Vec<&'static str>,
     },
-    /// The credentials provider has failed. The last credentials stay in use, and the client asks it again. Sent once for
-    /// several failures in a row.
+    /// The credentials provider has failed. The last credentials, if there are any, stay in use, and the client asks
+    /// it again. Sent once for several failures within a minute of each other.
     CredentialsFailed {
         /// The reason.
         why: Error,

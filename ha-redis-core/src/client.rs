@@ -229,7 +229,12 @@ impl Client {
         if is_started(&self.core) {
             start_reauthentication(&self.core)?;
         }
-        self.core.reconfigure(config).await
+        let changed = self.core.reconfigure(config).await?;
+        // The client may have started meanwhile, with the former credentials.
+        if is_started(&self.core) {
+            start_reauthentication(&self.core)?;
+        }
+        Ok(changed)
     }
 
     /// Returns the current configuration.

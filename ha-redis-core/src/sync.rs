@@ -55,7 +55,11 @@ pub(crate) struct Snapshot<T> {
 
 impl<T> Snapshot<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self { version: AtomicU64::new(0), value: Mutex::new(Arc::new(value)) }
+        Self::of(Arc::new(value))
+    }
+
+    pub(crate) fn of(value: Arc<T>) -> Self {
+        Self { version: AtomicU64::new(0), value: Mutex::new(value) }
     }
 
     pub(crate) fn load(&self) -> Arc<T> {
@@ -64,6 +68,14 @@ impl<T> Snapshot<T> {
 
     pub(crate) fn store(&self, value: T) {
         self.update(|_| value);
+    }
+
+    /// Replaces the value, and returns the former one.
+    #[cfg(feature = "__tls")]
+    pub(crate) fn replace(&self, value: Arc<T>) -> Arc<T> {
+        let mut current = lock(&self.value);
+        self.version.fetch_add(1, Ordering::Release);
+        std::mem::replace(&mut current, value)
     }
 
     /// Replaces the value by one that is made of it. Concurrent updates follow one another.

@@ -1,6 +1,7 @@
 //! Opens connections: socket, TLS, handshake, role.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
@@ -39,6 +40,8 @@ pub(crate) struct Connector {
     /// The limits of replies after the handshake.
     limits: Limits,
     dialing: Snapshot<Dialing>,
+    /// Connections with an older TLS session than this one are to be replaced.
+    required_tls_session: AtomicU64,
 }
 
 /// The settings of a connection attempt that may change while the client runs.
@@ -146,7 +149,21 @@ impl Connector {
             limits: Limits::of(config),
             tls,
             dialing: Snapshot::new(Dialing { timeout, map: config.address_map().clone() }),
+            required_tls_session: AtomicU64::new(0),
         }
+    }
+
+    /// Looks whether the files of TLS have changed, and requires the current TLS session of all connections from now on.
+    pub(crate) async fn require_current_tls(&self) {
+        if let Some(tls) = &self.tls {
+            tls.look(&*self.runtime).await;
+            self.required_tls_session.store(tls.session_id(), Ordering::Release);
+        }
+    }
+
+    /// Returns true if a connection with this TLS session is to be replaced.
+    pub(crate) fn is_outdated(&self, tls_session: u64) -> bool {
+        tls_session < self.required_tls_session.load(Ordering::Acquire)
     }
 
     /// Hides the password from now on wherever a server repeats it.
@@ -306,7 +323,7 @@ impl Connector {
         match &self.tls {
             Some(tls) => {
                 let secured = tls.secure(server, socket, &*self.runtime, self.dialing.load().timeout).await;
-                secured.map(RawConnection::new)
+                secured.map(|(stream, session)| RawConnection::new(stream).with_tls_session(session))
             }
             None => Ok(RawConnection::new(socket)),
         }

@@ -313,6 +313,7 @@ impl Scene {
             connection_id: None,
             fences: 0,
             login_version: 0,
+            tls_session: 0,
         };
         let budget = Arc::new(RetryBudget::new(100, 10));
         let driver = Driver::new(

@@ -155,6 +155,7 @@ impl Scene {
             connection_id: None,
             fences: 0,
             login_version: 0,
+            tls_session: 0,
         };
         let timeouts = Timeouts { reply: Duration::from_secs(5), health_check: Duration::ZERO };
         let timeouts = Arc::new(Snapshot::new(timeouts));

@@ -29,6 +29,7 @@ pub(crate) struct RawConnection {
     connection_id: Option<i64>,
     fences: u64,
     login_version: LoginVersion,
+    tls_session: u64,
     is_resp3: bool,
     budget: CoopBudget,
 }
@@ -43,6 +44,8 @@ pub(crate) struct ConnectionParts {
     pub(crate) fences: u64,
     /// Which credentials it has logged in with.
     pub(crate) login_version: LoginVersion,
+    /// The number of its TLS session, 0 without TLS.
+    pub(crate) tls_session: u64,
 }
 
 impl RawConnection {
@@ -57,9 +60,22 @@ impl RawConnection {
             connection_id: None,
             fences: 0,
             login_version: 0,
+            tls_session: 0,
             is_resp3: false,
             budget,
         }
+    }
+
+    /// Records which TLS session it uses.
+    pub(crate) fn with_tls_session(mut self, id: u64) -> Self {
+        self.tls_session = id;
+        self
+    }
+
+    /// Returns the number of its TLS session, 0 without TLS.
+    #[cfg(feature = "sentinel")]
+    pub(crate) fn tls_session(&self) -> u64 {
+        self.tls_session
     }
 
     /// Records that the handshake in this form has succeeded.
@@ -260,8 +276,8 @@ impl RawConnection {
         if !self.reader.is_between_values() {
             return Err(Error::new(Kind::Protocol, "the server sent more replies than there were commands"));
         }
-        let Self { transport, reader, connection_id, fences, login_version, .. } = self;
-        Ok(ConnectionParts { transport, reader, connection_id, fences, login_version })
+        let Self { transport, reader, connection_id, fences, login_version, tls_session, .. } = self;
+        Ok(ConnectionParts { transport, reader, connection_id, fences, login_version, tls_session })
     }
 }
 

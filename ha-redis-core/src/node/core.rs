@@ -44,8 +44,8 @@ pub(crate) struct Core {
     /// What the application brought, until the tasks take it.
     options: Mutex<ClientOptions>,
     pub(super) provided_credentials: ProvidedCredentials,
-    /// Held while the configuration is replaced.
-    pub(super) reconfiguring: Mutex<()>,
+    /// True while the configuration is being replaced.
+    pub(super) reconfiguring: AtomicBool,
     pub(crate) monitor: Arc<MonitorMailbox>,
     pub(crate) data: Connector,
     pub(crate) urgent: Connector,
@@ -146,7 +146,7 @@ impl Core {
                 data: options.credentials.is_some(),
                 sentinels: options.sentinel_credentials.is_some(),
             },
-            reconfiguring: Mutex::default(),
+            reconfiguring: AtomicBool::new(false),
             options: Mutex::new(options),
             links: OpenLinks::default(),
             logins: LoginMailbox::default(),
@@ -304,12 +304,16 @@ impl Core {
         let opened = self.runtime.now();
         let mut link = Link::new(server.generation, server.address.clone(), opened, bounds);
         (link.connection_id, link.fences) = (parts.connection_id, parts.fences);
-        link.login_version = parts.login_version.into();
+        (link.login_version, link.tls_session) = (parts.login_version.into(), parts.tls_session);
         let link = Arc::new(link);
         self.links.add(&link);
         if has_old_login(&link, &self.data.login) {
             // The credentials have changed since its handshake.
             self.logins.send(LoginNews::LookAgain);
+        }
+        if self.data.is_outdated(link.tls_session) {
+            // TLS settings have changed since its handshake.
+            link.replace();
         }
         let runtime = Arc::clone(&self.runtime);
         let budget = Arc::clone(&self.budget);

@@ -1,42 +1,67 @@
 //! Replaces the configuration of a running client.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::config::RedisConfig;
 use crate::conn::connector::configured_hosts;
+use crate::conn::tls::{ClientTls, StagedTls};
 use crate::error::{Error, Kind};
 use crate::events::Event;
 #[cfg(feature = "sentinel")]
 use crate::node::core::sentinel_credentials_of;
 use crate::node::core::{Core, credentials_of};
-use crate::sync::lock;
 
 impl Core {
     /// Uses another configuration from now on. Returns the names of the settings that have changed.
     ///
     /// # Errors
-    /// A changed setting cannot change while the client runs, or a file of TLS is wrong. Nothing has changed then.
+    /// A changed setting cannot change while the client runs, a file of TLS is wrong, or the master cannot be reached with
+    /// the new TLS settings. Nothing has changed then.
     pub(crate) async fn reconfigure(&self, config: RedisConfig) -> Result<Vec<&'static str>, Error> {
-        check_changeable(&self.config().changed_settings(&config))?;
-        self.check_credentials(&config)?;
-        let by = self.runtime.now() + config.socket_connect_timeout();
-        let tls = self.tls.stage(&config, &*self.runtime, by).await?;
-
-        let one_at_a_time = lock(&self.reconfiguring);
+        let _turn = Turn::take(&self.reconfiguring)?;
         let changed = self.config().changed_settings(&config);
-        if changed.is_empty() {
-            return Ok(changed);
+        check_changeable(&changed)?;
+        self.check_credentials(&config)?;
+        if changed.iter().any(|name| name.contains("ssl_")) {
+            let by = self.runtime.now() + config.socket_connect_timeout();
+            let staged = self.tls.stage(&config, &*self.runtime, by).await?;
+            let trial = TlsTrial { tls: &self.tls, former: Some(self.tls.install(staged)) };
+            self.try_tls().await?;
+            trial.succeeded();
         }
-        self.tls.install(tls);
         self.set_config(config.clone());
         self.apply(&config);
-        drop(one_at_a_time);
-
-        self.links.all().iter().for_each(|link| link.wake_driver());
-        if changed.iter().any(|name| name.starts_with("ssl_")) {
-            self.routing.load().shards().iter().for_each(|shard| shard.renew_connections());
+        self.replace_outdated_connections().await;
+        if !changed.is_empty() {
+            tracing::info!(?changed, "reconfigured");
+            self.events.send(Event::Reconfigured { settings: changed.clone() });
         }
-        tracing::info!(?changed, "reconfigured");
-        self.events.send(Event::Reconfigured { settings: changed.clone() });
         Ok(changed)
+    }
+
+    /// Connects to the master with the current TLS settings.
+    ///
+    /// # Errors
+    /// They are wrong. A master that cannot be reached for another reason proves nothing.
+    async fn try_tls(&self) -> Result<(), Error> {
+        let Some(master) = self.first_shard().followed() else { return Ok(()) };
+        match self.data.connect(&master.address, &master.address_source).await {
+            Err(error) if matches!(error.kind(), Kind::Tls | Kind::Config) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends connections whose TLS settings or files have changed since they were made; others take their place.
+    async fn replace_outdated_connections(&self) {
+        self.data.require_current_tls().await;
+        #[cfg(feature = "sentinel")]
+        self.sentinels.require_current_tls().await;
+        for link in self.links.all() {
+            link.wake_driver();
+            if self.data.is_outdated(link.tls_session) {
+                link.replace();
+            }
+        }
     }
 
     /// Passes the settings on to those who keep a copy.
@@ -71,6 +96,47 @@ fn check_changeable(changed: &[&'static str]) -> Result<(), Error> {
                 fixed.join(", ")
             );
             Err(Error::new(Kind::Config, message))
+        }
+    }
+}
+
+/// Lets one call in at a time.
+struct Turn<'a>(&'a AtomicBool);
+
+impl<'a> Turn<'a> {
+    fn take(is_taken: &'a AtomicBool) -> Result<Self, Error> {
+        match is_taken.swap(true, Ordering::Acquire) {
+            false => Ok(Self(is_taken)),
+            true => {
+                let message = "another call is reconfiguring the client; try again when it has ended";
+                Err(Error::new(Kind::Config, message))
+            }
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// TLS settings that are installed on trial. Unless they succeed, dropping this installs the former ones again.
+struct TlsTrial<'a> {
+    tls: &'a ClientTls,
+    former: Option<StagedTls>,
+}
+
+impl TlsTrial<'_> {
+    fn succeeded(mut self) {
+        self.former = None;
+    }
+}
+
+impl Drop for TlsTrial<'_> {
+    fn drop(&mut self) {
+        if let Some(former) = self.former.take() {
+            self.tls.install(former);
         }
     }
 }

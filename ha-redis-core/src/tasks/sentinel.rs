@@ -1,5 +1,6 @@
 //! The tasks of one Sentinel: one queries it when triggered, one receives its events.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,9 @@ use crate::topology::{AddressSource, Input, MonitorEvent, Share};
 /// A Sentinel that has published nothing for this long is sent a PING.
 const SILENCE: Duration = Duration::from_secs(5);
 
+/// Longer than any connection attempt.
+const FAR_FUTURE: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Queries the Sentinel whenever `trigger` receives, and when the credentials change.
 pub(crate) async fn run_queries(core: Arc<Core>, sentinel: Address, trigger: Receiver<()>) {
     let (mut cached, mut has_warned) = (None, false);
@@ -31,6 +35,9 @@ pub(crate) async fn run_queries(core: Arc<Core>, sentinel: Address, trigger: Rec
     };
     while future::or(trigger.recv(), new_login(login_version)).await.is_ok() {
         login_version = core.sentinels.login.version();
+        if cached.as_ref().is_some_and(|raw: &RawConnection| core.sentinels.is_outdated(raw.tls_session())) {
+            cached = None;
+        }
         let mut asked_at = core.runtime.now();
         let mut answer = query(&core, &sentinel, &mut cached).await;
         let lost = answer.as_ref().is_err_and(|error| error.kind() != Kind::Timeout);
@@ -156,9 +163,11 @@ async fn stay_subscribed(core: &Core, sentinel: &Address, mut raw: RawConnection
     loop {
         match pass_on_events(core, sentinel, &mut raw, renew_at).await {
             Passed::Ended(error) => return error,
-            Passed::NewLogin => match subscribe(core, sentinel).await {
+            Passed::Outdated => match subscribe_beside(core, sentinel, &mut raw).await {
                 Ok(renewed) if !core.sentinels.login.is_newer_than(renewed.login_version()) => {
                     (raw, failures) = (renewed, 0);
+                    // What the former one has not passed on shows in the answers.
+                    core.monitor.send(MonitorEvent::from(Input::Subscribed));
                 }
                 // The Sentinel does not accept the new credentials yet, or not this connection.
                 refused => {
@@ -196,8 +205,25 @@ async fn subscribe(core: &Core, sentinel: &Address) -> Result<RawConnection, Err
 /// Why events are not passed on for now.
 enum Passed {
     Ended(Error),
-    /// The credentials have changed.
-    NewLogin,
+    /// The credentials or TLS settings have changed.
+    Outdated,
+}
+
+/// Subscribes once more, and passes on the events of the former connection meanwhile.
+async fn subscribe_beside(
+    core: &Core,
+    sentinel: &Address,
+    former: &mut RawConnection,
+) -> Result<RawConnection, Error> {
+    let former = async {
+        // It renews nothing, since that is what happens here.
+        let never = core.runtime.now() + FAR_FUTURE;
+        match pass_on_events(core, sentinel, former, never).await {
+            Passed::Ended(error) => Err(error),
+            Passed::Outdated => pending().await,
+        }
+    };
+    future::or(subscribe(core, sentinel), former).await
 }
 
 /// Passes events on until the connection ends or the Sentinel is silent for too long; from `renew_at` on, until the
@@ -213,11 +239,10 @@ async fn pass_on_events(
     let (mut awaits_pong, share) = (false, Share::default());
     loop {
         let timeout = if awaits_pong { core.config().sentinel_socket_timeout() } else { SILENCE };
-        if core.sentinels.login.is_newer_than(raw.login_version())
-            && !awaits_pong
-            && runtime.now() >= renew_at
-        {
-            return Passed::NewLogin;
+        let is_old = core.sentinels.login.is_newer_than(raw.login_version())
+            || core.sentinels.is_outdated(raw.tls_session());
+        if is_old && !awaits_pong && runtime.now() >= renew_at {
+            return Passed::Outdated;
         }
         match until(runtime, runtime.now() + timeout, raw.receive_value()).await {
             // An error is the reply to PING for a user without that permission, and shows that the Sentinel is alive.

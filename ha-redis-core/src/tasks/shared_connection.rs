@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_lite::future;
 
 use crate::conn::driver::{OnSilence, unresponsive};
-use crate::conn::link::{Link, outdated_error};
+use crate::conn::link::Link;
 use crate::conn::login::LoginVersion;
 use crate::conn::raw_connection::{ConnectionParts, RawConnection};
 use crate::conn::reconnect_backoff::ReconnectBackoff;
@@ -32,10 +32,13 @@ pub(crate) async fn keep(core: Arc<Core>, shard: Arc<Shard>, shared_index: usize
             }
             Some(Ok(parts)) => {
                 let mut opened = core.runtime.now();
-                let mut successor = serve(&core, &shard, shared_index, &master, parts).await;
-                while let Some(parts) = successor {
+                let mut served = serve(&core, &shard, shared_index, &master, parts).await;
+                while let Served::Successor(parts) = served {
                     opened = core.runtime.now();
-                    successor = serve(&core, &shard, shared_index, &master, parts).await;
+                    served = serve(&core, &shard, shared_index, &master, *parts).await;
+                }
+                if let Served::Outdated = served {
+                    continue;
                 }
                 reconnect.lost(core.runtime.now() - opened);
                 // Only a failed attempt is repeated at once when the credentials change.
@@ -109,10 +112,10 @@ async fn serve(
     shared_index: usize,
     master: &CurrentMaster,
     parts: ConnectionParts,
-) -> Option<ConnectionParts> {
+) -> Served {
     let (link, driver) = core.link(master, parts, OnSilence::Report);
     if !shard.install(shared_index, &link) {
-        return None;
+        return Served::Ended;
     }
     tracing::info!(shared_index, address = %master.address, generation = %master.generation, "connected");
     let mut installed = Installed { shard, shared_index, link: &link, removed: false };
@@ -127,20 +130,32 @@ async fn serve(
     if !end.is_accounted_for {
         shard.on_lost(master, end.why, core.runtime.now());
     }
-    end.successor
+    match end.successor {
+        Some(successor) => Served::Successor(Box::new(successor)),
+        None if link.is_outdated() => Served::Outdated,
+        None => Served::Ended,
+    }
+}
+
+/// What follows a connection.
+enum Served {
+    /// Another one that was made beside it.
+    Successor(Box<ConnectionParts>),
+    /// Another one is to be made at once: this one has ended on purpose.
+    Outdated,
+    Ended,
 }
 
 /// How a connection ended.
 struct End {
     why: Error,
-    /// Whether it does not count as lost now: its server was silent, which has counted, or another one replaces it.
+    /// Whether it does not count as lost now: its server was silent, which has counted, or it is replaced on purpose.
     is_accounted_for: bool,
     /// The connection that replaces it.
     successor: Option<ConnectionParts>,
 }
 
-/// Drives a connection until it ends, or until another one takes its place: while its server is silent, and when settings
-/// of connections have changed.
+/// Drives a connection until it ends.
 async fn drive(
     core: &Arc<Core>,
     shard: &Arc<Shard>,
@@ -155,35 +170,14 @@ async fn drive(
             link.fell_silent(&mut silences).await;
             None
         };
-        let ended = async { Some((&mut driver).await) };
-        let mut beside = pin!(async {
-            link.is_outdated().await;
-            open_beside(core, shard, master).await
-        });
-        let replaced = async { Condition::Replaced(Box::new(beside.as_mut().await)) };
-        let lives = async { future::or(ended, silent).await.map_or(Condition::Silent, Condition::Ended) };
-        match future::or(lives, replaced).await {
-            Condition::Ended(why) => return End { why, is_accounted_for: false, successor: None },
-            // Calls in flight get their replies first, so that the calls of a handle stay in order.
-            Condition::Replaced(parts) => {
-                link.drain(outdated_error(&link.address));
-                return End { why: driver.await, is_accounted_for: true, successor: Some(*parts) };
-            }
-            Condition::Silent => {}
+        if let Some(why) = future::or(async { Some((&mut driver).await) }, silent).await {
+            // A connection that is replaced on purpose is not lost.
+            return End { why, is_accounted_for: link.is_outdated(), successor: None };
         }
         if let Some(end) = drive_silent(core, shard, master, installed, &mut driver).await {
             return end;
         }
     }
-}
-
-/// What happens to a connection that serves callers.
-enum Condition {
-    Ended(Error),
-    /// Its server has stopped replying.
-    Silent,
-    /// Another connection is ready to take its place.
-    Replaced(Box<ConnectionParts>),
 }
 
 /// Drives a connection whose server is silent. A second connection is tried: only that shows whether the server is busy

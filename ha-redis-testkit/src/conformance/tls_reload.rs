@@ -247,6 +247,11 @@ async fn reconfiguring_replaces_live_connections(kit: Kit) {
     let wrong = client.config().to_builder().ssl_keyfile("/nowhere/key").build().unwrap();
     let error = client.reconfigure(wrong).await.unwrap_err().to_string();
     assert!(error.contains("`ssl_keyfile`: found \"/nowhere/key\""), "{error}");
+    let other = Files::new(&Authority::new().unwrap());
+    let wrong = client.config().to_builder().ssl_ca_certs(other.path(AUTHORITY)).build().unwrap();
+    let error = client.reconfigure(wrong).await.unwrap_err();
+    assert!(error.is_connection() && error.to_string().contains("`ssl_ca_certs`"), "{error}");
+    assert!(ids(&server).is_superset(&before), "the former settings are in use");
     let config = new.config(&server.url()).to_builder().shared_connections(2).build().unwrap();
     let changed = client.reconfigure(config).await.unwrap();
     assert_eq!(changed, ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"]);
@@ -256,6 +261,11 @@ async fn reconfiguring_replaces_live_connections(kit: Kit) {
     .await;
     drop(lent);
     kit.until("all connections are new", || ids(&server).is_disjoint(&before)).await;
+    // Files that have changed, with the same settings.
+    let before = ids(&server);
+    new.write_pair(&client_of(&authority));
+    assert!(client.reconfigure((*client.config()).clone()).await.unwrap().is_empty());
+    kit.until("all connections are new again", || ids(&server).is_disjoint(&before)).await;
     load.progress(100).await;
     none_failed(&load.finish().await);
 }

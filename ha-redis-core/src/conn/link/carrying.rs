@@ -21,7 +21,7 @@ impl Link {
         let waiting = state.queue.notify_all();
         drop(state);
         waiting.into_iter().for_each(wake);
-        self.condition_changed.notify(usize::MAX);
+        self.silence_changed.notify(usize::MAX);
     }
 
     /// Records `answered` replies, hands over the new requests, and returns what to do next.

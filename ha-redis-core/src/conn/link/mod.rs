@@ -61,10 +61,11 @@ pub(crate) struct Link {
     pub(crate) fences: u64,
     /// Which credentials it has logged in with.
     pub(crate) login_version: AtomicU64,
+    /// The number of its TLS session, 0 without TLS.
+    pub(crate) tls_session: u64,
     state: Mutex<State>,
-    /// Notifies the task of the connection when the server falls silent or replies again, and when another connection is
-    /// to take its place.
-    condition_changed: Event,
+    /// Notifies the task of the connection when the server falls silent or replies again.
+    silence_changed: Event,
 }
 
 struct State {
@@ -73,7 +74,7 @@ struct State {
     silent: bool,
     /// How many times the server has fallen silent.
     silences: u32,
-    /// True if another connection is to take its place.
+    /// True if another connection takes its place.
     outdated: bool,
     /// True until the driver has looked at its settings and its clock again.
     settings_changed: bool,
@@ -134,8 +135,9 @@ impl Link {
             connection_id: None,
             fences: 0,
             login_version: AtomicU64::new(0),
+            tls_session: 0,
             state: Mutex::new(state),
-            condition_changed: Event::new(),
+            silence_changed: Event::new(),
         }
     }
 
@@ -272,17 +274,17 @@ impl Link {
 
     /// Waits until the server has fallen silent more than `seen` times; it may have replied again by then.
     pub(crate) async fn fell_silent(&self, seen: &mut u32) {
-        self.wait_for_condition(|state| (state.silences > *seen).then(|| *seen = state.silences)).await;
+        self.wait_for_silence(|state| (state.silences > *seen).then(|| *seen = state.silences)).await;
     }
 
     /// Waits until the server is not silent.
     pub(crate) async fn no_longer_silent(&self) {
-        self.wait_for_condition(|state| (!state.silent).then_some(())).await;
+        self.wait_for_silence(|state| (!state.silent).then_some(())).await;
     }
 
-    async fn wait_for_condition(&self, mut check: impl FnMut(&State) -> Option<()>) {
+    async fn wait_for_silence(&self, mut check: impl FnMut(&State) -> Option<()>) {
         loop {
-            let listener = self.condition_changed.listen();
+            let listener = self.silence_changed.listen();
             if check(&lock(&self.state)).is_some() {
                 return;
             }
@@ -299,15 +301,21 @@ impl Link {
         driver.into_iter().for_each(wake);
     }
 
-    /// Asks for another connection in its place. It serves callers until then.
-    pub(crate) fn set_outdated(&self) {
-        lock(&self.state).outdated = true;
-        self.condition_changed.notify(usize::MAX);
+    /// Gives it to no caller any more. It ends now, after the replies to the calls in flight, or when the caller that has it
+    /// gives it back.
+    pub(crate) fn replace(&self) {
+        let mut state = lock(&self.state);
+        state.outdated = true;
+        let checked_out = state.checked_out;
+        drop(state);
+        if !checked_out {
+            self.drain(outdated_error(&self.address));
+        }
     }
 
-    /// Waits until another connection is to take its place.
-    pub(crate) async fn is_outdated(&self) {
-        self.wait_for_condition(|state| state.outdated.then_some(())).await;
+    /// Returns true if another connection takes its place.
+    pub(crate) fn is_outdated(&self) -> bool {
+        lock(&self.state).outdated
     }
 
     /// Returns true if replies are pending.
@@ -323,21 +331,16 @@ impl Link {
     /// Gives the connection to one caller. Returns false if it accepts no calls.
     pub(crate) fn check_out(&self) -> bool {
         let mut state = lock(&self.state);
-        state.checked_out = state.gate.is_open() && !state.silent;
+        state.checked_out = state.gate.is_open() && !state.silent && !state.outdated;
         state.checked_out
     }
 
-    /// Takes the connection back from its caller. Returns false if it has ended, or ends now because another one is to
-    /// take its place.
+    /// Takes the connection back from its caller. Returns false if it has ended, or if another one takes its place: then
+    /// [`Link::replace`] ends it.
     pub(crate) fn check_in(&self) -> bool {
         let mut state = lock(&self.state);
         state.checked_out = false;
-        let (is_at_end, outdated) = (state.gate.is_at_end(), state.outdated);
-        drop(state);
-        if outdated {
-            self.drain(outdated_error(&self.address));
-        }
-        !(is_at_end || outdated)
+        !(state.gate.is_at_end() || state.outdated)
     }
 
     /// Accepts no calls until [`Link::release`].

@@ -32,8 +32,8 @@ pub(crate) struct ClientTls {
 
 /// TLS settings whose files have been read: see [`ClientTls::stage`].
 pub(crate) struct StagedTls {
-    data: Option<TlsSettings>,
-    sentinels: Option<TlsSettings>,
+    data: Option<Arc<TlsSettings>>,
+    sentinels: Option<Arc<TlsSettings>>,
 }
 
 impl ClientTls {
@@ -94,21 +94,25 @@ impl ClientTls {
         if !problems.is_empty() {
             return Err(ConfigError::new(problems).into());
         }
+        let all = [&staged.data, &staged.sentinels].into_iter().flatten();
+        // The caller lets one at a time in, so that only an attempt that has taken too long is still running.
         if self.staging.is_running() {
             let message = "the files of an earlier reconfiguration are still being read; try again later";
             return Err(Error::new(Kind::Timeout, message));
         }
-        let all = [&staged.data, &staged.sentinels].into_iter().flatten();
-        read(&self.staging, unread(all.filter_map(TlsSettings::files)), runtime, by).await?;
+        read(&self.staging, unread(all.filter_map(|settings| settings.files())), runtime, by).await?;
         Ok(staged)
     }
 
-    /// Uses these settings for all new connections.
-    pub(crate) fn install(&self, staged: StagedTls) {
-        for (tls, settings) in [(&self.data, staged.data), (&self.sentinels, staged.sentinels)] {
-            if let (Some(tls), Some(settings)) = (tls, settings) {
-                tls.settings.store(settings);
-            }
+    /// Uses these settings for all new connections. Returns the former ones.
+    pub(crate) fn install(&self, staged: StagedTls) -> StagedTls {
+        let replace = |tls: &Option<Arc<Tls>>, settings: Option<Arc<TlsSettings>>| {
+            let (tls, settings) = (tls.as_ref()?, settings?);
+            Some(tls.settings.replace(settings))
+        };
+        StagedTls {
+            data: replace(&self.data, staged.data),
+            sentinels: replace(&self.sentinels, staged.sentinels),
         }
     }
 }
@@ -129,7 +133,7 @@ fn settings_of(config: &RedisConfig, own: &OwnTls) -> StagedTls {
         },
     });
     let sentinels = sentinel_settings(config, own, data.as_ref());
-    StagedTls { data, sentinels }
+    StagedTls { data: data.map(Arc::new), sentinels: sentinels.map(Arc::new) }
 }
 
 #[cfg(feature = "sentinel")]

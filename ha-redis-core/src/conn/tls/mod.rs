@@ -30,7 +30,7 @@ use std::time::Duration;
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
 
-pub(crate) use self::client_tls::ClientTls;
+pub(crate) use self::client_tls::{ClientTls, StagedTls};
 pub(crate) use self::explain::is_permanent;
 use self::names::Names;
 pub(crate) use self::own::OwnTls;
@@ -76,11 +76,26 @@ enum Source {
 }
 
 impl Tls {
-    fn new(names: &'static Names, settings: TlsSettings) -> Arc<Self> {
-        Arc::new(Self { names, settings: Snapshot::new(settings) })
+    fn new(names: &'static Names, settings: Arc<TlsSettings>) -> Arc<Self> {
+        Arc::new(Self { names, settings: Snapshot::of(settings) })
     }
 
-    /// Runs the TLS handshake on a new connection. Files that have changed are read first, for at most a quarter of
+    /// Returns the number of the session that new connections use; larger numbers are later sessions.
+    pub(crate) fn session_id(&self) -> u64 {
+        match &self.settings.load().source {
+            Source::Application(session) => session.id,
+            Source::Files(source) => source.session().map_or(0, |session| session.id),
+        }
+    }
+
+    /// Looks whether files have changed, for at most a quarter of a second.
+    pub(crate) async fn look(&self, runtime: &dyn Runtime) {
+        if let Some(source) = self.settings.load().files() {
+            source.look(runtime, MAX_PATIENCE).await;
+        }
+    }
+
+    /// Runs the TLS handshake on a new connection, and returns the number of its session. Files that have changed are read first, for at most a quarter of
     /// the `timeout` of the whole connection attempt.
     pub(crate) async fn secure(
         &self,
@@ -88,7 +103,7 @@ impl Tls {
         socket: Box<dyn Transport>,
         runtime: &dyn Runtime,
         timeout: Duration,
-    ) -> Result<Box<dyn Transport>, Error> {
+    ) -> Result<(Box<dyn Transport>, u64), Error> {
         let settings = self.settings.load();
         let session = match &settings.source {
             Source::Application(session) => session.clone(),
@@ -105,11 +120,11 @@ impl Tls {
             Error::new(kind, error.to_string())
         };
         let name = self.name_of(address, settings.server_name.as_deref())?;
-        let details = session.details;
+        let (details, id) = (session.details, session.id);
         let connection = ClientConnection::new(session.rustls, name)
             .map_err(|error| failed(explain::error(&error, &details)))?;
         let stream = TlsStream::open(connection, socket, details).await.map_err(failed)?;
-        Ok(Box::new(stream))
+        Ok((Box::new(stream), id))
     }
 
     /// Returns a possible cause for a server that does not reply.

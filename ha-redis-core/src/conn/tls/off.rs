@@ -21,9 +21,15 @@ impl Tls {
         _: Box<dyn Transport>,
         _: &dyn Runtime,
         _: Duration,
-    ) -> Result<Box<dyn Transport>, Error> {
+    ) -> Result<(Box<dyn Transport>, u64), Error> {
         Err(self.refusal())
     }
+
+    pub(crate) fn session_id(&self) -> u64 {
+        0
+    }
+
+    pub(crate) async fn look(&self, _: &dyn Runtime) {}
 
     pub(crate) fn timeout_hint(&self) -> String {
         String::new()
@@ -86,7 +92,9 @@ impl ClientTls {
         Ok(StagedTls)
     }
 
-    pub(crate) fn install(&self, _: StagedTls) {}
+    pub(crate) fn install(&self, staged: StagedTls) -> StagedTls {
+        staged
+    }
 
     /// Returns an error if TLS is on.
     pub(crate) async fn prepare(&self, _: &dyn Runtime, _: Instant) -> Result<(), Error> {

@@ -1,6 +1,7 @@
 //! What a connection needs of the files: a TLS configuration, and what errors say about it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
 use rustls::sign::SingleCertAndKey;
@@ -19,8 +20,16 @@ use crate::config::{Problem, TlsVersion, cut};
 /// A TLS configuration that connections use until the files change.
 #[derive(Clone)]
 pub(super) struct Session {
+    /// Later ones have larger numbers.
+    pub(super) id: u64,
     pub(super) rustls: Arc<ClientConfig>,
     pub(super) details: Arc<Details>,
+}
+
+/// Returns a number for the next session.
+fn next_id() -> u64 {
+    static SESSIONS: AtomicU64 = AtomicU64::new(1);
+    SESSIONS.fetch_add(1, Ordering::Relaxed)
 }
 
 /// What errors say about the client's side.
@@ -38,7 +47,7 @@ pub(super) enum Details {
 
 impl Session {
     pub(super) fn of_application(config: &TlsConfig) -> Self {
-        Self { rustls: Arc::clone(&config.0), details: Arc::new(Details::Own) }
+        Self { id: next_id(), rustls: Arc::clone(&config.0), details: Arc::new(Details::Own) }
     }
 
     /// Builds the configuration from what was read; `authorities` is `None` if none are needed.
@@ -78,7 +87,7 @@ impl Session {
             (file, identity.certificate.clone())
         });
         let details = Details::Files { names, min_version: files.min_version, identity };
-        Ok(Self { rustls: Arc::new(rustls), details: Arc::new(details) })
+        Ok(Self { id: next_id(), rustls: Arc::new(rustls), details: Arc::new(details) })
     }
 }
 

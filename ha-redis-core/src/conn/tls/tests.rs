@@ -319,7 +319,7 @@ fn last_alert_is_waited_for() {
     let server = Loopback(shared(authority.server(&authority)));
     let socket = Box::new(Closing { server, is_closed: false, is_noticed: false });
     let error = block_on(async {
-        let mut stream =
+        let (mut stream, _) =
             tls.secure(&Address::tcp("localhost", 6379), socket, &Timers, TIMEOUT).await.unwrap();
         // The first write may only fill the session.
         poll_fn(|cx| stream.poll_write(cx, b"PING")).await?;

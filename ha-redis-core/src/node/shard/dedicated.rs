@@ -61,11 +61,6 @@ impl Dedicated {
         std::mem::take(&mut self.open)
     }
 
-    /// Returns the open connections that no caller has.
-    pub(super) fn free(&self) -> impl Iterator<Item = &Arc<Link>> {
-        self.free.iter()
-    }
-
     pub(super) fn call_all(&mut self) -> Vec<Waker> {
         self.waiting.notify_all()
     }
@@ -106,11 +101,15 @@ impl Shard {
     pub(crate) fn check_in(&self, link: Arc<Link>) {
         let mut state = lock(&self.state);
         if link.check_in() && state.is_current(link.generation) {
-            state.connections.dedicated.free.push(link);
+            state.connections.dedicated.free.push(Arc::clone(&link));
         }
         let next = state.call_next();
         drop(state);
         next.into_iter().for_each(wake);
+        // Not under the lock, because it wakes the connection's task.
+        if link.is_outdated() {
+            link.replace();
+        }
     }
 
     pub(crate) fn queue_for_dedicated(&self) -> DedicatedTicket<'_> {

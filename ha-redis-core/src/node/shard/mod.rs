@@ -17,7 +17,7 @@ use futures_lite::future;
 
 use crate::address::Address;
 use crate::config::RedisConfig;
-use crate::conn::link::{Link, outdated_error};
+use crate::conn::link::Link;
 use crate::error::{Error, Kind, Outcome};
 use crate::events::EventSender;
 use crate::generation::Generation;
@@ -191,6 +191,11 @@ impl Shard {
         lock(&self.state).master.as_ref().map(|master| master.address.clone())
     }
 
+    /// Returns the current master.
+    pub(crate) fn followed(&self) -> Option<Arc<CurrentMaster>> {
+        lock(&self.state).master.clone()
+    }
+
     /// Returns how many shared connections take commands, and how many there should be.
     pub(crate) fn open_shared_connections(&self) -> (usize, usize) {
         let state = lock(&self.state);
@@ -304,17 +309,6 @@ impl Shard {
             None
         };
         future::or(async { Some(work.await) }, changed).await
-    }
-
-    /// Replaces all connections, so that the new ones use changed settings. Shared ones serve callers until their
-    /// successors are ready.
-    pub(crate) fn renew_connections(&self) {
-        let state = lock(&self.state);
-        let connections = &state.connections;
-        let free = connections.dedicated.free().chain(state.replicas.links()).cloned().collect::<Vec<_>>();
-        connections.all().for_each(|link| link.set_outdated());
-        drop(state);
-        free.iter().for_each(|link| link.drain(outdated_error(&link.address)));
     }
 
     // Closing.

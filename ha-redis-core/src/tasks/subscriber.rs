@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use async_channel::{Receiver, Sender};
 use futures_lite::future;
-use redis::{ServerError, Value};
+use redis::{Cmd, ServerError, Value};
 
 use crate::conn::raw_connection::RawConnection;
 use crate::conn::reconnect_backoff::ReconnectBackoff;
@@ -26,6 +26,7 @@ use crate::proto::pubsub::{SubscriberEvent, SubscriptionChange, Subscriptions};
 use crate::tasks::shared_connection;
 use crate::time::{sleep, sleep_until};
 use crate::topology::CurrentMaster;
+use login::LoginRetry;
 
 pub use event::PubSubEvent;
 pub(crate) use inbox::Inbox;
@@ -46,7 +47,7 @@ pub(crate) async fn run(
     let _guard = EndGuard { inbox: Arc::clone(&inbox), requests: requests.clone() };
     let subscriptions = Subscriptions::new();
     let mut subscriber =
-        Subscriber { core, shard, inbox, requests, subscriptions, refused_login: None, login_retry_at: None };
+        Subscriber { core, shard, inbox, requests, subscriptions, refused_login: None, login_retry: None };
     let gone = async { _ = reader.recv().await };
     future::or(subscriber.run(), gone).await;
 }
@@ -73,8 +74,8 @@ struct Subscriber {
     subscriptions: Subscriptions<Waiter>,
     /// A refused login that is not reported yet.
     refused_login: Option<ServerError>,
-    /// When to try again after a refused login.
-    login_retry_at: Option<Instant>,
+    /// When to try again after a login that has failed.
+    login_retry: Option<LoginRetry>,
 }
 
 /// A value that the server sent, or why it was skipped.
@@ -86,8 +87,8 @@ enum Step {
     Request(SubscriptionRequest),
     /// The server has been silent for as long as it may.
     Silence,
-    /// The credentials have changed.
-    NewLogin,
+    /// The credentials have changed, or a login that has failed is tried again.
+    LoginDue,
 }
 
 /// How many times the allowed silence may pass with messages only before an outstanding confirmation arrives.
@@ -124,6 +125,7 @@ impl Subscriber {
         let (core, shard) = (Arc::clone(&self.core), Arc::clone(&self.shard));
         let mut reconnect = ReconnectBackoff::default();
         while let Some(master) = self.offline(shard.current_master()).await {
+            let mut login_version = core.data.login.version();
             let attempt = shared_connection::connect_to_master(&core, &shard, &master);
             match self.offline(shard.until_master_changes(master.generation, attempt)).await {
                 None => {
@@ -134,6 +136,11 @@ impl Subscriber {
                     let opened = core.runtime.now();
                     self.connected(&master, raw).await;
                     reconnect.lost(core.runtime.now() - opened);
+                    // Only a failed attempt is repeated at once when the credentials change.
+                    login_version = core.data.login.version();
+                }
+                Some(Err(error)) if shared_connection::is_outdated_refusal(&core, &error, login_version) => {
+                    continue;
                 }
                 Some(Err(error)) => {
                     tracing::debug!(%error, "cannot connect the subscriber");
@@ -143,7 +150,9 @@ impl Subscriber {
                 }
             }
             let pause = sleep(&*core.runtime, reconnect.pause(core.runtime.random()));
-            self.offline(future::or(pause, shard.master_changed(master.generation))).await;
+            let new_login = core.data.login.changed_since(login_version);
+            let news = future::or(shard.master_changed(master.generation), new_login);
+            self.offline(future::or(pause, news)).await;
         }
     }
 
@@ -187,7 +196,7 @@ impl Subscriber {
         let (core, shard) = (Arc::clone(&self.core), Arc::clone(&self.shard));
         let Some(_counted) = core.lifecycle.count() else { return };
         self.inbox.set_failure(None);
-        self.login_retry_at = None;
+        self.login_retry = None;
         tracing::info!(address = %master.address, generation = %master.generation, "subscriber connected");
         let switched = async {
             shard.master_changed(master.generation).await;
@@ -209,12 +218,11 @@ impl Subscriber {
         self.check_restored();
         let mut silence = SilenceTimer::new(runtime.now());
         loop {
+            if self.is_login_due(&raw) {
+                self.renew_login(&mut raw, &mut silence, master).await?;
+            }
             self.send_requests(&mut raw, &mut silence);
-            let step = match self.is_login_due(&raw) {
-                true => Step::NewLogin,
-                false => self.next_step(&mut raw, &silence).await?,
-            };
-            match step {
+            match self.next_step(&mut raw, &silence).await? {
                 Step::Request(request) => self.subscriptions.request(request),
                 Step::Received(received) => {
                     self.on_received(received, &mut raw, &mut silence)?;
@@ -225,7 +233,7 @@ impl Subscriber {
                     raw.buffer(&[self.subscriptions.ping()]);
                     silence.quiet_since = runtime.now();
                 }
-                Step::NewLogin => self.renew_login(&mut raw, &mut silence, master).await?,
+                Step::LoginDue => {}
             }
         }
     }
@@ -235,15 +243,26 @@ impl Subscriber {
         while let Ok(request) = self.requests.try_recv() {
             self.subscriptions.request(request);
         }
-        let was_owed = self.subscriptions.has_pending();
-        raw.buffer(&self.subscriptions.send());
-        if !was_owed && self.subscriptions.has_pending() {
-            silence.restart(self.core.runtime.now());
-        }
+        self.buffer(raw, silence, Subscriptions::send);
         self.send_outcomes();
     }
 
-    /// Handles what was received, and everything else that the connection has already read.
+    /// Buffers commands, after which confirmations may be outstanding.
+    fn buffer<T: AsRef<[Cmd]>>(
+        &mut self,
+        raw: &mut RawConnection,
+        silence: &mut SilenceTimer,
+        commands: impl FnOnce(&mut Subscriptions<Waiter>) -> T,
+    ) {
+        let was_owed = self.subscriptions.has_pending();
+        raw.buffer(commands(&mut self.subscriptions).as_ref());
+        if !was_owed && self.subscriptions.has_pending() {
+            silence.restart(self.core.runtime.now());
+        }
+    }
+
+    /// Handles what was received, and everything else that the connection has already read, up to the marker of a
+    /// handover.
     fn on_received(
         &mut self,
         received: Received,
@@ -252,7 +271,8 @@ impl Subscriber {
     ) -> Result<(), Error> {
         let (owed, now) = (self.subscriptions.pending_replies(), self.core.runtime.now());
         let mut is_message = self.handle(received)?;
-        while let Some(received) = raw.try_receive()? {
+        while !self.subscriptions.has_marker() {
+            let Some(received) = raw.try_receive()? else { break };
             is_message |= self.handle(received)?;
         }
         if owed == 0 || self.subscriptions.pending_replies() != owed {
@@ -276,7 +296,7 @@ impl Subscriber {
             true => Some(config.socket_timeout()),
             false => Some(config.health_check_interval()).filter(|interval| !interval.is_zero()),
         };
-        let login_version = raw.login_version();
+        let login_due = self.until_login_is_due(raw.login_version());
         let received = async { raw.receive().await.map(Step::Received) };
         let request = async { Ok(Step::Request(next_request(&self.requests).await)) };
         let silent = async {
@@ -286,15 +306,11 @@ impl Subscriber {
             }
             Ok(Step::Silence)
         };
-        let new_login = async {
-            let changed = self.core.data.login.changed_since(login_version);
-            match self.login_retry_at {
-                Some(at) => future::or(changed, sleep_until(&*self.core.runtime, at)).await,
-                None => changed.await,
-            }
-            Ok(Step::NewLogin)
+        let login_due = async {
+            login_due.await;
+            Ok(Step::LoginDue)
         };
-        future::or(received, future::or(request, future::or(new_login, silent))).await
+        future::or(received, future::or(request, future::or(login_due, silent))).await
     }
 
     /// Handles a message or a confirmation. Returns true if it was a message.
@@ -319,8 +335,7 @@ impl Subscriber {
 
     fn pass_on(&mut self, event: Option<SubscriberEvent>) {
         match event {
-            // A marker is of a handover that has failed.
-            None | Some(SubscriberEvent::Marker) => {}
+            None => {}
             Some(SubscriberEvent::Message(message, size)) => {
                 self.inbox.add(|backlog| backlog.message(message, size))
             }

@@ -9,7 +9,7 @@ use async_channel::{Receiver, Sender};
 use async_trait::async_trait;
 use ha_redis_core::{
     Client, ClientOptions, Credentials, CredentialsError, CredentialsProvider, Event, Events,
-    FileCredentials, Protocol, PubSub, PubSubEvent, RedisConfig,
+    FileCredentials, PubSub, PubSubEvent, RedisConfig,
 };
 use redis::AsyncCommands;
 
@@ -23,8 +23,6 @@ tests![
     sentinels_get_new_user,
     rotated_password_file_fails_no_call,
     thousand_rotations_leave_nothing_behind,
-    resp2_subscriber_misses_no_message,
-    resp2_subscriber_without_marker_reports_gap,
     transaction_is_not_interrupted,
     refused_credentials_are_retried,
     connections_in_demand_log_in,
@@ -36,7 +34,7 @@ tests![
 
 /// Credentials that the test announces.
 #[derive(Debug)]
-struct Announced(Receiver<Result<Credentials, String>>);
+pub(super) struct Announced(Receiver<Result<Credentials, String>>);
 
 #[async_trait]
 impl CredentialsProvider for Announced {
@@ -52,14 +50,14 @@ impl CredentialsProvider for Announced {
     }
 }
 
-type Announcer = Sender<Result<Credentials, String>>;
+pub(super) type Announcer = Sender<Result<Credentials, String>>;
 
-fn announced() -> (Announcer, Announced) {
+pub(super) fn announced() -> (Announcer, Announced) {
     let (announcer, announced) = async_channel::unbounded();
     (announcer, Announced(announced))
 }
 
-fn announce(announcer: &Announcer, user: &str, password: &str) {
+pub(super) fn announce(announcer: &Announcer, user: &str, password: &str) {
     announcer.try_send(Ok(Credentials::new(user, password))).unwrap();
 }
 
@@ -87,14 +85,14 @@ pub(super) fn named(config: RedisConfig) -> RedisConfig {
     config.to_builder().client_name("app").failover_wait(BOUND).build().unwrap()
 }
 
-async fn subscribed(client: &Client) -> PubSub {
+pub(super) async fn subscribed(client: &Client) -> PubSub {
     let subscriber = client.pubsub().await.unwrap();
     subscriber.subscribe("news").await.unwrap();
     subscriber
 }
 
 /// Publishes a message, and expects it to be the next event.
-async fn check_subscriber(kit: &Kit, subscriber: &mut PubSub, server: &Server, text: &str) {
+pub(super) async fn check_subscriber(kit: &Kit, subscriber: &mut PubSub, server: &Server, text: &str) {
     server.query(&["PUBLISH", "news", text]).unwrap();
     match kit.within("a message", subscriber.next()).await {
         Some(PubSubEvent::Message(message)) => assert_eq!(message.get_payload::<String>().unwrap(), text),
@@ -248,82 +246,6 @@ async fn thousand_rotations_leave_nothing_behind(kit: Kit) {
     let logins = super::kit::calls(&server, "auth") - logins;
     assert!(logins >= ROTATIONS as u64, "{logins} logins");
     none_failed(&load.finish().await);
-}
-
-async fn resp2_subscriber_misses_no_message(kit: Kit) {
-    const HANDOVERS: usize = 30;
-    let server = Server::start().unwrap();
-    add_user(&server, "app-0", "password");
-    let (announcer, provider) = announced();
-    announce(&announcer, "app-0", "password");
-    let options = ClientOptions::new().credentials(provider);
-    let config = settings(&server.url()).protocol(Protocol::Resp2).build().unwrap();
-    let client = Client::with_options(named(config), kit.runtime.clone(), options);
-    let mut subscriber = subscribed(&client).await;
-    subscriber.psubscribe("ne*").await.unwrap();
-    let publisher = kit.client_of(&server).await;
-    let stop = Arc::new(AtomicBool::new(false));
-    let (stopped, mut redis, clock) = (Arc::clone(&stop), publisher.connection(), kit.clone());
-    let publishing = kit.spawn(async move {
-        let mut sent = 0_u64;
-        while !stopped.load(Ordering::Relaxed) {
-            redis.publish::<_, _, ()>("news", sent).await.unwrap();
-            sent += 1;
-            clock.sleep(Duration::from_millis(1)).await;
-        }
-        redis.publish::<_, _, ()>("news", "end").await.unwrap();
-        sent
-    });
-    let reading = kit.spawn(async move {
-        let mut received = Vec::new();
-        loop {
-            match subscriber.next().await.unwrap() {
-                PubSubEvent::Message(message) => {
-                    assert_eq!(message.get_channel_name(), "news");
-                    match message.get_payload::<u64>() {
-                        Ok(number) => received.push(number),
-                        Err(_) => return received,
-                    }
-                }
-                other => panic!("{other:?} after {} messages", received.len()),
-            }
-        }
-    });
-    for handover in 1..=HANDOVERS {
-        let user = format!("app-{handover}");
-        add_user(&server, &user, "password");
-        announce(&announcer, &user, "password");
-        until_all_are(&kit, &server, &user).await;
-    }
-    stop.store(true, Ordering::Relaxed);
-    let sent = kit.within("the publisher ends", publishing.end()).await;
-    let received = kit.within("the last message", reading.end()).await;
-    // Each message arrives once for the channel and once for the pattern.
-    assert!(received.into_iter().eq((0..sent).flat_map(|number| [number, number])));
-}
-
-async fn resp2_subscriber_without_marker_reports_gap(kit: Kit) {
-    let server = Server::start().unwrap();
-    for user in ["app-1", "app-2"] {
-        let rules = ["ACL", "SETUSER", user, "on", ">password", "~*", "resetchannels", "&news", "+@all"];
-        server.query(&rules).unwrap();
-    }
-    let (announcer, provider) = announced();
-    announce(&announcer, "app-1", "password");
-    let options = ClientOptions::new().credentials(provider);
-    let config = settings(&server.url()).protocol(Protocol::Resp2).build().unwrap();
-    let client = Client::with_options(named(config), kit.runtime.clone(), options);
-    let mut subscriber = subscribed(&client).await;
-    announce(&announcer, "app-2", "password");
-    match kit.within("the gap", subscriber.next()).await {
-        Some(PubSubEvent::Disconnected(why)) => {
-            assert!(why.to_string().starts_with("the server refused a handover: NOPERM"), "{why}");
-        }
-        other => panic!("{other:?}"),
-    }
-    assert!(matches!(kit.within("the end", subscriber.next()).await, Some(PubSubEvent::Resubscribed)));
-    check_subscriber(&kit, &mut subscriber, &server, "after").await;
-    until_all_are(&kit, &server, "app-2").await;
 }
 
 async fn transaction_is_not_interrupted(kit: Kit) {

@@ -82,6 +82,7 @@ mod refusals;
 mod repeated_secrets;
 mod repeats;
 mod replicas;
+mod resp2_credentials;
 mod rest;
 mod scripted;
 mod secrets;
@@ -145,6 +146,7 @@ const SUITE: &[&[Test]] = &[
     repeated_secrets::TESTS,
     repeats::TESTS,
     replicas::TESTS,
+    resp2_credentials::TESTS,
     rest::TESTS,
     secrets::TESTS,
     sentinel::TESTS,

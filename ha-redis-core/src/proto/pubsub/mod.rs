@@ -1,6 +1,7 @@
 //! Publish and subscribe: what a subscriber requests, what a server has confirmed, and what is sent again on a new
 //! connection.
 
+mod marker;
 mod push;
 mod subscriptions;
 #[cfg(test)]
@@ -12,6 +13,7 @@ use redis::{Msg, ServerError};
 
 use crate::error::Error;
 
+pub(crate) use marker::Marker;
 pub(crate) use subscriptions::{SubscriptionChange, Subscriptions, command_text};
 
 /// The kind of a subscription.
@@ -71,8 +73,6 @@ pub(crate) enum SubscriberEvent {
     Message(Msg, usize),
     /// The server refused to restore a subscription; it is given up.
     Refused(Subscription, Error),
-    /// The marker of a handover has arrived.
-    Marker,
     /// The server refused a login; the connection stays logged in as before.
     LoginRefused(ServerError),
 }

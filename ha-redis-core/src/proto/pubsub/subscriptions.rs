@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use redis::{Cmd, Msg, ServerError, Value, cmd};
+use redis::{Cmd, ServerError, Value, cmd};
 
+use super::marker::{Marker, is_on_marker_channel};
 use super::push::Push;
 use super::{Scope, SubscriberEvent, Subscription, Verb};
 use crate::error::{Error, Kind, Outcome, may_succeed_later, printable_error};
@@ -34,8 +35,17 @@ enum Pending<W> {
     Restored(Subscription),
     Ping,
     Login,
-    /// The subscription to the channel of a handover's marker.
-    Marker,
+    /// Starts or ends the subscription to the channel of a handover's marker.
+    Marker(Verb, Vec<u8>),
+}
+
+/// A handover in which this connection takes part.
+#[derive(Debug)]
+struct Handover {
+    marker: Marker,
+    has_arrived: bool,
+    /// Why the server does not let the connection subscribe to the marker's channel.
+    refusal: Option<ServerError>,
 }
 
 /// Tracks the subscriptions, the commands without a reply, and what to send on a new connection.
@@ -50,8 +60,7 @@ pub(crate) struct Subscriptions<W> {
     pending: VecDeque<Pending<W>>,
     /// How many of the pending commands are [`Pending::Restored`].
     unrestored: usize,
-    /// The channel of the marker of a handover that is in progress.
-    marker: Option<Vec<u8>>,
+    handover: Option<Handover>,
     settled: Vec<(W, Result<(), Error>)>,
 }
 
@@ -62,7 +71,7 @@ impl<W> Subscriptions<W> {
             waiting: VecDeque::new(),
             pending: VecDeque::new(),
             unrestored: 0,
-            marker: None,
+            handover: None,
             settled: Vec::new(),
         }
     }
@@ -118,21 +127,42 @@ impl<W> Subscriptions<W> {
         command
     }
 
-    /// Returns the command that subscribes to the channel of a handover's marker.
-    pub(crate) fn subscribe_to_marker(&mut self, channel: &[u8]) -> Cmd {
-        self.marker = Some(channel.to_vec());
-        self.pending.push_back(Pending::Marker);
-        command(Verb::Subscribe, Scope::Channel, [channel])
+    /// Starts a handover: returns the command that subscribes to the marker's channel.
+    pub(crate) fn start_handover(&mut self, marker: Marker) -> Cmd {
+        let channel = marker.channel().to_vec();
+        let subscribe = command(Verb::Subscribe, Scope::Channel, [&channel]);
+        self.pending.push_back(Pending::Marker(Verb::Subscribe, channel));
+        self.handover = Some(Handover { marker, has_arrived: false, refusal: None });
+        subscribe
     }
 
-    pub(crate) fn forget_marker(&mut self) {
-        self.marker = None;
+    /// Returns true between the arrival of the marker and the end of the handover.
+    pub(crate) fn has_marker(&self) -> bool {
+        self.handover.as_ref().is_some_and(|handover| handover.has_arrived)
     }
 
-    /// Returns the commands with which another connection takes over: one for each subscription, since the replies of a
-    /// transaction are counted.
-    pub(crate) fn takeover(&self) -> impl Iterator<Item = Cmd> {
-        self.subscribed.iter().map(|Subscription { scope, name }| command(Verb::Subscribe, *scope, [name]))
+    /// Returns the server's error if it refused the subscription to the marker's channel.
+    pub(crate) fn handover_refusal(&self) -> Option<&ServerError> {
+        self.handover.as_ref().and_then(|handover| handover.refusal.as_ref())
+    }
+
+    /// Returns the subscriptions of a connection that takes over, which has to [restore](Self::restore) them.
+    pub(crate) fn successor(&self) -> Self {
+        Self { subscribed: self.subscribed.clone(), ..Self::new() }
+    }
+
+    /// Continues on the connection of `successor`, on which the marker has arrived.
+    pub(crate) fn continue_as(&mut self, successor: Self) {
+        self.subscribed = successor.subscribed;
+    }
+
+    /// Ends a handover, if one is in progress: returns the command that unsubscribes from the marker's channel.
+    pub(crate) fn end_handover(&mut self) -> Option<Cmd> {
+        let handover = self.handover.take().filter(|handover| handover.refusal.is_none())?;
+        let channel = handover.marker.channel().to_vec();
+        let unsubscribe = command(Verb::Unsubscribe, Scope::Channel, [&channel]);
+        self.pending.push_back(Pending::Marker(Verb::Unsubscribe, channel));
+        Some(unsubscribe)
     }
 
     /// Returns true if a caller's request waits for the next connection.
@@ -148,7 +178,7 @@ impl<W> Subscriptions<W> {
     pub(crate) fn pending_replies(&self) -> usize {
         let of_front = match self.pending.front() {
             Some(Pending::SubscriptionChange { unconfirmed, .. }) => *unconfirmed,
-            Some(Pending::Restored(_) | Pending::Ping | Pending::Login | Pending::Marker) | None => 0,
+            Some(Pending::Restored(_) | Pending::Ping | Pending::Login | Pending::Marker(..)) | None => 0,
         };
         self.pending.len() + of_front
     }
@@ -166,7 +196,13 @@ impl<W> Subscriptions<W> {
     /// Processes a value from the server.
     pub(crate) fn receive(&mut self, value: Value) -> Result<Option<SubscriberEvent>, Error> {
         match Push::read(value).map_err(|invalid| unexpected(&invalid))? {
-            Push::Message(message, _) if self.is_marker(&message) => Ok(Some(SubscriberEvent::Marker)),
+            Push::Message(message, _) if is_on_marker_channel(&message) => {
+                if let Some(handover) = &mut self.handover {
+                    handover.has_arrived |= handover.marker.is(&message);
+                }
+                // Others are of handovers that have failed, of other connections, or forged.
+                Ok(None)
+            }
             Push::Message(message, size) => Ok(Some(SubscriberEvent::Message(message, size))),
             Push::Confirmed(verb, scope, name) => {
                 self.confirm(verb, Subscription { scope, name }).map(|()| None)
@@ -186,14 +222,10 @@ impl<W> Subscriptions<W> {
         }
     }
 
-    fn is_marker(&self, message: &Msg) -> bool {
-        self.marker.as_deref().is_some_and(|marker| message.get_channel_name().as_bytes() == marker)
-    }
-
     fn confirm(&mut self, verb: Verb, confirmed: Subscription) -> Result<(), Error> {
         match self.pending.front_mut() {
-            Some(Pending::Marker)
-                if verb == Verb::Subscribe && self.marker.as_ref() == Some(&confirmed.name) => {}
+            Some(Pending::Marker(requested, channel))
+                if (*requested, Scope::Channel, &*channel) == (verb, confirmed.scope, &confirmed.name) => {}
             Some(Pending::Restored(requested)) if verb == Verb::Subscribe && *requested == confirmed => {
                 self.unrestored -= 1;
             }
@@ -222,10 +254,15 @@ impl<W> Subscriptions<W> {
     fn refuse(&mut self, error: ServerError) -> Result<Option<SubscriberEvent>, Error> {
         match self.pending.pop_front() {
             Some(Pending::Ping) => Ok(None),
-            Some(Pending::Marker) => Err(Error::new(
-                Kind::Server,
-                format!("the server refused a handover: {}", printable_error(&error)),
-            )),
+            Some(Pending::Marker(verb, channel)) => {
+                let of_marker = |handover: &&mut Handover| handover.marker.channel() == channel;
+                if let Some(handover) = self.handover.as_mut().filter(of_marker)
+                    && verb == Verb::Subscribe
+                {
+                    handover.refusal = Some(error);
+                }
+                Ok(None)
+            }
             Some(Pending::Login) => Ok(Some(SubscriberEvent::LoginRefused(error))),
             // The next connection tries again.
             Some(Pending::Restored(refused)) if may_succeed_later(&error) => {
@@ -251,7 +288,7 @@ impl<W> Subscriptions<W> {
 
     /// Moves requests without a reply to the next connection, since this one has ended.
     pub(crate) fn disconnected(&mut self) {
-        (self.unrestored, self.marker) = (0, None);
+        (self.unrestored, self.handover) = (0, None);
         for pending in std::mem::take(&mut self.pending).into_iter().rev() {
             if let Pending::SubscriptionChange { request, .. } = pending {
                 self.waiting.push_front(request);

@@ -236,6 +236,127 @@ fn unexpected_reply_is_protocol_error() {
     }
 }
 
+/// Returns a message of the channel as it arrives in RESP3 and in RESP2, directly and through a pattern.
+fn messages(channel: &[u8], payload: &[u8]) -> [Value; 3] {
+    let bulk = |bytes: &[u8]| Value::BulkString(bytes.to_vec());
+    let push = Value::Push { kind: redis::PushKind::Message, data: vec![bulk(channel), bulk(payload)] };
+    let direct = vec![bulk(b"message"), bulk(channel), bulk(payload)];
+    let matched = vec![bulk(b"pmessage"), bulk(b"*"), bulk(channel), bulk(payload)];
+    [push, Value::Array(direct), Value::Array(matched)]
+}
+
+/// Returns the channel and the payload of a marker.
+fn published(marker: &Marker) -> (Vec<u8>, Vec<u8>) {
+    let [command] = &written(&[marker.publish()])[..] else { panic!("one command") };
+    (command[1].clone(), command[2].clone())
+}
+
+/// Starts a handover, in which the server confirms the subscription to the marker's channel.
+fn start_handover(subscriptions: &mut Waiting, marker: &Marker) {
+    let channel = published(marker).0;
+    let subscribe = written(&[subscriptions.start_handover(marker.clone())]);
+    assert_eq!(subscribe, [args([&b"SUBSCRIBE"[..], &channel])]);
+    assert!(subscriptions.has_pending());
+    receive(subscriptions, &format!("subscribe {}", String::from_utf8(channel).unwrap()));
+    assert!(!subscriptions.has_pending() && subscriptions.handover_refusal().is_none());
+}
+
+#[test]
+fn marker_arrives_on_its_channel_with_its_payload() {
+    let (marker, other) = (Marker::new(), Marker::new());
+    let ((channel, payload), (other_channel, other_payload)) = (published(&marker), published(&other));
+    assert_ne!((&channel, &payload), (&other_channel, &other_payload));
+    assert_eq!(payload.len(), 32, "128 bits");
+    let forged = [(&channel, &b""[..]), (&channel, &other_payload), (&other_channel, &payload)];
+    for round in 0..3 {
+        let mut subscriptions = subscribed(&["a"]);
+        start_handover(&mut subscriptions, &marker);
+        for message in forged.iter().flat_map(|(channel, payload)| messages(channel, payload)) {
+            assert!(subscriptions.receive(message).unwrap().is_none());
+            assert!(!subscriptions.has_marker());
+        }
+        let [first, ..] = messages(b"a", &payload);
+        assert!(subscriptions.receive(first).unwrap().is_some() && !subscriptions.has_marker());
+        let arrived = messages(&channel, &payload)[round].clone();
+        assert!(subscriptions.receive(arrived).unwrap().is_none() && subscriptions.has_marker());
+    }
+}
+
+#[test]
+fn markers_of_others_are_dropped() {
+    let (channel, payload) = published(&Marker::new());
+    for message in messages(&channel, &payload) {
+        let mut subscriptions = subscribed(&["a"]);
+        assert!(subscriptions.receive(message).unwrap().is_none() && !subscriptions.has_marker());
+    }
+}
+
+#[test]
+fn failed_handover_leaves_subscriptions_unchanged() {
+    let marker = Marker::new();
+    let (channel, payload) = published(&marker);
+    let name = String::from_utf8(channel.clone()).unwrap();
+    for is_confirmed in [false, true] {
+        let mut subscriptions = subscribed(&["a"]);
+        if is_confirmed {
+            start_handover(&mut subscriptions, &marker);
+        } else {
+            subscriptions.start_handover(marker.clone());
+        }
+        let unsubscribe = written(subscriptions.end_handover().as_slice());
+        assert_eq!(unsubscribe, [args([&b"UNSUBSCRIBE"[..], &channel])]);
+        assert!(subscriptions.end_handover().is_none());
+        if !is_confirmed {
+            receive(&mut subscriptions, &format!("subscribe {name}"));
+        }
+        for late in messages(&channel, &payload) {
+            assert!(subscriptions.receive(late).unwrap().is_none() && !subscriptions.has_marker());
+        }
+        receive(&mut subscriptions, &format!("unsubscribe {name}"));
+        assert!(!subscriptions.has_pending());
+        assert_eq!(words(&subscriptions.restore()), ["SUBSCRIBE a"]);
+    }
+}
+
+#[test]
+fn refused_handover_is_not_a_refused_subscription() {
+    let mut subscriptions = subscribed(&["a"]);
+    subscriptions.start_handover(Marker::new());
+    assert!(receive(&mut subscriptions, "-NOPERM no").is_none());
+    assert_eq!(subscriptions.handover_refusal().unwrap().code(), "NOPERM");
+    assert!(subscriptions.end_handover().is_none(), "there is nothing to unsubscribe from");
+    assert!(!subscriptions.has_pending() && settled(&mut subscriptions).is_empty());
+
+    // The refusal of an earlier handover may arrive during the next one.
+    subscriptions.start_handover(Marker::new());
+    subscriptions.end_handover();
+    subscriptions.start_handover(Marker::new());
+    receive(&mut subscriptions, "-NOPERM no");
+    receive(&mut subscriptions, "-NOPERM no");
+    assert!(subscriptions.handover_refusal().is_none());
+    subscriptions.disconnected();
+    assert!(subscriptions.end_handover().is_none());
+}
+
+#[test]
+fn successor_takes_over_what_its_user_may() {
+    let mut subscriptions = subscribed(&["a", "b", "c"]);
+    let marker = Marker::new();
+    start_handover(&mut subscriptions, &marker);
+    let mut successor = subscriptions.successor();
+    assert_eq!(words(&successor.restore()), ["SUBSCRIBE a", "SUBSCRIBE b", "SUBSCRIBE c"]);
+    receive(&mut successor, "subscribe a");
+    assert!(matches!(receive(&mut successor, "-NOPERM no"), Some(SubscriberEvent::Refused(..))));
+    receive(&mut successor, "subscribe c");
+    start_handover(&mut successor, &marker);
+    request_channels(&mut subscriptions, Verb::Subscribe, &["d"], "waits");
+    subscriptions.continue_as(successor);
+    assert_eq!(words(subscriptions.end_handover().as_slice()).len(), 1);
+    assert_eq!(words(&subscriptions.send()), ["SUBSCRIBE d"]);
+    subscriptions.disconnected();
+    assert_eq!(words(&subscriptions.restore()), ["SUBSCRIBE a", "SUBSCRIBE c"]);
+}
+
 #[test]
 fn other_pushes_ignored() {
     assert!(receive(&mut subscribed(&["a"]), "invalidate k").is_none());

@@ -203,14 +203,20 @@ impl Connector {
         };
         let dial = async |login: &CurrentLogin| {
             let server = reached.as_ref().unwrap_or(address);
-            self.dial(server, login, dialing.timeout, bound).await.map_err(|error| error.during(&failed))
+            let dialed = self.dial(server, login, dialing.timeout, bound).await;
+            if dialed.is_ok() {
+                self.login.on_accepted(address, login);
+            }
+            dialed.map_err(|error| error.during(&failed))
         };
         match dial(&login).await {
-            Err(error) if error.kind() == Kind::Authentication => match self.login.before(login.version) {
-                // No server has accepted the latest credentials yet, so that this one may still expect the former.
-                Some(former) => dial(&former).await.map_err(|_| error),
-                None => Err(error),
-            },
+            Err(error) if error.kind() == Kind::Authentication => {
+                match self.login.former(address, login.version) {
+                    // The provider may be ahead of this server.
+                    Some(former) => dial(&former).await.map_err(|_| error),
+                    None => Err(error),
+                }
+            }
             dialed => dialed,
         }
     }
@@ -258,7 +264,6 @@ impl Connector {
                 });
             }
         };
-        self.login.on_accepted(login);
         raw.set_connection_id(greeting.connection_id);
         if self.handshake.role && greeting.role.is_none() {
             greeting.role = raw.role_by_info().await?;

@@ -11,8 +11,8 @@ use crate::address::Address;
 use crate::credentials::Credentials;
 use crate::sync::{Mutex, lock, wait_for};
 
-/// How many servers are remembered that refused the current credentials.
-const MAX_REPORTED: usize = 64;
+/// How many servers are remembered that have accepted or refused the current credentials.
+const MAX_SERVERS: usize = 64;
 
 /// Counts the credentials that a connection could have logged in with; each change is a new version.
 pub(crate) type LoginVersion = u64;
@@ -38,8 +38,10 @@ pub(crate) struct Login {
 struct State {
     /// `None` until the provider has returned credentials.
     current: Option<CurrentLogin>,
-    /// The latest credentials that a server has accepted.
-    accepted: Option<CurrentLogin>,
+    /// The servers that have accepted the current credentials.
+    accepting: BTreeSet<Address>,
+    /// The last credentials before the current ones that a server has accepted.
+    former: Option<CurrentLogin>,
     /// The servers whose refusal of the current credentials was reported.
     reported: BTreeSet<Address>,
     /// Why the provider has returned none.
@@ -59,7 +61,8 @@ impl Login {
     pub(crate) fn awaited(origin: &str) -> Self {
         let state = State {
             current: None,
-            accepted: None,
+            accepting: BTreeSet::new(),
+            former: None,
             reported: BTreeSet::new(),
             failure: None,
             origin: origin.into(),
@@ -75,6 +78,10 @@ impl Login {
             return false;
         }
         let version = self.version.load(Ordering::Relaxed) + 1;
+        if !state.accepting.is_empty() {
+            state.former = state.current.take().filter(|former| former.credentials.is_some());
+        }
+        state.accepting.clear();
         state.current = Some(CurrentLogin { version, credentials, origin: Arc::clone(&state.origin) });
         state.failure = None;
         state.reported.clear();
@@ -111,25 +118,42 @@ impl Login {
         state.current.is_none().then(|| format!("{} has not returned the credentials{why}", state.origin))
     }
 
-    /// Records that a server has accepted these credentials.
-    pub(crate) fn on_accepted(&self, login: &CurrentLogin) {
+    /// Has tasks that wait for other credentials try again, with the same ones.
+    pub(crate) fn try_again(&self) {
         let mut state = lock(&self.state);
-        if state.accepted.as_ref().is_none_or(|accepted| accepted.version < login.version) {
-            state.accepted = Some(login.clone());
+        let version = self.version.load(Ordering::Relaxed) + 1;
+        if let Some(current) = &mut state.current {
+            current.version = version;
+            self.version.store(version, Ordering::Release);
+        }
+        drop(state);
+        self.changed.notify(usize::MAX);
+    }
+
+    /// Records that a server has accepted these credentials.
+    pub(crate) fn on_accepted(&self, server: &Address, login: &CurrentLogin) {
+        let mut state = lock(&self.state);
+        if !self.is_newer_than(login.version)
+            && !state.accepting.contains(server)
+            && state.accepting.len() < MAX_SERVERS
+        {
+            state.accepting.insert(server.clone());
         }
     }
 
-    /// Returns the credentials to try after a server has refused those of `version`: the latest that a server has
-    /// accepted. `None` if those of `version` were accepted somewhere, so that the refusal is an answer.
-    pub(crate) fn before(&self, version: LoginVersion) -> Option<CurrentLogin> {
-        lock(&self.state).accepted.clone().filter(|accepted| accepted.version < version)
+    /// Returns the credentials to try after a server has refused those of `version`: the former ones, unless this server
+    /// has accepted the current ones before.
+    pub(crate) fn former(&self, server: &Address, version: LoginVersion) -> Option<CurrentLogin> {
+        let state = lock(&self.state);
+        let applies = !self.is_newer_than(version) && !state.accepting.contains(server);
+        state.former.clone().filter(|_| applies)
     }
 
     /// Returns true the first time that a server's refusal of the current credentials is reported.
     pub(crate) fn is_first_refusal(&self, server: &Address, version: LoginVersion) -> bool {
         let mut state = lock(&self.state);
         !self.is_newer_than(version)
-            && state.reported.len() < MAX_REPORTED
+            && state.reported.len() < MAX_SERVERS
             && state.reported.insert(server.clone())
     }
 
@@ -172,16 +196,32 @@ mod tests {
     }
 
     #[test]
-    fn accepted_credentials_stand_in_for_refused_ones() {
+    fn former_credentials_stand_in_for_refused_ones() {
         let login = Login::known(Some(Credentials::new("app", "one")), "`password`");
-        let one = login.try_current().unwrap();
-        assert!(login.before(1).is_none(), "no server has accepted any");
-        login.on_accepted(&one);
+        let [a, b] = [Address::tcp("a", 1), Address::tcp("b", 1)];
         login.set(Some(Credentials::new("app", "two")));
-        assert_eq!(login.before(2).unwrap().version, 1);
-        login.on_accepted(&login.try_current().unwrap());
-        login.on_accepted(&one);
-        assert!(login.before(2).is_none());
+        assert!(login.former(&a, 2).is_none(), "no server has accepted the first ones");
+        let two = login.try_current().unwrap();
+        login.on_accepted(&a, &two);
+        login.set(Some(Credentials::new("app", "three")));
+        assert_eq!(login.former(&a, 3).unwrap().version, 2);
+        login.on_accepted(&a, &two);
+        login.on_accepted(&b, &login.try_current().unwrap());
+        assert!(login.former(&a, 3).is_some() && login.former(&b, 3).is_none());
+        login.set(None);
+        login.on_accepted(&a, &login.try_current().unwrap());
+        login.set(Some(Credentials::new("app", "four")));
+        assert!(login.former(&a, 5).is_none(), "a password is not left out");
+    }
+
+    #[test]
+    fn waiting_tasks_try_again() {
+        let login = Login::known(Some(Credentials::new("app", "one")), "`password`");
+        let mut changed = pin!(login.changed_since(1));
+        assert!(block_on(poll_once(changed.as_mut())).is_none());
+        login.try_again();
+        block_on(changed);
+        assert_eq!(login.try_current().unwrap().version, 2);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Logins on live connections, after the credentials have changed.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_channel::{Receiver, Sender};
 
@@ -31,12 +31,14 @@ pub(crate) enum LoginNews {
 pub(crate) struct LoginMailbox {
     sender: Sender<LoginNews>,
     receiver: Receiver<LoginNews>,
+    /// True while the task waits before it sends logins again: some were refused or not possible.
+    paused: AtomicBool,
 }
 
 impl Default for LoginMailbox {
     fn default() -> Self {
         let (sender, receiver) = async_channel::unbounded();
-        Self { sender, receiver }
+        Self { sender, receiver, paused: AtomicBool::new(false) }
     }
 }
 
@@ -44,6 +46,15 @@ impl LoginMailbox {
     pub(crate) fn send(&self, news: LoginNews) {
         // The channel is never closed.
         let _ = self.sender.try_send(news);
+    }
+
+    pub(crate) fn set_paused(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Relaxed);
+    }
+
+    /// Returns true while the task waits before it sends logins again.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
     }
 
     pub(crate) async fn next(&self) -> LoginNews {

@@ -32,6 +32,7 @@ impl Core {
         self.set_config(config.clone());
         self.apply(&config);
         self.replace_outdated_connections().await;
+        self.try_failed_connections_again();
         if !changed.is_empty() {
             tracing::info!(?changed, "reconfigured");
             self.events.send(Event::Reconfigured { settings: changed.clone() });
@@ -48,6 +49,16 @@ impl Core {
         match self.data.connect(&master.address, &master.address_source).await {
             Err(error) if matches!(error.kind(), Kind::Tls | Kind::Config) => Err(error),
             _ => Ok(()),
+        }
+    }
+
+    /// Has tasks try again that wait because an attempt has failed for good: its cause may be gone.
+    fn try_failed_connections_again(&self) {
+        for shard in self.routing.load().shards() {
+            shard.allow_dedicated();
+            if shard.permanent_failure().is_some() {
+                self.data.login.try_again();
+            }
         }
     }
 

@@ -41,6 +41,7 @@ pub(crate) async fn run(core: Arc<Core>) {
 /// Logs in a dedicated connection that its caller gives back, before anybody else gets it.
 pub(crate) fn log_in_before_return(core: &Core, link: &Arc<Link>) {
     if has_old_login(link, &core.data.login)
+        && !core.logins.is_paused()
         && let Ok(Some(sent)) = send_login(link, &core.data.login, LinkUse::GivenBack, bound(core))
     {
         core.logins.send(LoginNews::Sent(sent));
@@ -88,6 +89,8 @@ impl Reauthentication<'_> {
                 }
                 Step::Retry => self.log_in_all(),
                 Step::News(LoginNews::Sent(login)) => self.sent.push(login),
+                // After a refusal, the pause before the next attempt counts.
+                Step::News(LoginNews::LookAgain) if self.refusals > 0 => self.retry_after(self.pause()),
                 Step::News(LoginNews::LookAgain) => self.log_in_all(),
                 Step::Answered(answers) => {
                     answers.into_iter().for_each(|(login, result)| self.on_answer(login, result));
@@ -116,6 +119,7 @@ impl Reauthentication<'_> {
 
     fn log_in_all(&mut self) {
         self.retry_at = None;
+        self.core.logins.set_paused(false);
         for link in self.core.links.all() {
             if !has_old_login(&link, &self.core.data.login) {
                 continue;
@@ -131,9 +135,15 @@ impl Reauthentication<'_> {
         }
     }
 
+    /// Returns the pause after a refusal.
+    fn pause(&self) -> Duration {
+        RETRY * 2_u32.pow(self.refusals.min(MAX_DOUBLINGS))
+    }
+
     fn retry_after(&mut self, pause: Duration) {
         let at = self.core.runtime.now() + pause;
         self.retry_at = Some(self.retry_at.map_or(at, |before| before.min(at)));
+        self.core.logins.set_paused(true);
     }
 
     fn on_answer(&mut self, sent: SentLogin, result: Result<Reply, NoReply>) {
@@ -141,13 +151,13 @@ impl Reauthentication<'_> {
             Ok(Reply::One(Value::ServerError(refusal))) => {
                 sent.link.login_version.store(0, Ordering::Relaxed);
                 if self.retry_at.is_none() {
-                    self.retry_after(RETRY * 2_u32.pow(self.refusals.min(MAX_DOUBLINGS)));
+                    self.retry_after(self.pause());
                     self.refusals += 1;
                 }
                 report_refusal(self.core, &self.core.data, &sent.link.address, &sent.login, &refusal);
             }
             Ok(_) => {
-                self.core.data.login.on_accepted(&sent.login);
+                self.core.data.login.on_accepted(&sent.link.address, &sent.login);
                 tracing::debug!(address = %sent.link.address, "logged in again");
             }
             // The reply may still come.

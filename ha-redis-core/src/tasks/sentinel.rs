@@ -118,7 +118,7 @@ pub(crate) async fn log_in_again(
             report_refusal(core, &core.sentinels, sentinel, &current, &refusal)
         }
         _ => {
-            login.on_accepted(&current);
+            login.on_accepted(sentinel, &current);
             raw.set_login_version(current.version);
         }
     }

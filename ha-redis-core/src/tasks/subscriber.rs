@@ -87,9 +87,14 @@ enum Step {
     Request(SubscriptionRequest),
     /// The server has been silent for as long as it may.
     Silence,
+    /// The settings may have changed.
+    Recheck,
     /// The credentials have changed, or a login that has failed is tried again.
     LoginDue,
 }
+
+/// After this time, an idle subscriber looks at its settings again.
+const RECHECK: Duration = Duration::from_secs(60);
 
 /// How many times the allowed silence may pass with messages only before an outstanding confirmation arrives.
 const MAX_MESSAGE_INTERVALS: u32 = 3;
@@ -228,6 +233,7 @@ impl Subscriber {
                     self.on_received(received, &mut raw, &mut silence)?;
                     self.report_refused_login(master);
                 }
+                Step::Recheck => {}
                 Step::Silence if self.subscriptions.has_pending() => return Err(self.unconfirmed(master)),
                 Step::Silence => {
                     raw.buffer(&[self.subscriptions.ping()]);
@@ -299,12 +305,12 @@ impl Subscriber {
         let login_due = self.until_login_is_due(raw.login_version());
         let received = async { raw.receive().await.map(Step::Received) };
         let request = async { Ok(Step::Request(next_request(&self.requests).await)) };
+        // A shorter interval may be set meanwhile.
+        let recheck_at = self.core.runtime.now() + RECHECK;
+        let silent_at = timeout.map(|timeout| silence.quiet_since + timeout);
         let silent = async {
-            match timeout {
-                Some(timeout) => sleep_until(&*self.core.runtime, silence.quiet_since + timeout).await,
-                None => pending().await,
-            }
-            Ok(Step::Silence)
+            sleep_until(&*self.core.runtime, silent_at.map_or(recheck_at, |at| at.min(recheck_at))).await;
+            Ok(if silent_at.is_some_and(|at| at <= recheck_at) { Step::Silence } else { Step::Recheck })
         };
         let login_due = async {
             login_due.await;

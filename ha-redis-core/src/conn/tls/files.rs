@@ -92,7 +92,7 @@ impl Files {
     pub(super) fn authorities(&self, names: &Names) -> String {
         match &self.ca_certs {
             _ if self.accepts_invalid_certs => "no certificate authorities".to_owned(),
-            Some(file) => format!("`{}` {}", names.ca_certs, cut(&file.display().to_string())),
+            Some(file) => format!("`{}` {}", names.ca_certs, escaped(&cut(&file.display().to_string()))),
             None => "the certificate authorities of the system".to_owned(),
         }
     }

@@ -10,6 +10,7 @@ use super::authorities::describe;
 use super::files::{Content, IdentityFiles, unreadable, wrong};
 use super::names::Names;
 use crate::config::{Problem, cut};
+use crate::peer_text::escaped;
 
 pub(super) const KEY: &str = "a PEM file with a private key";
 
@@ -93,7 +94,7 @@ fn unsupported_encryption(files: &IdentityFiles, names: &Names, why: &str) -> Pr
 
 /// Returns the command that encrypts a key, or encrypts it in another way.
 fn convert_command(files: &IdentityFiles) -> String {
-    let file = cut(&files.keyfile.display().to_string());
+    let file = escaped(&cut(&files.keyfile.display().to_string())).into_owned();
     format!("openssl pkcs8 -topk8 -v2 aes-256-cbc -in {} -out NEW_FILE", file.escape_debug())
 }
 

@@ -16,6 +16,7 @@ use super::own::TlsConfig;
 use super::provider::provider;
 use super::verifier::{AcceptingVerifier, DescribingVerifier};
 use crate::config::{Problem, TlsVersion, cut};
+use crate::peer_text::escaped;
 
 /// A TLS configuration that connections use until the files change.
 #[derive(Clone)]
@@ -83,7 +84,8 @@ impl Session {
             None => builder.with_no_client_auth(),
         };
         let identity = identity.zip(files.identity.as_ref()).map(|(identity, files)| {
-            let file = format!("`{}` {}", names.certfile, cut(&files.certfile.display().to_string()));
+            let file =
+                format!("`{}` {}", names.certfile, escaped(&cut(&files.certfile.display().to_string())));
             (file, identity.certificate.clone())
         });
         let details = Details::Files { names, min_version: files.min_version, identity };

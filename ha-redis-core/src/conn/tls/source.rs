@@ -18,6 +18,7 @@ use super::identity::{self, Identity};
 use super::names::Names;
 use super::session::Session;
 use crate::config::{ConfigError, Problem, cut};
+use crate::peer_text::escaped;
 use crate::runtime::Runtime;
 use crate::sync::{Mutex, lock};
 
@@ -252,7 +253,7 @@ impl Parts {
             tracing::warn!(
                 "`{}` {}: the client's certificate {} {end}; renew it",
                 names.certfile,
-                cut(&files.certfile.display().to_string()),
+                escaped(&cut(&files.certfile.display().to_string())),
                 certificate.subject
             );
             self.expiry_noticed_at = Some(now);

@@ -148,7 +148,7 @@ async fn log_in_publisher(
         report_refusal(core, &core.data, &master.address, &login, refusal);
         return Err(login_refused(master));
     }
-    core.data.login.on_accepted(&login);
+    core.data.login.on_accepted(&master.address, &login);
     Ok(())
 }
 

@@ -34,7 +34,9 @@ impl Layer {
         };
         let trimmed = text.expose_secret().trim();
         let is_json = match setting.kind() {
-            SettingKind::Text => return self.items.push(Item::Value { setting, text, origin }),
+            SettingKind::Text | SettingKind::File => {
+                return self.items.push(Item::Value { setting, text, origin });
+            }
             // Not the bracket of an IPv6 address.
             SettingKind::List => {
                 trimmed.strip_prefix('[').is_some_and(|rest| rest.trim_start().starts_with(['[', '"', ']']))

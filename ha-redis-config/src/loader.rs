@@ -85,8 +85,8 @@ impl Loader {
     }
 
     /// Sets a folder with one file for each value, as Docker (`/run/secrets`) and Kubernetes mount them: `password`,
-    /// `redis_password` or `redis-sessions-password`. A line break at the end of a value is cut off. Other files are
-    /// ignored, and so is a folder that does not exist.
+    /// `redis_password` or `redis-sessions-password`. A line break at the end of a value is cut off. A certificate or a
+    /// key (`ssl_keyfile`) is that file itself. Other files are ignored, and so is a folder that does not exist.
     pub fn secrets_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.secrets_dir = Some(path.into());
         self

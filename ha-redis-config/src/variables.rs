@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use ha_redis_core::config::Problem;
+use ha_redis_core::config::{Problem, SettingKind};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::disk::{Disk, MAX_SECRET, reason};
@@ -132,11 +132,17 @@ fn add(layer: &mut Layer, assignment: &Assignment<'_>, disk: &mut Disk) {
         VariableValue::Text(text) => {
             return layer.add_text(key, text.clone(), variable.origin.clone());
         }
-        VariableValue::NotUtf8 => {
-            let problem = Problem::new(key.name(), "UTF-8", "encode the value in UTF-8").hidden();
-            return layer.add_problem(problem.with_origin(&*variable.origin));
-        }
+        VariableValue::NotUtf8 => return layer.add_problem(not_utf8(key, variable)),
     };
+    if let Key::Setting(setting) = key
+        && setting.kind() == SettingKind::File
+    {
+        // The value is a path. A mounted certificate or key is that file itself.
+        return match path.to_str() {
+            Some(path) => layer.add_text(key, path.into(), variable.origin.clone()),
+            None => layer.add_problem(not_utf8(key, variable)),
+        };
+    }
     match disk.read(&path, MAX_SECRET) {
         Ok(text) => {
             // Editors and `echo` end a file with a line break, which no password has.
@@ -152,6 +158,11 @@ fn add(layer: &mut Layer, assignment: &Assignment<'_>, disk: &mut Disk) {
             );
         }
     }
+}
+
+fn not_utf8(key: Key, variable: &Variable) -> Problem {
+    let problem = Problem::new(key.name(), "UTF-8", "encode the value in UTF-8");
+    problem.hidden().with_origin(&*variable.origin)
 }
 
 fn twice(key: Key, first: &Variable, second: &Variable) -> Problem {

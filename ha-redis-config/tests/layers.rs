@@ -92,7 +92,12 @@ fn every_setting_has_a_secret_and_a_variable_for_its_file() {
             let files = Files::new([(&*format!("secrets/{file}"), &*format!("{}\n", sample(setting)))]);
             let source = files.path("secrets").join(&file).display().to_string();
             let loader = environment(&[]).secrets_dir(files.path("secrets"));
-            assert_is_set(&loader.read_default(), setting, &source);
+            let loaded = loader.read_default();
+            if setting.kind() == SettingKind::File {
+                assert_eq!(loaded.explain().value(name), Some(&*source));
+                continue;
+            }
+            assert_is_set(&loaded, setting, &source);
             let variable = format!("REDIS_{}_FILE", name.to_ascii_uppercase());
             assert_is_set(&environment(&[(&variable, &source)]).read_default(), setting, &variable);
         }
@@ -444,4 +449,20 @@ fn variables_that_are_not_utf8_are_mistakes_only_if_they_are_settings() {
     let expected =
         "`password` from REDIS_PASSWORD: found <hidden>, expected UTF-8; encode the value in UTF-8";
     assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn files_of_tls_are_named_and_not_read() {
+    let key = "-----BEGIN PRIVATE KEY-----\nhunter2secret\n";
+    let files = Files::new([("secrets/ssl_keyfile", key), ("secrets/ssl_certfile", "x"), ("ca.pem", "x")]);
+    let [key, certificate, ca] =
+        ["secrets/ssl_keyfile", "secrets/ssl_certfile", "ca.pem"].map(|name| files.path(name));
+    let variables = [("REDIS_SSL", "true"), ("REDIS_SSL_CA_CERTS_FILE", ca.to_str().unwrap())];
+    let loaded = environment(&variables).secrets_dir(files.path("secrets")).read_default();
+    let config = loaded.config().unwrap();
+    assert_eq!(config.ssl_keyfile(), Some(&*key));
+    assert_eq!(config.ssl_certfile(), Some(&*certificate));
+    assert_eq!(config.ssl_ca_certs(), Some(&*ca));
+    let shown = format!("{loaded:?} {} {}", loaded.explain(), config.url());
+    assert!(!shown.contains(SECRET), "{shown}");
 }

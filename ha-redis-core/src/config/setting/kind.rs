@@ -8,6 +8,8 @@
 pub enum SettingKind {
     /// Any text that [`Setting::allowed`](super::Setting::allowed) describes.
     Text,
+    /// The path of a file that the client reads when it connects.
+    File,
     /// A whole number.
     Number {
         /// The smallest number that is allowed.

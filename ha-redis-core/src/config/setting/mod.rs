@@ -136,6 +136,9 @@ impl Setting {
 
     fn remedy(&self) -> String {
         match (self.text)(&RedisConfig::default()) {
+            _ if self.kind == SettingKind::File => {
+                "write the path of the file, not its contents, or leave it out".into()
+            }
             Some(default) => format!("correct it, or leave it out for the default {default}"),
             None => "correct it, or leave it out".into(),
         }

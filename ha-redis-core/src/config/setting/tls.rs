@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{HOST, PASSWORD, SWITCH, Setting, SettingKind, is_host, set, switch};
+use super::{HIDDEN, HOST, PASSWORD, SWITCH, Setting, SettingKind, is_host, set, switch};
 use crate::config::password::Password;
 
 const FILE: &str = "the path of a PEM file, in UTF-8";
@@ -22,7 +22,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting {
         name: "ssl_ca_certs",
         about: "The PEM file of the certificate authorities to trust, in place of the system's.",
-        kind: SettingKind::Text,
+        kind: SettingKind::File,
         secret: false,
         allowed: FILE,
         valid: |config| config.ssl_ca_certs.as_deref().is_none_or(is_file_name),
@@ -32,7 +32,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting {
         name: "ssl_certfile",
         about: "The PEM file of the client's certificate; it needs ssl_keyfile.",
-        kind: SettingKind::Text,
+        kind: SettingKind::File,
         secret: false,
         allowed: FILE,
         valid: |config| config.ssl_certfile.as_deref().is_none_or(is_file_name),
@@ -42,7 +42,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting {
         name: "ssl_keyfile",
         about: "The PEM file of the client's private key.",
-        kind: SettingKind::Text,
+        kind: SettingKind::File,
         secret: false,
         allowed: FILE,
         valid: |config| config.ssl_keyfile.as_deref().is_none_or(is_file_name),
@@ -102,7 +102,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting {
         name: "sentinel_ssl_ca_certs",
         about: "As ssl_ca_certs, for the Sentinels.",
-        kind: SettingKind::Text,
+        kind: SettingKind::File,
         secret: false,
         allowed: FILE,
         valid: |config| config.sentinel_ssl_ca_certs.as_deref().is_none_or(is_file_name),
@@ -112,7 +112,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting {
         name: "sentinel_ssl_certfile",
         about: "As ssl_certfile, for the Sentinels.",
-        kind: SettingKind::Text,
+        kind: SettingKind::File,
         secret: false,
         allowed: FILE,
         valid: |config| config.sentinel_ssl_certfile.as_deref().is_none_or(is_file_name),
@@ -122,7 +122,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting {
         name: "sentinel_ssl_keyfile",
         about: "As ssl_keyfile, for the Sentinels.",
-        kind: SettingKind::Text,
+        kind: SettingKind::File,
         secret: false,
         allowed: FILE,
         valid: |config| config.sentinel_ssl_keyfile.as_deref().is_none_or(is_file_name),
@@ -176,9 +176,16 @@ pub(super) static SETTINGS: &[Setting] = &[
 ];
 
 fn is_file_name(path: &Path) -> bool {
-    path.to_str().is_some_and(|path| !path.is_empty() && !path.contains('\0'))
+    path.to_str().is_some_and(|path| !path.is_empty() && !path.contains('\0') && !is_pem(path))
 }
 
+/// Returns true for the contents of a file in place of its path.
+fn is_pem(path: &str) -> bool {
+    path.contains(['\n', '\r']) || path.contains("-----BEGIN")
+}
+
+/// Returns a path as errors quote it. A private key in its place is hidden.
 fn shown(path: &Path) -> String {
-    path.display().to_string()
+    let path = path.display().to_string();
+    if is_pem(&path) { HIDDEN.to_owned() } else { path }
 }

@@ -45,7 +45,7 @@ fn kinds_describe_what_settings_take() {
             }
             SettingKind::List => assert!(takes("a.example, b.example:7"), "{name}"),
             SettingKind::Map => assert!(takes("a=b,c:1=d:2"), "{name}"),
-            SettingKind::Text => assert!(!takes(""), "{name}"),
+            SettingKind::Text | SettingKind::File => assert!(!takes(""), "{name}"),
         }
     }
 }

@@ -199,3 +199,17 @@ proptest! {
         }
     }
 }
+
+/// A path is shown, so the contents of a private key in its place would be.
+#[test]
+fn private_key_in_place_of_its_path_is_refused_and_hidden() {
+    for key in ["-----BEGIN PRIVATE KEY-----hunter2", "hunter2\n", "a\rhunter2"] {
+        let builder = RedisConfig::builder().ssl(true).ssl_certfile("c").ssl_keyfile(key);
+        assert!(!format!("{builder:?}").contains("hunter2"));
+        assert_eq!(
+            builder.build().unwrap_err().to_string(),
+            "`ssl_keyfile`: found <hidden>, expected the path of a PEM file, in UTF-8; write the path of the \
+             file, not its contents, or leave it out"
+        );
+    }
+}

@@ -1,6 +1,7 @@
 //! Reads small files, and notices when they have changed.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{self, File};
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::io::{self, Read};
@@ -18,46 +19,68 @@ pub(crate) const MAX_SECRET: u64 = 64 << 10;
 pub(crate) type Text = Zeroizing<String>;
 
 /// Reads files, and remembers a fingerprint of each.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Disk {
     /// Its key is random, so that a fingerprint tells nothing about a secret.
     hasher: RandomState,
     seen: BTreeMap<PathBuf, Seen>,
 }
 
+/// Shows no path: a password may stand in the variable of one.
+impl fmt::Debug for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Disk").field("files", &self.seen.len()).finish_non_exhaustive()
+    }
+}
+
+/// Who names a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Seen {
+pub(crate) enum NamedBy {
+    Code,
+    /// The variable may contain a password by mistake, so its text is a path only if there is such a file.
+    Variable,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    contents: Contents,
+    is_path: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Contents {
     File { max_bytes: u64, fingerprint: u64 },
     Folder { fingerprint: u64 },
 }
 
 impl Disk {
     /// Reads an ordinary file in UTF-8.
-    pub(crate) fn read(&mut self, path: &Path, max_bytes: u64) -> io::Result<Text> {
+    pub(crate) fn read(&mut self, path: &Path, named_by: NamedBy, max_bytes: u64) -> io::Result<Text> {
         let text = read(path, max_bytes);
-        let fingerprint = self.of_text(&text);
-        self.seen.insert(path.to_owned(), Seen::File { max_bytes, fingerprint });
+        let contents = Contents::File { max_bytes, fingerprint: self.of_text(&text) };
+        let is_path = named_by == NamedBy::Code || text.is_ok();
+        self.seen.insert(path.to_owned(), Seen { contents, is_path });
         text
     }
 
     /// Returns the names of the files in a folder, sorted.
     pub(crate) fn list(&mut self, folder: &Path) -> io::Result<Vec<PathBuf>> {
         let names = list(folder);
-        let fingerprint = self.fingerprint(names.as_ref());
-        self.seen.insert(folder.to_owned(), Seen::Folder { fingerprint });
+        let contents = Contents::Folder { fingerprint: self.fingerprint(names.as_ref()) };
+        self.seen.insert(folder.to_owned(), Seen { contents, is_path: true });
         names
     }
 
-    /// Returns what has been read, missing files included.
+    /// Returns what has been read, with the missing files that the code names.
     pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.seen.keys().map(PathBuf::as_path)
+        self.seen.iter().filter(|(_, seen)| seen.is_path).map(|(path, _)| path.as_path())
     }
 
     /// Reads everything again, and returns true if anything is different.
     pub(crate) fn has_changed(&self) -> bool {
-        self.seen.iter().any(|(path, seen)| match *seen {
-            Seen::File { max_bytes, fingerprint } => self.of_text(&read(path, max_bytes)) != fingerprint,
-            Seen::Folder { fingerprint } => self.fingerprint(list(path).as_ref()) != fingerprint,
+        self.seen.iter().any(|(path, seen)| match seen.contents {
+            Contents::File { max_bytes, fingerprint } => self.of_text(&read(path, max_bytes)) != fingerprint,
+            Contents::Folder { fingerprint } => self.fingerprint(list(path).as_ref()) != fingerprint,
         })
     }
 

@@ -59,7 +59,8 @@ impl Loaded {
         self.names.iter().map(String::as_str)
     }
 
-    /// Returns the files and folders that were read, or looked for and not found.
+    /// Returns the files and folders that were read, and those that the code names and that were not found. What a
+    /// variable such as `REDIS_PASSWORD_FILE` names is left out if it cannot be read: it may be a password.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.disk.paths()
     }

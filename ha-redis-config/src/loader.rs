@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use ha_redis_core::config::{ConfigError, LayeredBuilder, Problem, RedisConfig};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::disk::{Disk, MAX_FILE, reason};
+use crate::disk::{Disk, MAX_FILE, NamedBy, reason};
 use crate::file_layers::Configurations;
 use crate::key::{self, CONFIG_FILE, Key};
 use crate::layer::Layer;
@@ -196,21 +196,21 @@ impl Loader {
         builder: &mut LayeredBuilder,
         disk: &mut Disk,
     ) -> Option<Configurations> {
-        let (path, origin) = match &self.file {
-            Some(path) => (path.clone(), CODE.to_owned()),
+        let (path, named_by, origin) = match &self.file {
+            Some(path) => (path.clone(), NamedBy::Code, CODE.to_owned()),
             None => {
                 let variable = format!("{}{CONFIG_FILE}", self.prefix);
                 let mut variables = variables.iter().flat_map(|variables| variables.iter());
                 variables.find_map(|Variable { name, value, origin }| match value {
                     VariableValue::Text(path) if name.eq_ignore_ascii_case(&variable) => {
                         let path = Some(path.expose_secret()).filter(|path| !path.is_empty())?;
-                        Some((path.into(), origin.clone()))
+                        Some((path.into(), NamedBy::Variable, origin.clone()))
                     }
                     _ => None,
                 })?
             }
         };
-        let parsed = match disk.read(&path, MAX_FILE) {
+        let parsed = match disk.read(&path, named_by, MAX_FILE) {
             Ok(text) => file::parse(&path, text.trim_start_matches('\u{feff}'), &origin),
             Err(error) => Err(unreadable(&path, &error).with_origin(origin)),
         };
@@ -225,7 +225,7 @@ impl Loader {
 
     fn read_dotenv(&self, disk: &mut Disk) -> (Vec<Variable>, Vec<Problem>) {
         let Some(path) = &self.dotenv else { return Default::default() };
-        match disk.read(path, MAX_FILE) {
+        match disk.read(path, NamedBy::Code, MAX_FILE) {
             Ok(text) => dotenv::parse(path, text.trim_start_matches('\u{feff}')),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Default::default(),
             Err(error) => (Vec::new(), vec![unreadable(path, &error).with_origin(CODE)]),

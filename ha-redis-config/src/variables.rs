@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ha_redis_core::config::{Problem, SettingKind};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::disk::{Disk, MAX_SECRET, reason};
+use crate::disk::{Disk, MAX_SECRET, NamedBy, reason};
 use crate::key::{self, CONFIG_FILE, Key};
 use crate::layer::Layer;
 use crate::names::{Audience, Scope};
@@ -126,9 +126,9 @@ fn index(audience: Audience) -> usize {
 
 fn add(layer: &mut Layer, assignment: &Assignment<'_>, disk: &mut Disk) {
     let Assignment { key, in_file, variable, .. } = *assignment;
-    let path = match &variable.value {
-        VariableValue::File(path) => path.clone(),
-        VariableValue::Text(text) if in_file => PathBuf::from(text.expose_secret()),
+    let (path, named_by) = match &variable.value {
+        VariableValue::File(path) => (path.clone(), NamedBy::Code),
+        VariableValue::Text(text) if in_file => (PathBuf::from(text.expose_secret()), NamedBy::Variable),
         VariableValue::Text(text) => {
             return layer.add_text(key, text.clone(), variable.origin.clone());
         }
@@ -143,7 +143,7 @@ fn add(layer: &mut Layer, assignment: &Assignment<'_>, disk: &mut Disk) {
             None => layer.add_problem(not_utf8(key, variable)),
         };
     }
-    match disk.read(&path, MAX_SECRET) {
+    match disk.read(&path, named_by, MAX_SECRET) {
         Ok(text) => {
             // Editors and `echo` end a file with a line break, which no password has.
             let line = text.strip_suffix('\n').unwrap_or(&text);

@@ -466,3 +466,15 @@ fn files_of_tls_are_named_and_not_read() {
     let shown = format!("{loaded:?} {} {}", loaded.explain(), config.url());
     assert!(!shown.contains(SECRET), "{shown}");
 }
+
+#[test]
+fn password_in_place_of_a_path_is_shown_nowhere() {
+    for variable in ["REDIS_PASSWORD_FILE", "REDIS_URL_FILE", "REDIS_CONFIG_FILE"] {
+        let loaded = environment(&[(variable, SECRET)]).read_default();
+        if variable != "REDIS_CONFIG_FILE" {
+            assert!(!format!("{loaded:?}").contains(SECRET), "{loaded:?}");
+        }
+        assert_eq!(loaded.files().count(), 0, "{variable}");
+        assert!(!loaded.has_changed(), "{variable}");
+    }
+}

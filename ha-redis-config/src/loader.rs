@@ -268,5 +268,5 @@ impl Loader {
 
 fn unreadable(path: &Path, error: &io::Error) -> Problem {
     let allowed = format!("a readable file ({})", reason(error));
-    Problem::new("file", allowed, "correct the path, or create the file").found(path.display().to_string())
+    file::problem(path, allowed, "correct the path, or create the file")
 }

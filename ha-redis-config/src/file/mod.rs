@@ -30,6 +30,13 @@ pub(crate) fn parse(path: &Path, text: &str, origin: &str) -> Result<Table, Prob
 }
 
 fn unknown_format(path: &Path) -> Problem {
-    let allowed = "a name that ends in .toml, .yaml, .yml or .json";
-    Problem::new("file", allowed, "rename the file").found(path.display().to_string())
+    problem(path, "a name that ends in .toml, .yaml, .yml or .json", "rename the file")
+}
+
+/// Returns a mistake about a whole file. A URL in place of its path is hidden, since it may contain a password.
+pub(crate) fn problem(path: &Path, allowed: impl Into<String>, remedy: &str) -> Problem {
+    let problem = Problem::new("file", allowed, remedy);
+    let shown = path.display().to_string();
+    let may_be_url = shown.contains('@') || shown.contains("://");
+    if may_be_url { problem.hidden() } else { problem.found(shown) }
 }

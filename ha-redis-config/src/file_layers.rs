@@ -28,7 +28,7 @@ impl Configurations {
             let line = node.line;
             match node.value {
                 Value::Table(table) if Key::of(&key).is_none() => {
-                    if let Err(problem) = this.check(&key) {
+                    if let Err(problem) = names::check(&key) {
                         this.problems.push(problem.with_origin(this.origin(line)));
                     }
                     this.named.insert(key, (line, table));
@@ -37,6 +37,10 @@ impl Configurations {
                     this.shared.insert(key, node);
                 }
             }
+        }
+        for (name, problem) in names::check_together(this.named.keys().map(String::as_str)) {
+            let line = this.named.get(name).map_or(1, |(line, _)| *line);
+            this.problems.push(problem.with_origin(format!("{}:{line}", this.shown)));
         }
         this
     }
@@ -68,18 +72,6 @@ impl Configurations {
             layer.add_node(name, node, self.origin(node.line));
         }
         layer
-    }
-
-    fn check(&self, name: &str) -> Result<(), Problem> {
-        names::check(name)?;
-        let word = names::in_variables(name);
-        match self.named.keys().find(|known| names::in_variables(known) == word) {
-            None => Ok(()),
-            Some(known) => {
-                let allowed = format!("a name whose variables are not those of {known}");
-                Err(Problem::new("configuration", allowed, "rename one of the two").found(name))
-            }
-        }
     }
 
     fn unknown(&self, name: &str) -> Problem {

@@ -1,8 +1,13 @@
 //! The names of configurations, such as `sessions`, and which variables belong to them.
 
+use std::collections::BTreeMap;
+
 use ha_redis_core::config::{Problem, Setting, SettingKind};
 
 use crate::key::{CONFIG_FILE, Key};
+
+/// No setting has a longer name.
+const MAX_SETTING: usize = 64;
 
 /// Checks a name that a file gives to a configuration, or that a caller asks for.
 ///
@@ -20,17 +25,51 @@ pub(crate) fn check(name: &str) -> Result<(), Problem> {
         let allowed = format!("a name that cannot be confused with the setting {}", setting.name());
         return Err(Problem::new("configuration", allowed, "correct or rename it").found(name));
     }
-    let taken = Setting::all().find(|setting| {
-        let rest = setting.name().strip_prefix(&*word);
-        rest.is_some_and(|rest| {
-            rest.is_empty() || rest.strip_prefix('_').is_some_and(|rest| Key::of(rest).is_some())
-        })
-    });
-    if let Some(setting) = taken {
+    if let Some(setting) = setting_begun_by(&word) {
         let allowed = format!("a name whose variables are not those of the setting {}", setting.name());
         return Err(Problem::new("configuration", allowed, "rename the configuration").found(name));
     }
     Ok(())
+}
+
+/// Returns a setting whose variable could be that of a setting of the configuration `word`.
+fn setting_begun_by(word: &str) -> Option<&'static Setting> {
+    Setting::all().find(|setting| {
+        let rest = setting.name().strip_prefix(word);
+        rest.is_some_and(|rest| {
+            rest.is_empty() || rest.strip_prefix('_').is_some_and(|rest| Key::of(rest).is_some())
+        })
+    })
+}
+
+/// Checks the names of a file against each other. Returns the mistakes, each with the name that is to be changed.
+///
+/// Beside `sessions`, the variables of `sessions-sentinel` would be those of other settings of `sessions`:
+/// `REDIS_SESSIONS_SENTINEL_PASSWORD`.
+pub(crate) fn check_together<'a>(names: impl Iterator<Item = &'a str>) -> Vec<(&'a str, Problem)> {
+    let (mut known, mut problems) = (BTreeMap::new(), Vec::new());
+    let mut report = |name: &'a str, allowed| {
+        problems.push((name, Problem::new("configuration", allowed, "rename one of the two").found(name)));
+    };
+    for name in names {
+        if let Some(first) = known.insert(in_variables(name), name) {
+            report(name, format!("a name whose variables are not those of {first}"));
+        }
+    }
+    for (word, name) in &known {
+        // Longer ends are not the beginning of any setting.
+        let ends = word.rmatch_indices('_').map(|(at, _)| (&word[..at], &word[at + 1..]));
+        for (shorter, rest) in ends.take_while(|(_, rest)| rest.len() <= MAX_SETTING) {
+            if let (Some(first), Some(setting)) = (known.get(shorter), setting_begun_by(rest)) {
+                let setting = setting.name();
+                report(
+                    name,
+                    format!("a name whose variables are not those of the setting {setting} of {first}"),
+                );
+            }
+        }
+    }
+    problems
 }
 
 /// Returns the form of a name in the names of variables, in lower case.
@@ -64,12 +103,13 @@ impl Scope<'_> {
         if key == CONFIG_FILE || Key::of_variable(key).is_some() {
             return Some((Audience::All, key.to_owned()));
         }
-        let longest = self.others.iter().chain(&self.name).filter(|other| follows(key, other).is_some());
-        match longest.max_by_key(|other| other.len()) {
+        let names = self.others.iter().chain(&self.name);
+        let owners = names.filter_map(|name| Some((name, follows(key, name)?)));
+        // `REDIS_SESSIONS_MAX_CONNECTIONS` is for `sessions`, also beside a configuration `sessions-max`.
+        let owner = owners.max_by_key(|(name, rest)| (Key::of_variable(rest).is_some(), name.len()));
+        match owner {
             None => Some((Audience::All, key.to_owned())),
-            Some(other) if Some(other) == self.name.as_ref() => {
-                Some((Audience::One, follows(key, other)?.to_owned()))
-            }
+            Some((name, rest)) if Some(name) == self.name.as_ref() => Some((Audience::One, rest.to_owned())),
             Some(_) => None,
         }
     }

@@ -478,3 +478,18 @@ fn password_in_place_of_a_path_is_shown_nowhere() {
         assert!(!loaded.has_changed(), "{variable}");
     }
 }
+
+#[test]
+fn variables_of_configurations_with_a_common_beginning() {
+    let files = Files::new([("redis.toml", "[sessions]\n[sessions-max]\n[sessions-max-b]\n")]);
+    let variables = [
+        ("REDIS_SESSIONS_MAX_CONNECTIONS", "7"),
+        ("REDIS_SESSIONS_MAX_DB", "1"),
+        ("REDIS_SESSIONS_MAX_B_DB", "2"),
+    ];
+    let loader = environment(&variables).file(files.path("redis.toml"));
+    let load = |name: &str| loader.load(name).unwrap_or_else(|error| panic!("{error}")).url();
+    assert_eq!(load("sessions"), "redis://localhost?max_connections=7");
+    assert_eq!(load("sessions-max"), "redis://localhost/1");
+    assert_eq!(load("sessions-max-b"), "redis://localhost/2");
+}

@@ -105,16 +105,14 @@ fn text_of(setting: &Setting, value: &Value) -> Result<Option<SecretString>, Pro
         (SettingKind::Switch, Value::Bool(switch)) => Ok(Some(switch.to_string().into())),
         (SettingKind::List, Value::List(items)) if items.is_empty() => Ok(None),
         (SettingKind::List, Value::List(items)) => {
-            let items = items.iter().map(|item| item_of(&item.value)).collect::<Option<Vec<_>>>();
-            let items = items.ok_or_else(|| misshapen(setting, "a list of other values than texts"))?;
-            Ok(Some(items.join(",").into()))
+            let items = items.iter().map(|item| item_of(&item.value)).collect::<Result<Vec<_>, _>>();
+            Ok(Some(items.map_err(|found| misshapen(setting, &found))?.join(",").into()))
         }
         (SettingKind::Map, Value::Table(table)) if table.is_empty() => Ok(None),
         (SettingKind::Map, Value::Table(table)) => {
-            let entries = table.iter().map(|(from, to)| Some(format!("{from}={}", scalar_of(&to.value)?)));
-            let entries = entries.collect::<Option<Vec<_>>>();
-            let entries = entries.ok_or_else(|| misshapen(setting, "a table of other values than texts"))?;
-            Ok(Some(entries.join(",").into()))
+            let entries = table.iter().map(|(from, to)| entry_of(from, &to.value));
+            let entries = entries.collect::<Result<Vec<_>, _>>();
+            Ok(Some(entries.map_err(|found| misshapen(setting, found))?.join(",").into()))
         }
         (_, Value::Bool(switch)) => Err(misshapen(setting, &switch.to_string())),
         (_, Value::List(_)) => Err(misshapen(setting, "a list")),
@@ -127,15 +125,32 @@ pub(crate) fn may_be_empty(setting: &Setting) -> bool {
     setting.default_text().is_none() && !setting.is_secret()
 }
 
-/// Returns an item of a list: a text, or a pair of host and port as the Python library has them.
-fn item_of(value: &Value) -> Option<String> {
-    match value {
+/// Returns an item of a list: a text, or a pair of host and port as the Python library has them. The error is what was
+/// found in its place.
+fn item_of(value: &Value) -> Result<String, String> {
+    let wrong = "a list of other values than texts";
+    let item = match value {
         Value::List(pair) => {
-            let [host, port] = &pair[..] else { return None };
-            let (host, port) = (scalar_of(&host.value)?, scalar_of(&port.value)?);
-            Some(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
+            let [host, port] = &pair[..] else { return Err(wrong.into()) };
+            let (host, port) = scalar_of(&host.value).zip(scalar_of(&port.value)).ok_or(wrong)?;
+            if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
         }
-        _ => scalar_of(value).map(str::to_owned),
+        _ => scalar_of(value).ok_or(wrong)?.to_owned(),
+    };
+    match item.bytes().all(|byte| byte.is_ascii_digit()) {
+        // The port of a pair whose brackets are missing.
+        true if !item.is_empty() => Err(format!("{item} as an item")),
+        _ if item.contains(',') => Err("an item with a comma".into()),
+        _ => Ok(item),
+    }
+}
+
+/// Returns an entry of a table. The error is what was found in its place.
+fn entry_of(from: &str, to: &Value) -> Result<String, &'static str> {
+    let to = scalar_of(to).ok_or("a table of other values than texts")?;
+    match [from, to].iter().any(|text| text.contains([',', '='])) {
+        true => Err("an entry with a comma or an equals sign"),
+        false => Ok(format!("{from}={to}")),
     }
 }
 

@@ -97,7 +97,8 @@ pub(crate) fn layers(variables: &[Variable], scope: &Scope<'_>, disk: &mut Disk)
     known.sort_by(|one, other| one.variable.name.cmp(&other.variable.name));
     unknown.sort_by(|(_, one, _), (_, other, _)| one.cmp(other));
     for (audience, name, variable) in unknown {
-        let is_set = |ours: &str| known.iter().any(|known| known.key.name() == ours);
+        let is_set =
+            |ours: &str| known.iter().any(|known| known.audience == audience && known.key.name() == ours);
         let meant = key::meant(&name).map(|ours| (ours, ""));
         let in_file = || Some((key::meant(name.strip_suffix("_file")?)?, "_file"));
         if let Some((ours, suffix)) = meant.or_else(in_file).filter(|(ours, _)| !is_set(ours)) {

@@ -12,7 +12,8 @@ const MAX_SETTING: usize = 64;
 /// Checks a name that a file gives to a configuration, or that a caller asks for.
 ///
 /// Letters, digits, `-` and `_` have a form as a part of a variable's name. The variables of a name such as `sentinel`
-/// would be those of other settings: `REDIS_SENTINEL_PASSWORD`.
+/// would be those of other settings: `REDIS_SENTINEL_PASSWORD`. Those of `my-service` would be those that Kubernetes sets
+/// for a service `redis-my`: `REDIS_MY_SERVICE_HOST`.
 pub(crate) fn check(name: &str) -> Result<(), Problem> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if name.is_empty() || !name.chars().all(is_word) {
@@ -20,6 +21,11 @@ pub(crate) fn check(name: &str) -> Result<(), Problem> {
         return Err(Problem::new("configuration", allowed, "rename the configuration").found(name));
     }
     let word = in_variables(name);
+    if word == "service" || word.ends_with("_service") {
+        let allowed = "a name whose variables Kubernetes does not set for a service";
+        let remedy = "rename the configuration, so that it does not end in service";
+        return Err(Problem::new("configuration", allowed, remedy).found(name));
+    }
     let near_map = Setting::nearest(&word).filter(|setting| setting.kind() == SettingKind::Map);
     if let Some(setting) = near_map {
         let allowed = format!("a name that cannot be confused with the setting {}", setting.name());

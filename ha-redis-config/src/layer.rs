@@ -56,13 +56,10 @@ impl Layer {
         match (Key::of(name), &node.value) {
             (None, _) => self.add_problem(key::unknown(name).with_origin(origin)),
             (Some(Key::Setting(setting)), value) => self.add_value(setting, value, origin),
-            (Some(Key::Url), Value::Text(url)) => self.url = Some((url.clone(), origin)),
-            (Some(Key::Url), Value::Null) => {}
-            (Some(Key::Url), _) => {
-                let problem =
-                    Problem::new(key::URL, "a URL, such as redis://host:6379/0", "write it in quotes");
-                self.add_problem(problem.hidden().with_origin(origin));
+            (Some(Key::Url), Value::Text(url)) if !url.expose_secret().is_empty() => {
+                self.url = Some((url.clone(), origin));
             }
+            (Some(Key::Url), value) => self.add_problem(no_url(value).with_origin(origin)),
         }
     }
 
@@ -158,6 +155,22 @@ fn scalar_of(value: &Value) -> Option<&str> {
     match value {
         Value::Text(text) => Some(text.expose_secret()),
         _ => None,
+    }
+}
+
+/// Returns the mistake of an entry `url` without a URL.
+fn no_url(value: &Value) -> Problem {
+    let remedy = match value {
+        Value::Null | Value::Text(_) => {
+            "write another one, or the settings that differ, since a shared URL cannot be dropped"
+        }
+        _ => "write it in quotes",
+    };
+    let problem = Problem::new(key::URL, "a URL, such as redis://host:6379/0", remedy);
+    match value {
+        Value::Null => problem,
+        Value::Text(_) => problem.found(""),
+        _ => problem.hidden(),
     }
 }
 

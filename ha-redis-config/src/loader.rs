@@ -201,13 +201,15 @@ impl Loader {
             None => {
                 let variable = format!("{}{CONFIG_FILE}", self.prefix);
                 let mut variables = variables.iter().flat_map(|variables| variables.iter());
-                variables.find_map(|Variable { name, value, origin }| match value {
-                    VariableValue::Text(path) if name.eq_ignore_ascii_case(&variable) => {
-                        let path = Some(path.expose_secret()).filter(|path| !path.is_empty())?;
-                        Some((path.into(), NamedBy::Variable, origin.clone()))
-                    }
-                    _ => None,
-                })?
+                let is_set =
+                    |known: &&Variable| known.name.eq_ignore_ascii_case(&variable) && !known.is_empty();
+                let Variable { value, origin, .. } = variables.find(is_set)?;
+                let VariableValue::Text(path) = value else {
+                    let problem = Problem::new("file", "a path in UTF-8", "rename the file").hidden();
+                    builder.report(problem.with_origin(&**origin));
+                    return None;
+                };
+                (path.expose_secret().into(), NamedBy::Variable, origin.clone())
             }
         };
         let parsed = match disk.read(&path, named_by, MAX_FILE) {

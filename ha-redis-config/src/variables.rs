@@ -65,7 +65,7 @@ impl Variable {
     }
 
     /// An empty variable counts as not set.
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         matches!(self.value, VariableValue::Text(_)) && self.text().is_empty()
     }
 }

@@ -493,3 +493,15 @@ fn variables_of_configurations_with_a_common_beginning() {
     assert_eq!(load("sessions-max"), "redis://localhost/1");
     assert_eq!(load("sessions-max-b"), "redis://localhost/2");
 }
+
+#[cfg(unix)]
+#[test]
+fn path_of_the_file_that_is_not_utf8_is_a_mistake() {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+
+    let path = OsString::from_vec(vec![b'a', 255]);
+    let error = Loader::new().environment([("REDIS_CONFIG_FILE", path)]).load_default().unwrap_err();
+    let expected = "`file` from REDIS_CONFIG_FILE: found <hidden>, expected a path in UTF-8; rename the file";
+    assert_eq!(error.to_string(), expected);
+}

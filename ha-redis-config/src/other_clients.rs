@@ -2,10 +2,14 @@
 
 /// The names in redis-py, Spring, go-redis, Lettuce and container images, and ours. The guide "Coming from another
 /// client" explains them.
-const NAMES: [(&str, &str); 33] = [
-    ("addr", "host"),
+const NAMES: [(&str, &str); 37] = [
+    ("uri", "url"),
+    ("dsn", "url"),
+    ("tls_url", "url"),
+    ("connection_string", "url"),
+    ("addr", "url"),
     ("addrs", "sentinel_hosts"),
-    ("address", "host"),
+    ("address", "url"),
     ("hostname", "host"),
     ("server", "host"),
     ("unix_socket_path", "unix_socket"),
@@ -46,15 +50,14 @@ pub(crate) fn our_name(name: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use ha_redis_core::config::Setting;
-
     use super::*;
+    use crate::key::Key;
 
     #[test]
     fn names_lead_to_settings_and_are_none() {
         for (theirs, ours) in NAMES {
-            assert!(Setting::by_name(ours).is_some(), "{ours}");
-            assert!(Setting::by_name(theirs).is_none(), "{theirs}");
+            assert!(Key::of(ours).is_some(), "{ours}");
+            assert!(Key::of(theirs).is_none(), "{theirs}");
         }
         assert_eq!(our_name("MASTER-NAME"), Some("sentinel_master_name"));
     }

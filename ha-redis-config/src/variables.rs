@@ -25,8 +25,12 @@ pub(crate) struct Variable {
 pub(crate) enum VariableValue {
     Text(SecretString),
     NotUtf8,
-    /// The value is the contents of a file, which is read if it is needed.
-    File(PathBuf),
+    /// The value is the contents of a file of a folder of secrets, which is read if it is needed.
+    Secret {
+        path: PathBuf,
+        /// Whether the name of the file begins with the prefix. Others may be other programs'.
+        has_prefix: bool,
+    },
 }
 
 /// Never shows a value. What is taken for a path may be a password in the wrong variable.
@@ -54,14 +58,20 @@ impl Variable {
         let file = file.replace('-', "_");
         let has_prefix = file.to_ascii_lowercase().starts_with(&prefix.to_ascii_lowercase());
         let name = if has_prefix { file } else { format!("{prefix}{file}") };
-        Some(Self { name, value: VariableValue::File(path.to_owned()), origin: path.display().to_string() })
+        let value = VariableValue::Secret { path: path.to_owned(), has_prefix };
+        Some(Self { name, value, origin: path.display().to_string() })
     }
 
     fn text(&self) -> &str {
         match &self.value {
             VariableValue::Text(text) => text.expose_secret(),
-            VariableValue::NotUtf8 | VariableValue::File(_) => "",
+            VariableValue::NotUtf8 | VariableValue::Secret { .. } => "",
         }
+    }
+
+    /// Returns true for a file in a folder of secrets, such as `tls`, whose name does not tell that it is ours.
+    fn is_of_others(&self, audience: Audience) -> bool {
+        matches!(self.value, VariableValue::Secret { has_prefix: false, .. }) && audience == Audience::All
     }
 
     /// An empty variable counts as not set.
@@ -88,8 +98,14 @@ pub(crate) fn layers(variables: &[Variable], scope: &Scope<'_>, disk: &mut Disk)
         if name == CONFIG_FILE || is_service_link(&name, variable.text()) {
             continue;
         }
-        match Key::of_variable(&name) {
+        let key = match variable.value {
+            // The file itself has the value.
+            VariableValue::Secret { .. } => Key::of(&name).map(|key| (key, false)),
+            _ => Key::of_variable(&name),
+        };
+        match key {
             Some((key, in_file)) => known.push(Assignment { audience, key, in_file, variable }),
+            None if variable.is_of_others(audience) => {}
             None => unknown.push((audience, name, variable)),
         }
     }
@@ -128,7 +144,7 @@ fn index(audience: Audience) -> usize {
 fn add(layer: &mut Layer, assignment: &Assignment<'_>, disk: &mut Disk) {
     let Assignment { key, in_file, variable, .. } = *assignment;
     let (path, named_by) = match &variable.value {
-        VariableValue::File(path) => (path.clone(), NamedBy::Code),
+        VariableValue::Secret { path, .. } => (path.clone(), NamedBy::Code),
         VariableValue::Text(text) if in_file => (PathBuf::from(text.expose_secret()), NamedBy::Variable),
         VariableValue::Text(text) => {
             return layer.add_text(key, text.clone(), variable.origin.clone());
@@ -147,7 +163,8 @@ fn add(layer: &mut Layer, assignment: &Assignment<'_>, disk: &mut Disk) {
     match disk.read(&path, named_by, MAX_SECRET) {
         Ok(text) => {
             // Editors and `echo` end a file with a line break, which no password has.
-            let line = text.strip_suffix('\n').unwrap_or(&text);
+            let line = text.trim_start_matches('\u{feff}');
+            let line = line.strip_suffix('\n').unwrap_or(line);
             let line = line.strip_suffix('\r').unwrap_or(line);
             layer.add_text(key, line.into(), variable.origin.clone());
         }
@@ -175,7 +192,10 @@ fn twice(key: Key, first: &Variable, second: &Variable) -> Problem {
 /// The variable may be another program's, so the remedy includes a way to keep it.
 fn misspelled(name: &str, ours: &str, variable: &Variable, wanted: &str) -> Problem {
     let remedy = match variable.value {
-        VariableValue::File(_) => format!("rename the file to {}", wanted.to_ascii_lowercase()),
+        VariableValue::Secret { .. } => {
+            let wanted = wanted.to_ascii_lowercase();
+            format!("rename the file to {}", wanted.strip_suffix("_file").unwrap_or(&wanted))
+        }
         _ => format!("rename it to {wanted}; if another program reads it, set {wanted} too"),
     };
     Problem::new(name.to_owned(), format!("the name of a setting, such as {ours}"), remedy)

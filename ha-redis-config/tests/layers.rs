@@ -505,3 +505,14 @@ fn path_of_the_file_that_is_not_utf8_is_a_mistake() {
     let expected = "`file` from REDIS_CONFIG_FILE: found <hidden>, expected a path in UTF-8; rename the file";
     assert_eq!(error.to_string(), expected);
 }
+
+#[test]
+fn secrets_of_other_programs_may_stand_beside_ours() {
+    let others = ["tls", "user", "pass", "pasword", "password_file", "sessions_host"];
+    let others = others.map(|name| format!("secrets/{name}"));
+    let files = Files::new(others.iter().map(|name| (name.as_str(), "x")));
+    assert!(is_default(&environment(&[]).secrets_dir(files.path("secrets"))));
+    files.write("secrets/password", &format!("\u{feff}{SECRET}\r\n"));
+    let config = environment(&[]).secrets_dir(files.path("secrets")).load_default().unwrap();
+    assert_eq!(config.password(), Some(SECRET));
+}

@@ -152,9 +152,6 @@ impl Loader {
     fn read_layers(&self, name: Option<&str>) -> Loaded {
         let mut disk = Disk::default();
         let mut builder = LayeredBuilder::new();
-        if let Some(Err(problem)) = name.map(names::check) {
-            builder.report(problem.with_origin(CODE));
-        }
         let (dotenv, dotenv_problems) = self.read_dotenv(&mut disk);
         let process;
         let environment = match &self.environment {
@@ -168,6 +165,13 @@ impl Loader {
         let configurations = self.read_file(&[environment, &dotenv], &mut builder, &mut disk);
         let names: Vec<String> =
             configurations.iter().flat_map(Configurations::names).map(str::to_owned).collect();
+        // The file reports the names that it has.
+        let is_in_file = |name: &str| names.iter().any(|known| known == name);
+        let wrong = name.filter(|name| !is_in_file(name)).and_then(|name| names::check(name).err());
+        let name_in_file = name.filter(|_| wrong.is_none());
+        wrong.into_iter().for_each(|problem| {
+            builder.report(problem.with_origin(CODE));
+        });
         let others = names.iter().filter(|other| Some(other.as_str()) != name);
         let scope = Scope {
             prefix: &self.prefix,
@@ -175,7 +179,7 @@ impl Loader {
             others: others.map(|other| names::in_variables(other)).collect(),
         };
 
-        let mut layers = configurations.map(|file| file.layers(name)).unwrap_or_default();
+        let mut layers = configurations.map(|file| file.layers(name_in_file)).unwrap_or_default();
         let secrets = self.list_secrets(&mut builder, &mut disk);
         layers.extend(variables::layers(&secrets, &scope, &mut disk));
         layers.push(self.url_layer());

@@ -200,17 +200,20 @@ impl Client {
         PubSub::open(&self.core).await
     }
 
-    /// Replaces the configuration while the client runs, without a lost connection or a failed call. Returns the names
-    /// of the settings that have changed, and sends an [`Event::Reconfigured`](crate::Event::Reconfigured).
+    /// Replaces the configuration while the client runs, without a failed call. Returns the names of the settings that
+    /// have changed, and sends an [`Event::Reconfigured`](crate::Event::Reconfigured).
     ///
-    /// It can change the credentials, timeouts, retry settings, the choice of replicas, the address map and the TLS
-    /// files; [`RedisConfig::is_changeable`] answers for each setting. Handles follow, except for what they have set
+    /// It can change the credentials, timeouts, retry settings, the choice of replicas, the address map and the files of
+    /// TLS; [`RedisConfig::is_changeable`] answers for each setting. Handles follow, except for what they have set
     /// themselves (`with_timeout`, …) and for the strategy of existing replica handles. Calls in flight keep their
-    /// bounds. Live connections log in with new credentials between two calls.
+    /// bounds. Live connections log in with new credentials between two calls. New TLS settings are tried on the master
+    /// first; then other connections take the place of those that exist.
+    /// [`guide::credentials`](crate::guide::credentials) has the details.
     ///
     /// # Errors
     /// A setting that differs cannot change while the client runs, or contradicts the client's options: the error names
-    /// it. The client goes on with its old configuration.
+    /// it. A file of TLS is wrong, or the master cannot be reached with the new TLS settings. Another call is in
+    /// progress, or the client is closed. The client goes on with its old configuration.
     ///
     /// # Cancellation safety
     /// Dropping the future leaves the old configuration, or the new one, in use as a whole.

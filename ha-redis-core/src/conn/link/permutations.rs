@@ -25,6 +25,7 @@ use crate::manual_runtime::ManualRuntime;
 use crate::proto::{Decoder, Limits, Reply, ReplyBound};
 use crate::retry::RetryBudget;
 use crate::runtime::{Runtime, Transport};
+use crate::sync::Snapshot;
 
 /// How many interleavings of each test are tried at random, and how many with few context switches.
 const INTERLEAVINGS: usize = 3_000;
@@ -83,8 +84,11 @@ impl Scene {
             reader: ReplyReader::new(Limits::default()),
             connection_id: None,
             fences: 0,
+            login_version: 0,
+            tls_session: 0,
         };
-        let timeouts = Timeouts { reply: Duration::from_secs(5), health_check: Duration::ZERO };
+        let timeouts =
+            Arc::new(Snapshot::new(Timeouts { reply: Duration::from_secs(5), health_check: Duration::ZERO }));
         let budget = Arc::new(RetryBudget::new(100, 10));
         let driver =
             Driver::new(Arc::clone(&link), parts, runtime.clone(), timeouts, OnSilence::Report, budget);

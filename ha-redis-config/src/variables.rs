@@ -113,8 +113,12 @@ pub(crate) fn layers(variables: &[Variable], scope: &Scope<'_>, disk: &mut Disk)
     known.sort_by(|one, other| one.variable.name.cmp(&other.variable.name));
     unknown.sort_by(|(_, one, _), (_, other, _)| one.cmp(other));
     for (audience, name, variable) in unknown {
-        let is_set =
-            |ours: &str| known.iter().any(|known| known.audience == audience && known.key.name() == ours);
+        // A host stands in place of a URL.
+        let is_host = |key: Key| matches!(key.name(), "host" | "unix_socket" | "sentinel_hosts");
+        let is_set = |ours: &str| {
+            let mut keys = known.iter().filter(|known| known.audience == audience).map(|known| known.key);
+            keys.any(|key| key.name() == ours || (ours == key::URL && is_host(key)))
+        };
         let meant = key::meant(&name).map(|ours| (ours, ""));
         let in_file = || Some((key::meant(name.strip_suffix("_file")?)?, "_file"));
         if let Some((ours, suffix)) = meant.or_else(in_file).filter(|(ours, _)| !is_set(ours)) {

@@ -243,6 +243,7 @@ fn another_programs_variable_may_stand_beside_ours() {
     assert_eq!(error.problems().len(), 1, "{error}");
     assert_eq!(error.problems()[0].field(), "user");
     assert!(is_default(&environment(&[("REDIS_TLS", "true"), ("REDIS_SSL", "no")])));
+    assert_eq!(url(&environment(&[("REDIS_ADDR", "x:1"), ("REDIS_HOST", "h")])), "redis://h");
 }
 
 #[test]

@@ -89,6 +89,7 @@ impl Layer {
                 Item::Problem(problem) => builder.report(problem),
             };
         }
+        builder.end_layer();
     }
 }
 

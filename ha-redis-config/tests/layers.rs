@@ -517,3 +517,18 @@ fn secrets_of_other_programs_may_stand_beside_ours() {
     let config = environment(&[]).secrets_dir(files.path("secrets")).load_default().unwrap();
     assert_eq!(config.password(), Some(SECRET));
 }
+
+#[test]
+fn switches_of_a_file_can_be_turned_off() {
+    let files = Files::new([(
+        "redis.toml",
+        "ssl_ca_certs = '/ca.pem'\nssl = true\nuse_sentinel = true\nsentinel_hosts = ['s1']\n[cache]\nssl = false\n",
+    )]);
+    let load = |variables: &[(&str, &str)]| url(&environment(variables).file(files.path("redis.toml")));
+    assert_eq!(load(&[("REDIS_SSL", "0")]), "redis+sentinel://s1");
+    assert_eq!(load(&[("REDIS_SSL", "0"), ("REDIS_USE_SENTINEL", "0")]), "redis://localhost");
+    assert_eq!(load(&[("REDIS_URL", "redis://h")]), "redis://h");
+    assert_eq!(load(&[("REDIS_URL", "redis://h"), ("REDIS_SSL", "1")]), "rediss://h?ssl_ca_certs=%2Fca.pem");
+    let cache = environment(&[]).file(files.path("redis.toml")).load("cache").unwrap();
+    assert_eq!(cache.url(), "redis+sentinel://s1");
+}

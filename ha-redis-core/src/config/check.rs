@@ -5,6 +5,28 @@ use super::error::Problem;
 use super::origins::Origins;
 use super::setting::Setting;
 
+/// What has no effect while `ssl` is off.
+pub(super) const OF_TLS: [&str; 7] = [
+    "ssl_ca_certs",
+    "ssl_certfile",
+    "ssl_keyfile",
+    "ssl_password",
+    "ssl_server_name",
+    "ssl_min_version",
+    "ssl_danger_accept_invalid_certs",
+];
+
+/// What has no effect while `sentinel_ssl` is off.
+pub(super) const OF_SENTINEL_TLS: [&str; 7] = [
+    "sentinel_ssl_ca_certs",
+    "sentinel_ssl_certfile",
+    "sentinel_ssl_keyfile",
+    "sentinel_ssl_password",
+    "sentinel_ssl_server_name",
+    "sentinel_ssl_min_version",
+    "sentinel_ssl_danger_accept_invalid_certs",
+];
+
 /// Returns every mistake in `config`, in the order of the settings.
 pub(super) fn check(config: &RedisConfig) -> Vec<Problem> {
     let mut problems = check_each(config);
@@ -61,30 +83,12 @@ impl Check<'_> {
         let config = self.config;
         if !config.ssl {
             let remedy = "turn ssl on (in a URL by rediss:// or rediss+sentinel://), or leave it out";
-            let names = [
-                "ssl_ca_certs",
-                "ssl_certfile",
-                "ssl_keyfile",
-                "ssl_password",
-                "ssl_server_name",
-                "ssl_min_version",
-                "ssl_danger_accept_invalid_certs",
-            ];
-            self.refuse(&names, "nothing while ssl is off", "ssl", remedy);
+            self.refuse(&OF_TLS, "nothing while ssl is off", "ssl", remedy);
         }
         if !config.sentinel_ssl() {
-            let names = [
-                "sentinel_ssl_ca_certs",
-                "sentinel_ssl_certfile",
-                "sentinel_ssl_keyfile",
-                "sentinel_ssl_password",
-                "sentinel_ssl_server_name",
-                "sentinel_ssl_min_version",
-                "sentinel_ssl_danger_accept_invalid_certs",
-            ];
             let switch = if config.sentinel_ssl.is_some() { "sentinel_ssl" } else { "ssl" };
             let remedy = "turn sentinel_ssl on, or leave it out";
-            self.refuse(&names, "nothing while sentinel_ssl is off", switch, remedy);
+            self.refuse(&OF_SENTINEL_TLS, "nothing while sentinel_ssl is off", switch, remedy);
         }
         self.client_keys();
     }

@@ -1,6 +1,8 @@
 //! Builds a configuration from texts of many layers, and remembers where each value came from.
 
-use super::check::check_together;
+use std::collections::BTreeSet;
+
+use super::check::{OF_SENTINEL_TLS, OF_TLS, check_together};
 use super::error::{HIDDEN, Problem};
 use super::origins::Origins;
 use super::read_url;
@@ -37,12 +39,24 @@ pub struct LayeredBuilder {
     config: RedisConfig,
     origins: Origins,
     problems: ConfigError,
+    /// The configuration without the layer that is being added.
+    below: RedisConfig,
+    /// The settings that this layer sets.
+    in_layer: BTreeSet<&'static str>,
+    /// The passwords that a URL without TLS took over from a layer with TLS.
+    in_clear: BTreeSet<&'static str>,
 }
 
 impl Default for LayeredBuilder {
     fn default() -> Self {
-        let problems = ConfigError::new([]);
-        Self { config: RedisConfig::default(), origins: Origins::default(), problems }
+        Self {
+            config: RedisConfig::default(),
+            origins: Origins::default(),
+            problems: ConfigError::new([]),
+            below: RedisConfig::default(),
+            in_layer: BTreeSet::new(),
+            in_clear: BTreeSet::new(),
+        }
     }
 }
 
@@ -64,6 +78,7 @@ impl LayeredBuilder {
         if is_read && (setting.valid)(&config) {
             self.config = config;
             self.origins.set(setting.name, origin, None);
+            self.in_layer.insert(setting.name);
             return self;
         }
         // A URL in place of a value may contain a password.
@@ -90,13 +105,17 @@ impl LayeredBuilder {
     /// Sets what a URL in one of [the forms](super#url-forms) contains.
     ///
     /// How the server is reached comes from the URL as a whole: `host`, `port`, `unix_socket`, `use_sentinel`,
-    /// `sentinel_hosts` and `ssl` of earlier layers are dropped. Everything else is kept unless the URL sets it.
+    /// `sentinel_hosts` and `ssl` of earlier layers are dropped, and the user name with the password if the URL has a
+    /// password before the `@`. Everything else is kept unless the URL sets it.
     pub fn url(&mut self, url: &str, origin: &str) -> &mut Self {
         match read_url::read_over(&self.config, url) {
             Ok(layer) => {
-                IN_FRONT_OF_QUERY.into_iter().for_each(|name| self.origins.remove(name));
+                let has_password = layer.settings.contains(&("password", "user information"));
+                let user = has_password.then_some("username");
+                IN_FRONT_OF_QUERY.into_iter().chain(user).for_each(|name| self.origins.remove(name));
                 for (name, part) in layer.settings {
                     self.origins.set(name, origin, Some(part));
+                    self.in_layer.insert(name);
                 }
                 self.config = layer.config;
             }
@@ -106,6 +125,43 @@ impl LayeredBuilder {
                 self.problems.add_all(error, origin);
             }
         }
+        self
+    }
+
+    /// Ends a layer: what follows is the next one.
+    ///
+    /// If the layer turned TLS or Sentinels off, what earlier layers set for them is dropped: a variable `REDIS_SSL=off`
+    /// need not contradict the certificates in a file. A password that a URL without TLS takes over from earlier layers
+    /// with TLS is a mistake, since it would be sent in clear.
+    pub fn end_layer(&mut self) -> &mut Self {
+        let (below, config) = (&self.below, &self.config);
+        let tls_was_on = [("password", below.ssl), ("sentinel_password", below.sentinel_ssl())];
+        let mut dropped: Vec<&'static str> = Vec::new();
+        if below.use_sentinel && !config.use_sentinel {
+            dropped.push("sentinel_hosts");
+        }
+        // Sentinels inherit the files of the servers.
+        if below.sentinel_ssl() && !config.sentinel_ssl() {
+            dropped.extend(OF_SENTINEL_TLS);
+        }
+        if below.ssl && !config.ssl && !config.sentinel_ssl() {
+            dropped.extend(OF_TLS);
+        }
+        let is_inherited = |name: &&str| !self.in_layer.contains(name);
+        dropped.retain(|name| is_inherited(&name));
+        if ["ssl", "sentinel_ssl"].iter().any(|name| self.in_layer.contains(name)) {
+            self.in_clear.clear();
+            if self.origins.is_in_url("ssl") && self.config.unix_socket.is_none() {
+                let inherited = tls_was_on.iter().filter(|(name, was_on)| *was_on && is_inherited(&name));
+                self.in_clear.extend(inherited.map(|(name, _)| name));
+            }
+        }
+        self.in_clear.retain(|name| !self.in_layer.contains(name));
+        dropped.into_iter().for_each(|name| {
+            self.unset(name);
+        });
+        self.in_layer.clear();
+        self.below = self.config.clone();
         self
     }
 
@@ -136,8 +192,33 @@ impl LayeredBuilder {
     /// each other, and what was [reported](Self::report).
     pub fn build(&self) -> Result<RedisConfig, ConfigError> {
         let mut problems = self.problems.clone();
+        self.passwords_in_clear().for_each(|problem| problems.add(problem));
         check_together(&self.config, &self.origins).into_iter().for_each(|problem| problems.add(problem));
         if problems.problems().is_empty() { Ok(self.config.clone()) } else { Err(problems) }
+    }
+}
+
+impl LayeredBuilder {
+    fn passwords_in_clear(&self) -> impl Iterator<Item = Problem> {
+        let of_sentinels = |name: &str| name == "sentinel_password";
+        let is_sent = move |name: &&str| match of_sentinels(name) {
+            true => {
+                self.config.use_sentinel
+                    && self.config.sentinel_password.is_some()
+                    && !self.config.sentinel_ssl()
+            }
+            false => self.config.password.is_some() && !self.config.ssl,
+        };
+        let is_known = |name: &&str| !self.origins.has_failed(name) && !self.origins.has_failed("ssl");
+        self.in_clear.iter().copied().filter(is_sent).filter(is_known).map(|name| {
+            let because = self.origins.because("ssl");
+            let allowed = format!(
+                "a password from where the URL is, because the URL turns ssl off{because} and would send this one in clear"
+            );
+            let remedy =
+                "begin the URL with rediss:// or rediss+sentinel://, or set ssl to false next to it";
+            self.origins.name(Problem::new(name, allowed, remedy).hidden(), name)
+        })
     }
 }
 

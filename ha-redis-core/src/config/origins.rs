@@ -34,6 +34,11 @@ impl Origins {
         self.known.get(setting).map(|origin| origin.name.as_str())
     }
 
+    /// Returns true if the value comes from a URL.
+    pub(super) fn is_in_url(&self, setting: &str) -> bool {
+        self.known.get(setting).is_some_and(|origin| origin.part.is_some())
+    }
+
     /// Notes that a value of a setting was reported as a mistake.
     pub(super) fn fail(&mut self, setting: &'static str) {
         self.failed.insert(setting);

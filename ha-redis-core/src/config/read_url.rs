@@ -224,7 +224,11 @@ impl Reader {
         Ok(reader)
     }
 
+    /// A password replaces the user name of earlier layers as well.
     fn credentials(&mut self, scheme: &Scheme, text: &str) {
+        if text.contains(':') && text != ":" || !text.is_empty() && scheme.lone_word == "password" {
+            self.config.username = None;
+        }
         match text.split_once(':') {
             // From a template that was filled in without user name and password.
             _ if matches!(text, "" | ":") => {}

@@ -123,6 +123,88 @@ fn settings_go_back_to_their_defaults() {
 }
 
 #[test]
+fn switch_off_drops_what_lower_layers_set_for_it() {
+    let file = || {
+        let mut builder = LayeredBuilder::new();
+        builder.set("ssl", "on", "1").set("ssl_ca_certs", "/ca", "1").set("sentinel_ssl_ca_certs", "/s", "1");
+        builder.set("use_sentinel", "on", "1").set("sentinel_hosts", "s1", "1").end_layer();
+        builder
+    };
+    let mut builder = file();
+    builder.set("ssl", "off", "2").set("use_sentinel", "off", "2").end_layer();
+    assert_eq!(builder.build().unwrap(), RedisConfig::default());
+    assert_eq!(builder.origin("ssl_ca_certs"), None);
+
+    let mut builder = file();
+    builder.url("redis://localhost", "2").end_layer();
+    assert_eq!(builder.build().unwrap(), RedisConfig::default());
+
+    let mut builder = file();
+    builder.url("redis://localhost", "2").set("ssl", "on", "2").end_layer();
+    assert_eq!(
+        builder.build().unwrap().url(),
+        "rediss://localhost?ssl_ca_certs=%2Fca&sentinel_ssl_ca_certs=%2Fs"
+    );
+
+    let mut builder = file();
+    builder.set("ssl", "off", "2").set("ssl_certfile", "/c", "2").set("ssl_keyfile", "/k", "2").end_layer();
+    let fields: Vec<_> =
+        builder.build().unwrap_err().problems().iter().map(|problem| problem.field().to_owned()).collect();
+    assert_eq!(fields, ["ssl_certfile", "ssl_keyfile"], "a layer may not contradict itself");
+
+    let mut builder = LayeredBuilder::new();
+    builder.set("ssl_ca_certs", "/ca", "1").end_layer().set("ssl", "off", "2").end_layer();
+    assert_eq!(errors(&builder).len(), 1, "TLS was never on");
+}
+
+#[test]
+fn user_information_of_a_url_replaces_that_of_lower_layers() {
+    let mut builder = LayeredBuilder::new();
+    builder.set("username", "app", "1").set("password", "a", "1").end_layer();
+    builder.url("redis://:b@h", "2").end_layer();
+    assert_eq!(builder.build().unwrap().url(), "redis://:b@h");
+    assert_eq!(["username", "password"].map(|name| builder.origin(name)), [None, Some("2")]);
+    builder.url("redis://other@h", "3").end_layer();
+    assert_eq!(builder.build().unwrap().url(), "redis://other:b@h", "a secret of another layer");
+}
+
+#[test]
+fn url_without_tls_does_not_send_passwords_of_lower_layers() {
+    let file = || {
+        let mut builder = LayeredBuilder::new();
+        builder.set("ssl", "on", "file:1").set("password", SECRET, "file:2").end_layer();
+        builder
+    };
+    let mut builder = file();
+    builder.url("redis://h", "REDIS_URL").end_layer();
+    assert_eq!(
+        errors(&builder),
+        [
+            "`password` from file:2: found <hidden>, expected a password from where the URL is, because the URL turns ssl \
+          off (from REDIS_URL) and would send this one in clear; begin the URL with rediss:// or rediss+sentinel://, \
+          or set ssl to false next to it"
+        ]
+    );
+    for (name, value) in [("ssl", "on"), ("ssl", "off"), ("password", "p")] {
+        let mut next_to = file();
+        next_to.url("redis://h", "2").set(name, value, "2").end_layer();
+        next_to.build().unwrap();
+        let mut later = builder.clone();
+        later.set(name, value, "3").end_layer();
+        later.build().unwrap();
+    }
+    for url in ["rediss://h", "unix:/run/redis.sock", "redis://:p@h"] {
+        file().url(url, "2").end_layer().build().unwrap();
+        builder.clone().url(url, "3").end_layer().build().unwrap();
+    }
+
+    let mut builder = LayeredBuilder::new();
+    builder.set("ssl", "on", "1").set("sentinel_password", SECRET, "1").end_layer();
+    builder.url("redis+sentinel://s1", "2").end_layer();
+    assert_eq!(builder.build().unwrap_err().problems()[0].field(), "sentinel_password");
+}
+
+#[test]
 fn mistakes_of_all_layers_are_reported_with_their_origins() {
     let mut builder = LayeredBuilder::new();
     builder.set("max_connections", "0", "redis.toml:3").set("max_connections", "10", "REDIS_MAX_CONNECTIONS");

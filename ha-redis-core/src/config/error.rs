@@ -89,9 +89,17 @@ pub struct Problem {
     field: Cow<'static, str>,
     part: Option<&'static str>,
     origin: Option<Box<str>>,
-    value: Box<str>,
+    value: Found,
     allowed: String,
     remedy: String,
+}
+
+/// The value that a mistake is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Found {
+    Missing,
+    Hidden,
+    Text(Box<str>),
 }
 
 impl Problem {
@@ -107,19 +115,19 @@ impl Problem {
             known => known,
         };
         let (allowed, remedy) = (allowed.into(), remedy.into());
-        Self { field, part: None, origin: None, value: NONE.into(), allowed, remedy }
+        Self { field, part: None, origin: None, value: Found::Missing, allowed, remedy }
     }
 
     /// Sets the value found. It is printed: use [`hidden`](Self::hidden) for what is or may be a password.
     #[must_use]
     pub fn found(self, value: impl AsRef<str>) -> Self {
-        Self { value: cut(value.as_ref()).into(), ..self }
+        Self { value: Found::Text(cut(value.as_ref()).into()), ..self }
     }
 
     /// Reports a value without printing it.
     #[must_use]
     pub fn hidden(self) -> Self {
-        self.found(HIDDEN)
+        Self { value: Found::Hidden, ..self }
     }
 
     /// Names where the value comes from: an environment variable, or a file and line.
@@ -130,7 +138,7 @@ impl Problem {
 
     /// Returns true if there is no value.
     pub(super) fn is_of_missing(&self) -> bool {
-        *self.value == *NONE
+        self.value == Found::Missing
     }
 
     /// Names the part of the URL the value was read from.
@@ -151,7 +159,11 @@ impl Problem {
     /// Returns the value found: `<hidden>` if it is or could be a password, `none` if it is missing. A long value is
     /// cut.
     pub fn value(&self) -> &str {
-        &self.value
+        match &self.value {
+            Found::Missing => NONE,
+            Found::Hidden => HIDDEN,
+            Found::Text(text) => text,
+        }
     }
 
     /// Returns what is allowed instead.
@@ -189,10 +201,10 @@ impl fmt::Display for Problem {
         if let Some(origin) = origin {
             write!(f, " from {}", escaped(origin))?;
         }
-        match &**value {
-            HIDDEN | NONE => write!(f, ": found {value}")?,
+        match value {
+            Found::Missing | Found::Hidden => write!(f, ": found {}", self.value())?,
             // Quoted and escaped, so that a line break in a value stays on its problem's line.
-            _ => write!(f, ": found {}", escaped(&format!("{value:?}")))?,
+            Found::Text(text) => write!(f, ": found {}", escaped(&format!("{text:?}")))?,
         }
         write!(f, ", expected {allowed}; {remedy}")
     }

@@ -131,7 +131,7 @@ impl Setting {
     /// Returns the mistake for `value`, which cannot be read as a value of this setting.
     pub(super) fn refuse(&self, value: &str) -> Problem {
         let problem = Problem::new(self.name, self.allowed, self.remedy());
-        if self.secret { problem.hidden() } else { problem.found(value) }
+        if self.secret || value == HIDDEN { problem.hidden() } else { problem.found(value) }
     }
 
     fn remedy(&self) -> String {

@@ -166,10 +166,11 @@ impl LayeredBuilder {
     }
 
     /// Adds a mistake that the loader found: an unreadable file, or an unknown key. If it is in the value of a setting,
-    /// that setting is not compared with others.
+    /// that setting is not compared with others. Otherwise nothing is compared, since any value may be missing.
     pub fn report(&mut self, problem: Problem) -> &mut Self {
-        if let Some(setting) = Setting::by_name(problem.field()) {
-            self.origins.fail(setting.name);
+        match Setting::by_name(problem.field()) {
+            Some(setting) => self.origins.fail(setting.name),
+            None => Setting::all().for_each(|setting| self.origins.fail(setting.name)),
         }
         self.problems.add(problem);
         self

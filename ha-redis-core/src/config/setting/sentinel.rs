@@ -93,7 +93,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "sentinel_require_majority",
-        about: "Whether the client follows only a master that a majority of the Sentinels names.",
+        about: "Whether writes need a majority of the Sentinels: without one they fail immediately, as not sent.",
         kind: SettingKind::Switch,
         secret: false,
         allowed: SWITCH,

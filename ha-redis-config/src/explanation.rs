@@ -13,7 +13,8 @@ use ha_redis_core::config::{LayeredBuilder, Setting};
 /// max_connections  default              50
 /// ```
 ///
-/// If the configuration has mistakes, it shows what could be read.
+/// A setting of TLS for the Sentinels that is not set shows the one that counts, with the source `as ssl_ca_certs`. If the
+/// configuration has mistakes, the table shows what could be read.
 #[derive(Clone, Debug)]
 pub struct Explanation {
     rows: Vec<Row>,
@@ -47,6 +48,12 @@ impl Explanation {
         self.row(setting)?.source.as_deref()
     }
 
+    /// Returns the row whose value counts for a `sentinel_ssl…` setting that has none.
+    fn inherited(&self, row: &Row) -> Option<&Row> {
+        let name = row.setting.name().strip_prefix("sentinel_").filter(|name| name.starts_with("ssl"))?;
+        self.row(name).filter(|_| row.value.is_none())
+    }
+
     fn row(&self, name: &str) -> Option<&Row> {
         self.rows.iter().find(|row| row.setting.name() == name)
     }
@@ -55,8 +62,14 @@ impl Explanation {
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = self.rows.iter().map(|row| {
-            let value = row.value.as_deref().unwrap_or("none").escape_debug().to_string();
-            let source = row.source.as_deref().unwrap_or("default").escape_debug().to_string();
+            let inherited = self.inherited(row);
+            let value = row.value.as_deref().or(inherited.and_then(|row| row.value.as_deref()));
+            let source = match (&row.source, inherited) {
+                (Some(source), _) => source.escape_debug().to_string(),
+                (None, Some(row)) => format!("as {}", row.setting.name()),
+                (None, None) => "default".to_owned(),
+            };
+            let value = value.unwrap_or("none").escape_debug().to_string();
             [row.setting.name().to_owned(), source, value]
         });
         let header = ["setting", "source", "value"].map(str::to_owned);

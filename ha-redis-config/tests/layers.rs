@@ -390,13 +390,19 @@ fn changes_of_all_files_are_noticed() {
 
 #[test]
 fn explanation_shows_values_and_sources() {
-    let variables = [("REDIS_SOCKET_TIMEOUT", "1.5"), ("REDIS_SESSIONS_PORT", "7000"), ("REDIS_HOST", "a b")];
+    let variables = [
+        ("REDIS_SOCKET_TIMEOUT", "1.5"),
+        ("REDIS_SESSIONS_PORT", "7000"),
+        ("REDIS_HOST", "a b"),
+        ("REDIS_SSL_CA_CERTS", "/ca"),
+        ("REDIS_SENTINEL_SSL", "true"),
+    ];
     let loaded = environment(&variables).set("password", SECRET).read("sessions");
     let table = loaded.explain().to_string();
     let lines: Vec<_> = table.lines().collect();
     assert_eq!(lines.len(), 1 + Setting::all().count());
     let names = Setting::all().map(|setting| setting.name().len()).max().unwrap();
-    let sources = "REDIS_SOCKET_TIMEOUT".len();
+    let sources = "as ssl_danger_accept_invalid_certs".len();
     for [name, source, value] in [
         ["setting", "source", "value"],
         ["host", "default", "localhost"],
@@ -404,6 +410,10 @@ fn explanation_shows_values_and_sources() {
         ["password", "code", "***"],
         ["socket_timeout", "REDIS_SOCKET_TIMEOUT", "1500ms"],
         ["call_timeout", "default", "none"],
+        ["sentinel_ssl", "REDIS_SENTINEL_SSL", "true"],
+        ["sentinel_ssl_ca_certs", "as ssl_ca_certs", "/ca"],
+        ["sentinel_ssl_min_version", "as ssl_min_version", "1.2"],
+        ["sentinel_ssl_keyfile", "as ssl_keyfile", "none"],
     ] {
         let line = format!("{name:names$}  {source:sources$}  {value}");
         assert!(lines.contains(&&*line), "{line}\n{table}");

@@ -22,7 +22,7 @@ enum Command {
     Explain {
         /// The configuration file: TOML, YAML or JSON
         file: PathBuf,
-        /// The configuration; without it, what all configurations share
+        /// The configuration; without it, what all configurations share, and the mistakes of all of them
         name: Option<String>,
         /// A folder with one file for each secret
         #[arg(long)]
@@ -47,19 +47,29 @@ pub(crate) fn run(options: &Options) -> Outcome {
     }
 }
 
-/// Prints the table also if there are mistakes, which follow as the error.
+/// Prints the table also if there are mistakes, which follow as the error. Without a name, the mistakes are those of all
+/// configurations in the file.
 fn explain(loader: &Loader, name: Option<&str>) -> Outcome {
     let loaded = name.map_or_else(|| loader.read_default(), |name| loader.read(name));
-    let names = loaded.names().collect::<Vec<_>>().join(", ");
-    let names = match name {
-        None if !names.is_empty() => format!("\nconfigurations in the file: {names}\n"),
-        _ => String::new(),
+    let named: Vec<&str> = loaded.names().filter(|_| name.is_none()).collect();
+    let names = match named.is_empty() {
+        true => String::new(),
+        false => format!("\nconfigurations in the file: {}\n", named.join(", ")),
     };
     // Not `println!`, which panics when a pager closes the pipe.
     write!(io::stdout(), "{}\n{names}", loaded.explain()).map_err(|error| error.to_string())?;
-    let mistakes = |error: ha_redis_config::ConfigError| format!("the configuration has mistakes:\n{error}");
-    loaded.config().map_err(mistakes)?;
-    Ok(ExitCode::SUCCESS)
+    let errors = std::iter::once(loaded.config()).chain(named.iter().map(|name| loader.load(name)));
+    // What all share is in the report of each of them.
+    let mut mistakes: Vec<String> = Vec::new();
+    for error in errors.filter_map(Result::err) {
+        let lines = error.to_string();
+        let lines = lines.lines().filter(|line| !mistakes.iter().any(|known| known == line));
+        mistakes.extend(lines.map(str::to_owned).collect::<Vec<_>>());
+    }
+    match mistakes.is_empty() {
+        true => Ok(ExitCode::SUCCESS),
+        false => Err(format!("the configuration has mistakes:\n{}", mistakes.join("\n"))),
+    }
 }
 
 fn write_schema() -> Outcome {

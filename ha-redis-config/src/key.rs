@@ -41,7 +41,8 @@ impl Key {
 
 /// Returns the key that an unknown name was probably meant to be.
 pub(crate) fn meant(name: &str) -> Option<&'static str> {
-    other_clients::our_name(name).or_else(|| Setting::nearest(name).map(Setting::name))
+    let name = other_clients::in_our_form(name);
+    other_clients::our_name(&name).or_else(|| Setting::nearest(&name).map(Setting::name))
 }
 
 /// Returns the mistake of an unknown key. Its value is hidden, since it may be a password under a misspelled name.

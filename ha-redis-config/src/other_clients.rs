@@ -42,10 +42,24 @@ const NAMES: [(&str, &str); 37] = [
     ("sentinel_user", "sentinel_username"),
 ];
 
-/// Returns our name for the setting that another client calls `name`, in any case and with `-` for `_`.
+/// Returns our name for the setting that another client calls `name`, which is in [our form](in_our_form).
 pub(crate) fn our_name(name: &str) -> Option<&'static str> {
-    let name = name.to_ascii_lowercase().replace('-', "_");
     NAMES.iter().find(|(theirs, _)| *theirs == name).map(|(_, ours)| *ours)
+}
+
+/// Returns a name in lower case, with `_` between its words: `master_name` for `MasterName`, `sentinel.nodes` as
+/// `sentinel_nodes`, `max-active` as `max_active`.
+pub(crate) fn in_our_form(name: &str) -> String {
+    let mut form = String::with_capacity(name.len());
+    let mut after_small = false;
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && after_small {
+            form.push('_');
+        }
+        after_small = c.is_ascii_lowercase();
+        form.push(if matches!(c, '-' | '.') { '_' } else { c.to_ascii_lowercase() });
+    }
+    form
 }
 
 #[cfg(test)]
@@ -59,6 +73,9 @@ mod tests {
             assert!(Key::of(ours).is_some(), "{ours}");
             assert!(Key::of(theirs).is_none(), "{theirs}");
         }
-        assert_eq!(our_name("MASTER-NAME"), Some("sentinel_master_name"));
+        for name in ["MASTER-NAME", "MasterName", "master.name", "masterName"] {
+            assert_eq!(our_name(&in_our_form(name)), Some("sentinel_master_name"));
+        }
+        assert_eq!(in_our_form("DB"), "db");
     }
 }

@@ -10,6 +10,7 @@ use ha_redis_tokio::RedisClient;
 use ha_redis_tokio::redis::AsyncCommands;
 use tokio::signal::ctrl_c;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 #[tokio::main]
@@ -37,16 +38,16 @@ async fn sessions() -> Result<(), Box<dyn Error>> {
 
     let mut hangup = signal(SignalKind::hangup())?;
     loop {
-        tokio::select! {
+        let is_asked = tokio::select! {
             _ = ctrl_c() => break,
-            _ = hangup.recv() => {}
-            () = sleep(Duration::from_secs(1)) => {
-                if !loaded.has_changed() {
-                    continue;
-                }
-            }
-        }
-        loaded = loader.read("sessions");
+            _ = hangup.recv() => true,
+            () = sleep(Duration::from_secs(1)) => false,
+        };
+        let (before, again) = (loaded.clone(), loader.clone());
+        // Files are read on a thread that may block.
+        let read = spawn_blocking(move || (is_asked || before.has_changed()).then(|| again.read("sessions")));
+        let Some(changed) = read.await? else { continue };
+        loaded = changed;
         // Whatever is wrong, the client keeps the configuration that it has.
         match loaded.config() {
             Ok(config) => match client.reconfigure(config).await {

@@ -90,8 +90,8 @@ pub struct Problem {
     part: Option<&'static str>,
     origin: Option<Box<str>>,
     value: Found,
-    allowed: String,
-    remedy: String,
+    allowed: Box<str>,
+    remedy: Box<str>,
 }
 
 /// The value that a mistake is about.
@@ -114,7 +114,7 @@ impl Problem {
             Cow::Owned(field) => cut(&field).into(),
             known => known,
         };
-        let (allowed, remedy) = (allowed.into(), remedy.into());
+        let (allowed, remedy) = (allowed.into().into(), remedy.into().into());
         Self { field, part: None, origin: None, value: Found::Missing, allowed, remedy }
     }
 

@@ -147,12 +147,12 @@ impl LayeredBuilder {
         if below.ssl && !config.ssl && !config.sentinel_ssl() {
             dropped.extend(OF_TLS);
         }
-        let is_inherited = |name: &&str| !self.in_layer.contains(name);
-        dropped.retain(|name| is_inherited(&name));
+        let is_inherited = |name: &str| !self.in_layer.contains(name);
+        dropped.retain(|name| is_inherited(name));
         if ["ssl", "sentinel_ssl"].iter().any(|name| self.in_layer.contains(name)) {
             self.in_clear.clear();
             if self.origins.is_in_url("ssl") && self.config.unix_socket.is_none() {
-                let inherited = tls_was_on.iter().filter(|(name, was_on)| *was_on && is_inherited(&name));
+                let inherited = tls_was_on.iter().filter(|(name, was_on)| *was_on && is_inherited(name));
                 self.in_clear.extend(inherited.map(|(name, _)| name));
             }
         }

@@ -96,7 +96,7 @@ async fn tls_and_file_errors_leak_nothing(kit: Kit) {
     let mut output = Output::default();
     let (plain, other) = (Server::start().unwrap(), Server::builder().tls().start().unwrap());
     let server = Server::builder().mutual_tls().password(PASSWORD).start().unwrap();
-    let odd_file = server.folder().join("odd\u{1b}[2J\u{202e}\n.pem");
+    let odd_file = server.folder().join("odd\u{1b}[2J\u{202e}.pem");
     fs::write(&odd_file, format!("-----BEGIN PRIVATE KEY-----\n{PASSWORD}\n-----END PRIVATE KEY-----\n"))
         .unwrap();
     let (certificate, key) = (server.client_certificate(), server.client_key());
@@ -108,7 +108,7 @@ async fn tls_and_file_errors_leak_nothing(kit: Kit) {
         tls().ssl_ca_certs(other.ca_file()),
         tls().ssl_ca_certs(&key),
         tls().ssl_ca_certs(&odd_file),
-        tls().ssl_ca_certs(server.folder().join(HOSTILE.replace('\0', ""))),
+        tls().ssl_ca_certs(server.folder().join(HOSTILE.replace(['\0', '\r', '\n'], ""))),
         tls().ssl_server_name("other.internal"),
         tls().ssl_certfile(&key).ssl_keyfile(&certificate),
         tls().ssl_certfile(&certificate).ssl_keyfile(&odd_file),
@@ -126,7 +126,7 @@ async fn tls_and_file_errors_leak_nothing(kit: Kit) {
             "`ssl_keyfile`",
             "`ssl_password`",
             "other.internal",
-            r"odd\u{1b}[2J\u{202e}\n",
+            r"odd\u{1b}[2J\u{202e}",
             "the server speaks TLS",
         ],
     );

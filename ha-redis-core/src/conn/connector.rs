@@ -156,7 +156,7 @@ impl Connector {
     /// Looks whether the files of TLS have changed, and requires the current TLS session of all connections from now on.
     pub(crate) async fn require_current_tls(&self) {
         if let Some(tls) = &self.tls {
-            tls.look(&*self.runtime).await;
+            tls.look(&*self.runtime, self.dialing.load().timeout).await;
             self.required_tls_session.store(tls.session_id(), Ordering::Release);
         }
     }

@@ -88,10 +88,10 @@ impl Tls {
         }
     }
 
-    /// Looks whether files have changed, for at most a quarter of a second.
-    pub(crate) async fn look(&self, runtime: &dyn Runtime) {
+    /// Looks whether files have changed, for at most this time.
+    pub(crate) async fn look(&self, runtime: &dyn Runtime, patience: Duration) {
         if let Some(source) = self.settings.load().files() {
-            source.look(runtime, MAX_PATIENCE).await;
+            source.look(runtime, patience).await;
         }
     }
 

@@ -29,7 +29,7 @@ impl Tls {
         0
     }
 
-    pub(crate) async fn look(&self, _: &dyn Runtime) {}
+    pub(crate) async fn look(&self, _: &dyn Runtime, _: Duration) {}
 
     pub(crate) fn timeout_hint(&self) -> String {
         String::new()

@@ -68,8 +68,8 @@ pub enum Event {
         /// The reason.
         why: Error,
     },
-    /// A server refused new credentials on a live connection, which stays logged in as before. The client tries again
-    /// about every second. Sent once for each change of the credentials.
+    /// A server refused new credentials on a live connection, which stays logged in as before. The client tries again, after
+    /// a second at first and at least every 32 seconds. Sent once for each server and change of the credentials.
     LoginRefused {
         /// The address of the server.
         address: Address,

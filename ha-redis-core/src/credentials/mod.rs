@@ -108,8 +108,9 @@ pub type CredentialsError = Box<dyn StdError + Send + Sync>;
 /// - dedicated connections log in again when they are given back,
 /// - subscribers and connections to replicas and Sentinels log in again too.
 ///
-/// A server that refuses the new credentials keeps the connections logged in as before. The client tries again about
-/// every second and sends an [`Event::LoginRefused`](crate::Event::LoginRefused).
+/// A server that refuses the new credentials keeps the connections logged in as before, and gets the former credentials on
+/// new connections until it has accepted the new ones. The client tries again after a second, then less and less often,
+/// and sends an [`Event::LoginRefused`](crate::Event::LoginRefused).
 ///
 /// ```
 /// use async_trait::async_trait;

@@ -262,9 +262,12 @@ async fn reconfiguring_replaces_live_connections(kit: Kit) {
     drop(lent);
     kit.until("all connections are new", || ids(&server).is_disjoint(&before)).await;
     // A connection that is still being made may use the next files already.
-    while client.health_check().await.open_connections < 2 {
-        kit.sleep(Duration::from_millis(10)).await;
-    }
+    let both_serve = async {
+        while client.health_check().await.open_connections < 2 {
+            kit.sleep(Duration::from_millis(10)).await;
+        }
+    };
+    kit.within("both shared connections serve callers", both_serve).await;
     // Files that have changed, with the same settings.
     let before = ids(&server);
     new.write_pair(&client_of(&authority));

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::config::RedisConfig;
+use crate::config::{RedisConfig, Setting};
 use crate::conn::connector::configured_hosts;
 use crate::conn::tls::{ClientTls, StagedTls};
 use crate::error::{Error, Kind};
@@ -98,7 +98,7 @@ impl Core {
 }
 
 fn check_changeable(changed: &[&'static str]) -> Result<(), Error> {
-    let fixed: Vec<_> = changed.iter().copied().filter(|name| !RedisConfig::is_changeable(name)).collect();
+    let fixed: Vec<_> = changed.iter().copied().filter(|name| !is_changeable(name)).collect();
     match fixed.is_empty() {
         true => Ok(()),
         false => {
@@ -109,6 +109,10 @@ fn check_changeable(changed: &[&'static str]) -> Result<(), Error> {
             Err(Error::new(Kind::Config, message))
         }
     }
+}
+
+fn is_changeable(setting: &&'static str) -> bool {
+    Setting::by_name(setting).is_some_and(Setting::is_changeable)
 }
 
 /// Lets one call in at a time.

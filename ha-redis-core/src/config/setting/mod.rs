@@ -48,6 +48,7 @@ pub struct Setting {
     pub(super) about: &'static str,
     pub(super) kind: SettingKind,
     pub(super) secret: bool,
+    pub(super) changeable: bool,
     pub(super) allowed: &'static str,
     pub(super) valid: fn(&RedisConfig) -> bool,
     /// Returns the value as text, `None` if there is none.
@@ -92,6 +93,11 @@ impl Setting {
     /// Returns true for a password.
     pub fn is_secret(&self) -> bool {
         self.secret
+    }
+
+    /// Returns true if [`Client::reconfigure`](crate::Client::reconfigure) can change it while the client runs.
+    pub fn is_changeable(&self) -> bool {
+        self.changeable
     }
 
     /// Returns which values are allowed, in the words of the error messages.

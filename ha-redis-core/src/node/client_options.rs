@@ -1,6 +1,6 @@
 //! What an application brings to its client besides the configuration.
 
-use crate::conn::tls::OwnTls;
+use crate::conn::tls::ApplicationTls;
 #[cfg(feature = "__tls")]
 use crate::conn::tls::TlsConfig;
 use crate::credentials::CredentialsProvider;
@@ -21,7 +21,7 @@ pub struct ClientOptions {
     pub(super) topology_source: Option<Box<dyn TopologySource>>,
     pub(super) credentials: Option<Box<dyn CredentialsProvider>>,
     pub(super) sentinel_credentials: Option<Box<dyn CredentialsProvider>>,
-    pub(super) tls: OwnTls,
+    pub(super) tls: ApplicationTls,
 }
 
 impl ClientOptions {

@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::application::ApplicationTls;
 use super::file_reader::FileReader;
 use super::files::Files;
 use super::names;
-use super::own::OwnTls;
 use super::session::Session;
 use super::source::FileSource;
 use super::{Source, Tls, TlsSettings};
@@ -18,7 +18,7 @@ use crate::time::Elapsed;
 
 /// TLS of one client, for both kinds of connections.
 pub(crate) struct ClientTls {
-    own: OwnTls,
+    own: ApplicationTls,
     /// `None` if connections to masters and replicas are not encrypted.
     data: Option<Arc<Tls>>,
     /// `None` if connections to Sentinels are not encrypted, or there are none.
@@ -39,7 +39,7 @@ pub(crate) struct StagedTls {
 impl ClientTls {
     /// Creates the TLS of a client with these settings. A configuration of the application's own is used in place of
     /// the files, and turns TLS on by itself.
-    pub(crate) fn new(config: &RedisConfig, own: OwnTls) -> Self {
+    pub(crate) fn new(config: &RedisConfig, own: ApplicationTls) -> Self {
         let settings = settings_of(config, &own);
         Self {
             data: settings.data.map(|settings| Tls::new(&names::DATA, settings)),
@@ -124,7 +124,7 @@ fn switched(setting: &'static str, new: bool, now: bool) -> Option<Problem> {
 }
 
 /// Returns the settings of both kinds of connections. Both share what is read from the same files.
-fn settings_of(config: &RedisConfig, own: &OwnTls) -> StagedTls {
+fn settings_of(config: &RedisConfig, own: &ApplicationTls) -> StagedTls {
     let data = (config.ssl() || own.data.is_some()).then(|| TlsSettings {
         server_name: config.ssl_server_name().map(str::to_owned),
         source: match &own.data {
@@ -137,7 +137,11 @@ fn settings_of(config: &RedisConfig, own: &OwnTls) -> StagedTls {
 }
 
 #[cfg(feature = "sentinel")]
-fn sentinel_settings(config: &RedisConfig, own: &OwnTls, data: Option<&TlsSettings>) -> Option<TlsSettings> {
+fn sentinel_settings(
+    config: &RedisConfig,
+    own: &ApplicationTls,
+    data: Option<&TlsSettings>,
+) -> Option<TlsSettings> {
     let inherits = own.data.is_some() && config.sentinel_ssl_if_set().is_none();
     if !config.use_sentinel() || !(config.sentinel_ssl() || own.sentinels.is_some() || inherits) {
         return None;
@@ -154,12 +158,12 @@ fn sentinel_settings(config: &RedisConfig, own: &OwnTls, data: Option<&TlsSettin
 }
 
 #[cfg(not(feature = "sentinel"))]
-fn sentinel_settings(_: &RedisConfig, _: &OwnTls, _: Option<&TlsSettings>) -> Option<TlsSettings> {
+fn sentinel_settings(_: &RedisConfig, _: &ApplicationTls, _: Option<&TlsSettings>) -> Option<TlsSettings> {
     None
 }
 
 /// Returns the settings that have no effect next to a configuration of the application.
-fn contradictions(config: &RedisConfig, own: &OwnTls) -> Vec<Problem> {
+fn contradictions(config: &RedisConfig, own: &ApplicationTls) -> Vec<Problem> {
     let default = RedisConfig::default();
     let mut problems = Vec::new();
     if own.data.is_some() {

@@ -73,7 +73,7 @@ fn is_permanent_failure(error: &Error) -> bool {
 fn no_common_version(details: &Details) -> Explanation {
     let server = "in the server (`tls-protocols` in redis.conf)";
     match details {
-        Details::Own => {
+        Details::Application => {
             ("the server supports none of the client's versions of TLS".to_owned(), Some(OWN.to_owned()))
         }
         Details::Files { min_version: TlsVersion::Tls12, .. } => (
@@ -89,7 +89,7 @@ fn no_common_version(details: &Details) -> Explanation {
 
 fn not_tls(error: &Error, details: &Details) -> Explanation {
     let hint = match details {
-        Details::Own => "if the server does not speak TLS on this port, use another port".to_owned(),
+        Details::Application => "if the server does not speak TLS on this port, use another port".to_owned(),
         Details::Files { names, .. } => format!(
             "if the server does not speak TLS on this port, use another port, or turn `{}` off",
             names.ssl
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn configuration_of_the_application_is_named() {
-        let text = |cause: Error| error(&cause, &Details::Own).to_string();
+        let text = |cause: Error| error(&cause, &Details::Application).to_string();
         assert_eq!(
             text(Error::InvalidCertificate(CertificateError::UnknownIssuer)),
             "TLS: the server's certificate is refused: UnknownIssuer; change the server, or the `TlsConfig` that the \

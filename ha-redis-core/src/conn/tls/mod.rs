@@ -3,6 +3,7 @@
 //! rustls does not depend on a runtime, so all of this is in the core. A runtime opens the socket; [`TlsStream`]
 //! encrypts what goes through it.
 
+mod application;
 mod authorities;
 mod certificate;
 mod client_tls;
@@ -12,7 +13,6 @@ mod files;
 mod identity;
 mod key;
 mod names;
-mod own;
 mod pem_file;
 mod provider;
 mod session;
@@ -30,11 +30,11 @@ use std::time::Duration;
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
 
+pub(crate) use self::application::ApplicationTls;
+pub use self::application::TlsConfig;
 pub(crate) use self::client_tls::{ClientTls, StagedTls};
 pub(crate) use self::explain::is_permanent;
 use self::names::Names;
-pub(crate) use self::own::OwnTls;
-pub use self::own::TlsConfig;
 use self::session::Session;
 use self::source::FileSource;
 use self::stream::TlsStream;
@@ -44,7 +44,7 @@ use crate::runtime::{Runtime, Transport};
 use crate::sync::Snapshot;
 
 /// How long a connection waits at most for a look at the files, if what was read before can be used.
-const MAX_PATIENCE: Duration = Duration::from_millis(250);
+const MAX_WAIT: Duration = Duration::from_millis(250);
 
 /// TLS for one kind of connections: to the data, or to the Sentinels.
 pub(crate) struct Tls {
@@ -89,9 +89,9 @@ impl Tls {
     }
 
     /// Looks whether files have changed, for at most this time.
-    pub(crate) async fn look(&self, runtime: &dyn Runtime, patience: Duration) {
+    pub(crate) async fn look(&self, runtime: &dyn Runtime, max_wait: Duration) {
         if let Some(source) = self.settings.load().files() {
-            source.look(runtime, patience).await;
+            source.look(runtime, max_wait).await;
         }
     }
 
@@ -108,7 +108,7 @@ impl Tls {
         let session = match &settings.source {
             Source::Application(session) => session.clone(),
             Source::Files(source) => {
-                source.look(runtime, MAX_PATIENCE.min(timeout / 4)).await;
+                source.look(runtime, MAX_WAIT.min(timeout / 4)).await;
                 source.session().ok_or_else(|| {
                     let message = format!("{} is on, but its files are not read yet", self.names.ssl);
                     Error::new(Kind::Config, message)

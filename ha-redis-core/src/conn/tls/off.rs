@@ -51,7 +51,7 @@ pub(crate) fn is_permanent(_: &io::Error) -> bool {
 
 /// There are no configurations of the application's own.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct OwnTls {}
+pub(crate) struct ApplicationTls {}
 
 /// There are no files.
 pub(crate) struct StagedTls;
@@ -64,7 +64,7 @@ pub(crate) struct ClientTls {
 }
 
 impl ClientTls {
-    pub(crate) fn new(config: &RedisConfig, _: OwnTls) -> Self {
+    pub(crate) fn new(config: &RedisConfig, _: ApplicationTls) -> Self {
         Self {
             data: config.ssl().then(|| Arc::new(Tls { ssl: "ssl" })),
             #[cfg(feature = "sentinel")]

@@ -8,11 +8,11 @@ use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
+use super::application::TlsConfig;
 use super::certificate::CertificateDescription;
 use super::files::Files;
 use super::identity::Identity;
 use super::names::Names;
-use super::own::TlsConfig;
 use super::provider::provider;
 use super::verifier::{AcceptingVerifier, DescribingVerifier};
 use crate::config::{Problem, TlsVersion, cut};
@@ -37,7 +37,7 @@ fn next_id() -> u64 {
 #[derive(Debug)]
 pub(super) enum Details {
     /// The configuration is the application's: no setting changes it.
-    Own,
+    Application,
     Files {
         names: &'static Names,
         min_version: TlsVersion,
@@ -48,7 +48,7 @@ pub(super) enum Details {
 
 impl Session {
     pub(super) fn of_application(config: &TlsConfig) -> Self {
-        Self { id: next_id(), rustls: Arc::clone(&config.0), details: Arc::new(Details::Own) }
+        Self { id: next_id(), rustls: Arc::clone(&config.0), details: Arc::new(Details::Application) }
     }
 
     /// Builds the configuration from what was read; `authorities` is `None` if none are needed.

@@ -99,9 +99,9 @@ impl FileSource {
         Ok(())
     }
 
-    /// Looks at the files, on a thread of its own, and waits for that: at most for `patience` after the look began. A
+    /// Looks at the files, on a thread of its own, and waits for that: at most for `max_wait` after the look began. A
     /// file system that does not respond takes one thread, and delays connections once.
-    pub(super) async fn look(self: &Arc<Self>, runtime: &dyn Runtime, patience: Duration) {
+    pub(super) async fn look(self: &Arc<Self>, runtime: &dyn Runtime, max_wait: Duration) {
         if self.authorities_file().is_none() && self.files.identity.is_none() {
             return;
         }
@@ -115,7 +115,7 @@ impl FileSource {
                     return;
                 }
             };
-            let by = look.started_at + patience;
+            let by = look.started_at + max_wait;
             if look.end(runtime, by).await.is_err() {
                 if look.is_first_report() {
                     tracing::warn!(

@@ -159,15 +159,15 @@ impl Folder {
     }
 }
 
-fn of_data(data: TlsConfig) -> OwnTls {
-    OwnTls {
+fn of_data(data: TlsConfig) -> ApplicationTls {
+    ApplicationTls {
         data: Some(data),
         #[cfg(feature = "sentinel")]
         sentinels: None,
     }
 }
 
-fn prepared(config: RedisConfigBuilder, own: OwnTls) -> Result<ClientTls, Error> {
+fn prepared(config: RedisConfigBuilder, own: ApplicationTls) -> Result<ClientTls, Error> {
     let tls = ClientTls::new(&config.build().unwrap(), own);
     block_on(tls.prepare(&Timers, Timers.now() + TIMEOUT)).map(|()| tls)
 }
@@ -196,7 +196,7 @@ fn client_of(server: &Mutex<ServerConnection>) -> String {
 fn changed_pair_is_used_when_it_fits() {
     let authority = Authority::new("authority");
     let folder = Folder::new(&authority, "first");
-    let tls = prepared(folder.settings(), OwnTls::default()).unwrap().data().unwrap();
+    let tls = prepared(folder.settings(), ApplicationTls::default()).unwrap().data().unwrap();
     let subject = || subject(&tls, authority.server(&authority)).unwrap();
     assert_eq!(subject(), "CN=first");
     let second = authority.sign("second");
@@ -214,7 +214,7 @@ fn changed_pair_is_used_when_it_fits() {
 fn changed_authority_is_used_while_the_pair_is_not_complete() {
     let (old, new) = (Authority::new("old"), Authority::new("new"));
     let folder = Folder::new(&old, "first");
-    let tls = prepared(folder.settings(), OwnTls::default()).unwrap().data().unwrap();
+    let tls = prepared(folder.settings(), ApplicationTls::default()).unwrap().data().unwrap();
     folder.write("key", &new.sign("second").1);
     let refused = subject(&tls, new.server(&old)).unwrap_err();
     assert_eq!(
@@ -244,7 +244,7 @@ fn replaced_link_is_noticed() {
     let data = mount.path().join("data");
     let settings = RedisConfig::builder().ssl(true).ssl_ca_certs(data.join("ca"));
     let settings = settings.ssl_certfile(data.join("certificate")).ssl_keyfile(data.join("key"));
-    let tls = prepared(settings, OwnTls::default()).unwrap().data().unwrap();
+    let tls = prepared(settings, ApplicationTls::default()).unwrap().data().unwrap();
     assert_eq!(subject(&tls, authority.server(&authority)).unwrap(), "CN=first");
     point(&other);
     assert_eq!(subject(&tls, authority.server(&authority)).unwrap(), "CN=second");
@@ -254,7 +254,7 @@ fn replaced_link_is_noticed() {
 fn hung_file_system_delays_one_connection() {
     let authority = Authority::new("authority");
     let folder = Folder::new(&authority, "first");
-    let tls = prepared(folder.settings(), OwnTls::default()).unwrap().data().unwrap();
+    let tls = prepared(folder.settings(), ApplicationTls::default()).unwrap().data().unwrap();
     let runtime = ManualRuntime::new();
     let (release, released) = mpsc::channel::<()>();
     tls.settings.load().files().unwrap().hang_until(released, &runtime);
@@ -269,7 +269,7 @@ fn hung_file_system_delays_one_connection() {
     };
     let mut first = pin!(connect());
     assert_eq!(block_on(poll_once(&mut first)), None);
-    runtime.pass(MAX_PATIENCE);
+    runtime.pass(MAX_WAIT);
     assert_eq!(block_on(first), "CN=first");
     assert_eq!(block_on(poll_once(pin!(connect()))).unwrap(), "CN=first", "nothing is waited for");
     release.send(()).unwrap();
@@ -315,7 +315,7 @@ fn last_alert_is_waited_for() {
     let authority = Authority::new("authority");
     let folder = Folder::new(&authority, "first");
     let settings = RedisConfig::builder().ssl(true).ssl_ca_certs(folder.path("ca"));
-    let tls = prepared(settings, OwnTls::default()).unwrap().data().unwrap();
+    let tls = prepared(settings, ApplicationTls::default()).unwrap().data().unwrap();
     let server = Loopback(shared(authority.server(&authority)));
     let socket = Box::new(Closing { server, is_closed: false, is_noticed: false });
     let error = block_on(async {
@@ -364,7 +364,7 @@ fn sentinels_use_the_application_unless_they_have_settings() {
     let folder = Folder::new(&authority, "file");
     let sentinels =
         || RedisConfig::builder().use_sentinel(true).sentinel_hosts([("localhost", 26379)]).ssl(true);
-    let used = |settings: RedisConfigBuilder, own: OwnTls| {
+    let used = |settings: RedisConfigBuilder, own: ApplicationTls| {
         let tls = prepared(settings, own).unwrap();
         [tls.data(), tls.sentinels()].map(|tls| subject(&tls.unwrap(), authority.server(&authority)).unwrap())
     };
@@ -375,9 +375,9 @@ fn sentinels_use_the_application_unless_they_have_settings() {
         .sentinel_ssl_certfile(folder.path("certificate"))
         .sentinel_ssl_keyfile(folder.path("key"));
     assert_eq!(used(with_files, data.clone()), ["CN=data", "CN=file"]);
-    let both = OwnTls { sentinels: Some(authority.client("sentinels")), ..data };
+    let both = ApplicationTls { sentinels: Some(authority.client("sentinels")), ..data };
     assert_eq!(used(sentinels(), both), ["CN=data", "CN=sentinels"]);
-    let only = OwnTls { data: None, sentinels: Some(authority.client("sentinels")) };
+    let only = ApplicationTls { data: None, sentinels: Some(authority.client("sentinels")) };
     let with_data_files = folder.settings().use_sentinel(true).sentinel_hosts([("localhost", 26379)]);
     assert_eq!(used(with_data_files, only), ["CN=file", "CN=sentinels"]);
 }
@@ -386,7 +386,7 @@ fn sentinels_use_the_application_unless_they_have_settings() {
 fn settings_are_replaced_as_a_whole_or_not_at_all() {
     let authority = Authority::new("authority");
     let (first, second) = (Folder::new(&authority, "first"), Folder::new(&authority, "second"));
-    let client = prepared(first.settings(), OwnTls::default()).unwrap();
+    let client = prepared(first.settings(), ApplicationTls::default()).unwrap();
     let tls = client.data().unwrap();
     let subject = || subject(&tls, authority.server(&authority)).unwrap();
     let stage = |config: RedisConfigBuilder| {

@@ -29,12 +29,12 @@ pub(super) fn describe(alert: AlertDescription, details: &Details) -> Explanatio
 }
 
 fn has_certificate(details: &Details) -> bool {
-    matches!(details, Details::Own | Details::Files { identity: Some(_), .. })
+    matches!(details, Details::Application | Details::Files { identity: Some(_), .. })
 }
 
 fn give_one(details: &Details) -> String {
     match details {
-        Details::Own => "give one in the `TlsConfig`".to_owned(),
+        Details::Application => "give one in the `TlsConfig`".to_owned(),
         Details::Files { names, .. } => {
             format!("give one with `{}` and `{}`", names.certfile, names.keyfile)
         }
@@ -46,7 +46,7 @@ fn refused_certificate(alert: AlertDescription, details: &Details) -> Explanatio
     let (names, file, certificate) = match details {
         Details::Files { names, identity: Some((file, certificate)), .. } => (names, file, certificate),
         Details::Files { .. } => return (unnamed(alert), Some(give_one(details))),
-        Details::Own => return (unnamed(alert), Some(OWN.to_owned())),
+        Details::Application => return (unnamed(alert), Some(OWN.to_owned())),
     };
     let Some(certificate) = certificate else { return (unnamed(alert), Some(give_one(details))) };
     let subject = &certificate.subject;

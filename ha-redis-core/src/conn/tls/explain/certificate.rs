@@ -26,7 +26,7 @@ pub(super) fn describe(fault: &Fault, details: &Details) -> Explanation {
     match (details, refused) {
         (Details::Files { names, .. }, Some(refused)) => explain(refused, names),
         (Details::Files { .. }, None) => (unnamed(fault), None),
-        (Details::Own, _) => (unnamed(fault), Some(OWN.to_owned())),
+        (Details::Application, _) => (unnamed(fault), Some(OWN.to_owned())),
     }
 }
 

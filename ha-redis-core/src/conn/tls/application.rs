@@ -53,7 +53,7 @@ impl fmt::Debug for TlsConfig {
 
 /// The TLS configurations that the application gives to a client.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct OwnTls {
+pub(crate) struct ApplicationTls {
     /// For masters and replicas, and for Sentinels unless they have settings or a configuration of their own.
     pub(crate) data: Option<TlsConfig>,
     /// For Sentinels.

@@ -9,7 +9,7 @@ use async_channel::{Receiver, Sender};
 use async_trait::async_trait;
 use ha_redis_core::{
     Client, ClientOptions, Credentials, CredentialsError, CredentialsProvider, Event, Events,
-    FileCredentials, PubSub, PubSubEvent, RedisConfig,
+    FileCredentials, PubSub, PubSubEvent, RedisConfig, RedisConfigBuilder,
 };
 use redis::AsyncCommands;
 
@@ -34,7 +34,7 @@ tests![
 
 /// Credentials that the test announces.
 #[derive(Debug)]
-pub(super) struct Announced(Receiver<Result<Credentials, String>>);
+struct Announced(Receiver<Result<Credentials, String>>);
 
 #[async_trait]
 impl CredentialsProvider for Announced {
@@ -52,13 +52,27 @@ impl CredentialsProvider for Announced {
 
 pub(super) type Announcer = Sender<Result<Credentials, String>>;
 
-pub(super) fn announced() -> (Announcer, Announced) {
+fn announced() -> (Announcer, Announced) {
     let (announcer, announced) = async_channel::unbounded();
     (announcer, Announced(announced))
 }
 
 pub(super) fn announce(announcer: &Announcer, user: &str, password: &str) {
     announcer.try_send(Ok(Credentials::new(user, password))).unwrap();
+}
+
+/// Returns a client that has not connected yet, and logs in as this user until another one is announced.
+pub(super) fn client_as(
+    kit: &Kit,
+    settings: RedisConfigBuilder,
+    user: &str,
+    password: &str,
+) -> (Announcer, Client) {
+    let (announcer, provider) = announced();
+    announce(&announcer, user, password);
+    let options = ClientOptions::new().credentials(provider);
+    let config = named(settings.build().unwrap());
+    (announcer, Client::with_options(config, kit.runtime.clone(), options))
 }
 
 pub(super) fn add_user(server: &Server, user: &str, password: &str) {
@@ -103,11 +117,8 @@ pub(super) async fn check_subscriber(kit: &Kit, subscriber: &mut PubSub, server:
 async fn new_user_takes_over_live_connections(kit: Kit) {
     let server = Server::start().unwrap();
     add_user(&server, "app-1", "first");
-    let (announcer, provider) = announced();
-    announce(&announcer, "app-1", "first");
-    let options = ClientOptions::new().credentials(provider);
-    let config = settings(&server.url()).shared_connections(3).build().unwrap();
-    let client = Client::with_options(named(config), kit.runtime.clone(), options);
+    let (announcer, client) =
+        client_as(&kit, settings(&server.url()).shared_connections(3), "app-1", "first");
     client.initialize().await.unwrap();
     let mut subscriber = subscribed(&client).await;
     check_subscriber(&kit, &mut subscriber, &server, "before").await;
@@ -223,11 +234,7 @@ async fn thousand_rotations_leave_nothing_behind(kit: Kit) {
     const ROTATIONS: usize = 1_000;
     let server = Server::start().unwrap();
     (0..2).for_each(|number| add_user(&server, &format!("app-{number}"), "password"));
-    let (announcer, provider) = announced();
-    announce(&announcer, "app-0", "password");
-    let options = ClientOptions::new().credentials(provider);
-    let config = named(settings(&server.url()).build().unwrap());
-    let client = Client::with_options(config, kit.runtime.clone(), options);
+    let (announcer, client) = client_as(&kit, settings(&server.url()), "app-0", "password");
     client.initialize().await.unwrap();
     let mut subscriber = subscribed(&client).await;
     let load = Load::start(&kit, &client);
@@ -251,11 +258,7 @@ async fn thousand_rotations_leave_nothing_behind(kit: Kit) {
 async fn transaction_is_not_interrupted(kit: Kit) {
     let server = Server::start().unwrap();
     (1..=2).for_each(|number| add_user(&server, &format!("app-{number}"), "password"));
-    let (announcer, provider) = announced();
-    announce(&announcer, "app-1", "password");
-    let options = ClientOptions::new().credentials(provider);
-    let config = named(settings(&server.url()).build().unwrap());
-    let client = Client::with_options(config, kit.runtime.clone(), options);
+    let (announcer, client) = client_as(&kit, settings(&server.url()), "app-1", "password");
     let mut own = client.dedicated().await.unwrap();
     redis::cmd("MULTI").exec_async(&mut own).await.unwrap();
     redis::cmd("INCR").arg("n").exec_async(&mut own).await.unwrap();
@@ -270,11 +273,7 @@ async fn transaction_is_not_interrupted(kit: Kit) {
 async fn refused_credentials_are_retried(kit: Kit) {
     let server = Server::start().unwrap();
     add_user(&server, "app", "old");
-    let (announcer, provider) = announced();
-    announce(&announcer, "app", "old");
-    let options = ClientOptions::new().credentials(provider);
-    let config = named(settings(&server.url()).build().unwrap());
-    let client = Client::with_options(config, kit.runtime.clone(), options);
+    let (announcer, client) = client_as(&kit, settings(&server.url()), "app", "old");
     client.initialize().await.unwrap();
     let mut events = client.events();
     announce(&announcer, "app", "zulu-4711");
@@ -297,11 +296,7 @@ async fn refused_credentials_are_retried(kit: Kit) {
 
 async fn failing_provider_keeps_last_credentials(kit: Kit) {
     let server = Server::builder().user("app", "on >password ~* &* +@all").start().unwrap();
-    let (announcer, provider) = announced();
-    announce(&announcer, "app", "password");
-    let options = ClientOptions::new().credentials(provider);
-    let config = named(settings(&server.url()).build().unwrap());
-    let client = Client::with_options(config, kit.runtime.clone(), options);
+    let (announcer, client) = client_as(&kit, settings(&server.url()), "app", "password");
     client.initialize().await.unwrap();
     let mut events = client.events();
     (0..3).for_each(|_| announcer.try_send(Err("the vault is sealed: password".into())).unwrap());
@@ -383,11 +378,8 @@ async fn connections_in_demand_log_in(kit: Kit) {
     const CHANGES: usize = 30;
     let server = Server::start().unwrap();
     (0..2).for_each(|number| add_user(&server, &format!("app-{number}"), "zulu-4711"));
-    let (announcer, provider) = announced();
-    announce(&announcer, "app-0", "zulu-4711");
-    let options = ClientOptions::new().credentials(provider);
-    let config = named(settings(&server.url()).max_connections(8).build().unwrap());
-    let client = Client::with_options(config, kit.runtime.clone(), options);
+    let (announcer, client) =
+        client_as(&kit, settings(&server.url()).max_connections(8), "app-0", "zulu-4711");
     client.initialize().await.unwrap();
     for change in 1..=CHANGES {
         let stop = Arc::new(AtomicBool::new(false));
@@ -414,11 +406,7 @@ async fn connections_in_demand_log_in(kit: Kit) {
 async fn former_password_serves_until_the_new_one_is_known(kit: Kit) {
     let server = Server::start().unwrap();
     add_user(&server, "app", "zulu-4711");
-    let (announcer, provider) = announced();
-    announce(&announcer, "app", "zulu-4711");
-    let options = ClientOptions::new().credentials(provider);
-    let config = named(settings(&server.url()).build().unwrap());
-    let client = Client::with_options(config, kit.runtime.clone(), options);
+    let (announcer, client) = client_as(&kit, settings(&server.url()), "app", "zulu-4711");
     client.initialize().await.unwrap();
     let mut events = client.events();
     announce(&announcer, "app", "kilo-0815");

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ha_redis_core::{Client, ClientOptions, Event, Protocol, PubSubEvent};
+use ha_redis_core::{Client, Event, Protocol, PubSubEvent};
 use redis::AsyncCommands;
 
 use super::credentials::{
-    Announcer, add_user, announce, announced, check_subscriber, named, next, subscribed, until_all_are, users,
+    Announcer, add_user, announce, check_subscriber, client_as, named, next, subscribed, until_all_are, users,
 };
 use super::kit::{Kit, calls, settings};
 use crate::{Direction, Proxy, Server};
@@ -105,11 +105,8 @@ async fn resp2_client(kit: &Kit, server: &Server, last: usize) -> (Announcer, Cl
 
 async fn client_at(kit: &Kit, server: &Server, url: &str, last: usize) -> (Announcer, Client) {
     (0..=last).for_each(|number| add_user(server, &format!("app-{number}"), "password"));
-    let (announcer, provider) = announced();
-    announce(&announcer, "app-0", "password");
-    let options = ClientOptions::new().credentials(provider);
-    let config = settings(url).protocol(Protocol::Resp2).build().unwrap();
-    let client = Client::with_options(named(config), kit.runtime.clone(), options);
+    let settings = settings(url).protocol(Protocol::Resp2);
+    let (announcer, client) = client_as(kit, settings, "app-0", "password");
     client.initialize().await.unwrap();
     (announcer, client)
 }
@@ -118,11 +115,8 @@ async fn subscriber_of_many_channels_reports_no_gap(kit: Kit) {
     const CHANNELS: usize = 20_000;
     let server = Server::start().unwrap();
     (0..2).for_each(|number| add_user(&server, &format!("app-{number}"), "password"));
-    let (announcer, provider) = announced();
-    announce(&announcer, "app-0", "password");
-    let options = ClientOptions::new().credentials(provider);
-    let config = settings(&server.url()).protocol(Protocol::Resp2).max_reply_bytes(64 << 10);
-    let client = Client::with_options(named(config.build().unwrap()), kit.runtime.clone(), options);
+    let settings = settings(&server.url()).protocol(Protocol::Resp2).max_reply_bytes(64 << 10);
+    let (announcer, client) = client_as(&kit, settings, "app-0", "password");
     let mut subscriber = subscribed(&client).await;
     let channels = (0..CHANNELS).map(|number| format!("channel:{number}")).collect::<Vec<_>>();
     subscriber.subscribe(channels).await.unwrap();
@@ -271,11 +265,8 @@ async fn subscriber_without_marker_reports_gap(kit: Kit) {
         let rules = ["ACL", "SETUSER", user, "on", ">password", "~*", "resetchannels", "&news", "+@all"];
         server.query(&rules).unwrap();
     }
-    let (announcer, provider) = announced();
-    announce(&announcer, "app-1", "password");
-    let options = ClientOptions::new().credentials(provider);
-    let config = settings(&server.url()).protocol(Protocol::Resp2).build().unwrap();
-    let client = Client::with_options(named(config), kit.runtime.clone(), options);
+    let (announcer, client) =
+        client_as(&kit, settings(&server.url()).protocol(Protocol::Resp2), "app-1", "password");
     let mut subscriber = subscribed(&client).await;
     announce(&announcer, "app-2", "password");
     match kit.within("the gap", subscriber.next()).await {

@@ -66,22 +66,18 @@ impl<T> Snapshot<T> {
         Arc::clone(&lock(&self.value))
     }
 
-    pub(crate) fn store(&self, value: T) {
-        self.update(|_| value);
-    }
-
-    /// Replaces the value, and returns the former one.
-    #[cfg(feature = "__tls")]
-    pub(crate) fn replace(&self, value: Arc<T>) -> Arc<T> {
-        let mut current = lock(&self.value);
-        self.version.fetch_add(1, Ordering::Release);
-        std::mem::replace(&mut current, value)
+    pub(crate) fn store(&self, value: impl Into<Arc<T>>) {
+        self.replace(|_| value.into());
     }
 
     /// Replaces the value by one that is made of it. Concurrent updates follow one another.
     pub(crate) fn update(&self, change: impl FnOnce(&T) -> T) {
+        self.replace(|current| Arc::new(change(current)));
+    }
+
+    fn replace(&self, change: impl FnOnce(&T) -> Arc<T>) {
         let mut current = lock(&self.value);
-        *current = Arc::new(change(&current));
+        *current = change(&current);
         self.version.fetch_add(1, Ordering::Release);
     }
 }

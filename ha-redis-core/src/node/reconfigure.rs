@@ -1,10 +1,11 @@
 //! Replaces the configuration of a running client.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::{RedisConfig, Setting};
-use crate::conn::connector::configured_hosts;
-use crate::conn::tls::{ClientTls, StagedTls};
+use crate::conn::connector::{Connector, configured_hosts};
+use crate::conn::tls::StagedTls;
 use crate::error::{Error, Kind};
 use crate::events::Event;
 #[cfg(feature = "sentinel")]
@@ -25,9 +26,8 @@ impl Core {
         if changed.iter().any(|name| name.contains("ssl_")) {
             let by = self.runtime.now() + config.socket_connect_timeout();
             let staged = self.tls.stage(&config, &*self.runtime, by).await?;
-            let trial = TlsTrial { tls: &self.tls, former: Some(self.tls.install(staged)) };
-            self.try_tls().await?;
-            trial.succeeded();
+            self.try_tls(&config, &staged).await?;
+            self.tls.install(staged);
         }
         self.set_config(config.clone());
         self.apply(&config);
@@ -40,13 +40,16 @@ impl Core {
         Ok(changed)
     }
 
-    /// Connects to the master with the current TLS settings.
+    /// Connects to the master with these TLS settings.
     ///
     /// # Errors
     /// They are wrong. A master that cannot be reached for another reason proves nothing.
-    async fn try_tls(&self) -> Result<(), Error> {
+    async fn try_tls(&self, config: &RedisConfig, tls: &StagedTls) -> Result<(), Error> {
         let Some(master) = self.first_shard().followed() else { return Ok(()) };
-        match self.data.connect(&master.address, &master.address_source).await {
+        let (runtime, login) = (Arc::clone(&self.runtime), Arc::clone(&self.data.login));
+        let secrets = self.data.secrets().clone();
+        let trial = Connector::for_data(runtime, config, login, tls.on_trial(), secrets, false);
+        match trial.connect(&master.address, &master.address_source).await {
             Err(error) if matches!(error.kind(), Kind::Tls | Kind::Config) => Err(error),
             _ => Ok(()),
         }
@@ -133,25 +136,5 @@ impl<'a> Turn<'a> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Release);
-    }
-}
-
-/// TLS settings that are installed on trial. Unless they succeed, dropping this installs the former ones again.
-struct TlsTrial<'a> {
-    tls: &'a ClientTls,
-    former: Option<StagedTls>,
-}
-
-impl TlsTrial<'_> {
-    fn succeeded(mut self) {
-        self.former = None;
-    }
-}
-
-impl Drop for TlsTrial<'_> {
-    fn drop(&mut self) {
-        if let Some(former) = self.former.take() {
-            self.tls.install(former);
-        }
     }
 }

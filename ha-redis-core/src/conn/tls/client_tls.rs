@@ -104,16 +104,20 @@ impl ClientTls {
         Ok(staged)
     }
 
-    /// Uses these settings for all new connections. Returns the former ones.
-    pub(crate) fn install(&self, staged: StagedTls) -> StagedTls {
-        let replace = |tls: &Option<Arc<Tls>>, settings: Option<Arc<TlsSettings>>| {
-            let (tls, settings) = (tls.as_ref()?, settings?);
-            Some(tls.settings.replace(settings))
-        };
-        StagedTls {
-            data: replace(&self.data, staged.data),
-            sentinels: replace(&self.sentinels, staged.sentinels),
+    /// Uses these settings for all new connections.
+    pub(crate) fn install(&self, staged: StagedTls) {
+        for (tls, settings) in [(&self.data, staged.data), (&self.sentinels, staged.sentinels)] {
+            if let (Some(tls), Some(settings)) = (tls, settings) {
+                tls.settings.store(settings);
+            }
         }
+    }
+}
+
+impl StagedTls {
+    /// Returns TLS for a connection to the master that tries these settings.
+    pub(crate) fn on_trial(&self) -> Option<Arc<Tls>> {
+        self.data.as_ref().map(|settings| Tls::new(&names::DATA, Arc::clone(settings)))
     }
 }
 

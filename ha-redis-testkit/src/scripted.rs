@@ -23,6 +23,8 @@ pub enum Answer {
     Close(Vec<u8>),
     /// Sends the first bytes, and then repeats the second until the connection ends.
     Flood(Vec<u8>, Vec<u8>),
+    /// Sends the first bytes, and then the second this many times.
+    Repeat(Vec<u8>, Vec<u8>, usize),
     /// Sends nothing, and continues with the next command.
     Silence,
 }
@@ -184,6 +186,12 @@ fn serve(mut stream: &TcpStream, number: usize, script: &Script) -> io::Result<(
             Answer::Flood(first, again) => {
                 stream.write_all(&first)?;
                 loop {
+                    stream.write_all(&again)?;
+                }
+            }
+            Answer::Repeat(first, again, times) => {
+                stream.write_all(&first)?;
+                for _ in 0..times {
                     stream.write_all(&again)?;
                 }
             }

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program talks to its user")]
 
 mod bench;
+mod compose;
 mod config;
 mod demo;
 mod failover;
@@ -23,6 +24,7 @@ use clap::Parser;
 #[command(bin_name = "cargo xtask")]
 enum Command {
     Bench(bench::Options),
+    ComposeTest(compose::Options),
     Config(config::Options),
     Demo(Box<demo::Options>),
     Failover(failover::Options),
@@ -36,6 +38,7 @@ type Outcome = Result<ExitCode, String>;
 fn main() -> ExitCode {
     let outcome = match Command::parse() {
         Command::Bench(options) => bench::run(&options),
+        Command::ComposeTest(options) => compose::run(&options),
         Command::Config(options) => config::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Failover(options) => failover::run(&options),

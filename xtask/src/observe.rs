@@ -1,4 +1,5 @@
-//! Observes the servers independently of the client: when a replica becomes master, and what the Sentinels publish.
+//! Observes when a replica becomes master and what the Sentinels publish: on the servers, independently of the client,
+//! or, of servers that it cannot reach itself, what the client reports.
 
 use std::net::SocketAddr;
 use std::thread;
@@ -6,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use ha_redis_testkit::{Server, Topology};
 use ha_redis_tokio::redis::{self, RedisResult, Value};
+use ha_redis_tokio::{Client, Event};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 /// How often a replica is queried for its role.
@@ -37,6 +39,8 @@ pub(crate) struct Observation {
 pub(crate) enum ObservedEvent {
     /// A replica reports the master role. At `still_replica` it did not.
     Promoted { server: SocketAddr, still_replica: Instant },
+    /// The client has switched to this master.
+    Switched { master: String },
     /// A Sentinel published a message about the master.
     Published { sentinel: SocketAddr, channel: String },
 }
@@ -57,6 +61,22 @@ pub(crate) fn watch(topology: &Topology) -> Result<UnboundedReceiver<Observation
         spawn(move || drop(forward_events(&client, address, &sender)))?;
     }
     Ok(sightings)
+}
+
+/// Observes the client itself until the receiver is gone, where the servers cannot be observed.
+pub(crate) fn watch_client(client: &Client) -> UnboundedReceiver<Observation> {
+    let (sender, sightings) = mpsc::unbounded_channel();
+    let mut events = client.events();
+    tokio::spawn(async move {
+        while let Some(event) = events.next().await {
+            let Event::Switched { from: Some(_), to, .. } = event else { continue };
+            let what = ObservedEvent::Switched { master: to.to_string() };
+            if sender.send(Observation { at: Instant::now(), what }).is_err() {
+                return;
+            }
+        }
+    });
+    sightings
 }
 
 fn client(server: &Server) -> Result<redis::Client, String> {

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::thread;
 
-use crate::{Outcome, servers};
+use crate::{Outcome, compose, servers};
 
 /// Run all tests, with cargo-nextest where it is installed; a Redis server is installed if there is none
 #[derive(Debug, clap::Args)]
@@ -18,10 +18,14 @@ pub(crate) struct Options {
 /// The variables that set a runner's number of threads when its own options do not.
 const THREADS: [&str; 2] = ["NEXTEST_TEST_THREADS", "RUST_TEST_THREADS"];
 
-/// Runs the doc tests, then all others. The runner's summary comes last, and its status is the result.
+/// Runs the test of docker-compose.yml, the doc tests, then all others. The runner's summary comes last, and its status is the result.
 pub(crate) fn run(options: &Options) -> Outcome {
     let server = servers::ensure()?;
     eprintln!("Testing against {}.", server.display());
+
+    if options.runner_arguments.is_empty() {
+        compose::run_where_possible()?;
+    }
 
     // nextest does not run doc tests.
     let doc_tests = execute(cargo().args(["test", "--workspace", "--all-features", "--doc"]))?;

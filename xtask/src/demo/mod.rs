@@ -8,20 +8,25 @@ mod report;
 mod view;
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use ha_redis_config::Loader;
 use ha_redis_testkit::Topology;
 use ha_redis_tokio::redis::{RedisResult, cmd};
 use ha_redis_tokio::runtime::Runtime as ClientRuntime;
 use ha_redis_tokio::{Client, RedisConfig};
 use tokio::signal::ctrl_c;
+use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 use self::fault::Fault;
 use self::monitor::FaultMonitor;
 use self::plot::Plot;
+use self::promises::promises;
 use self::report::{Moments, Summary};
 use self::view::View;
 use crate::load::record::{Operation, Recorder, Series};
@@ -36,11 +41,12 @@ const WORK: Work = Work { callers: CALLERS, operations: &[Operation::Incr, Opera
 
 /// Show what 32 callers see while their Redis master fails
 ///
-/// Starts a private master with two replicas and three Sentinels, or uses the servers behind `--url`. The exit
-/// status shows whether the client kept its promises.
+/// Starts a private master with two replicas and three Sentinels, or uses the servers behind `--url` or `--dotenv`.
+/// The exit status shows whether the client kept its promises.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// The fault of the master after five seconds [default: kill; with --url: none]
+    /// The fault of the master after five seconds; of external servers, the one that you cause yourself
+    /// [default: kill; with external servers: none]
     #[arg(long, value_enum)]
     fault: Option<Fault>,
     /// The runtime of the client and the callers
@@ -49,19 +55,29 @@ pub(crate) struct Options {
     /// How long the callers run
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(5..=600))]
     seconds: u64,
+    /// End when standard input ends, for scripts
+    #[arg(long)]
+    until_eof: bool,
     /// Print the summary as JSON; everything else goes to standard error
     #[arg(long)]
     json: bool,
-    /// Use these servers without injecting faults; the keys are removed at the end
+    /// Use these servers, without causing faults; the keys are removed at the end
     #[arg(long)]
     url: Option<RedisConfig>,
+    /// As --url, with the settings of a file of REDIS_… lines, such as compose/ha/host.env
+    #[arg(long, conflicts_with = "url")]
+    dotenv: Option<PathBuf>,
 }
 
 /// Runs the demo. The status is a failure if a promise was broken.
 pub(crate) fn run(options: &Options) -> Outcome {
-    let fault = fault_of(options)?;
     let length = Duration::from_secs(options.seconds);
-    let (topology, config) = servers(options)?;
+    let (topology, config) = match external_servers(options)? {
+        Some(config) => (None, config),
+        None => start_servers().map(|(topology, config)| (Some(topology), config))?,
+    };
+    let default_fault = if topology.is_some() { Fault::Kill } else { Fault::None };
+    let fault = options.fault.unwrap_or(default_fault);
     // From here on Ctrl-C is handled. Before, it ends the process, and the servers with it.
     let tokio = tokio::runtime::Runtime::new().map_err(|error| format!("cannot start Tokio: {error}"))?;
     let summary = tokio.block_on(async {
@@ -69,7 +85,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
         let client = runtime::connect(config, &runtime).await?;
         let (topology, keys) = (topology.as_ref(), Keys::new(CALLERS));
         let demo = Demo { fault, length, topology, runtime, on: options.runtime, client, keys };
-        let summary = demo.run(options.json).await;
+        let summary = demo.run(options).await;
         demo.clean_up().await;
         summary
     });
@@ -79,19 +95,16 @@ pub(crate) fn run(options: &Options) -> Outcome {
     Ok(if summary.kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn fault_of(options: &Options) -> Result<Fault, String> {
-    match (&options.url, options.fault) {
-        (Some(_), Some(Fault::None) | None) => Ok(Fault::None),
-        (Some(_), Some(_)) => Err("--fault is for the demo's own servers; omit --fault or --url".into()),
-        (None, fault) => Ok(fault.unwrap_or(Fault::Kill)),
-    }
+/// Returns the configuration for external servers, if some are given.
+fn external_servers(options: &Options) -> Result<Option<RedisConfig>, String> {
+    let Some(file) = &options.dotenv else { return Ok(options.url.clone()) };
+    let no_variables: [(String, String); 0] = [];
+    let loader = Loader::new().environment(no_variables).dotenv(file);
+    loader.load_default().map(Some).map_err(|error| error.to_string())
 }
 
-/// Returns the servers of the run, which are the demo's own unless a URL is given, and the client's configuration.
-fn servers(options: &Options) -> Result<(Option<Topology>, RedisConfig), String> {
-    if let Some(config) = &options.url {
-        return Ok((None, config.clone()));
-    }
+/// Starts the demo's own servers, and returns the client's configuration for them.
+fn start_servers() -> Result<(Topology, RedisConfig), String> {
     let server = servers::ensure()?;
     eprintln!("Starting a master, two replicas and three Sentinels of {}.", server.display());
     let topology = Topology::builder()
@@ -99,7 +112,19 @@ fn servers(options: &Options) -> Result<(Option<Topology>, RedisConfig), String>
         .start()
         .map_err(|error| error.to_string())?;
     let config = topology.url().parse().map_err(|error| format!("{error}"))?;
-    Ok((Some(topology), config))
+    Ok((topology, config))
+}
+
+/// Waits until standard input ends.
+async fn end_of_input() {
+    let (sender, ended) = oneshot::channel();
+    // Reading blocks. This thread may outlive the run.
+    thread::spawn(move || {
+        // What is read does not matter, nor how it ends.
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        let _ = sender.send(());
+    });
+    let _ = ended.await;
 }
 
 fn print(summary: &Summary, json: bool) -> Result<(), String> {
@@ -126,17 +151,27 @@ struct Demo<'a> {
 impl Demo<'_> {
     /// Runs the callers, injects the fault, and compares the callers' results with the data on the server. Returns
     /// `None` if Ctrl-C ended the run.
-    async fn run(&self, json: bool) -> Result<Option<Summary>, String> {
+    async fn run(&self, options: &Options) -> Result<Option<Summary>, String> {
         let master = self.client.discover_master().await.map_err(|error| error.to_string())?.to_string();
-        let observations = self.topology.map(observe::watch).transpose()?;
-        let view =
-            View::new(format!("ha-redis on {}: {}", self.on.name(), self.fault.title()), self.length, json);
+        let observations = match self.topology {
+            Some(topology) => observe::watch(topology)?,
+            None => observe::watch_client(&self.client),
+        };
+        let view = View::new(
+            format!("ha-redis on {}: {}", self.on.name(), self.fault.title()),
+            self.length,
+            options.json,
+        );
         let recorder = Arc::new(Recorder::new(Instant::now()));
         let mut load = Load::start(&self.client, &self.runtime, &self.keys, WORK, &recorder)?;
 
         let mut monitor = FaultMonitor::new(self, &recorder, view, master);
         let end = async {
-            sleep(self.length).await;
+            if options.until_eof {
+                end_of_input().await;
+            } else {
+                sleep(self.length).await;
+            }
             load.finish().await.map(Some)
         };
         let callers = tokio::select! {
@@ -153,7 +188,8 @@ impl Demo<'_> {
     }
 
     fn summary(&self, series: &Series, moments: Moments, account: &Account) -> Result<Summary, String> {
-        let mut summary = Summary::new(self.fault, self.length, series, moments, account);
+        let promises = promises(self.fault, self.topology.is_some(), series, moments, account);
+        let mut summary = Summary::new(self.fault, self.length, series, moments, account, promises);
         let title = format!("{}: what {CALLERS} callers of ha-redis see", self.fault.title());
         let plot = Plot { title, fault: self.fault.event(), length: self.length, series, moments };
         summary.plots = plot.write(&output::folder("demo"), self.fault.name())?;

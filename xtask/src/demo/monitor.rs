@@ -47,7 +47,7 @@ impl<'a> FaultMonitor<'a> {
     /// Runs until `end` completes, and returns its output.
     pub(crate) async fn run<T>(
         &mut self,
-        mut observations: Option<UnboundedReceiver<Observation>>,
+        mut observations: UnboundedReceiver<Observation>,
         end: impl Future<Output = Result<T, String>>,
     ) -> Result<T, String> {
         let mut end = pin!(end);
@@ -55,7 +55,7 @@ impl<'a> FaultMonitor<'a> {
         loop {
             tokio::select! {
                 ended = &mut end => return ended,
-                Some(observation) = next(&mut observations) => self.record(observation),
+                Some(observation) = observations.recv() => self.record(observation),
                 _ = frames.tick() => {
                     let now = self.recorder.snapshot();
                     self.record_first_success();
@@ -92,6 +92,13 @@ impl<'a> FaultMonitor<'a> {
                 self.view.event(at, &format!("a replica is master: {server}"));
                 self.record_first_success();
             }
+            ObservedEvent::Switched { master } => {
+                self.view.event(at, &format!("the client follows {master}"));
+                self.master = master;
+                // Nothing that the old master answers reaches a caller after this.
+                (self.promoted_at, self.moments.replica_is_master) = (Some(at), Some(at));
+                self.record_first_success();
+            }
             ObservedEvent::Published { sentinel, channel } => {
                 if channel == "+switch-master" && self.moments.sentinels_announce.is_none() {
                     self.moments.sentinels_announce = Some(at);
@@ -109,13 +116,5 @@ impl<'a> FaultMonitor<'a> {
         self.moments.replica_is_master =
             self.moments.replica_is_master.map(|promoted_at| promoted_at.min(success));
         self.view.event(success, "the first write succeeds on the new master");
-    }
-}
-
-/// Returns the next event, or waits for ever if nothing is observed.
-async fn next(observations: &mut Option<UnboundedReceiver<Observation>>) -> Option<Observation> {
-    match observations {
-        Some(observations) => observations.recv().await,
-        None => std::future::pending().await,
     }
 }

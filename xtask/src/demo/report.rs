@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 use super::CALLERS;
 use super::fault::Fault;
-use super::promises::{Promise, promises};
+use super::promises::Promise;
 use crate::load::Account;
 use crate::load::record::{Each, Errors, Latency, Series};
 use crate::output::{count, in_millis, millis};
@@ -55,8 +55,8 @@ impl Summary {
         series: &Series,
         moments: Moments,
         account: &Account,
+        promises: Vec<Promise>,
     ) -> Self {
-        let promises = promises(fault, series, moments, account);
         let pause = series.longest_pause().map_or(Duration::ZERO, |(from, to)| to - from);
         Self {
             fault,

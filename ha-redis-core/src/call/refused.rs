@@ -31,7 +31,7 @@ impl Refusals {
         Self { wait: RefusalWait::default(), began: now, sent_at: now, last: None, shortened: None }
     }
 
-    /// Records that the call is being sent, and returns it with the remaining timeout of a blocking command. (rename `sent` -> `begin_attempt`)
+    /// Records that the call is being sent, and returns it with the remaining timeout of a blocking command.
     pub(super) fn next_call<'a>(&'a mut self, call: Call<'a>, now: Instant) -> Call<'a> {
         self.sent_at = now;
         self.shortened.as_ref().map_or(call, Call::Command)

@@ -24,6 +24,7 @@ pub mod command;
 pub mod config;
 pub mod guide;
 pub mod proto;
+pub mod routing;
 pub mod runtime;
 
 mod alarm;
@@ -48,7 +49,6 @@ mod pubsub;
 mod replica_choice;
 mod resolver;
 mod retry;
-mod routing;
 #[cfg(feature = "sentinel")]
 mod sentinel_connection;
 mod sync;

@@ -1,7 +1,9 @@
-//! Classifies Redis commands before they are sent: whether one may run twice, and where it may run.
+//! Classifies Redis commands before they are sent: whether one may run twice, where it may run, which keys it has, and
+//! which nodes of a cluster it is for.
 //!
-//! Both follow from the command alone, without a server. [`safety()`] is needed when a reply was lost, [`placement()`]
-//! for every call.
+//! All of it follows from the command alone, without a server. [`safety()`] is needed when a reply was lost,
+//! [`placement()`] for every call, [`keys()`] for every call of a client with several shards. [`policy()`] and
+//! [`aggregate()`] are for commands that more than one node answers.
 //!
 //! `tables/` holds the names and flags of the servers' own command tables, for Redis 7.0, Redis 8.10 with its
 //! modules and Valkey 9.1; tests compare ours with all of them. With a running server of the wanted version, this
@@ -15,11 +17,16 @@
 //!
 //! The files `src/commands/*.json` in a server's source have the same names and flags.
 
+mod aggregate;
+mod key_groups;
+mod keys;
 mod options;
 mod placement;
+mod policy;
 mod replica;
 mod safety;
 mod scan;
+mod spec;
 #[cfg(test)]
 mod tables;
 mod timeout;
@@ -28,10 +35,14 @@ use std::ops::Deref;
 
 use redis::{Arg, Cmd};
 
+pub use aggregate::{NodeError, NodeReply, aggregate};
+pub(crate) use key_groups::key_groups;
+pub use keys::{CommandKeys, Keys, keys};
 pub use placement::{
     Placement, Refusal, pipeline_placement, pipeline_placement_on_dedicated, placement,
     placement_on_dedicated,
 };
+pub use policy::{Policy, RequestPolicy, ResponsePolicy, policy};
 pub use replica::is_replica_read;
 pub(crate) use replica::name;
 pub use safety::{Safety, pipeline_safety, safety};
@@ -53,8 +64,8 @@ fn arguments(cmd: &Cmd) -> impl Args<'_> {
     })
 }
 
-/// The longest name or option in the tables, `GET-MASTER-ADDR-BY-NAME`, has 23 letters.
-const MAX_WORD_LENGTH: usize = 24;
+/// The longest name or option in the tables, `TIMESERIES.REFRESHCLUSTER`, has 25 letters.
+const MAX_WORD_LENGTH: usize = 25;
 
 /// A name or an option in upper case, on the stack. A word that is longer than any in the tables becomes empty.
 struct Upper {
@@ -85,7 +96,7 @@ fn number<T: std::str::FromStr>(argument: Option<&[u8]>) -> Option<T> {
 }
 
 #[cfg(test)]
-fn command(text: &str) -> Cmd {
+pub(crate) fn command(text: &str) -> Cmd {
     let mut cmd = Cmd::new();
     for word in text.split_whitespace() {
         cmd.arg(word);

@@ -14,6 +14,7 @@ use redis::{Value, cmd};
 use crate::address::Address;
 use crate::alarm::Alarm;
 use crate::call::caller::Caller;
+use crate::command::command;
 use crate::config::RedisConfig;
 use crate::conn::link::Call;
 use crate::error::Error;
@@ -123,6 +124,50 @@ async fn answering(caller: &mut Caller, key: &str) -> Result<u16, Error> {
         Reply::One(Value::Int(port)) => Ok(u16::try_from(port).unwrap()),
         other => panic!("{other:?}"),
     }
+}
+
+/// Which server answers a command.
+async fn port_for(caller: &mut Caller, text: &str) -> u16 {
+    match caller.call(Call::Command(&command(text))).await.unwrap() {
+        Reply::One(Value::Int(port)) => u16::try_from(port).unwrap(),
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
+#[test]
+fn keys_of_any_command_determine_its_shard() {
+    let (core, [first, second]) = two_shards();
+    let mut caller = Caller::new(Arc::clone(&core));
+    future::block_on(async {
+        start(&core, None).await.unwrap();
+        first.follow(server(1), AddressSource::Configuration);
+        second.follow(server(2), AddressSource::Configuration);
+        for (text, port) in [
+            ("SET pear apple", 2),
+            ("set apple pear", 1),
+            ("BITOP NOT pear plum", 2),
+            ("OBJECT ENCODING pear", 2),
+            ("XREAD COUNT 1 STREAMS pear 0", 2),
+            ("XREADGROUP GROUP a a STREAMS pear >", 2),
+            ("EVAL script 1 pear apple", 2),
+            ("ZUNION 2 pear plum", 2),
+            ("SPUBLISH pear message", 2),
+            // No key, although there is an argument, or none that is known.
+            ("EVAL script 0 pear", 1),
+            ("PUBLISH pear message", 1),
+            ("ZUNION many pear", 1),
+            ("NEWCOMMAND pear", 1),
+        ] {
+            assert_eq!(port_for(&mut caller, text).await, port, "{text}");
+        }
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("TIME").cmd("MEMORY").arg("USAGE").arg("pear");
+        let Reply::Many(values) = caller.call(Call::Pipeline(&pipeline)).await.unwrap() else {
+            panic!("a pipeline has many replies")
+        };
+        assert_eq!(values, [Value::Int(2), Value::Int(2)]);
+        core.close(&crate::node::core::closed());
+    });
 }
 
 #[test]

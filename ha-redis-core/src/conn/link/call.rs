@@ -2,7 +2,7 @@
 
 use redis::{Cmd, Pipeline};
 
-use crate::command::{Safety, is_read, pipeline_safety, reads_from_now_on, safety};
+use crate::command::{Safety, is_read, keys, pipeline_safety, reads_from_now_on, safety};
 use crate::proto::{self, Shape};
 
 /// The largest call that is encoded under the lock, in bytes and in commands of a pipeline.
@@ -32,12 +32,10 @@ impl Call<'_> {
         matches!(self, Self::Command(command) if command.is_no_response())
     }
 
-    /// Returns the key that determines the shard: the first argument. A client of one shard does not call this.
+    /// Returns the key that determines the shard: the first one, or the first channel of sharded Pub/Sub. `None` if any
+    /// shard will do, or if the command is unknown. A client of one shard does not call this.
     pub(crate) fn routing_key<'b>(&'b self) -> Option<&'b [u8]> {
-        let first = |command: &'b Cmd| match command.args_iter().nth(1) {
-            Some(redis::Arg::Simple(key)) => Some(key),
-            _ => None,
-        };
+        let first = |command: &'b Cmd| Some(keys(command).slot_arguments()?.first());
         match *self {
             Self::Command(command) => first(command),
             Self::Pipeline(pipeline) => pipeline.cmd_iter().find_map(first),

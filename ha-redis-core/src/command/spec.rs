@@ -3,7 +3,10 @@
 //! The words are theirs: a key specification begins its search at an argument (`begin_search`) and finds keys from
 //! there (`find_keys`). `tables/commands.rs` has a line for each command of Redis 7.0, Redis 8.10 with its modules and
 //! Valkey 9.1. Its facts are in the files `src/commands/*.json` of a server's source, and in what a server replies to
-//! `COMMAND INFO`.
+//! `COMMAND INFO`. The modules say too little of two commands: `JSON.MGET` and `CMS.MERGE` have more keys than the first.
+//!
+//! `tables/key_samples.txt` has calls with their keys. A test of the testkit compares both files with a running server,
+//! and names the commands that the table lacks.
 
 #[path = "tables/commands.rs"]
 mod commands;
@@ -104,6 +107,7 @@ const STREAMS: Keyword = Keyword {
     options: &[(b"BLOCK", 1), (b"CLAIM", 1), (b"COUNT", 1), (b"GROUP", 2)],
     is_repeatable: false,
 };
+/// The keys that `BY` and `GET` read are not among the arguments.
 const SORT_STORE: Keyword = Keyword {
     words: &[b"STORE"],
     from: 2,

@@ -153,8 +153,8 @@ fn policies_are_the_tips_of_the_server() {
     let server = Server::start().unwrap();
     let (mut compared, mut wrong) = (0, Vec::new());
     for command in commands(&server).iter().filter(|command| !command.is_container) {
-        // With a key, a command that is split by its keys.
-        let cmd = cmd(command.words.iter().map(String::as_str).chain(["key", "value"]));
+        // With a key, which may be counted, since a command without keys is not split.
+        let cmd = cmd(command.words.iter().map(String::as_str).chain(["1", "key", "value"]));
         let policy = policy(&cmd).unwrap();
         let request = match policy.request {
             RequestPolicy::AllNodes => Some("all_nodes"),

@@ -135,6 +135,7 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
             command("DELSLOTS", NO_KEYS),
             command("DELSLOTSRANGE", NO_KEYS),
             command("FAILOVER", NO_KEYS),
+            command("FLUSHSLOT", NO_KEYS),
             command("FLUSHSLOTS", NO_KEYS),
             command("FORGET", NO_KEYS),
             command("GETKEYSINSLOT", NO_KEYS),

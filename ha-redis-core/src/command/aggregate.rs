@@ -10,7 +10,7 @@ use crate::address::Address;
 use crate::error::{Error, Kind, Outcome};
 use crate::peer_text::describe;
 
-/// What a node answered: an error reply of the server may be in either part of the result.
+/// What a node replied to a command.
 #[derive(Clone, Debug)]
 pub struct NodeReply {
     node: Address,
@@ -18,7 +18,7 @@ pub struct NodeReply {
 }
 
 impl NodeReply {
-    /// Creates the reply of a node.
+    /// Creates the reply of a node. An error reply of the server may be in either part of the result.
     pub fn new(node: Address, reply: Result<Value, Error>) -> Self {
         Self { node, reply: reply.and_then(Error::answer) }
     }

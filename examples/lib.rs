@@ -16,6 +16,16 @@ mod documents {
     struct ErrorsAndRetries;
     #[doc = include_str!("../ha-redis-core/docs/guide/failover.md")]
     struct Failover;
+    #[doc = include_str!("../ha-redis-core/docs/guide/migrating/deadpool-redis.md")]
+    struct MigratingFromDeadpoolRedis;
+    #[doc = include_str!("../ha-redis-core/docs/guide/migrating/fred.md")]
+    struct MigratingFromFred;
+    #[doc = include_str!("../ha-redis-core/docs/guide/migrating/python.md")]
+    struct MigratingFromPython;
+    #[doc = include_str!("../ha-redis-core/docs/guide/migrating/redis-rs.md")]
+    struct MigratingFromRedisRs;
+    #[doc = include_str!("../ha-redis-core/docs/guide/migrating/rustis.md")]
+    struct MigratingFromRustis;
     #[doc = include_str!("../ha-redis-core/docs/guide/pubsub.md")]
     struct PubSub;
     #[doc = include_str!("../ha-redis-core/docs/guide/replica-reads.md")]

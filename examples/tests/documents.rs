@@ -104,6 +104,7 @@ fn documents() -> Vec<PathBuf> {
         "docs/guide",
         "ha-redis-core",
         "ha-redis-core/docs/guide",
+        "ha-redis-core/docs/guide/migrating",
         "examples",
         "ha-redis-testkit",
         "ha-redis-config",
@@ -201,9 +202,9 @@ fn included_documents_define_links_for_rustdoc() {
         }
         labels(&text).count()
     };
-    let guides = documents()
-        .into_iter()
-        .filter(|document| document.parent().unwrap().ends_with("ha-redis-core/docs/guide"));
+    let folders = ["ha-redis-core/docs/guide", "ha-redis-core/docs/guide/migrating"];
+    let is_guide = |document: &PathBuf| folders.iter().any(|folder| document.parent().unwrap().ends_with(folder));
+    let guides = documents().into_iter().filter(is_guide);
     let guides: usize = guides.map(|guide| included(guide, "ha-redis-core/src/guide.rs".into())).sum();
     let runtimes = ["tokio", "async-std", "smol"].map(|runtime| {
         let folder = PathBuf::from(format!("ha-redis-{runtime}"));

@@ -8,6 +8,7 @@
 //! | [`credentials`] | How do passwords, tokens and settings change without a restart? |
 //! | [`configuration_files`] | How does `ha-redis-config` load them from files, variables and secrets? |
 //! | [`coming_from`] | What are the settings of redis-py, Spring and go-redis called here? |
+//! | [`migrating`] | What does a program that uses redis-rs, deadpool-redis, fred, rustis or `ha_redis` look like here? |
 //! | [`tls`] | How are connections encrypted, and certificates replaced? What do the errors mean? |
 //! | [`errors_and_retries`] | What became of a call that failed? Which commands are sent again, and when? |
 //! | [`failover`] | What happens when the master changes, and what does it cost? |
@@ -52,6 +53,61 @@ pub mod configuration_files {}
 ///
 #[cfg_attr(not(doctest), doc = include_str!("../docs/guide/coming-from.md"))]
 pub mod coming_from {}
+
+/// Moving a program from another client: what changes, and what is missing.
+///
+/// [`FailoverReport`]: crate::FailoverReport
+/// [coming-from]: crate::guide::coming_from
+/// [deadpool-redis]: crate::guide::migrating::deadpool_redis
+/// [errors-and-retries]: crate::guide::errors_and_retries
+/// [fred]: crate::guide::migrating::fred
+/// [python]: crate::guide::migrating::python
+/// [redis-rs]: crate::guide::migrating::redis_rs
+/// [rustis]: crate::guide::migrating::rustis
+///
+#[cfg_attr(not(doctest), doc = include_str!("../docs/guide/migrating.md"))]
+pub mod migrating {
+    /// From deadpool-redis and bb8-redis.
+    ///
+    /// [redis-rs]: crate::guide::migrating::redis_rs
+    ///
+    #[cfg_attr(not(doctest), doc = include_str!("../docs/guide/migrating/deadpool-redis.md"))]
+    pub mod deadpool_redis {}
+
+    /// From fred.
+    ///
+    /// [`Error`]: crate::Error
+    /// [tuning]: crate::guide::tuning
+    ///
+    #[cfg_attr(not(doctest), doc = include_str!("../docs/guide/migrating/fred.md"))]
+    pub mod fred {}
+
+    /// From the Python library `ha_redis`.
+    ///
+    /// [coming-from]: crate::guide::coming_from
+    /// [errors-and-retries]: crate::guide::errors_and_retries
+    /// [failover]: crate::guide::failover
+    /// [tls]: crate::guide::tls
+    ///
+    #[cfg_attr(not(doctest), doc = include_str!("../docs/guide/migrating/python.md"))]
+    pub mod python {}
+
+    /// From redis-rs: `ConnectionManager`, `MultiplexedConnection` and `SentinelClient`.
+    ///
+    /// [`Connection`]: crate::Connection
+    /// [configuration]: crate::guide::configuration
+    /// [replica-reads]: crate::guide::replica_reads
+    ///
+    #[cfg_attr(not(doctest), doc = include_str!("../docs/guide/migrating/redis-rs.md"))]
+    pub mod redis_rs {}
+
+    /// From rustis.
+    ///
+    /// [`Error`]: crate::Error
+    ///
+    #[cfg_attr(not(doctest), doc = include_str!("../docs/guide/migrating/rustis.md"))]
+    pub mod rustis {}
+}
 
 /// Encrypted connections: certificates, their rotation, and errors.
 ///

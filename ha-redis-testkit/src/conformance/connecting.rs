@@ -26,6 +26,7 @@ tests! {
     ],
     plain: [
         max_clients_error_is_returned,
+        calls_wait_while_server_is_full,
         handshake_sets_user_database_and_protocol,
         resp2_used_without_hello,
         wrong_password_fails_fast,
@@ -223,6 +224,23 @@ async fn max_clients_error_is_returned(kit: Kit) {
     let _taken = std::net::TcpStream::connect(server.address()).unwrap();
     let error = kit.connect(config(&server.url())).await.unwrap_err();
     assert!(error.to_string().contains("max number of clients reached"), "{error}");
+}
+
+async fn calls_wait_while_server_is_full(kit: Kit) {
+    let server = kit.server_builder().config("maxclients 1").start().unwrap();
+    let taken = std::net::TcpStream::connect(server.address()).unwrap();
+    let short_wait = settings(&server.url()).failover_wait(Duration::from_millis(300));
+    let error =
+        kit.client(short_wait.build().unwrap()).connection().incr::<_, _, i64>("n", 1).await.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::NotSent, "{error}");
+    assert!(error.to_string().contains("max number of clients reached"), "{error}");
+
+    let client = kit.client(settings(&server.url()).failover_wait(super::kit::BOUND).build().unwrap());
+    client.initialize().await.unwrap_err();
+    let mut redis = client.connection();
+    let waiting = kit.spawn(async move { redis.incr::<_, _, i64>("n", 1).await });
+    drop(taken);
+    assert_eq!(kit.within("the call ends", waiting.end()).await.unwrap(), 1);
 }
 
 async fn debug_output_hides_call_arguments(kit: Kit) {

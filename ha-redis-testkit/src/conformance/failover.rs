@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::kit::Kit;
+use ha_redis_core::{Outcome, RedisErrorExt};
+use redis::AsyncCommands;
+
+use super::kit::{Kit, blocked_clients};
 use super::load::{Load, check};
 use crate::{Error, Server, Topology};
 
@@ -13,6 +16,8 @@ tests! {
         planned_failover_loses_no_writes,
         killed_master_delays_calls_with_min_replicas,
         planned_failover_loses_no_writes_with_min_replicas,
+        planned_failover_ends_calls_of_own_connections,
+        killed_master_ends_calls_of_own_connections,
     ],
 }
 
@@ -44,6 +49,50 @@ async fn check_failover_delays_calls(
     topology.wait_for_new_master(old).unwrap();
     load.progress(1_000).await;
     check(&topology, &load.finish().await);
+}
+
+async fn planned_failover_ends_calls_of_own_connections(kit: Kit) {
+    check_calls_of_own_connections(&kit, Topology::planned_failover).await;
+}
+
+async fn killed_master_ends_calls_of_own_connections(kit: Kit) {
+    check_calls_of_own_connections(&kit, Topology::kill_master).await;
+}
+
+/// Blocking calls and dedicated connections stay with the master on which they began.
+async fn check_calls_of_own_connections(kit: &Kit, fault: fn(&Topology) -> Result<&Server, Error>) {
+    let topology = kit.topology();
+    let client = kit.client_of_topology(&topology).await;
+    let mut own = client.dedicated().await.unwrap();
+    own.set::<_, _, ()>("key", 1).await.unwrap();
+    let (mut popping, mut reading) = (client.connection(), client.connection());
+    let popping = kit.spawn(async move { popping.blpop::<_, (String, String)>("queue", 0.0).await });
+    let reading = kit.spawn(async move {
+        let mut read = redis::cmd("XREAD");
+        read.arg("BLOCK")
+            .arg(0)
+            .arg("STREAMS")
+            .arg("stream")
+            .arg("0")
+            .query_async::<redis::Value>(&mut reading)
+            .await
+    });
+    let master = topology.master().unwrap();
+    kit.until("both calls block", || blocked_clients(master) == 2).await;
+    let old = fault(&topology).unwrap();
+    let new = topology.wait_for_new_master(old).unwrap();
+
+    let popped = kit.within("the pop ends", popping.end()).await.unwrap_err();
+    assert_eq!(popped.outcome(), Outcome::MaybeApplied, "{popped}");
+    kit.until("the read blocks on the new master", || blocked_clients(new) == 1).await;
+    client.connection().xadd::<_, _, _, _, ()>("stream", "*", &[("field", "value")]).await.unwrap();
+    kit.within("the read returns", reading.end()).await.unwrap();
+    for _ in 0..2 {
+        let error = own.set::<_, _, ()>("key", 2).await.unwrap_err();
+        assert_eq!(error.outcome(), Outcome::NotSent, "{error}");
+    }
+    client.dedicated().await.unwrap().set::<_, _, ()>("key", 3).await.unwrap();
+    assert_eq!(new.query(&["GET", "key"]).unwrap().text(), Some("3"));
 }
 
 async fn planned_failover_loses_no_writes(kit: Kit) {

@@ -26,6 +26,8 @@ mod documents {
     struct MigratingFromRedisRs;
     #[doc = include_str!("../ha-redis-core/docs/guide/migrating/rustis.md")]
     struct MigratingFromRustis;
+    #[doc = include_str!("../ha-redis-core/docs/guide/operating.md")]
+    struct Operating;
     #[doc = include_str!("../ha-redis-core/docs/guide/pubsub.md")]
     struct PubSub;
     #[doc = include_str!("../ha-redis-core/docs/guide/replica-reads.md")]

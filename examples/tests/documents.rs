@@ -1,13 +1,15 @@
 //! Checks what the documents state about settings and URLs, and that their links resolve.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ha_redis_config::Loader;
 use ha_redis_tokio::RedisConfig;
 use ha_redis_tokio::config::Setting;
 
 const CONFIGURATION: &str = include_str!("../../ha-redis-core/docs/guide/configuration.md");
+const CHOOSING_SETTINGS: &str = include_str!("../../ha-redis-core/docs/guide/choosing-settings.md");
 const COMING_FROM: &str = include_str!("../../ha-redis-core/docs/guide/coming-from.md");
 
 /// Returns the rows of every table under this heading of the guide on the configuration, as the code in their cells.
@@ -53,6 +55,29 @@ fn guide_lists_every_setting() {
     let documented: BTreeSet<&str> = rows.iter().flat_map(|row| row[0].iter().copied()).collect();
     let settings: BTreeSet<&str> = Setting::all().map(Setting::name).collect();
     assert_eq!(documented, settings);
+}
+
+#[test]
+fn guide_configurations_load() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("redis.toml");
+    let load = |text: &str| {
+        fs::write(&file, text).unwrap();
+        let name = text.trim_start_matches('[').split(']').next().unwrap();
+        let environment: [(&str, &str); 0] = [];
+        let loader = Loader::new().file(&file).environment(environment);
+        (name.to_owned(), loader.load(name).unwrap_or_else(|mistakes| panic!("{mistakes}")))
+    };
+    let blocks = CHOOSING_SETTINGS.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let configurations: BTreeMap<String, RedisConfig> = blocks.map(load).collect();
+    assert_eq!(configurations.keys().collect::<Vec<_>>(), ["batch", "locks", "web", "worker"]);
+    // What the arithmetic of the guide relies on.
+    let web = &configurations["web"];
+    let dead_connection = web.socket_timeout() + web.socket_connect_timeout();
+    assert!(web.call_timeout().is_some_and(|whole| dead_connection < whole && web.failover_wait() <= whole));
+    let worker = &configurations["worker"];
+    assert!(worker.call_timeout().is_none() && worker.max_connections() > 16 + worker.shared_connections());
+    assert!(configurations["locks"].sentinel_require_majority());
 }
 
 /// Returns the names that the rows of a table have for other clients' settings, after checking that ours are settings.
@@ -203,7 +228,8 @@ fn included_documents_define_links_for_rustdoc() {
         labels(&text).count()
     };
     let folders = ["ha-redis-core/docs/guide", "ha-redis-core/docs/guide/migrating"];
-    let is_guide = |document: &PathBuf| folders.iter().any(|folder| document.parent().unwrap().ends_with(folder));
+    let is_guide =
+        |document: &PathBuf| folders.iter().any(|folder| document.parent().unwrap().ends_with(folder));
     let guides = documents().into_iter().filter(is_guide);
     let guides: usize = guides.map(|guide| included(guide, "ha-redis-core/src/guide.rs".into())).sum();
     let runtimes = ["tokio", "async-std", "smol"].map(|runtime| {

@@ -12,9 +12,12 @@
 //! | [`tls`] | How are connections encrypted, and certificates replaced? What do the errors mean? |
 //! | [`errors_and_retries`] | What became of a call that failed? Which commands are sent again, and when? |
 //! | [`failover`] | What happens when the master changes, and what does it cost? |
+//! | [`failures`] | What do callers and operators see in each failure, for how long, and what helps? |
 //! | [`replica_reads`] | How do reads go to replicas, and how old may their data be? |
 //! | [`pubsub`] | How does a subscriber survive lost connections? |
+//! | [`choosing_settings`] | Which time limits fit a service, and which settings of servers and Sentinels? |
 //! | [`tuning`] | Which settings matter for throughput, latency and memory? |
+//! | [`operating`] | What to watch, how to upgrade and move servers, and what do errors mean? |
 
 // Each file has links that work outside of rustdoc. The definitions that stand here come first, so that rustdoc takes these.
 // The examples need a runtime crate: the package of the examples compiles them.
@@ -50,6 +53,7 @@ pub mod configuration_files {}
 ///
 /// [configuration]: crate::guide::configuration
 /// [configuration-files]: crate::guide::configuration_files
+/// [migrating]: crate::guide::migrating
 ///
 #[cfg_attr(not(doctest), doc = include_str!("../docs/guide/coming-from.md"))]
 pub mod coming_from {}
@@ -122,6 +126,7 @@ pub mod tls {}
 /// [`Error`]: crate::Error
 /// [`Outcome`]: crate::Outcome
 /// [`RedisErrorExt`]: crate::RedisErrorExt
+/// [failures]: crate::guide::failures
 ///
 #[cfg_attr(not(doctest), doc = include_str!("../docs/guide/errors-and-retries.md"))]
 pub mod errors_and_retries {}
@@ -135,6 +140,21 @@ pub mod errors_and_retries {}
 #[cfg_attr(not(doctest), doc = include_str!("../docs/guide/failover.md"))]
 pub mod failover {}
 
+/// What callers and operators see in each failure.
+///
+/// [choosing-settings]: crate::guide::choosing_settings
+/// [configuration]: crate::guide::configuration
+/// [credentials]: crate::guide::credentials
+/// [errors-and-retries]: crate::guide::errors_and_retries
+/// [failover]: crate::guide::failover
+/// [operating]: crate::guide::operating
+/// [replica-reads]: crate::guide::replica_reads
+/// [tls]: crate::guide::tls
+/// [tuning]: crate::guide::tuning
+///
+#[cfg_attr(not(doctest), doc = include_str!("../docs/guide/failures.md"))]
+pub mod failures {}
+
 /// Reads from healthy replicas.
 ///
 /// [`ReplicaChoice`]: crate::ReplicaChoice
@@ -147,9 +167,33 @@ pub mod replica_reads {}
 #[cfg_attr(not(doctest), doc = include_str!("../docs/guide/pubsub.md"))]
 pub mod pubsub {}
 
+/// Time limits for typical services, and the settings of servers and Sentinels that go with them.
+///
+/// [configuration]: crate::guide::configuration
+/// [failover]: crate::guide::failover
+/// [replica-reads]: crate::guide::replica_reads
+/// [tuning]: crate::guide::tuning
+///
+#[cfg_attr(not(doctest), doc = include_str!("../docs/guide/choosing-settings.md"))]
+pub mod choosing_settings {}
+
 /// Settings for throughput, latency and memory.
 ///
-/// [failover]: crate::guide::failover
+/// [choosing-settings]: crate::guide::choosing_settings
 ///
 #[cfg_attr(not(doctest), doc = include_str!("../docs/guide/tuning.md"))]
 pub mod tuning {}
+
+/// What to watch, maintenance, and what to do about each error.
+///
+/// [choosing-settings]: crate::guide::choosing_settings
+/// [configuration]: crate::guide::configuration
+/// [configuration-files]: crate::guide::configuration_files
+/// [credentials]: crate::guide::credentials
+/// [failover]: crate::guide::failover
+/// [failures]: crate::guide::failures
+/// [replica-reads]: crate::guide::replica_reads
+/// [tls]: crate::guide::tls
+///
+#[cfg_attr(not(doctest), doc = include_str!("../docs/guide/operating.md"))]
+pub mod operating {}

@@ -1,108 +1,104 @@
 //! Ensures that there is a Redis server to test against.
 
-use std::env;
+mod apt;
+
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use ha_redis_testkit::binary::{self, NoServer};
+use rustix::fs::{FlockOperation, flock};
 
-/// A package manager, and how it installs a server.
-struct Installer {
-    program: &'static str,
-    needs_root: bool,
-    steps: &'static [&'static [&'static str]],
-}
+use apt::Apt;
 
-const INSTALLERS: [Installer; 4] = [
-    Installer {
-        program: "apt-get",
-        needs_root: true,
-        steps: &[&["update"], &["install", "-y", "--no-install-recommends", "redis-server"]],
-    },
-    Installer { program: "dnf", needs_root: true, steps: &[&["install", "-y", "/usr/bin/redis-server"]] },
-    Installer { program: "apk", needs_root: true, steps: &[&["add", "redis"]] },
-    // Homebrew refuses to run as root.
-    Installer { program: "brew", needs_root: false, steps: &[&["install", "redis"]] },
-];
+/// Starts the unpacked server with the libraries that were unpacked with it.
+const START_SCRIPT: &str = r#"#!/bin/sh
+folder=${0%/*}
+for libraries in "$folder"/lib/*-linux-* "$folder"/usr/lib/*-linux-*; do
+    LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+done
+export LD_LIBRARY_PATH
+exec "$folder/usr/bin/redis-server" "$@"
+"#;
 
-/// Makes apt-get non-interactive. The others ask nothing when called as above.
-const NON_INTERACTIVE: [&str; 2] = ["env", "DEBIAN_FRONTEND=noninteractive"];
-
-/// Finds the server program, or installs one with the system's package manager if that needs no confirmation.
-///
-/// The package may start a service on port 6379, which no test uses.
+/// Finds the server program, or unpacks one into cargo's target folder. Nothing is installed, and nothing else changes.
 ///
 /// # Errors
 ///
 /// How the user can install a server.
 pub(crate) fn ensure() -> Result<PathBuf, String> {
-    let missing = match binary::redis_server() {
-        Ok(server) => return Ok(server),
-        Err(error @ NoServer::NotInstalled) => error,
+    let unpacked = binary::unpacked_server().ok_or("cargo's target folder was not found")?;
+    match binary::redis_server() {
+        // An unpacked server is checked again: the target folder may come from another system.
+        Ok(server) if server != unpacked || runs(&server) => return Ok(server),
+        Ok(_) | Err(NoServer::NotInstalled) => {}
         Err(error) => return Err(error.to_string()),
-    };
-    let Some(installer) = INSTALLERS.iter().find(|installer| is_on_path(installer.program)) else {
-        return Err(missing.to_string());
-    };
-    let manual_command = format!("there is no Redis server. Install one:\n  {}", installer.manual_command());
-    let Some(prefix) = installer.prefix() else { return Err(manual_command) };
-    eprintln!("No Redis server found: installing one with {}.", installer.program);
-    if !installer.install(prefix) {
-        return Err(format!("{} failed; {manual_command}", installer.program));
     }
-    binary::redis_server().map_err(|error| error.to_string())
-}
-
-impl Installer {
-    /// Returns the prefix that gives the command the required permissions, or `None` if the user would be asked.
-    fn prefix(&self) -> Option<&'static [&'static str]> {
-        let no_question = |program: &str, arguments: &[&str]| {
-            let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
-            output.ok().filter(|output| output.status.success()).map(|output| output.stdout)
-        };
-        let is_root = no_question("id", &["-u"]).is_some_and(|user| user.trim_ascii() == b"0");
-        if is_root || !self.needs_root {
-            return (is_root == self.needs_root).then_some(&[]);
+    let Some(apt) = Apt::on_path() else { return Err(NoServer::NotInstalled.to_string()) };
+    match set_up(&apt, &unpacked) {
+        Ok(()) => Ok(unpacked),
+        Err(cause) => {
+            let folder = folder_of(&unpacked);
+            Err(format!(
+                "cannot unpack a server into {}: {cause}\n{}",
+                folder.display(),
+                NoServer::NotInstalled
+            ))
         }
-        no_question("sudo", &["-n", "true"]).map(|_| &["sudo", "-n"][..])
-    }
-
-    fn install(&self, prefix: &[&str]) -> bool {
-        self.steps.iter().all(|step| {
-            let words = [prefix, &NON_INTERACTIVE, &[self.program], step].concat();
-            eprintln!("+ {}", words.join(" "));
-            Command::new(words[0])
-                .args(&words[1..])
-                .stdin(Stdio::null())
-                .status()
-                .is_ok_and(|status| status.success())
-        })
-    }
-
-    /// Returns the command for the user to type.
-    fn manual_command(&self) -> String {
-        let sudo = if self.needs_root { "sudo " } else { "" };
-        let steps = self.steps.iter().map(|step| format!("{sudo}{} {}", self.program, step.join(" ")));
-        steps.collect::<Vec<_>>().join(" && ")
     }
 }
 
-fn is_on_path(program: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|folder| Path::new(&folder).join(program).is_file())
+/// Unpacks the server, unless it is there already.
+fn set_up(apt: &Apt, server: &Path) -> Result<(), String> {
+    let folder = folder_of(server);
+    let partial = folder.with_extension("partial");
+    let lock = lock(&folder.with_extension("lock")).map_err(|error| format!("cannot lock it: {error}"))?;
+    // Another process may have unpacked it while this one waited for the lock.
+    if runs(server) {
+        return Ok(());
+    }
+    let result = unpack(apt, folder, &partial);
+    // After an error in here, the next attempt starts with the removal.
+    let _ = remove(&partial);
+    drop(lock);
+    result
+}
+
+/// Unpacks to `partial`, and moves what runs to `folder`. An interrupted attempt leaves `folder` alone.
+fn unpack(apt: &Apt, folder: &Path, partial: &Path) -> Result<(), String> {
+    let failed = |error: io::Error| error.to_string();
+    remove(partial).and_then(|()| fs::create_dir(partial)).map_err(failed)?;
+    let root = apt.unpack(partial, folder)?;
+
+    let server = root.join("redis-server");
+    fs::write(&server, START_SCRIPT).map_err(failed)?;
+    fs::set_permissions(&server, Permissions::from_mode(0o755)).map_err(failed)?;
+    binary::version(&server).map_err(|error| format!("the unpacked server does not run: {error}"))?;
+    remove(folder).and_then(|()| fs::rename(&root, folder)).map_err(failed)
+}
+
+fn runs(server: &Path) -> bool {
+    binary::version(server).is_ok()
+}
+
+fn folder_of(server: &Path) -> &Path {
+    server.parent().unwrap_or(server)
+}
+
+/// Waits until no other process holds the lock. Dropping the file releases it, and so does the end of the process.
+fn lock(path: &Path) -> io::Result<File> {
+    let file = File::create(path)?;
+    flock(&file, FlockOperation::LockExclusive)?;
+    Ok(file)
+}
+
+fn remove(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn manual_command_is_complete() {
-        let commands = INSTALLERS.map(|installer| installer.manual_command());
-        assert_eq!(
-            commands[0],
-            "sudo apt-get update && sudo apt-get install -y --no-install-recommends redis-server"
-        );
-        assert_eq!(commands[3], "brew install redis");
-    }
-}
+mod tests;

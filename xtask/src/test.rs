@@ -5,9 +5,11 @@ use std::ffi::OsString;
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::thread;
 
+use ha_redis_testkit::binary;
+
 use crate::{Outcome, compose, servers};
 
-/// Run all tests, with cargo-nextest where it is installed; a Redis server is installed if there is none
+/// Run all tests, with cargo-nextest where it is installed; a Redis server is unpacked into target/ if there is none
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Passed to the test runner: `cargo xtask test -- name_of_a_test`
@@ -28,7 +30,9 @@ pub(crate) fn run(options: &Options) -> Outcome {
     }
 
     // nextest does not run doc tests.
-    let doc_tests = execute(cargo().args(["test", "--workspace", "--all-features", "--doc"]))?;
+    let mut doc_tests = cargo();
+    doc_tests.args(["test", "--workspace", "--all-features", "--doc"]).env(binary::VARIABLE, &server);
+    let doc_tests = execute(&mut doc_tests)?;
     if !doc_tests.success() {
         return Ok(exit_code(doc_tests));
     }
@@ -39,7 +43,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
         let targets = ["--lib", "--bins", "--tests", "--examples"];
         runner.args(["test", "--workspace", "--all-features", "--no-fail-fast"]).args(targets);
     }
-    runner.args(&options.runner_arguments);
+    runner.args(&options.runner_arguments).env(binary::VARIABLE, &server);
     for variable in THREADS.into_iter().filter(|variable| env::var_os(variable).is_none()) {
         runner.env(variable, threads().to_string());
     }

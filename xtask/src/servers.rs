@@ -58,6 +58,7 @@ fn set_up(apt: &Apt, server: &Path) -> Result<(), String> {
     if runs(server) {
         return Ok(());
     }
+    eprintln!("No Redis server found: unpacking one into {}. Nothing is installed.", folder.display());
     let result = unpack(apt, folder, &partial);
     // After an error in here, the next attempt starts with the removal.
     let _ = remove(&partial);
@@ -69,7 +70,7 @@ fn set_up(apt: &Apt, server: &Path) -> Result<(), String> {
 fn unpack(apt: &Apt, folder: &Path, partial: &Path) -> Result<(), String> {
     let failed = |error: io::Error| error.to_string();
     remove(partial).and_then(|()| fs::create_dir(partial)).map_err(failed)?;
-    let root = apt.unpack(partial, folder)?;
+    let root = apt.unpack(partial)?;
 
     let server = root.join("redis-server");
     fs::write(&server, START_SCRIPT).map_err(failed)?;

@@ -46,9 +46,8 @@ impl Apt {
         Some(Self { apt_get: on_path("apt-get")?, dpkg_deb: on_path("dpkg-deb")? })
     }
 
-    /// Unpacks the packages in `folder`, which is empty, and returns the root of what they contain. The user is told
-    /// that it goes to `destination`.
-    pub(super) fn unpack(&self, folder: &Path, destination: &Path) -> Result<PathBuf, String> {
+    /// Unpacks the packages in `folder`, which is empty, and returns the root of what they contain.
+    pub(super) fn unpack(&self, folder: &Path) -> Result<PathBuf, String> {
         let failed = |error: std::io::Error| format!("cannot write to {}: {error}", folder.display());
         for name in FOLDERS {
             fs::create_dir_all(folder.join(name)).map_err(failed)?;
@@ -56,11 +55,11 @@ impl Apt {
         fs::write(folder.join("apt.conf"), CONFIG).map_err(failed)?;
 
         // The system's lists may be missing, or name packages that are no longer there. Only root may update them.
-        self.download(folder, SYSTEM_LISTS, destination).or_else(|_| {
-            eprintln!("Downloading package lists to {}, for this purpose only.", folder.display());
+        self.download(folder, SYSTEM_LISTS).or_else(|_| {
+            eprintln!("Downloading the lists of packages to {}.", folder.display());
             // A source that fails does not matter if another has the packages.
             let update = self.apt_get(folder, OWN_LISTS, &["update"]);
-            let download = self.download(folder, OWN_LISTS, destination);
+            let download = self.download(folder, OWN_LISTS);
             download.map_err(|error| update.err().map_or(error.clone(), |cause| format!("{cause}\n{error}")))
         })?;
 
@@ -75,7 +74,7 @@ impl Apt {
     }
 
     /// Downloads the packages to `folder`.
-    fn download(&self, folder: &Path, lists: &str, destination: &Path) -> Result<(), String> {
+    fn download(&self, folder: &Path, lists: &str) -> Result<(), String> {
         // `--reinstall` since the program may be missing although its package counts as installed.
         let question = ["install", "--print-uris", "--reinstall", "--no-remove", "--no-install-recommends"];
         let uris = self.apt_get(folder, lists, &[&question[..], &PACKAGES].concat())?;
@@ -83,13 +82,8 @@ impl Apt {
         if missing.names.is_empty() {
             return Err(format!("apt-get offers no package {}", PACKAGES.join(" or ")));
         }
-        eprintln!(
-            "No Redis server found. Downloading {} ({:.1} MB) from this system's package sources to {}. Nothing is \
-             installed.",
-            missing.names.join(", "),
-            missing.bytes as f64 / 1e6,
-            destination.display(),
-        );
+        let (names, megabytes) = (missing.names.join(", "), missing.bytes as f64 / 1e6);
+        eprintln!("Downloading {names} ({megabytes:.1} MB) to {}.", folder.display());
         self.apt_get(folder, lists, &[&["download"], &missing.names[..]].concat()).map(drop)
     }
 

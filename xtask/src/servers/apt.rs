@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Keeps what apt-get writes in its working folder, where root may write too, and runs none of the system's hooks.
+/// Errors of single sources are reported.
 const CONFIG: &str = r##"
 Dir::State "./state/";
 Dir::Cache "./cache/";
@@ -13,6 +14,7 @@ Dir::Log "./log/";
 APT::Sandbox::User "root";
 Acquire::Languages "none";
 #clear APT::Update;
+APT::Update::Error-Mode "any";
 "##;
 
 /// The folders, in the working folder, that apt-get does not make itself.

@@ -1,12 +1,13 @@
-//! A service that counts while its master changes, and that reports the outcome of every call.
+//! Counts while the master changes, and reports each failover and the outcome of every call that failed.
 //!
 //! `REDIS_URL` names the Sentinels, such as `redis+sentinel://s1:26379,s2:26379,s3:26379/mymaster`. The program
 //! counts until Ctrl-C, or as often as the first argument says.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ha_redis_tokio::redis::AsyncCommands;
-use ha_redis_tokio::{Outcome, RedisClient, RedisConfig, RedisErrorExt};
+use ha_redis_tokio::{Connection, Event, Events, Outcome, RedisClient, RedisConfig, RedisErrorExt};
+use tokio::time::sleep;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -16,30 +17,38 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let client = RedisClient::connect(url.parse::<RedisConfig>()?).await?;
     println!("{}", client.topology().await?);
 
+    tokio::spawn(watch(client.events()));
     tokio::select! {
-        () = count(&client, times) => {}
+        () = count(client.connection(), times) => {}
         _ = tokio::signal::ctrl_c() => {}
     }
     client.close().await;
     Ok(())
 }
 
-async fn count(client: &RedisClient, times: u64) {
-    let mut redis = client.connection();
+async fn count(mut redis: Connection, times: u64) {
     for _ in 0..times {
-        let start = Instant::now();
-        match redis.incr::<_, _, i64>("example:count", 1).await {
-            Ok(count) if start.elapsed() > Duration::from_millis(100) => {
-                println!("{count} (waited {:?}: the master changed)", start.elapsed());
-            }
-            Ok(_) => {}
-            Err(error) => match error.outcome() {
-                // The increment did not run, so it is safe to retry.
+        if let Err(error) = redis.incr::<_, _, ()>("example:count", 1).await {
+            match error.outcome() {
+                // The increment did not run, so it is safe to send it again.
                 Outcome::NotSent | Outcome::NotApplied => println!("not counted: {error}"),
-                // The increment may have run. Only the application can decide whether to retry.
+                // It may have run. Only the application can decide what to do.
                 outcome => println!("{outcome}: {error}"),
-            },
+            }
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Prints what happens, until the client is closed.
+async fn watch(mut events: Events) {
+    while let Some(event) = events.next().await {
+        match event {
+            Event::Lost { address, why } => println!("lost {address}: {why}"),
+            Event::Switched { to, .. } => println!("the master is {to}"),
+            // A second later: how long it took, and how many calls waited or failed.
+            Event::Failover(report) => println!("{report}"),
+            _ => {}
+        }
     }
 }

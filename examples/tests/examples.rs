@@ -19,7 +19,9 @@ fn output(example: &str, url: &str, arguments: &[&str]) -> String {
 fn operations() {
     let server = Server::start().unwrap();
     let out = output(env!("CARGO_BIN_EXE_operations"), &server.url(), &[]);
-    for expected in ["user:1:name = Alice", "counter = 1, then 6", "took job1", "deleted 4 keys"] {
+    for expected in
+        ["name = Alice", "counter = 1, then 6", "took job1", "lock was free: true", "deleted 10 of 10 keys"]
+    {
         assert!(out.contains(expected), "{expected} in:\n{out}");
     }
 }
@@ -29,6 +31,11 @@ fn worker() {
     let server = Server::start().unwrap();
     let out = output(env!("CARGO_BIN_EXE_worker"), &server.url(), &[]);
     assert!(out.contains("3 jobs done"), "{out}");
+    // Another run has ended before it did this one.
+    server.query(&["RPUSH", "example:jobs:worker-1", "job 0"]).unwrap();
+    let out = output(env!("CARGO_BIN_EXE_worker"), &server.url(), &[]);
+    assert!(out.starts_with("doing job 0\n") && out.contains("4 jobs done"), "{out}");
+    assert_eq!(server.query(&["DBSIZE"]).unwrap().integer(), Some(0));
 }
 
 #[test]
@@ -66,10 +73,25 @@ fn system_authorities_trusted() {
 #[test]
 fn failover() {
     let topology = Topology::start().unwrap();
-    let out = output(env!("CARGO_BIN_EXE_failover"), &topology.url(), &["20"]);
-    assert!(out.contains("2 of 2 replicas healthy, 3 of 3 Sentinels answer"), "{out}");
-    let count = topology.master().unwrap().query(&["GET", "example:count"]).unwrap();
-    assert_eq!(count.text(), Some("20"));
+    let mut example = Command::new(env!("CARGO_BIN_EXE_failover"));
+    let mut example =
+        Running(example.env("REDIS_URL", topology.url()).stdout(Stdio::piped()).spawn().unwrap());
+    let mut lines = BufReader::new(example.0.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let first = lines.next().unwrap();
+    assert!(first.contains("2 of 2 replicas healthy, 3 of 3 Sentinels answer"), "{first}");
+    let old = topology.planned_failover().unwrap();
+    let report = lines.find(|line| line.contains("took over from")).unwrap();
+    let new = topology.wait_for_new_master(old).unwrap();
+    let expected = format!("{} took over from {}", new.address(), old.address());
+    assert!(report.starts_with(&expected), "{report}");
+    assert!(new.query(&["GET", "example:count"]).unwrap().text().is_some());
+}
+
+#[test]
+fn counting_to_an_end() {
+    let server = Server::start().unwrap();
+    output(env!("CARGO_BIN_EXE_failover"), &server.url(), &["20"]);
+    assert_eq!(server.query(&["GET", "example:count"]).unwrap().text(), Some("20"));
 }
 
 #[test]

@@ -1,0 +1,110 @@
+//! The calls to Redis of one HTTP request: bounded together, counted by their outcome, and what their failure means to
+//! whoever sent the request.
+
+use std::time::{Duration, Instant};
+
+use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
+use axum::response::{IntoResponse, Response};
+use ha_redis_tokio::redis::{RedisError, RedisResult};
+use ha_redis_tokio::{Connection, Outcome, RedisErrorExt, RetrySafety};
+use metrics::{counter, histogram};
+
+const RETRY_AFTER_SECONDS: &str = "2";
+
+#[derive(Clone)]
+pub struct RedisCalls {
+    connection: Connection,
+    deadline: Instant,
+}
+
+impl RedisCalls {
+    pub fn new(connection: Connection, bound: Duration) -> Self {
+        Self { connection, deadline: Instant::now() + bound }
+    }
+
+    /// Makes a call that does no harm when it runs twice. The client sends it again when a reply was lost, and so may
+    /// whoever sent the request.
+    pub async fn repeatable<T>(
+        &self,
+        operation: &'static str,
+        call: impl AsyncFnOnce(Connection) -> RedisResult<T>,
+    ) -> Result<T, Failure> {
+        let connection = self.connection.clone().with_retry_safety(RetrySafety::Anything);
+        self.make(operation, connection, call).await.map_err(|error| match error.outcome() {
+            // The server refused it for good: a mistake of this program, or of its data.
+            Outcome::Ran => Failure::Broken(error),
+            _ => Failure::Unavailable(error),
+        })
+    }
+
+    /// Makes a call that must not run twice. When its reply was lost, nobody knows whether it ran, and the answer says
+    /// so.
+    pub async fn at_most_once<T>(
+        &self,
+        operation: &'static str,
+        call: impl AsyncFnOnce(Connection) -> RedisResult<T>,
+    ) -> Result<T, Failure> {
+        self.make(operation, self.connection.clone(), call).await.map_err(|error| match error.outcome() {
+            Outcome::NotSent | Outcome::NotApplied => Failure::Unavailable(error),
+            Outcome::MaybeApplied => Failure::InDoubt(error),
+            _ => Failure::Broken(error),
+        })
+    }
+
+    async fn make<T>(
+        &self,
+        operation: &'static str,
+        connection: Connection,
+        call: impl AsyncFnOnce(Connection) -> RedisResult<T>,
+    ) -> RedisResult<T> {
+        let mut record = CallRecord { operation, start: Instant::now(), outcome: "cancelled".to_owned() };
+        // What earlier calls of the request have used up is gone.
+        let left = self.deadline.saturating_duration_since(record.start);
+        let result = call(connection.with_timeout(left)).await;
+        record.outcome = match &result {
+            Ok(_) => "ok".to_owned(),
+            Err(error) => error.outcome().to_string().replace(' ', "_"),
+        };
+        result
+    }
+}
+
+/// Counts a call when it ends, also when the request is dropped because its sender has gone.
+struct CallRecord {
+    operation: &'static str,
+    start: Instant,
+    outcome: String,
+}
+
+impl Drop for CallRecord {
+    fn drop(&mut self) {
+        let outcome = std::mem::take(&mut self.outcome);
+        counter!("redis_calls_total", "operation" => self.operation, "outcome" => outcome).increment(1);
+        histogram!("redis_call_seconds", "operation" => self.operation).record(self.start.elapsed());
+    }
+}
+
+/// Why a request was not served.
+pub enum Failure {
+    /// Nothing has happened, or nothing that a second request would not repair.
+    Unavailable(RedisError),
+    /// What was asked may have happened or not. A program must not simply send the request again.
+    InDoubt(RedisError),
+    /// Sending it again does not help.
+    Broken(RedisError),
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        // The text is for those who run the service. A public one would log it and keep it to itself.
+        match self {
+            Self::Unavailable(error) => {
+                let retry = [(RETRY_AFTER, RETRY_AFTER_SECONDS)];
+                (StatusCode::SERVICE_UNAVAILABLE, retry, error.to_string()).into_response()
+            }
+            Self::InDoubt(error) => (StatusCode::GATEWAY_TIMEOUT, error.to_string()).into_response(),
+            Self::Broken(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+        }
+    }
+}

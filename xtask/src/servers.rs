@@ -79,6 +79,32 @@ fn unpack(apt: &Apt, folder: &Path, partial: &Path) -> Result<(), String> {
     remove(folder).and_then(|()| fs::rename(&root, folder)).map_err(failed)
 }
 
+/// A server that was unpacked, not installed.
+#[derive(Debug)]
+pub(crate) struct Unpacked<'a> {
+    folder: &'a Path,
+}
+
+impl<'a> Unpacked<'a> {
+    /// Returns `None` if the server is not an unpacked one.
+    pub(crate) fn of(server: &'a Path) -> Option<Self> {
+        let is_unpacked = binary::unpacked_server().is_some_and(|unpacked| unpacked == server);
+        is_unpacked.then(|| Self { folder: folder_of(server) })
+    }
+
+    /// Returns a program of the packages, which needs the [`Self::libraries`].
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.folder.join("usr/bin").join(name)
+    }
+
+    /// Returns the folders of the unpacked libraries, as the start script finds them.
+    pub(crate) fn libraries(&self) -> Vec<PathBuf> {
+        let folders = ["lib", "usr/lib"].map(|folder| fs::read_dir(self.folder.join(folder)));
+        let paths = folders.into_iter().flatten().flatten().flatten().map(|entry| entry.path());
+        paths.filter(|path| path.to_string_lossy().contains("-linux-")).collect()
+    }
+}
+
 fn runs(server: &Path) -> bool {
     binary::version(server).is_ok()
 }

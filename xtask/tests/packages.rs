@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -28,6 +28,12 @@ fn published() -> Vec<Value> {
     packages
 }
 
+/// Returns the files in a folder and its subfolders; none if it does not exist.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}
+
 /// Returns the texts of a field with a list.
 fn texts<'a>(package: &'a Value, field: &str) -> Vec<&'a str> {
     package[field].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
@@ -49,8 +55,8 @@ fn metadata_is_complete() {
 
 #[test]
 fn packages_hold_sources_license_and_documents() {
-    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ha-redis-core").join(GUIDE);
-    let guides = fs::read_dir(guide).unwrap().count();
+    let guides =
+        files_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../ha-redis-core").join(GUIDE)).len();
     for package in published() {
         let name = package["name"].as_str().unwrap();
         let list = cargo(&["package", "--list", "--allow-dirty", "--offline", "--package", name]);
@@ -71,8 +77,7 @@ fn packages_hold_sources_license_and_documents() {
 fn packaged_documents_link_to_no_files_in_place() {
     for package in published() {
         let folder = Path::new(package["manifest_path"].as_str().unwrap()).parent().unwrap();
-        let guides = fs::read_dir(folder.join(GUIDE)).into_iter().flatten().map(|file| file.unwrap().path());
-        for document in guides.chain([folder.join("README.md")]) {
+        for document in files_below(&folder.join(GUIDE)).into_iter().chain([folder.join("README.md")]) {
             let text = fs::read_to_string(&document).unwrap();
             for target in text.split("](").skip(1) {
                 assert!(

@@ -14,6 +14,9 @@ const OPENSSL_IMAGE: &str = "alpine/openssl";
 /// The stand-in for both, and the image of the callers.
 const STAND_IN: &str = "ha-redis-stand-in";
 
+/// Where the stand-in has libraries.
+const LIBRARIES: &str = "/libraries";
+
 /// What `compose/*.sh` need beside the server.
 const TOOLS: [&str; 9] = ["sh", "basename", "cat", "chmod", "cp", "grep", "mv", "sleep", "openssl"];
 
@@ -49,24 +52,28 @@ impl Images {
 
 /// Makes the stand-in of the server program, this program, and the tools and libraries that they use.
 fn make_stand_in(engine: &Engine) -> Result<(), String> {
-    let server = servers::ensure()?;
-    let cli = on_path("redis-cli").or_else(|| on_path("valkey-cli"));
-    let cli = cli.ok_or("redis-cli is not installed, which the health checks in docker-compose.yml use")?;
     let root = folders::folder("compose").join("stand-in");
     let failed = |error: std::io::Error| format!("{} cannot be written: {error}", root.display());
     if root.exists() {
         fs::remove_dir_all(&root).map_err(failed)?;
     }
+    let server = ServerPrograms::find()?;
     let callers =
         env::current_exe().map_err(|error| format!("the path of this program is unknown: {error}"))?;
-    let mut programs = vec![("redis-server", server), ("redis-cli", cli), ("callers", callers)];
+    let mut programs = vec![("redis-server", server.server), ("redis-cli", server.cli), ("callers", callers)];
     for tool in TOOLS {
         programs.push((tool, on_path(tool).ok_or_else(|| format!("{tool} is not installed"))?));
     }
     for (name, program) in &programs {
         copy(program, &root.join("usr/bin").join(name)).map_err(failed)?;
-        for library in libraries(program)? {
-            copy(&library, &root.join(library.strip_prefix("/").unwrap_or(&library))).map_err(failed)?;
+        for library in libraries(program, &server.libraries)? {
+            let is_loader = library.to_string_lossy().contains("/ld-");
+            let folder = if is_loader {
+                &library
+            } else {
+                &Path::new(LIBRARIES).join(library.file_name().unwrap_or_default())
+            };
+            copy(&library, &root.join(folder.strip_prefix("/").unwrap_or(folder))).map_err(failed)?;
         }
     }
     fs::create_dir_all(root.join("tmp")).map_err(failed)?;
@@ -77,6 +84,29 @@ fn make_stand_in(engine: &Engine) -> Result<(), String> {
     }
     import(engine, &root)?;
     fs::remove_dir_all(&root).map_err(failed)
+}
+
+/// The server and its client, and where their libraries are if they are not installed.
+struct ServerPrograms {
+    server: PathBuf,
+    cli: PathBuf,
+    libraries: Vec<PathBuf>,
+}
+
+impl ServerPrograms {
+    fn find() -> Result<Self, String> {
+        let server = servers::ensure()?;
+        if let Some(unpacked) = servers::Unpacked::of(&server) {
+            let (server, cli) = (unpacked.program("redis-server"), unpacked.program("redis-cli"));
+            return Ok(Self { server, cli, libraries: unpacked.libraries() });
+        }
+        let beside = |name: &str| server.parent().map(|folder| folder.join(name)).filter(|cli| cli.is_file());
+        let cli =
+            ["redis-cli", "valkey-cli"].into_iter().find_map(|name| beside(name).or_else(|| on_path(name)));
+        let cli =
+            cli.ok_or("redis-cli is not installed, which the health checks in docker-compose.yml use")?;
+        Ok(Self { server, cli, libraries: Vec::new() })
+    }
 }
 
 /// Copies a file, not a link, unless it is there.
@@ -90,9 +120,13 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Returns the shared libraries of a program, and the loader.
-fn libraries(program: &Path) -> Result<Vec<PathBuf>, String> {
-    let listed = output(Command::new("ldd").arg(program))?;
+/// Returns the shared libraries of a program, and the loader. Those that are not installed are in `folders`.
+fn libraries(program: &Path, folders: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
+    let mut ldd = Command::new("ldd");
+    if !folders.is_empty() {
+        ldd.env("LD_LIBRARY_PATH", env::join_paths(folders).map_err(|error| error.to_string())?);
+    }
+    let listed = output(ldd.arg(program))?;
     let paths = listed.split_whitespace().filter(|word| word.starts_with('/'));
     Ok(paths.map(PathBuf::from).collect())
 }
@@ -102,8 +136,8 @@ fn import(engine: &Engine, root: &Path) -> Result<(), String> {
     let archive = root.with_extension("tar");
     output(Command::new("tar").arg("-C").arg(root).arg("-cf").arg(&archive).arg("."))?;
     let archive_name = archive.display().to_string();
-    let path = "ENV PATH=/usr/bin";
-    engine.docker(&["import", "--change", path, &archive_name, STAND_IN])?;
+    let (path, libraries) = ("ENV PATH=/usr/bin", format!("ENV LD_LIBRARY_PATH={LIBRARIES}"));
+    engine.docker(&["import", "--change", path, "--change", &libraries, &archive_name, STAND_IN])?;
     fs::remove_file(&archive).map_err(|error| format!("{archive_name} cannot be removed: {error}"))
 }
 

@@ -238,3 +238,21 @@ fn included_documents_define_links_for_rustdoc() {
     });
     assert!(guides >= 10 && runtimes.into_iter().all(|links| links >= 10), "{guides}, {runtimes:?}");
 }
+
+/// Returns the words that look like names of the example's metrics.
+fn metrics_in(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+    words.filter(|word| word.starts_with("redis_")).map(|word| word.trim_end_matches("_bucket")).collect()
+}
+
+#[test]
+fn dashboard_and_alerts_use_metrics_of_http_service() {
+    let source = include_str!("../http_service/metrics.rs");
+    let described: BTreeSet<&str> =
+        source.split("describe_").skip(2).flat_map(|call| metrics_in(call.lines().next().unwrap())).collect();
+    let dashboard = metrics_in(include_str!("../../compose/observe/dashboard.json"));
+    let alerts = metrics_in(include_str!("../../compose/observe/alerts.yml"));
+    assert!(dashboard.len() >= 10 && alerts.len() >= 4, "{dashboard:?} {alerts:?}");
+    let unknown: Vec<_> = dashboard.union(&alerts).filter(|metric| !described.contains(*metric)).collect();
+    assert!(unknown.is_empty(), "{unknown:?} are not in {described:?}");
+}

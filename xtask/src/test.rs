@@ -25,8 +25,9 @@ pub(crate) fn run(options: &Options) -> Outcome {
     let server = servers::ensure()?;
     eprintln!("Testing against {}.", server.display());
 
-    if options.runner_arguments.is_empty() {
-        compose::run_where_possible()?;
+    let containers = if options.runner_arguments.is_empty() { compose::run_where_possible() } else { Ok(()) };
+    if let Err(message) = &containers {
+        eprintln!("FAILED: the test of docker-compose.yml: {message}");
     }
 
     // nextest does not run doc tests.
@@ -47,7 +48,8 @@ pub(crate) fn run(options: &Options) -> Outcome {
     for variable in THREADS.into_iter().filter(|variable| env::var_os(variable).is_none()) {
         runner.env(variable, threads().to_string());
     }
-    execute(&mut runner).map(exit_code)
+    let tests = execute(&mut runner)?;
+    Ok(if containers.is_ok() { exit_code(tests) } else { ExitCode::FAILURE })
 }
 
 /// Returns the number of threads. Tests mostly wait for servers, so there are more threads than processors.

@@ -1,7 +1,14 @@
 //! The container engine of this machine, and its Compose tool.
 
 use std::ffi::OsStr;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a server in a container may take until it answers.
+const REACHED_WITHIN: Duration = Duration::from_secs(20);
 
 /// A Docker engine that answers, and a Compose tool.
 #[derive(Debug)]
@@ -33,10 +40,45 @@ impl Engine {
         compose
     }
 
+    /// Starts one server as `docker-compose.yml` does, and connects to its port. An engine on another machine, or outside
+    /// of this container, may have neither this folder nor this network.
+    pub(super) fn check_server(&self, image: &str) -> Result<(), String> {
+        let folder = format!("{}:/compose:ro", crate::output::workspace().join("compose").display());
+        let options = ["--publish", "127.0.0.1:0:6379", "--volume", &folder, "--tmpfs", "/data"];
+        let command = ["--env", "PORT=6379", "--entrypoint", "sh", image, "/compose/start.sh", "server"];
+        let id = self.docker(&[&["run", "--detach"], &options[..], &command].concat())?;
+        let answers = self.wait_for_ping(&id);
+        let logs = self.docker(&["logs", "--tail", "5", &id]).unwrap_or_default();
+        self.docker(&["rm", "--force", "--volumes", &id])?;
+        answers.map_err(|error| format!("a server in a container cannot be reached: {error} {logs}"))
+    }
+
+    fn wait_for_ping(&self, id: &str) -> Result<(), String> {
+        let address = self.docker(&["port", id, "6379"])?;
+        let start = Instant::now();
+        loop {
+            match ping(&address) {
+                Err(error) if start.elapsed() > REACHED_WITHIN => return Err(format!("{address}: {error}")),
+                Err(_) => thread::sleep(Duration::from_millis(50)),
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+
     /// Runs `docker` and returns what it printed.
     pub(super) fn docker(&self, arguments: &[impl AsRef<OsStr>]) -> Result<String, String> {
         output(Command::new("docker").args(arguments))
     }
+}
+
+/// Sends PING to a server.
+fn ping(address: &str) -> io::Result<()> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(REACHED_WITHIN))?;
+    stream.write_all(b"PING\r\n")?;
+    let mut reply = [0; 5];
+    stream.read_exact(&mut reply)?;
+    if &reply == b"+PONG" { Ok(()) } else { Err(io::Error::other(reply.escape_ascii().to_string())) }
 }
 
 fn command(words: &[&str]) -> Command {

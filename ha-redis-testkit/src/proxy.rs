@@ -112,10 +112,10 @@ impl Proxy {
         Self::relay(address, listener, target, Some(port))
     }
 
-    /// Starts a proxy on 127.0.0.1, on the port of a server that listens on another address.
-    pub(crate) fn with_port_of(server: &Server) -> Result<Self, Error> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()));
-        Self::relay(address, ports::listen_on(address)?, server.address(), None)
+    /// Starts a proxy on 127.0.0.1, on the port of a target with another address.
+    pub(crate) fn with_port_of(target: SocketAddr) -> Result<Self, Error> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, target.port()));
+        Self::relay(address, ports::listen_on(address)?, target, None)
     }
 
     fn relay(

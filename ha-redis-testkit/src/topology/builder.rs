@@ -4,11 +4,11 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::network::{self, Network};
 use super::{BOUND, HOST, Topology};
 use crate::certificates::{self, Certificates};
 use crate::environment::Environment;
 use crate::error::{Error, wait_for};
+use crate::network::{self, Network};
 use crate::ports::Port;
 use crate::server::{OWN_USER, Server, ServerBuilder, quoted, retry_taken_ports};
 
@@ -352,7 +352,7 @@ fn launch(
     let server = server.bind(place);
     let Some(network) = network else { return server.launch(port) };
     let server = network::leaving_from(place, server).launch(port)?;
-    network.connect(&server)?;
+    network.connect(&server, server.port())?;
     Ok(server)
 }
 

@@ -1,16 +1,16 @@
 //! A master, its replicas, and the Sentinels that monitor them.
 
 mod builder;
-mod network;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::error::{Error, wait_for};
+use crate::network::{self, Network};
+use crate::replication;
 use crate::resp::Reply;
 use crate::server::{Server, url_encoded};
-use network::Network;
 
 pub use builder::TopologyBuilder;
 
@@ -255,26 +255,7 @@ impl Topology {
 
     fn check_replication(&self) -> Result<(), Error> {
         let master = self.master()?;
-        let offset = |info: &Reply, field| info.field(field).and_then(|offset| offset.parse::<u64>().ok());
-        let written = offset(&master.query(&["INFO", "replication"])?, "master_repl_offset");
-        let master = master.port();
-        for replica in self.servers.iter().filter(|server| server.port() != master) {
-            let info = replica.query(&["INFO", "replication"])?;
-            let replicates = info.field("master_port").and_then(|port| port.parse().ok()) == Some(master);
-            if !replicates || info.field("master_link_status") != Some("up") {
-                let port = replica.port();
-                return Err(Error::NotReady(format!(
-                    "server {port} does not replicate from the master {master} yet"
-                )));
-            }
-            if offset(&info, "slave_repl_offset") < written {
-                let port = replica.port();
-                return Err(Error::NotReady(format!(
-                    "server {port} has not replicated all data of the master {master}"
-                )));
-            }
-        }
-        Ok(())
+        replication::check(master, self.servers.iter().filter(|server| server.port() != master.port()))
     }
 
     fn check_sentinel(&self, sentinel: &Server) -> Result<(), Error> {

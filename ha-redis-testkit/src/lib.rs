@@ -25,6 +25,7 @@
 
 pub mod binary;
 mod certificates;
+mod cluster;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod environment;
@@ -40,6 +41,7 @@ mod server;
 pub mod sim;
 mod topology;
 
+pub use cluster::{Cluster, ClusterBuilder, Failover, Migration};
 pub use environment::Environment;
 pub use error::Error;
 pub use proxy::{Cut, Direction, Proxy};

@@ -15,6 +15,9 @@ use crate::server::retry_taken_ports;
 const FIRST: u16 = 15_000;
 const COUNT: u16 = 17_000;
 
+/// How much higher the port of a node's cluster bus is than the node's own port. This is the default of the servers.
+pub(crate) const BUS_OFFSET: u16 = 10_000;
+
 /// A port that no other test uses, in this or another process, while this value lives, even while nothing listens
 /// on it. The reservation is a lock on a file named after the port, and ends with the process.
 #[derive(Debug)]
@@ -26,26 +29,21 @@ pub(crate) struct Port {
 impl Port {
     /// Reserves a free port of `host`.
     pub(crate) fn any(host: IpAddr) -> Result<Self, Error> {
-        // Starts the search at a random port, so that processes rarely try the same ports.
-        let start = RandomState::new().hash_one(()) % u64::from(COUNT);
-        for offset in 0..u64::from(COUNT) {
-            let place = (start + offset) % u64::from(COUNT);
-            let number = FIRST + u16::try_from(place).unwrap_or(0);
-            if let Some(port) = Self::reserve(number)?
-                && port.is_free(host)
-            {
-                return Ok(port);
-            }
-        }
-        Err(Error::NotReady(format!("no port from {FIRST} to {} is free", FIRST + COUNT - 1)))
+        search(COUNT, |number| Self::free(number, host))
+    }
+
+    /// Reserves a free port of `host` for a node of a cluster, and the port of its cluster bus.
+    pub(crate) fn any_with_bus(host: IpAddr) -> Result<(Self, Self), Error> {
+        search(COUNT - BUS_OFFSET, |number| {
+            let Some(port) = Self::free(number, host)? else { return Ok(None) };
+            let bus = Self::free(number + BUS_OFFSET, host)?;
+            Ok(bus.map(|bus| (port, bus)))
+        })
     }
 
     /// Reserves the port `number` of `host`.
     pub(crate) fn exactly(number: u16, host: IpAddr) -> Result<Self, Error> {
-        match Self::reserve(number)? {
-            Some(port) if port.is_free(host) => Ok(port),
-            _ => Err(Error::PortTaken { port: number }),
-        }
+        Self::free(number, host)?.ok_or(Error::PortTaken { port: number })
     }
 
     pub(crate) fn number(&self) -> u16 {
@@ -55,6 +53,11 @@ impl Port {
     /// Returns true if nothing listens on the port.
     pub(crate) fn is_free(&self, host: IpAddr) -> bool {
         TcpListener::bind((host, self.number)).is_ok()
+    }
+
+    /// Returns `None` if the port is reserved by another owner, or if something listens on it.
+    fn free(number: u16, host: IpAddr) -> Result<Option<Self>, Error> {
+        Ok(Self::reserve(number)?.filter(|port| port.is_free(host)))
     }
 
     /// Returns `None` if the port is reserved by another owner.
@@ -73,6 +76,20 @@ impl Port {
             Err(error) => Err(Error::io(format!("lock port {number}"))(error.into())),
         }
     }
+}
+
+/// Returns what `reserve` returns for the first of `count` ports for which it returns something.
+fn search<T>(count: u16, reserve: impl Fn(u16) -> Result<Option<T>, Error>) -> Result<T, Error> {
+    // Starts at a random port, so that processes rarely try the same ports.
+    let start = RandomState::new().hash_one(()) % u64::from(count);
+    for offset in 0..u64::from(count) {
+        let place = (start + offset) % u64::from(count);
+        let number = FIRST + u16::try_from(place).unwrap_or(0);
+        if let Some(found) = reserve(number)? {
+            return Ok(found);
+        }
+    }
+    Err(Error::NotReady(format!("no port from {FIRST} to {} is free", FIRST + count - 1)))
 }
 
 /// Returns a non-blocking listener on a reserved port of 127.0.0.1.
@@ -109,6 +126,16 @@ mod tests {
         assert!(matches!(Port::exactly(number, HOST), Err(Error::PortTaken { .. })));
         drop(port);
         assert_eq!(Port::exactly(number, HOST).unwrap().number(), number);
+    }
+
+    #[test]
+    fn bus_port_reserved_with_port_of_node() {
+        let (port, bus) = Port::any_with_bus(HOST).unwrap();
+        assert_eq!(bus.number(), port.number() + BUS_OFFSET);
+        assert!(bus.number() < FIRST + COUNT);
+        for taken in [port.number(), bus.number()] {
+            assert!(matches!(Port::exactly(taken, HOST), Err(Error::PortTaken { .. })));
+        }
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub struct Server {
     folder: PathBuf,
     address: SocketAddr,
     port: Port,
+    /// Further ports of the server.
+    reserved: Vec<Port>,
     password: Option<String>,
     /// The user and password of clients, if they do not log in as the default user.
     client: Option<(String, String)>,
@@ -101,6 +103,16 @@ impl Server {
             None => (None, self.password.clone()),
         };
         Access { user, password, parameters, tls: self.tls }
+    }
+
+    /// Returns the arguments of the `AUTH` by which a user with all permissions logs in, or nothing if none is needed.
+    pub(crate) fn login(&self) -> &[String] {
+        self.login.get(1..).unwrap_or_default()
+    }
+
+    /// Keeps another port reserved for as long as the server's own.
+    pub(crate) fn reserve(&mut self, port: Port) {
+        self.reserved.push(port);
     }
 
     /// Returns the path of the authority's certificate, in PEM. The file exists if [`ServerBuilder::tls`] was

@@ -239,6 +239,7 @@ impl ServerBuilder {
             guard: Mutex::new(Guarded { guard, pid: 0, hangs: false }),
             address: SocketAddr::new(reachable(self.host), port.number()),
             port,
+            reserved: Vec::new(),
             login: self.login(),
             tls: self.tls.is_some(),
             asks_clients: self.tls.is_some_and(|tls| tls.asks_clients),

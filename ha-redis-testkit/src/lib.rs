@@ -1,7 +1,7 @@
-//! Real Redis servers for tests: a single server, or a master with replicas and Sentinels, with server faults on
-//! request. Each server can use TLS with certificates of its own. [`Proxy`] adds network faults, and [`ScriptedServer`]
-//! sends replies that no real server sends. [`sim`] tests the client against random faults in virtual time, without
-//! real servers.
+//! Real Redis servers for tests: a single [`Server`], a [`Topology`] of a master with replicas and Sentinels, or a
+//! [`Cluster`], with server faults on request. Each can use TLS with certificates of its own. [`Proxy`] adds network
+//! faults, and [`ScriptedServer`] sends replies that no real server sends. [`sim`] tests the client against random
+//! faults in virtual time, without real servers.
 //!
 //! Every server runs on a reserved port of 127.0.0.1, with its data in a temporary folder. Dropping the handle ends the
 //! server and removes the folder. A panic, a Ctrl-C or a SIGKILL of the test does so as well. Calls block, and those

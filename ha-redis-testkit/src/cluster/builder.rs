@@ -113,7 +113,8 @@ impl ClusterBuilder {
             let network = self.partitionable.then(Network::default);
             let mut cluster = Cluster { nodes: Vec::new(), network, settings: self.clone(), started: 0 };
             for _ in 0..self.masters * (1 + self.replicas) {
-                cluster.launch_node()?;
+                let node = cluster.launch_node()?;
+                cluster.nodes.push(node);
             }
             cluster.nodes.iter().try_for_each(Server::wait_until_ready)?;
             Ok(cluster)

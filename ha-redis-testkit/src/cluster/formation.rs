@@ -1,8 +1,8 @@
-//! Makes a cluster of nodes that do not know each other, by the commands that operators use.
+//! Turns nodes that do not know each other into a cluster, by the commands that operators use.
 //!
-//! Files `nodes.conf` written in advance would save half a second of meeting, but no time: a master serves nothing in
-//! its first two seconds, and the nodes meet meanwhile. The format of the file belongs to the server and changes with
-//! its versions, and nodes that know each other before all of them run may take a slow one for dead.
+//! To write the `nodes.conf` of each node in advance would not be faster: a master serves nothing in its first two
+//! seconds, and the nodes need half of that to meet. The format of the file is the server's own and changes with its
+//! versions. Besides, nodes that know each other before all of them run may take a slow one for dead.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -13,19 +13,18 @@ use super::{BOUND, Cluster, check};
 use crate::error::{Error, wait_for};
 use crate::server::Server;
 
-/// The node timeout while the cluster forms. Nodes exchange news within half of it, and forget who does not answer
-/// their greeting within all of it.
+/// The node timeout while the cluster forms. Nodes exchange news within half of it, and give a handshake up after it.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Makes the nodes of `cluster` a cluster in which every node knows all others, their roles and their slots.
+/// Makes the nodes a cluster, in which every node knows all others, their roles and their slots.
 pub(super) fn form(cluster: &Cluster) -> Result<(), Error> {
     let nodes = &cluster.nodes;
     let (masters, replicas) = nodes.split_at(cluster.settings.masters);
     let paces = nodes.iter().map(Pace::set).collect::<Result<Vec<_>, _>>()?;
-    // What nodes have before they meet travels with their greetings.
+    // The first messages between two nodes already contain what they have before they meet.
     for (number, master) in masters.iter().enumerate() {
         add_slots(master, share(number, masters.len()))?;
-        // Masters with the same epoch would have to settle that first.
+        // Masters with the same epoch would have to agree on others first.
         master.query(&["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()])?;
     }
     let pairs = || replicas.iter().zip(masters.iter().cycle());

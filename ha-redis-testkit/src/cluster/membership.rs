@@ -3,7 +3,7 @@
 use super::view::View;
 use super::{BOUND, Cluster, check, formation};
 use crate::error::{Error, wait_for};
-use crate::server::Server;
+use crate::server::{Server, retry_taken_ports};
 
 impl Cluster {
     /// Starts a node and adds it to the cluster as a master without slots. Returns it when it and all nodes that
@@ -13,9 +13,13 @@ impl Cluster {
     ///
     /// The same as for [`ServerBuilder::start`](crate::ServerBuilder::start); [`Error::TimedOut`] after 40 s.
     pub fn add_node(&mut self) -> Result<&Server, Error> {
-        self.launch_node()?;
-        let (added, others) = self.nodes.split_last().expect("a node was launched");
-        added.wait_until_ready()?;
+        let added = retry_taken_ports(|| {
+            let node = self.launch_node()?;
+            node.wait_until_ready()?;
+            Ok(node)
+        })?;
+        self.nodes.push(added);
+        let (added, others) = self.nodes.split_last().expect("a node was added");
         let answering = || others.iter().filter(|other| other.is_running() && !other.is_hanging());
         wait_for(BOUND, || {
             formation::meet_unknown(added, answering())?;

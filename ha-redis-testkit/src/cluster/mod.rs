@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::error::{Error, wait_for};
 use crate::network::Network;
-use crate::server::{Server, retry_taken_ports};
+use crate::server::Server;
 use builder::HOST;
 use view::View;
 
@@ -28,8 +28,11 @@ const BOUND: Duration = Duration::from_secs(40);
 
 /// A running Redis Cluster. Dropping this value ends all nodes.
 ///
-/// Nodes are [`Server`]s: [`Server::kill`], [`Server::hang`], [`Server::resume`] and [`Server::restart`] are their
-/// faults. Each reserves its port, and the port of the cluster bus, which is higher by 10,000.
+/// Nodes are [`Server`]s, with the same faults: [`Server::kill`], [`Server::hang`], [`Server::resume`] and
+/// [`Server::restart`]. A node that restarts remembers the cluster, but its keys only if `appendonly` is on. A master that
+/// restarts before it is replaced stays the master, so that its replicas lose the keys as well.
+///
+/// Each node reserves its port and the port of its cluster bus, which is higher by 10,000.
 ///
 /// ```
 /// use ha_redis_testkit::Cluster;
@@ -195,11 +198,10 @@ impl Cluster {
     }
 
     /// Starts one more node, without waiting until it answers.
-    fn launch_node(&mut self) -> Result<(), Error> {
-        let node = retry_taken_ports(|| self.settings.launch(self.started, &mut self.network))?;
+    fn launch_node(&mut self) -> Result<Server, Error> {
+        let node = self.settings.launch(self.started, &mut self.network)?;
         self.started += 1;
-        self.nodes.push(node);
-        Ok(())
+        Ok(node)
     }
 
     /// Returns the nodes that are expected to answer. Asking a hanging one takes two seconds.

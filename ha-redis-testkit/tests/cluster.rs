@@ -110,6 +110,21 @@ fn killed_master_returns_as_replica() {
 }
 
 #[test]
+fn restarted_nodes_remember_cluster() {
+    let builder = Cluster::builder().masters(2).node_timeout(Duration::from_secs(30));
+    let cluster = builder.config("appendonly yes").start().unwrap();
+    let [master, _, replica, _] = cluster.nodes() else { panic!("two masters and their replicas") };
+    master.query(&["SET", "b", "value"]).unwrap();
+    for node in cluster.nodes() {
+        node.restart().unwrap();
+    }
+    cluster.wait_until_healthy().unwrap();
+    assert_eq!((role(master).as_str(), role(replica).as_str()), ("master", "slave"));
+    assert_eq!(master.query(&["GET", "b"]).unwrap().text(), Some("value"));
+    assert_eq!(setting(master, "cluster-node-timeout"), "30000");
+}
+
+#[test]
 fn hung_master_replaced() {
     let cluster = Cluster::start().unwrap();
     let old = cluster.node(1);

@@ -8,6 +8,7 @@ use redis::Value;
 use crate::call::caller::{Caller, Route};
 use crate::call::checked_out::check_out;
 use crate::call::exchange::{Attempt, Failure, exchange_in_turn, stage_in_turn};
+use crate::call::shard_route::ShardRoute;
 use crate::conn::link::{Call, ReplySlot};
 use crate::error::{Error, Outcome};
 use crate::generation::Generation;
@@ -42,7 +43,7 @@ impl Caller {
         fences: &mut u64,
     ) -> Result<Attempted, Error> {
         if !self.reads_replicas() {
-            self.shard.check_writes(call)?;
+            self.shard_route.shard.check_writes(call)?;
         }
         let slot = self.slot.take().unwrap_or_default();
         // All but the common route are boxed, so that the future stays small.
@@ -63,15 +64,16 @@ impl Caller {
         slot: &Arc<ReplySlot>,
         bounds: AttemptBounds,
     ) -> Result<Attempted, Error> {
-        let link = match &mut self.replica_route {
+        let ShardRoute { shard, replica_route, .. } = &mut self.shard_route;
+        let link = match replica_route {
             None => self.master_link(bounds.wait).await?,
             Some(replica_route) => {
-                let link = replica_route.link(&self.core, &self.shard, self.shared_index, bounds.wait);
+                let link = replica_route.link(&self.core, shard, self.shared_index, bounds.wait);
                 Box::pin(link).await?
             }
         };
         let reply_bound = self.reply_bound(bounds.deadline);
-        let link = self.link.insert(link);
+        let link = self.shard_route.link.insert(link);
         let result = match call.is_no_response() {
             true => {
                 let staged = stage_in_turn(link, slot, call, reply_bound, &self.core, bounds.wait).await;
@@ -91,7 +93,7 @@ impl Caller {
         bounds: AttemptBounds,
         fences: &mut u64,
     ) -> Result<Attempted, Error> {
-        let mut own = check_out(&self.core, &self.shard, bounds.wait, *fences).await?;
+        let mut own = check_out(&self.core, &self.shard_route.shard, bounds.wait, *fences).await?;
         own.busy = true;
         let reply_bound = ReplyBound { within: limit, by: bounds.deadline };
         // Even here there may be no room at once: the connection's own check may wait for its reply.

@@ -1,5 +1,6 @@
 //! The state of a handle between calls: its shard, its connection, its options.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,8 +8,7 @@ use futures_lite::future;
 
 use crate::call::future::CallFuture;
 use crate::call::handle_options::HandleOptions;
-use crate::call::replica_route::ReplicaRoute;
-use crate::call::scans::Scanning;
+use crate::call::shard_route::ShardRoute;
 use crate::command::Scan;
 use crate::conn::link::{Call, Link, ReplySlot};
 use crate::error::Error;
@@ -28,16 +28,12 @@ pub(crate) struct Caller {
     pub(super) core: Arc<ClientGuard>,
     /// The routing table at the last call.
     table: Seen<RoutingTable<Shard>>,
-    /// The shard of the last call.
-    pub(super) shard: Arc<Shard>,
+    /// The route of the last call.
+    pub(super) shard_route: ShardRoute,
+    /// The routes to other shards that the handle has called.
+    other_shard_routes: Vec<ShardRoute>,
     pub(super) shared_index: usize,
     options: HandleOptions,
-    /// `None` if the handle sends its calls to the master.
-    pub(super) replica_route: Option<Box<ReplicaRoute>>,
-    /// The connection of the last call, and most likely of the next.
-    pub(super) link: Option<Arc<Link>>,
-    /// The handle's scans on the master.
-    pub(super) scanning: Option<Box<Scanning>>,
     /// For a repeat by the caller: how many connections had been abandoned before it.
     pub(super) fences: Option<u64>,
     /// Reused by the next call. A call that is dropped before its reply leaves its slot to the connection.
@@ -61,14 +57,12 @@ impl Caller {
         let shared_index = core.next_shared_connection();
         let table = Seen::of(&core.routing);
         Self {
-            shard: Arc::clone(table.value().first()),
+            shard_route: ShardRoute::new(Arc::clone(table.value().first())),
+            other_shard_routes: Vec::new(),
             table,
             core,
             shared_index,
             options,
-            replica_route: None,
-            link: None,
-            scanning: None,
             fences: None,
             slot: None,
         }
@@ -83,16 +77,14 @@ impl Caller {
 
     /// Returns the caller for reads from replicas.
     pub(crate) fn reading_replicas(mut self, choice: Arc<dyn ReplicaChoice>) -> Self {
-        self.replica_route = Some(Box::new(ReplicaRoute::new(choice, &self.shard)));
+        self.shard_route.read_replicas(choice);
         self
     }
 
     pub(crate) fn fork(&self) -> Self {
-        let replica_route =
-            self.replica_route.as_ref().map(|replica_route| Box::new(replica_route.fork(&self.shard)));
-        let shard = Arc::clone(&self.shard);
+        let shard_route = self.shard_route.fork(Arc::clone(&self.shard_route.shard));
         let options = self.options.clone();
-        let fork = Self { replica_route, shard, options, ..Self::new(Arc::clone(&self.core)) };
+        let fork = Self { shard_route, options, ..Self::new(Arc::clone(&self.core)) };
         match self.fences {
             Some(fences) => fork.repeating(self.shared_index, fences),
             None => fork,
@@ -112,29 +104,45 @@ impl Caller {
     #[inline]
     pub(super) fn route(&mut self, call: Call<'_>) {
         self.options.refresh(&self.core.call_options);
-        let table = self.table.refresh(&self.core.routing);
-        if !table.owns_all(&self.shard) {
+        if self.table.is_outdated(&self.core.routing) {
+            self.take_new_table();
+        }
+        if !self.table.value().owns_all(&self.shard_route.shard) {
             self.switch_to_shard_of(call);
         }
     }
 
+    /// Takes a new table over, and forgets the routes to shards that it has not.
     #[cold]
+    fn take_new_table(&mut self) {
+        let table = self.table.refresh(&self.core.routing);
+        let is_there =
+            |route: &ShardRoute| table.shards().iter().any(|shard| Arc::ptr_eq(shard, &route.shard));
+        self.other_shard_routes.retain(is_there);
+        if !is_there(&self.shard_route) {
+            self.shard_route = self.shard_route.fork(Arc::clone(table.first()));
+        }
+    }
+
+    #[inline(never)]
     fn switch_to_shard_of(&mut self, call: Call<'_>) {
         let shard = self.table.value().shard_for(call.routing_key());
-        if !Arc::ptr_eq(shard, &self.shard) {
-            // The connection and the cursors of one shard are useless for another.
-            (self.link, self.scanning) = (None, None);
-            self.shard = Arc::clone(shard);
-            if let Some(replica_route) = &mut self.replica_route {
-                **replica_route = replica_route.fork(&self.shard);
-            }
+        if Arc::ptr_eq(shard, &self.shard_route.shard) {
+            return;
         }
+        let known = self.other_shard_routes.iter().position(|route| Arc::ptr_eq(&route.shard, shard));
+        let next = match known {
+            Some(index) => self.other_shard_routes.swap_remove(index),
+            None => self.shard_route.fork(Arc::clone(shard)),
+        };
+        let last = mem::replace(&mut self.shard_route, next);
+        self.other_shard_routes.push(last);
     }
 
     /// Takes the shard's shared connection if that of the last call is gone.
     pub(super) fn find_link(&mut self) {
-        if self.link.is_none() {
-            self.link = self.shard.ready_link(self.shared_index).and_then(Result::ok);
+        if self.shard_route.link.is_none() {
+            self.shard_route.link = self.shard_route.shard.ready_link(self.shared_index).and_then(Result::ok);
         }
     }
 
@@ -149,13 +157,14 @@ impl Caller {
     }
 
     pub(crate) fn reads_replicas(&self) -> bool {
-        self.replica_route.is_some()
+        self.shard_route.replica_route.is_some()
     }
 
     /// Chooses the replica for the next call.
     pub(crate) fn choose_replica(&mut self, scan: Option<Scan>) {
-        if let Some(replica_route) = &mut self.replica_route {
-            self.link = replica_route.choose(&self.shard, self.link.take(), scan);
+        let ShardRoute { shard, link, replica_route, .. } = &mut self.shard_route;
+        if let Some(replica_route) = replica_route {
+            *link = replica_route.choose(shard, link.take(), scan);
         }
     }
 
@@ -168,7 +177,7 @@ impl Caller {
     /// Counts an event in the report of an outage of the master. Reads from replicas do not count.
     pub(super) fn record(&self, event: CallEvent) {
         if !self.reads_replicas() {
-            self.shard.on_call(event, || self.core.runtime.now());
+            self.shard_route.shard.on_call(event, || self.core.runtime.now());
         }
     }
 
@@ -188,10 +197,10 @@ impl Caller {
 
     /// Returns the shared connection to the master that this handle uses. Waits for it until `bound`.
     pub(super) async fn master_link(&self, bound: Instant) -> Result<Arc<Link>, Error> {
-        if let Some(ready) = self.shard.ready_link(self.shared_index) {
+        if let Some(ready) = self.shard_route.shard.ready_link(self.shared_index) {
             return ready;
         }
-        let link = self.shard.link(self.shared_index, &*self.core.runtime, bound).await?;
+        let link = self.shard_route.shard.link(self.shared_index, &*self.core.runtime, bound).await?;
         self.record(CallEvent::Held);
         Ok(link)
     }
@@ -205,18 +214,18 @@ impl Caller {
 
     /// Drops a connection on which an attempt has failed.
     pub(super) fn drop_link(&mut self) {
-        let left = self.link.take();
-        if let Some(replica_route) = &mut self.replica_route {
+        let left = self.shard_route.link.take();
+        if let Some(replica_route) = &mut self.shard_route.replica_route {
             replica_route.avoid(left);
         }
     }
 
     /// Waits before the next attempt, unless the call may `move_on` to another server that can answer at once.
     pub(super) async fn pause_before(&mut self, at: Instant, generation: Generation, move_on: bool) {
-        let Some(replica_route) = &mut self.replica_route else {
+        let ShardRoute { shard, replica_route: Some(replica_route), .. } = &mut self.shard_route else {
             return self.pause(at, generation).await;
         };
-        if !(move_on && replica_route.can_move_on(&self.core, &self.shard)) {
+        if !(move_on && replica_route.can_move_on(&self.core, shard)) {
             sleep_until(&*self.core.runtime, at).await;
         }
     }
@@ -224,6 +233,6 @@ impl Caller {
     /// Waits until `until`, or until another master is followed.
     pub(super) async fn pause(&self, until: Instant, generation: Generation) {
         let runtime = &*self.core.runtime;
-        future::or(sleep_until(runtime, until), self.shard.master_changed(generation)).await;
+        future::or(sleep_until(runtime, until), self.shard_route.shard.master_changed(generation)).await;
     }
 }

@@ -69,7 +69,9 @@ impl<'a> CallFuture<'a> {
         };
         self.deadline = caller.deadline();
         let mut first = None;
-        if let (Some(link), Route::Shared, false) = (&caller.link, route, caller.has_zero_timeout()) {
+        if let (Some(link), Route::Shared, false) =
+            (&caller.shard_route.link, route, caller.has_zero_timeout())
+        {
             let slot = caller.slot.take().unwrap_or_default();
             slot.arm(cx);
             match link.submit(self.call, &slot, caller.reply_bound(self.deadline)) {
@@ -144,7 +146,7 @@ impl Future for CallFuture<'_> {
                     Poll::Ready(Ok(reply))
                 }
                 Poll::Ready(reply) => {
-                    let Some(link) = &caller.link else {
+                    let Some(link) = &caller.shard_route.link else {
                         return Poll::Ready(Err(connection_forgotten()));
                     };
                     let result = reply.map_err(|no_reply| Failure::of(no_reply, link, &slot));

@@ -11,6 +11,7 @@ pub(crate) mod refused;
 pub(crate) mod replica_route;
 mod retry_loop;
 mod scans;
+mod shard_route;
 #[cfg(test)]
 mod shards_tests;
 pub(crate) mod urgent;

@@ -68,8 +68,8 @@ impl Caller {
         if self.reads_replicas() {
             self.drop_link();
         } else if refusal.not_master {
-            self.link = None;
-            self.shard.on_not_master(generation, self.core.runtime.now());
+            self.shard_route.link = None;
+            self.shard_route.shard.on_not_master(generation, self.core.runtime.now());
         }
         let harmless = refusal.ran == Safety::ReadOnly || self.options().safety.allows(refusal.ran);
         // A repeat would skip what arrived while the call was blocked.

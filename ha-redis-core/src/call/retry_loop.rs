@@ -155,7 +155,7 @@ impl<'c, 'a> RetryLoop<'c, 'a> {
             SubmitError::ReadOnly(why) => Next::Done(Err(why)),
             // Waiting for a connection is no attempt.
             SubmitError::Held | SubmitError::Silent | SubmitError::Ended(_) => {
-                self.caller.link = None;
+                self.caller.shard_route.link = None;
                 Next::Attempt
             }
         }

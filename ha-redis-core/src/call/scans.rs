@@ -37,8 +37,8 @@ impl Caller {
             Ok(process) => process,
             Err(error) => return Ok(Attempted { result: Err(Failure::NotSubmitted(error)), generation }),
         };
-        let given = self.scanning.take().and_then(|scanning| scanning.given);
-        let scanning = self.scanning.insert(Box::new(Scanning { process, given }));
+        let given = self.shard_route.scanning.take().and_then(|scanning| scanning.given);
+        let scanning = self.shard_route.scanning.insert(Box::new(Scanning { process, given }));
         for (step, _) in steps(call, None).filter(|(step, _)| step.kind() == Scan::Continues) {
             let own = scanning.given.as_ref().filter(|(given, _)| *given == step);
             let giver = own.map(|(_, giver)| giver.clone());
@@ -48,14 +48,14 @@ impl Caller {
             }
         }
         let reply_bound = self.reply_bound(bounds.deadline);
-        let link = self.link.insert(link);
+        let link = self.shard_route.link.insert(link);
         let result = exchange_in_turn(link, slot, call, reply_bound, &self.core, bounds.wait).await;
         Ok(Attempted { result, generation })
     }
 
     /// Remembers the cursors in the reply to a call that [`scan`](Self::scan) sent.
     pub(super) fn remember_cursors(&mut self, call: Call<'_>, reply: &Reply) {
-        let Some(scanning) = &mut self.scanning else { return };
+        let Some(scanning) = &mut self.shard_route.scanning else { return };
         for (step, reply) in steps(call, Some(reply)) {
             if let Some(next) = reply.and_then(|reply| step.next(reply)) {
                 let given = (next, scanning.process.clone());

@@ -107,12 +107,16 @@ fn server(port: u16) -> Address {
     Address::tcp("127.0.0.1", port)
 }
 
+/// Keys up to the letter m belong to the first shard, those behind it to the second.
+fn shard_of(key: &[u8]) -> ShardId {
+    ShardId(usize::from(key.first() > Some(&b'm')))
+}
+
 /// Two shards: keys up to the letter m, and those behind it.
 fn two_shards() -> (Arc<ClientGuard>, [Arc<Shard>; 2]) {
     let config = RedisConfig::builder().failover_wait(Duration::from_secs(20)).build().unwrap();
     let core = Core::new(config, Arc::new(Servers), ClientOptions::new());
     let shards = [0, 1].map(|number| Arc::new(core.new_shard(ShardId(number))));
-    let shard_of = |key: &[u8]| ShardId(usize::from(key.first() > Some(&b'm')));
     core.routing.store(RoutingTable::by_key(shards.to_vec(), shard_of));
     (Arc::new(ClientGuard::new(core)), shards)
 }
@@ -166,6 +170,33 @@ fn keys_of_any_command_determine_its_shard() {
             panic!("a pipeline has many replies")
         };
         assert_eq!(values, [Value::Int(2), Value::Int(2)]);
+        core.close(&crate::node::core::closed());
+    });
+}
+
+#[test]
+fn handle_forgets_shard_that_left_the_table() {
+    let (core, [first, second]) = two_shards();
+    let mut caller = Caller::new(Arc::clone(&core));
+    future::block_on(async {
+        start(&core, None).await.unwrap();
+        first.follow(server(1), AddressSource::Configuration);
+        second.follow(server(2), AddressSource::Configuration);
+        let unused = Arc::strong_count(&first);
+        let both = || RoutingTable::by_key(vec![Arc::clone(&first), Arc::clone(&second)], shard_of);
+        let one = || RoutingTable::by_key(vec![Arc::clone(&second), Arc::clone(&second)], shard_of);
+        // Whether the last call went there or the one before.
+        for keys in [["apple", "pear"], ["pear", "apple"]] {
+            core.routing.store(both());
+            for key in keys {
+                answering(&mut caller, key).await.unwrap();
+            }
+            core.routing.store(one());
+            for key in keys {
+                assert_eq!(answering(&mut caller, key).await.unwrap(), 2);
+            }
+            assert_eq!(Arc::strong_count(&first), unused - 2, "neither the table nor the handle has it");
+        }
         core.close(&crate::node::core::closed());
     });
 }

@@ -26,7 +26,7 @@ pub(super) async fn ask(caller: &Caller, command: &Cmd) -> Result<Value, Error> 
     start(&caller.core, deadline).await?;
     let bound = caller.wait_bound(deadline);
     let (answer, answered) = async_channel::bounded(1);
-    let (core, shard) = (Arc::clone(&caller.core), Arc::clone(&caller.shard));
+    let (core, shard) = (Arc::clone(&caller.core), Arc::clone(&caller.shard_route.shard));
     let command = command.clone();
     // A task of the client does it, since the caller may be on another runtime.
     caller.core.spawn(Box::pin(async move {

@@ -50,7 +50,7 @@ pub(super) struct Callers {
 /// Starts callers that expect the fault.
 pub(super) fn start(
     stack: &Stack<'_>,
-    images: &Images,
+    images: &Images<'_>,
     place: Place,
     fault: Fault,
 ) -> Result<Callers, String> {
@@ -80,7 +80,7 @@ pub(super) fn start(
     Ok(Callers { place, process, progress })
 }
 
-fn in_container(stack: &Stack<'_>, images: &Images) -> Command {
+fn in_container(stack: &Stack<'_>, images: &Images<'_>) -> Command {
     let mut docker = Command::new("docker");
     docker.args(["run", "--rm", "--interactive", "--name", CONTAINER, "--network", &stack.network()]);
     let compose = format!("{}:/compose:ro", output::workspace().join("compose").display());

@@ -20,18 +20,19 @@ const LIBRARIES: &str = "/libraries";
 /// What `compose/*.sh` need beside the server.
 const TOOLS: [&str; 9] = ["sh", "basename", "cat", "chmod", "cp", "grep", "mv", "sleep", "openssl"];
 
-/// The images of a test.
+/// The images of a test. Dropping this removes the stand-in.
 #[derive(Debug)]
-pub(super) struct Images {
+pub(super) struct Images<'a> {
+    engine: &'a Engine,
     pub(super) server: String,
     pub(super) openssl: String,
     /// Has the libraries of this machine, so that this program runs in it.
     pub(super) callers: String,
 }
 
-impl Images {
+impl<'a> Images<'a> {
     /// Pulls the images, or makes a stand-in.
-    pub(super) fn prepare(engine: &Engine) -> Result<Self, String> {
+    pub(super) fn prepare(engine: &'a Engine) -> Result<Self, String> {
         let available = |variable: &str, default: &str| {
             let image = env::var(variable).ok().filter(|image| !image.is_empty());
             let image = image.unwrap_or_else(|| default.into());
@@ -41,12 +42,21 @@ impl Images {
         make_stand_in(engine)?;
         let stand_in = || STAND_IN.to_owned();
         let images = Self {
+            engine,
             server: available("REDIS_IMAGE", SERVER_IMAGE).unwrap_or_else(stand_in),
             openssl: available("OPENSSL_IMAGE", OPENSSL_IMAGE).unwrap_or_else(stand_in),
             callers: stand_in(),
         };
         eprintln!("Images: servers {}, certificates {}.", images.server, images.openssl);
         Ok(images)
+    }
+}
+
+impl Drop for Images<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.engine.docker(&["image", "rm", STAND_IN]) {
+            eprintln!("warning: the image {STAND_IN} is left behind: {error}");
+        }
     }
 }
 

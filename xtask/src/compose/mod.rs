@@ -44,27 +44,27 @@ pub(crate) fn run(options: &Options) -> Outcome {
 
 /// Runs each fault once, with TLS only the one that makes the most connections. Says so if this machine cannot.
 pub(crate) fn run_where_possible() -> Result<(), String> {
-    match usable_engine() {
-        Ok((engine, images)) => {
+    let skip = |reason| {
+        eprintln!("SKIPPED: the test of docker-compose.yml: {reason}");
+        Ok(())
+    };
+    let engine = match Engine::find() {
+        Ok(engine) => engine,
+        Err(reason) => return skip(reason),
+    };
+    // Containers must see this folder, and the engine must publish their ports here.
+    let usable =
+        Images::prepare(&engine).and_then(|images| engine.check_server(&images.server).map(|()| images));
+    match usable {
+        Ok(images) => {
             let plan = vec![(Profile::Ha, Fault::ALL.to_vec()), (Profile::Tls, vec![Fault::Kill])];
             run_on(&engine, &images, plan)
         }
-        Err(reason) => {
-            eprintln!("SKIPPED: the test of docker-compose.yml: {reason}");
-            Ok(())
-        }
+        Err(reason) => skip(reason),
     }
 }
 
-/// Returns an engine whose containers see this folder, and which publishes their ports here.
-fn usable_engine() -> Result<(Engine, Images), String> {
-    let engine = Engine::find()?;
-    let images = Images::prepare(&engine)?;
-    engine.check_server(&images.server)?;
-    Ok((engine, images))
-}
-
-fn run_on(engine: &Engine, images: &Images, plan: Vec<(Profile, Vec<Fault>)>) -> Result<(), String> {
+fn run_on(engine: &Engine, images: &Images<'_>, plan: Vec<(Profile, Vec<Fault>)>) -> Result<(), String> {
     let mut broken = 0;
     for (profile, faults) in plan {
         let stack = Stack::start(engine, images, profile)?;
@@ -79,7 +79,7 @@ fn run_on(engine: &Engine, images: &Images, plan: Vec<(Profile, Vec<Fault>)>) ->
 }
 
 /// Causes one fault under callers in both places. Returns how many of them saw a broken promise.
-fn trial(stack: &Stack<'_>, images: &Images, fault: Fault) -> Result<usize, String> {
+fn trial(stack: &Stack<'_>, images: &Images<'_>, fault: Fault) -> Result<usize, String> {
     let master = stack.master()?;
     let callers = Place::ALL
         .into_iter()

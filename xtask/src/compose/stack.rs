@@ -1,5 +1,6 @@
 //! The containers of a profile.
 
+use std::fs;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use clap::ValueEnum;
 use super::callers;
 use super::engine::{Engine, output};
 use super::image::Images;
+use crate::output::workspace;
 
 /// The project's name, so that a user's own containers are left alone.
 const PROJECT: &str = "ha-redis-compose-test";
@@ -41,7 +43,7 @@ impl Profile {
 #[derive(Debug)]
 pub(super) struct Stack<'a> {
     engine: &'a Engine,
-    images: &'a Images,
+    images: &'a Images<'a>,
     pub(super) profile: Profile,
     servers: Vec<Container>,
     sentinels: Vec<Container>,
@@ -58,7 +60,11 @@ pub(super) struct Container {
 
 impl<'a> Stack<'a> {
     /// Starts the containers, and waits until they are healthy.
-    pub(super) fn start(engine: &'a Engine, images: &'a Images, profile: Profile) -> Result<Self, String> {
+    pub(super) fn start(
+        engine: &'a Engine,
+        images: &'a Images<'a>,
+        profile: Profile,
+    ) -> Result<Self, String> {
         let mut stack = Self { engine, images, profile, servers: Vec::new(), sentinels: Vec::new() };
         // What an earlier run left behind.
         stack.remove()?;
@@ -83,7 +89,10 @@ impl<'a> Stack<'a> {
     fn remove(&self) -> Result<(), String> {
         // Callers whose test has failed. They usually are not there.
         let _ = self.docker(&["rm", "--force", callers::CONTAINER]);
-        output(self.compose().args(["down", "--volumes", "--remove-orphans"])).map(drop)
+        output(self.compose().args(["down", "--volumes", "--remove-orphans"]))?;
+        // The only thing outside of containers and volumes, unless nothing made it.
+        let _ = fs::remove_file(workspace().join("compose/tls/ca/ca.crt"));
+        Ok(())
     }
 
     fn container(&self, service: &str) -> Result<Container, String> {

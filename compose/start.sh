@@ -10,7 +10,8 @@
 set -eu
 
 program() {
-  command -v "redis-$1" || command -v "valkey-$1"
+  # Valkey's images have both, and give up root's rights only for their own name.
+  command -v "valkey-$1" || command -v "redis-$1"
 }
 
 configuration=/data/$1.conf
@@ -50,7 +51,7 @@ sentinel() {
   echo "sentinel announce-port $PORT"
   echo "sentinel monitor mymaster $MASTER 2"
   echo "sentinel down-after-milliseconds mymaster 1000"
-  echo "sentinel failover-timeout mymaster 10000"
+  echo "sentinel failover-timeout mymaster 3000"
 }
 
 # Runs the program as the image's own start script does, which gives up root's rights where it can.
@@ -71,8 +72,18 @@ ask() {
 }
 
 wait_for_certificate() {
-  while [ "${TLS:-}" = yes ] && [ ! -s /certificates/redis.crt ]; do
-    sleep 0.1
+  if [ "${TLS:-}" != yes ]; then
+    return
+  fi
+  echo "waiting for the service certificates"
+  tries=60
+  until [ -s /certificates/redis.crt ]; do
+    tries=$((tries - 1))
+    if [ "$tries" = 0 ]; then
+      echo "no certificate after 60 s: see the log of the service certificates"
+      exit 1
+    fi
+    sleep 1
   done
 }
 
@@ -81,6 +92,10 @@ make_configuration() {
     "$1" > "$configuration.new"
     mv "$configuration.new" "$configuration"
   fi
+  # Redis's image loads its modules by arguments, and a server that writes its configuration adds them there. Loaded
+  # twice, they keep it from starting.
+  grep -v "^loadmodule " "$configuration" > "$configuration.new"
+  mv "$configuration.new" "$configuration"
 }
 
 case $1 in
@@ -96,7 +111,7 @@ case $1 in
     ;;
   cli)
     shift
-    ask -e "$@"
+    ask "$@"
     ;;
   check)
     if [ -e /data/sentinel.conf ]; then

@@ -6,7 +6,7 @@ cd /certificates
 if [ ! -s redis.crt ]; then
   names=IP:127.0.0.1,DNS:localhost
   for last in 31 32 33 41 42 43; do
-    names=$names,IP:172.30.79.$last
+    names=$names,IP:10.213.79.$last
   done
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 \
     -subj "/CN=ha-redis development CA" -keyout ca.key -out ca.crt

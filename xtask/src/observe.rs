@@ -1,5 +1,5 @@
-//! Observes when a replica becomes master and what the Sentinels publish: on the servers, independently of the client,
-//! or, of servers that it cannot reach itself, what the client reports.
+//! Observes failovers: independently of the client, by the servers' roles and the Sentinels' events; or by the client's own
+//! events, where the servers are external.
 
 use std::net::SocketAddr;
 use std::thread;

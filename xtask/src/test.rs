@@ -20,7 +20,8 @@ pub(crate) struct Options {
 /// The variables that set a runner's number of threads when its own options do not.
 const THREADS: [&str; 2] = ["NEXTEST_TEST_THREADS", "RUST_TEST_THREADS"];
 
-/// Runs the test of docker-compose.yml, the doc tests, then all others. The runner's summary comes last, and its status is the result.
+/// Runs the test of docker-compose.yml, the doc tests, then all others. If the first one succeeds, the runner's summary
+/// comes last, and its status is the result.
 pub(crate) fn run(options: &Options) -> Outcome {
     let server = servers::ensure()?;
     eprintln!("Testing against {}.", server.display());
@@ -49,7 +50,9 @@ pub(crate) fn run(options: &Options) -> Outcome {
         runner.env(variable, threads().to_string());
     }
     let tests = execute(&mut runner)?;
-    Ok(if containers.is_ok() { exit_code(tests) } else { ExitCode::FAILURE })
+    containers
+        .map(|()| exit_code(tests))
+        .map_err(|message| format!("the test of docker-compose.yml failed: {message}"))
 }
 
 /// Returns the number of threads. Tests mostly wait for servers, so there are more threads than processors.

@@ -2,32 +2,37 @@
 
 use std::env;
 use std::fmt;
-use std::io::{BufRead, BufReader};
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
+use super::engine::mount_compose;
 use super::fault::Fault;
 use super::image::Images;
-use super::stack::{Container, Profile, Stack};
+use super::stack::{Container, Profile, Stack, ca_folder};
 use crate::output::{self, count, millis};
 
-/// How long callers may print nothing. They print a line a second.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
+/// How long callers may take until they get answers from a master, which is longer than any failover.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(40);
+/// How long callers may take for their last calls and their summary.
+const FINISHED_WITHIN: Duration = Duration::from_secs(60);
 /// The name of the callers' container.
 pub(super) const CONTAINER: &str = "ha-redis-compose-test-callers";
 
 /// Where callers run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Location {
     Host,
     Container,
 }
 
-impl Place {
+impl Location {
     pub(super) const ALL: [Self; 2] = [Self::Host, Self::Container];
 
     pub(super) fn name(self) -> &'static str {
@@ -41,7 +46,7 @@ impl Place {
 /// Running callers. They end when this is dropped.
 #[derive(Debug)]
 pub(super) struct Callers {
-    pub(super) place: Place,
+    pub(super) location: Location,
     process: Child,
     /// What they print while they run.
     progress: Receiver<String>,
@@ -51,23 +56,23 @@ pub(super) struct Callers {
 pub(super) fn start(
     stack: &Stack<'_>,
     images: &Images<'_>,
-    place: Place,
+    location: Location,
     fault: Fault,
 ) -> Result<Callers, String> {
-    let mut command = match place {
-        Place::Host => {
+    let mut command = match location {
+        Location::Host => {
             let program = env::current_exe()
                 .map_err(|error| format!("the path of this program is unknown: {error}"))?;
             Command::new(program)
         }
-        Place::Container => in_container(stack, images),
+        Location::Container => in_container(stack, images),
     };
     let profile = stack.profile.name();
-    let settings = match place {
-        Place::Host => format!("compose/{profile}/host.env"),
-        Place::Container => format!("/compose/{profile}/container.env"),
+    let settings = match location {
+        Location::Host => host_settings(stack.profile)?,
+        Location::Container => format!("/compose/{profile}/container.env").into(),
     };
-    command.args(["demo", "--json", "--until-eof", "--dotenv", &settings, "--fault", fault.in_demo()]);
+    command.args(["demo", "--json", "--until-eof", "--fault", fault.demo_fault(), "--dotenv"]).arg(settings);
     command.current_dir(output::workspace());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut process = command.spawn().map_err(|error| format!("the callers cannot be started: {error}"))?;
@@ -77,18 +82,28 @@ pub(super) fn start(
     thread::spawn(move || {
         lines.into_iter().flatten().map_while(Result::ok).for_each(|line| drop(sender.send(line)))
     });
-    Ok(Callers { place, process, progress })
+    Ok(Callers { location, process, progress })
+}
+
+/// Returns the file with the settings of the host, which names the test's own CA.
+fn host_settings(profile: Profile) -> Result<PathBuf, String> {
+    let path = output::workspace().join("compose").join(profile.name()).join("host.env");
+    let copy = output::folder("compose").join(format!("{}-host.env", profile.name()));
+    let ca = ca_folder().display().to_string();
+    let written =
+        fs::read_to_string(&path).and_then(|text| fs::write(&copy, text.replace("compose/tls/ca", &ca)));
+    written.map_err(|error| format!("{} cannot be copied to {}: {error}", path.display(), copy.display()))?;
+    Ok(copy)
 }
 
 fn in_container(stack: &Stack<'_>, images: &Images<'_>) -> Command {
     let mut docker = Command::new("docker");
     docker.args(["run", "--rm", "--interactive", "--name", CONTAINER, "--network", &stack.network()]);
-    let compose = format!("{}:/compose:ro", output::workspace().join("compose").display());
-    docker.args(["--volume", &compose]);
+    docker.args(["--mount", &mount_compose()]);
     if stack.profile == Profile::Tls {
         docker.args(["--volume", &format!("{}:/certificates:ro", stack.volume("certificates"))]);
     }
-    docker.args([&images.callers, "callers"]);
+    docker.args([images.callers, "callers"]);
     docker
 }
 
@@ -96,14 +111,15 @@ impl Callers {
     /// Waits until the callers have got answers from this master.
     pub(super) fn wait_for_answers(&self, master: &Container) -> Result<(), String> {
         let name = format!("master {}:", master.address);
+        let start = Instant::now();
         let mut printed = Vec::new();
         loop {
-            match self.progress.recv_timeout(ANSWERED_WITHIN) {
+            match self.progress.recv_timeout(ANSWERED_WITHIN.saturating_sub(start.elapsed())) {
                 Ok(line) if line.contains(&name) && !line.contains("no answers") => return Ok(()),
                 Ok(line) => printed.push(line),
                 Err(_) => {
-                    let (place, printed) = (self.place.name(), printed.join("; "));
-                    return Err(format!("the callers {place} got no answer from {name} {printed}"));
+                    let (location, printed) = (self.location.name(), printed.join("; "));
+                    return Err(format!("the callers {location} got no answer from {name} {printed}"));
                 }
             }
         }
@@ -112,12 +128,27 @@ impl Callers {
     /// Lets the callers finish.
     pub(super) fn finish(mut self) -> Result<Summary, String> {
         drop(self.process.stdin.take());
-        let output =
-            self.process.wait_with_output().map_err(|error| format!("the callers are lost: {error}"))?;
-        serde_json::from_slice(&output.stdout).map_err(|error| {
-            let printed: Vec<String> = self.progress.iter().collect();
-            format!("the callers {} gave no summary ({error}): {}", self.place.name(), printed.join("; "))
+        let mut stdout = self.process.stdout.take().ok_or("the callers have no output")?;
+        let (sender, summary) = mpsc::channel();
+        thread::spawn(move || {
+            let mut text = Vec::new();
+            let read = stdout.read_to_end(&mut text).map(|_| text);
+            // The receiver may have given up.
+            let _ = sender.send(read);
+        });
+        let text = summary.recv_timeout(FINISHED_WITHIN).ok().and_then(Result::ok).unwrap_or_default();
+        serde_json::from_slice(&text).map_err(|error| {
+            let printed: Vec<String> = self.progress.try_iter().collect();
+            format!("the callers {} gave no summary ({error}): {}", self.location.name(), printed.join("; "))
         })
+    }
+}
+
+impl Drop for Callers {
+    fn drop(&mut self) {
+        // A container's callers end with the containers.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 

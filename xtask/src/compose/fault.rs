@@ -17,8 +17,8 @@ pub(super) enum Fault {
     RollingRestart,
 }
 
-/// Ends a fault, once the callers have finished.
-pub(super) type Mend = Box<dyn FnOnce(&Stack<'_>) -> Result<(), String>>;
+/// Repairs what a fault has broken, once the callers have finished.
+pub(super) type Repair = Box<dyn FnOnce(&Stack<'_>) -> Result<(), String>>;
 
 impl Fault {
     pub(super) const ALL: [Self; 4] = [Self::Kill, Self::Pause, Self::Disconnect, Self::RollingRestart];
@@ -33,7 +33,7 @@ impl Fault {
     }
 
     /// Returns the fault of the demo that has the same promises.
-    pub(super) fn in_demo(self) -> &'static str {
+    pub(super) fn demo_fault(self) -> &'static str {
         match self {
             Self::Kill => "kill",
             Self::Pause | Self::Disconnect => "hang",
@@ -42,7 +42,7 @@ impl Fault {
     }
 
     /// Causes the fault of this master, and returns what ends it.
-    pub(super) fn cause(self, stack: &Stack<'_>, master: &Container) -> Result<Mend, String> {
+    pub(super) fn cause(self, stack: &Stack<'_>, master: &Container) -> Result<Repair, String> {
         let Container { id, address, .. } = master.clone();
         match self {
             Self::Kill => {
@@ -77,7 +77,10 @@ fn rolling_restart(stack: &Stack<'_>, master: &Container) -> Result<(), String> 
     let (servers, sentinels) = (stack.servers(), stack.sentinels());
     servers.iter().filter(|server| server.id != master.id).try_for_each(restart)?;
     stack.wait_until_healthy()?;
-    stack.query(&sentinels[0], &["sentinel", "failover", "mymaster"])?;
+    let reply = stack.query(&sentinels[0], &["sentinel", "failover", "mymaster"])?;
+    if reply != "OK" {
+        return Err(format!("{} refused SENTINEL FAILOVER: {reply}", sentinels[0].service));
+    }
     stack.wait_for_master_after(master)?;
     stack.wait_until_healthy()?;
     restart(master)?;

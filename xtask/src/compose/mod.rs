@@ -5,21 +5,23 @@ mod callers;
 mod engine;
 mod fault;
 mod image;
+mod machine;
 mod stack;
 
 use std::process::ExitCode;
 
-use self::callers::Place;
+use self::callers::Location;
 use self::engine::Engine;
 use self::fault::Fault;
-use self::image::Images;
+use self::image::{Images, Pull};
+use self::machine::{Obstacle, OnlyRun};
 use self::stack::{Profile, Stack};
 use crate::Outcome;
 
 /// Test docker-compose.yml: start its servers, let them fail, and check what callers see
 ///
-/// The callers run on the host and in a container, at the same time. Everything is removed at the end. Where no image
-/// of Redis can be pulled, a stand-in is made of the server program of this machine.
+/// The callers run on the host and in a container, at the same time. All containers are removed at the end. Where no image
+/// of Redis can be downloaded, a stand-in is made of the server program of this machine.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// The profile [default: all that have Sentinels]
@@ -34,70 +36,69 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Outcome {
-    let engine = Engine::find()?;
     let profiles = options.profile.map_or(vec![Profile::Ha, Profile::Tls], |profile| vec![profile]);
     let faults = options.fault.map_or(Fault::ALL.to_vec(), |fault| vec![fault]);
-    let plan = profiles.into_iter().map(|profile| (profile, faults.repeat(options.runs as usize)));
-    let images = Images::prepare(&engine)?;
-    run_on(&engine, &images, plan.collect()).map(|()| ExitCode::SUCCESS)
-}
-
-/// Runs each fault once, with TLS only the one that makes the most connections. Says so if this machine cannot.
-pub(crate) fn run_where_possible() -> Result<(), String> {
-    let skip = |reason| {
-        eprintln!("SKIPPED: the test of docker-compose.yml: {reason}");
-        Ok(())
-    };
-    let engine = match Engine::find() {
-        Ok(engine) => engine,
-        Err(reason) => return skip(reason),
-    };
-    // Containers must see this folder, and the engine must publish their ports here.
-    let usable =
-        Images::prepare(&engine).and_then(|images| engine.check_server(&images.server).map(|()| images));
-    match usable {
-        Ok(images) => {
-            let plan = vec![(Profile::Ha, Fault::ALL.to_vec()), (Profile::Tls, vec![Fault::Kill])];
-            run_on(&engine, &images, plan)
-        }
-        Err(reason) => skip(reason),
+    let plan: Plan =
+        profiles.into_iter().map(|profile| (profile, faults.repeat(options.runs as usize))).collect();
+    match run_plan(&plan, Pull::Allowed) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(Obstacle::Machine(reason) | Obstacle::Failure(reason)) => Err(reason),
     }
 }
 
-fn run_on(engine: &Engine, images: &Images<'_>, plan: Vec<(Profile, Vec<Fault>)>) -> Result<(), String> {
+/// Runs each fault once, with TLS only the one that makes the most connections, and downloads nothing. Prints why if this
+/// machine cannot run it.
+pub(crate) fn run_where_possible() -> Result<(), String> {
+    let plan = vec![(Profile::Ha, Fault::ALL.to_vec()), (Profile::Tls, vec![Fault::Kill])];
+    match run_plan(&plan, Pull::Never) {
+        Err(Obstacle::Machine(reason)) => {
+            eprintln!("SKIPPED: the test of docker-compose.yml: {reason}");
+            Ok(())
+        }
+        Err(Obstacle::Failure(reason)) => Err(reason),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// The faults to cause, in order.
+type Plan = Vec<(Profile, Vec<Fault>)>;
+
+fn run_plan(plan: &Plan, pull: Pull) -> Result<(), Obstacle> {
+    let engine = Engine::find().map_err(Obstacle::Machine)?;
+    let _only_run = OnlyRun::begin(&engine)?;
+    let images = Images::prepare(&engine, pull)?;
+    engine.check_machine(images.callers).map_err(Obstacle::Machine)?;
     let mut broken = 0;
     for (profile, faults) in plan {
-        let stack = Stack::start(engine, images, profile)?;
+        let stack = Stack::start(&engine, &images, *profile)?;
         for fault in faults {
-            broken += trial(&stack, images, fault)?;
+            broken += trial(&stack, &images, *fault)?;
         }
     }
     match broken {
         0 => Ok(()),
-        _ => Err(format!("{broken} runs broke a promise of the client")),
+        _ => Err(Obstacle::Failure(format!("{broken} runs broke a promise of the client"))),
     }
 }
 
 /// Causes one fault under callers in both places. Returns how many of them saw a broken promise.
 fn trial(stack: &Stack<'_>, images: &Images<'_>, fault: Fault) -> Result<usize, String> {
     let master = stack.master()?;
-    let callers = Place::ALL
-        .into_iter()
-        .map(|place| callers::start(stack, images, place, fault))
-        .collect::<Result<Vec<_>, _>>()?;
+    let start = |location| callers::start(stack, images, location, fault);
+    let callers = Location::ALL.into_iter().map(start).collect::<Result<Vec<_>, _>>()?;
     callers.iter().try_for_each(|callers| callers.wait_for_answers(master))?;
-    let mend = fault.cause(stack, master)?;
+    let repair = fault.cause(stack, master)?;
     let new_master = stack.wait_for_master_after(master)?;
     callers.iter().try_for_each(|callers| callers.wait_for_answers(new_master))?;
     let mut broken = 0;
     for callers in callers {
-        let place = callers.place;
+        let location = callers.location.name();
         let summary = callers.finish()?;
         let mark = if summary.kept { '✓' } else { '✗' };
-        println!("{mark} {} {} {}: {summary}", stack.profile.name(), fault.name(), place.name());
+        println!("{mark} {} {} {location}: {summary}", stack.profile.name(), fault.name());
         broken += usize::from(!summary.kept);
     }
-    mend(stack)?;
+    repair(stack)?;
     stack.wait_until_healthy()?;
     Ok(broken)
 }
@@ -138,11 +139,20 @@ mod tests {
             assert_eq!((servers.len(), sentinels.len()), (3, 3), "{profile}");
             assert_eq!(settings(&format!("{profile}/container.env")).sentinel_hosts(), sentinels);
             let host = settings(&format!("{profile}/host.env"));
+            let certificates =
+                fs::read_to_string(workspace().join("compose/tls/make-certificates.sh")).unwrap();
             let reached = |addresses: &[Address]| {
                 addresses.iter().map(|address| host.address_map().reach(address)).collect::<Vec<_>>()
             };
             let on_host = |address: &Address| match address {
-                Address::Tcp { port, .. } => Some(Address::tcp("127.0.0.1", *port)),
+                Address::Tcp { host, port } => {
+                    let last = host.rsplit('.').next().unwrap();
+                    assert!(
+                        profile == "ha" || certificates.contains(&format!(" {last}")),
+                        "no certificate for {host}"
+                    );
+                    Some(Address::tcp("127.0.0.1", *port))
+                }
                 _ => None,
             };
             assert_eq!(reached(&servers), servers.iter().map(on_host).collect::<Vec<_>>());

@@ -1,6 +1,6 @@
 //! The containers of a profile.
 
-use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,12 +8,15 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 
 use super::callers;
-use super::engine::{Engine, output};
+use super::engine::{Engine, run};
 use super::image::Images;
-use crate::output::workspace;
+use crate::output::folder;
 
 /// The project's name, so that a user's own containers are left alone.
 const PROJECT: &str = "ha-redis-compose-test";
+/// The published ports.
+pub(super) const PORTS: [u16; 12] =
+    [6381, 6382, 6383, 26381, 26382, 26383, 6391, 6392, 6393, 26391, 26392, 26393];
 /// How long the servers may take to become healthy. Sentinels look at replicas every ten seconds.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(90);
 
@@ -37,6 +40,24 @@ impl Profile {
         let prefix = if self == Self::Tls { "tls-" } else { "" };
         [1, 2, 3].map(|number| format!("{prefix}{kind}-{number}"))
     }
+}
+
+/// The Compose tool for the containers of both profiles.
+fn compose(engine: &Engine) -> Command {
+    let mut compose = engine.compose();
+    compose.args(["--project-name", PROJECT, "--profile", "ha", "--profile", "tls"]);
+    compose
+}
+
+/// Removes all containers of the test, with their volumes and networks.
+pub(super) fn remove(engine: &Engine) -> Result<(), String> {
+    engine.remove_container(callers::CONTAINER);
+    run(compose(engine).args(["down", "--volumes", "--remove-orphans"])).map(drop)
+}
+
+/// The folder with the certificate of the CA.
+pub(super) fn ca_folder() -> PathBuf {
+    folder("compose").join("ca")
 }
 
 /// The running containers of a profile. Dropping this removes them, with their volumes and networks.
@@ -66,11 +87,9 @@ impl<'a> Stack<'a> {
         profile: Profile,
     ) -> Result<Self, String> {
         let mut stack = Self { engine, images, profile, servers: Vec::new(), sentinels: Vec::new() };
-        // What an earlier run left behind.
-        stack.remove()?;
         let (servers, sentinels) = (profile.services("redis"), profile.services("sentinel"));
         eprintln!("Starting {} and {}.", servers.join(", "), sentinels.join(", "));
-        output(stack.compose().args(["up", "-d"]).args(&servers).args(&sentinels))?;
+        run(stack.compose().args(["up", "-d"]).args(&servers).args(&sentinels))?;
         let container = |service: &String| stack.container(service);
         let servers = servers.iter().map(container).collect::<Result<_, _>>()?;
         let sentinels = sentinels.iter().map(container).collect::<Result<_, _>>()?;
@@ -80,23 +99,15 @@ impl<'a> Stack<'a> {
     }
 
     fn compose(&self) -> Command {
-        let mut compose = self.engine.compose();
-        compose.args(["--project-name", PROJECT, "--profile", self.profile.name()]);
+        let mut compose = compose(self.engine);
         compose.env("REDIS_IMAGE", &self.images.server).env("OPENSSL_IMAGE", &self.images.openssl);
+        // The CA's certificate in the source tree may be a user's own.
+        compose.env("CA_FOLDER", ca_folder());
         compose
     }
 
-    fn remove(&self) -> Result<(), String> {
-        // Callers whose test has failed. They usually are not there.
-        let _ = self.docker(&["rm", "--force", callers::CONTAINER]);
-        output(self.compose().args(["down", "--volumes", "--remove-orphans"]))?;
-        // The only thing outside of containers and volumes, unless nothing made it.
-        let _ = fs::remove_file(workspace().join("compose/tls/ca/ca.crt"));
-        Ok(())
-    }
-
     fn container(&self, service: &str) -> Result<Container, String> {
-        let id = output(self.compose().args(["ps", "--quiet", service]))?;
+        let id = run(self.compose().args(["ps", "--quiet", service]))?;
         let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
         let address = self.docker(&["inspect", "--format", format, &id])?;
         Ok(Container { service: service.to_owned(), id, address })
@@ -107,7 +118,7 @@ impl<'a> Stack<'a> {
     }
 
     pub(super) fn network(&self) -> String {
-        format!("{PROJECT}_redis")
+        format!("{PROJECT}_default")
     }
 
     pub(super) fn volume(&self, name: &str) -> String {
@@ -150,13 +161,16 @@ impl<'a> Stack<'a> {
 
     /// Waits until all Sentinels name the same master, see nobody down, and two replicas are in sync with it.
     pub(super) fn wait_until_healthy(&self) -> Result<(), String> {
-        wait_until(|| self.check_health())
+        wait_until("all servers are healthy", || self.check_health())
     }
 
     fn check_health(&self) -> Result<(), String> {
         self.check_replication(self.master()?)?;
         for sentinel in &self.sentinels {
-            self.query(sentinel, &["sentinel", "ckquorum", "mymaster"])?;
+            let quorum = self.query(sentinel, &["sentinel", "ckquorum", "mymaster"])?;
+            if !quorum.starts_with("OK") {
+                return Err(format!("{}: {quorum}", sentinel.service));
+            }
             let replicas = self.query(sentinel, &["sentinel", "replicas", "mymaster"])?;
             // A replica that is down has more flags.
             let up = replicas.matches("\nflags\nslave\n").count();
@@ -179,15 +193,17 @@ impl<'a> Stack<'a> {
     /// Waits until the engine reports that a restarted container is healthy, and all replicas are in sync.
     pub(super) fn wait_until_running(&self, container: &Container) -> Result<(), String> {
         let format = "{{.State.Health.Status}}";
-        wait_until(|| match self.docker(&["inspect", "--format", format, &container.id])?.as_str() {
-            "healthy" => self.check_replication(self.master()?),
-            health => Err(format!("{} is {health}", container.service)),
+        wait_until("a restarted server is healthy", || {
+            match self.docker(&["inspect", "--format", format, &container.id])?.as_str() {
+                "healthy" => self.check_replication(self.master()?),
+                health => Err(format!("{} is {health}", container.service)),
+            }
         })
     }
 
     /// Waits until the Sentinels name another master, and returns it.
     pub(super) fn wait_for_master_after(&self, former: &Container) -> Result<&Container, String> {
-        wait_until(|| match self.master()? {
+        wait_until("the Sentinels name another master", || match self.master()? {
             master if master.address == former.address => {
                 Err(format!("the Sentinels still name {}", former.service))
             }
@@ -196,12 +212,12 @@ impl<'a> Stack<'a> {
     }
 }
 
-fn wait_until<T>(check: impl Fn() -> Result<T, String>) -> Result<T, String> {
+fn wait_until<T>(what: &str, check: impl Fn() -> Result<T, String>) -> Result<T, String> {
     let start = Instant::now();
     loop {
         match check() {
             Err(reason) if start.elapsed() > HEALTHY_WITHIN => {
-                return Err(format!("not healthy within {} s: {reason}", HEALTHY_WITHIN.as_secs()));
+                return Err(format!("waited {} s until {what}: {reason}", HEALTHY_WITHIN.as_secs()));
             }
             Err(_) => thread::sleep(Duration::from_millis(100)),
             healthy => return healthy,
@@ -211,7 +227,7 @@ fn wait_until<T>(check: impl Fn() -> Result<T, String>) -> Result<T, String> {
 
 impl Drop for Stack<'_> {
     fn drop(&mut self) {
-        if let Err(error) = self.remove() {
+        if let Err(error) = remove(self.engine) {
             eprintln!("warning: the containers of {PROJECT} are left behind: {error}");
         }
     }

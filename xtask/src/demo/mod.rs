@@ -45,7 +45,7 @@ const WORK: Work = Work { callers: CALLERS, operations: &[Operation::Incr, Opera
 /// The exit status shows whether the client kept its promises.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// The fault of the master after five seconds; of external servers, the one that you cause yourself
+    /// The fault of the master after five seconds; with external servers, you cause it yourself
     /// [default: kill; with external servers: none]
     #[arg(long, value_enum)]
     fault: Option<Fault>,
@@ -182,16 +182,23 @@ impl Demo<'_> {
         let moments = monitor.moments;
         drop(monitor);
         let Some(callers) = callers? else { return Ok(None) };
+        let length = if options.until_eof { recorder.time_of(Instant::now()) } else { self.length };
 
         let account = self.account(callers).await?;
-        self.summary(&recorder.finish(), moments, &account).map(Some)
+        self.summary(length, &recorder.finish(), moments, &account).map(Some)
     }
 
-    fn summary(&self, series: &Series, moments: Moments, account: &Account) -> Result<Summary, String> {
+    fn summary(
+        &self,
+        length: Duration,
+        series: &Series,
+        moments: Moments,
+        account: &Account,
+    ) -> Result<Summary, String> {
         let promises = promises(self.fault, self.topology.is_some(), series, moments, account);
-        let mut summary = Summary::new(self.fault, self.length, series, moments, account, promises);
+        let mut summary = Summary::new(self.fault, length, series, moments, account, promises);
         let title = format!("{}: what {CALLERS} callers of ha-redis see", self.fault.title());
-        let plot = Plot { title, fault: self.fault.event(), length: self.length, series, moments };
+        let plot = Plot { title, fault: self.fault.event(), length, series, moments };
         summary.plots = plot.write(&output::folder("demo"), self.fault.name())?;
         Ok(summary)
     }

@@ -4,6 +4,8 @@ mod current_master;
 mod mailbox;
 mod messages;
 #[cfg(feature = "sentinel")]
+mod rate_limit;
+#[cfg(feature = "sentinel")]
 pub(crate) mod sentinel;
 mod snapshot;
 mod source;

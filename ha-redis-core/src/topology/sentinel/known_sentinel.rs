@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
-use crate::topology::sentinel::rate_limit::RateLimit;
+use crate::topology::rate_limit::RateLimit;
 use crate::topology::sentinel::report::ReportedMaster;
 use crate::topology::sentinel::{QueryError, SentinelReport};
 

@@ -18,7 +18,6 @@ mod master;
 mod messages;
 mod monitor;
 mod promotion;
-mod rate_limit;
 mod replicas;
 mod report;
 #[cfg(test)]

@@ -15,9 +15,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
+use crate::topology::rate_limit::{Cooldowns, RateLimit};
 use crate::topology::sentinel::master::{Disagreement, Master, MasterConnection};
 use crate::topology::sentinel::promotion::{Promotion, Selection};
-use crate::topology::sentinel::rate_limit::{Cooldowns, RateLimit};
 use crate::topology::sentinel::votes::{MAX_SENTINELS, MasterCandidate, SentinelVotes};
 use crate::topology::sentinel::{
     Action, FailoverConfig, Input, Naming, QueryError, ReportedReplica, SentinelEvent, SentinelReport,

@@ -7,7 +7,7 @@ use crate::address::Address;
 
 /// A token bucket: allows a burst, and then one more per interval.
 #[derive(Debug)]
-pub(super) struct RateLimit {
+pub(crate) struct RateLimit {
     burst: u32,
     interval: Duration,
     /// When the whole burst is available again.
@@ -15,12 +15,12 @@ pub(super) struct RateLimit {
 }
 
 impl RateLimit {
-    pub(super) const fn new(burst: u32, interval: Duration) -> Self {
+    pub(crate) const fn new(burst: u32, interval: Duration) -> Self {
         Self { burst, interval, full_at: None }
     }
 
     /// Returns true, and uses up a token, if it may happen now.
-    pub(super) fn try_acquire(&mut self, now: Instant) -> bool {
+    pub(crate) fn try_acquire(&mut self, now: Instant) -> bool {
         let full_at = self.full_at.map_or(now, |full_at| full_at.max(now)) + self.interval;
         let is_allowed = full_at <= now + self.interval * self.burst;
         if is_allowed {
@@ -38,7 +38,7 @@ const MAX_COOLDOWNS: usize = 64;
 
 /// Servers that were checked without success and are left alone for a while.
 #[derive(Debug, Default)]
-pub(super) struct Cooldowns(BTreeMap<Address, Cooldown>);
+pub(crate) struct Cooldowns(BTreeMap<Address, Cooldown>);
 
 #[derive(Debug)]
 struct Cooldown {
@@ -47,7 +47,7 @@ struct Cooldown {
 }
 
 impl Cooldowns {
-    pub(super) fn start(&mut self, server: Address, now: Instant) {
+    pub(crate) fn start(&mut self, server: Address, now: Instant) {
         // Forget servers whose last failure is long ago.
         self.0.retain(|_, cooldown| now < cooldown.until + MAX_COOLDOWN);
         if self.0.len() >= MAX_COOLDOWNS
@@ -61,11 +61,11 @@ impl Cooldowns {
         self.0.insert(server, Cooldown { length, until: now + length });
     }
 
-    pub(super) fn is_cooling_down(&self, server: &Address, now: Instant) -> bool {
+    pub(crate) fn is_cooling_down(&self, server: &Address, now: Instant) -> bool {
         self.0.get(server).is_some_and(|cooldown| now < cooldown.until)
     }
 
-    pub(super) fn clear(&mut self, server: &Address) {
+    pub(crate) fn clear(&mut self, server: &Address) {
         self.0.remove(server);
     }
 }

@@ -1,5 +1,7 @@
 //! The topology of a deployment: where it is read from, and what is known about the servers.
 
+#[cfg(any(test, feature = "cluster"))]
+pub(crate) mod cluster;
 mod current_master;
 mod mailbox;
 mod messages;

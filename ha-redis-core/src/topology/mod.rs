@@ -5,7 +5,7 @@ pub(crate) mod cluster;
 mod current_master;
 mod mailbox;
 mod messages;
-#[cfg(feature = "sentinel")]
+#[cfg(any(test, feature = "sentinel", feature = "cluster"))]
 mod rate_limit;
 #[cfg(feature = "sentinel")]
 pub(crate) mod sentinel;

@@ -28,6 +28,13 @@ impl RateLimit {
         }
         is_allowed
     }
+
+    /// Returns when the next token is available.
+    #[cfg(any(test, feature = "cluster"))]
+    pub(crate) fn next_at(&self, now: Instant) -> Instant {
+        let spare = self.interval * self.burst.saturating_sub(1);
+        self.full_at.and_then(|full_at| full_at.checked_sub(spare)).map_or(now, |next| next.max(now))
+    }
 }
 
 /// The first cooldown; it doubles each time.
@@ -81,6 +88,8 @@ mod tests {
         let mut taken = |ms: u64| limit.try_acquire(start + Duration::from_millis(ms));
         assert_eq!([0, 0, 0, 999].map(&mut taken), [true, true, false, false]);
         assert_eq!([1000, 1001, 2000].map(&mut taken), [true, false, true]);
+        assert_eq!(limit.next_at(start + Duration::from_millis(2000)), start + Duration::from_secs(3));
+        let mut taken = |ms: u64| limit.try_acquire(start + Duration::from_millis(ms));
         assert_eq!([60_000, 60_000, 60_000].map(&mut taken), [true, true, false], "at most the whole burst");
     }
 

@@ -41,8 +41,8 @@ pub(super) struct Member {
     pub(super) address: Address,
     /// What it last said about itself.
     pub(super) own: Option<Claim>,
-    /// The master that it last replicated, as far as anybody said.
-    pub(super) replicated: Option<NodeId>,
+    /// The master that it replicated last by what anybody said, and when the one that said so was asked.
+    pub(super) replicated: Option<(NodeId, Instant)>,
     /// Whether another node answers at the address. This one owns nothing until it is found elsewhere.
     pub(super) is_replaced: bool,
     /// When it was last to be asked because of what another node says about it.
@@ -129,18 +129,18 @@ impl Members {
         }
         member.is_replaced &= member.address != *asked;
         member.own = Some(Claim { asked_at, role: own.role, epoch: own.epoch, slots: own.slots.clone() });
+        for (id, node) in &view.nodes {
+            if let (NodeRole::Replica(Some(master)), Some(member)) = (node.role, self.nodes.get_mut(id))
+                && member.replicated.is_none_or(|(_, since)| since <= asked_at)
+            {
+                member.replicated = Some((master, asked_at));
+            }
+        }
         self.views.retain(|heard| heard.reporter != reporter);
         if self.views.len() >= MAX_VIEWS {
             self.views.remove(0);
         }
         self.views.push(HeardView { reporter, asked_at, view });
-        for (id, member) in &mut self.nodes {
-            if let Some(NodeRole::Replica(Some(master))) =
-                Self::newest_role(&self.views, id, member.own.as_ref())
-            {
-                member.replicated = Some(master);
-            }
-        }
         true
     }
 
@@ -161,6 +161,12 @@ impl Members {
     /// Returns true if no member can be asked any more.
     pub(super) fn none_answers(&self, queries: &Queries) -> bool {
         self.nodes.values().all(|member| member.is_failing(queries))
+    }
+
+    /// Returns true if most of the members cannot be asked any more: what is left may not be the cluster.
+    pub(super) fn have_no_majority(&self, queries: &Queries) -> bool {
+        let failing = self.nodes.values().filter(|member| member.is_failing(queries));
+        2 * failing.count() > self.nodes.len() || self.nodes.is_empty()
     }
 
     /// Applies what enough members list: new members, other addresses, members that are gone. Returns the new ones.
@@ -196,12 +202,14 @@ impl Members {
                 _ => {}
             }
         }
-        self.remove_unlisted(required, queries);
+        self.remove_unlisted(queries);
         new
     }
 
-    /// Removes members that no other lists, and that do not serve slots themselves.
-    fn remove_unlisted(&mut self, required: usize, queries: &Queries) {
+    /// Removes members that no other lists, and that do not serve slots themselves. It takes the word of more than half of
+    /// all: a node that was reset lists nobody, and may be the only one that answers for a while.
+    fn remove_unlisted(&mut self, queries: &Queries) {
+        let required = self.nodes.len().saturating_sub(1).min(MAX_ELECTORATE) / 2 + 1;
         let views = &self.views;
         let is_unlisted = |id: &NodeId| {
             let others = || views.iter().filter(|heard| heard.reporter != *id);
@@ -225,14 +233,20 @@ impl Members {
     /// Returns the role of a node by the newest that anybody said, the node itself included.
     pub(super) fn role(&self, id: &NodeId) -> NodeRole {
         let own = self.nodes.get(id).and_then(|member| member.own.as_ref());
-        Self::newest_role(&self.views, id, own).unwrap_or_default()
+        let own = own.map(|own| (own.asked_at, own.role));
+        let heard = self.views.iter().filter(|heard| heard.reporter != *id);
+        let heard = heard.filter_map(|heard| Some((heard.asked_at, heard.view.nodes.get(id)?.role)));
+        heard.chain(own).max_by_key(|(asked_at, _)| *asked_at).map(|(_, role)| role).unwrap_or_default()
     }
 
-    fn newest_role(views: &[HeardView], id: &NodeId, own: Option<&Claim>) -> Option<NodeRole> {
-        let own = own.map(|own| (own.asked_at, own.role));
-        let heard = views.iter().filter(|heard| heard.reporter != *id);
-        let heard = heard.filter_map(|heard| Some((heard.asked_at, heard.view.nodes.get(id)?.role)));
-        heard.chain(own).max_by_key(|(asked_at, _)| *asked_at).map(|(_, role)| role)
+    /// Returns true if a node was a replica of `master` after it last said that it is a master: by all that is known, it
+    /// is one still, or has just been promoted.
+    pub(super) fn is_heir(&self, id: &NodeId, master: &NodeId) -> bool {
+        let Some(Member { replicated: Some((replicated, since)), own, .. }) = self.nodes.get(id) else {
+            return false;
+        };
+        let is_older = |own: &Claim| own.role != NodeRole::Master || own.asked_at < *since;
+        replicated == master && own.as_ref().is_none_or(is_older)
     }
 
     /// Returns what others say about a node, as a master of slots, since it was last asked itself.

@@ -25,7 +25,8 @@ pub(crate) struct ClusterConfig {
 pub(crate) enum ClusterInput {
     /// The answer to the query that was sent to `asked` at `asked_at`, or why there was none.
     View { asked: Address, asked_at: Instant, view: Result<ClusterView, ViewError> },
-    /// The server at `from` redirected a caller to the node at `to`. `None` if it did not name one.
+    /// The server that is followed at `from` redirected a caller to the node at `to`: where there is no host, at the host of
+    /// `from`. `None` if the node is unknown.
     Moved { slot: u16, to: Option<Address>, from: Address },
     /// A connection to the master of the shard is up, or replies again.
     Connected { shard: ShardId },

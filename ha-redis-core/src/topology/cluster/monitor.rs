@@ -129,6 +129,7 @@ impl ClusterMonitor {
             ClusterInput::Tick => self.on_tick(now, &mut actions),
         };
         if has_effect {
+            self.is_outdated |= self.expire_hints(now);
             if std::mem::take(&mut self.is_outdated) {
                 self.decide(now, &mut actions);
             }
@@ -196,14 +197,16 @@ impl ClusterMonitor {
         if !self.members.record(reporter, asked, asked_at, Arc::clone(&view)) {
             return;
         }
-        self.start = Start::default();
+        if !self.members.have_no_majority(&self.queries) {
+            self.start = Start::default();
+        }
         self.resolve_hints(&reporter, asked_at, now);
         self.check_hearsay(&reporter, asked_at, &view, now);
     }
 
     fn on_tick(&mut self, now: Instant, actions: &mut Vec<ClusterAction>) -> bool {
         let limbo = |shard: &Shard| shard.empty_since.is_some_and(|since| since + LIMBO <= now);
-        self.is_outdated |= self.expire_hints(now) || self.shards.values().any(limbo);
+        self.is_outdated |= self.shards.values().any(limbo);
         self.try_start(now, actions);
         true
     }

@@ -172,11 +172,11 @@ mod tests {
         let at = |ms: u64| start + Duration::from_millis(ms);
         let mut queries = queries(std::slice::from_ref(&node));
         queries.want(&node, false, start);
-        assert_eq!(queries.take_due(start), [node.clone()]);
+        assert_eq!(queries.take_due(start), std::slice::from_ref(&node));
         queries.want(&node, true, at(10));
         assert_eq!(queries.take_due(at(500)), []);
         assert!(queries.on_answer(&node, None));
-        assert_eq!(queries.take_due(at(500)), [node.clone()]);
+        assert_eq!(queries.take_due(at(500)), std::slice::from_ref(&node));
         queries.want(&node, true, at(501));
         assert_eq!(
             queries.next_due(at(501)),

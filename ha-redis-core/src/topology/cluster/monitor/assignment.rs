@@ -85,8 +85,10 @@ impl ClusterMonitor {
         let replicates =
             |one: &NodeId, other: &NodeId| self.members.role(one) == NodeRole::Replica(Some(*other));
         let rank = |id: &NodeId| {
-            let replicated =
-                self.members.get(id).is_some_and(|member| member.replicated == Some(shard.master));
+            let replicated = self
+                .members
+                .get(id)
+                .is_some_and(|member| member.replicated.is_some_and(|(master, _)| master == shard.master));
             let taken = self.owners.taken_from(before, &shard.master, id);
             let is_related = replicated || replicates(&shard.master, id);
             (is_related || 2 * taken > size).then_some((is_related, taken, *id))

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use crate::address::Address;
 use crate::topology::cluster::monitor::ClusterMonitor;
 use crate::topology::cluster::owners::{HINT_LIFETIME, Hint, HintedSlots, MAX_HINTS};
-use crate::topology::cluster::shard::Shard;
-use crate::topology::cluster::{NodeId, NodeRole, SlotRange};
+use crate::topology::cluster::shard::{Connection, Shard};
+use crate::topology::cluster::{NodeId, SlotRange};
 
 /// How often a node is asked because of redirects that move nothing.
 const SPACING: Duration = Duration::from_millis(500);
@@ -34,7 +34,7 @@ impl ClusterMonitor {
         let Some((address, id)) = to.and_then(|to| Some((to, self.members.at(to)?))) else {
             return self.want_again(from, now);
         };
-        let is_heir = shard.is_some_and(|shard| self.is_heir(&id, shard));
+        let is_heir = shard.is_some_and(|shard| self.members.is_heir(&id, &shard.master));
         let is_master = self.shards.values().any(|shard| shard.master == id);
         let slots = match (is_heir, is_master) {
             (true, _) => HintedSlots::All,
@@ -54,23 +54,12 @@ impl ClusterMonitor {
         let watching = self.shards.values().find(|shard| shard.watched.contains(node));
         let (Some(id), Some(shard)) = (self.members.at(node), watching) else { return false };
         // A former master may not know yet that it was replaced. Its view says which epoch it is in.
-        match self.is_heir(&id, shard) {
+        match self.members.is_heir(&id, &shard.master) {
             true => {
                 let from = Some(shard.master);
                 self.hint(Hint { slots: HintedSlots::All, from, to: id, at: now }, node, now)
             }
             false => self.want_again(node, now),
-        }
-    }
-
-    /// Returns true if a node may take the place of the shard's master: by all that is known, it is a replica.
-    pub(super) fn is_heir(&self, id: &NodeId, shard: &Shard) -> bool {
-        match self.members.role(id) {
-            NodeRole::Replica(Some(master)) => master == shard.master,
-            NodeRole::Replica(None) => {
-                self.members.get(id).is_some_and(|member| member.replicated == Some(shard.master))
-            }
-            NodeRole::Master | NodeRole::Unknown => false,
         }
     }
 
@@ -121,9 +110,15 @@ impl ClusterMonitor {
         self.hints.retain(|hint| !is_resolved(hint));
     }
 
-    /// Ends the hints that no answer has confirmed. Returns true if there were any.
+    /// Ends the hints that no answer has confirmed. Returns true if there were any. A new master to which there is a
+    /// connection is not left: it has said again that it is one.
     pub(super) fn expire_hints(&mut self, now: Instant) -> bool {
-        let is_expired = |hint: &Hint| hint.at + HINT_LIFETIME <= now;
+        let is_up = |shard: &Shard| shard.connection == Connection::Up && !shard.is_demoted;
+        let shards = &self.shards;
+        let is_served = |id: NodeId| shards.values().any(|shard| shard.master == id && is_up(shard));
+        let is_expired = |hint: &Hint| {
+            hint.at + HINT_LIFETIME <= now && !(hint.slots == HintedSlots::All && is_served(hint.to))
+        };
         for hint in self.hints.iter().filter(|hint| is_expired(hint)) {
             if let Some(member) = self.members.get(&hint.to) {
                 self.failed_hints.start(member.address.clone(), now);

@@ -1,4 +1,4 @@
-//! The start, and a new start when no member answers any more: the seeds say who belongs to the cluster.
+//! The start, and a new start when most members do not answer any more: the seeds say who belongs to the cluster.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -48,7 +48,8 @@ impl Start {
 }
 
 impl ClusterMonitor {
-    /// A node that is no member answers. What it says counts only if no member answers, and it is a seed.
+    /// A node that is no member answers. What it says counts if it is a seed, and most members do not answer: the cluster
+    /// may have been made anew, and those that are left may not belong to it.
     pub(super) fn on_strangers_view(
         &mut self,
         asked: &Address,
@@ -58,7 +59,7 @@ impl ClusterMonitor {
         actions: &mut Vec<ClusterAction>,
     ) {
         let seed = self.config.seeds.iter().position(|seed| seed == asked);
-        if let Some(seed) = seed.filter(|_| self.members.none_answers(&self.queries)) {
+        if let Some(seed) = seed.filter(|_| self.members.have_no_majority(&self.queries)) {
             self.start.first_at.get_or_insert(now);
             self.start.views.insert(seed, SeedView { asked: asked.clone(), asked_at, view: Arc::new(view) });
             self.try_start(now, actions);
@@ -80,7 +81,8 @@ impl ClusterMonitor {
         }
     }
 
-    /// Begins with a view to which most of the seeds belong, or with the best one when no more are coming.
+    /// Begins with a view to which most of the seeds belong; or if no member answers, with the best one when no more are
+    /// coming.
     pub(super) fn try_start(&mut self, now: Instant, actions: &mut Vec<ClusterAction>) {
         let Some((chosen, belonging)) = self.start.choice() else { return };
         let seeds = self.config.seeds.iter().enumerate();
@@ -88,7 +90,9 @@ impl ClusterMonitor {
             .filter(|(index, seed)| !self.start.views.contains_key(index) && !self.queries.is_failing(seed));
         let is_majority = 2 * belonging > self.config.seeds.len();
         let is_over = self.start.deadline().is_some_and(|deadline| deadline <= now);
-        if !is_majority && !is_over && missing.next().is_some() {
+        let is_enough = is_majority
+            || (self.members.none_answers(&self.queries) && (is_over || missing.next().is_none()));
+        if !is_enough {
             return;
         }
         let mut start = std::mem::take(&mut self.start);

@@ -76,9 +76,9 @@ impl ClusterMonitor {
     /// Returns the replicas that may take over, the one that the master has named first.
     fn heirs(&self, shard: &Shard) -> Vec<Address> {
         let named = shard.redirected.as_ref().map(|(address, _)| address);
-        let heirs = self.members.iter().filter(|(id, _)| self.is_heir(id, shard));
+        let heirs = self.members.iter().filter(|(id, _)| self.members.is_heir(id, &shard.master));
         let mut heirs: Vec<_> = heirs.map(|(_, member)| &member.address).collect();
-        heirs.sort_by_key(|address| (Some(*address) != named, self.queries.is_failing(address)));
+        heirs.sort_by_key(|address| Some(*address) != named);
         heirs.into_iter().filter(|address| **address != shard.address).take(MAX_WATCHED).cloned().collect()
     }
 

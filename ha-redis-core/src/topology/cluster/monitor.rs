@@ -37,8 +37,10 @@ use start::Start;
 
 /// How often slots may move by hints: the burst, and the interval after that. Each move makes a new table.
 const HINT_RATE: (u32, Duration) = (16, Duration::from_millis(20));
+/// How often a reply that the cluster is down counts.
+const DOWN_SPACING: Duration = Duration::from_millis(100);
 /// How often members are asked who else is one: the burst, and the interval after that.
-const STRANGER_RATE: (u32, Duration) = (2, Duration::from_secs(5));
+const STRANGER_RATE: (u32, Duration) = (4, Duration::from_secs(1));
 
 #[derive(Debug)]
 pub(crate) struct ClusterMonitor {
@@ -125,7 +127,7 @@ impl ClusterMonitor {
             ClusterInput::Silent { shard } => self.on_shard(shard, |shard| shard.is_silent = true),
             ClusterInput::Lost { shard } => self.on_shard(shard, |shard| shard.connection = Connection::Lost),
             ClusterInput::NotMaster { shard } => self.on_not_master(shard, now),
-            ClusterInput::Down { shard } => self.on_shard(shard, |shard| shard.down_at = Some(now)),
+            ClusterInput::Down { shard } => self.on_down(shard, now),
             ClusterInput::Tick => self.on_tick(now, &mut actions),
         };
         if has_effect {
@@ -152,6 +154,16 @@ impl ClusterMonitor {
         shard.is_demoted = true;
         self.queries.want(&shard.address, true, now);
         true
+    }
+
+    /// Every call may get that reply, and most of them say nothing new.
+    fn on_down(&mut self, shard: ShardId, now: Instant) -> bool {
+        let Some(shard) = self.shards.get_mut(&shard) else { return false };
+        let is_news = shard.down_at.is_none_or(|at| at + DOWN_SPACING <= now);
+        if is_news {
+            shard.down_at = Some(now);
+        }
+        is_news
     }
 
     fn on_view(

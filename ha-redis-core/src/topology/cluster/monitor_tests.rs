@@ -376,6 +376,30 @@ fn epoch_of_a_shard_is_that_of_its_master() {
 }
 
 #[test]
+fn floods_of_replies_cost_few_queries() {
+    let mut checked = Checked::new();
+    checked.pass_honestly(Duration::from_secs(5));
+    let shard = ShardId(0);
+    let floods = [
+        ClusterInput::Moved { slot: 5, to: Some(address("ra")), from: address("a") },
+        ClusterInput::Moved { slot: 6, to: Some(address("b")), from: address("a") },
+        ClusterInput::Moved { slot: 7, to: Some(address("x")), from: address("a") },
+        ClusterInput::Moved { slot: 8, to: None, from: address("c") },
+        ClusterInput::RoleMaster { node: address("ra") },
+        ClusterInput::Down { shard },
+        ClusterInput::NotMaster { shard },
+        ClusterInput::Lost { shard },
+    ];
+    let mut taken = 0;
+    for input in floods {
+        for _ in 0..1_000 {
+            taken += checked.handle(input.clone()).len();
+        }
+    }
+    assert!(taken < 20, "{taken}");
+}
+
+#[test]
 fn hold_lasts_as_long_as_it_is_set() {
     let mut checked = Checked::new();
     checked.pass_honestly(Duration::from_secs(5));

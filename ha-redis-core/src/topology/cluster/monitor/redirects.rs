@@ -41,12 +41,14 @@ impl ClusterMonitor {
             (false, true) => HintedSlots::One(slot),
             (false, false) => return self.want_again(address, now),
         };
+        let is_news = is_heir
+            && shard.is_some_and(|shard| shard.redirected.as_ref().is_none_or(|(known, _)| known != address));
         if is_heir && let Some(shard) = shard.map(|shard| shard.id).and_then(|id| self.shards.get_mut(&id)) {
             shard.redirected = Some((address.clone(), now));
         }
         // Its own claim may be older, and in no lower epoch.
         self.want_again(from, now);
-        self.hint(Hint { slots, from: owner, to: id, at: now }, address, now) || is_heir
+        self.hint(Hint { slots, from: owner, to: id, at: now }, address, now) || is_news
     }
 
     /// Handles the reply of a watched replica that it is a master.

@@ -47,7 +47,7 @@ pub(crate) struct ClusterMonitor {
     config: ClusterConfig,
     members: Members,
     queries: Queries,
-    /// What the seeds say, while no member answers.
+    /// What the seeds say, while most members do not answer.
     start: Start,
     owners: Owners,
     hints: Vec<Hint>,
@@ -184,7 +184,8 @@ impl ClusterMonitor {
         };
         let expected = self.members.at(asked);
         let reporter = view.myself.or(expected.filter(|id| view.nodes.contains_key(id)));
-        if let Some(expected) = expected.filter(|expected| Some(*expected) != reporter) {
+        let is_another = |expected: &NodeId| view.myself.is_some_and(|myself| myself != *expected);
+        if let Some(expected) = expected.filter(is_another) {
             // It was made anew, or the address has a new owner.
             self.members.on_replaced(&expected);
             actions.push(ClusterAction::Warn(format!(

@@ -400,6 +400,50 @@ fn floods_of_replies_cost_few_queries() {
 }
 
 #[test]
+fn views_without_epochs_lead_through_a_failover() {
+    // CLUSTER SLOTS alone: no epochs, and replicas that are not in sync are not listed.
+    let view = |masters: [&str; 3], myself: Option<&str>| {
+        let mut view = truth("a");
+        view.myself = myself.map(id);
+        for (range, master) in [(0, 5460), (5461, 10922), (10923, 16383)].into_iter().zip(masters) {
+            let slots = vec![SlotRange::new(range.0, range.1).unwrap()];
+            let node = view.nodes.get_mut(&id(master)).unwrap();
+            (node.role, node.slots) = (NodeRole::Master, slots);
+        }
+        if masters[0] != "a" {
+            view.nodes.remove(&id("a"));
+        }
+        view.nodes.values_mut().for_each(|node| node.epoch = None);
+        Ok(view)
+    };
+    let mut checked = Checked::new();
+    checked.handle(ClusterInput::Tick);
+    let mut answer = |asked: &str, masters, myself, shard: Option<ClusterInput>| {
+        let asked_at = checked.now;
+        checked.handle(ClusterInput::View { asked: address(asked), asked_at, view: view(masters, myself) });
+        checked.now += Duration::from_millis(200);
+        shard.into_iter().for_each(|input| drop(checked.handle(input)));
+        checked.owners().first().map(|(_, owner)| owner.clone())
+    };
+    let (before, after) = (["a", "b", "c"], ["ra", "b", "c"]);
+    assert_eq!(answer("a", before, Some("a"), None), None);
+    assert_eq!(answer("b", before, Some("b"), None), Some(address("a")));
+    // A replica that is not in sync yet does not say who it is, and is no other node for that.
+    let lost = ClusterInput::Lost { shard: ShardId(0) };
+    assert_eq!(answer("rb", before, None, Some(lost)), Some(address("a")));
+    assert_eq!(
+        answer("b", after, Some("b"), None),
+        Some(address("a")),
+        "what others say makes the client ask"
+    );
+    assert_eq!(answer("ra", after, Some("ra"), None), Some(address("ra")));
+    // The old master comes back and does not know it yet.
+    let up = ClusterInput::Connected { shard: ShardId(0) };
+    assert_eq!(answer("rb", after, None, Some(up)), Some(address("ra")));
+    assert_eq!(answer("a", before, Some("a"), None), Some(address("ra")));
+}
+
+#[test]
 fn hold_lasts_as_long_as_it_is_set() {
     let mut checked = Checked::new();
     checked.pass_honestly(Duration::from_secs(5));

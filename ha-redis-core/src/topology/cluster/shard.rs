@@ -12,6 +12,8 @@ pub(super) const CONNECTING: Duration = Duration::from_millis(500);
 pub(super) const LIMBO: Duration = Duration::from_secs(2);
 /// How long a reply that the cluster is down, or a redirect to another master, makes a shard suspect.
 pub(super) const SUSPICION: Duration = Duration::from_secs(2);
+/// How long reports alone that the master has failed are a reason to look for another one.
+const ALARM: Duration = Duration::from_secs(10);
 /// Holds that lead to no switch take up at most one part in this many of the time.
 pub(super) const HOLD_SHARE: u32 = 5;
 
@@ -95,6 +97,11 @@ impl Shard {
     pub(super) fn is_suspect(&self, now: Instant) -> bool {
         let is_redirected = self.redirected.as_ref().is_some_and(|(_, at)| now < *at + SUSPICION);
         self.is_lost(now) || self.is_demoted || is_redirected
+    }
+
+    /// Returns true while reports that the master has failed are a reason to look for another one.
+    pub(super) fn is_alarmed(&self, now: Instant) -> bool {
+        self.reported_since.is_some_and(|since| now < since + ALARM)
     }
 
     /// Returns true if the master replied lately that the cluster is down.

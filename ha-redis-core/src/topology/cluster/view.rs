@@ -239,6 +239,9 @@ fn from_slots(asked: &Address, ranges: &[ServedRange]) -> Result<ClusterView, Vi
             return Err(ViewError::Invalid(format!("CLUSTER SLOTS lists more than {MAX_NODES} nodes")));
         }
     }
+    if view.nodes.values().all(|node| node.address.is_none()) {
+        return Err(ViewError::Invalid("CLUSTER SLOTS lists no node that can be reached".to_owned()));
+    }
     Ok(view)
 }
 

@@ -174,6 +174,16 @@ fn either_answer_is_enough() {
 }
 
 #[test]
+fn cluster_slots_alone_must_name_a_node() {
+    let refused = error("NOPERM no");
+    let unknown = slots(vec![(0, 1, vec![slots_node(bulk("?"), 7000, 'a')])]);
+    for reply in [slots(Vec::new()), unknown] {
+        let what = read_view(&asked(), &refused, &reply).unwrap_err().to_string();
+        assert_eq!(what, "CLUSTER SLOTS lists no node that can be reached");
+    }
+}
+
+#[test]
 fn protocols_give_the_same_view() {
     let Value::BulkString(bytes) = with_ids(THREE) else { unreachable!() };
     let text = String::from_utf8(bytes).unwrap();

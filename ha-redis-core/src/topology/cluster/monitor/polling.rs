@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::address::Address;
 use crate::topology::cluster::monitor::ClusterMonitor;
+use crate::topology::cluster::shard::Shard;
 use crate::topology::cluster::{ClusterView, NodeHealth, NodeId, NodeRole, SLOTS};
 
 const QUIET: Duration = Duration::from_secs(10);
@@ -97,9 +98,7 @@ impl ClusterMonitor {
     }
 
     fn trouble(&self, now: Instant) -> Option<Trouble> {
-        let is_urgent = |shard: &crate::topology::cluster::shard::Shard| {
-            shard.is_suspect(now) || shard.is_down(now) || shard.reported_since.is_some()
-        };
+        let is_urgent = |shard: &Shard| shard.is_suspect(now) || shard.is_down(now) || shard.is_alarmed(now);
         let nobody = self.members.none_answers(&self.queries);
         if nobody || !self.hints.is_empty() || self.shards.values().any(is_urgent) {
             return Some(Trouble::Urgent);

@@ -18,8 +18,6 @@ use crate::topology::cluster::shard::{Connection, HOLD_SHARE, Shard};
 
 /// How long a report that a node has failed counts.
 const REPORT_LIFETIME: Duration = Duration::from_secs(3);
-/// How long replicas are watched because of reports alone.
-const ALARM: Duration = Duration::from_secs(10);
 /// The maximum number of replicas of a shard that are watched.
 const MAX_WATCHED: usize = 8;
 
@@ -41,7 +39,7 @@ impl ClusterMonitor {
     }
 
     fn watch(&mut self, id: ShardId, reports: FailReports, now: Instant, actions: &mut Vec<ClusterAction>) {
-        let is_alarmed = self.is_alarmed(id, reports, now);
+        let is_alarmed = self.note_reports(id, reports, now);
         let Some(shard) = self.shards.get(&id) else { return };
         let is_suspected = reports.suspected > 0 && shard.is_down(now);
         let is_watched = shard.is_suspect(now) || is_suspected || is_alarmed;
@@ -54,23 +52,22 @@ impl ClusterMonitor {
         });
     }
 
-    /// Returns true while reports that the master has failed are a reason to look.
-    fn is_alarmed(&mut self, id: ShardId, reports: FailReports, now: Instant) -> bool {
+    /// Returns true while reports that the master has failed are a reason to look for another one.
+    fn note_reports(&mut self, id: ShardId, reports: FailReports, now: Instant) -> bool {
         let Some(shard) = self.shards.get_mut(&id) else { return false };
         match (reports.failed, shard.reported_since) {
             (0, _) => shard.reported_since = None,
             (_, None) if !self.false_alarms.is_cooling_down(&shard.address, now) => {
                 shard.reported_since = Some(now);
             }
-            (_, Some(since)) if since + ALARM <= now => {
+            (_, Some(_)) if !shard.is_alarmed(now) => {
                 if !self.false_alarms.is_cooling_down(&shard.address, now) {
                     self.false_alarms.start(shard.address.clone(), now);
                 }
-                return false;
             }
             _ => {}
         }
-        shard.reported_since.is_some()
+        shard.is_alarmed(now)
     }
 
     /// Returns the replicas that may take over, the one that the master has named first.

@@ -318,7 +318,7 @@ impl Checked {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
 
     #[test]
     fn any_inputs_give_consistent_actions_and_are_got_over(steps in prop::collection::vec(step(), 0..80)) {

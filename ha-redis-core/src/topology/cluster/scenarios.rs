@@ -20,6 +20,7 @@ macro_rules! scenarios {
 }
 
 scenarios![
+    address_reused,
     addresses_changed,
     atomic_migration,
     back_stale,

@@ -55,15 +55,13 @@ impl ClusterMonitor {
     /// Returns true while reports that the master has failed are a reason to look for another one.
     fn note_reports(&mut self, id: ShardId, reports: FailReports, now: Instant) -> bool {
         let Some(shard) = self.shards.get_mut(&id) else { return false };
+        let may_begin = !self.false_alarms.is_cooling_down(&shard.address, now);
         match (reports.failed, shard.reported_since) {
             (0, _) => shard.reported_since = None,
-            (_, None) if !self.false_alarms.is_cooling_down(&shard.address, now) => {
-                shard.reported_since = Some(now);
-            }
-            (_, Some(_)) if !shard.is_alarmed(now) => {
-                if !self.false_alarms.is_cooling_down(&shard.address, now) {
-                    self.false_alarms.start(shard.address.clone(), now);
-                }
+            (_, None) if may_begin => shard.reported_since = Some(now),
+            // Nothing came of it.
+            (_, Some(_)) if may_begin && !shard.is_alarmed(now) => {
+                self.false_alarms.start(shard.address.clone(), now);
             }
             _ => {}
         }
@@ -74,7 +72,8 @@ impl ClusterMonitor {
     fn heirs(&self, shard: &Shard) -> Vec<Address> {
         let named = shard.redirected.as_ref().map(|(address, _)| address);
         let heirs = self.members.iter().filter(|(id, _)| self.members.is_heir(id, &shard.master));
-        let mut heirs: Vec<_> = heirs.map(|(_, member)| &member.address).collect();
+        let there = heirs.map(|(_, member)| member).filter(|member| !member.is_replaced);
+        let mut heirs: Vec<_> = there.map(|member| &member.address).collect();
         heirs.sort_by_key(|address| Some(*address) != named);
         heirs.into_iter().filter(|address| **address != shard.address).take(MAX_WATCHED).cloned().collect()
     }

@@ -83,15 +83,14 @@ impl SlotMap {
 
     /// Returns the ranges that have an owner, in order.
     pub(crate) fn ranges(&self) -> Vec<(SlotRange, usize)> {
-        let mut ranges: Vec<(SlotRange, usize)> = Vec::new();
-        for slot in 0..SLOTS as u16 {
-            let Some(owner) = self.owner(slot) else { continue };
-            match ranges.last_mut() {
-                Some((range, last_owner)) if *last_owner == owner && range.last + 1 == slot => {
-                    range.last = slot
-                }
-                _ => ranges.push((SlotRange { first: slot, last: slot }, owner)),
+        let (mut ranges, mut first) = (Vec::new(), 0_u16);
+        for run in self.owners.chunk_by(|one, next| one == next) {
+            // There are 16,384 slots.
+            let last = first + (run.len() - 1) as u16;
+            if run[0] != UNOWNED {
+                ranges.push((SlotRange { first, last }, usize::from(run[0])));
             }
+            first = last.wrapping_add(1);
         }
         ranges
     }

@@ -1,11 +1,12 @@
 //! The topology of a deployment: where it is read from, and what is known about the servers.
 
-#[cfg(any(test, feature = "cluster"))]
+// No task uses it yet.
+#[cfg(test)]
 pub(crate) mod cluster;
 mod current_master;
 mod mailbox;
 mod messages;
-#[cfg(any(test, feature = "sentinel", feature = "cluster"))]
+#[cfg(any(test, feature = "sentinel"))]
 mod rate_limit;
 #[cfg(feature = "sentinel")]
 pub(crate) mod sentinel;

@@ -30,7 +30,7 @@ impl RateLimit {
     }
 
     /// Returns when the next token is available.
-    #[cfg(any(test, feature = "cluster"))]
+    #[cfg(test)]
     pub(crate) fn next_at(&self, now: Instant) -> Instant {
         let spare = self.interval * self.burst.saturating_sub(1);
         self.full_at.and_then(|full_at| full_at.checked_sub(spare)).map_or(now, |next| next.max(now))

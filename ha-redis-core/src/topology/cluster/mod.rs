@@ -3,9 +3,7 @@
 //! Nothing here does I/O, reads a clock or draws random numbers: [`ClusterMonitor`] takes an input with its time and
 //! returns the actions to take. The files in `scenarios/` describe what happens to a cluster line by line; a test runs
 //! each against the monitor.
-#![cfg_attr(not(test), expect(dead_code, unused_imports, reason = "the tasks of cluster mode use it"))]
 
-#[cfg(test)]
 mod any_view;
 mod members;
 mod messages;
@@ -13,9 +11,7 @@ mod monitor;
 mod node_id;
 mod owners;
 mod queries;
-#[cfg(test)]
 mod scenario;
-#[cfg(test)]
 mod scenarios;
 mod shard;
 mod slot_map;

@@ -12,10 +12,11 @@ use ha_redis_testkit::{Error, Reply, Server};
 /// Each line is a command and its keys.
 const SAMPLES: &str = include_str!("../../ha-redis-core/src/command/tables/key_samples.txt");
 
-/// Calls in which the server looks for keys less exactly than the command does: it refuses the first three, and uses the
+/// Calls in which the server looks for keys less exactly than the command does: it refuses the first four, and uses the
 /// last of two destinations.
-const SEARCHED_COARSELY: [&str; 4] = [
+const SEARCHED_COARSELY: [&str; 5] = [
     "EVAL s +1 a",
+    "EVAL s 01 a",
     "XREAD COUNT STREAMS STREAMS a 0",
     "XREAD STREAMS a b 1",
     "GEORADIUS k 1 1 1 km STORE c STOREDIST d",

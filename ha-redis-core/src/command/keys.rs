@@ -196,9 +196,9 @@ impl FindKeys {
 
 /// Parses a number of keys. Only scripts may have none, and then no other keys either.
 fn key_number(argument: &[u8]) -> Option<usize> {
-    // Unlike servers, `parse` reads a plus sign.
-    let is_plain = argument.iter().all(u8::is_ascii_digit);
-    number(Some(argument)).filter(|number| is_plain && *number > 0)
+    // Unlike servers, `parse` reads a plus sign and leading zeros.
+    let is_plain = argument.iter().all(u8::is_ascii_digit) && !argument.starts_with(b"0");
+    number(Some(argument)).filter(|_| is_plain)
 }
 
 #[cfg(test)]

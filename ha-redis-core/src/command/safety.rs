@@ -221,7 +221,7 @@ fn in_container<'a>(name: &[u8], subcommand: &[u8], mut args: impl Args<'a>) -> 
         }
         (b"CLUSTER", b"KEYSLOT" | b"COUNTKEYSINSLOT" | b"GETKEYSINSLOT" | b"SLOT-STATS") => ReadOnly,
         (b"CLUSTER", b"REPLICAS" | b"SLAVES") => ReadOnly,
-        (b"CLUSTER", b"COUNT-FAILURE-REPORTS") => ReadOnly,
+        (b"CLUSTER", b"COUNT-FAILURE-REPORTS" | b"GETSLOTMIGRATIONS") => ReadOnly,
 
         (b"COMMAND", b"COUNT" | b"DOCS" | b"GETKEYS" | b"INFO" | b"LIST") => ReadOnly,
         (b"COMMAND", b"GETKEYSANDFLAGS") => ReadOnly,
@@ -244,8 +244,9 @@ fn in_container<'a>(name: &[u8], subcommand: &[u8], mut args: impl Args<'a>) -> 
 
         // Not IS-MASTER-DOWN-BY-ADDR, which also asks a Sentinel for its vote.
         (b"SENTINEL", b"MASTERS" | b"MASTER" | b"REPLICAS" | b"SLAVES" | b"SENTINELS" | b"MYID") => ReadOnly,
+        (b"SENTINEL", b"PRIMARIES" | b"PRIMARY") => ReadOnly,
         (b"SENTINEL", b"CKQUORUM" | b"INFO-CACHE" | b"PENDING-SCRIPTS") => ReadOnly,
-        (b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME") => ReadOnly,
+        (b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME" | b"GET-PRIMARY-ADDR-BY-NAME") => ReadOnly,
 
         (b"XINFO", b"STREAM" | b"GROUPS" | b"CONSUMERS") => ReadOnly,
         _ => Unsafe,
@@ -265,7 +266,7 @@ fn of_a_module<'a>(name: &[u8], args: impl Args<'a>) -> Safety {
             ReadOnly
         }
         b"FT.TAGVALS" | b"FT.DICTDUMP" | b"FT.SYNDUMP" | b"FT.SUGGET" | b"FT.SUGLEN" => ReadOnly,
-        b"FT.ALIASLIST" => ReadOnly,
+        b"FT.ALIASLIST" | b"FT.GET" | b"FT.MGET" | b"SEARCH.CLUSTERINFO" => ReadOnly,
         b"BF.EXISTS" | b"BF.MEXISTS" | b"BF.CARD" | b"BF.INFO" | b"BF.SCANDUMP" => ReadOnly,
         b"CF.EXISTS" | b"CF.MEXISTS" | b"CF.COUNT" | b"CF.INFO" | b"CF.SCANDUMP" => ReadOnly,
         b"CMS.QUERY" | b"CMS.INFO" => ReadOnly,

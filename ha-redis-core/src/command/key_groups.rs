@@ -1,4 +1,4 @@
-//! A command as what stands before its keys, a group of arguments for each key, and what stands behind.
+//! Splits a command's arguments into a prefix, one group per key, and a suffix.
 
 use redis::Cmd;
 

@@ -1,8 +1,8 @@
 //! Finds the keys of a command among its arguments.
 //!
 //! The facts are in the table of [`spec`](super::spec). Nothing here allocates: a key is looked up before each call of a
-//! client with several shards. What a server would refuse has no keys here, such as a number of keys that is not one: any
-//! server replies with the error.
+//! client with several shards. Arguments that a server would reject have no keys here, such as a number of keys that is
+//! none: any server replies with the error.
 
 use redis::Cmd;
 
@@ -11,15 +11,15 @@ use super::{arguments, number, upper};
 
 /// Which arguments of a command determine its hash slot.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum CommandKeys<'a> {
     /// These are keys.
     Keys(Keys<'a>),
-    /// These are no keys, but determine the slot as keys do: the channels of `SPUBLISH` and `SSUBSCRIBE`, and the cursor
-    /// of `CLUSTERSCAN`.
+    /// Not keys, but hashed like keys: the channels of `SPUBLISH` and `SSUBSCRIBE`, and the cursor of `CLUSTERSCAN`.
     NotKeys(Keys<'a>),
-    /// None: every slot will do. The keys of a command that the server would refuse may be missing.
+    /// There are none: any slot will do. Keys may be missing if a server would reject the command.
     Keyless,
-    /// The command, or its subcommand, is not known here. Servers tell by `COMMAND GETKEYS`.
+    /// The command, or its subcommand, is not in the table. A server's `COMMAND GETKEYS` returns its keys.
     Unknown,
 }
 
@@ -120,7 +120,7 @@ impl KeyRange {
     }
 }
 
-/// The arguments are none that a server accepts.
+/// A server would reject these arguments.
 struct Malformed;
 
 fn find(cmd: &Cmd, specs: &[KeySpec]) -> Result<[KeyRange; 2], Malformed> {

@@ -42,7 +42,7 @@ pub use placement::{
     Placement, Refusal, pipeline_placement, pipeline_placement_on_dedicated, placement,
     placement_on_dedicated,
 };
-pub use policy::{Policy, RequestPolicy, ResponsePolicy, policy};
+pub use policy::{RequestPolicy, ResponsePolicy, RoutingPolicy, policy};
 pub use replica::is_replica_read;
 pub(crate) use replica::name;
 pub use safety::{Safety, pipeline_safety, safety};

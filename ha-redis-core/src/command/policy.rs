@@ -1,10 +1,14 @@
 //! Determines which nodes of a cluster a command is for, and how their replies become one.
 //!
-//! Servers tell it by the tips `request_policy` and `response_policy` of `COMMAND INFO`. The table of
+//! Policies come from the command tips `request_policy` and `response_policy` of `COMMAND INFO`. The table of
 //! [`spec`](super::spec) has them, with what *special* means for each, and with these additions:
 //!
 //! - `JSON.MGET` is split like `MGET`: the tips of modules are missing.
 //! - `HIMPORT PREPARE` and its siblings reply the same on all shards, so the first error counts.
+//! - `PUBSUB` asks all nodes, since each knows only its own subscribers.
+//! - `SLOWLOG GET` and `COMMANDLOG GET` keep the replies of the nodes apart: an entry does not name its node.
+//! - Commands about one server or one connection are special: `CLIENT LIST`, `CLUSTER SETSLOT`, `BGSAVE`. Some have a
+//!   slot as an argument: `CLUSTER COUNTKEYSINSLOT`.
 //!
 //! Splitting gives up that `MSET` and `MSETEX` run as a whole, as the tips intend. `MSETEX … NX` is not split, since the
 //! condition is about all keys, nor is `MSETNX`.
@@ -18,7 +22,7 @@ use super::{arguments, is_read, upper};
 /// Which nodes of a cluster run a command, and how their replies become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Policy {
+pub struct RoutingPolicy {
     /// Which nodes run the command.
     pub request: RequestPolicy,
     /// How their replies become one.
@@ -27,12 +31,15 @@ pub struct Policy {
 
 /// Which nodes of a cluster run a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RequestPolicy {
     /// The shard that owns the slot of its keys.
     Slot,
-    /// Any node: the command has no keys, and changes nothing.
+    /// The shard that owns the slot given as the command's first argument: `CLUSTER COUNTKEYSINSLOT`.
+    SlotArgument,
+    /// Any node: the command has no keys, is about no server in particular, and changes nothing.
     AnyNode,
-    /// Any master: the command has no keys, and may change something.
+    /// Any master: the command has no keys, is about no server in particular, and may change something.
     AnyMaster,
     /// All nodes, replicas included.
     AllNodes,
@@ -40,12 +47,14 @@ pub enum RequestPolicy {
     AllShards,
     /// The shards that own the slots of its keys: each gets the command with its own keys.
     MultiShard,
-    /// A node that depends on more than the command: on the step before it, as for `SCAN`, or on the caller.
+    /// A node that does not follow from the command: that of the step before it, as for `SCAN`, or one that the caller
+    /// chooses, as for `CLIENT KILL`, `CLUSTER SETSLOT` and other commands about one server or one connection.
     Special,
 }
 
 /// How the replies of several nodes become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ResponsePolicy {
     /// There is one reply.
     Single,
@@ -53,19 +62,23 @@ pub enum ResponsePolicy {
     AllSucceeded,
     /// The first reply that is no error.
     OneSucceeded,
-    /// 1 if all replies are, else 0; for arrays, element by element.
+    /// 1 if every reply is non-zero, else 0; for arrays, element by element.
     LogicalAnd,
-    /// 0 if all replies are, else 1; for arrays, element by element.
+    /// 1 if some reply is non-zero, else 0; for arrays, element by element.
     LogicalOr,
     /// The smallest number; for arrays, element by element.
     Min,
     /// The largest number; for arrays, element by element.
     Max,
-    /// The sum; for arrays, element by element.
+    /// The sum; for arrays, element by element. Elements that are no numbers must be equal, such as the channels of
+    /// `PUBSUB NUMSUB`.
     Sum,
-    /// The elements of all replies, each where its key is among the keys of the command: `MGET`.
+    /// The elements of all replies, each where its key is among the keys of the command: `MGET`. Only
+    /// [`Split::join`](crate::routing::Split::join) can do that.
     KeyOrder,
-    /// The elements of all replies, in any order: `KEYS`.
+    /// The elements of all replies, in any order: `KEYS`. An element that several nodes have comes several times, as
+    /// for `PUBSUB CHANNELS`. The order and the limit of `CLUSTER SLOT-STATS ORDERBY` hold for the reply of each shard,
+    /// not for the whole.
     Concatenated,
     /// A map from the address of each node to its reply: `INFO`.
     PerNode,
@@ -85,21 +98,23 @@ pub enum ResponsePolicy {
 /// assert_eq!(policy(cmd("GET").arg("key")).unwrap().request, RequestPolicy::Slot);
 /// assert_eq!(policy(&cmd("TIME")).unwrap().request, RequestPolicy::AnyNode);
 /// ```
-pub fn policy(cmd: &Cmd) -> Option<Policy> {
+pub fn policy(cmd: &Cmd) -> Option<RoutingPolicy> {
     let tips = spec(cmd)?.policy;
     let has_slot = !matches!(keys(cmd), CommandKeys::Keyless);
     Some(match tips {
         Some((RequestPolicy::MultiShard, response)) if has_slot && !is_conditional(cmd) => {
-            Policy { request: RequestPolicy::MultiShard, response }
+            RoutingPolicy { request: RequestPolicy::MultiShard, response }
         }
-        Some((request, response)) if request != RequestPolicy::MultiShard => Policy { request, response },
+        Some((request, response)) if request != RequestPolicy::MultiShard => {
+            RoutingPolicy { request, response }
+        }
         _ => {
             let request = match has_slot {
                 true => RequestPolicy::Slot,
                 false if is_read(cmd) => RequestPolicy::AnyNode,
                 false => RequestPolicy::AnyMaster,
             };
-            Policy { request, response: ResponsePolicy::Single }
+            RoutingPolicy { request, response: ResponsePolicy::Single }
         }
     })
 }
@@ -161,12 +176,35 @@ mod tests {
             ("FUNCTION STATS", AllShards, PerNode),
             ("config set a b", AllNodes, AllSucceeded),
             ("CONFIG GET a", AnyNode, Single),
-            ("SLOWLOG GET", AllNodes, Concatenated),
+            ("SLOWLOG GET", AllNodes, PerNode),
+            ("COMMANDLOG GET 5 slow", AllNodes, PerNode),
             ("COMMANDLOG LEN slow", AllNodes, Sum),
             ("HIMPORT PREPARE s f", AllShards, AllSucceeded),
             ("SCAN 0", Special, Single),
+            ("CLUSTER COUNTKEYSINSLOT 5", SlotArgument, Single),
+            ("CLUSTER GETKEYSINSLOT 5 10", SlotArgument, Single),
+            ("CLUSTER FLUSHSLOT 5", SlotArgument, Single),
+            ("CLUSTER ADDSLOTS 5", Special, Single),
+            ("CLUSTER ADDSLOTSRANGE 5 6", Special, Single),
+            ("CLUSTER DELSLOTS 5", Special, Single),
+            ("CLUSTER DELSLOTSRANGE 5 6", Special, Single),
+            ("CLUSTER SETSLOT 5 STABLE", Special, Single),
+            ("CLUSTER MYID", Special, Single),
+            ("CLUSTER KEYSLOT k", AnyNode, Single),
+            ("CLUSTER SHARDS", AnyNode, Single),
+            ("SFLUSH 0 5", Special, Single),
+            ("TRIMSLOTS RANGES 1 0 5", Special, Single),
+            ("CLIENT KILL ID 5", Special, Single),
+            ("CLIENT UNBLOCK 5", Special, Single),
+            ("CLIENT LIST", Special, Single),
+            ("BGSAVE", Special, Single),
+            ("PUBSUB CHANNELS", AllNodes, Concatenated),
+            ("PUBSUB SHARDCHANNELS", AllNodes, Concatenated),
+            ("PUBSUB NUMPAT", AllNodes, Sum),
+            ("PUBSUB NUMSUB c", AllNodes, Sum),
+            ("PUBSUB SHARDNUMSUB c", AllNodes, Sum),
         ] {
-            assert_eq!(policy(&command(text)), Some(Policy { request, response }), "{text}");
+            assert_eq!(policy(&command(text)), Some(RoutingPolicy { request, response }), "{text}");
         }
         assert_eq!(policy(&command("NEWCOMMAND k")), None);
     }

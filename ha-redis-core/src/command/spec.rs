@@ -1,12 +1,12 @@
-//! What the servers' own specifications say of a command: where its keys are, and which nodes of a cluster it is for.
+//! Key specifications and routing of each command, from the servers' own specifications.
 //!
-//! The words are theirs: a key specification begins its search at an argument (`begin_search`) and finds keys from
+//! The terms are theirs: a key specification begins its search at an argument (`begin_search`) and finds keys from
 //! there (`find_keys`). `tables/commands.rs` has a line for each command of Redis 7.0, Redis 8.10 with its modules and
-//! Valkey 9.1. Its facts are in the files `src/commands/*.json` of a server's source, and in what a server replies to
-//! `COMMAND INFO`. The modules say too little of two commands: `JSON.MGET` and `CMS.MERGE` have more keys than the first.
+//! Valkey 9.1. Its sources are `src/commands/*.json` in a server's repository and `COMMAND INFO`. The modules report only
+//! the first key of `JSON.MGET` and `CMS.MERGE`, which have more.
 //!
-//! `tables/key_samples.txt` has calls with their keys. A test of the testkit compares both files with a running server,
-//! and names the commands that the table lacks.
+//! `tables/key_samples.txt` lists calls with their keys. A test of the testkit compares both files with a running
+//! server, and lists the commands that are missing.
 
 #[path = "tables/commands.rs"]
 mod commands;
@@ -22,7 +22,7 @@ use commands::COMMANDS;
 pub(super) struct CommandSpec {
     name: &'static str,
     pub(super) keys: &'static [KeySpec],
-    /// Which nodes it is for, if its keys do not decide that, and how their replies go together.
+    /// Which nodes run it, unless its keys alone determine that, and how their replies become one.
     pub(super) policy: Option<(RequestPolicy, ResponsePolicy)>,
     subcommands: &'static [CommandSpec],
 }
@@ -139,6 +139,10 @@ impl CommandSpec {
 
     const fn multi_shard(self, response: ResponsePolicy) -> Self {
         Self { policy: Some((RequestPolicy::MultiShard, response)), ..self }
+    }
+
+    const fn slot_argument(self) -> Self {
+        Self { policy: Some((RequestPolicy::SlotArgument, ResponsePolicy::Single)), ..self }
     }
 
     const fn special(self) -> Self {

@@ -36,6 +36,7 @@ use std::ops::Deref;
 use redis::{Arg, Cmd};
 
 pub use aggregate::{NodeError, NodeReply, aggregate};
+pub(crate) use aggregate::{Replies, merge};
 pub(crate) use key_groups::key_groups;
 pub use keys::{CommandKeys, Keys, keys};
 pub use placement::{

@@ -19,7 +19,7 @@ pub use redis_error::RedisErrorExt;
 pub(crate) use redis_error::is_temporary;
 pub(crate) use server_error::{
     Recovery, is_from_inside, is_refusal, may_succeed_later, outcome_of, printable_error, recovery_of,
-    verbatim, with_note,
+    server_errors, verbatim, with_node, with_note,
 };
 
 /// An error of the client: opaque and cheap to clone, with predicates for the cases that callers handle.

@@ -8,6 +8,7 @@
 
 use redis::{RedisError, ServerError, Value};
 
+use crate::address::Address;
 use crate::error::Outcome;
 use crate::peer_text::printable;
 
@@ -215,9 +216,22 @@ pub(crate) fn with_note(error: ServerError, outcome: Outcome) -> ServerError {
         Outcome::NotSent | NotApplied => return error,
     };
     let noted = format!("{} {note}", verbatim(&error));
+    rewritten(error, &noted)
+}
+
+/// Returns the error with the node that it came from, and with this outcome. Code and kind stay.
+pub(crate) fn with_node(error: ServerError, node: &Address, outcome: Outcome) -> ServerError {
+    let text = verbatim(&error);
+    // A note must end the text to be found.
+    let without_note = [RAN, IN_DOUBT].iter().find_map(|note| text.strip_suffix(note)).unwrap_or(&text);
+    let with_node = format!("{} (from {node})", without_note.trim_end());
+    with_note(rewritten(error, &with_node), outcome)
+}
+
+fn rewritten(error: ServerError, text: &str) -> ServerError {
     // As a bulk error, since a text may have several lines.
-    match redis::parse_redis_value(format!("!{}\r\n{noted}\r\n", noted.len()).as_bytes()) {
-        Ok(Value::ServerError(noted)) => noted,
+    match redis::parse_redis_value(format!("!{}\r\n{text}\r\n", text.len()).as_bytes()) {
+        Ok(Value::ServerError(rewritten)) => rewritten,
         _ => error,
     }
 }
@@ -280,6 +294,23 @@ mod tests {
         );
         assert_eq!(recovery_of(&error(&format!("{because} OOM no"))), Manual);
         assert_eq!(recovery_of(&error("EXECABORT Transaction discarded because of previous errors.")), Never);
+    }
+
+    #[test]
+    fn node_is_appended_in_front_of_the_note() {
+        let node = Address::tcp("node", 1);
+        for (outcome, line, expected) in [
+            (NotApplied, "OOM full", "full (from node:1)"),
+            (Ran, "OOM full", "full (from node:1) (it ran, and may have done a part of its work)"),
+            (Ran, "MYERR half way", "half way (from node:1)"),
+            (NotApplied, "OOM", "(from node:1)"),
+        ] {
+            for plain in [error(line), with_note(error(line), outcome)] {
+                let noted = with_node(plain, &node, outcome);
+                assert_eq!(noted.details(), Some(expected), "{line}");
+                assert_eq!((noted.code(), outcome_of(&noted)), (error(line).code(), outcome), "{line}");
+            }
+        }
     }
 
     #[test]

@@ -10,5 +10,5 @@ mod table;
 
 pub use slot::Slot;
 pub use slots::{CrossSlot, Slots};
-pub use split::{Part, Split};
+pub use split::{Split, SplitPart};
 pub(crate) use table::RoutingTable;

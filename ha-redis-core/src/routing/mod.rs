@@ -8,7 +8,7 @@ mod slots;
 mod split;
 mod table;
 
-pub use slot::Slot;
+pub use slot::{InvalidSlot, Slot};
 pub use slots::{CrossSlot, Slots};
 pub use split::{Split, SplitPart};
 pub(crate) use table::RoutingTable;

@@ -1,5 +1,6 @@
 //! The hash slot of a key.
 
+use std::error::Error;
 use std::fmt;
 
 /// A hash slot: one of the 16384 parts into which a cluster divides all keys.
@@ -30,6 +31,32 @@ impl Slot {
     /// Returns the number of the slot.
     pub const fn number(self) -> u16 {
         self.0
+    }
+}
+
+/// The error for a number that is no slot's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidSlot(u16);
+
+impl fmt::Display for InvalidSlot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "invalid hash slot {}: expected less than {}", self.0, Slot::COUNT)
+    }
+}
+
+impl Error for InvalidSlot {}
+
+impl TryFrom<u16> for Slot {
+    type Error = InvalidSlot;
+
+    fn try_from(number: u16) -> Result<Self, InvalidSlot> {
+        Self::new(number).ok_or(InvalidSlot(number))
+    }
+}
+
+impl From<Slot> for u16 {
+    fn from(slot: Slot) -> Self {
+        slot.0
     }
 }
 
@@ -126,6 +153,9 @@ mod tests {
     fn slots_by_number() {
         assert_eq!(Slot::new(16383).map(Slot::number), Some(16383));
         assert_eq!(Slot::new(16384), None);
+        assert_eq!(Slot::try_from(16383).map(u16::from), Ok(16383));
+        let error = Slot::try_from(16384).unwrap_err();
+        assert_eq!(error.to_string(), "invalid hash slot 16384: expected less than 16384");
     }
 
     /// The definition of the checksum, bit by bit.

@@ -9,6 +9,7 @@ use crate::command::{CommandKeys, keys};
 
 /// The slots of the keys of one or more commands.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum Slots<'a> {
     /// There are no keys: any node will do.
     None,

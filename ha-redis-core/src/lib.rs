@@ -24,6 +24,8 @@ pub mod command;
 pub mod config;
 pub mod guide;
 pub mod proto;
+// For clusters, which the client does not support yet: public only for the tests of the testkit.
+#[doc(hidden)]
 pub mod routing;
 pub mod runtime;
 

@@ -1,13 +1,12 @@
-//! Classifies Redis commands before they are sent: whether one may run twice, where it may run, which keys it has, and
-//! which nodes of a cluster it is for.
+//! Classifies Redis commands before they are sent: whether one may run twice, and where it may run.
 //!
 //! All of it follows from the command alone, without a server. [`safety()`] is needed when a reply was lost,
-//! [`placement()`] for every call, [`keys()`] for every call of a client with several shards. [`policy()`] and
-//! [`aggregate()`] are for commands that more than one node answers.
+//! [`placement()`] for every call.
 //!
-//! `tables/` holds the names and flags of the servers' own command tables, for Redis 7.0, Redis 8.10 with its
-//! modules and Valkey 9.1; tests compare ours with all of them. With a running server of the wanted version, this
-//! command updates a file:
+//! `tables/commands.rs` is our table of commands: their keys, and the nodes that they are for. The other files are for
+//! tests. `key_samples.txt` has calls with their keys. `redis-7.0.txt`, `redis-8.10.txt` (with its modules) and
+//! `valkey-9.1.txt` have the names and flags of the servers' own command tables, which tests compare with ours. With a
+//! running server of the wanted version, this command updates one of these:
 //!
 //! ```sh
 //! redis-cli --json COMMAND \
@@ -17,6 +16,8 @@
 //!
 //! The files `src/commands/*.json` in a server's source have the same names and flags.
 
+// `keys`, `policy` and `aggregate` are for several shards, which the client does not support yet. They are public only for
+// the tests of the testkit.
 mod aggregate;
 mod key_groups;
 mod keys;
@@ -35,14 +36,17 @@ use std::ops::Deref;
 
 use redis::{Arg, Cmd};
 
+#[doc(hidden)]
 pub use aggregate::{NodeError, NodeReply, aggregate};
 pub(crate) use aggregate::{Replies, merge};
 pub(crate) use key_groups::key_groups;
+#[doc(hidden)]
 pub use keys::{CommandKeys, Keys, keys};
 pub use placement::{
     Placement, Refusal, pipeline_placement, pipeline_placement_on_dedicated, placement,
     placement_on_dedicated,
 };
+#[doc(hidden)]
 pub use policy::{RequestPolicy, ResponsePolicy, RoutingPolicy, policy};
 pub use replica::is_replica_read;
 pub(crate) use replica::name;

@@ -96,7 +96,7 @@ pub struct FailoverReport {
     pub to: Address,
     /// The time until the master was known and a connection to it was ready.
     pub time_to_connect: Duration,
-    /// The time until the first call succeeded; `None` if there was none.
+    /// The time until the first of the calls succeeded that waited or were retried; `None` if there was none.
     pub first_success: Option<Duration>,
     /// The number of waits for a connection that ended with one.
     pub calls_held: u64,

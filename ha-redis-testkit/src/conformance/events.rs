@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use ha_redis_core::redis::AsyncCommands;
 use ha_redis_core::{Address, Client, Event, Events, FailoverReport};
@@ -14,6 +15,7 @@ tests! {
     everywhere: [
         cut_connection_reports_outage,
         planned_failover_events,
+        silent_master_events,
         killed_master_report_counts_call_outcomes,
         replica_and_sentinel_changes_are_events,
         events_end_with_the_client,
@@ -107,6 +109,39 @@ async fn planned_failover_events(kit: Kit) {
         _ => false,
     });
     assert!(begun.is_some() && begun < switched, "{seen_events:?}");
+    // The switch ends the connection to the old master, which counts as lost.
+    let lost = seen_events
+        .iter()
+        .position(|event| matches!(event, Event::Lost { address, .. } if *address == report.from));
+    let connected = seen_events
+        .iter()
+        .position(|event| matches!(event, Event::Connected { address } if *address == report.to));
+    assert!(begun < lost && lost < connected && switched < connected, "{seen_events:?}");
+}
+
+async fn silent_master_events(kit: Kit) {
+    let server = kit.server();
+    let settings = settings(&server.url()).socket_timeout(Duration::from_secs(1)).failover_wait(BOUND);
+    let client = kit.connect(settings.build().unwrap()).await.unwrap();
+    let mut events = client.events();
+    let stop = spawn_incrementer(&kit, &client);
+    server.hang().unwrap();
+    let lost = next(&kit, &mut events, |event| match event {
+        Event::Lost { why, .. } => Some(why.to_string()),
+        Event::Failover(_) => panic!("{event:?} while the server hangs"),
+        _ => None,
+    });
+    let why = lost.await;
+    assert!(why.contains("is unresponsive"), "{why}");
+    server.resume().unwrap();
+    next(&kit, &mut events, |event| match event {
+        Event::Failover(_) => panic!("{event:?} before the connection"),
+        event => matches!(event, Event::Connected { .. }).then_some(()),
+    })
+    .await;
+    let report = next_report(&kit, &mut events).await;
+    stop.store(true, Ordering::Relaxed);
+    assert_eq!(report.from, report.to, "{report}");
 }
 
 async fn killed_master_report_counts_call_outcomes(kit: Kit) {

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::kit::{Kit, calls, connections, settings};
+use super::kit::{BOUND, Kit, Spawned, blocked_clients, calls, connections, settings};
 use crate::{Answer, Direction, Proxy, ScriptedServer, Server};
 use ha_redis_core::{Client, Outcome, RedisErrorExt};
-use redis::AsyncCommands;
+use redis::{AsyncCommands, RedisResult};
 
 tests! {
     everywhere: [
@@ -18,6 +18,8 @@ tests! {
         idle_connection_checked_and_kept,
         idle_connection_to_silent_server_replaced,
         call_waits_for_loading_server,
+        short_client_pause_delays_call,
+        long_client_pause_ends_unrepeatable_call,
         closure_retried_as_a_whole,
         permanent_replica_refuses_writes,
         readonly_in_pipeline_triggers_rediscovery,
@@ -121,6 +123,37 @@ async fn call_waits_for_loading_server(kit: Kit) {
     let waiting = kit.spawn(async move { redis.get::<_, i64>("key:999").await });
     server.restart().unwrap();
     assert_eq!(waiting.end().await.unwrap(), 999);
+}
+
+/// Pauses writes, and starts an INCR that the server has read but does not run.
+async fn paused_increment(kit: &Kit, client: &Client, server: &Server) -> Spawned<RedisResult<i64>> {
+    server.query(&["CLIENT", "PAUSE", "600000", "WRITE"]).unwrap();
+    let mut redis = client.connection();
+    let call = kit.spawn(async move { redis.incr("n", 1).await });
+    kit.until("the server holds the INCR", || blocked_clients(server) == 1).await;
+    call
+}
+
+async fn short_client_pause_delays_call(kit: Kit) {
+    let server = kit.server();
+    let client = client_with_reply_timeout(&kit, &server, BOUND).await;
+    let call = paused_increment(&kit, &client, &server).await;
+    server.query(&["CLIENT", "UNPAUSE"]).unwrap();
+    assert_eq!(call.end().await.unwrap(), 1);
+}
+
+async fn long_client_pause_ends_unrepeatable_call(kit: Kit) {
+    let server = kit.server();
+    let client = client_with_reply_timeout(&kit, &server, Duration::from_millis(500)).await;
+    let call = paused_increment(&kit, &client, &server).await;
+    let error = kit.within("the INCR ends", call.end()).await.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::MaybeApplied, "{error}");
+    // Only writes are paused, so the second connection serves reads.
+    let read = client.connection().get::<_, Option<i64>>("n").await.unwrap();
+    assert_eq!(read, None);
+    server.query(&["CLIENT", "UNPAUSE"]).unwrap();
+    // The client has ended the connection whose INCR the server held.
+    assert_eq!(client.connection().incr::<_, _, i64>("n", 1).await.unwrap(), 1);
 }
 
 async fn closure_retried_as_a_whole(kit: Kit) {

@@ -88,6 +88,7 @@ pub mod migrating {
 
     /// From the Python library `ha_redis`.
     ///
+    /// [`Error`]: crate::Error
     /// [coming-from]: crate::guide::coming_from
     /// [errors-and-retries]: crate::guide::errors_and_retries
     /// [failover]: crate::guide::failover

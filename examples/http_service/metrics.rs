@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use ha_redis_tokio::{Event, Events, FailoverReport, RedisClient};
+use ha_redis_tokio::{Event, Events, FailoverReport, RedisClient, Topology};
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 pub use metrics_exporter_prometheus::PrometheusHandle;
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder};
@@ -31,20 +31,37 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     describe_histogram!("redis_outage_seconds", "from noticing an outage to the connection to a master");
     describe_counter!("redis_calls_held_total", "waits of calls for a master, those of probes included");
     describe_counter!("redis_calls_retried_total", "attempts that were repeated because of an outage");
+    describe_counter!(
+        "redis_logins_refused_total",
+        "new credentials that a server refused on a live connection"
+    );
+    describe_counter!("redis_credentials_failed_total", "failures of the credentials provider");
     describe_counter!("redis_events_missed_total", "events that these counters have missed");
     describe_gauge!("redis_up", "whether the master answers");
     describe_gauge!("redis_connections", "connections to the master: open, expected, dedicated");
     describe_gauge!("redis_replicas", "replicas: healthy, known");
     describe_gauge!("redis_sentinels", "Sentinels: answering, known");
+    describe_gauge!(
+        "redis_majority",
+        "whether a majority of the Sentinels answers, so that a failover could happen"
+    );
     describe_gauge!("redis_epoch", "the Sentinels' configuration epoch, which grows with every failover");
     // What has not happened yet is shown as 0, so that its first time is seen as a change.
-    for never in ["connections_made", "connections_lost", "master_changes", "calls_held", "calls_retried"] {
+    for never in [
+        "connections_made",
+        "connections_lost",
+        "master_changes",
+        "calls_held",
+        "calls_retried",
+        "logins_refused",
+        "credentials_failed",
+        "events_missed",
+    ] {
         counter!(format!("redis_{never}_total")).increment(0);
     }
     for master in ["changed", "same"] {
         counter!("redis_outages_total", "master" => master).increment(0);
     }
-    counter!("redis_events_missed_total").increment(0);
     Ok(prometheus)
 }
 
@@ -57,8 +74,10 @@ pub async fn record(mut events: Events) {
             // The first master has none before it.
             Event::Switched { from: Some(_), .. } => counter!("redis_master_changes_total").increment(1),
             Event::Failover(report) => record_outage(&report),
-            // Logs have the rest.
+            Event::LoginRefused { .. } => counter!("redis_logins_refused_total").increment(1),
+            Event::CredentialsFailed { .. } => counter!("redis_credentials_failed_total").increment(1),
             Event::Missed(events) => counter!("redis_events_missed_total").increment(events),
+            // Logs have the rest.
             _ => {}
         }
     }
@@ -103,6 +122,8 @@ async fn read_topology(client: &RedisClient) {
     for (state, sentinels) in ["answering", "known"].into_iter().zip(sentinels) {
         gauge!("redis_sentinels", "state" => state).set(sentinels as f64);
     }
+    let has_majority = topology.as_ref().is_some_and(Topology::has_majority);
+    gauge!("redis_majority").set(if has_majority { 1.0 } else { 0.0 });
     if let Some(topology) = topology {
         gauge!("redis_epoch").set(topology.epoch as f64);
     }

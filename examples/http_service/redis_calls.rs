@@ -58,7 +58,7 @@ impl RedisCalls {
         connection: Connection,
         call: impl AsyncFnOnce(Connection) -> RedisResult<T>,
     ) -> RedisResult<T> {
-        let mut record = CallRecord { operation, start: Instant::now(), outcome: "cancelled".to_owned() };
+        let mut record = CallRecord::start(operation);
         // What earlier calls of the request have used up is gone.
         let left = self.deadline.saturating_duration_since(record.start);
         let result = call(connection.with_timeout(left)).await;
@@ -75,6 +75,16 @@ struct CallRecord {
     operation: &'static str,
     start: Instant,
     outcome: String,
+}
+
+impl CallRecord {
+    fn start(operation: &'static str) -> Self {
+        // Alerts count these outcomes. Shown as 0 before they happen, their first time is seen as a change.
+        for outcome in ["not_sent", "maybe_applied"] {
+            counter!("redis_calls_total", "operation" => operation, "outcome" => outcome).increment(0);
+        }
+        Self { operation, start: Instant::now(), outcome: "cancelled".to_owned() }
+    }
 }
 
 impl Drop for CallRecord {

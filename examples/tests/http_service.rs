@@ -287,6 +287,7 @@ fn check_metrics(service: &Service, tally: &Tally) {
             && metric("redis_connections{state=\"expected\"}") == 1.0
             && metric("redis_replicas{state=\"healthy\"}") == 1.0
             && metric("redis_sentinels{state=\"answering\"}") == 3.0
+            && metric("redis_majority") == 1.0
             && metric("redis_epoch") >= 2.0
     });
 }

@@ -172,6 +172,7 @@ pub mod pubsub {}
 ///
 /// [configuration]: crate::guide::configuration
 /// [failover]: crate::guide::failover
+/// [failures]: crate::guide::failures
 /// [replica-reads]: crate::guide::replica_reads
 /// [tuning]: crate::guide::tuning
 ///

@@ -31,20 +31,14 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     describe_histogram!("redis_outage_seconds", "from noticing an outage to the connection to a master");
     describe_counter!("redis_calls_held_total", "waits of calls for a master, those of probes included");
     describe_counter!("redis_calls_retried_total", "attempts that were repeated because of an outage");
-    describe_counter!(
-        "redis_logins_refused_total",
-        "new credentials that a server refused on a live connection"
-    );
+    describe_counter!("redis_logins_refused_total", "new credentials that a server refused");
     describe_counter!("redis_credentials_failed_total", "failures of the credentials provider");
     describe_counter!("redis_events_missed_total", "events that these counters have missed");
     describe_gauge!("redis_up", "whether the master answers");
     describe_gauge!("redis_connections", "connections to the master: open, expected, dedicated");
     describe_gauge!("redis_replicas", "replicas: healthy, known");
     describe_gauge!("redis_sentinels", "Sentinels: answering, known");
-    describe_gauge!(
-        "redis_majority",
-        "whether a majority of the Sentinels answers, so that a failover could happen"
-    );
+    describe_gauge!("redis_majority", "whether a majority of the Sentinels could fail over");
     describe_gauge!("redis_epoch", "the Sentinels' configuration epoch, which grows with every failover");
     // What has not happened yet is shown as 0, so that its first time is seen as a change.
     for never in [

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -50,7 +51,7 @@ impl Apt {
 
     /// Unpacks the packages in `folder`, which is empty, and returns the root of what they contain.
     pub(super) fn unpack(&self, folder: &Path) -> Result<PathBuf, String> {
-        let failed = |error: std::io::Error| format!("cannot write to {}: {error}", folder.display());
+        let failed = |error: io::Error| format!("cannot write to {}: {error}", folder.display());
         for name in FOLDERS {
             fs::create_dir_all(folder.join(name)).map_err(failed)?;
         }
@@ -58,6 +59,10 @@ impl Apt {
 
         // The system's lists may be missing, or name packages that are no longer there. Only root may update them.
         self.download(folder, SYSTEM_LISTS).or_else(|_| {
+            // Its packages may be incomplete, or of other versions.
+            for package in packages(folder).map_err(failed)? {
+                fs::remove_file(package).map_err(failed)?;
+            }
             eprintln!("Downloading the lists of packages to {}.", folder.display());
             // A source that fails does not matter if another has the packages.
             let update = self.apt_get(folder, OWN_LISTS, &["update"]);
@@ -66,11 +71,8 @@ impl Apt {
         })?;
 
         let root = folder.join("root");
-        for file in fs::read_dir(folder).map_err(failed)? {
-            let path = file.map_err(failed)?.path();
-            if path.extension().is_some_and(|extension| extension == "deb") {
-                output(Command::new(&self.dpkg_deb).arg("--extract").args([&path, &root]))?;
-            }
+        for package in packages(folder).map_err(failed)? {
+            output(Command::new(&self.dpkg_deb).arg("--extract").args([&package, &root]))?;
         }
         Ok(root)
     }
@@ -111,6 +113,13 @@ impl<'a> Missing<'a> {
         }
         missing
     }
+}
+
+/// Returns the downloaded packages.
+fn packages(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let paths = fs::read_dir(folder)?.map(|file| file.map(|file| file.path()));
+    let is_package = |path: &Path| path.extension().is_some_and(|extension| extension == "deb");
+    paths.filter(|path| path.as_ref().map_or(true, |path| is_package(path))).collect()
 }
 
 /// Runs a program and returns what it printed, or its errors.

@@ -110,6 +110,17 @@ fn lists_downloaded_where_system_has_none() {
 }
 
 #[test]
+fn packages_of_failed_download_not_unpacked() {
+    let _alone = alone();
+    let download =
+        "case $lists in *./state/lists/) touch new.deb ;; *) touch old.deb; echo gone >&2; exit 100 ;; esac";
+    let extract = EXTRACT.replacen('\n', "\ncase $2 in *old.deb) echo broken >&2; exit 2 ;; esac\n", 1);
+    let system = System::new(OFFER, download, &extract);
+    assert_eq!(system.set_up(), Ok(()));
+    assert_eq!(system.calls().len(), 5, "the second download has succeeded");
+}
+
+#[test]
 fn failure_leaves_nothing_to_trust() {
     let _alone = alone();
     let cases = [

@@ -13,6 +13,9 @@ pub const VARIABLE: &str = "HA_REDIS_SERVER";
 /// Where the unpacked server is in cargo's target folder.
 const UNPACKED: &str = "redis-server/redis-server";
 
+/// A file that cargo puts into the folder of each profile.
+const PROFILE_LOCK: &str = ".cargo-lock";
+
 const NAMES: [&str; 2] = ["redis-server", "valkey-server"];
 
 /// Folders in which package managers install servers, and which may be missing from PATH.
@@ -56,7 +59,7 @@ pub fn redis_server() -> Result<PathBuf, NoServer> {
 }
 
 /// Returns the path of the server that `cargo xtask` unpacks into cargo's target folder where none is installed. It
-/// need not be there. `None` if cargo has not built this program.
+/// need not be there. `None` if this program is not in cargo's target folder, such as a doc test.
 #[must_use]
 pub fn unpacked_server() -> Option<PathBuf> {
     env::current_exe().ok().and_then(|program| target_folder(&program)).map(|target| target.join(UNPACKED))
@@ -77,12 +80,17 @@ pub fn version(server: &Path) -> io::Result<String> {
     }
 }
 
-/// Returns the folder of the folders of profiles. Programs are in a profile's folder, tests and examples below it.
+/// Returns cargo's target folder, which has a folder for each profile. Programs are in a profile's folder, tests and
+/// examples below it. `None` if the program is elsewhere.
 fn target_folder(program: &Path) -> Option<PathBuf> {
     let folder = program.parent()?;
     let below_profile = folder.ends_with("deps") || folder.ends_with("examples");
     let profile = if below_profile { folder.parent()? } else { folder };
-    profile.parent().map(Path::to_owned)
+    // A doc test is two folders below the one for temporary files, where any user may put a program. Cargo's lock tells
+    // the two apart. `CACHEDIR.TAG` would not: cargo writes none into a target folder that it did not make, such as a
+    // volume of a container, and any user may put one among the temporary files.
+    let is_cargos = profile.join(PROFILE_LOCK).is_file();
+    profile.parent().filter(|_| is_cargos).map(Path::to_owned)
 }
 
 fn find(named: Option<&OsStr>, path: Option<&OsStr>, unpacked: Option<PathBuf>) -> Result<PathBuf, NoServer> {
@@ -155,9 +163,25 @@ mod tests {
 
     #[test]
     fn target_folder_of_what_cargo_builds() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("my target");
+        for profile in ["debug", "release"] {
+            fs::create_dir_all(target.join(profile)).unwrap();
+            fs::write(target.join(profile).join(".cargo-lock"), "").unwrap();
+        }
         for program in ["debug/xtask", "debug/deps/cancellation-0a1b", "release/examples/sim"] {
-            let target = Path::new("/work/my target");
-            assert_eq!(target_folder(&target.join(program)).as_deref(), Some(target));
+            assert_eq!(target_folder(&target.join(program)), Some(target.clone()));
+        }
+        let this = env::current_exe().unwrap();
+        assert!(target_folder(&this).is_some_and(|target| this.starts_with(target)));
+    }
+
+    #[test]
+    fn no_target_folder_of_other_programs() {
+        let folder = tempfile::tempdir().unwrap();
+        // A doc test is in a folder that rustdoc makes in the one for temporary files.
+        for program in ["rustdoctest0a1b/rust_out", "bin/xtask"] {
+            assert_eq!(target_folder(&folder.path().join(program)), None);
         }
         assert_eq!(target_folder(Path::new("/xtask")), None);
     }

@@ -26,7 +26,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut done = 0;
     while let Err(error) = work(&mut redis, &mut done).await {
-        println!("beginning again: {error}");
+        println!("cannot work on jobs, trying again in a second: {error}");
         sleep(Duration::from_secs(1)).await;
     }
     println!("{done} jobs done");

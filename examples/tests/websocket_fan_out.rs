@@ -172,6 +172,26 @@ async fn gap_announced_at_failover() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gap_announced_to_late_socket() {
+    let server = Server::start().unwrap();
+    let service = Service::start(&server.url());
+    let mut early = service.join("a").await;
+    server.kill().unwrap();
+    assert_eq!(early.next().await, r#"{"gap":"begins"}"#);
+    let mut late = service.join("a").await;
+    assert_eq!(late.next().await, r#"{"gap":"begins"}"#);
+    server.restart().unwrap();
+    for socket in [&mut early, &mut late] {
+        assert_eq!(socket.next().await, r#"{"gap":"ends"}"#);
+    }
+    let mut after = service.join("a").await;
+    assert_eq!(service.publish("a", "text"), 204);
+    for socket in [&mut early, &mut late, &mut after] {
+        assert_eq!(socket.next().await, message("text"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn socket_closed_without_subscription() {
     let server = Server::start().unwrap();
     let service = Service::start(&server.url());

@@ -11,6 +11,8 @@
 //! | `{"gap": "begins"}` | Redis is not connected, as during a failover: any number of messages may be missing … |
 //! | `{"gap": "ends"}` | … up to here. |
 //!
+//! A socket that joins within a gap receives `gap begins` right after `joined`.
+//!
 //! Redis keeps no published messages. After `joined`, `missed` and the end of a gap, a browser fetches what it shows
 //! from where the service keeps it.
 //!
@@ -20,6 +22,7 @@
 mod rooms;
 
 use std::error::Error;
+use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +34,7 @@ use axum::response::Response;
 use axum::routing::get;
 use ha_redis_tokio::redis::AsyncCommands;
 use ha_redis_tokio::{Connection, Outcome, RedisClient, RedisConfig, RedisErrorExt};
-use rooms::{MAX_MESSAGE_BYTES, Rooms, channel, text};
+use rooms::{MAX_MESSAGE_BYTES, Rooms, channel, gap_begins, text};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
@@ -101,8 +104,8 @@ async fn join(State(app): State<Arc<App>>, Path(room): Path<String>, upgrade: We
 }
 
 async fn serve(app: Arc<App>, room: String, mut socket: WebSocket) {
-    if let Some(messages) = app.rooms.join(&room).await {
-        let messages = forward(&room, messages, &mut socket).await;
+    if let Some((messages, in_gap)) = app.rooms.join(&room).await {
+        let messages = forward(&room, in_gap, messages, &mut socket).await;
         app.rooms.leave(&room, messages);
     }
     let reason = Utf8Bytes::from_static("open the socket again");
@@ -114,20 +117,23 @@ async fn serve(app: Arc<App>, room: String, mut socket: WebSocket) {
 /// Passes a room's messages on to a socket, until one of them ends.
 async fn forward(
     room: &str,
+    in_gap: bool,
     mut messages: Receiver<Utf8Bytes>,
     socket: &mut WebSocket,
 ) -> Receiver<Utf8Bytes> {
     let mut pings = interval(PING_INTERVAL);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut next = Some(Message::Text(text(json!({ "joined": room }))));
-    while let Some(message) = next {
+    let joined = text(json!({ "joined": room }));
+    let mut first = iter::once(joined).chain(in_gap.then(gap_begins)).map(Message::Text);
+    loop {
+        let next = match first.next() {
+            Some(message) => Some(message),
+            None => next_message(&mut messages, socket, &mut pings).await,
+        };
+        let Some(message) = next else { return messages };
         // While this waits, the room's messages pass by, and the oldest are dropped: nobody waits for this socket.
-        match timeout(SEND_BOUND, socket.send(message)).await {
-            Ok(Ok(())) => next = next_message(&mut messages, socket, &mut pings).await,
-            Ok(Err(_)) | Err(_) => break,
-        }
+        let Ok(Ok(())) = timeout(SEND_BOUND, socket.send(message)).await else { return messages };
     }
-    messages
 }
 
 /// Returns what a socket is to be sent next; `None` when the socket or its room has ended.
@@ -146,7 +152,7 @@ async fn next_message(
             _ = pings.tick() => return Some(Message::Ping(Default::default())),
             received = socket.recv() => match received {
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
-                // The answer to a ping, or words that nobody has asked for.
+                // The socket answers a ping, or sends something that the service does not use.
                 Some(Ok(_)) => {}
             },
         }

@@ -33,11 +33,18 @@ pub fn channel(room: &str) -> String {
 /// The rooms that have sockets. Each has a channel of Redis with its name.
 pub struct Rooms {
     subscriptions: PubSubSink,
-    senders: Mutex<HashMap<String, Sender<Utf8Bytes>>>,
+    open: Mutex<OpenRooms>,
     /// The rooms to which the server has confirmed a subscription.
     subscribed: watch::Sender<HashSet<String>>,
     /// Told when a room gets its first socket, and when it has lost its last one.
     changed: Notify,
+}
+
+#[derive(Default)]
+struct OpenRooms {
+    senders: HashMap<String, Sender<Utf8Bytes>>,
+    /// Whether the subscriber is without a connection.
+    in_gap: bool,
 }
 
 enum Change {
@@ -48,18 +55,18 @@ enum Change {
 impl Rooms {
     pub fn new(subscriptions: PubSubSink) -> Self {
         let (subscribed, _) = watch::channel(HashSet::new());
-        Self { subscriptions, senders: Mutex::default(), subscribed, changed: Notify::new() }
+        Self { subscriptions, open: Mutex::default(), subscribed, changed: Notify::new() }
     }
 
-    /// Returns the messages of a room from now on; `None` if there is no subscription in time.
-    pub async fn join(&self, room: &str) -> Option<Receiver<Utf8Bytes>> {
-        let new = || broadcast::channel(ROOM_CAPACITY).0;
-        let messages = self.senders().entry(room.to_owned()).or_insert_with(new).subscribe();
+    /// Returns the messages of a room from now on, and whether they begin in a gap; `None` if there is no subscription in
+    /// time.
+    pub async fn join(&self, room: &str) -> Option<(Receiver<Utf8Bytes>, bool)> {
+        let (messages, in_gap) = self.open().receiver(room);
         self.changed.notify_one();
         let mut subscribed = self.subscribed.subscribe();
         let is_subscribed = subscribed.wait_for(|subscribed| subscribed.contains(room));
         if timeout(JOIN_BOUND, is_subscribed).await.is_ok() {
-            return Some(messages);
+            return Some((messages, in_gap));
         }
         self.leave(room, messages);
         None
@@ -67,7 +74,7 @@ impl Rooms {
 
     pub fn leave(&self, room: &str, messages: Receiver<Utf8Bytes>) {
         drop(messages);
-        let mut senders = self.senders();
+        let senders = &mut self.open().senders;
         if senders.get(room).is_some_and(|sender| sender.receiver_count() == 0) {
             senders.remove(room);
             self.changed.notify_one();
@@ -84,25 +91,26 @@ impl Rooms {
                 self.changed.notified().await;
                 continue;
             };
-            let result = match change {
+            let (what, result) = match change {
                 Change::Subscribe(room) => {
                     requested.insert(room.clone());
-                    self.subscribe(room).await
+                    (format!("subscribe to room {room:?}"), self.subscribe(room).await)
                 }
                 Change::Unsubscribe(room) => {
                     let result = self.subscriptions.unsubscribe(channel(&room)).await;
-                    result.map(|()| _ = requested.remove(&room))
+                    let result = result.map(|()| _ = requested.remove(&room));
+                    (format!("unsubscribe from room {room:?}"), result)
                 }
             };
             if let Err(error) = result {
-                eprintln!("{error}");
+                eprintln!("cannot {what}: {error}");
                 sleep(PAUSE).await;
             }
         }
     }
 
     fn next_change(&self, requested: &HashSet<String>) -> Option<Change> {
-        let senders = self.senders();
+        let senders = &self.open().senders;
         // Whoever joins one of these again waits for a new subscription. Nobody waits for the end of one.
         self.subscribed.send_if_modified(|subscribed| {
             subscribed.retain(|room| senders.contains_key(room));
@@ -127,7 +135,7 @@ impl Rooms {
 
     /// Closes the sockets of a room, which lose their sender. Whoever joins it again waits for a new subscription.
     fn close(&self, room: &str) {
-        let mut senders = self.senders();
+        let senders = &mut self.open().senders;
         senders.remove(room);
         self.subscribed.send_if_modified(|subscribed| {
             subscribed.remove(room);
@@ -148,15 +156,15 @@ impl Rooms {
                         false => json!({ "missed": 1 }),
                     };
                     let room = message.get_channel_name().strip_prefix(PREFIX).unwrap_or_default();
-                    if let Some(sender) = self.senders().get(room) {
+                    if let Some(sender) = self.open().senders.get(room) {
                         // It fails when the last socket is just leaving.
                         let _ = sender.send(text(news));
                     }
                 }
-                PubSubEvent::Disconnected(_) => self.tell_all(json!({ "gap": "begins" })),
-                PubSubEvent::Resubscribed => self.tell_all(json!({ "gap": "ends" })),
+                PubSubEvent::Disconnected(_) => self.begin_gap(),
+                PubSubEvent::Resubscribed => self.end_gap(),
                 // This program itself was too slow. Nobody knows whose messages they were.
-                PubSubEvent::Lagged { missed } => self.tell_all(json!({ "missed": missed })),
+                PubSubEvent::Lagged { missed } => self.open().tell_all(&text(json!({ "missed": missed }))),
                 // The server no longer allows this channel.
                 PubSubEvent::Refused { name, .. } => {
                     let name = String::from_utf8_lossy(&name);
@@ -167,16 +175,40 @@ impl Rooms {
         }
     }
 
-    fn tell_all(&self, news: Value) {
-        let news = text(news);
-        for sender in self.senders().values() {
+    fn begin_gap(&self) {
+        let mut open = self.open();
+        open.in_gap = true;
+        open.tell_all(&gap_begins());
+    }
+
+    fn end_gap(&self) {
+        let mut open = self.open();
+        open.in_gap = false;
+        open.tell_all(&text(json!({ "gap": "ends" })));
+    }
+
+    fn open(&self) -> MutexGuard<'_, OpenRooms> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl OpenRooms {
+    /// Returns the messages of a room from now on, and whether they begin in a gap.
+    fn receiver(&mut self, room: &str) -> (Receiver<Utf8Bytes>, bool) {
+        let new = || broadcast::channel(ROOM_CAPACITY).0;
+        (self.senders.entry(room.to_owned()).or_insert_with(new).subscribe(), self.in_gap)
+    }
+
+    fn tell_all(&self, news: &Utf8Bytes) {
+        for sender in self.senders.values() {
             let _ = sender.send(news.clone());
         }
     }
+}
 
-    fn senders(&self) -> MutexGuard<'_, HashMap<String, Sender<Utf8Bytes>>> {
-        self.senders.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Returns what sockets are told when a gap begins, or when they join within one.
+pub fn gap_begins() -> Utf8Bytes {
+    text(json!({ "gap": "begins" }))
 }
 
 /// Returns the text of an object for sockets.

@@ -10,10 +10,12 @@
 //! | `GET /metrics` | what happens between the service and Redis, for Prometheus |
 //!
 //! The first five may also answer 429 (too many requests) and 503 (no answer of Redis in time; send it again), both
-//! with `Retry-After`. During a failover they are slow. A setting of the client, `call_timeout`, bounds how slow.
+//! with `Retry-After`, and 500 (Redis refuses it until somebody changes the program, its data or its permissions). During
+//! a failover they are slow. A setting of the client, `call_timeout`, bounds how slow.
 //!
 //! `REDIS_URL` sets the servers, or `REDIS_CONFIG_FILE` a file with the configuration `sessions`, such as
 //! [`redis.toml`](../redis.toml). `LISTEN` is the address of the service, `REQUESTS_PER_MINUTE` the limit of a client.
+//! SIGTERM and Ctrl-C end it after the requests that run.
 
 mod metrics;
 mod rate_limit;
@@ -24,6 +26,7 @@ mod status;
 use std::env;
 use std::error::Error;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,12 +55,14 @@ const SLACK: Duration = Duration::from_secs(2);
 
 const MAX_BODY_BYTES: usize = 16 * 1024;
 
+const DEFAULT_REQUESTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(600).expect("it is not zero");
+
 struct App {
     client: RedisClient,
     /// Each request clones this handle.
     redis: Connection,
     request_bound: Duration,
-    requests_per_minute: u32,
+    requests_per_minute: NonZeroU32,
     readiness: status::Readiness,
     prometheus: metrics::PrometheusHandle,
 }
@@ -65,7 +70,7 @@ struct App {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let listen = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
-    let requests_per_minute = env::var("REQUESTS_PER_MINUTE").map_or(Ok(600), |limit| limit.parse())?;
+    let requests_per_minute = requests_per_minute()?;
     let config = ha_redis_config::load("sessions")?;
     let request_bound = config.call_timeout().unwrap_or(REQUEST_BOUND);
 
@@ -90,6 +95,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // No request is left that could miss the client.
     println!("closed: {}", client.close().await);
     Ok(())
+}
+
+fn requests_per_minute() -> Result<NonZeroU32, String> {
+    let Some(limit) = env::var_os("REQUESTS_PER_MINUTE") else { return Ok(DEFAULT_REQUESTS_PER_MINUTE) };
+    limit.to_str().and_then(|limit| limit.parse().ok()).ok_or_else(|| {
+        format!("cannot read REQUESTS_PER_MINUTE: expected a whole number from 1 to {}", u32::MAX)
+    })
 }
 
 /// Connects to Redis. The service does not wait for that: when it starts while Redis is down, it answers with 503 until
@@ -121,9 +133,12 @@ async fn serve(listener: TcpListener, app: Arc<App>) -> std::io::Result<()> {
     let stopped = async move { stopped.notified().await };
     let mut server = pin!(axum::serve(listener, router).with_graceful_shutdown(stopped).into_future());
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
         result = &mut server => return result,
         _ = terminate.recv() => stop.notify_one(),
+        // Ctrl-C.
+        _ = interrupt.recv() => stop.notify_one(),
     }
     // It takes no new requests, and ends those that run. A peer that does not end its request cannot keep the service
     // from ending.
@@ -141,8 +156,8 @@ async fn admit(
     // Behind a proxy, the client's address is what that proxy has put into a header.
     let wait = match rate_limit::count(&redis, peer.ip(), app.requests_per_minute).await {
         Ok(wait) => wait,
-        // Closed: whoever cannot be counted is refused. The request would need the same Redis, and a server that comes
-        // back is not flooded. A service that can answer without Redis lets the request pass instead.
+        // The service refuses a request that it cannot count. The request would need the same Redis, and a server that
+        // comes back is not flooded. A service that can answer without Redis lets the request pass instead.
         Err(failure) => return failure.into_response(),
     };
     if let Some(wait) = wait {

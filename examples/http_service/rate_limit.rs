@@ -1,6 +1,7 @@
 //! A limit on the requests of each client within a minute, for all processes of the service together.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
 
 use ha_redis_tokio::redis::cmd;
@@ -31,13 +32,17 @@ const SCRIPT: &str = "
 ";
 
 /// Counts a request. Returns how long the client should wait if it has reached its limit.
-pub async fn count(redis: &RedisCalls, client: IpAddr, limit: u32) -> Result<Option<Duration>, Failure> {
+pub async fn count(
+    redis: &RedisCalls,
+    client: IpAddr,
+    limit: NonZeroU32,
+) -> Result<Option<Duration>, Failure> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     // The whole script, each time: it is one call, with one bound. `redis::Script` sends its hash, and up to two calls
     // more to a master that does not know it, such as each new one.
     let mut eval = cmd("EVAL");
     eval.arg(SCRIPT).arg(1).arg(format!("requests:{client}"));
-    eval.arg(now.as_millis() as u64).arg(WINDOW.as_millis() as u64).arg(limit).arg(random_id());
+    eval.arg(now.as_millis() as u64).arg(WINDOW.as_millis() as u64).arg(limit.get()).arg(random_id());
     let wait: u64 =
         redis.repeatable("rate_limit", async |mut redis| eval.query_async(&mut redis).await).await?;
     Ok((wait > 0).then(|| Duration::from_millis(wait)))

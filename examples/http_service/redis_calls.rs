@@ -12,6 +12,9 @@ use metrics::{counter, histogram};
 
 const RETRY_AFTER_SECONDS: &str = "2";
 
+/// The codes of refusals that stay until somebody changes the program, its data or its permissions.
+const PERMANENT_REFUSALS: [&str; 3] = ["ERR", "NOPERM", "WRONGTYPE"];
+
 #[derive(Clone)]
 pub struct RedisCalls {
     connection: Connection,
@@ -32,8 +35,9 @@ impl RedisCalls {
     ) -> Result<T, Failure> {
         let connection = self.connection.clone().with_retry_safety(RetrySafety::Anything);
         self.make(operation, connection, call).await.map_err(|error| match error.outcome() {
-            // The server refused it for good: a mistake of this program, or of its data.
+            // The script failed, or the reply has another type than this program expects.
             Outcome::Ran => Failure::Broken(error),
+            Outcome::NotApplied => Failure::refused(error),
             _ => Failure::Unavailable(error),
         })
     }
@@ -46,7 +50,8 @@ impl RedisCalls {
         call: impl AsyncFnOnce(Connection) -> RedisResult<T>,
     ) -> Result<T, Failure> {
         self.make(operation, self.connection.clone(), call).await.map_err(|error| match error.outcome() {
-            Outcome::NotSent | Outcome::NotApplied => Failure::Unavailable(error),
+            Outcome::NotSent => Failure::Unavailable(error),
+            Outcome::NotApplied => Failure::refused(error),
             Outcome::MaybeApplied => Failure::InDoubt(error),
             _ => Failure::Broken(error),
         })
@@ -59,7 +64,7 @@ impl RedisCalls {
         call: impl AsyncFnOnce(Connection) -> RedisResult<T>,
     ) -> RedisResult<T> {
         let mut record = CallRecord::start(operation);
-        // What earlier calls of the request have used up is gone.
+        // Earlier calls of the request may have used part of its time.
         let left = self.deadline.saturating_duration_since(record.start);
         let result = call(connection.with_timeout(left)).await;
         record.outcome = match &result {
@@ -97,12 +102,23 @@ impl Drop for CallRecord {
 
 /// Why a request was not served.
 pub enum Failure {
-    /// Nothing has happened, or nothing that a second request would not repair.
+    /// Redis does not serve the call now. The caller may send the request again.
     Unavailable(RedisError),
-    /// What was asked may have happened or not. A program must not simply send the request again.
+    /// The call may have been applied. A program must not simply send the request again.
     InDoubt(RedisError),
-    /// Sending it again does not help.
+    /// The program, its data or its permissions are wrong. Sending the request again does not help.
     Broken(RedisError),
+}
+
+impl Failure {
+    /// Returns why the server refused a call.
+    fn refused(error: RedisError) -> Self {
+        match error.code() {
+            Some(code) if PERMANENT_REFUSALS.contains(&code) => Self::Broken(error),
+            // The server loads its data, is a replica, has no memory: that changes.
+            _ => Self::Unavailable(error),
+        }
+    }
 }
 
 impl IntoResponse for Failure {

@@ -69,8 +69,8 @@ impl Service {
         sample.map_or(0.0, |sample| sample.parse().unwrap())
     }
 
-    fn terminate(&self) {
-        kill_process(Pid::from_child(&self.process), Signal::TERM).unwrap();
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).unwrap();
     }
 }
 
@@ -379,7 +379,61 @@ fn clients_are_limited() {
 }
 
 #[test]
+fn limit_of_zero_is_refused() {
+    for limit in ["0", "many"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_http_service"));
+        // It does not run, whatever the limit.
+        command.env("REDIS_URL", "redis://127.0.0.1:1").env("LISTEN", "nowhere");
+        let service = command.env("REQUESTS_PER_MINUTE", limit).output().unwrap();
+        let err = String::from_utf8_lossy(&service.stderr);
+        let expected = "cannot read REQUESTS_PER_MINUTE: expected a whole number from 1 to 4294967295";
+        assert!(!service.status.success() && err.contains(expected), "{err}");
+    }
+}
+
+#[test]
+fn permanent_refusals_are_not_sent_again() {
+    let server = Server::start().unwrap();
+    let service = Service::start(&server.url(), &[]);
+    let session = service.log_in("data");
+    let read = || send(service.address, "GET", "/session", &session, "");
+    let visit = || send(service.address, "POST", "/visits", "", "");
+    let run = |command: &[&str]| _ = server.query(command).unwrap();
+
+    let key = format!("session:{session}");
+    run(&["DEL", &key]);
+    run(&["RPUSH", &key, "of another type"]);
+    run(&["SET", "visits", "no number"]);
+    for (refused, cause) in [(read(), "WRONGTYPE"), (visit(), "not an integer")] {
+        assert_eq!((refused.status, refused.retry_after()), (500, None), "{refused:?}");
+        assert!(refused.body.contains(cause), "{refused:?}");
+    }
+    run(&["DEL", &key, "visits"]);
+    run(&["ACL", "SETUSER", "default", "-get", "-incrby"]);
+    for refused in [read(), visit()] {
+        assert_eq!((refused.status, refused.retry_after()), (500, None), "{refused:?}");
+    }
+    run(&["ACL", "SETUSER", "default", "+@all"]);
+    assert_eq!((read().status, visit().status), (401, 200));
+
+    // Memory may become free.
+    run(&["CONFIG", "SET", "maxmemory", "1"]);
+    let refused = visit();
+    assert_eq!((refused.status, refused.retry_after()), (503, Some(2)), "{refused:?}");
+    assert!(refused.body.contains("OOM"), "{refused:?}");
+    run(&["CONFIG", "SET", "maxmemory", "0"]);
+    assert_eq!(visit().body, "2");
+}
+
+#[test]
 fn running_requests_end_before_the_service() {
+    // What Kubernetes and systemd send, and Ctrl-C.
+    for signal in [Signal::TERM, Signal::INT] {
+        end_service(signal);
+    }
+}
+
+fn end_service(signal: Signal) {
     let server = Server::start().unwrap();
     let mut service = Service::start(&server.url(), &[]);
     let session = service.log_in("data");
@@ -388,7 +442,7 @@ fn running_requests_end_before_the_service() {
     let running = begin(service.address, "GET", "/session", &session, "");
     // The service has taken that request before these.
     service.wait_until("the server hangs", |service| service.get("/ready").status == 503);
-    service.terminate();
+    service.signal(signal);
     wait_until_refused(service.address);
     server.resume().unwrap();
     let answer = receive(running, start);

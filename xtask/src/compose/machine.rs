@@ -42,8 +42,10 @@ impl OnlyRun {
             ));
         }
         let path = env::temp_dir().join("ha-redis-compose-test.lock");
-        let lock =
-            File::create(&path).map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+        // It may belong to another user, who lets others read it only.
+        let lock = File::open(&path)
+            .or_else(|_| File::create(&path))
+            .map_err(|error| Obstacle::Machine(format!("{} cannot be opened: {error}", path.display())))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| Obstacle::Machine("another run is in progress".into()))?;
         // What a run that was killed has left behind.

@@ -31,6 +31,7 @@ pub mod conformance;
 mod environment;
 mod error;
 mod guard;
+pub mod lock_file;
 mod network;
 mod ports;
 mod proxy;

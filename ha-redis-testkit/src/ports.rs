@@ -1,13 +1,11 @@
 //! Reserves ports for this process.
 
-use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
-use rustix::fs::{FlockOperation, flock};
-
 use crate::Error;
+use crate::lock_file::LockFile;
 use crate::server::retry_taken_ports;
 
 /// Lower than the ports that Linux and macOS assign to outgoing connections, so that no outgoing connection takes
@@ -23,7 +21,7 @@ pub(crate) const BUS_OFFSET: u16 = 10_000;
 #[derive(Debug)]
 pub(crate) struct Port {
     number: u16,
-    _lock: File,
+    _lock: LockFile,
 }
 
 impl Port {
@@ -62,19 +60,12 @@ impl Port {
 
     /// Returns `None` if the port is reserved by another owner.
     fn reserve(number: u16) -> Result<Option<Self>, Error> {
-        // One folder per user, because files of other users cannot be opened.
+        // One folder per user, because files of other users cannot be removed.
         let user = rustix::process::getuid().as_raw();
         let folder = std::env::temp_dir().join(format!("ha-redis-ports-{user}"));
-        let lock = fs::create_dir_all(&folder).and_then(|()| {
-            let path = folder.join(number.to_string());
-            OpenOptions::new().create(true).truncate(false).write(true).open(path)
-        });
+        let lock = LockFile::try_take(folder.join(number.to_string()));
         let lock = lock.map_err(Error::io(format!("lock a port in {}", folder.display())))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Self { number, _lock: lock })),
-            Err(error) if io::Error::from(error).kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(Error::io(format!("lock port {number}"))(error.into())),
-        }
+        Ok(lock.map(|lock| Self { number, _lock: lock }))
     }
 }
 

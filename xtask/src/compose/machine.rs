@@ -1,12 +1,11 @@
 //! What the test needs of the machine: to be the only run, on ports that are free.
 
 use std::env;
-use std::fs::File;
 use std::net::TcpListener;
 use std::process;
 use std::thread;
 
-use rustix::fs::{FlockOperation, flock};
+use ha_redis_testkit::lock_file::LockFile;
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -30,7 +29,7 @@ impl From<String> for Obstacle {
 /// The only run on this machine: names, addresses and ports are fixed. Dropping this lets another one begin.
 #[derive(Debug)]
 pub(super) struct OnlyRun {
-    _lock: File,
+    _lock: LockFile,
 }
 
 impl OnlyRun {
@@ -41,13 +40,10 @@ impl OnlyRun {
                 "this program runs in a container, so it must be one for Linux".into(),
             ));
         }
-        let path = env::temp_dir().join("ha-redis-compose-test.lock");
-        // It may belong to another user, who lets others read it only.
-        let lock = File::open(&path)
-            .or_else(|_| File::create(&path))
-            .map_err(|error| Obstacle::Machine(format!("{} cannot be opened: {error}", path.display())))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| Obstacle::Machine("another run is in progress".into()))?;
+        let path = env::temp_dir().join("ha-redis-compose-test").join("lock");
+        let lock = LockFile::try_take(&path)
+            .map_err(|error| Obstacle::Machine(format!("{} cannot be locked: {error}", path.display())))?;
+        let lock = lock.ok_or_else(|| Obstacle::Machine("another run is in progress".into()))?;
         // What a run that was killed has left behind.
         clean_up(engine)?;
         for port in stack::PORTS {
